@@ -1,0 +1,69 @@
+"""REF: champion, challenger, a version number or a model folder, and the versions there are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError
+from models.registry import Registry
+from settings import Settings, quiet_environment
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder on this machine, and the version that it is (none: a bare folder)."""
+
+    folder: Path
+    version: int | None
+    title: str
+
+
+def open_registry() -> Registry:
+    quiet_environment()
+    here = Settings()
+    return Registry(here.tracking_uri, here.root / "mlartifacts", here.model_name, here.experiment)
+
+
+def find_model(ref: str) -> Model:
+    """
+    Raises:
+        InputError: there is no such version or folder; the line says which there are.
+    """
+    folder = Path(ref).expanduser()
+    if (folder / "config.json").is_file():
+        return Model(folder, None, str(folder))
+    if "/" in ref or folder.exists():
+        raise InputError(f"{ref} is no model folder (it has no config.json); give one, or a version of `repartee models`")
+    registry = open_registry()
+    version = registry.find(ref)
+    known = f", {version.metrics['test/bpb']:.3f} bits per byte" if "test/bpb" in version.metrics else ""
+    aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
+    title = f"{registry.model} v{version.number}{aliases}{known}"
+    return Model(registry.folder(version, Settings().root / "registry"), version.number, title)
+
+
+def list_versions() -> list[dict[str, Any]]:
+    """Each registered version as `repartee models --json` tells it, the newest first."""
+    return [
+        {
+            "version": version.number,
+            "aliases": list(version.aliases),
+            "metrics": {k.replace("/", "_"): v for k, v in version.metrics.items() if k.startswith("test/")},
+            "tags": version.tags,
+        }
+        for version in open_registry().versions()
+    ]
+
+
+def version_table(versions: list[dict[str, Any]]) -> str:
+    """The versions as a person reads them."""
+    if not versions:
+        return "no model is registered yet; `repartee run` makes the first"
+    lines = [f"{'version':<8}{'alias':<12}{'bits/byte':>10}{'accuracy':>10}  {'recipe':<10}{'corpus'}"]
+    for row in versions:
+        figures = (row["metrics"].get("test_bpb", float("nan")), row["metrics"].get("test_accuracy", float("nan")))
+        tags = (row["tags"].get("repartee.recipe", ""), row["tags"].get("repartee.corpus", ""))
+        lines.append(
+            f"v{row['version']:<7}{', '.join(row['aliases']):<12}{figures[0]:>10.4f}{figures[1]:>10.1%}  {tags[0]:<10}{tags[1]}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,178 @@
+"""The `repartee` command: one function a verb, no logic.
+
+Nothing heavy is imported before a verb needs it, so that `repartee --help` answers at once.
+"""
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from models.errors import InputError
+
+app = typer.Typer(
+    help="Turn conversations into a chat model, again and again.",
+    epilog="Everything lives under REPARTEE_HOME (./var). Settings for --set: docs/settings.md",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+corpus_app = typer.Typer(help="The generated corpus.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(corpus_app, name="corpus")
+
+Corpus = Annotated[
+    str | None,
+    typer.Option(help="cornell, sample, the path of a zip or folder, or an address.", metavar="SOURCE"),
+]
+Recipe = Annotated[str, typer.Option(help="quick, tutorial or small.", metavar="NAME")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one value of the recipe (docs/settings.md).", metavar="KEY.PATH=VALUE"),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
+REF_HELP = "champion, challenger, a version number, or a model folder."
+
+
+@app.command()
+def run(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False) -> None:
+    """The whole chain once, here: from the corpus to a registered model, or the reason why not."""
+    from deployments.here import retrain_here, summary
+    from flows.recipes import configure
+
+    outcome = retrain_here(configure(recipe, corpus, changes or []))
+    _tell(outcome.to_json(), summary(outcome), as_json)
+
+
+@app.command()
+def prepare(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False) -> None:
+    """The data half: download, parse, clean, vocabulary, export."""
+    from deployments.here import prepare_here, stage_table
+    from flows.recipes import configure
+
+    stages = prepare_here(configure(recipe, corpus, changes or []))
+    _tell({"stages": stages}, stage_table(stages), as_json)
+
+
+@app.command()
+def plan(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False) -> None:
+    """What a run would do, and why; runs nothing."""
+    from deployments.here import plan_here, plan_table
+    from flows.recipes import configure
+
+    steps = plan_here(configure(recipe, corpus, changes or []))
+    _tell({"stages": [vars(step) for step in steps]}, plan_table(steps), as_json)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Option(help=REF_HELP, metavar="REF")] = "champion",
+    once: Annotated[str | None, typer.Option(help="Answer this and end.", metavar="TEXT")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest word each time.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest words of this share.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same replies.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Talk with a model in the terminal."""
+    from chat import terminal
+    from chat.reference import find_model
+    from chat.session import Session
+    from models.config import GenerationConfig
+
+    given = {"temperature": temperature, "top_p": top_p, "seed": seed}
+    generation = GenerationConfig(**{key: value for key, value in given.items() if value is not None})
+    found = find_model(model)
+    session = Session(found.folder, generation)
+    if once is None:
+        raise typer.Exit(terminal.run(session, title=found.title, stdin=sys.stdin, stdout=sys.stdout))
+    reply = session.reply_once(once)
+    _tell({"reply": reply.text, "version": found.version, "tokens": reply.tokens}, reply.text, as_json)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """The registered versions with their aliases and figures."""
+    from chat.reference import list_versions, version_table
+
+    versions = list_versions()
+    _tell({"models": versions}, version_table(versions), as_json)
+
+
+@app.command()
+def evaluate(
+    ref: Annotated[str, typer.Argument(help=REF_HELP, metavar="REF")],
+    recipe: Recipe = "small",
+    corpus: Corpus = None,
+    changes: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model again, on the test split of a corpus."""
+    from chat.reference import find_model
+    from deployments.here import evaluate_here
+    from flows.recipes import configure
+
+    config = configure(recipe, corpus, changes or [])
+    found = find_model(ref)
+    figures = evaluate_here(found.folder, config)
+    text = "\n".join(f"{key:<24}{value}" for key, value in figures.items())
+    _tell({"version": found.version, "metrics": figures}, text, as_json)
+
+
+@corpus_app.command("make")
+def corpus_make(
+    path: Annotated[Path, typer.Argument(help="The folder to write.")],
+    turns: Annotated[int, typer.Option(help="How many turns, about.", min=100)] = 24_000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 0,
+) -> None:
+    """Write the generated corpus, in the layout of the Cornell Movie-Dialogs Corpus."""
+    from models.sample import write_corpus
+
+    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+        raise InputError(f"{path} is there already and not empty; give a new folder")
+    path.mkdir(parents=True, exist_ok=True)
+    print(f"{path}: {write_corpus(path, turns=turns, seed=seed):,} turns")
+
+
+def _tell(result: dict[str, Any], text: str, as_json: bool) -> None:
+    print(json.dumps(result, default=str) if as_json else text)
+
+
+def main() -> None:
+    """Run the command; its end is 0 done, 2 the user's input is wrong, 130 interrupted, 1 anything else."""
+    try:
+        status = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _complain("interrupted; the same command goes on where it was", 130)
+    except Exception as error:
+        message = _users_fault(error)
+        if message is None:
+            raise
+        status = _complain(message, 2)
+    sys.stdout.flush()
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _users_fault(error: Exception) -> str | None:
+    """The line for what the user can mend; None for what only we can."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        where = error.filename or os.environ.get("REPARTEE_HOME", "var")
+        return f"the disk is full ({where}); free some space and give the same command again"
+    # Typer carries its own click, whose exceptions have no public name.
+    told = getattr(error, "format_message", None)
+    return f"{told()}; see `repartee --help`" if told else None
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"repartee: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    main()

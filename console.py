@@ -1,0 +1,59 @@
+"""Console: how a run looks in a terminal, on standard error."""
+
+import logging
+import sys
+import time
+from typing import TextIO
+
+QUIET_SECONDS = 15  # between two progress lines where they cannot replace each other
+
+
+class Console(logging.Handler):
+    """Prints what the stages say; in a terminal, progress stays on one line that is written anew."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(logging.INFO)
+        self.stream = stream
+        self.is_terminal = stream.isatty()
+        self.progress_shown = False
+        self.told_s = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._emit(record)
+        except BrokenPipeError:
+            pass  # nobody reads any more; the run goes on
+        except Exception:
+            self.handleError(record)
+
+    def _emit(self, record: logging.LogRecord) -> None:
+        if record.name == "progress":
+            self._progress(record.getMessage())
+            return
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        self._line(f"  {prefix}{record.getMessage()}")
+
+    def _progress(self, text: str) -> None:
+        if self.is_terminal:
+            self.stream.write(f"\r\x1b[K  {text}")
+            self.stream.flush()
+            self.progress_shown = True
+        elif time.monotonic() - self.told_s > QUIET_SECONDS:
+            self.told_s = time.monotonic()
+            self._line(f"  {text}")
+
+    def _line(self, text: str) -> None:
+        start = "\r\x1b[K" if self.progress_shown else ""
+        self.progress_shown = False
+        self.stream.write(f"{start}{text}\n")
+        self.stream.flush()
+
+
+def show_progress() -> None:
+    """Let the stages speak on standard error; the libraries stay silent unless something is wrong."""
+    console = Console(sys.stderr)
+    for name in ("tasks", "models", "flows", "deployments", "progress"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(console)
+        logger.propagate = False

@@ -1,0 +1,31 @@
+"""RetrainConfig: what decides the result of a run, composed of the knobs that the modules own."""
+
+from models.config import (
+    Config,
+    GenerationConfig,
+    MarkupConfig,
+    NetworkConfig,
+    TrainConfig,
+)
+from tasks.clean import CleanConfig
+from tasks.download import DownloadConfig
+from tasks.evaluate import EvaluateConfig
+from tasks.gate import GateConfig
+from tasks.parse import ParseConfig
+from tasks.vocabulary import VocabularyConfig
+
+
+class RetrainConfig(Config):
+    recipe: str = "small"
+    """The named configuration that the other values began as."""
+    download: DownloadConfig = DownloadConfig()
+    parse: ParseConfig = ParseConfig()
+    clean: CleanConfig = CleanConfig()
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    markup: MarkupConfig = MarkupConfig()
+    network: NetworkConfig = NetworkConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    gate: GateConfig = GateConfig()
+    generation: GenerationConfig = GenerationConfig()
+    """How the registered model answers unless it is told otherwise."""

@@ -1,0 +1,73 @@
+"""Ending: what a run came to, told to the caller, to the dashboard and in the state's name."""
+
+import json
+import time
+from collections.abc import Sequence
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.states import Completed, State
+
+from flows.lineage import Lineage
+from flows.outcome import Outcome, stage_row
+from tasks.artifacts import Artifact
+from tasks.gate import Verdict
+from tasks.plan import Plan
+from tasks.register import Registration
+
+NAMES = {"promoted": "Promoted", "refused": "ChampionKept", "unchanged": "Unchanged"}
+
+
+def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:
+    """Nothing to do: the champion stays, and the plan says why."""
+    champion = plan.champion
+    assert champion is not None  # without one the gate has something to do
+    return Outcome(
+        outcome="unchanged",
+        reason=plan.steps[-1].why,
+        model=run.registry.model,
+        version=champion.number,
+        mlflow_run_id=champion.run_id,
+        flow_run_id=run.flow_run_id,
+        seconds=round(time.monotonic() - run.started_s, 3),
+        stages=[stage_row(artifact) for artifact in plan.kept.values()],
+        metrics=_metrics(plan.kept["evaluate"]),
+        model_path=str(plan.kept["train"].path / "model"),
+        mlflow_url=run.registry.run_url(champion.run_id),
+    )
+
+
+def unchanged(run: Lineage, plan: Plan) -> State[Outcome]:
+    return _told(unchanged_outcome(run, plan))
+
+
+def conclude(
+    run: Lineage, artifacts: Sequence[Artifact], verdict: Verdict, registered: Registration
+) -> State[Outcome]:
+    by_name = {artifact.stage: artifact for artifact in artifacts}
+    return _told(
+        Outcome(
+            outcome="promoted" if verdict.promote else "refused",
+            reason=verdict.reason,
+            model=run.registry.model,
+            version=registered.champion,
+            mlflow_run_id=registered.run_id,
+            flow_run_id=run.flow_run_id,
+            seconds=round(time.monotonic() - run.started_s, 3),
+            stages=[stage_row(artifact) for artifact in artifacts],
+            metrics=_metrics(by_name["evaluate"]),
+            model_path=str(by_name["train"].path / "model"),
+            mlflow_url=run.registry.run_url(registered.run_id),
+        )
+    )
+
+
+def _told(outcome: Outcome) -> State[Outcome]:
+    create_markdown_artifact(outcome.to_markdown(), key="retrain-summary", description=outcome.headline())
+    if outcome.mlflow_url.startswith("http"):
+        create_link_artifact(outcome.mlflow_url, link_text="the run in MLflow", key="mlflow-run")
+    return Completed(name=NAMES[outcome.outcome], message=outcome.reason, data=outcome)
+
+
+def _metrics(evaluate: Artifact) -> dict[str, float]:
+    metrics: dict[str, float] = json.loads((evaluate.path / "report.json").read_text())["metrics"]
+    return metrics

@@ -1,0 +1,82 @@
+"""Lineage: where a run keeps its things, and what leads from its model back to it."""
+
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.context import FlowRunContext
+
+from flows.config import RetrainConfig
+from models.registry import Registry
+from settings import Settings, quiet_environment
+from tasks.artifacts import check_home
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What every task of a run shares."""
+
+    home: Path
+    registry: Registry
+    params: dict[str, Any]  # the whole configuration, flat: `train.learning_rate`
+    tags: dict[str, str]
+    flow_run_id: str | None
+    started_s: float
+
+
+def open_lineage(config: RetrainConfig) -> Lineage:
+    """
+    Raises:
+        InputError: the home folder cannot be written.
+    """
+    quiet_environment()
+    here = Settings()
+    check_home(here.root)
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context else None
+    name = f"{config.recipe}-{corpus_name(config)}"
+    tags = {"repartee.run_name": name, "repartee.recipe": config.recipe, "repartee.corpus": corpus_name(config), "mlflow.source.git.commit": git_commit()}
+    if flow_run:
+        tags |= {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": flow_run.name}
+    return Lineage(
+        home=here.root,
+        registry=open_registry(here),
+        params=flatten(config.model_dump(mode="json")),
+        tags=tags,
+        flow_run_id=str(flow_run.id) if flow_run else None,
+        started_s=time.monotonic(),
+    )
+
+
+def open_registry(here: Settings) -> Registry:
+    return Registry(here.tracking_uri, here.root / "mlartifacts", here.model_name, here.experiment)
+
+
+def corpus_name(config: RetrainConfig) -> str:
+    """Short, for the names of runs: `cornell-standin` of a path that ends so."""
+    return Path(config.download.corpus.rstrip("/")).stem or config.download.corpus
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def git_commit() -> str:
+    """Of this checkout, with `+` behind it where files differ; "unknown" outside of one."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

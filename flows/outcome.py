@@ -1,0 +1,64 @@
+"""Outcome: what a run came to, as a person reads it and as a program does."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tasks.artifacts import Artifact
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run; `to_json` is the command line's contract."""
+
+    outcome: Literal["promoted", "refused", "unchanged"]
+    reason: str
+    model: str
+    version: int | None
+    mlflow_run_id: str | None
+    flow_run_id: str | None
+    seconds: float
+    stages: list[dict[str, Any]]
+    metrics: dict[str, float] = field(default_factory=dict)
+    model_path: str = ""
+    mlflow_url: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self)
+
+    def to_markdown(self) -> str:
+        """The verdict, the figures and the stages, for the dashboard."""
+        lines = [f"# {self.headline()}", "", self.reason, ""]
+        if self.mlflow_url:
+            lines += [f"MLflow: {self.mlflow_url}", ""]
+        lines += ["| figure | value |", "| --- | --- |"]
+        lines += [f"| {key} | {_figure(value)} |" for key, value in self.metrics.items()]
+        lines += ["", "| stage | status | seconds | rows | why |", "| --- | --- | ---: | ---: | --- |"]
+        lines += [
+            f"| {row['name']} | {row['status']} | {row['seconds']:.1f} | {row['rows']:,} | {row['why']} |"
+            for row in self.stages
+        ]
+        return "\n".join(lines) + "\n"
+
+    def headline(self) -> str:
+        if self.outcome == "promoted":
+            return f"Promoted: {self.model} v{self.version} is champion"
+        if self.outcome == "refused":
+            return f"Refused: champion v{self.version} stays"
+        return f"Unchanged: champion v{self.version} stays"
+
+
+def stage_row(artifact: Artifact) -> dict[str, Any]:
+    """A stage as the JSON of a run tells it."""
+    return {
+        "name": artifact.stage,
+        "status": artifact.status,
+        "seconds": artifact.seconds,
+        "rows": artifact.rows,
+        "path": str(artifact.path),
+        "fingerprint": artifact.fingerprint,
+        "why": artifact.why,
+    }
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -1,0 +1,108 @@
+"""Recipes: named configurations, and the one way to change a value of one."""
+
+import difflib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from flows.config import RetrainConfig
+from models.config import MarkupConfig, NetworkConfig, TrainConfig
+from models.errors import InputError
+from tasks.clean import CleanConfig
+from tasks.download import DownloadConfig
+from tasks.vocabulary import VocabularyConfig
+
+RECIPES = {
+    # A minute of two cores, and it answers its own topics sensibly.
+    "quick": RetrainConfig(
+        recipe="quick",
+        download=DownloadConfig(corpus="sample"),
+        vocabulary=VocabularyConfig(size=1024),
+        network=NetworkConfig(n_layer=4, n_head=4, width=128),
+        train=TrainConfig(max_epochs=10, max_minutes=1.25, learning_rate=4e-3, validate_seconds=30),
+    ),
+    # The article that the project started from, done right.
+    "tutorial": RetrainConfig(
+        recipe="tutorial",
+        clean=CleanConfig(normalisation="article"),
+        vocabulary=VocabularyConfig(kind="word", min_count=10),
+        markup=MarkupConfig(unit="pair", max_tokens=20),
+        network=NetworkConfig(family="encoder-decoder", n_layer=2, n_head=4, width=256, dropout=0.1),
+        train=TrainConfig(optimizer="adamw", learning_rate=1e-3, batch_tokens=2048),
+    ),
+    # The default: the best bits per byte that a laptop makes in ten minutes.
+    "small": RetrainConfig(
+        recipe="small",
+        network=NetworkConfig(n_layer=4, n_head=4, width=256),
+        train=TrainConfig(max_minutes=10, max_epochs=20),
+    ),
+}
+
+
+def configure(recipe: str, corpus: str | None, changes: list[str]) -> RetrainConfig:
+    """The recipe with `key.path=value` changes.
+
+    Raises:
+        InputError: no such recipe or key (with the nearest one), or a value of the wrong type.
+    """
+    if recipe not in RECIPES:
+        raise InputError(f"no recipe {recipe!r}{_did_you_mean(recipe, RECIPES)}; there are {', '.join(RECIPES)}")
+    values = RECIPES[recipe].model_dump()
+    if corpus is not None:
+        values["download"]["corpus"] = corpus
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}: give it as key.path=value, for instance train.max_minutes=5")
+        _assign(values, key.strip(), _parse(text.strip()), change)
+    try:
+        return RetrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"][0].lower() + first["msg"][1:]
+        raise InputError(f"--set {key}: {reason}, got {first['input']!r}; see `repartee run --help`") from None
+
+
+def keys() -> dict[str, str]:
+    """Every knob's path and its help."""
+    return {path: help_ or "" for path, help_ in _walk(RetrainConfig, "")}
+
+
+def _walk(model: type[BaseModel], prefix: str) -> list[tuple[str, str | None]]:
+    found: list[tuple[str, str | None]] = []
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += _walk(inner, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", info.description))
+    return found
+
+
+def _assign(values: dict[str, Any], key: str, value: Any, change: str) -> None:
+    known = keys()
+    if key not in known:
+        hint = _did_you_mean(key, known)
+        if not hint:
+            group = ", ".join(name for name in known if name.startswith(f"{key.split('.')[0]}."))
+            hint = f"; keys: {group}" if group else f"; groups: {', '.join(RetrainConfig.model_fields)}"
+        raise InputError(f"--set {change}: no key {key!r}{hint}")
+    *groups, last = key.split(".")
+    for group in groups:
+        values = values[group]
+    values[last] = value
+
+
+def _parse(text: str) -> Any:
+    """A number, true, false or null as JSON has them; all else is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,76 @@
+"""What decides a result: the knobs of the network, the training and the generation.
+
+They stand apart from the code that uses them so that the command line can read, check and show
+them without importing torch. The knobs of the data stages stand in tasks/, each in its stage.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """A frozen group of knobs; an unknown key is an error, a docstring is a knob's help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class NetworkConfig(Config):
+    family: Literal["llama", "gpt2", "encoder-decoder"] = "llama"
+    """`llama` and `gpt2` decode only; `encoder-decoder` is the article's: GPT-2 blocks that attend to an encoder."""
+    n_layer: int = Field(default=4, ge=1, le=64)
+    """Blocks of the decoder (and of the encoder, where there is one)."""
+    n_head: int = Field(default=4, ge=1, le=64)
+    """Attention heads; they share `width` evenly."""
+    width: int = Field(default=192, ge=8, le=4096)
+    """Of the residual stream; a multiple of `n_head`."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of activations dropped in training (`llama` drops in attention only)."""
+
+
+class TrainConfig(Config):
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak rate of AdamW; Muon's updates are scaled to the same rate."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """`muon`: Muon for the matrices and AdamW for the rest; `adamw`: AdamW for all."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    """Steps from rate 0 to the peak; after them the rate falls linearly to 0 at the end."""
+    batch_tokens: int = Field(default=4096, ge=1)
+    """Tokens of one step, padding included."""
+    max_epochs: float = Field(default=10, gt=0)
+    """Passes over the training examples, at most."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Steps, at most; none: as many as the epochs hold."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Minutes of training, at most; the rate schedule is stretched or pressed to end on time."""
+    max_norm: float = Field(default=1.0, gt=0)
+    """Gradients longer than this are scaled down to it."""
+    log_every: int = Field(default=20, ge=1)
+    """Steps between two lines of metrics.jsonl."""
+    validate_seconds: float = Field(default=60, gt=0)
+    """Seconds of training between two validations (there is one at each epoch's end, too)."""
+    checkpoint_seconds: float = Field(default=60, gt=0)
+    """Seconds between two checkpoints: what a kill can cost at most."""
+    seed: int = 0
+    """Of the weights, the batches and the dropout."""
+
+
+class GenerationConfig(Config):
+    temperature: float = Field(default=0.7, ge=0)
+    """0 takes the likeliest token each time; 1 samples from the model as it is."""
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    """Sample from the likeliest tokens that together hold this probability."""
+    max_tokens: int = Field(default=60, ge=1)
+    """Of one reply."""
+    seed: int | None = None
+    """The same seed gives the same reply; none: a new one each time."""
+
+
+class MarkupConfig(Config):
+    """How a conversation becomes the sequence that a model reads."""
+
+    unit: Literal["conversation", "pair"] = "conversation"
+    """`conversation`: loss on every reply, all turns before it as context; `pair`: each turn and the next alone."""
+    max_tokens: int = Field(default=128, ge=8, le=2048)
+    """Longest sequence, control tokens included; for a pair, the longest side."""

@@ -1,0 +1,99 @@
+"""Tokenizers: what a text's ids are, for a `word` and for a byte-level `bpe` vocabulary.
+
+Both are one `tokenizer.json` that `transformers` opens, with the control tokens at ids 0 to 3.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+CONTROL = ("<pad>", "<start>", "<end>", "<unk>")
+PAD, START, END, UNK = range(4)
+
+# One conversation: <start> turn <end> turn <end> ... A turn's own text cannot yield a control
+# token: their spellings are taken out of it. A system message is no turn of a dialogue.
+_CONTENT = "message['content']" + "".join(f" | replace('{token}', '')" for token in CONTROL)
+CHAT_TEMPLATE = (
+    "{{- '<start>' -}}"
+    "{%- for message in messages if message['role'] != 'system' -%}"
+    "{%- if message['role'] == 'assistant' -%}"
+    f"{{%- generation -%}}{{{{- ({_CONTENT}) + '<end>' -}}}}{{%- endgeneration -%}}"
+    f"{{%- else -%}}{{{{- ({_CONTENT}) + '<end>' -}}}}{{%- endif -%}}"
+    "{%- endfor -%}"
+)
+
+
+def learn_words(texts: Iterable[str], *, min_count: int) -> Tokenizer:
+    """Words seen `min_count` times or more, ids by (count, word); the others are `<unk>`."""
+    splitter = pre_tokenizers.Whitespace()  # letters and digits, or a run of marks
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
+    kept = [(-count, word) for word, count in counts.items() if count >= min_count and word not in CONTROL]
+    vocabulary = {token: i for i, token in enumerate((*CONTROL, *(word for _, word in sorted(kept))))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=CONTROL[UNK]))
+    tokenizer.pre_tokenizer = splitter
+    return _with_control(tokenizer)
+
+
+def learn_bpe(texts: Iterable[str], *, size: int) -> Tokenizer:
+    """Byte-level pairs: every text has ids and comes back from them exactly."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(CONTROL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _with_control(tokenizer)
+
+
+def _with_control(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.add_special_tokens(list(CONTROL))
+    tokenizer.encode_special_tokens = True  # what a person types is text, whatever it spells
+    return tokenizer
+
+
+def learn_spelling(texts: Iterable[str]) -> list[float]:
+    """Nats of each byte 0..255 in the texts, then of a spelling's end: what an unknown word costs.
+
+    Add-one counts, so that every byte has a price.
+    """
+    counts = [1] * 257
+    for text in texts:
+        for byte, count in Counter(text.encode()).items():
+            counts[byte] += count
+        counts[256] += text.count(" ") + 1
+    total = sum(counts)
+    return [math.log(total / count) for count in counts]
+
+
+def spelling_nats(text: str, spelling: list[float]) -> float:
+    """What `text` costs when it is spelled byte by byte, its end included."""
+    return sum(spelling[byte] for byte in text.encode()) + spelling[256]
+
+
+def save(tokenizer: Tokenizer, spelling: list[float], folder: Path) -> None:
+    """Write the folder that `load` and `transformers.AutoTokenizer` open."""
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), CONTROL, strict=True))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    (folder / "spelling.json").write_text(json.dumps({"nats": spelling}) + "\n")
+
+
+def load(folder: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True  # not kept in the file
+    return tokenizer
+
+
+def load_spelling(folder: Path) -> list[float]:
+    nats: list[float] = json.loads((folder / "spelling.json").read_text())["nats"]
+    return nats

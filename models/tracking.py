@@ -1,0 +1,444 @@
+"""MLflow runs: one a training, found again by its fingerprint, never made twice; their curves.
+
+With models/registry.py this is the only door to MLflow. Everything goes through one client with
+explicit run ids: no active run, no autolog, no global URI. MLflow is imported on first use.
+"""
+
+import gc
+import getpass
+import json
+import logging
+import math
+import os
+import shlex
+import sqlite3
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from models.errors import InputError
+
+if TYPE_CHECKING:
+    from mlflow.tracking.client import MlflowClient
+
+log = logging.getLogger(__name__)
+
+FINGERPRINT = "repartee.train_fingerprint"
+SQLITE = "sqlite:///"
+MAX_VALUE = 6000  # characters of a param; MLflow refuses longer ones
+MAX_NOTE = 8000  # characters of a tag, which a note is
+MAX_DIGEST = 36  # characters of a dataset's digest
+PARAMS_A_CALL, METRICS_A_CALL = 100, 1000  # MLflow's own limits of one log_batch
+MAX_POINTS = 1000  # of a curve: MLflow's page slows down beyond
+LIVE_POINTS = 128  # sent one by one; then every 2nd, 4th ... so that 1,000 last for a million
+# Without it MLflow's page shows the runs as evaluations of an agent.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+GROUPS = {"step": "train", "validation": "validation", "epoch": "epoch"}
+
+ENVIRONMENT = {
+    # With MLflow's defaults one call to a dead server takes 247 s; with these 3 s.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # a hung server costs three of these
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+Point = tuple[str, float, int, int]
+"""A metric's key, value, time in milliseconds, and step."""
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """The runs of one experiment, in a SQLite file or behind an MLflow server."""
+
+    tracking_uri: str
+    artifacts: Path | None
+    """Where a SQLite store keeps its artifacts; a server decides for itself."""
+    model: str = "repartee"
+    experiment: str = "repartee"
+
+    def open_run(
+        self, fingerprint: str, name: str, params: Mapping[str, object], tags: Mapping[str, str]
+    ) -> str:
+        """The id of the run of this fingerprint: the one there is, else a new one."""
+        run = self.find_run(fingerprint)
+        if run is None:
+            tags = {"mlflow.user": user(), "mlflow.source.name": self.model, **tags}
+            run = self.ask(
+                "create_run",
+                self._experiment_id,
+                run_name=name,
+                tags={**tags, FINGERPRINT: fingerprint},
+            )
+        else:
+            self.log_tags(run.info.run_id, tags)
+            if run.info.status in ("FAILED", "KILLED"):
+                self.ask("update_run", run.info.run_id, status="RUNNING")
+        # A param cannot change, and an earlier try has logged some of them.
+        new = {key: value for key, value in params.items() if key not in run.data.params}
+        self._log_params(run.info.run_id, new)
+        return str(run.info.run_id)
+
+    def find_run(self, fingerprint: str) -> Any | None:
+        """The MLflow run of this fingerprint, with its params, metrics and tags."""
+        runs = self.ask(
+            "search_runs",
+            [self._experiment_id],
+            filter_string=f"tags.`{FINGERPRINT}` = '{fingerprint}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=1,
+        )
+        return runs[0] if runs else None
+
+    def log_metrics(self, run_id: str, points: Sequence[Point]) -> None:
+        """Add points to the run's curves; a point sent twice is there once, by its time."""
+        from mlflow.entities import Metric
+
+        for start in range(0, len(points), METRICS_A_CALL):
+            batch = [Metric(*point) for point in points[start : start + METRICS_A_CALL]]
+            self.ask("log_batch", run_id, metrics=batch)
+
+    def metric_steps(self, run_id: str, key: str) -> set[int]:
+        """The steps at which the run's curve has a point."""
+        return {point.step for point in self.ask("get_metric_history", run_id, key)}
+
+    def log_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        entities = [RunTag(key, str(value)[:MAX_NOTE]) for key, value in tags.items()]
+        for start in range(0, len(entities), PARAMS_A_CALL):
+            self.ask("log_batch", run_id, tags=entities[start : start + PARAMS_A_CALL])
+
+    def log_dataset(
+        self,
+        run_id: str,
+        name: str,
+        *,
+        digest: str,
+        source: str,
+        profile: Mapping[str, object],
+        context: str,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
+        """Show on the run's page what it read: `context` is train, validation or test."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        remote = urlsplit(source).scheme in ("http", "https")
+        schema = [{"name": n, "type": t, "required": True} for n, t in (columns or {}).items()]
+        dataset = Dataset(
+            name=name,
+            digest=digest[:MAX_DIGEST],
+            source_type="http" if remote else "local",
+            source=json.dumps({"url" if remote else "uri": source}),
+            schema=json.dumps({"mlflow_colspec": schema}) if schema else None,
+            profile=json.dumps(dict(profile)),
+        )
+        tag = InputTag("mlflow.data.context", context)
+        self.ask("log_inputs", run_id, datasets=[DatasetInput(dataset, [tag])])
+
+    def log_artifacts(self, run_id: str, folder: Path, path: str | None = None) -> None:
+        """Copy the files of a folder to the run, under `path`."""
+        self.ask("log_artifacts", run_id, str(folder), path)
+
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        """Write one text file to the run's artifacts."""
+        self.ask("log_text", run_id, text, path)
+
+    def note(self, run_id: str, markdown: str) -> None:
+        """The description on top of the run's page."""
+        self.log_tags(run_id, {"mlflow.note.content": markdown})
+
+    def close_run(self, run_id: str, status: RunStatus) -> None:
+        self.ask("set_terminated", run_id, status)
+
+    def run_url(self, run_id: str) -> str:
+        """Where to look at a run: a link, or the command that opens the page with it."""
+        if not self._remote:
+            return f"mlflow ui --backend-store-uri {shlex.quote(self.tracking_uri)}"
+        uri = urlsplit(self.tracking_uri)
+        base = uri._replace(netloc=uri.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        return f"{base}/#/experiments/{self._experiment_id}/runs/{run_id}"
+
+    def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call the client; a store that does not answer is the user's to mend, in one line."""
+        with self._remedied():
+            return getattr(self.client, method)(*args, **kwargs)
+
+    def ask_or_none(self, method: str, *args: Any, **kwargs: Any) -> Any | None:
+        """Call the client; none where what is asked for does not exist."""
+        try:
+            return self.ask(method, *args, **kwargs)
+        except Exception as error:
+            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's client; the first use imports it and lays out a new database (seconds)."""
+        for key, value in ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        # urllib3 would print each retry on its own; the error says it once.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+        with self._remedied(), _no_collection():
+            if self._remote:
+                _knock(self.tracking_uri)
+            elif self.tracking_uri.startswith(SQLITE):
+                _try_database(Path(self.tracking_uri.removeprefix(SQLITE)))
+            from mlflow.tracking.client import MlflowClient
+
+            return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    @property
+    def _remote(self) -> bool:
+        return self.tracking_uri.startswith(("http://", "https://"))
+
+    @contextmanager
+    def _remedied(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            if remedy := self._remedy(error):
+                raise InputError(remedy) from error
+            raise
+
+    def _remedy(self, error: Exception) -> str | None:
+        """The user's line about a store that cannot be used, else none."""
+        text = " ".join(str(error).split())
+        if "out-of-date database schema" in text:
+            command = f"mlflow db upgrade {shlex.quote(self.tracking_uri)}"
+            return f"{self.tracking_uri} was written by another MLflow; upgrade it: {command}"
+        broken = isinstance(error, OSError | sqlite3.Error) or "sqlite3." in text
+        if self.tracking_uri.startswith(SQLITE) and broken:
+            return (
+                f"MLflow cannot use {self.tracking_uri} ({text[:160]}); "
+                "make it and its folder writable, or set MLFLOW_TRACKING_URI or REPARTEE_HOME"
+            )
+        if self._remote and (isinstance(error, OSError) or "API request to" in text):
+            return (
+                f"MLflow at {self.tracking_uri} does not answer ({text[:160]}); "
+                "start it, or unset MLFLOW_TRACKING_URI to use the database in REPARTEE_HOME"
+            )
+        return None
+
+    @cached_property
+    def _experiment_id(self) -> str:
+        found = self.ask("get_experiment_by_name", self.experiment)
+        if found is None:
+            root = None
+            if self.tracking_uri.startswith(SQLITE) and self.artifacts is not None:
+                root = self.artifacts.absolute().as_uri()
+            try:
+                return str(
+                    self.ask("create_experiment", self.experiment, root, tags=dict(EXPERIMENT_TAGS))
+                )
+            except Exception as error:
+                # Another process was faster.
+                if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self.ask("get_experiment_by_name", self.experiment)
+        if found.lifecycle_stage == "deleted":
+            command = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            raise InputError(
+                f"the experiment {self.experiment!r} of {self.tracking_uri} is deleted; "
+                f"bring it back ({command}) or name another in MLFLOW_EXPERIMENT_NAME"
+            )
+        return str(found.experiment_id)
+
+    def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        from mlflow.entities import Param
+
+        entities = [Param(key, str(value)[:MAX_VALUE]) for key, value in params.items()]
+        for start in range(0, len(entities), PARAMS_A_CALL):
+            self.ask("log_batch", run_id, params=entities[start : start + PARAMS_A_CALL])
+
+
+def user() -> str:
+    """Who is at work here, where the machine knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def _knock(uri: str) -> None:
+    """Fail within seconds where no server answers; a refusal is an answer."""
+    parts = urlsplit(uri)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    try:
+        urllib.request.urlopen(f"{bare.rstrip('/')}/health", timeout=3).close()
+    except urllib.error.HTTPError:
+        pass
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # MLflow has settings of its own for these
+            raise
+
+
+def _try_database(path: Path) -> None:
+    """Fail at once where MLflow would try a database that cannot be used for a minute."""
+    if path.exists() and path.stat().st_size:
+        statement, mode = "PRAGMA schema_version", "ro"
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        statement, mode = "BEGIN IMMEDIATE", "rwc"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    with closing(sqlite3.connect(uri, uri=True, timeout=1)) as database:
+        try:
+            database.execute(statement)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):  # in use is not broken
+                raise
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from all that MLflow loads: worth 1 s of import and exit."""
+    if "mlflow" in sys.modules:
+        yield
+        return
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
+class MetricsForwarder:
+    """Sends the lines of a growing metrics.jsonl to a run; its thread never fails the caller.
+
+    While the file grows a curve is thinned more and more; `close` fills it up evenly to 1,000
+    points. What an outage kept back is sent by then, or by the next forwarder on the same file: a
+    step that the run has is not sent again.
+    """
+
+    def __init__(self, tracking: Tracking, run_id: str, path: Path, every_s: float = 5.0) -> None:
+        self._tracking, self._run_id, self._path, self._every_s = tracking, run_id, path, every_s
+        self._offset = 0
+        self._seen: dict[str, int] = defaultdict(int)  # points of each curve in the file so far
+        self._waiting: list[Point] = []
+        self._sent: dict[str, set[int]] = {}
+        self._complete = self._warned = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="metrics-forwarder", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self, timeout_s: float = 60.0) -> bool:
+        """Send what is missing; whether all of it has arrived within the time."""
+        self._stop.set()
+        if self._thread.ident is None:
+            self._thread.start()
+        self._thread.join(timeout_s)
+        return self._complete
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._try(self._forward)
+        self._complete = self._try(self._fill)
+
+    def _try(self, send: Callable[[], None]) -> bool:
+        try:
+            send()
+        except Exception as error:  # tracking is no part of the training: it may fail in any way
+            if not self._warned:
+                log.warning("%s keeps the metrics until MLflow takes them: %s", self._path, error)
+            self._warned = True
+            return False
+        return True
+
+    def _forward(self) -> None:
+        """Send the new points that a thinned curve takes while nobody knows its length."""
+        if self._path.exists() and self._path.stat().st_size < self._offset:
+            self._offset = 0  # a resumed training cuts what came after its checkpoint
+            self._seen.clear()
+        points, self._offset = read_points(self._path, self._offset)
+        for point in points:
+            index = self._seen[point[0]]
+            self._seen[point[0]] += 1
+            # The smallest power of two that leaves fewer than LIVE_POINTS before this one.
+            if index % (1 << (index // LIVE_POINTS).bit_length()) == 0:
+                self._waiting.append(point)
+        self._send(self._waiting)
+        self._waiting = []
+
+    def _fill(self) -> None:
+        """Send the rest of the whole file, evenly, as far as a curve has room."""
+        curves: dict[str, list[Point]] = defaultdict(list)
+        for point in read_points(self._path)[0]:
+            curves[point[0]].append(point)
+        for key, points in curves.items():
+            missing = [point for point in points if point[3] not in self._steps(key)]
+            self._send(evenly(missing, MAX_POINTS - len(self._steps(key))))
+
+    def _send(self, points: list[Point]) -> None:
+        new: dict[tuple[str, int], Point] = {}
+        room = {key: MAX_POINTS - len(self._steps(key)) for key in {point[0] for point in points}}
+        for point in points:
+            key, step = point[0], point[3]
+            if step not in self._steps(key) and (key, step) not in new and room[key] > 0:
+                new[key, step] = point
+                room[key] -= 1
+        self._tracking.log_metrics(self._run_id, list(new.values()))
+        for key, step in new:
+            self._steps(key).add(step)
+
+    def _steps(self, key: str) -> set[int]:
+        # Asked once a curve: an earlier forwarder may have sent these, with other times.
+        if key not in self._sent:
+            self._sent[key] = self._tracking.metric_steps(self._run_id, key)
+        return self._sent[key]
+
+
+def read_points(path: Path, offset: int = 0) -> tuple[list[Point], int]:
+    """The points in the complete lines from `offset` on, and where the next line begins."""
+    if not path.exists():
+        return [], 0
+    with path.open("rb") as file:
+        file.seek(offset)
+        whole, newline, _torn = file.read().rpartition(b"\n")
+    lines = whole.split(b"\n") if whole else []
+    return [p for line in lines for p in _points(line)], offset + len(whole) + len(newline)
+
+
+def evenly(points: Sequence[Point], most: int) -> list[Point]:
+    """At most so many of the points, spread over all of them, the last among them."""
+    if len(points) <= most:
+        return list(points)
+    return [points[len(points) - 1 - i * len(points) // most] for i in reversed(range(most))]
+
+
+def _points(line: bytes) -> Iterator[Point]:
+    """One point for each number of a line; a line that is damaged has none."""
+    try:
+        fields = json.loads(line)
+        group, time_ms, step = GROUPS[fields["kind"]], int(fields["time"]), int(fields["step"])
+    except (ValueError, KeyError, TypeError):
+        return
+    for name, value in fields.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name not in ("kind", "time", "step", group) and is_number and math.isfinite(value):
+            yield f"{group}/{name}", float(value), time_ms, step

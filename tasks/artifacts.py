@@ -1,0 +1,175 @@
+"""Artifacts: what a stage makes, kept once under the fingerprint of everything that decides it.
+
+    store/STAGE/FINGERPRINT/...files..., logs/...files..., manifest.json
+
+A folder is built under a temporary name, flushed and renamed, its manifest written last: it is
+there whole or not at all. Files under logs/ tell how it went; they are no part of the digest.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+LIBRARIES = ("torch", "transformers", "tokenizers", "pyarrow", "pandas", "prefect", "mlflow")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished output; this reference travels between tasks, never what it refers to."""
+
+    stage: str
+    fingerprint: str
+    digest: str
+    path: Path
+    rows: int
+    status: Literal["ran", "reused"]
+    seconds: float
+    why: str
+
+
+class CorruptArtifact(Exception):
+    """An output is there, but not as it was written; the message names the file."""
+
+
+def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:
+    """The output under this fingerprint, checked byte for byte; None if there is none or it is damaged."""
+    folder = home / "store" / stage / fingerprint
+    try:
+        manifest = verify(folder)
+    except CorruptArtifact as damage:
+        log.warning("%s: %s; it is made again", stage, damage)
+        return None
+    if manifest is None:
+        return None
+    return Artifact(
+        stage=stage,
+        fingerprint=fingerprint,
+        digest=manifest["digest"],
+        path=folder,
+        rows=manifest["rows"],
+        status="reused",
+        seconds=0.0,
+        why="inputs, settings and code are the same",
+    )
+
+
+def verify(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a whole output, or None where nothing is.
+
+    Raises:
+        CorruptArtifact: a file is missing, or has other bytes than were written.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        files = manifest["files"]
+    except FileNotFoundError:
+        if folder.exists():
+            raise CorruptArtifact(f"{folder / MANIFEST} is missing") from None
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise CorruptArtifact(f"{folder / MANIFEST} cannot be read") from None
+    for name, known in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise CorruptArtifact(f"{path} is missing")
+        if path.stat().st_size != known["bytes"] or sha256(path) != known["sha256"]:
+            raise CorruptArtifact(f"{path} is not as it was written")
+    return manifest
+
+
+def new_manifest(folder: Path, ingredients: dict[str, Any], rows: int, seconds: float) -> dict[str, Any]:
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    content = {name: known["sha256"] for name, known in files.items() if not name.startswith("logs/")}
+    return {
+        "schema": SCHEMA_VERSION,
+        "rows": rows,
+        "bytes": sum(known["bytes"] for known in files.values()),
+        "digest": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "files": files,
+        "ingredients": ingredients,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds,
+    }
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    for path in folder.rglob("*"):
+        flush(path)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    flush(folder / MANIFEST)
+    flush(folder)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Rename into place; a damaged output that stands there goes, one that another run finished stays."""
+    if final.exists():
+        try:
+            verify(final)
+        except CorruptArtifact:
+            shutil.rmtree(final)
+        else:
+            return
+    partial.rename(final)
+    flush(final.parent)
+
+
+def flush(path: Path) -> None:
+    """Ask the disk to keep what the file or folder holds."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_home(home: Path) -> None:
+    """Make the home folder and sweep what dead runs left half-made in it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        (home / "store").mkdir(parents=True, exist_ok=True)
+        probe = home / "store" / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"the home folder {home} cannot be written ({error.strerror}): set REPARTEE_HOME to one that can"
+        ) from None
+    for partial in (home / "store").glob("*/.tmp-*"):
+        if not _is_alive(int(partial.name.split("-")[2])):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,153 @@
+"""Evaluate: how good a model is on the frozen test split, in figures, replies and a picture.
+
+The test split is text: each model reads it with its own vocabulary and is charged for the same bytes.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from prefect import task
+from pydantic import Field
+
+from models.config import Config, GenerationConfig, MarkupConfig
+from models.dialogue import encode_context
+from models.schemas import EXAMPLES
+from models.text import display, normalise
+from tasks.artifacts import Artifact
+from tasks.export import encode_split, read_split
+from tasks.stage import Stage
+
+if TYPE_CHECKING:
+    from models.metrics import Score
+
+OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?", "Thank you.", "Goodbye.")
+
+
+class EvaluateConfig(Config):
+    sample_replies: int = Field(default=200, ge=10)
+    """Test contexts that are answered greedily, for the figures about whole replies."""
+    shown_replies: int = Field(default=12, ge=1)
+    """How many of them stand in the report."""
+
+
+def read_dialogue(folder: Path) -> dict[str, Any]:
+    """What repartee.json says of a model: family, normalisation, markup."""
+    made: dict[str, Any] = json.loads((folder / "repartee.json").read_text())
+    return made
+
+
+def score_model(folder: Path, turns: Path) -> "Score":
+    """The model's score on the test split of `turns`, read with the model's own vocabulary."""
+    from models import metrics, networks, tokenizer  # torch takes seconds to import
+
+    learnt, spelling = tokenizer.load(folder), tokenizer.load_spelling(folder)
+    markup = MarkupConfig(**read_dialogue(folder)["markup"])
+    examples = pa.Table.from_batches(encode_split(turns, "test", learnt, markup, spelling), EXAMPLES)
+    return metrics.score(networks.load(folder), examples)
+
+
+def write_score(score: "Score", normalisation: str, path: Path) -> None:
+    """What the gate compares: bits per byte, in all and of each group."""
+    groups = {name: list(figures) for name, figures in sorted(score.by_group.items())}
+    told = {"bpb": score.bpb, "normalisation": normalisation, "groups": groups}
+    path.write_text(json.dumps(told) + "\n")
+
+
+def majority_accuracy(examples: Path) -> float:
+    """Accuracy on the test split of always guessing the training split's commonest reply token."""
+    train, test = (pq.read_table(examples / f"{split}.parquet", columns=["ids", "is_reply"]) for split in ("train", "test"))
+    tokens = [pc.filter(pc.list_flatten(part["ids"]), pc.list_flatten(part["is_reply"])) for part in (train, test)]
+    commonest = pc.mode(tokens[0])[0]["mode"]
+    share: float = pc.mean(pc.equal(tokens[1], commonest)).as_py()
+    return share
+
+
+def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list[str], str]]:
+    """(context, what was said): the openers, then a reply each of test conversations spread evenly."""
+    conversations = [texts for _, _, texts in read_split(turns, "test")]
+    chosen = conversations[:: max(1, len(conversations) // count)][:count]
+    places = [1 + i % (len(texts) - 1) for i, texts in enumerate(chosen)]
+    openers: list[tuple[list[str], str]] = [([normalise(text, normalisation)], "") for text in OPENERS]
+    return openers + [(texts[:place], texts[place]) for texts, place in zip(chosen, places, strict=True)]
+
+
+def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:
+    """(text, ids, whether it ended by itself) of the greedy reply to each context."""
+    from models import networks, tokenizer
+    from models.generation import Generator
+
+    made, learnt = read_dialogue(folder), tokenizer.load(folder)
+    markup = MarkupConfig(**made["markup"])
+    encoded = [encode_context(context, learnt, markup) for context in contexts]
+    replies = Generator(networks.load(folder)).replies(encoded, GenerationConfig(temperature=0))
+    return [(display(learnt.decode(r.ids), made["normalisation"]), list(r.ids), r.finished) for r in replies]
+
+
+def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float]:
+    """Figures about whole replies: do they vary, do they repeat themselves, do they end?"""
+    from models import metrics
+
+    ids = [reply for _, reply, _ in replies]
+    return {
+        "distinct_1": metrics.distinct_n(ids, 1),
+        "distinct_2": metrics.distinct_n(ids, 2),
+        "repetition": metrics.repetition(ids),
+        "stopped_share": metrics.stopped_share([finished for *_, finished in replies]),
+        "commonest_reply_share": metrics.commonest_reply_share([text for text, *_ in replies]),
+    }
+
+
+def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, export: Path) -> int:
+    """score.json, report.json, report.md and loss.png; returns the replies scored."""
+    from models import networks, plots
+
+    model, turns = train / "model", clean / "turns.parquet"
+    normalisation = read_dialogue(model)["normalisation"]
+    score = score_model(model, turns)
+    write_score(score, normalisation, out / "score.json")
+    cases = sample_cases(turns, normalisation, config.sample_replies)
+    replies = answer(model, [context for context, _ in cases])
+    figures = {
+        "test_bpb": score.bpb,
+        "test_perplexity": score.perplexity,
+        "test_accuracy": score.accuracy,
+        "test_majority_accuracy": majority_accuracy(export),
+        **reply_figures(replies),
+        "test_replies": score.replies,
+        "test_bytes": score.bytes,
+        "parameters": networks.load(model).num_parameters(),
+    }
+    shown = [
+        {"context": context, "reply": text, "said": said}
+        for (context, said), (text, *_) in zip(cases, replies, strict=True)
+    ][: config.shown_replies]
+    report = {"metrics": figures, "normalisation": normalisation, "samples": shown}
+    (out / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    (out / "report.md").write_text(to_markdown(report))
+    plots.loss_curves(train / "logs" / "metrics.jsonl", out / "loss.png")
+    return score.replies
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """The report as a person reads it."""
+    rows = [f"| {key} | {value:,} |" if isinstance(value, int) else f"| {key} | {value:.4f} |"
+            for key, value in report["metrics"].items()]
+    shown = [f"| {' / '.join(row['context'][-3:])} | {row['reply']} | {row['said']} |" for row in report["samples"]]
+    figures = "\n".join(["| figure | value |", "| --- | --- |", *rows])
+    replies = "\n".join(["| context | reply (temperature 0) | what was said |", "| --- | --- | --- |",
+                         *(line.replace("\n", " ") for line in shown)])
+    return f"## Test split\n\n{figures}\n\n## Replies\n\n{replies}\n"
+
+
+STAGE = Stage("evaluate", evaluate_model)
+
+
+@task(task_run_name="evaluate")
+def evaluate(
+    train: Artifact, clean: Artifact, export: Artifact, config: EvaluateConfig, home: Path
+) -> Artifact:
+    return STAGE.run(home, config, {"train": train, "clean": clean, "export": export})

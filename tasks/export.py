@@ -1,0 +1,77 @@
+"""Export: conversations become EXAMPLES, the Parquet files that training reads."""
+
+import json
+from collections.abc import Iterator
+from itertools import groupby, islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prefect import task
+from tokenizers import Tokenizer
+
+from models import tokenizer
+from models.config import MarkupConfig
+from models.dialogue import encode_conversations
+from models.errors import InputError
+from models.schemas import EXAMPLES, SPLIT_TURNS
+from tasks.artifacts import Artifact
+from tasks.clean import SPLITS
+from tasks.stage import Stage
+
+ROW_GROUP = 1 << 15
+
+Conversation = tuple[str, str, list[str]]  # id, group, texts
+
+
+def read_split(turns: Path, split: str) -> Iterator[Conversation]:
+    """The conversations of a split, in the order of the file."""
+    table = pq.read_table(turns, schema=SPLIT_TURNS, filters=[("split", "=", split)])
+    columns = (table[name].to_pylist() for name in ("conversation_id", "group", "text"))
+    for (conversation, group), rows in groupby(zip(*columns, strict=True), key=lambda row: row[:2]):
+        yield conversation, group, [text for _, _, text in rows]
+
+
+def encode_split(
+    turns: Path, split: str, vocabulary: Tokenizer, markup: MarkupConfig, spelling: list[float]
+) -> Iterator[pa.RecordBatch]:
+    """EXAMPLES of a split, a row group at a time."""
+    for chunk in batched(read_split(turns, split), ROW_GROUP):
+        encoded = encode_conversations([texts for _, _, texts in chunk], vocabulary, markup, spelling)
+        rows = [
+            {**vars(example), "conversation_id": conversation, "group": group, "split": split}
+            for (conversation, group, _), examples in zip(chunk, encoded, strict=True)
+            for example in examples
+        ]
+        columns = {name: [row[name] for row in rows] for name in EXAMPLES.names}
+        yield pa.RecordBatch.from_pydict(columns, EXAMPLES)
+
+
+def batched(items: Iterator[Conversation], size: int) -> Iterator[list[Conversation]]:
+    while chunk := list(islice(items, size)):
+        yield chunk
+
+
+def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Path) -> int:
+    """SPLIT_TURNS and a tokenizer -> one Parquet file a split; dialogue.json says how they were made."""
+    learnt, spelling = tokenizer.load(vocabulary), tokenizer.load_spelling(vocabulary)
+    total = 0
+    for split in SPLITS:
+        with pq.ParquetWriter(out / f"{split}.parquet", EXAMPLES, compression="zstd") as writer:
+            for batch in encode_split(clean / "turns.parquet", split, learnt, config, spelling):
+                writer.write_batch(batch)
+                total += batch.num_rows
+    normalisation = json.loads((clean / "report.json").read_text())["normalisation"]
+    made = {"normalisation": normalisation, "markup": config.model_dump()}
+    (out / "dialogue.json").write_text(json.dumps(made, indent=2) + "\n")
+    if not total:
+        raise InputError("no conversation has a reply to learn from; give a corpus that has some")
+    return total
+
+
+STAGE = Stage("export", export_examples)
+
+
+@task(task_run_name="export")
+def export(clean: Artifact, vocabulary: Artifact, config: MarkupConfig, home: Path) -> Artifact:
+    return STAGE.run(home, config, {"clean": clean, "vocabulary": vocabulary})

@@ -1,0 +1,86 @@
+"""Gate: the new model against the champion on the same test bytes; the better one serves.
+
+Refusing is a normal end: the verdict says why, and the champion stays.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from pydantic import Field
+
+from models.config import Config
+from models.registry import Registry, Version
+from tasks.artifacts import Artifact
+from tasks.evaluate import read_dialogue, score_model, write_score
+from tasks.stage import Stage
+
+
+class GateConfig(Config):
+    min_gain: float = Field(default=0.0, ge=0)
+    """Bits per byte by which a model must beat the champion."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decided, and the sentence that says why."""
+
+    promote: bool
+    reason: str
+    champion: int | None = None  # the version it was measured against
+    champion_bpb: float | None = None
+
+
+class RescoreConfig(Config):
+    """The champion is scored as it is: nothing to set."""
+
+
+def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
+    """score.json: the champion on this corpus's test split; returns the replies scored."""
+    score = score_model(champion, clean / "turns.parquet")
+    write_score(score, read_dialogue(champion)["normalisation"], out / "score.json")
+    return score.replies
+
+
+def judge(candidate: dict[str, Any], champion: dict[str, Any] | None, name: int, config: GateConfig) -> Verdict:
+    """Promote where there is no champion, or where bits per byte on the same bytes are fewer."""
+    if champion is None:
+        return Verdict(True, "there was no champion")
+    new, old = candidate["bpb"], champion["bpb"]
+    if candidate["normalisation"] != champion["normalisation"]:
+        reason = (
+            f"its text is normalised as `{candidate['normalisation']}`, champion v{name}'s as "
+            f"`{champion['normalisation']}`: bits per byte compare only within one"
+        )
+        return Verdict(False, reason, name, old)
+    told = f"{new:.4f} bits per byte against champion v{name}'s {old:.4f} on the same test bytes"
+    if new < old - config.min_gain:
+        return Verdict(True, told, name, old)
+    short = f", and {config.min_gain} fewer are asked for" if config.min_gain and new < old else ""
+    return Verdict(False, f"not better: {told}{short}", name, old)
+
+
+STAGE = Stage("rescore", rescore_champion)
+
+
+def champion_digest(champion: Version) -> str:
+    return champion.tags.get("repartee.model_digest", f"version {champion.number} of {champion.run_id}")
+
+
+def champion_artifact(champion: Version, registry: Registry, home: Path) -> Artifact:
+    """The model in service, as an input like any other."""
+    folder, name = registry.folder(champion, home / "registry"), f"v{champion.number}"
+    return Artifact("champion", name, champion_digest(champion), folder, 1, "reused", 0.0, "it is in service")
+
+
+@task(task_run_name="gate")
+def gate(evaluate: Artifact, clean: Artifact, config: GateConfig, home: Path, registry: Registry) -> Verdict:
+    candidate = json.loads((evaluate.path / "score.json").read_text())
+    champion = registry.champion()
+    if champion is None:
+        return judge(candidate, None, 0, config)
+    inputs = {"champion": champion_artifact(champion, registry, home), "clean": clean}
+    rescored = STAGE.run(home, RescoreConfig(), inputs)
+    return judge(candidate, json.loads((rescored.path / "score.json").read_text()), champion.number, config)

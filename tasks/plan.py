@@ -1,0 +1,100 @@
+"""Plan: what a run would do and why, told before anything is started."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from prefect import task
+
+from models.config import Config
+from models.registry import Registry, Version
+from tasks import gate
+from tasks.artifacts import Artifact, find
+from tasks.stage import Stage, digests_of
+
+
+@dataclass(frozen=True)
+class Link:
+    """A stage of the chain with its settings and the names of the stages that it reads."""
+
+    stage: Stage
+    config: Config
+    inputs: tuple[str, ...] = ()
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a run would do with one stage."""
+
+    name: str
+    action: Literal["run", "reuse"]
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in order, and what is already made."""
+
+    steps: list[Step]
+    kept: dict[str, Artifact]
+    champion: Version | None
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return all(step.action == "reuse" for step in self.steps)
+
+
+def plan_chain(chain: Sequence[Link], home: Path) -> tuple[list[Step], dict[str, Artifact]]:
+    """For each stage whether it would run, and why; and the outputs that are already there."""
+    steps: list[Step] = []
+    kept: dict[str, Artifact] = {}
+    for link in chain:
+        missing = [name for name in link.inputs if name not in kept]
+        if missing:
+            steps.append(Step(link.stage.name, "run", f"{' and '.join(missing)} would run first"))
+            continue
+        digests = digests_of({name: kept[name] for name in link.inputs}, link.identity)
+        why = link.stage.why(home, link.config, digests)
+        found = find(home, link.stage.name, link.stage.fingerprint(link.config, digests))
+        if found is not None:
+            kept[link.stage.name] = found
+        steps.append(Step(link.stage.name, "reuse" if found else "run", why))
+    return steps, kept
+
+
+def plan_run(chain: Sequence[Link], gate_config: gate.GateConfig, home: Path, registry: Registry) -> Plan:
+    """The whole chain, gate and registration included."""
+    steps, kept = plan_chain(chain, home)
+    if "evaluate" not in kept:
+        waits = [Step(name, "run", "evaluate would run first") for name in ("gate", "register")]
+        return Plan(steps + waits, kept, None)
+    champion = registry.champion()
+    settled = _settled(kept, champion, gate_config, home)
+    action: Literal["run", "reuse"] = "reuse" if settled else "run"
+    why = settled or ("there is no champion" if champion is None else f"champion v{champion.number} has not met it")
+    return Plan([*steps, Step("gate", action, why), Step("register", action, why)], kept, champion)
+
+
+def _settled(kept: Mapping[str, Artifact], champion: Version | None, config: gate.GateConfig, home: Path) -> str:
+    """How the model that these outputs made has already been judged, or "" if it has not."""
+    if champion is None:
+        return ""
+    if champion.tags.get("repartee.train_fingerprint") == kept["train"].fingerprint:
+        return f"this very model is champion v{champion.number}"
+    digests = {"champion": gate.champion_digest(champion), "clean": kept["clean"].digest}
+    rescored = find(home, gate.STAGE.name, gate.STAGE.fingerprint(gate.RescoreConfig(), digests))
+    if rescored is None:
+        return ""
+    scores = [json.loads((made.path / "score.json").read_text()) for made in (kept["evaluate"], rescored)]
+    verdict = gate.judge(scores[0], scores[1], champion.number, config)
+    return "" if verdict.promote else f"already refused: {verdict.reason}"
+
+
+
+
+@task(task_run_name="plan")
+def plan(chain: Sequence[Link], gate_config: gate.GateConfig, home: Path, registry: Registry) -> Plan:
+    return plan_run(chain, gate_config, home, registry)

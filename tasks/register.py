@@ -1,0 +1,139 @@
+"""Register: the verdict is written down in MLflow, and the model it lets through goes into service."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from prefect import task
+
+from models.registry import Registry, Version
+from models.schemas import EXAMPLES
+from models.tracking import MetricsForwarder
+from tasks.artifacts import Artifact, sha256
+from tasks.card import model_card
+from tasks.clean import SPLITS
+from tasks.evaluate import answer
+from tasks.gate import Verdict
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where the run is written down, and the version that came of it (none: it was refused)."""
+
+    run_id: str
+    version: int | None
+    champion: int | None  # who serves now
+
+
+def check_answers(folder: Path) -> str:
+    """The model's greedy answer to a greeting, from the folder as it will be registered.
+
+    Raises:
+        RuntimeError: it has none; such a model must not serve.
+    """
+    text, *_ = answer(folder, [["Hello."]])[0]
+    if not text.strip():
+        raise RuntimeError("the model answers a greeting with nothing; it is not registered")
+    return text
+
+
+def build_folder(out: Path, model: Path, report: dict[str, Any], params: dict[str, Any], tags: dict[str, str]) -> None:
+    """The folder that is registered: the trained one, how it answers by default, and its card."""
+    shutil.copytree(model, out)
+    path = out / "generation_config.json"
+    chosen = {
+        "do_sample": True,
+        "temperature": params["generation.temperature"],
+        "top_p": params["generation.top_p"],
+        "max_new_tokens": params["generation.max_tokens"],
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | chosen, indent=2) + "\n")
+    (out / "README.md").write_text(model_card(tags["repartee.corpus"], report, params))
+
+
+def write_down(
+    registry: Registry, run_id: str, train: Artifact, evaluate: Artifact, export: Artifact, verdict: Verdict, corpus: str
+) -> None:
+    """Curves, datasets, report and verdict on the MLflow run; sending them twice changes nothing."""
+    with MetricsForwarder(registry, run_id, train.path / "logs" / "metrics.jsonl"):
+        pass  # what the forwarder of the training could not send is sent now
+    report = json.loads((evaluate.path / "report.json").read_text())
+    figures = [(f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report["metrics"].items()]
+    registry.log_metrics(run_id, figures)
+    log_datasets(registry, run_id, export, corpus)
+    registry.log_artifacts(run_id, evaluate.path, "report")
+    registry.log_artifacts(run_id, train.path / "logs", "training")
+    outcome = "promoted" if verdict.promote else "refused"
+    note = f"**{outcome.capitalize()}**: {verdict.reason}\n\n{(evaluate.path / 'report.md').read_text()}"
+    registry.note(run_id, note)
+    registry.log_tags(run_id, {"repartee.verdict": outcome, "repartee.reason": verdict.reason})
+
+
+def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str) -> None:
+    """The three splits with digest and rows, as the run's inputs."""
+    columns = {field.name: str(field.type) for field in EXAMPLES}
+    for split in SPLITS:
+        path = export.path / f"{split}.parquet"
+        registry.log_dataset(
+            run_id,
+            f"{corpus}-{split}",
+            digest=sha256(path),
+            source=str(path),
+            profile={"examples": pq.ParquetFile(path).metadata.num_rows},
+            context=split,
+            columns=columns,
+        )
+
+
+def put_into_service(
+    registry: Registry,
+    run_id: str,
+    train: Artifact,
+    evaluate: Artifact,
+    verdict: Verdict,
+    params: dict[str, Any],
+    tags: dict[str, str],
+) -> Version:
+    """Load, answer, register, promote; a retry finds the version that it made before."""
+    report = json.loads((evaluate.path / "report.json").read_text())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        build_folder(folder, train.path / "model", report, params, tags)
+        greeting = check_answers(folder)
+        version = registry.register(
+            folder,
+            run_id,
+            fingerprint=train.fingerprint,
+            tags={
+                **tags,
+                "repartee.model_digest": train.digest,
+                "repartee.test_bpb": f"{report['metrics']['test_bpb']:.4f}",
+                "repartee.verdict": verdict.reason,
+            },
+            description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
+        )
+    return registry.promote(version, verdict.reason)
+
+
+@task(task_run_name="register", retries=1, retry_delay_seconds=2)
+def register(
+    train: Artifact,
+    evaluate: Artifact,
+    verdict: Verdict,
+    export: Artifact,
+    registry: Registry,
+    params: dict[str, Any],
+    tags: dict[str, str],
+) -> Registration:
+    name = tags["repartee.run_name"]
+    run_id = registry.open_run(train.fingerprint, name=name, params=params, tags=tags)
+    write_down(registry, run_id, train, evaluate, export, verdict, tags["repartee.corpus"])
+    version = None
+    if verdict.promote:
+        version = put_into_service(registry, run_id, train, evaluate, verdict, params, tags).number
+    registry.close_run(run_id, "FINISHED")
+    return Registration(run_id, version, version or verdict.champion)

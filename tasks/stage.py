@@ -1,0 +1,154 @@
+"""Stage: one step of the chain, run only when what decides its output has changed."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from models.config import Config
+from tasks.artifacts import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Artifact,
+    CorruptArtifact,
+    find,
+    new_manifest,
+    publish,
+    verify,
+    write_manifest,
+)
+from tasks.code import code_fingerprint
+
+log = logging.getLogger(__name__)
+
+SAME = "inputs, settings and code are the same"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pure function, the stages whose outputs it reads, and the fingerprint of both.
+
+    `build(out, config, **inputs)` writes files into the folder `out`, reads the folders of its
+    inputs (by the name of the stage that made them) and returns how many rows it made.
+    A resumable one also gets `work`, a folder that stays until it has succeeded.
+    """
+
+    name: str
+    build: Callable[..., int]
+    modules: tuple[str, ...] = ()  # started as processes, so no import leads to their code
+    resumable: bool = False
+    _code: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def code(self) -> str:
+        if not self._code:
+            self._code["sha256"] = code_fingerprint(self.build, modules=self.modules)
+        return self._code["sha256"]
+
+    def ingredients(self, config: Config, digests: Mapping[str, str]) -> dict[str, Any]:
+        """All that decides the output: equal ingredients, equal output."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "stage": self.name,
+            "inputs": dict(sorted(digests.items())),
+            "config": config.model_dump(mode="json"),
+            "code": self.code(),
+        }
+
+    def fingerprint(self, config: Config, digests: Mapping[str, str]) -> str:
+        text = json.dumps(self.ingredients(config, digests), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def run(
+        self,
+        home: Path,
+        config: Config,
+        inputs: Mapping[str, Artifact],
+        *,
+        identity: str = "",
+        context: Mapping[str, Any] | None = None,
+    ) -> Artifact:
+        """The output for these ingredients: found in the store, or made now.
+
+        `identity` stands for an input from outside the store; `context` is handed to `build` and
+        decides nothing.
+        """
+        digests = digests_of(inputs, identity)
+        fingerprint = self.fingerprint(config, digests)
+        kept = find(home, self.name, fingerprint)
+        if kept is not None:
+            log.info("%s: reused, %s rows", self.name, f"{kept.rows:,}")
+            return kept
+        why = self.why(home, config, digests)
+        log.info("%s: runs, for %s", self.name, why)
+        extra = {**(context or {}), **{name: artifact.path for name, artifact in inputs.items()}}
+        work = home / "runs" / fingerprint
+        if self.resumable:
+            extra["work"] = work
+        made = self._make(home, config, digests, extra, why)
+        shutil.rmtree(work, ignore_errors=True)
+        log.info("%s: %s rows in %.1f s", self.name, f"{made.rows:,}", made.seconds)
+        return made
+
+    def _make(
+        self, home: Path, config: Config, digests: Mapping[str, str], extra: Mapping[str, Any], why: str
+    ) -> Artifact:
+        started_s = time.monotonic()
+        fingerprint = self.fingerprint(config, digests)
+        final = home / "store" / self.name / fingerprint
+        partial = final.parent / f".tmp-{fingerprint}-{os.getpid()}-{uuid4().hex[:8]}"
+        partial.mkdir(parents=True)
+        try:
+            rows = self.build(partial, config, **extra)
+            seconds = round(time.monotonic() - started_s, 3)
+            manifest = new_manifest(partial, self.ingredients(config, digests), rows, seconds)
+            write_manifest(partial, manifest)
+            publish(partial, final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return Artifact(self.name, fingerprint, manifest["digest"], final, rows, "ran", seconds, why)
+
+    def why(self, home: Path, config: Config, digests: Mapping[str, str]) -> str:
+        """Why it would run, told from the kept output that differs least; or why it would not."""
+        folder = home / "store" / self.name
+        try:
+            if verify(folder / self.fingerprint(config, digests)):
+                return SAME
+        except CorruptArtifact as damage:
+            return str(damage)
+        wanted = self.ingredients(config, digests)
+        kept = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        told = [differences(json.loads(path.read_text())["ingredients"], wanted) for path in kept]
+        return min(told, key=len, default=["it has not run in this home before"])[0]
+
+
+def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, str]:
+    digests = {name: artifact.digest for name, artifact in inputs.items()}
+    return {**digests, "source": identity} if identity else digests
+
+
+def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What differs between two lists of ingredients, the most telling first."""
+    told = _config_differences("", had["config"], wanted["config"])
+    for name in sorted(set(had["inputs"]) | set(wanted["inputs"])):
+        if had["inputs"].get(name) != wanted["inputs"].get(name):
+            told.append("the corpus is another" if name == "source" else f"{name} made another output")
+    if had["code"] != wanted["code"]:
+        told.append("its code has changed")
+    return told or ["the format of the store has changed"]
+
+
+def _config_differences(path: str, before: Any, now: Any) -> list[str]:
+    if before == now:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(set(before) | set(now))
+        told = [_config_differences(f"{path}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys]
+        return [line for lines in told for line in lines]
+    return [f"{path} is {now}, it was {before}"]

@@ -1,0 +1,199 @@
+"""Train: the examples become a model folder, in a process of its own.
+
+The trainer (`python -m models.training`) knows neither Prefect nor MLflow. It works in
+runs/FINGERPRINT, where a killed one goes on; this task watches its metrics.jsonl.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from models.config import Config, NetworkConfig, TrainConfig
+from models.errors import InputError
+from models.registry import Registry
+from models.tracking import MetricsForwarder
+from tasks.artifacts import Artifact, find
+from tasks.stage import Stage, digests_of
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parent.parent
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 20  # from SIGTERM to SIGKILL: a checkpoint is written within
+
+Watch = Callable[[dict[str, Any]], None]
+
+
+class TrainingConfig(Config):
+    network: NetworkConfig
+    train: TrainConfig
+
+
+def train_model(
+    out: Path, config: TrainingConfig, vocabulary: Path, export: Path, *, work: Path, watch: Watch
+) -> int:
+    """Run the trainer in `work` until it ends; model/ and logs/ go to `out`; returns the steps made."""
+    work.mkdir(parents=True, exist_ok=True)
+    made = json.loads((export / "dialogue.json").read_text())
+    run = {**config.model_dump(mode="json"), **made, "tokenizer": str(vocabulary), "examples": str(export)}
+    (work / "config.json").write_text(json.dumps(run, indent=2) + "\n")
+    with _trainer(work) as process:
+        for metrics in follow(work / "metrics.jsonl", process):
+            watch(metrics)
+    if process.returncode:
+        raise _failure(work, process.returncode)
+    shutil.copytree(work / "model", out / "model")
+    (out / "logs").mkdir()
+    for name in ("metrics.jsonl", "train.log", "summary.json"):
+        shutil.copy(work / name, out / "logs" / name)
+    return int(json.loads((work / "summary.json").read_text())["steps"])
+
+
+@contextmanager
+def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The trainer as a process group that never outlives this one.
+
+    It reads the pipe on its standard input: when this process dies, however it dies, the pipe
+    closes, and the trainer writes a checkpoint and ends.
+    """
+    command = [sys.executable, "-m", "models.training", str(work), "--until-stdin-closes"]
+    with (work / "stderr.log").open("wb") as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+            env={"OMP_WAIT_POLICY": "passive", **os.environ},
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def follow(path: Path, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    """Each whole line of a growing metrics.jsonl, until the process that writes it has ended."""
+    position = 0
+    ended = False
+    while not ended:
+        ended = process.poll() is not None  # asked before the last read, so that no line is missed
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(position)
+                for line in file:
+                    if line.endswith(b"\n"):
+                        position += len(line)
+                        yield json.loads(line)
+        if not ended:
+            time.sleep(POLL_SECONDS)
+
+
+def _failure(work: Path, status: int) -> Exception:
+    lines = (work / "stderr.log").read_text(errors="replace").strip().splitlines()
+    last = lines[-1] if lines else "it said nothing"
+    if status == 2:
+        return InputError(last)
+    return RuntimeError(f"the trainer ended with status {status}: {last} ({work / 'stderr.log'})")
+
+
+class Reporter:
+    """Shows each step line in the terminal, and now and then in Prefect and its logs."""
+
+    def __init__(self) -> None:
+        self.progress = logging.getLogger("progress")
+        self.artifact = create_progress_artifact(progress=0.0, description="training")
+        self.told_s = time.monotonic()
+        self.logged_s = 0.0
+
+    def __call__(self, metrics: dict[str, Any]) -> None:
+        if metrics["kind"] == "epoch":
+            log.info("train: %s", _epoch_line(metrics))
+        if metrics["kind"] != "step":
+            return
+        line = _step_line(metrics)
+        self.progress.info("train: %s", line)
+        if time.monotonic() - self.told_s > 5:
+            self.told_s = time.monotonic()
+            share = min(100.0, 100 * metrics["progress"])
+            update_progress_artifact(self.artifact, progress=share, description=line)
+        if time.monotonic() - self.logged_s > 60:
+            self.logged_s = time.monotonic()
+            log.info("train: %s", line)
+
+    def done(self) -> None:
+        update_progress_artifact(self.artifact, progress=100.0, description="training has ended")
+
+
+def _step_line(metrics: dict[str, Any]) -> str:
+    left = int(metrics["seconds_left"])
+    return (
+        f"{100 * metrics['progress']:3.0f} %  step {metrics['step']:,}  loss {metrics['loss']:.3f}  "
+        f"accuracy {metrics['accuracy']:.1%}  {metrics['tokens_per_second']:,.0f} tokens/s  "
+        f"{left // 60}:{left % 60:02d} left"
+    )
+
+
+def _epoch_line(metrics: dict[str, Any]) -> str:
+    return (
+        f"epoch {metrics['epoch']}  loss {metrics['train_loss']:.3f}  accuracy {metrics['train_accuracy']:.1%}  "
+        f"validation loss {metrics['validation_loss']:.3f}  accuracy {metrics['validation_accuracy']:.1%}"
+    )
+
+
+STAGE = Stage(
+    "train",
+    train_model,
+    modules=("models.training",),
+    resumable=True,
+)
+
+
+@task(task_run_name="train")
+def train(
+    vocabulary: Artifact,
+    export: Artifact,
+    config: TrainingConfig,
+    home: Path,
+    registry: Registry,
+    params: dict[str, Any],
+    tags: dict[str, str],
+) -> Artifact:
+    """Train, with the metrics in MLflow and the progress in Prefect while it goes on."""
+    inputs = {"vocabulary": vocabulary, "export": export}
+    fingerprint = STAGE.fingerprint(config, digests_of(inputs))
+    if find(home, STAGE.name, fingerprint):
+        return STAGE.run(home, config, inputs)
+    reporter = Reporter()
+    run_id = registry.open_run(fingerprint, name=tags["repartee.run_name"], params=params, tags=tags)
+    status = "FAILED"
+    try:
+        with MetricsForwarder(registry, run_id, home / "runs" / fingerprint / "metrics.jsonl"):
+            made = STAGE.run(home, config, inputs, context={"watch": reporter})
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        registry.close_run(run_id, status)
+    reporter.done()
+    return made

@@ -1,0 +1,74 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import tokenizer
+from models.config import MarkupConfig
+from models.dialogue import encode_context, encode_conversations
+from models.tokenizer import END, START, UNK, spelling_nats
+
+TEXTS = ["hello there", "how are you", "fine and you", "i am well"]
+WORDS = tokenizer.learn_words(TEXTS, min_count=1)
+BPE = tokenizer.learn_bpe(TEXTS, size=280)
+SPELLING = tokenizer.learn_spelling(TEXTS)
+PAIRS = MarkupConfig(unit="pair", max_tokens=8)
+
+
+def encode(turns, vocabulary, markup):
+    return next(encode_conversations([turns], vocabulary, markup, SPELLING))
+
+
+@given(turns=st.lists(st.text(min_size=1, max_size=40), min_size=2, max_size=12), limit=st.integers(16, 64))
+def test_every_reply_is_scored_exactly_once_and_in_full(turns, limit):
+    turns = [text.encode("utf-8", "ignore").decode() or "x" for text in turns]
+    markup = MarkupConfig(max_tokens=limit)
+    examples = encode(turns, BPE, markup)
+    assert sum(example.replies for example in examples) == len(turns) - 1
+    assert sum(example.reply_bytes for example in examples) == sum(len(text.encode()) for text in turns[1:])
+    for example in examples:
+        assert len(example.ids) == len(example.is_reply) <= limit
+        ends = [flag for token, flag in zip(example.ids, example.is_reply, strict=True) if token == END]
+        assert sum(ends) == example.replies
+        assert example.ids[0] == START and not example.is_reply[0]
+
+
+def test_a_pair_is_context_then_reply_and_only_the_reply_carries_loss():
+    """TRAPS 16."""
+    first, second = encode(["hello there", "how are you", "i am well"], WORDS, PAIRS)
+    text = [WORDS.id_to_token(i) for i in first.ids]
+    assert text == ["<start>", "hello", "there", "<end>", "how", "are", "you", "<end>"]
+    assert first.is_reply == [False] * 4 + [True] * 4
+    assert second.turn == 2
+
+
+def test_a_long_reply_keeps_its_end_and_a_long_context_its_last_words():
+    """TRAPS 10; what is cut off is charged its spelling."""
+    long = "how are you fine and you i am well"
+    context_cut, reply_cut = encode([long, "hello", long], WORDS, PAIRS)
+    assert WORDS.decode(context_cut.ids) == "fine and you i am well hello"
+    assert [WORDS.id_to_token(i) for i in reply_cut.ids[-3:]] == ["and", "you", "<end>"]
+    assert reply_cut.spelled_nats == pytest.approx(spelling_nats("i am well", SPELLING))
+    assert context_cut.spelled_nats == 0
+
+
+def test_an_unknown_word_of_a_reply_is_charged_and_one_of_the_context_is_not():
+    example = encode(["stranger", "hello stranger"], WORDS, PAIRS)[0]
+    assert example.ids.count(UNK) == 2
+    assert example.spelled_nats == pytest.approx(spelling_nats("stranger", SPELLING))
+
+
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=20), st.integers(8, 64))
+def test_a_context_always_fits_and_ends_with_the_last_turn(turns, limit):
+    turns = [text.encode("utf-8", "ignore").decode() for text in turns]
+    ids = encode_context(turns, BPE, MarkupConfig(max_tokens=limit))
+    assert ids[0] == START and ids[-1] == END
+    assert len(ids) < limit
+
+
+def test_chat_and_training_read_a_conversation_alike():
+    """TRAPS 25: one renderer."""
+    turns = ["hello there", "how are you", "i am well"]
+    markup = MarkupConfig(max_tokens=64)
+    trained = encode(turns, BPE, markup)[0].ids
+    context = encode_context(turns[:2], BPE, markup)
+    assert trained[: len(context)] == context

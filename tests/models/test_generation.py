@@ -1,0 +1,273 @@
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+
+from models.config import GenerationConfig
+from models.errors import InputError
+from models.generation import Generator, Reply, _pick, evaluating
+from models.tokenizer import END, PAD, START, UNK
+
+VOCABULARY, POSITIONS = 40, 24
+CONTEXTS = [[1, 5, 2], [1, 6, 7, 8, 2], [1, 9, 2, 10, 11, 2], [1, *range(4, 18), 2], [1, 12, 13, 2]]
+GREEDY = GenerationConfig(temperature=0, max_tokens=12)
+
+
+def gpt2_config(**more: object) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=VOCABULARY,
+        n_positions=POSITIONS,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.6,  # far from uniform, so that the greedy ids vary
+        bos_token_id=START,
+        eos_token_id=END,
+        pad_token_id=PAD,
+        **more,
+    )
+
+
+def tiny_model(family: str) -> PreTrainedModel:
+    torch.manual_seed(7)
+    if family == "gpt2":
+        return GPT2LMHeadModel(gpt2_config())
+    if family == "llama":
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=VOCABULARY,
+                max_position_embeddings=POSITIONS,
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                initializer_range=0.6,
+                bos_token_id=START,
+                eos_token_id=END,
+                pad_token_id=PAD,
+            )
+        )
+    decoder = gpt2_config(is_decoder=True, add_cross_attention=True)
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(gpt2_config(), decoder)
+    config.decoder_start_token_id, config.pad_token_id = START, PAD
+    return EncoderDecoderModel(config)
+
+
+FAMILIES = ("llama", "gpt2", "encoder-decoder")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    return tiny_model(request.param)
+
+
+@pytest.fixture
+def llama() -> PreTrainedModel:
+    return tiny_model("llama")
+
+
+def test_greedy_ids_are_those_of_transformers_generate_with_the_same_bans(model: PreTrainedModel) -> None:
+    generator = Generator(model)
+    model.eval()
+    for context in CONTEXTS:
+        made = model.generate(
+            torch.tensor([context]),
+            attention_mask=torch.ones(1, len(context), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=8,
+            min_new_tokens=1,
+            suppress_tokens=[PAD, START, UNK],
+            bos_token_id=START,
+            eos_token_id=END,
+            pad_token_id=PAD,
+            decoder_start_token_id=START,
+        )[0].tolist()
+        expected = made[1:] if generator.has_encoder else made[len(context) :]
+        reply = generator.reply(context, GenerationConfig(temperature=0, max_tokens=8))
+        assert reply.ids == [i for i in expected if i != END]
+        assert reply.finished == (END in expected)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_batch_gives_the_same_replies_as_one_by_one(model: PreTrainedModel, temperature: float) -> None:
+    generator = Generator(model)
+    config = GenerationConfig(temperature=temperature, top_p=0.95, max_tokens=16, seed=3)
+    one_by_one = [
+        generator.reply(context, config.model_copy(update={"seed": 3 + i}))
+        for i, context in enumerate(CONTEXTS)
+    ]
+    assert generator.replies(CONTEXTS, config) == one_by_one
+
+
+def test_a_stream_yields_the_ids_of_the_reply_without_its_end(model: PreTrainedModel) -> None:
+    generator = Generator(model)
+    config = GenerationConfig(temperature=1.0, max_tokens=16, seed=1)
+    assert list(generator.stream(CONTEXTS[1], config)) == generator.reply(CONTEXTS[1], config).ids
+
+
+def test_the_encoder_runs_once_per_reply_and_not_per_token() -> None:  # TRAPS 25
+    model = tiny_model("encoder-decoder")
+    calls: list[int] = []
+    model.encoder.register_forward_hook(lambda *_: calls.append(1))
+    reply = Generator(model).reply(CONTEXTS[0], GREEDY)
+    assert len(reply.ids) > 1
+    assert len(calls) == 1
+
+
+def test_a_decoder_reads_the_context_once_and_then_one_token_a_step(llama: PreTrainedModel) -> None:
+    widths: list[int] = []
+    llama.model.embed_tokens.register_forward_hook(lambda _m, inputs, _out: widths.append(inputs[0].shape[1]))
+    reply = Generator(llama).reply(CONTEXTS[1], GREEDY)
+    assert widths[0] == len(CONTEXTS[1])
+    assert set(widths[1:]) == {1}
+    assert len(widths) == len(reply.ids) + reply.finished
+
+
+def test_the_same_seed_gives_the_same_reply_and_no_seed_a_new_one(model: PreTrainedModel) -> None:
+    generator = Generator(model)
+    seeded = GenerationConfig(temperature=1.5, top_p=1.0, max_tokens=12, seed=11)
+    assert generator.reply(CONTEXTS[0], seeded) == generator.reply(CONTEXTS[0], seeded)
+    unseeded = seeded.model_copy(update={"seed": None})
+    assert len({tuple(generator.reply(CONTEXTS[0], unseeded).ids) for _ in range(6)}) > 1
+
+
+def test_a_generator_that_is_handed_in_goes_on_from_reply_to_reply(llama: PreTrainedModel) -> None:
+    config = GenerationConfig(temperature=1.5, top_p=1.0, max_tokens=12, seed=0)
+    chances = torch.Generator().manual_seed(5)
+    first, second = (Generator(llama).reply(CONTEXTS[0], config, chances) for _ in range(2))
+    again = torch.Generator().manual_seed(5)
+    assert [Generator(llama).reply(CONTEXTS[0], config, again) for _ in range(2)] == [first, second]
+    assert first != second
+
+
+@pytest.mark.parametrize("temperature", [-0.1, math.nan, math.inf])
+def test_a_temperature_that_means_nothing_is_refused(llama: PreTrainedModel, temperature: float) -> None:
+    config = GenerationConfig.model_construct(temperature=temperature, top_p=0.9, max_tokens=5, seed=0)
+    with pytest.raises(InputError, match="temperature"):
+        Generator(llama).reply(CONTEXTS[0], config)
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-6, 1e-3])
+def test_a_temperature_near_zero_takes_the_likeliest_tokens(
+    llama: PreTrainedModel, temperature: float
+) -> None:
+    cold = GenerationConfig(temperature=temperature, max_tokens=12, seed=0)
+    assert Generator(llama).reply(CONTEXTS[0], cold) == Generator(llama).reply(CONTEXTS[0], GREEDY)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), temperature=st.floats(0, 50), top_p=st.floats(0.01, 1))
+def test_no_reply_is_empty_or_holds_a_control_token(seed: int, temperature: float, top_p: float) -> None:
+    config = GenerationConfig(temperature=temperature, top_p=top_p, max_tokens=6, seed=seed)
+    reply = Generator(eager_to_end()).reply(CONTEXTS[0], config)
+    assert reply.ids
+    assert not {PAD, START, END, UNK} & set(reply.ids)
+
+
+def eager_to_end() -> PreTrainedModel:
+    """Its likeliest tokens are, by far, the control tokens."""
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    bias = torch.zeros(VOCABULARY)
+    bias[[PAD, START, UNK]], bias[END] = 30.0, 20.0
+    model.lm_head.register_forward_hook(lambda _m, _i, out: out + bias)
+    return model
+
+
+def test_a_reply_ends_at_the_end_token_which_is_not_part_of_it() -> None:
+    assert Generator(eager_to_end()).reply(CONTEXTS[0], GREEDY) == Reply([4], True)
+
+
+def test_a_reply_that_reaches_the_limit_says_that_it_did_not_end(model: PreTrainedModel) -> None:
+    reply = Generator(model).reply(CONTEXTS[0], GenerationConfig(temperature=0, max_tokens=1))
+    assert len(reply.ids) == 1
+    assert not reply.finished
+
+
+def test_a_reply_never_outgrows_the_positions(model: PreTrainedModel) -> None:
+    model_without_end = Generator(model)
+    full = [1, *[5] * (POSITIONS - 2), 2]
+    long = GenerationConfig(temperature=1.0, top_p=1.0, max_tokens=500, seed=0)
+    reply, short = (model_without_end.replies([full, CONTEXTS[0]], long))
+    room = POSITIONS if model_without_end.has_encoder else 1
+    assert len(reply.ids) <= room
+    assert len(short.ids) <= POSITIONS
+    assert reply.finished or len(reply.ids) == room
+
+
+def test_a_context_longer_than_the_positions_is_refused(model: PreTrainedModel) -> None:
+    with pytest.raises(InputError, match="24 at most"):
+        Generator(model).reply([5] * (POSITIONS + 1), GREEDY)
+
+
+def test_logits_that_are_not_numbers_are_an_error_that_says_so(llama: PreTrainedModel) -> None:
+    with torch.no_grad():
+        llama.lm_head.weight[9] = math.nan
+    with pytest.raises(FloatingPointError, match="not finite"):
+        Generator(llama).reply(CONTEXTS[0], GREEDY)
+
+
+def test_dropout_is_off_in_a_reply_and_the_mode_restored_after_it() -> None:  # TRAPS 22
+    model = tiny_model("gpt2")
+    model.train()
+    generator = Generator(model)
+    seen: list[bool] = []
+    model.transformer.register_forward_hook(lambda module, *_: seen.append(module.training))
+    assert generator.reply(CONTEXTS[0], GREEDY) == generator.reply(CONTEXTS[0], GREEDY)
+    stream: Iterator[int] = generator.stream(CONTEXTS[0], GREEDY)
+    next(stream)
+    stream.close()  # the user pressed Ctrl-C
+    assert model.training
+    assert not any(seen)
+    model.eval()
+    with evaluating(model):
+        pass
+    assert not model.training
+
+
+def test_no_gradient_is_kept(llama: PreTrainedModel) -> None:
+    seen: list[bool] = []
+    llama.lm_head.register_forward_hook(lambda _m, _i, out: seen.append(out.requires_grad))
+    Generator(llama).reply(CONTEXTS[0], GREEDY)
+    assert not any(seen)
+    assert torch.is_grad_enabled()
+
+
+def test_top_p_keeps_the_likeliest_tokens_that_hold_it_together() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    chances = [torch.Generator().manual_seed(0)]
+
+    def drawn(top_p: float) -> set[int]:
+        config = GenerationConfig(temperature=1.0, top_p=top_p)
+        return {_pick(logits, config, chances)[0] for _ in range(300)}
+
+    assert drawn(0.4) == {0}
+    assert drawn(0.6) == {0, 1}
+    assert drawn(0.9) == {0, 1, 2}
+    assert drawn(1.0) == {0, 1, 2, 3}
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    shares = [0.6, 0.3, 0.1]
+    chances = [torch.Generator().manual_seed(i) for i in range(4000)]
+    logits = torch.log(torch.tensor([shares])).expand(4000, -1)
+    drawn = _pick(logits, GenerationConfig(temperature=1.0, top_p=1.0), chances)
+    for token, share in enumerate(shares):
+        assert drawn.count(token) / 4000 == pytest.approx(share, abs=0.03)
+
+
+def test_no_context_gives_no_reply(llama: PreTrainedModel) -> None:
+    assert Generator(llama).replies([], GREEDY) == []

@@ -1,0 +1,111 @@
+import json
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import InputError
+from models.schemas import TURNS
+from tasks.clean import (
+    CleanConfig,
+    Conversation,
+    check_splits,
+    clean_turns,
+    exchanges_said_twice,
+    read_conversations,
+    split_conversations,
+    split_of,
+)
+
+PLAIN = CleanConfig()
+
+
+def rows(*texts, conversation="L1", group="m0"):
+    return [
+        {"conversation_id": conversation, "turn": i, "speaker": f"u{i % 2}", "text": text, "group": group}
+        for i, text in enumerate(texts)
+    ]
+
+
+def cleaned(*turns, config=PLAIN):
+    counts = Counter()
+    return [(c.id, c.texts) for c in read_conversations(turns, config, counts)], counts
+
+
+def test_an_empty_turn_takes_its_two_exchanges_and_not_the_conversation():
+    """TRAPS 2 and 7."""
+    found, counts = cleaned(*rows("One.", "Two.", " <i></i> ", "Four.", "Five."))
+    assert found == [("L1", ["One.", "Two."]), ("L1/2", ["Four.", "Five."])]
+    assert counts["turns empty, or empty once cleaned"] == 1
+
+
+def test_a_turn_left_alone_teaches_no_reply():
+    found, counts = cleaned(*rows("One.", "", "Three.", "Four."))
+    assert found == [("L1", ["Three.", "Four."])]
+    assert counts["turns with no neighbour left"] == 1
+
+
+def test_the_article_loses_turns_that_hold_no_letter():
+    found, _ = cleaned(*rows("Hey, YOU!", "It's me.", "42"), config=CleanConfig(normalisation="article"))
+    assert found == [("L1", ["hey , you !", "it s me ."])]
+
+
+@given(st.text(min_size=1, max_size=8))
+def test_a_split_depends_on_the_groups_name_alone(name):
+    assert split_of(name, PLAIN) == split_of(name, PLAIN) in ("train", "validation", "test")
+
+
+def test_a_share_of_the_groups_goes_to_each_split():
+    sizes = Counter(split_of(f"m{i}", PLAIN) for i in range(10_000))
+    assert 400 < sizes["test"] < 600
+    assert 400 < sizes["validation"] < 600
+
+
+def conversation(id, group, *texts):
+    return Conversation(id, group, ["a", "b"] * len(texts), list(texts))
+
+
+def test_no_conversation_stands_on_two_sides_and_the_test_set_never_shrinks():
+    """TRAPS 21: the movie decides, then what another split says word for word leaves training."""
+    groups = {split: next(f"m{i}" for i in range(999) if split_of(f"m{i}", PLAIN) == split) for split in ("train", "validation", "test")}
+    same = ("Hello?", "Hello.")
+    counts = Counter()
+    kept = split_conversations(
+        [
+            conversation("L1", groups["train"], *same),
+            conversation("L2", groups["test"], *same),
+            conversation("L3", groups["validation"], *same),
+            conversation("L4", groups["train"], "Only", "here."),
+            conversation("L5", groups["train"], "Only", "here."),
+        ],
+        PLAIN,
+        counts,
+    )
+    assert [(c.id, split) for c, split in kept] == [("L2", "test"), ("L4", "train")]
+    assert counts["conversations that the test or validation set holds"] == 2
+    assert counts["conversations said before in the same split"] == 1
+
+
+def test_exchanges_said_more_than_once_are_counted():
+    kept = [(conversation("a", "m0", "Hi.", "Hi.", "Bye."), "train"), (conversation("b", "m0", "Hi.", "Hi."), "train")]
+    assert exchanges_said_twice(kept) == 1
+
+
+def test_one_conversation_is_too_few_and_the_line_gives_the_counts():
+    counts = Counter({"conversations read": 1})
+    with pytest.raises(InputError, match="validation and test split is empty: 1 conversations read, 1 usable in 1 groups"):
+        check_splits([(conversation("a", "m0", "Hi.", "Hi."), "train")], counts, PLAIN)
+
+
+def test_one_movie_can_be_split_by_conversation(tmp_path):
+    turns = [row for i in range(200) for row in rows(f"Say {i}.", f"{i}!", conversation=f"L{i}")]
+    pq.write_table(pa.Table.from_pylist(turns, TURNS), tmp_path / "turns.parquet")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="--set clean.split_by=conversation"):
+        clean_turns(tmp_path / "out", PLAIN, tmp_path)
+    assert clean_turns(tmp_path / "out", CleanConfig(split_by="conversation"), tmp_path) == 400
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert sum(report["conversations"].values()) == 200

@@ -1,0 +1,134 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import InputError
+from tasks.parse import DECODING, ParseConfig, Rejects, line_ids, parse_corpus, read_lines, read_turns
+
+LINES = """\
+L1045 +++$+++ u0 +++$+++ m0 +++$+++ BIANCA +++$+++ They do not!
+L1044 +++$+++ u2 +++$+++ m0 +++$+++ CAMERON +++$+++ They do to!
+L985 +++$+++ u0 +++$+++ m0 +++$+++ BIANCA +++$+++ I hope so.
+L984 +++$+++ u2 +++$+++ m0 +++$+++ CAMERON +++$+++ She okay?
+"""
+CONVERSATIONS = """\
+u0 +++$+++ u2 +++$+++ m0 +++$+++ ['L1044', 'L1045']
+u0 +++$+++ u2 +++$+++ m0 +++$+++ ['L984', 'L985']
+"""
+
+
+@pytest.fixture
+def raw(tmp_path):
+    def write(lines=LINES, conversations=CONVERSATIONS):
+        folder = tmp_path / "download"
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        (folder / "logs" / "source.json").write_text(json.dumps({"name": "tiny"}))
+        for name, text in (("movie_lines.txt", lines), ("movie_conversations.txt", conversations)):
+            (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode("cp1252"))
+        return folder
+
+    return write
+
+
+def turns_of(folder):
+    rejects = Rejects()
+    return read_turns(folder, rejects).to_pylist(), rejects
+
+
+def test_turns_follow_the_conversation_and_not_the_file(raw):
+    """TRAPS 1 and 4: ids lose their quotes, and the file is in descending order."""
+    turns, rejects = turns_of(raw())
+    assert [(t["conversation_id"], t["turn"], t["speaker"], t["text"], t["group"]) for t in turns] == [
+        ("L1044", 0, "u2", "They do to!", "m0"),
+        ("L1044", 1, "u0", "They do not!", "m0"),
+        ("L984", 0, "u2", "She okay?", "m0"),
+        ("L984", 1, "u0", "I hope so.", "m0"),
+    ]
+    assert not rejects.rows
+
+
+@pytest.mark.parametrize("ending", [" +++$+++ ", " +++$+++"])
+def test_an_empty_utterance_keeps_its_line(raw, ending):
+    """TRAPS 2: stripped first, its last field is lost."""
+    lines = LINES.replace(" +++$+++ She okay?", ending)
+    turns, rejects = turns_of(raw(lines))
+    assert [t["text"] for t in turns][2] == ""
+    assert not rejects.rows
+
+
+def test_a_separator_inside_the_text_stays_text(raw):
+    turns, _ = turns_of(raw(LINES.replace("She okay?", "She +++$+++ okay?")))
+    assert turns[2]["text"] == "She +++$+++ okay?"
+
+
+def test_windows_bytes_are_read_as_windows_and_no_byte_is_lost(raw):
+    """TRAPS 3: 0x96 is a dash; 0x81 is undefined there and stays what Latin-1 makes of it; 0x85 ends no line."""
+    turns, _ = turns_of(raw(LINES.encode().replace(b"She okay?", b"She\x96ok\x85\x81\xe9")))
+    assert turns[2]["text"] == "She\u2013ok\u2026\x81\xe9"
+    assert len(set(DECODING)) == 256
+
+
+def test_an_unknown_id_and_a_malformed_line_are_kept_with_their_cause(raw):
+    folder = raw(LINES + "L7 +++$+++ broken\n", CONVERSATIONS + "u0 +++$+++ u2 +++$+++ m0 +++$+++ ['L1', 'L984']\nx +++$+++ y +++$+++ m0 +++$+++ [oops\n")
+    turns, rejects = turns_of(folder)
+    assert len(turns) == 4
+    assert rejects.by_cause() == {
+        "2 fields, not 5": 1,
+        "names a line that is not there": 1,
+        "not a list of line ids": 1,
+    }
+
+
+def test_a_line_without_end_is_rejected_and_reading_goes_on(raw):
+    long = b"L1 +++$+++ u0 +++$+++ m0 +++$+++ X +++$+++ " + b"a" * (3 << 20) + b"\n"
+    rejects = Rejects()
+    lines = read_lines(raw(long + LINES.encode()) / "movie_lines.txt", rejects)
+    assert len(lines) == 4
+    assert rejects.by_cause() == {"longer than 1,048,576 bytes": 1}
+
+
+def test_too_many_rejects_fail_the_run_and_name_the_first_line(raw, tmp_path):
+    folder = raw("".join(f"no corpus at all {i}\n" for i in range(9)))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=r"tiny: 11 of 11 lines .* movie_lines.txt:1 \(1 fields, not 5\)"):
+        parse_corpus(tmp_path / "out", ParseConfig(), folder)
+
+
+def test_an_empty_corpus_is_the_users_to_mend(raw, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="are empty"):
+        parse_corpus(tmp_path / "out", ParseConfig(), raw("", ""))
+    with pytest.raises(InputError, match="holds no conversation"):
+        parse_corpus(tmp_path / "out", ParseConfig(), raw(LINES, ""))
+
+
+@given(st.text(max_size=60))
+def test_a_field_that_is_no_list_of_ids_is_never_evaluated(field):
+    found = line_ids(field)
+    assert found is None or all(isinstance(i, str) for i in found)
+
+
+@given(st.lists(st.binary(max_size=80), max_size=30))
+def test_every_line_is_read_rejected_or_blank(tmp_path_factory, raw_lines):
+    path = tmp_path_factory.mktemp("raw") / "movie_lines.txt"
+    path.write_bytes(b"\n".join(line.replace(b"\n", b"") for line in raw_lines))
+    rejects = Rejects()
+    lines = read_lines(path, rejects)
+    table = dict(enumerate(DECODING))
+    there = path.read_bytes().split(b"\n")
+    blank = sum(not line.decode("latin-1").translate(table).strip() for line in there)
+    assert len(lines) + len(rejects.rows) + blank == len(there)
+
+
+def test_the_rejects_and_the_report_stand_beside_the_turns(raw, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    folder = raw(LINES + "L7 +++$+++ broken\n")
+    assert parse_corpus(out, ParseConfig(max_reject_share=0.5), folder) == 4
+    assert pq.read_table(out / "rejects.parquet").to_pylist() == [
+        {"file": "movie_lines.txt", "line": 5, "cause": "2 fields, not 5", "sample": "L7 +++$+++ broken"}
+    ]
+    assert json.loads((out / "report.json").read_text())["turns"] == 4
