@@ -1,27 +1,25 @@
-"""Here: one run on this machine, now, with a server of its own if none is configured."""
+"""Here: one run on this machine, now, with a Prefect server of its own if none is configured."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow.parquet as pq
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
 from console import show_progress
-from settings import Settings, quiet_environment
-
-quiet_environment()  # before a library that reads it is imported
-
-from deployments.server import connected, start_server  # noqa: E402
-from flows.chain import prepare_chain, retrain_chain  # noqa: E402
-from flows.config import RetrainConfig  # noqa: E402
-from flows.ending import unchanged_outcome  # noqa: E402
-from flows.lineage import open_lineage  # noqa: E402
-from flows.outcome import Outcome, stage_row  # noqa: E402
-from flows.prepare import prepare  # noqa: E402
-from flows.retrain import retrain  # noqa: E402
-from tasks import clean, download, evaluate, parse  # noqa: E402
-from tasks.artifacts import check_home  # noqa: E402
-from tasks.plan import Step, plan_chain, plan_run  # noqa: E402
+from deployments.server import temporary_server
+from flows.chain import prepare_chain, retrain_chain
+from flows.config import RetrainConfig
+from flows.ending import unchanged_outcome
+from flows.lineage import open_lineage
+from flows.outcome import Outcome, stage_row
+from flows.prepare import prepare
+from flows.retrain import retrain
+from settings import Settings
+from tasks.plan import Step, plan_chain, plan_run
 
 Result = TypeVar("Result")
 
@@ -31,16 +29,16 @@ def retrain_here(config: RetrainConfig) -> Outcome:
     show_progress()
     run = open_lineage(config)
     chain = retrain_chain(config)
-    steps, kept = plan_chain(chain, run.home)
+    _, kept = plan_chain(chain, run.home)
     if Settings().prefect_api_url is None and len(kept) == len(chain):
         plan = plan_run(chain, config.gate, run.home, run.registry)
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)
-    outcome: Outcome = _with_server(run.home, lambda: retrain(config))
-    return outcome
+    return _with_server(run.home, lambda: retrain(config))
 
 
 def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
+    """The data half; each stage as the JSON of a run tells it."""
     show_progress()
     home = open_lineage(config).home
     prepare_chain(config)  # a corpus that is not there is told before anything is started
@@ -50,3 +48,10 @@ def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
 def plan_here(config: RetrainConfig) -> list[Step]:
     run = open_lineage(config)
     return plan_run(retrain_chain(config), config.gate, run.home, run.registry).steps
+
+
+def _with_server(home: Path, flow: Callable[[], Result]) -> Result:
+    if Settings().prefect_api_url is not None:
+        return flow()
+    with temporary_server(home) as server, temporary_settings({PREFECT_API_URL: server.wait()}):
+        return flow()

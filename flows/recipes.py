@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -20,7 +21,7 @@ RECIPES = {
         download=DownloadConfig(corpus="sample"),
         vocabulary=VocabularyConfig(size=1024),
         network=NetworkConfig(n_layer=4, n_head=4, width=128),
-        train=TrainConfig(max_epochs=10, max_minutes=1.25, learning_rate=4e-3, validate_seconds=30),
+        train=TrainConfig(max_epochs=10, max_minutes=1.25, learning_rate=4e-3),
     ),
     # The article that the project started from, done right.
     "tutorial": RetrainConfig(
@@ -59,30 +60,54 @@ def configure(recipe: str, corpus: str | None, changes: list[str]) -> RetrainCon
     try:
         return RetrainConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"][0].lower() + first["msg"][1:]
-        raise InputError(f"--set {key}: {reason}, got {first['input']!r}; see `repartee run --help`") from None
+        raise InputError(_told(error)) from None
 
 
-def keys() -> dict[str, str]:
-    """Every knob's path and its help."""
-    return {path: help_ or "" for path, help_ in _walk(RetrainConfig, "")}
+def _told(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":
+        return f"--set {key}: {first['ctx']['error']}"
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    return f"--set {key}: {reason}, got {first['input']!r} (docs/settings.md lists the settings)"
 
 
-def _walk(model: type[BaseModel], prefix: str) -> list[tuple[str, str | None]]:
-    found: list[tuple[str, str | None]] = []
-    for name, info in model.model_fields.items():
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            found += _walk(inner, f"{prefix}{name}.")
+def settings_page() -> str:
+    """docs/settings.md: every knob with its help and its value in each recipe."""
+    values = {name: dict(_walk(recipe)) for name, recipe in RECIPES.items()}
+    lines = [
+        "# Settings",
+        "",
+        "Each is changed by `--set KEY=VALUE`, or in the dashboard's form. Made by `make docs` from the declarations.",
+        "",
+        f"| key | {' | '.join(RECIPES)} | what it is |",
+        f"| --- | {' | '.join('---' for _ in RECIPES)} | --- |",
+    ]
+    for key in values["small"]:
+        row = " | ".join(str(values[name][key]) for name in RECIPES)
+        lines.append(f"| `{key}` | {row} | {_help(key)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _walk(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of every knob."""
+    for name, value in config:
+        if isinstance(value, BaseModel):
+            yield from _walk(value, f"{prefix}{name}.")
         else:
-            found.append((f"{prefix}{name}", info.description))
-    return found
+            yield f"{prefix}{name}", value
+
+
+def _help(key: str) -> str:
+    model: Any = RetrainConfig
+    *groups, last = key.split(".")
+    for group in groups:
+        model = model.model_fields[group].annotation
+    return (model.model_fields[last].description or "").replace("|", "\\|")
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, change: str) -> None:
-    known = keys()
+    known = dict(_walk(RECIPES["small"]))
     if key not in known:
         hint = _did_you_mean(key, known)
         if not hint:

@@ -4,9 +4,9 @@ They stand apart from the code that uses them so that the command line can read,
 them without importing torch. The knobs of the data stages stand in tasks/, each in its stage.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Config(BaseModel):
@@ -26,6 +26,12 @@ class NetworkConfig(Config):
     """Of the residual stream; a multiple of `n_head`."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of activations dropped in training (`llama` drops in attention only)."""
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.n_head:
+            raise ValueError(f"width {self.width} is no multiple of n_head {self.n_head}")
+        return self
 
 
 class TrainConfig(Config):
@@ -48,8 +54,8 @@ class TrainConfig(Config):
     """Gradients longer than this are scaled down to it."""
     log_every: int = Field(default=20, ge=1)
     """Steps between two lines of metrics.jsonl."""
-    validate_seconds: float = Field(default=60, gt=0)
-    """Seconds of training between two validations (there is one at each epoch's end, too)."""
+    validations: int = Field(default=8, ge=1)
+    """Looks at the validation split, evenly over the training, besides the one at each epoch's end."""
     checkpoint_seconds: float = Field(default=60, gt=0)
     """Seconds between two checkpoints: what a kill can cost at most."""
     seed: int = 0

@@ -60,7 +60,7 @@ class Generator:
 
         `generator` is where the chances come from; without one they come from the config's seed.
         """
-        for (token,) in self._steps([context_ids], config, [generator or _chances(config.seed, 0)]):
+        for (token,) in self._steps([context_ids], config, [generator or chances(config.seed)]):
             if token != END:
                 yield token
 
@@ -68,7 +68,7 @@ class Generator:
         self, context_ids: Sequence[int], config: GenerationConfig, generator: torch.Generator | None = None
     ) -> Reply:
         """The whole reply that `stream` gives, and whether it ended by itself."""
-        steps = self._steps([context_ids], config, [generator or _chances(config.seed, 0)])
+        steps = self._steps([context_ids], config, [generator or chances(config.seed)])
         return _reply([token for (token,) in steps])
 
     def replies(self, contexts: Sequence[Sequence[int]], config: GenerationConfig) -> list[Reply]:
@@ -77,8 +77,8 @@ class Generator:
         by_length = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
         for start in range(0, len(by_length), MAX_BATCH):
             rows = by_length[start : start + MAX_BATCH]
-            chances = [_chances(config.seed, i) for i in rows]
-            steps = list(self._steps([contexts[i] for i in rows], config, chances))
+            drawn = [chances(config.seed, i) for i in rows]
+            steps = list(self._steps([contexts[i] for i in rows], config, drawn))
             for row, i in enumerate(rows):
                 made[i] = _reply([step[row] for step in steps])
         return [reply for reply in made if reply is not None]
@@ -88,7 +88,7 @@ class Generator:
         self,
         contexts: Sequence[Sequence[int]],
         config: GenerationConfig,
-        chances: Sequence[torch.Generator],
+        generators: Sequence[torch.Generator],
     ) -> Iterator[list[int]]:
         """One id for each context, again and again; a row that has ended goes on with <pad>."""
         _check(config)
@@ -98,7 +98,7 @@ class Generator:
             ended = [False] * len(contexts)
             for made in range(1, max(limits) + 1):
                 logits_BV = _allowed(logits_BV, first=made == 1)
-                picked = _pick(logits_BV, config, chances)
+                picked = _pick(logits_BV, config, generators)
                 tokens = [PAD if over else token for over, token in zip(ended, picked, strict=True)]
                 yield tokens
                 ended = [
@@ -167,13 +167,13 @@ def _check(config: GenerationConfig) -> None:
         raise InputError(f"max_tokens is {config.max_tokens}; give 1 or more")
 
 
-def _chances(seed: int | None, row: int) -> torch.Generator:
-    """On the CPU, wherever the model is, so that a seed gives one reply."""
+def chances(seed: int | None, row: int = 0) -> torch.Generator:
+    """Where a reply's chances come from: on the CPU, wherever the model is, so that a seed gives one reply."""
     generator = torch.Generator()
     if seed is None:
         generator.seed()
         return generator
-    return generator.manual_seed(seed + row)
+    return generator.manual_seed((seed + row) % 2**63)
 
 
 def _allowed(logits_BV: Tensor, *, first: bool) -> Tensor:
@@ -184,7 +184,7 @@ def _allowed(logits_BV: Tensor, *, first: bool) -> Tensor:
     return logits_BV.float().index_fill(1, torch.tensor(banned, device=logits_BV.device), -math.inf)
 
 
-def _pick(logits_BV: Tensor, config: GenerationConfig, chances: Sequence[torch.Generator]) -> list[int]:
+def _pick(logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torch.Generator]) -> list[int]:
     """One token a row: the likeliest, or one drawn from the likeliest that together hold `top_p`."""
     if config.temperature < GREEDY_BELOW:
         greedy: list[int] = logits_BV.argmax(dim=-1).tolist()
@@ -196,7 +196,7 @@ def _pick(logits_BV: Tensor, config: GenerationConfig, chances: Sequence[torch.G
     share_BV = share_BV.masked_fill(before_BV >= config.top_p, 0.0)
     upto_BV = share_BV.cumsum(dim=-1)
     # One number a row and step, from the row's own generator: a batch draws what one by one draws.
-    drawn_B1 = torch.stack([torch.rand(1, generator=own) for own in chances]).to(upto_BV.device)
+    drawn_B1 = torch.stack([torch.rand(1, generator=own) for own in generators]).to(upto_BV.device)
     place_B1 = torch.searchsorted(upto_BV, drawn_B1 * upto_BV[:, -1:], right=True)
     kept_B1 = (share_BV > 0).sum(dim=-1, keepdim=True)
     sampled: list[int] = order_BV.gather(1, place_B1.minimum(kept_B1 - 1))[:, 0].tolist()

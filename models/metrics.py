@@ -5,24 +5,26 @@ Everything is a sum before it is divided: a figure never depends on how the exam
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import PreTrainedModel
 
+from models import networks
+from models.batches import Examples, Row, bucket, collate
 from models.generation import evaluating
-from models.tokenizer import PAD
 
 BATCH_TOKENS = 4096  # times a vocabulary of 8k: 134 MB of logits at most
 LOOP_NGRAM = 4
 LOOP_RUN = 3
+
+Sums = NDArray[np.float64]
 
 
 class GroupScore(NamedTuple):
@@ -61,34 +63,20 @@ class Score:
         return self.correct / self.tokens
 
 
-@dataclass(frozen=True)
-class _Ids:
-    """The ids and reply flags of a table's rows, without a list for each."""
-
-    ids: NDArray[np.int64]
-    is_reply: NDArray[np.bool_]
-    starts: NDArray[np.int64]  # one more than there are rows
-
-    def row(self, i: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        span = slice(self.starts[i], self.starts[i + 1])
-        return self.ids[span], self.is_reply[span]
-
-
 def score(model: PreTrainedModel, examples: pa.Table, *, batch_tokens: int = BATCH_TOKENS) -> Score:
     """The model's score on a table of EXAMPLES.
 
     Raises:
         ValueError: there is no reply to score.
     """
-    rows = _read_ids(examples)
-    nats = np.zeros(examples.num_rows)
-    correct = np.zeros(examples.num_rows, dtype=np.int64)
-    with evaluating(model), torch.inference_mode():
-        for batch in _batches(np.diff(rows.starts), batch_tokens):
-            nats[batch], correct[batch] = _score_batch(model, [rows.row(i) for i in batch])
+    rows = Examples(examples)
     tokens = int(rows.is_reply.sum())
     if not tokens:
         raise ValueError("no example holds a reply; there is nothing to score")
+    nats, correct = np.zeros(len(rows)), np.zeros(len(rows))
+    with evaluating(model), torch.inference_mode():
+        for places in bucket(rows.lengths, batch_tokens):
+            nats[places], correct[places] = _score_batch(model, [rows.row(i) for i in places])
     spelled, text_bytes, replies = (
         examples[name].to_numpy() for name in ("spelled_nats", "reply_bytes", "replies")
     )
@@ -104,7 +92,7 @@ def score(model: PreTrainedModel, examples: pa.Table, *, batch_tokens: int = BAT
 
 
 def _by_group(
-    groups: Sequence[str], nats: NDArray[np.float64], sizes: NDArray[np.int64]
+    groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]
 ) -> dict[str, GroupScore]:
     names, places = np.unique(np.array(groups, dtype=object), return_inverse=True)
     sums = np.bincount(places, nats), np.bincount(places, sizes)
@@ -114,39 +102,51 @@ def _by_group(
     }
 
 
-def _read_ids(examples: pa.Table) -> _Ids:
-    ids, flags = (examples[name].combine_chunks() for name in ("ids", "is_reply"))
-    lengths = ids.value_lengths().to_numpy(zero_copy_only=False)
-    return _Ids(
-        ids=ids.flatten().to_numpy().astype(np.int64),
-        is_reply=flags.flatten().to_numpy(zero_copy_only=False).astype(bool),
-        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-    )
-
-
-def _batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows of like length together, so that little is padding."""
-    batch: list[int] = []
-    for i in np.argsort(lengths, kind="stable").tolist():
-        if batch and (len(batch) + 1) * lengths[i] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
-def _score_batch(
-    model: Any, rows: Sequence[tuple[NDArray[np.int64], NDArray[np.bool_]]]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sums]:
     """(nats, correct) of each row's reply tokens."""
-    hidden_BTD, targets_BT, asked_BT = (_pair_hidden if model.config.is_encoder_decoder else _hidden)(model, rows)
-    logits_NV = _head(model)(hidden_BTD[asked_BT]).float()
-    targets_N = targets_BT[asked_BT]
-    row_N = asked_BT.nonzero()[:, 0].cpu().numpy()
-    nats_N = F.cross_entropy(logits_NV, targets_N, reduction="none").double().cpu().numpy()
-    correct_N = (logits_NV.argmax(dim=-1) == targets_N).cpu().numpy()
-    return (
-        np.bincount(row_N, nats_N, minlength=len(rows)),
-        np.bincount(row_N, correct_N, minlength=len(rows)).astype(np.int64),
+    batch = collate(rows, has_encoder=networks.is_encoder_decoder(model)).to(model.device)
+    logits_NV, targets_N = networks.reply_logits(model, batch)
+    nats_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    correct_N = logits_NV.argmax(dim=-1) == targets_N
+    row_N = (batch.targets_BT >= 0).nonzero()[:, 0].cpu().numpy()
+    nats, correct = (
+        np.bincount(row_N, figures_N.double().cpu().numpy(), minlength=len(rows))
+        for figures_N in (nats_N, correct_N)
     )
+    return nats, correct
+
+
+def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> float:
+    """Accuracy on `test` of always guessing the token that is commonest in `train`; both count reply tokens."""
+    commonest = max(train, key=lambda token: (train[token], -token))
+    return test.get(commonest, 0) / sum(test.values())
+
+
+def distinct_n(replies: Sequence[Sequence[int]], n: int) -> float:
+    """Share of all n-grams that are different ones; 0 where there is none."""
+    grams = [gram for reply in replies for gram in _ngrams(reply, n)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repetition(replies: Sequence[Sequence[int]]) -> float:
+    """Share of replies that loop: the same 4 tokens twice, or one token 3 times in a row."""
+    return sum(map(_loops, replies)) / len(replies) if replies else 0.0
+
+
+def stopped_share(finished: Sequence[bool]) -> float:
+    """Share of replies that the model ended itself."""
+    return sum(finished) / len(finished) if finished else 0.0
+
+
+def commonest_reply_share(replies: Sequence[Hashable]) -> float:
+    """Share of the one reply that is given most: near 1, the model says the same to everyone."""
+    return Counter(replies).most_common(1)[0][1] / len(replies) if replies else 0.0
+
+
+def _loops(reply: Sequence[int]) -> bool:
+    grams = _ngrams(reply, LOOP_NGRAM)
+    return len(set(grams)) < len(grams) or any(len(set(run)) == 1 for run in _ngrams(reply, LOOP_RUN))
+
+
+def _ngrams(reply: Sequence[int], n: int) -> list[tuple[int, ...]]:
+    return [tuple(reply[i : i + n]) for i in range(len(reply) - n + 1)]

@@ -166,7 +166,7 @@ class Registry(Tracking):
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Add tags to a version, the gate's verdict for one."""
         for key, value in tags.items():
-            self.ask("set_model_version_tag", self.model, str(version.number), key, value)
+            self._set("set_model_version_tag", str(version.number), key, value)
 
     def history(self) -> list[Promotion]:
         """Who was champion since when, and why, the newest first."""
@@ -194,12 +194,21 @@ class Registry(Tracking):
         self.tag(version, {PROMOTED_AT: at, REPLACED: "" if before is None else str(before)})
         after = "" if before is None else f" after v{before}"
         # Numbered, not timed: the order survives a clock that jumps.
-        key = f"{HISTORY}{len(entries) + 1:06d}"
+        key = f"{HISTORY}{len(entries) + 1:06d}-v{version.number}"
         entry = f"{at} v{version.number}{after}: {why[:MAX_WHY]}"
-        self.ask("set_registered_model_tag", self.model, key, entry)
+        self._set("set_registered_model_tag", key, entry)
 
     def _point(self, alias: str, version: Version) -> None:
-        self.ask("set_registered_model_alias", self.model, alias, str(version.number))
+        self._set("set_registered_model_alias", alias, str(version.number))
+
+    def _set(self, method: str, *args: str) -> None:
+        """Set an alias or a tag; MLflow fails where two processes set the same new one at once."""
+        try:
+            self.ask(method, self.model, *args)
+        except Exception as error:
+            if "IntegrityError" not in str(error):
+                raise
+            self.ask(method, self.model, *args)
 
     def _aliased(self, alias: str) -> Version | None:
         model = self.ask_or_none("get_registered_model", self.model)

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import shlex
 import sqlite3
 import ssl
@@ -41,8 +42,6 @@ MAX_DIGEST = 36  # characters of a dataset's digest
 PARAMS_A_CALL, METRICS_A_CALL = 100, 1000  # MLflow's own limits of one log_batch
 MAX_POINTS = 1000  # of a curve: MLflow's page slows down beyond
 LIVE_POINTS = 128  # sent one by one; then every 2nd, 4th ... so that 1,000 last for a million
-# Without it MLflow's page shows the runs as evaluations of an agent.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 GROUPS = {"step": "train", "validation": "validation", "epoch": "epoch"}
 
 ENVIRONMENT = {
@@ -168,10 +167,11 @@ class Tracking:
     def run_url(self, run_id: str) -> str:
         """Where to look at a run: a link, or the command that opens the page with it."""
         if not self._remote:
-            return f"mlflow ui --backend-store-uri {shlex.quote(self.tracking_uri)}"
-        uri = urlsplit(self.tracking_uri)
-        base = uri._replace(netloc=uri.netloc.rpartition("@")[2]).geturl().rstrip("/")
-        return f"{base}/#/experiments/{self._experiment_id}/runs/{run_id}"
+            return f"mlflow ui --backend-store-uri {shlex.quote(bare(self.tracking_uri))}"
+        base = bare(self.tracking_uri).rstrip("/")
+        # The page opens in a mode for agents, where a run is an "evaluation", unless told.
+        mode = "workflowType=machine_learning"
+        return f"{base}/#/experiments/{self._experiment_id}/runs/{run_id}?{mode}"
 
     def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call the client; a store that does not answer is the user's to mend, in one line."""
@@ -220,19 +220,19 @@ class Tracking:
 
     def _remedy(self, error: Exception) -> str | None:
         """The user's line about a store that cannot be used, else none."""
-        text = " ".join(str(error).split())
+        text, uri = bare(" ".join(str(error).split())), bare(self.tracking_uri)
         if "out-of-date database schema" in text:
-            command = f"mlflow db upgrade {shlex.quote(self.tracking_uri)}"
-            return f"{self.tracking_uri} was written by another MLflow; upgrade it: {command}"
-        broken = isinstance(error, OSError | sqlite3.Error) or "sqlite3." in text
-        if self.tracking_uri.startswith(SQLITE) and broken:
+            command = f"mlflow db upgrade {shlex.quote(uri)}"
+            return f"{uri} was written by another MLflow; upgrade it: {command}"
+        broken = isinstance(error, OSError | sqlite3.Error) or "OperationalError" in text
+        if broken and not self._remote:
             return (
-                f"MLflow cannot use {self.tracking_uri} ({text[:160]}); "
+                f"MLflow cannot use {uri} ({text[:160]}); "
                 "make it and its folder writable, or set MLFLOW_TRACKING_URI or REPARTEE_HOME"
             )
         if self._remote and (isinstance(error, OSError) or "API request to" in text):
             return (
-                f"MLflow at {self.tracking_uri} does not answer ({text[:160]}); "
+                f"MLflow at {uri} does not answer ({text[:160]}); "
                 "start it, or unset MLFLOW_TRACKING_URI to use the database in REPARTEE_HOME"
             )
         return None
@@ -245,9 +245,7 @@ class Tracking:
             if self.tracking_uri.startswith(SQLITE) and self.artifacts is not None:
                 root = self.artifacts.absolute().as_uri()
             try:
-                return str(
-                    self.ask("create_experiment", self.experiment, root, tags=dict(EXPERIMENT_TAGS))
-                )
+                return str(self.ask("create_experiment", self.experiment, root))
             except Exception as error:
                 # Another process was faster.
                 if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
@@ -256,7 +254,7 @@ class Tracking:
         if found.lifecycle_stage == "deleted":
             command = f"mlflow experiments restore --experiment-id {found.experiment_id}"
             raise InputError(
-                f"the experiment {self.experiment!r} of {self.tracking_uri} is deleted; "
+                f"the experiment {self.experiment!r} of {bare(self.tracking_uri)} is deleted; "
                 f"bring it back ({command}) or name another in MLFLOW_EXPERIMENT_NAME"
             )
         return str(found.experiment_id)
@@ -277,12 +275,15 @@ def user() -> str:
         return "unknown"
 
 
+def bare(text: str) -> str:
+    """The same without the user and password of the URIs in it."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
+
+
 def _knock(uri: str) -> None:
     """Fail within seconds where no server answers; a refusal is an answer."""
-    parts = urlsplit(uri)
-    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
-        urllib.request.urlopen(f"{bare.rstrip('/')}/health", timeout=3).close()
+        urllib.request.urlopen(f"{bare(uri).rstrip('/')}/health", timeout=3).close()
     except urllib.error.HTTPError:
         pass
     except urllib.error.URLError as error:

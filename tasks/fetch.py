@@ -7,22 +7,26 @@ has passed its check it becomes NAME. A cut one goes on where it stopped, if the
 import contextlib
 import email.utils
 import hashlib
+import ipaddress
 import itertools
 import json
 import logging
 import os
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from models.errors import InputError
-from tasks.network import Again, Refused, Watch
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,108 @@ class Limits:
     first_wait_s: float = 0.5
     longest_wait_s: float = 30
     max_redirects: int = 5
+
+
+class Again(Exception):
+    """A failure that may pass."""
+
+    def __init__(self, reason: str, *, wait_s: float = 0, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+        self.unreachable = unreachable
+
+
+class Refused(Exception):
+    """A failure that will not pass: this address is of no use."""
+
+
+class Watch:
+    """Watches one request through its redirects: whom it connects to, and that it ends in time."""
+
+    def __init__(self) -> None:
+        self._first: str | None = None  # zone of the address that the user gave
+        self._scheme = ""
+        self._asked = ""
+        self._socket: socket.socket | None = None
+        self._timer: threading.Timer | None = None
+        self._late_s: float | None = None
+        self._proxies = {urlsplit(proxy).hostname for proxy in getproxies().values()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def arm(self, seconds: float) -> None:
+        """Cut the connection after so long: a server that drips never runs into a read timeout."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = threading.Timer(max(0.0, seconds), self._cut, [seconds])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _cut(self, seconds: float) -> None:
+        self._late_s = seconds
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own shutdown: it pulls the TLS state from under the reader.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def again(self, error: httpx2.TransportError) -> Again:
+        """The failure of a connection in a few words."""
+        if self._late_s is not None:
+            return Again(f"not done within {self._late_s:.3g} s")
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        refused = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+        return Again(reason, unreachable=refused and "CERTIFICATE" not in reason)
+
+    def admit_url(self, url: httpx2.URL) -> None:
+        """Refuse what is not http(s), gives up encryption, or names an address inside."""
+        if url.scheme not in ("http", "https") or not url.host:
+            raise Refused(f"{url.scheme or 'no'}: is not http or https")
+        if self._scheme == "https" and url.scheme == "http":
+            raise Refused("redirected from https to http")
+        self._scheme = url.scheme
+        with contextlib.suppress(
+            ValueError
+        ):  # most hosts are names, seen again once they are connected to
+            self.admit(url.host)
+
+    def admit(self, address: str) -> None:
+        """A redirect may lead out, or stay in the zone where the user's own address is."""
+        reached = zone(address)
+        if self._first is None:
+            self._first = reached
+        elif reached not in ("public", self._first):
+            raise Refused(f"redirected to the {reached} address {address}")
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """The client's own report; the peer's true address, so no trick with names helps."""
+        if event == "connection.connect_tcp.started":
+            self._asked = info["host"]
+        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            return
+        stream = info["return_value"]
+        self._socket = stream.get_extra_info("socket")
+        if self._asked in self._proxies:
+            self._first = self._first or "public"
+        elif event.endswith("connect_tcp.complete"):
+            self.admit(stream.get_extra_info("server_addr")[0])
+        if self._late_s is not None:
+            raise Again(f"not done within {self._late_s:.3g} s")
+
+
+def zone(address: str) -> str:
+    """Raises ValueError for what is not an IP address."""
+    ip: Any = ipaddress.ip_address(address.split("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.is_loopback or ip.is_unspecified:
+        return "loopback"
+    if ip.is_link_local:
+        return "link-local"
+    return "public" if ip.is_global else "private"
 
 
 def fetch(
@@ -91,11 +197,14 @@ def fetch(
 
 
 def probe(url: str, *, timeout_s: float = 5) -> dict[str, str] | None:
-    """What tells one content of the address from another, without getting it; None if it is not reached."""
+    """What tells one content of an address from another, without getting it; None if unreached."""
     wanted = ("etag", "last-modified", "content-length")
     limits = Limits(connect_s=timeout_s, slow_after_s=timeout_s)
     try:
-        with Watch() as watch, _answer("HEAD", url, {}, watch, limits, time.monotonic() + timeout_s) as response:
+        with (
+            Watch() as watch,
+            _answer("HEAD", url, {}, watch, limits, time.monotonic() + timeout_s) as response,
+        ):
             if response.status_code != 200:
                 return {}  # many servers refuse HEAD; the download itself will say what is wrong
             return {name: response.headers[name] for name in wanted if name in response.headers}
@@ -120,8 +229,12 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.host}{port}{parts.path}"
 
 
-def _retried(url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress) -> None:
-    backoff = wait_exponential_jitter(limits.first_wait_s, limits.longest_wait_s, jitter=limits.first_wait_s)
+def _retried(
+    url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress
+) -> None:
+    backoff = wait_exponential_jitter(
+        multiplier=limits.first_wait_s, max=limits.longest_wait_s, jitter=limits.first_wait_s
+    )
 
     def wait_s(state: RetryCallState) -> float:
         return max(backoff(state), _failure(state).wait_s)
@@ -134,7 +247,11 @@ def _retried(url: str, part: Path, *, limits: Limits, deadline_s: float, progres
         log.info("%s: %s; again in %.1f s", shown(url), _failure(state), state.upcoming_sleep)
 
     again = Retrying(
-        retry=retry_if_exception_type(Again), wait=wait_s, stop=enough, before_sleep=tell, reraise=True
+        retry=retry_if_exception_type(Again),
+        wait=wait_s,
+        stop=enough,
+        before_sleep=tell,
+        reraise=True,
     )
     again(_try_once, url, part, limits=limits, deadline_s=deadline_s, progress=progress)
 
@@ -144,7 +261,9 @@ def _failure(state: RetryCallState) -> Again:
     return failure if isinstance(failure, Again) else Again("")
 
 
-def _try_once(url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress) -> None:
+def _try_once(
+    url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress
+) -> None:
     """Bring `part` to its end, or raise with it as far as it got."""
     if time.monotonic() > deadline_s:
         raise Again(f"not done within {limits.total_s:g} s")
@@ -160,7 +279,9 @@ def _try_once(url: str, part: Path, *, limits: Limits, deadline_s: float, progre
             total = int(known["total"]) if known.get("total") else None
         elif response.status_code in (206, 416) and offset:
             _drop(part)
-            raise Again(f"HTTP {response.status_code} does not fit the {offset} bytes here; starting anew")
+            raise Again(
+                f"HTTP {response.status_code} does not fit the {offset} bytes here; starting anew"
+            )
         elif response.status_code == 200:
             offset, total = 0, _length(response)
         else:
@@ -173,7 +294,7 @@ def _try_once(url: str, part: Path, *, limits: Limits, deadline_s: float, progre
 def _answer(
     method: str, url: str, headers: dict[str, str], watch: Watch, limits: Limits, deadline_s: float
 ) -> Iterator[httpx2.Response]:
-    """The response at the end of the redirects, each checked; what goes wrong becomes Again or Refused."""
+    """The response after the redirects, each checked; what goes wrong is Again or Refused."""
     timeout = httpx2.Timeout(limits.slow_after_s, connect=limits.connect_s)
     watch.arm(min(limits.slow_after_s + limits.connect_s, deadline_s - time.monotonic()))
     try:
@@ -181,7 +302,9 @@ def _answer(
             here = httpx2.URL(url)
             for _ in range(limits.max_redirects + 1):
                 watch.admit_url(here)
-                request = client.build_request(method, here, headers=headers, extensions={"trace": watch.trace})
+                request = client.build_request(
+                    method, here, headers=headers, extensions={"trace": watch.trace}
+                )
                 response = client.send(request, stream=True)
                 if not response.has_redirect_location:
                     break
@@ -213,25 +336,18 @@ def _receive(
         head += chunk
     if looks_like_html(head):
         raise Refused("got HTML, not a zip")  # and what was here of the file stays
-    done = offset
-    window_s, window_bytes, told_s = time.monotonic(), offset, 0.0
+    done, meter = offset, _Meter(offset, total, limits, progress)
     with part.open("ab" if offset else "wb") as file:
         if not offset:
-            # After the old bytes are gone and before the first new one: never what it does not describe.
+            # After the old bytes are gone and before the first new one, so that it never lies.
             _write_state(part, url, response, total)
         for chunk in itertools.chain([head], chunks):
             done += len(chunk)
             if done > limits.max_bytes:
+                _drop(part)
                 raise Refused(f"more than {limits.max_bytes} bytes; is it the right address?")
             file.write(chunk)
-            now_s = time.monotonic()
-            if now_s - window_s >= limits.slow_after_s:
-                if (done - window_bytes) / (now_s - window_s) < limits.min_bytes_per_s:
-                    raise Again(f"slower than {limits.min_bytes_per_s:g} bytes/s for {limits.slow_after_s:g} s")
-                window_s, window_bytes = now_s, done
-            if now_s - told_s >= 1:
-                progress(done, total)
-                told_s = now_s
+            meter.read(done)
         file.flush()
         os.fsync(file.fileno())
     if total is not None and done != total:
@@ -239,9 +355,31 @@ def _receive(
     progress(done, total)
 
 
+class _Meter:
+    """Tells the progress once a second, and gives up on a crawl."""
+
+    def __init__(self, done: int, total: int | None, limits: Limits, progress: Progress) -> None:
+        self._total, self._limits, self._progress = total, limits, progress
+        self._told_s = self._since_s = time.monotonic()
+        self._since_bytes = done
+
+    def read(self, done: int) -> None:
+        now_s, limits = time.monotonic(), self._limits
+        if now_s - self._since_s >= limits.slow_after_s:
+            if (done - self._since_bytes) / (now_s - self._since_s) < limits.min_bytes_per_s:
+                slow = f"{limits.min_bytes_per_s:g} bytes/s for {limits.slow_after_s:g} s"
+                raise Again(f"slower than {slow}")
+            self._since_s, self._since_bytes = now_s, done
+        if now_s - self._told_s >= 1:
+            self._progress(done, self._total)
+            self._told_s = now_s
+
+
 def _continues(response: httpx2.Response, offset: int, known: dict[str, Any]) -> bool:
     """Whether a 206 is the rest of the very file that we hold the beginning of."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
+    found = re.fullmatch(
+        r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip()
+    )
     if not found or int(found[1]) != offset:
         return False
     same_total = found[2] == "*" or not known.get("total") or int(found[2]) == known["total"]
@@ -253,7 +391,9 @@ def _check_headers(response: httpx2.Response, total: int | None, limits: Limits)
     if encoding not in ("", "identity"):
         raise Refused(f"sent {encoding[:40]!r}-encoded bytes that were not asked for")
     if total is not None and total > limits.max_bytes:
-        raise Refused(f"{total} bytes, more than the {limits.max_bytes} allowed; is it the right address?")
+        raise Refused(
+            f"{total} bytes, more than the {limits.max_bytes} allowed; is it the right address?"
+        )
 
 
 def _status_failure(response: httpx2.Response) -> Again | Refused:
@@ -328,7 +468,9 @@ def _publish(archive: Path) -> None:
 
 def _told(failures: dict[str, Again | Refused | InputError]) -> str:
     if all(isinstance(failure, Again) and failure.unreachable for failure in failures.values()):
-        tried = ", ".join(f"{httpx2.URL(url).host} ({failure})" for url, failure in failures.items())
+        tried = ", ".join(
+            f"{httpx2.URL(url).host} ({failure})" for url, failure in failures.items()
+        )
         return f"offline: could not reach {tried}; {BY_HAND}"
     tried = ", ".join(f"{shown(url)} ({failure})" for url, failure in failures.items())
     return f"could not download {tried}; {BY_HAND}"

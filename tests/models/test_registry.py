@@ -139,6 +139,8 @@ def test_two_promoters_leave_one_champion(registry: Registry, tmp_path: Path) ->
         thread.join()
     champion = registry.champion()
     assert champion is not None and champion.number in outcomes
+    assert len(outcomes) == 2
+    assert {entry.version for entry in registry.history()} == {1, 2}
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])

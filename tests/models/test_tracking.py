@@ -98,6 +98,13 @@ def test_a_run_of_a_local_store_is_looked_at_with_a_command(tracking: Tracking) 
     assert tracking.run_url("abc").startswith("mlflow ui --backend-store-uri 'sqlite:///")
 
 
+def test_a_run_behind_a_server_is_a_link_without_the_password() -> None:
+    tracking = Tracking("https://me:secret@mlflow.example.org/", None)
+    vars(tracking)["_experiment_id"] = "7"  # as if the server had told
+    link = "https://mlflow.example.org/#/experiments/7/runs/abc?workflowType=machine_learning"
+    assert tracking.run_url("abc") == link
+
+
 def test_a_torn_last_line_waits_for_its_end(
     tracking: Tracking, run_id: str, tmp_path: Path
 ) -> None:
@@ -194,6 +201,12 @@ def test_a_server_that_refuses_is_named_with_the_remedy_within_seconds() -> None
     ):
         Tracking(f"http://127.0.0.1:{free_port()}", None).find_run("f")
     assert time.monotonic() - started_s < 5
+
+
+def test_a_password_in_the_uri_is_in_no_message() -> None:
+    with pytest.raises(InputError) as caught:
+        Tracking(f"http://me:secret@127.0.0.1:{free_port()}", None).find_run("f")
+    assert "secret" not in str(caught.value) and "http://127.0.0.1" in str(caught.value)
 
 
 def test_a_server_that_hangs_is_named_within_seconds() -> None:

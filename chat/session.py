@@ -1,0 +1,195 @@
+"""Session: one conversation with one model, its history and how the replies are made."""
+
+import collections.abc
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+
+from models import networks, tokenizer
+from models.config import GenerationConfig, MarkupConfig
+from models.dialogue import encode_context
+from models.errors import InputError
+from models.generation import Generator, chances
+from models.text import Form, display, normalise
+
+Pieces = collections.abc.Generator[str, None, None]
+
+# A reply is one line of text: what would move the cursor or end the line is a blank.
+_CONTROL = dict.fromkeys([*range(32), *range(127, 160)], " ")
+_HALF_CHARACTER = "\ufffd"  # what the bytes of one that is not whole decode to
+
+
+@dataclass(frozen=True)
+class Turn:
+    role: Literal["user", "assistant"]
+    content: str
+    """As a person reads it."""
+    text: str
+    """As the model reads it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One reply of `reply_once`."""
+
+    text: str
+    tokens: int
+    finished: bool
+    """The model ended it itself; it was not cut at the limit."""
+
+
+class Session:
+    """A conversation with the model in a folder; turns alternate, the user's first."""
+
+    def __init__(self, model_folder: Path, generation: GenerationConfig) -> None:
+        made = _read_dialogue(model_folder)
+        self._form: Form = made["normalisation"]
+        self._markup = MarkupConfig(**made["markup"])
+        self._tokenizer = tokenizer.load(model_folder)
+        self._generator = Generator(networks.load(model_folder))
+        self._chances: torch.Generator | None = None
+        self._saved: set[Path] = set()
+        self.turns: list[Turn] = []
+        self.generation = generation
+        self._seed()
+
+    def say(self, text: str) -> Pieces:
+        """Answer `text`, piece by piece; the pieces joined are the reply.
+
+        The history has both turns once the pieces end. Stopped between two pieces, it has what was
+        given until then; without a piece, or on an error, it is as it was before.
+        """
+        # Not a generator itself, so that what is wrong with the text is said at once.
+        return self._answer(self._user_turn(text))
+
+    def retry(self) -> Pieces:
+        """Answer the last turn anew; the old reply is forgotten once the new one has begun."""
+        if not self.turns:
+            raise InputError("there is no reply to try again; say something first")
+        return self._answer(self.turns[-2], replaced=2)
+
+    def undo(self) -> str:
+        """Forget the last exchange; returns what the user had said in it."""
+        if not self.turns:
+            raise InputError("there is nothing to undo")
+        said = self.turns[-2].content
+        del self.turns[-2:]
+        return said
+
+    def new(self) -> None:
+        """Forget the conversation; with a seed, the next one goes as the first one went."""
+        self.turns.clear()
+        self._seed()
+
+    def set(self, key: str, value: str | float | None) -> None:
+        """Change a knob of the generation from here on; a seed of "none" means a new reply each time."""
+        knobs = GenerationConfig.model_fields
+        if key not in knobs:
+            near = get_close_matches(key, knobs, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(knobs)}"
+            raise InputError(f"no setting is called {key!r}; {hint}")
+        if key == "seed" and isinstance(value, str) and value.lower() in ("none", ""):
+            value = None
+        try:
+            self.generation = GenerationConfig(**{**self.generation.model_dump(), key: value})
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise InputError(
+                f"{key} {value!r}: {problem[0].lower()}{problem[1:]}; now it is {getattr(self.generation, key)}"
+            ) from None
+        if key == "seed":
+            self._seed()
+
+    def messages(self) -> list[dict[str, str]]:
+        return [{"role": turn.role, "content": turn.content} for turn in self.turns]
+
+    def save(self, path: Path) -> None:
+        """Write the conversation as chat JSONL, one line, which `repartee run --corpus` reads."""
+        if not self.turns:
+            raise InputError("there is nothing to save; say something first")
+        if path.exists() and path.resolve() not in self._saved:
+            raise InputError(f"{path} exists already; save to another file")
+        partial = path.with_name(path.name + ".partial")
+        line = json.dumps({"messages": self.messages()}, ensure_ascii=False)
+        try:
+            partial.write_text(line + "\n", encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; save to another file") from None
+        self._saved.add(path.resolve())
+
+    def reply_once(self, text: str) -> Answer:
+        """The whole reply to `text`, which joins the history like any other."""
+        turn = self._user_turn(text)
+        context_ids = self._context([*self.turns, turn])
+        reply = self._generator.reply(context_ids, self.generation, self._chances)
+        shown = self._shown(self._tokenizer.decode(reply.ids))
+        self.turns += [turn, self._assistant_turn(shown)]
+        return Answer(shown, len(reply.ids), reply.finished)
+
+    def _user_turn(self, text: str) -> Turn:
+        content = text.strip().encode("utf-8", "replace").decode()  # a lone surrogate cannot be saved
+        read = normalise(content, self._form)
+        if not read:
+            raise InputError("nothing in it that the model reads; say something in words" if content else "say something")
+        return Turn("user", content, read)
+
+    def _assistant_turn(self, shown: str) -> Turn:
+        return Turn("assistant", shown, normalise(shown, self._form))
+
+    def _context(self, turns: list[Turn]) -> list[int]:
+        return encode_context([turn.text for turn in turns], self._tokenizer, self._markup)
+
+    def _answer(self, turn: Turn, *, replaced: int = 0) -> Pieces:
+        before = self.turns[: len(self.turns) - replaced]
+        told = ""
+        try:
+            for piece in self._pieces(self._context([*before, turn])):
+                told += piece
+                yield piece
+        finally:
+            if told:
+                self.turns = [*before, turn, self._assistant_turn(told)]
+
+    def _pieces(self, context_ids: list[int]) -> Iterator[str]:
+        """What can be shown of the reply after each token, and cannot change any more."""
+        ids: list[int] = []
+        told = 0
+        for token in self._generator.stream(context_ids, self.generation, self._chances):
+            ids.append(token)
+            shown = self._shown(self._settled(self._tokenizer.decode(ids)))
+            if len(shown) > told:
+                yield shown[told:]
+                told = len(shown)
+        if rest := self._shown(self._tokenizer.decode(ids))[told:]:
+            yield rest
+
+    def _settled(self, text: str) -> str:
+        """Less the half of a character, and the word that its successor may yet join or be joined to."""
+        if self._form == "article":
+            return text.rpartition(" ")[0]
+        return text.rstrip(_HALF_CHARACTER)
+
+    def _shown(self, text: str) -> str:
+        return display(text.translate(_CONTROL), self._form)
+
+    def _seed(self) -> None:
+        seed = self.generation.seed
+        self._chances = None if seed is None else chances(seed)
+
+
+def _read_dialogue(folder: Path) -> dict[str, Any]:
+    path = folder / "repartee.json"
+    try:
+        made: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{folder} is no model folder of repartee: it has no repartee.json") from None
+    except ValueError:
+        raise InputError(f"{path} is damaged: it is not JSON; train or register the model again") from None
+    return made

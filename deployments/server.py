@@ -1,0 +1,115 @@
+"""Server: a Prefect server for one run, that lives as long as the process that started it.
+
+Prefect's own ephemeral server outlives a killed flow; this one reads a pipe that closes with its
+parent, however that ends. Its runs stay in HOME/prefect, where a server for the dashboard finds them.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+START_SECONDS = 120  # a new database takes a dozen on two cores; a busy machine takes its time
+
+# A single run has no schedule, no late runs, no foreman; what writes its own records down stays on.
+LEAN = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+}
+
+
+class Server:
+    """A server that is starting or up."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.log = home / "prefect" / "server.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.url = f"http://127.0.0.1:{_free_port()}/api"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deployments.server", self.url],
+                cwd=Path(__file__).resolve().parent.parent,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **LEAN, "PREFECT_HOME": str(self.log.parent), "PREFECT_API_URL": ""},
+            )
+
+    def wait(self) -> str:
+        """The address of its API, once it answers.
+
+        Raises:
+            RuntimeError: it ended or did not answer in time; its log is named.
+        """
+        deadline_s = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline_s:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the Prefect server ended with status {self.process.returncode}; see {self.log}")
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
+                return self.url
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise RuntimeError(f"the Prefect server did not answer within {START_SECONDS} s; see {self.log}")
+
+    def stop(self) -> None:
+        """End it, giving it a moment to write down what it was sent."""
+        assert self.process.stdin is not None
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdin.close()
+
+
+@contextmanager
+def temporary_server(home: Path) -> Iterator[Server]:
+    """A server that is starting; `wait` for it before its first use."""
+    server = Server(home)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()  # returns when the last holder of the pipe's other end is gone
+    os._exit(0)
+
+
+def serve(url: str) -> None:
+    """Run the server in this process until it is told to end."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    port = int(url.removesuffix("/api").rpartition(":")[2])
+    uvicorn.run(create_app(), host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

@@ -1,0 +1,47 @@
+"""Journal: what a training says of itself, in metrics.jsonl for programs and train.log for people.
+
+Both only grow; a resumed training first cuts what was written after its checkpoint, so that no
+step and no epoch is there twice.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+HEADER = "epoch  loss    accuracy  validation_loss  validation_accuracy  validation_bpb  seconds\n"
+
+
+class Journal:
+    """The two files of a run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = {"metrics": folder / "metrics.jsonl", "log": folder / "train.log"}
+
+    def begin(self, sizes: dict[str, int] | None) -> None:
+        """Cut the files to what a checkpoint knew of them; a fresh training begins them anew."""
+        for name, path in self.paths.items():
+            with path.open("ab") as file:
+                file.truncate((sizes or {}).get(name, 0))
+        if sizes is None:
+            self.paths["log"].write_text(HEADER)
+
+    def sizes(self) -> dict[str, int]:
+        return {name: path.stat().st_size for name, path in self.paths.items()}
+
+    def write(self, kind: str, **metrics: Any) -> None:
+        line = {"kind": kind, "time": time.time_ns() // 1_000_000, **metrics}
+        with self.paths["metrics"].open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def write_epoch(self, **m: Any) -> None:
+        """The epoch's line in both files; the readable one is on the disk when this returns."""
+        self.write("epoch", **m)
+        with self.paths["log"].open("a") as file:
+            file.write(
+                f"{m['epoch']:<5}  {m['train_loss']:.4f}  {m['train_accuracy']:.4f}    {m['validation_loss']:.4f}"
+                f"           {m['validation_accuracy']:.4f}               {m['validation_bpb']:.4f}          {m['seconds']:.0f}\n"
+            )
+            file.flush()
+            os.fsync(file.fileno())

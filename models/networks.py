@@ -1,0 +1,161 @@
+"""Networks: `transformers` classes built from a NetworkConfig, and the one way through them.
+
+Name suffixes are shapes: B batch, T tokens, S tokens of the context, D width, V vocabulary.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+
+from models.batches import Batch
+from models.config import NetworkConfig
+from models.errors import InputError
+from models.tokenizer import END, PAD, START
+
+CLASSES: dict[str, type[PreTrainedModel]] = {
+    "llama": LlamaForCausalLM,
+    "gpt2": GPT2LMHeadModel,
+    "encoder-decoder": EncoderDecoderModel,
+}
+CONTROL_IDS = {"bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD}
+
+
+def build(config: NetworkConfig, vocab_size: int, max_positions: int) -> PreTrainedModel:
+    """A network with fresh weights from torch's current seed, in training mode."""
+    if config.family == "llama":
+        model: PreTrainedModel = LlamaForCausalLM(_llama(config, vocab_size, max_positions))
+    elif config.family == "gpt2":
+        model = GPT2LMHeadModel(_gpt2(config, vocab_size, max_positions))
+    else:
+        model = _encoder_decoder(config, vocab_size, max_positions)
+    _scale_residuals(model, config.n_layer)
+    model.generation_config.update(**CONTROL_IDS)
+    return model.train()
+
+
+def _llama(config: NetworkConfig, vocab_size: int, max_positions: int) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=config.width,
+        intermediate_size=32 * math.ceil(config.width * 8 / 3 / 32),  # SwiGLU's three matrices cost as two of 4x
+        num_hidden_layers=config.n_layer,
+        num_attention_heads=config.n_head,
+        max_position_embeddings=max_positions,
+        tie_word_embeddings=True,
+        attention_dropout=config.dropout,
+        **CONTROL_IDS,
+    )
+
+
+def _gpt2(config: NetworkConfig, vocab_size: int, max_positions: int, **extra: Any) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=vocab_size,
+        n_positions=max_positions,
+        n_embd=config.width,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        resid_pdrop=config.dropout,
+        embd_pdrop=config.dropout,
+        attn_pdrop=config.dropout,
+        **CONTROL_IDS,
+        **extra,
+    )
+
+
+def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int) -> PreTrainedModel:
+    """An encoder that sees the whole context, and GPT-2 blocks that attend to it: one head, one norm."""
+    encoder = BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=config.width,
+        num_hidden_layers=config.n_layer,
+        num_attention_heads=config.n_head,
+        intermediate_size=4 * config.width,
+        max_position_embeddings=max_positions,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        pad_token_id=PAD,
+    )
+    decoder = _gpt2(config, vocab_size, max_positions, add_cross_attention=True, is_decoder=True)
+    both = EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    both.update({"decoder_start_token_id": START, "tie_word_embeddings": False, **CONTROL_IDS})
+    model = EncoderDecoderModel(config=both)
+    # The pooler reads one position for classification; nothing here does.
+    model.encoder.pooler = None
+    model.generation_config.update(decoder_start_token_id=START)
+    return cast(PreTrainedModel, model)
+
+
+def _scale_residuals(model: PreTrainedModel, n_layer: int) -> None:
+    """Projections into the residual stream start smaller: 2 a block add up (GPT-2, section 2.3)."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layer))
+
+
+def hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """hidden_BTD of the decoder's last norm, for each of the batch's inputs."""
+    network: Any = model
+    if batch.context_BS is None:
+        base = network.model if isinstance(network, LlamaForCausalLM) else network.transformer
+        return cast(Tensor, base(input_ids=batch.inputs_BT, use_cache=False).last_hidden_state)
+    encoded = network.encoder(input_ids=batch.context_BS, attention_mask=batch.context_mask_BS)
+    decoded = network.decoder.transformer(
+        input_ids=batch.inputs_BT,
+        encoder_hidden_states=encoded.last_hidden_state,
+        encoder_attention_mask=batch.context_mask_BS,
+        use_cache=False,
+    )
+    return cast(Tensor, decoded.last_hidden_state)
+
+
+def head(model: PreTrainedModel) -> nn.Linear:
+    """Hidden states to logits over the vocabulary; its matrix is the decoder's token table."""
+    network: Any = model
+    return cast(nn.Linear, network.decoder.lm_head if is_encoder_decoder(model) else network.lm_head)
+
+
+def is_encoder_decoder(model: PreTrainedModel) -> bool:
+    return bool(model.config.is_encoder_decoder)
+
+
+def reply_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(logits_NV, targets_N) at the N positions that carry loss, and at no other."""
+    asked_BT = batch.targets_BT >= 0
+    return head(model)(hidden(model, batch)[asked_BT]), batch.targets_BT[asked_BT]
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    """config.json, generation_config.json and model.safetensors."""
+    model.save_pretrained(folder)
+
+
+def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
+    """The network in a model folder, ready to answer. No code and no pickle is ever read.
+
+    Raises:
+        InputError: the folder holds no network of a family that we know.
+    """
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} has no {name}; give the folder of a trained model")
+    kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    if kind not in CLASSES:
+        raise InputError(f"{folder / 'config.json'}: model_type {kind!r}; known are {', '.join(CLASSES)}")
+    loaded = CLASSES[kind].from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    if is_encoder_decoder(loaded):
+        cast(Any, loaded).encoder.pooler = None
+    return cast(PreTrainedModel, loaded.to(device).eval())  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+"""Optimizers: Muon for the matrices inside the blocks and AdamW for the rest, or AdamW for all."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.config import TrainConfig
+
+TABLES = ("embed", "wte", "wpe", "lm_head")  # matrices that are look-up tables: AdamW's
+
+
+class Optimizer:
+    """One or two of torch's optimizers behind one face."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        matrices = [p for name, p in named if p.ndim == 2 and not any(table in name for table in TABLES)]
+        if config.optimizer == "adamw":
+            matrices = []
+        chosen = {id(p) for p in matrices}
+        tables = [p for _, p in named if id(p) not in chosen and p.ndim >= 2]
+        vectors = [p for _, p in named if id(p) not in chosen and p.ndim < 2]
+        groups = [
+            {"params": tables, "weight_decay": config.weight_decay if not matrices else 0.0},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), eps=1e-10, fused=True)
+        ]
+        if matrices:
+            self.parts.append(
+                torch.optim.Muon(
+                    matrices,
+                    lr=config.learning_rate,
+                    weight_decay=config.weight_decay,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            )
+
+    def step(self, rate: float) -> None:
+        """One step at this learning rate; the gradients are used up."""
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All state, flat: `0.3.exp_avg` is part 0, parameter 3."""
+        return {
+            f"{i}.{parameter}.{name}": value if torch.is_tensor(value) else torch.tensor(value)
+            for i, part in enumerate(self.parts)
+            for parameter, state in part.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        for i, part in enumerate(self.parts):
+            state: dict[int, dict[str, Any]] = {}
+            for key, value in tensors.items():
+                number, parameter, name = key.split(".", 2)
+                if int(number) == i:
+                    state.setdefault(int(parameter), {})[name] = value
+            part.load_state_dict({**part.state_dict(), "state": state})
+
+
+def rate_at(step: int, progress: float, config: TrainConfig) -> float:
+    """Linear warm-up over the first steps, then linearly down to 0 where the progress is 1."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return config.learning_rate * warm * max(0.0, 1.0 - progress)

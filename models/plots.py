@@ -1,0 +1,70 @@
+"""Plots: the course of a training in one picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Point = tuple[int, float]
+
+TRAIN, VALIDATION, GREY = "#8fb3d9", "#c8472f", "#6b6b6b"
+
+
+def loss_curves(metrics_jsonl: Path, png: Path) -> None:
+    """Loss on the left and accuracy on the right against steps, of a trainer's metrics.jsonl."""
+    # Not pyplot: it keeps figures alive and picks a screen. A Figure alone draws with Agg.
+    from matplotlib.figure import Figure  # slow to import
+
+    lines = [json.loads(line) for line in metrics_jsonl.read_text().splitlines() if line.strip()]
+    figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for axes, key, title in (
+        (loss, "loss", "Loss (nats per reply token)"),
+        (accuracy, "accuracy", "Accuracy (reply tokens guessed right)"),
+    ):
+        _panel(axes, _points(lines, "step", key), _points(lines, "validation", key), title)
+    accuracy.set_ylim(bottom=0)
+    accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    figure.suptitle(_title(lines), fontsize=11, color=GREY)
+    partial = png.with_name(png.name + ".partial")
+    figure.savefig(partial, format="png", metadata={"Software": None})  # no version: same curves, same bytes
+    partial.replace(png)
+
+
+def _points(lines: Sequence[dict[str, Any]], kind: str, key: str) -> list[Point]:
+    """(step, value) in order; a step that was logged again after a resume counts once."""
+    found = {line["step"]: line[key] for line in lines if line["kind"] == kind and line.get(key) is not None}
+    return sorted(found.items())
+
+
+def _panel(axes: Any, train: list[Point], validation: list[Point], title: str) -> None:
+    axes.set_title(title, fontsize=12, loc="left")
+    axes.set_xlabel("step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(0.02, 0.08)
+    if not train and not validation:
+        axes.text(0.5, 0.5, "no steps yet", ha="center", va="center", color=GREY, transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[])
+        return
+    if train:
+        steps, values = zip(*train, strict=True)
+        marker = "o" if len(train) == 1 else ""  # a line of one point is invisible
+        axes.plot(steps, values, color=TRAIN, linewidth=1.5, marker=marker, label="training")
+    if validation:
+        steps, values = zip(*validation, strict=True)
+        axes.plot(steps, values, color=VALIDATION, linewidth=2, marker="o", markersize=4, label="validation")
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False)
+
+
+def _title(lines: Sequence[dict[str, Any]]) -> str:
+    validations = [line for line in lines if line["kind"] == "validation"]
+    if not validations:
+        return "Training"
+    last = validations[-1]
+    told = f", {last['bpb']:.3f} bits per byte" if last.get("bpb") is not None else ""
+    return f"Validation at step {last['step']:,}: loss {last['loss']:.3f}, accuracy {last['accuracy']:.1%}{told}"

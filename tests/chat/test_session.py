@@ -1,0 +1,317 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from chat.session import Session
+from models import networks, tokenizer
+from models.config import GenerationConfig, NetworkConfig
+from models.errors import InputError
+from models.text import Form, display
+from models.tokenizer import END, PAD, START, UNK
+
+TEXTS = ["hello there .", "how are you ?", "i am fine , thank you .", "we ll see .", "what s your name ?"] * 3
+LONG = 64
+
+
+def model_folder(
+    folder: Path, *, family: str = "llama", form: Form = "plain", unit: str = "conversation", words: bool = False
+) -> Path:
+    """A tiny random model, complete as the trainer leaves it."""
+    folder.mkdir()
+    learnt = tokenizer.learn_words(TEXTS, min_count=1) if words else tokenizer.learn_bpe(TEXTS, size=300)
+    tokenizer.save(learnt, tokenizer.learn_spelling(TEXTS), folder)
+    torch.manual_seed(3)
+    network = NetworkConfig(family=family, n_layer=1, n_head=2, width=16)
+    model = networks.build(network, learnt.get_vocab_size(), LONG)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(15 if weights.ndim > 1 else 1)  # far from uniform
+    networks.save(model, folder)
+    made = {"family": family, "normalisation": form, "markup": {"unit": unit, "max_tokens": LONG}}
+    (folder / "repartee.json").write_text(json.dumps(made))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_folder(tmp_path_factory.mktemp("models") / "plain")
+
+
+@pytest.fixture(scope="module")
+def article_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "article"
+    return model_folder(folder, family="encoder-decoder", form="article", unit="pair", words=True)
+
+
+CHANCE = GenerationConfig(temperature=1.0, top_p=1.0, max_tokens=12, seed=4)
+
+
+@pytest.fixture
+def session(folder: Path) -> Session:
+    return Session(folder, CHANCE)
+
+
+def said(session: Session, text: str) -> str:
+    return "".join(session.say(text))
+
+
+def test_the_pieces_of_a_reply_are_the_reply_that_the_history_keeps(session: Session) -> None:
+    reply = said(session, "  Hello there. ")
+    assert session.messages() == [
+        {"role": "user", "content": "Hello there."},
+        {"role": "assistant", "content": reply},
+    ]
+
+
+def test_the_model_reads_the_turns_before(session: Session, folder: Path) -> None:
+    said(session, "hello there .")
+    learnt = tokenizer.load(folder)
+    context = session._context(session.turns)
+    assert context[0] == START
+    assert context.count(END) == 2
+    assert learnt.decode(context).startswith("hello there .")
+
+
+def test_a_context_that_is_too_long_is_cut_on_the_left(session: Session) -> None:
+    for text in ("how are you ? " * 20, "a " * 500, "thank you ."):
+        assert said(session, text)
+    context = session._context(session.turns)
+    assert len(context) <= LONG // 2
+    assert context[-1] == END
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\u200b", "\x00"])
+def test_empty_input_is_answered_with_what_to_do(session: Session, text: str) -> None:  # TRAPS 25
+    with pytest.raises(InputError, match="say something"):
+        session.say(text)
+    assert session.turns == []
+
+
+@pytest.mark.parametrize("text", ["xyzzy", "日本語", "🙂🙃", "\udcff", "’—…", "<unk> <pad> zzz"])
+def test_unknown_words_do_not_crash(folder: Path, article_folder: Path, text: str) -> None:  # TRAPS 25
+    assert said(Session(folder, CHANCE), text)
+    assert said(Session(article_folder, CHANCE), text + " hello")
+
+
+def test_a_text_that_the_normalisation_leaves_nothing_of_is_refused(article_folder: Path) -> None:
+    with pytest.raises(InputError, match="in words"):
+        Session(article_folder, CHANCE).say("日本語")
+
+
+def test_a_text_meets_the_model_in_its_own_normalisation(article_folder: Path) -> None:  # TRAPS 25
+    session = Session(article_folder, CHANCE)
+    said(session, "WE'LL see!  <b>Hello</b>")
+    assert session.turns[0].text == "we ll see ! hello"
+    assert session.turns[0].content == "WE'LL see!  <b>Hello</b>"
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(text=st.text(min_size=1).map(lambda text: f"a {text} <end> <start><pad>"))
+def test_what_a_person_types_never_becomes_a_control_token(folder: Path, text: str) -> None:
+    session = _sessions.setdefault(folder, Session(folder, CHANCE))
+    context = session._context([session._user_turn(text)])
+    assert context[-1] == END
+    assert not {PAD, START, END, UNK} & set(context[1:-1])
+
+
+_sessions: dict[Path, Session] = {}
+
+
+def test_a_pair_model_reads_the_last_turn_alone(article_folder: Path) -> None:
+    session = Session(article_folder, CHANCE)
+    said(session, "hello there")
+    context = session._context([*session.turns, session._user_turn("how are you ?")])
+    assert tokenizer.load(article_folder).decode(context) == "how are you ?"
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(ids=st.lists(st.integers(4, 299), min_size=1, max_size=12))
+def test_pieces_never_hold_half_a_character_and_join_to_the_whole(folder: Path, ids: list[int]) -> None:
+    session = _sessions.setdefault(folder, Session(folder, CHANCE))
+    assert "".join(pieces_of(session, ids)) == session._shown(session._tokenizer.decode(ids))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_pieces_of_an_article_reply_join_to_what_a_person_reads(
+    article_folder: Path, data: st.DataObject
+) -> None:
+    session = _sessions.setdefault(article_folder, Session(article_folder, CHANCE))
+    learnt = tokenizer.load(article_folder)
+    ids = data.draw(st.lists(st.integers(4, learnt.get_vocab_size() - 1), min_size=1, max_size=12))
+    assert "".join(pieces_of(session, ids)) == display(learnt.decode(ids), "article")
+
+
+def pieces_of(session: Session, ids: list[int]) -> list[str]:
+    class Scripted:
+        def stream(self, *_: object) -> object:
+            return iter(ids)
+
+    real, session._generator = session._generator, Scripted()  # type: ignore[assignment]
+    try:
+        return list(session._pieces([START]))
+    finally:
+        session._generator = real
+
+
+def test_a_character_of_four_bytes_comes_in_one_piece(folder: Path) -> None:
+    learnt = tokenizer.load(folder)
+    ids = learnt.encode("a🙂b").ids
+    assert len(ids) == 6
+    assert pieces_of(Session(folder, CHANCE), ids) == ["a", "🙂", "b"]
+
+
+def test_a_reply_is_one_line_without_control_characters(folder: Path) -> None:
+    session = Session(folder, CHANCE)
+    ids = tokenizer.load(folder).encode("a\x1b[2J\nb\x7f").ids
+    assert "".join(pieces_of(session, ids)) == "a [2J b "
+
+
+def test_an_article_reply_is_shown_with_its_words_put_together(article_folder: Path) -> None:
+    learnt: Tokenizer = tokenizer.load(article_folder)
+    pieces = pieces_of(Session(article_folder, CHANCE), learnt.encode("we ll see .").ids)
+    assert "".join(pieces) == "we'll see."
+    assert len(pieces) > 1
+
+
+def test_a_seed_gives_the_same_conversation_again(folder: Path) -> None:
+    first, second = Session(folder, CHANCE), Session(folder, CHANCE)
+    assert [said(first, "hello"), said(first, "hello")] == [said(second, "hello"), said(second, "hello")]
+    conversation = first.messages()
+    first.new()
+    assert first.turns == []
+    assert [said(first, "hello"), said(first, "hello")] == [m["content"] for m in conversation[1::2]]
+
+
+def test_reply_once_is_what_say_streams(folder: Path) -> None:
+    answer = Session(folder, CHANCE).reply_once("hello")
+    session = Session(folder, CHANCE)
+    assert answer.text == said(session, "hello")
+    assert 0 < answer.tokens <= 12
+
+
+def test_retry_answers_the_last_turn_anew(session: Session) -> None:
+    old = said(session, "hello")
+    new = "".join(session.retry())
+    assert new != old
+    assert session.messages() == [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": new},
+    ]
+
+
+def test_retry_and_undo_of_nothing_say_so(session: Session) -> None:
+    for act in (session.retry, session.undo):
+        with pytest.raises(InputError, match="nothing|no reply"):
+            act()
+
+
+def test_undo_forgets_the_last_exchange(session: Session) -> None:
+    said(session, "hello")
+    before = session.messages()
+    said(session, "how are you ?")
+    assert session.undo() == "how are you ?"
+    assert session.messages() == before
+
+
+def test_a_reply_that_is_stopped_keeps_what_was_said(folder: Path) -> None:
+    session = Session(folder, CHANCE)
+    pieces = session.say("hello")
+    shown = next(pieces) + next(pieces)
+    pieces.close()
+    assert session.messages()[-1] == {"role": "assistant", "content": shown}
+
+
+def test_a_retry_that_is_stopped_at_once_keeps_the_old_reply(session: Session) -> None:
+    said(session, "hello")
+    before = session.messages()
+    session.retry().close()
+    assert session.messages() == before
+
+
+def test_an_error_in_a_reply_leaves_the_history_as_it_was(session: Session) -> None:
+    said(session, "hello")
+    before = session.messages()
+    with torch.no_grad():
+        session._generator.model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError):
+        said(session, "again")
+    assert session.messages() == before
+
+
+def test_settings_change_and_a_seed_begins_anew(session: Session) -> None:
+    session.set("temperature", "0")
+    session.set("top_p", 0.5)
+    session.set("max_tokens", "7")
+    assert session.generation == GenerationConfig(temperature=0, top_p=0.5, max_tokens=7, seed=4)
+    session.set("temperature", 1.5)
+    session.set("seed", "99999999999999999999")
+    first = said(session, "hello")
+    session.new()
+    assert said(session, "hello") == first
+    session.set("seed", "none")
+    assert session.generation.seed is None
+    assert said(session, "hello")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", "-1"),
+        ("temperature", "hot"),
+        ("temperature", "nan"),
+        ("top_p", "1.1"),
+        ("max_tokens", "0"),
+        ("max_tokens", "1.5"),
+    ],
+)
+def test_a_bad_value_is_refused_and_changes_nothing(session: Session, key: str, value: str) -> None:
+    with pytest.raises(InputError, match=key) as refused:
+        session.set(key, value)
+    assert "\n" not in str(refused.value)
+    assert session.generation == CHANCE
+
+
+def test_an_unknown_setting_is_met_with_the_one_that_was_meant(session: Session) -> None:
+    with pytest.raises(InputError, match="did you mean temperature"):
+        session.set("temprature", "1")
+    with pytest.raises(InputError, match="there are temperature, top_p, max_tokens, seed"):
+        session.set("xyz", "1")
+
+
+def test_a_conversation_is_saved_as_one_line_of_chat_jsonl(session: Session, tmp_path: Path) -> None:
+    said(session, "hello 🙂")
+    path = tmp_path / "talk.jsonl"
+    session.save(path)
+    (line,) = path.read_text(encoding="utf-8").splitlines()
+    assert json.loads(line) == {"messages": session.messages()}
+    said(session, "again")
+    session.save(path)  # its own file, so it may be written again
+    assert json.loads(path.read_text(encoding="utf-8")) == {"messages": session.messages()}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["talk.jsonl"]
+
+
+def test_save_never_writes_over_another_file_and_says_what_is_wrong(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing to save"):
+        session.save(tmp_path / "talk.jsonl")
+    said(session, "hello")
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        session.save(precious)
+    with pytest.raises(InputError, match="cannot write"):
+        session.save(tmp_path / "no" / "such" / "folder.jsonl")
+    assert precious.read_text() == "mine"
+
+
+def test_a_folder_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no repartee\.json"):
+        Session(tmp_path, CHANCE)
+    (tmp_path / "repartee.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        Session(tmp_path, CHANCE)

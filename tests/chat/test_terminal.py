@@ -1,0 +1,230 @@
+import io
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat import terminal
+from chat.terminal import run
+from models.config import GenerationConfig
+from models.errors import InputError
+
+
+class Parrot:
+    """A session that says what it was told, and remembers what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Any, ...]] = []
+        self.heard = ""
+        self.closed = False
+        self.interrupted_after: int | None = None
+        self.generation = GenerationConfig()
+
+    def say(self, text: str) -> Generator[str, None, None]:
+        if not text.strip():
+            raise InputError("say something")
+        self.heard = text
+        return self._pieces()
+
+    def _pieces(self) -> Generator[str, None, None]:
+        try:
+            for i, letter in enumerate(self.heard.upper()):
+                if i == self.interrupted_after:
+                    raise KeyboardInterrupt
+                yield letter
+        finally:
+            self.closed = True
+
+    def retry(self) -> Generator[str, None, None]:
+        if not self.heard:
+            raise InputError("there is no reply to try again")
+        self.done.append(("retry",))
+        return self._pieces()
+
+    def undo(self) -> str:
+        self.done.append(("undo",))
+        return self.heard
+
+    def new(self) -> None:
+        self.done.append(("new",))
+
+    def set(self, key: str, value: str) -> None:
+        self.done.append(("set", key, value))
+        self.generation = GenerationConfig(**{**self.generation.model_dump(), key: value})
+
+    def save(self, path: Path) -> None:
+        self.done.append(("save", path))
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def at_screen(session: Parrot, *lines: str) -> str:
+    out = Screen()
+    status = run(session, title="repartee v3, 1.93 bits per byte", stdin=Screen("".join(lines)), stdout=out)  # type: ignore[arg-type]
+    assert status == 0
+    return out.getvalue()
+
+
+def through_pipe(session: Parrot, text: str) -> tuple[int, str]:
+    out = io.StringIO()
+    return run(session, title="repartee v3", stdin=io.StringIO(text), stdout=out), out.getvalue()  # type: ignore[arg-type]
+
+
+def test_a_screen_shows_the_model_the_help_and_the_reply() -> None:
+    shown = at_screen(Parrot(), "hello\n")
+    assert shown.splitlines() == [
+        "repartee v3, 1.93 bits per byte",
+        "/help lists the commands, /quit or Ctrl-D ends.",
+        "you> bot> HELLO",
+        "you> ",
+    ]
+
+
+def test_a_reply_is_shown_as_it_is_made() -> None:
+    parrot = Parrot()
+    seen: list[str] = []
+
+    class Watched(Screen):
+        def flush(self) -> None:
+            seen.append(self.getvalue())
+
+    run(parrot, title="t", stdin=Screen("abc\n"), stdout=Watched())  # type: ignore[arg-type]
+    assert [text[-1] for text in seen if "bot> " in text][1:4] == ["A", "B", "C"]
+
+
+def test_the_help_names_every_command() -> None:
+    shown = at_screen(Parrot(), "/help\n")
+    for command in ("/new", "/set temperature 0.9", "/retry", "/undo", "/save FILE", "/help", "/quit"):
+        assert command in shown
+
+
+def test_the_commands_reach_the_session() -> None:
+    parrot = Parrot()
+    shown = at_screen(
+        parrot,
+        "hello\n",
+        "/retry\n",
+        "/undo\n",
+        "/new\n",
+        "/set temperature 0.9\n",
+        "/set seed=5\n",
+        "/save my talk.jsonl\n",
+    )
+    assert parrot.done == [
+        ("retry",),
+        ("undo",),
+        ("new",),
+        ("set", "temperature", "0.9"),
+        ("set", "seed", "5"),
+        ("save", Path("my talk.jsonl")),
+    ]
+    assert shown.count("bot> HELLO") == 2
+    assert "forgotten: hello" in shown
+    assert "saved to my talk.jsonl" in shown
+
+
+def test_set_alone_shows_the_settings() -> None:
+    assert "temperature 0.7, top_p 0.9, max_tokens 60, seed none" in at_screen(Parrot(), "/set\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("/retri", "did you mean /retry?"),
+        ("/what is this", "no command /what; /help lists the commands"),
+        ("/set temperature", "like /set temperature 0.9"),
+        ("/save", "For example: /save talk.jsonl"),
+        ("/retry", "no reply to try again"),
+    ],
+)
+def test_a_wrong_command_is_met_with_the_remedy_and_the_talk_goes_on(line: str, told: str) -> None:
+    shown = at_screen(Parrot(), f"{line}\n", "hello\n")
+    assert told in shown
+    assert "HELLO" in shown
+
+
+def test_quit_ends_and_nothing_after_it_is_read() -> None:
+    assert "HELLO" not in at_screen(Parrot(), "/quit\n", "hello\n")
+
+
+def test_an_empty_line_only_brings_the_prompt_back() -> None:
+    assert at_screen(Parrot(), "\n", "  \n").count("you> ") == 3
+
+
+def test_ctrl_c_stops_a_reply_and_the_talk_goes_on() -> None:
+    parrot = Parrot()
+    parrot.interrupted_after = 2
+    shown = at_screen(parrot, "hello\n", "ab\n")
+    assert "bot> HE (stopped)\n" in shown
+    assert "bot> AB\n" in shown
+    assert parrot.closed
+
+
+def test_ctrl_c_at_the_prompt_says_how_to_end() -> None:
+    class Interrupted(Screen):
+        def readline(self, *_: Any) -> str:
+            if self.tell() == 0:
+                self.seek(1)
+                raise KeyboardInterrupt
+            return ""
+
+    out = Screen()
+    assert run(Parrot(), title="t", stdin=Interrupted(" "), stdout=out) == 0  # type: ignore[arg-type]
+    assert out.getvalue().count("/quit or Ctrl-D ends.") == 2
+
+
+def test_no_color_is_honoured_and_colours_are_there_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\033[" not in at_screen(Parrot(), "hello\n", "/help\n")
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\033[" in at_screen(Parrot(), "hello\n")
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\033[" not in at_screen(Parrot(), "hello\n")
+
+
+def test_through_a_pipe_each_line_is_answered_by_one_line_and_nothing_else() -> None:
+    assert through_pipe(Parrot(), "hello\n\nhow are you\n") == (0, "HELLO\nHOW ARE YOU\n")
+
+
+def test_a_pipe_obeys_commands_and_their_notes_stand_aside(capsys: pytest.CaptureFixture[str]) -> None:
+    parrot = Parrot()
+    assert through_pipe(parrot, "/set seed 1\nhello\n/retry\n/quit\nlost\n") == (0, "HELLO\nHELLO\n")
+    assert parrot.done == [("set", "seed", "1"), ("retry",)]
+    assert "seed 1" in capsys.readouterr().err
+
+
+def test_a_wrong_line_of_a_pipe_is_told_aside_and_in_the_status(capsys: pytest.CaptureFixture[str]) -> None:
+    assert through_pipe(Parrot(), "/oops\nhello") == (2, "HELLO\n")
+    assert "no command /oops" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_pipe() -> None:
+    parrot = Parrot()
+    parrot.interrupted_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        through_pipe(parrot, "hello\n")
+
+
+def test_what_a_terminal_has_no_character_for_is_a_question_mark() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    run(Parrot(), title="t", stdin=io.StringIO("caf\u00e9\n"), stdout=out)  # type: ignore[arg-type]
+    assert raw.getvalue() == b"CAF?\n"
+
+
+def test_the_terminal_imports_no_torch() -> None:
+    code = "import sys, chat.terminal; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    root = Path(terminal.__file__).parent.parent
+    made = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "False"

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from flows.config import RetrainConfig
+from flows.recipes import RECIPES, configure, settings_page
+from models.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_change_reaches_its_knob_and_nothing_else():
+    changed = configure("quick", "cornell", ["train.learning_rate=0.5", "train.max_minutes=null"])
+    assert changed.train.learning_rate == 0.5
+    assert changed.train.max_minutes is None
+    assert changed.download.corpus == "cornell"
+    assert changed.network == RECIPES["quick"].network
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "line"),
+    [
+        ("smal", [], "no recipe 'smal', did you mean 'small'?; there are quick, tutorial, small"),
+        ("small", ["train.learning_rat=1"], "did you mean 'train.learning_rate'?"),
+        ("small", ["train.xyzzy=1"], "keys: train.learning_rate, train.optimizer"),
+        ("small", ["xyzzy=1"], "groups: recipe, download"),
+        ("small", ["train.learning_rate=fast"], "--set train.learning_rate: input should be a valid number"),
+        ("small", ["train.max_minutes=-1"], "--set train.max_minutes: input should be greater than 0, got -1"),
+        ("small", ["network.family=bert"], "'llama', 'gpt2' or 'encoder-decoder', got 'bert'"),
+        ("small", ["train.seed"], "give it as key.path=value"),
+        ("small", ["train=1"], "keys: train.learning_rate"),
+        ("small", ["network.width=30"], "width 30 is no multiple of n_head 4"),
+    ],
+)
+def test_a_wrong_recipe_key_or_value_gets_one_line_with_the_remedy(recipe, changes, line):
+    with pytest.raises(InputError) as raised:
+        configure(recipe, None, changes)
+    assert line in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_key_of_a_dashboard_run_is_refused():
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        RetrainConfig.model_validate({"train": {"learning_rat": 1}})
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_knows_its_own_name(name):
+    assert RECIPES[name].recipe == name
+
+
+def test_every_knob_is_in_the_settings_page_as_it_is_declared():
+    assert (ROOT / "docs" / "settings.md").read_text() == settings_page()

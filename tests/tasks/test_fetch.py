@@ -1,0 +1,521 @@
+"""The server here tears real sockets: nothing in between is simulated."""
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from models.errors import InputError
+from tasks.fetch import Limits, Refused, Watch, fetch, probe, shown, zone
+
+BODY = b"PK\x03\x04" + bytes(range(256)) * 40
+QUICK = Limits(
+    total_s=5,
+    connect_s=1,
+    slow_after_s=0.3,
+    first_wait_s=0.01,
+    longest_wait_s=0.05,
+    max_bytes=10**6,
+)
+
+
+@dataclass
+class Call:
+    """One request that came in, and the socket to answer it on."""
+
+    wire: socket.socket
+    method: str
+    path: str
+    headers: dict[str, str]
+
+    def send(
+        self, status: int, body: bytes = b"", *, length: int | None = None, **headers: str
+    ) -> None:
+        lines = [
+            f"HTTP/1.1 {status} X",
+            f"Content-Length: {len(body) if length is None else length}",
+        ]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self.wire.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode() + body)
+
+    def start(self) -> int | None:
+        return int(self.headers["range"][6:-1]) if "range" in self.headers else None
+
+    def send_rest(self, body: bytes, etag: str) -> None:
+        """What a server that knows Range and If-Range does."""
+        start = self.start()
+        if start is None or self.headers["if-range"] != etag:
+            self.send(200, body, ETag=etag)
+        else:
+            content_range = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            self.send(206, body[start:], ETag=etag, Content_Range=content_range)
+
+
+@dataclass
+class FaultServer:
+    """Answers the n-th request with the n-th of `answers`, and any after that with the last."""
+
+    answers: list[Callable[[Call], None]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.root = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                wire, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.answer, args=[wire], daemon=True).start()
+
+    def answer(self, wire: socket.socket) -> None:
+        with wire:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                if not (more := wire.recv(65536)):
+                    return
+                head += more
+            first, *rest = head.decode().split("\r\n")
+            headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in rest)}
+            method, path, _ = first.split()
+            call = Call(wire, method, path, headers)
+            self.calls.append(call)
+            with contextlib.suppress(OSError):  # the client leaves some of these, as it should
+                self.answers[min(len(self.calls), len(self.answers)) - 1](call)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    it = FaultServer()
+    yield it
+    it.listener.close()
+
+
+def get(url: str | list[str], folder: Path, limits: Limits = QUICK, **more: object) -> bytes:
+    urls = [url] if isinstance(url, str) else url
+    path = fetch(urls, folder / "corpus", limits=limits, progress=lambda *_: None, **more)  # type: ignore[arg-type]
+    assert path == folder / "corpus"
+    assert not (folder / "corpus.part").exists()
+    return path.read_bytes()
+
+
+def whole(call: Call) -> None:
+    call.send_rest(BODY, '"one"')
+
+
+def status(code: int, **headers: str) -> Callable[[Call], None]:
+    return lambda call: call.send(code, b"no", length=None, **headers)
+
+
+def cut(call: Call) -> None:
+    call.send(200, BODY[:6000], length=len(BODY), ETag='"one"')
+
+
+def test_a_file_arrives_whole_and_its_progress_is_told(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [whole]
+    told: list[tuple[int, int | None]] = []
+    path = fetch(
+        [server.root + "/x.zip"],
+        tmp_path / "a" / "x",
+        limits=QUICK,
+        progress=lambda *now: told.append(now),
+    )
+    assert path.read_bytes() == BODY
+    assert told[-1] == (len(BODY), len(BODY))
+    assert server.calls[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
+def test_a_passing_failure_is_tried_again(server: FaultServer, tmp_path: Path, code: int) -> None:
+    server.answers = [status(code), whole]
+    assert get(server.root, tmp_path) == BODY
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 410])
+def test_a_lasting_failure_goes_to_the_next_mirror_at_once(
+    server: FaultServer, tmp_path: Path, code: int
+) -> None:
+    server.answers = [status(code), whole]
+    assert get([server.root + "/a", server.root + "/b"], tmp_path) == BODY
+    assert [call.path for call in server.calls] == ["/a", "/b"]
+
+
+def test_a_missing_file_is_told_in_one_line_with_address_and_remedy(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.answers = [status(404)]
+    address = server.root.replace("//", "//me:secret@") + "/x.zip?token=secret"
+    with pytest.raises(
+        InputError, match=r"could not download http://127.*/x.zip \(HTTP 404 X\).*--corpus PATH"
+    ) as told:
+        get(address, tmp_path)
+    assert "secret" not in str(told.value)
+    assert "\n" not in str(told.value)
+    assert len(server.calls) == 1
+
+
+def test_a_cut_body_goes_on_where_it_stopped(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [cut, whole]
+    assert get(server.root, tmp_path) == BODY
+    assert server.calls[1].headers["range"] == "bytes=6000-"
+    assert server.calls[1].headers["if-range"] == '"one"'
+
+
+def test_a_cut_download_goes_on_in_another_process(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [cut, whole]
+    with pytest.raises(InputError):
+        get(server.root, tmp_path, Limits(tries=1))
+    assert get(server.root, tmp_path) == BODY
+    assert server.calls[1].start() == 6000
+
+
+def test_the_rest_is_never_asked_of_another_address(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [cut, whole]
+    assert get([server.root + "/a", server.root + "/b"], tmp_path, Limits(tries=1)) == BODY
+    assert server.calls[1].start() is None
+
+
+def test_a_body_without_an_identity_starts_anew(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [lambda call: call.send(200, BODY[:50], length=len(BODY)), whole]
+    assert get(server.root, tmp_path) == BODY
+    assert server.calls[1].start() is None
+
+
+def test_a_weak_etag_is_no_identity_but_a_date_is(server: FaultServer, tmp_path: Path) -> None:
+    date = formatdate(0, usegmt=True)
+    server.answers = [
+        lambda call: call.send(
+            200, BODY[:99], length=len(BODY), ETag='W/"one"', Last_Modified=date
+        ),
+        lambda call: call.send(
+            206,
+            BODY[99:],
+            Last_Modified=date,
+            Content_Range=f"bytes 99-{len(BODY) - 1}/{len(BODY)}",
+        ),
+    ]
+    assert get(server.root, tmp_path) == BODY
+    assert server.calls[1].headers["if-range"] == date
+
+
+def test_a_server_that_ignores_range_is_read_from_the_start(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.answers = [cut, lambda call: call.send(200, BODY, ETag='"one"')]
+    assert get(server.root, tmp_path) == BODY
+    assert server.calls[1].start() == 6000
+
+
+OTHER = BODY[:4] + BODY[:3:-1]  # of the same length
+
+
+def test_two_versions_are_never_spliced(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [cut, lambda call: call.send_rest(OTHER, '"two"')]
+    assert get(server.root, tmp_path) == OTHER
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        lambda call: call.send(
+            206,
+            OTHER[6000:],
+            ETag='"two"',
+            Content_Range=f"bytes 6000-{len(OTHER) - 1}/{len(OTHER)}",
+        ),
+        lambda call: call.send(
+            206, BODY[5000:], ETag='"one"', Content_Range=f"bytes 5000-{len(BODY) - 1}/{len(BODY)}"
+        ),
+        lambda call: call.send(
+            206, BODY[6000:], ETag='"one"', Content_Range="bytes 6000-99998/99999"
+        ),
+        lambda call: call.send(206, BODY[6000:], ETag='"one"'),
+        lambda call: call.send(416),
+    ],
+    ids=["another file", "another place", "another length", "no place", "not satisfiable"],
+)
+def test_a_rest_that_does_not_fit_starts_anew(
+    server: FaultServer, tmp_path: Path, rest: Callable[[Call], None]
+) -> None:
+    server.answers = [cut, rest, whole]
+    assert get(server.root, tmp_path) == BODY
+    assert server.calls[2].start() is None
+
+
+def test_a_torn_record_of_a_download_starts_anew(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [whole]
+    (tmp_path / "corpus.part").write_bytes(b"junk")
+    (tmp_path / "corpus.part.json").write_text('{"url_sha')
+    assert get(server.root, tmp_path) == BODY
+
+
+def test_a_reset_connection_is_tried_again(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [
+        lambda call: call.wire.close(),
+        lambda call: call.wire.sendall(b"junk\r\n\r\n"),
+        whole,
+    ]
+    assert get(server.root, tmp_path) == BODY
+
+
+def test_retry_after_is_waited_for(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [status(503, Retry_After="1"), whole]
+    started_s = time.monotonic()
+    assert get(server.root, tmp_path, Limits(total_s=5)) == BODY
+    assert 1 <= time.monotonic() - started_s < 2
+
+
+def test_a_wait_past_the_deadline_is_not_begun(server: FaultServer, tmp_path: Path) -> None:
+    later = formatdate(time.time() + 3600, usegmt=True)
+    server.answers = [status(429, Retry_After=later)]
+    with pytest.raises(InputError, match="HTTP 429"):
+        get(server.root, tmp_path)
+    assert len(server.calls) == 1
+
+
+def test_tries_end(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [status(503, Retry_After="soon")]
+    with pytest.raises(InputError, match="HTTP 503"):
+        get(server.root, tmp_path)
+    assert len(server.calls) == QUICK.tries
+
+
+def drip(call: Call, head: bytes, drop: bytes) -> None:
+    call.wire.sendall(head)
+    while True:
+        call.wire.sendall(drop)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n" + BODY[:99], b"."),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"."),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=", b"."),
+    ],
+    ids=["body", "headers", "chunk header"],
+)
+def test_a_server_that_drips_is_left(
+    server: FaultServer, tmp_path: Path, head: bytes, drop: bytes
+) -> None:
+    server.answers = [lambda call: drip(call, head, drop)]
+    limits = Limits(total_s=0.6, slow_after_s=0.1, connect_s=0.2, tries=2, first_wait_s=0.01)
+    started_s = time.monotonic()
+    with pytest.raises(InputError, match=r"slower than 1000 bytes/s|not done within"):
+        get(server.root, tmp_path, limits)
+    assert time.monotonic() - started_s < 1
+
+
+def test_a_silent_server_is_left(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [lambda call: time.sleep(2)]
+    with pytest.raises(InputError, match="could not download"):
+        get(server.root, tmp_path, Limits(slow_after_s=0.1, tries=2, first_wait_s=0.01))
+
+
+def test_an_endless_body_is_capped(server: FaultServer, tmp_path: Path) -> None:
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server.answers = [lambda call: drip(call, head, chunk * 4)]
+    with pytest.raises(InputError, match="more than 1000000 bytes"):
+        get(server.root, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_body_announced_too_big_is_not_begun(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [lambda call: call.send(200, length=10**12)]
+    with pytest.raises(InputError, match="1000000000000 bytes, more than the 1000000 allowed"):
+        get(server.root, tmp_path)
+
+
+def test_a_redirect_is_followed(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [status(302, Location="/b"), whole]
+    assert get(server.root + "/a", tmp_path) == BODY
+    assert server.calls[1].path == "/b"
+
+
+def test_a_redirect_loop_ends(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [status(302, Location="/a")]
+    with pytest.raises(InputError, match="more than 5 redirects"):
+        get(server.root + "/a", tmp_path)
+    assert len(server.calls) == 6
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("file:///etc/passwd", "file: is not http or https"),
+        ("ftp://127.0.0.1/x", "ftp: is not http or https"),
+        ("http://169.254.169.254/latest", "the link-local address 169.254.169.254"),
+        ("http://10.0.0.1/", "the private address 10.0.0.1"),
+        ("http://[::ffff:10.0.0.1]/", "the private address"),
+    ],
+)
+def test_a_redirect_inside_is_refused(
+    server: FaultServer, tmp_path: Path, target: str, reason: str
+) -> None:
+    server.answers = [status(302, Location=target)]
+    with pytest.raises(InputError, match=reason):
+        get(server.root, tmp_path)
+
+
+def test_a_public_host_cannot_lead_inside_nor_give_up_encryption() -> None:
+    with Watch() as watch:
+        watch.admit("93.184.216.34")
+        watch.admit("8.8.8.8")
+        for address in (
+            "127.0.0.1",
+            "::1",
+            "0.0.0.0",
+            "192.168.1.1",
+            "fe80::1%eth0",
+            "::ffff:127.0.0.1",
+        ):
+            with pytest.raises(Refused, match="redirected to the"):
+                watch.admit(address)
+        watch.admit_url(httpx2.URL("https://example.org/"))
+        with pytest.raises(Refused, match="from https to http"):
+            watch.admit_url(httpx2.URL("http://example.org/"))
+
+
+def test_the_peer_is_what_counts_and_not_its_name(server: FaultServer, tmp_path: Path) -> None:
+    """A public name that turns out to be this machine: the connection is dropped, unused."""
+    with Watch() as watch, pytest.raises(Refused, match="loopback"):
+        watch.admit("8.8.8.8")
+        with socket.create_connection(server.listener.getsockname()) as wire:
+
+            class Stream:
+                def get_extra_info(self, what: str) -> object:
+                    return {"socket": wire, "server_addr": wire.getpeername()}[what]
+
+            watch.trace("connection.connect_tcp.started", {"host": "public.example"})
+            watch.trace("connection.connect_tcp.complete", {"return_value": Stream()})
+    assert server.calls == []
+
+
+def test_zones() -> None:
+    assert zone("1.1.1.1") == zone("2606:4700::1111") == "public"
+    assert zone("100.64.0.1") == zone("fd00::1") == "private"
+
+
+@pytest.mark.parametrize(
+    "page", [b"<html><body>Sign in", b"\n<!DOCTYPE html><p>", b"\xef\xbb\xbf<HTML>"]
+)
+def test_a_page_with_status_200_is_no_corpus(
+    server: FaultServer, tmp_path: Path, page: bytes
+) -> None:
+    server.answers = [lambda call: call.send(200, page)]
+    with pytest.raises(InputError, match="got HTML, not a zip"):
+        get(server.root, tmp_path)
+
+
+def test_a_sign_in_page_does_not_cost_what_was_already_here(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.answers = [cut, lambda call: call.send(200, b"<html>Sign in"), whole]
+    with pytest.raises(InputError, match="got HTML"):
+        get(server.root, tmp_path)
+    assert get(server.root, tmp_path) == BODY
+    assert server.calls[2].start() == 6000
+
+
+def test_compressed_bytes_are_refused(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [lambda call: call.send(200, BODY, Content_Encoding="gzip")]
+    with pytest.raises(InputError, match="'gzip'-encoded"):
+        get(server.root, tmp_path)
+
+
+def refuse_other(path: Path) -> None:
+    if path.read_bytes() != BODY:
+        raise InputError("the wrong file")
+
+
+def test_a_wrong_file_is_dropped_and_the_next_mirror_tried(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.answers = [lambda call: call.send(200, OTHER), whole]
+    assert get([server.root + "/a", server.root + "/b"], tmp_path, check=refuse_other) == BODY
+
+
+def test_a_wrong_file_does_not_replace_a_good_one(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [whole, lambda call: call.send(200, OTHER)]
+    get(server.root, tmp_path, check=refuse_other)
+    with pytest.raises(InputError, match="the wrong file"):
+        get(server.root, tmp_path, check=refuse_other)
+    assert (tmp_path / "corpus").read_bytes() == BODY
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus", "corpus.json"}
+
+
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/x.zip"
+
+
+def test_offline_is_told_with_the_way_by_hand(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"^offline: could not reach 127.0.0.1 \(.*\); download the zip by hand"
+    ) as told:
+        get(closed_port(), tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_an_unknown_host_is_offline(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"offline: could not reach no\.such\.host\.invalid"):
+        get("http://no.such.host.invalid/x.zip", tmp_path)
+
+
+def test_offline_uses_the_copy_from_earlier_with_a_warning(
+    server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answers = [whole, status(503)]
+    get(server.root, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert get(server.root, tmp_path) == BODY
+    assert "the copy downloaded earlier is used" in caplog.text
+
+
+def test_a_copy_of_another_address_is_not_used(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [whole]
+    get(server.root, tmp_path)
+    with pytest.raises(InputError, match="offline"):
+        get(closed_port(), tmp_path)
+
+
+def test_no_address_is_written_down(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [whole]
+    get(server.root + "/x.zip?token=secret", tmp_path)
+    assert set(json.loads((tmp_path / "corpus.json").read_text())) == {
+        "url_sha256",
+        "validator",
+        "total",
+    }
+    assert shown("https://me:pw@host:8443/a/x.zip?token=t#f") == "https://host:8443/a/x.zip"
+
+
+def test_a_probe_tells_contents_apart(server: FaultServer) -> None:
+    server.answers = [lambda call: call.send(200, length=77, ETag='"one"', X="y"), status(405)]
+    assert probe(server.root) == {"etag": '"one"', "content-length": "77"}
+    assert server.calls[0].method == "HEAD"
+    assert probe(server.root) == {}
+    assert probe(closed_port()) is None

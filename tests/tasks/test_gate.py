@@ -1,0 +1,33 @@
+from tasks.gate import GateConfig, judge
+
+GOOD = {"bpb": 1.5, "normalisation": "plain"}
+BAD = {"bpb": 1.6, "normalisation": "plain"}
+
+
+def test_the_first_model_is_promoted():
+    assert judge(BAD, None, 0, GateConfig()).promote
+
+
+def test_fewer_bits_on_the_same_bytes_win_and_the_reason_gives_both_figures():
+    verdict = judge(GOOD, BAD, 3, GateConfig())
+    assert verdict.promote
+    assert verdict.reason == "1.5000 bits per byte against champion v3's 1.6000 on the same test bytes"
+
+
+def test_an_equal_or_worse_model_is_refused_and_the_champion_stays():
+    assert not judge(GOOD, GOOD, 3, GateConfig()).promote
+    worse = judge(BAD, GOOD, 3, GateConfig())
+    assert not worse.promote
+    assert (worse.champion, worse.champion_bpb) == (3, 1.5)
+
+
+def test_a_gain_below_the_margin_is_refused():
+    verdict = judge(GOOD, BAD, 3, GateConfig(min_gain=0.2))
+    assert not verdict.promote
+    assert "0.2 fewer are asked for" in verdict.reason
+
+
+def test_bits_of_two_normalisations_are_not_compared():
+    verdict = judge({"bpb": 0.5, "normalisation": "article"}, BAD, 3, GateConfig())
+    assert not verdict.promote
+    assert "compare only within one" in verdict.reason

@@ -1,0 +1,204 @@
+import logging
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import InputError
+from tasks import sources
+from tasks.sources import MEMBERS, identity, resolve
+
+STAND_IN = Path(__file__).parents[3] / "shared" / "data" / "cornell-standin.zip"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "my corpus"
+    path.mkdir()
+    for name in MEMBERS:
+        (path / name).write_text(name)
+    return path
+
+
+@pytest.fixture
+def archive(tmp_path: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(tmp_path / "mine.v2.zip", "w") as packed:
+        for name in MEMBERS:
+            packed.write(folder / name, f"any folder/{name}")
+    return tmp_path / "mine.v2.zip"
+
+
+def told(corpus: str | Path) -> str:
+    with pytest.raises(InputError) as error:
+        resolve(str(corpus))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_cornell_is_the_official_archive_pinned() -> None:
+    source = resolve("cornell")
+    assert (source.kind, source.name) == ("http", "cornell")
+    assert (
+        source.locations[0]
+        == "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip"
+    )
+    assert source.pins["movie_lines.txt"] == "66ea02a571e1c98f42bc216ccac6e29ccb406abe"
+    assert source.pins["movie_conversations.txt"] == "da1255f6ff989da0d658563cc17182ef31250b33"
+    assert set(MEMBERS) <= set(source.pins)
+
+
+def test_sample_lies_nowhere() -> None:
+    source = resolve("sample")
+    assert (source.kind, source.locations, identity(source)) == ("sample", (), "")
+
+
+def test_a_folder_and_a_zip_are_local(
+    folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (resolve(str(folder)).kind, resolve(str(folder)).name) == ("local", "my corpus")
+    assert resolve(str(archive)).name == "mine.v2"
+    monkeypatch.setenv("HOME", str(archive.parent))
+    assert resolve("~/mine.v2.zip").locations == (str(archive.resolve()),)
+    monkeypatch.chdir(folder)
+    assert resolve(".").name == "my corpus"
+
+
+def test_a_file_called_like_a_name_needs_a_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    folder.rename("cornell")
+    assert resolve("cornell").kind == "http"
+    assert resolve("./cornell").kind == "local"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://example.org/data/movie-corpus.zip", "movie-corpus"),
+        ("HTTP://example.org/a%20b.zip?token=x", "a-b"),
+        ("https://example.org", "example.org"),
+        ("https://example.org/..%2f..%2fetc", "etc"),
+        ("http://[::1]:8000/", "1"),
+    ],
+)
+def test_an_address_has_a_name_that_is_safe_as_a_file(url: str, name: str) -> None:
+    source = resolve(url)
+    assert (source.kind, source.name, source.locations) == ("http", name, (url,))
+    assert not source.pins
+
+
+@pytest.mark.parametrize("wrong", ["cornel", "Cornell", "CORNELL", "cornnell", "Sample", "samples"])
+def test_a_near_name_is_proposed(wrong: str) -> None:
+    right = "sample" if wrong.lower().startswith("s") else "cornell"
+    assert told(wrong).endswith(f"there is no such corpus: did you mean '{right}'?")
+
+
+@pytest.mark.parametrize("wrong", ["", "  ", "reddit"])
+def test_no_such_corpus_names_the_forms(wrong: str) -> None:
+    assert (
+        "give one of cornell, sample, the path of a zip or folder, or an http(s) address"
+        in told(wrong)
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", ["nowhere/x.zip", "x.zip", "~nosuchuser/x", "/no/such", "C:\\corpus"]
+)
+def test_a_path_where_nothing_is(wrong: str) -> None:
+    assert "there is no such file or folder" in told(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["ftp://host/x.zip", "file:///etc/passwd", "s3://bucket/x", "file:x"]
+)
+def test_other_schemes_are_not_supported(wrong: str) -> None:
+    assert f"{wrong.split(':')[0]}: addresses are not supported" in told(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["http://", "https:///x.zip", "http://host:port/x", "http://[::1", "http:x"]
+)
+def test_a_broken_address_is_told(wrong: str) -> None:
+    assert "give http(s)://HOST/FILE.zip" in told(wrong)
+
+
+def test_a_file_that_is_no_corpus(tmp_path: Path) -> None:
+    page = tmp_path / "corpus.zip"
+    page.write_text("<!DOCTYPE html><title>Moved</title>")
+    assert "corpus.zip: got HTML, not a zip" in told(page)
+    page.write_text("L1 +++$+++ u0")
+    assert "corpus.zip is not a zip" in told(page)
+    with zipfile.ZipFile(page, "w") as packed:
+        packed.writestr("data/utterances.jsonl", "{}")
+    assert "corpus.zip holds utterances.jsonl, but no movie_lines.txt" in told(page)
+
+
+def test_a_folder_that_is_no_corpus(folder: Path) -> None:
+    (folder / "movie_lines.txt").unlink()
+    assert "holds movie_conversations.txt, but no movie_lines.txt" in told(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_corpus(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "neither a file nor a folder" in told(tmp_path / "pipe")
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_source_or_one_line(corpus: str) -> None:
+    try:
+        assert resolve(corpus).kind in ("sample", "local", "http")
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+def test_identity_follows_the_content(folder: Path, archive: Path) -> None:
+    before = identity(resolve(str(folder))), identity(resolve(str(archive)))
+    assert before == (identity(resolve(str(folder))), identity(resolve(str(archive))))
+    assert before[0] != before[1]
+    (folder / "README.txt").write_text("no part of the corpus")
+    assert identity(resolve(str(folder))) == before[0]
+    (folder / MEMBERS[1]).write_text("other")
+    assert identity(resolve(str(folder))) != before[0]
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr("x", "y")
+    assert identity(resolve(str(archive))) != before[1]
+
+
+def test_a_pinned_identity_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "probe", lambda _: pytest.fail("asked the network"))
+    assert identity(resolve("cornell")).startswith("pins:")
+
+
+def test_the_identity_of_an_address_follows_what_its_server_says(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = resolve("https://me:secret@example.org/x.zip")
+    said = [{"etag": "1"}, {"etag": "2"}, {}, None]
+    monkeypatch.setattr(sources, "probe", lambda _: said.pop(0))
+    with caplog.at_level(logging.WARNING):
+        found = [identity(source) for _ in range(4)]
+    assert len(set(found)) == 3
+    assert found[2] == found[3], "offline it is the address alone"
+    assert "https://example.org/x.zip is not reached" in caplog.text
+    assert "secret" not in caplog.text + "".join(found)
+
+
+def test_no_prefect_and_no_torch_come_in() -> None:
+    heavy = "{'prefect', 'torch', 'mlflow'}"
+    code = f"import sys, tasks.sources; sys.exit(bool({heavy} & set(sys.modules)))"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not STAND_IN.exists(), reason=f"{STAND_IN} is not here")
+def test_the_stand_in_is_a_corpus() -> None:
+    source = resolve(str(STAND_IN))
+    assert (source.kind, source.name) == ("local", "cornell-standin")
+    assert identity(source).startswith("files:")

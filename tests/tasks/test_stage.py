@@ -1,0 +1,123 @@
+import json
+import os
+import shutil
+
+import pytest
+
+from models.config import Config
+from tasks.artifacts import CorruptArtifact, check_home, find, verify
+from tasks.stage import SAME, Stage
+
+
+class Knobs(Config):
+    times: int = 2
+    word: str = "a"
+
+
+def shout(out, config, quiet=None, fail=False):
+    (out / "logs").mkdir()
+    (out / "logs" / "when.txt").write_text(os.urandom(8).hex())
+    text = quiet.joinpath("text.txt").read_text() if quiet else config.word
+    (out / "text.txt").write_text(text * config.times)
+    if fail:
+        raise RuntimeError("in the middle")
+    return config.times
+
+
+QUIET, LOUD = Stage("quiet", shout), Stage("loud", shout)
+
+
+def test_an_output_is_made_once_and_then_found(tmp_path):
+    first = QUIET.run(tmp_path, Knobs(), {})
+    again = QUIET.run(tmp_path, Knobs(), {})
+    assert (first.status, again.status) == ("ran", "reused")
+    assert (first.digest, first.path, first.rows) == (again.digest, again.path, again.rows)
+    assert (first.path / "text.txt").read_text() == "aa"
+
+
+def test_another_setting_is_another_output_and_the_reason_names_it(tmp_path):
+    QUIET.run(tmp_path, Knobs(), {})
+    other = QUIET.run(tmp_path, Knobs(times=3), {})
+    assert other.status == "ran"
+    assert other.why == "times is 3, it was 2"
+
+
+def test_equal_bytes_from_upstream_are_reused_downstream(tmp_path):
+    """A stage that runs again and makes the same thing costs nothing after it."""
+    first = LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(times=4), {})})
+    second = LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(times=2, word="aa"), {})})
+    assert second.status == "reused"
+    assert first.path == second.path
+
+
+def test_new_bytes_from_upstream_run_what_reads_them(tmp_path):
+    LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(), {})})
+    made = LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(word="b"), {})})
+    assert (made.status, made.why) == ("ran", "quiet made another output")
+
+
+def test_logs_do_not_change_the_digest(tmp_path):
+    first = QUIET.run(tmp_path / "one", Knobs(), {})
+    second = QUIET.run(tmp_path / "two", Knobs(), {})
+    assert (first.path / "logs" / "when.txt").read_text() != (second.path / "logs" / "when.txt").read_text()
+    assert first.digest == second.digest
+
+
+@pytest.mark.parametrize("damage", ["flip", "shorten", "remove", "manifest"])
+def test_a_damaged_output_is_named_and_made_again_alone(tmp_path, damage, caplog):
+    quiet = QUIET.run(tmp_path, Knobs(), {})
+    loud = LOUD.run(tmp_path, Knobs(), {"quiet": quiet})
+    path = quiet.path / "text.txt"
+    if damage == "flip":
+        path.write_text("ab")
+    elif damage == "shorten":
+        path.write_text("a")
+    elif damage == "remove":
+        path.unlink()
+    else:
+        path = quiet.path / "manifest.json"
+        path.write_text("{")
+    with pytest.raises(CorruptArtifact, match=path.name):
+        verify(quiet.path)
+    rebuilt = QUIET.run(tmp_path, Knobs(), {})
+    assert (rebuilt.status, rebuilt.digest) == ("ran", quiet.digest)
+    assert path.name in caplog.text and path.name in rebuilt.why
+    assert LOUD.run(tmp_path, Knobs(), {"quiet": rebuilt}).path == loud.path
+
+
+def test_a_stage_that_fails_leaves_nothing_half_made(tmp_path):
+    with pytest.raises(RuntimeError, match="in the middle"):
+        QUIET.run(tmp_path, Knobs(), {}, context={"fail": True})
+    assert not list((tmp_path / "store" / "quiet").iterdir())
+
+
+def test_what_a_dead_run_left_half_made_is_swept_and_what_a_living_one_makes_stays(tmp_path):
+    dead = tmp_path / "store" / "quiet" / ".tmp-abc-999999999-x"
+    alive = tmp_path / "store" / "quiet" / f".tmp-abc-{os.getpid()}-x"
+    dead.mkdir(parents=True)
+    alive.mkdir()
+    check_home(tmp_path)
+    assert not dead.exists() and alive.exists()
+
+
+def test_the_manifest_says_what_the_output_was_made_of(tmp_path):
+    made = LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(), {})})
+    manifest = json.loads((made.path / "manifest.json").read_text())
+    assert manifest["rows"] == 2
+    assert manifest["ingredients"]["config"] == {"times": 2, "word": "a"}
+    assert set(manifest["ingredients"]["inputs"]) == {"quiet"}
+    assert manifest["files"]["text.txt"]["bytes"] == 4
+    assert manifest["libraries"]["pyarrow"]
+
+
+def test_a_copied_home_serves_as_well(tmp_path):
+    made = QUIET.run(tmp_path / "one", Knobs(), {})
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    found = find(tmp_path / "two", "quiet", made.fingerprint)
+    assert found is not None and found.digest == made.digest
+
+
+def test_a_stage_that_has_never_run_says_so(tmp_path):
+    assert QUIET.why(tmp_path, Knobs(), {}) == "it has not run in this home before"
+    QUIET.run(tmp_path, Knobs(), {})
+    assert QUIET.why(tmp_path, Knobs(), {}) == SAME
