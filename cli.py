@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from environment import quiet_environment
 from models.errors import InputError
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ REF_HELP = "champion, challenger, a version number, or a model folder."
 @app.command()
 def run(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False) -> None:
     """The whole chain once, here: from the corpus to a registered model, or the reason why not."""
+    _watch()
     from deployments.here import retrain_here, summary
     from flows.recipes import configure
 
@@ -52,6 +54,7 @@ def run(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None
 @app.command()
 def prepare(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False) -> None:
     """The data half: download, parse, clean, vocabulary, export."""
+    _watch()
     from deployments.here import prepare_here, stage_table
     from flows.recipes import configure
 
@@ -113,6 +116,7 @@ def evaluate(
 ) -> None:
     """Score a model again, on the test split of a corpus."""
     from chat.reference import find_model
+    _watch()
     from deployments.here import evaluate_here
     from flows.recipes import configure
 
@@ -138,12 +142,20 @@ def corpus_make(
     print(f"{path}: {write_corpus(path, turns=turns, seed=seed):,} turns")
 
 
+def _watch() -> None:
+    """Before Prefect is imported, which looks at once for where to log."""
+    from console import show_progress
+
+    show_progress()
+
+
 def _tell(result: dict[str, Any], text: str, as_json: bool) -> None:
     print(json.dumps(result, default=str) if as_json else text)
 
 
 def main() -> None:
     """Run the command; its end is 0 done, 2 the user's input is wrong, 130 interrupted, 1 anything else."""
+    quiet_environment()
     try:
         status = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

@@ -1,6 +1,7 @@
 """Console: how a run looks in a terminal, on standard error."""
 
 import logging
+import os
 import sys
 import time
 from typing import TextIO
@@ -51,6 +52,8 @@ class Console(logging.Handler):
 
 def show_progress() -> None:
     """Let the stages speak on standard error; the libraries stay silent unless something is wrong."""
+    # Read when Prefect sets its logging up: its own lines go to the run's logs, not to this terminal.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     console = Console(sys.stderr)
     for name in ("tasks", "models", "flows", "deployments", "progress"):
         logger = logging.getLogger(name)

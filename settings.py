@@ -1,6 +1,5 @@
 """WHERE things live on this machine. Nothing here decides a result, and nothing here is logged."""
 
-import os
 from pathlib import Path
 
 from pydantic import Field
@@ -27,23 +26,3 @@ class Settings(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         return self.mlflow_tracking_uri or f"sqlite:///{self.root / 'mlflow.db'}"
-
-
-# The libraries read these when they are imported, so they are set before anything else is.
-_QUIET = {
-    "DO_NOT_TRACK": "true",  # MLflow knows no other spelling
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "true",
-    # A second thread that spins while another process has its core makes a step 50 times slower.
-    "OMP_WAIT_POLICY": "passive",
-}
-
-
-def quiet_environment() -> None:
-    """Keep the libraries from phoning home and from spinning; what the user has set stays."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)

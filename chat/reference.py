@@ -6,7 +6,7 @@ from typing import Any
 
 from models.errors import InputError
 from models.registry import Registry
-from settings import Settings, quiet_environment
+from settings import Settings
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,6 @@ class Model:
 
 
 def open_registry() -> Registry:
-    quiet_environment()
     here = Settings()
     return Registry(here.tracking_uri, here.root / "mlartifacts", here.model_name, here.experiment)
 

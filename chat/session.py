@@ -88,7 +88,7 @@ class Session:
         self._seed()
 
     def set(self, key: str, value: str | float | None) -> None:
-        """Change a knob of the generation from here on; a seed of "none" means a new reply each time."""
+        """Change a knob of the generation; a seed of "none" means a new reply each time."""
         knobs = GenerationConfig.model_fields
         if key not in knobs:
             near = get_close_matches(key, knobs, n=1)
@@ -100,9 +100,9 @@ class Session:
             self.generation = GenerationConfig(**{**self.generation.model_dump(), key: value})
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
-            raise InputError(
-                f"{key} {value!r}: {problem[0].lower()}{problem[1:]}; now it is {getattr(self.generation, key)}"
-            ) from None
+            kept = getattr(self.generation, key)
+            problem = problem[0].lower() + problem[1:]
+            raise InputError(f"{key} {value!r}: {problem}; it stays {kept}") from None
         if key == "seed":
             self._seed()
 
@@ -121,7 +121,9 @@ class Session:
             partial.write_text(line + "\n", encoding="utf-8")
             partial.replace(path)
         except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}; save to another file") from None
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; save to another file"
+            ) from None
         self._saved.add(path.resolve())
 
     def reply_once(self, text: str) -> Answer:
@@ -134,10 +136,16 @@ class Session:
         return Answer(shown, len(reply.ids), reply.finished)
 
     def _user_turn(self, text: str) -> Turn:
-        content = text.strip().encode("utf-8", "replace").decode()  # a lone surrogate cannot be saved
+        content = (
+            text.strip().encode("utf-8", "replace").decode()
+        )  # a lone surrogate cannot be saved
         read = normalise(content, self._form)
         if not read:
-            raise InputError("nothing in it that the model reads; say something in words" if content else "say something")
+            if content and self._form == "article":
+                raise InputError(
+                    "the model reads only letters a to z and .,!?; say something in them"
+                )
+            raise InputError("say something")
         return Turn("user", content, read)
 
     def _assistant_turn(self, shown: str) -> Turn:
@@ -171,7 +179,7 @@ class Session:
             yield rest
 
     def _settled(self, text: str) -> str:
-        """Less the half of a character, and the word that its successor may yet join or be joined to."""
+        """Less the half of a character, or the last word: the next one may yet join it."""
         if self._form == "article":
             return text.rpartition(" ")[0]
         return text.rstrip(_HALF_CHARACTER)
@@ -189,7 +197,9 @@ def _read_dialogue(folder: Path) -> dict[str, Any]:
     try:
         made: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
-        raise InputError(f"{folder} is no model folder of repartee: it has no repartee.json") from None
+        raise InputError(
+            f"{folder} has no repartee.json; give the folder of a trained model"
+        ) from None
     except ValueError:
-        raise InputError(f"{path} is damaged: it is not JSON; train or register the model again") from None
+        raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
     return made

@@ -40,12 +40,15 @@ def run(session: "Session", *, title: str, stdin: TextIO, stdout: TextIO) -> int
 
 
 def _pipe(session: "Session", stdin: TextIO, stdout: TextIO) -> int:
+    def answer(pieces: Pieces) -> None:
+        _line(stdout, "".join(pieces))
+
     status = 0
     for line in stdin:
         if not line.strip():
             continue
         try:
-            done = _obey(session, line.strip(), lambda pieces: _line(stdout, "".join(pieces)), _note_aside)
+            done = _obey(session, line.strip(), answer, _note_aside)
         except InputError as error:
             _note_aside(f"repartee chat: {error}")
             status = 2
@@ -80,10 +83,10 @@ class _Screen:
                 return 0
 
     def ask(self) -> str:
-        """The next line; at the process's own terminal with line editing and the lines of before."""
+        """The next line; at the process's own terminal, the arrow keys edit and recall."""
         if self.stdin is sys.stdin and self.stdout is sys.stdout:
             try:
-                import readline  # noqa: F401  # not on every platform; `input` uses it once imported
+                import readline  # noqa: F401  # `input` uses it once imported; not everywhere
             except ImportError:
                 return input(PROMPT).strip()
             return input(self.painted(PROMPT, "1;36", hidden=True)).strip()

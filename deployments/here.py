@@ -1,15 +1,11 @@
 """Here: one run on this machine, now, with a Prefect server of its own if none is configured."""
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow.parquet as pq
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from console import show_progress
 from deployments.server import temporary_server
 from flows.chain import prepare_chain, retrain_chain
 from flows.config import RetrainConfig
@@ -19,6 +15,7 @@ from flows.outcome import Outcome, stage_row
 from flows.prepare import prepare
 from flows.retrain import retrain
 from settings import Settings
+from tasks.evaluate import read_dialogue, score_model
 from tasks.plan import Step, plan_chain, plan_run
 
 Result = TypeVar("Result")
@@ -26,7 +23,6 @@ Result = TypeVar("Result")
 
 def retrain_here(config: RetrainConfig) -> Outcome:
     """The whole chain; where there is nothing to do, the answer comes without a server."""
-    show_progress()
     run = open_lineage(config)
     chain = retrain_chain(config)
     _, kept = plan_chain(chain, run.home)
@@ -39,7 +35,6 @@ def retrain_here(config: RetrainConfig) -> Outcome:
 
 def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
     """The data half; each stage as the JSON of a run tells it."""
-    show_progress()
     home = open_lineage(config).home
     prepare_chain(config)  # a corpus that is not there is told before anything is started
     return [stage_row(artifact) for artifact in _with_server(home, lambda: prepare(config))]
@@ -55,3 +50,49 @@ def _with_server(home: Path, flow: Callable[[], Result]) -> Result:
         return flow()
     with temporary_server(home) as server, temporary_settings({PREFECT_API_URL: server.wait()}):
         return flow()
+
+
+def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:
+    """The figures of any model on the test split of a corpus, cleaned as the model's text was."""
+    normalisation = read_dialogue(folder)["normalisation"]
+    config = config.model_copy(update={"clean": config.clean.model_copy(update={"normalisation": normalisation})})
+    run, made = open_lineage(config), {}
+    for link in prepare_chain(config)[:3]:
+        inputs = {name: made[name] for name in link.inputs}
+        made[link.stage.name] = link.stage.run(run.home, link.config, inputs, identity=link.identity)
+    score = score_model(folder, made["clean"].path / "turns.parquet")
+    return {
+        "test_bpb": score.bpb,
+        "test_perplexity": score.perplexity,
+        "test_accuracy": score.accuracy,
+        "test_replies": score.replies,
+    }
+
+
+def summary(outcome: Outcome) -> str:
+    """The end of a run as a person reads it, with what to type next."""
+    m = outcome.metrics
+    model = "" if outcome.outcome != "refused" else f" --model {outcome.model_path}"
+    return f"""
+{outcome.headline()}
+  {outcome.reason}
+
+  {m["test_bpb"]:.4f} bits per byte, perplexity {m["test_perplexity"]:.2f}, accuracy {m["test_accuracy"]:.1%} \
+(always guessing the commonest token: {m["test_majority_accuracy"]:.1%})
+  {m["parameters"]:,} parameters, {outcome.seconds:.0f} s, MLflow run {outcome.mlflow_run_id}
+
+What now?
+  repartee chat{model}
+  repartee models
+  {outcome.mlflow_url}"""
+
+
+def stage_table(stages: list[dict[str, Any]]) -> str:
+    lines = [f"  {'stage':<12}{'status':<8}{'seconds':>8}{'rows':>10}  why"]
+    for row in stages:
+        lines.append(f"  {row['name']:<12}{row['status']:<8}{row['seconds']:>8.1f}{row['rows']:>10,}  {row['why']}")
+    return "\n".join(lines)
+
+
+def plan_table(steps: list[Step]) -> str:
+    return "\n".join(f"  {step.name:<12}{step.action:<7}{step.why}" for step in steps)

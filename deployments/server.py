@@ -97,7 +97,8 @@ def _free_port() -> int:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # returns when the last holder of the pipe's other end is gone
+    while os.read(0, 1024):  # nothing is left to read when the last holder of the other end is gone
+        pass
     os._exit(0)
 
 

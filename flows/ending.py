@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 
+from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.states import Completed, State
 
@@ -40,6 +41,7 @@ def unchanged(run: Lineage, plan: Plan) -> State[Outcome]:
     return _told(unchanged_outcome(run, plan))
 
 
+@task(task_run_name="conclude")
 def conclude(
     run: Lineage, artifacts: Sequence[Artifact], verdict: Verdict, registered: Registration
 ) -> State[Outcome]:

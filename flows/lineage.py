@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect.context import FlowRunContext
+from prefect.runtime import flow_run as current_run
 
 from flows.config import RetrainConfig
 from models.registry import Registry
-from settings import Settings, quiet_environment
+from settings import Settings
 from tasks.artifacts import check_home
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,12 +34,11 @@ def open_lineage(config: RetrainConfig) -> Lineage:
     Raises:
         InputError: the home folder cannot be written.
     """
-    quiet_environment()
     here = Settings()
     check_home(here.root)
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
-    name = f"{config.recipe}-{corpus_name(config)}"
+    name = _name(config)
     tags = {"repartee.run_name": name, "repartee.recipe": config.recipe, "repartee.corpus": corpus_name(config), "mlflow.source.git.commit": git_commit()}
     if flow_run:
         tags |= {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": flow_run.name}
@@ -50,6 +50,15 @@ def open_lineage(config: RetrainConfig) -> Lineage:
         flow_run_id=str(flow_run.id) if flow_run else None,
         started_s=time.monotonic(),
     )
+
+
+def run_name() -> str:
+    """What Prefect calls a run: its recipe and its corpus."""
+    return _name(RetrainConfig.model_validate(current_run.parameters["config"]))
+
+
+def _name(config: RetrainConfig) -> str:
+    return f"{config.recipe}-{corpus_name(config)}"
 
 
 def open_registry(here: Settings) -> Registry:

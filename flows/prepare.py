@@ -6,7 +6,7 @@
 from prefect import flow
 
 from flows.config import RetrainConfig
-from flows.lineage import open_lineage
+from flows.lineage import open_lineage, run_name
 from flows.recipes import RECIPES
 from tasks.artifacts import Artifact
 from tasks.clean import clean
@@ -16,7 +16,7 @@ from tasks.parse import parse
 from tasks.vocabulary import vocabulary
 
 
-@flow(name="prepare", flow_run_name="{config.recipe}-{config.corpus}", log_prints=False)
+@flow(name="prepare", flow_run_name=run_name, log_prints=False)
 def prepare(config: RetrainConfig = RECIPES["small"]) -> list[Artifact]:
     """The outputs of the five stages, made or reused."""
     run = open_lineage(config)

@@ -14,7 +14,7 @@ from prefect.states import State
 from flows.chain import retrain_chain, training
 from flows.config import RetrainConfig
 from flows.ending import conclude, unchanged
-from flows.lineage import open_lineage
+from flows.lineage import open_lineage, run_name
 from flows.recipes import RECIPES
 from tasks.clean import clean
 from tasks.download import download
@@ -28,7 +28,7 @@ from tasks.train import train
 from tasks.vocabulary import vocabulary
 
 
-@flow(name="retrain", flow_run_name="{config.recipe}-{config.corpus}", log_prints=False)
+@flow(name="retrain", flow_run_name=run_name, log_prints=False)
 def retrain(config: RetrainConfig = RECIPES["small"]) -> State[object]:
     """Ends as Promoted, ChampionKept or Unchanged; the summary artifact gives the figures."""
     run = open_lineage(config)

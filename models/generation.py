@@ -35,7 +35,7 @@ class Reply:
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Dropout off inside; the model is in its former mode after."""
     training = model.training
-    model.eval()
+    model.train(False)
     try:
         yield
     finally:
@@ -54,7 +54,10 @@ class Generator:
         self.context_positions = int(encoder.max_position_embeddings)
 
     def stream(
-        self, context_ids: Sequence[int], config: GenerationConfig, generator: torch.Generator | None = None
+        self,
+        context_ids: Sequence[int],
+        config: GenerationConfig,
+        generator: torch.Generator | None = None,
     ) -> Iterator[int]:
         """The ids of a reply as they are made, <end> not among them.
 
@@ -65,14 +68,17 @@ class Generator:
                 yield token
 
     def reply(
-        self, context_ids: Sequence[int], config: GenerationConfig, generator: torch.Generator | None = None
+        self,
+        context_ids: Sequence[int],
+        config: GenerationConfig,
+        generator: torch.Generator | None = None,
     ) -> Reply:
         """The whole reply that `stream` gives, and whether it ended by itself."""
         steps = self._steps([context_ids], config, [generator or chances(config.seed)])
         return _reply([token for (token,) in steps])
 
     def replies(self, contexts: Sequence[Sequence[int]], config: GenerationConfig) -> list[Reply]:
-        """A reply to each context, in their order: number i is what `reply` gives with the seed + i."""
+        """A reply to each context, in order: number i is what `reply` gives with the seed + i."""
         made: list[Reply | None] = [None] * len(contexts)
         by_length = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
         for start in range(0, len(by_length), MAX_BATCH):
@@ -113,8 +119,8 @@ class Generator:
         """How many tokens the positions leave room for; the last one made takes no position."""
         if len(context) > self.context_positions:
             raise InputError(
-                f"the context has {len(context)} tokens, the model reads {self.context_positions} at most; "
-                "shorten it"
+                f"the context has {len(context)} tokens and the model reads "
+                f"{self.context_positions} at most; shorten it"
             )
         room = self.positions if self.has_encoder else self.positions - len(context) + 1
         return min(config.max_tokens, room)
@@ -123,16 +129,23 @@ class Generator:
         """The first logits, and what the next step needs; this alone reads the contexts."""
         device = self.model.device
         longest = max(len(context) for context in contexts)
+
+        def pads(context: Sequence[int]) -> list[int]:
+            return [PAD] * (longest - len(context))  # <pad> is 0, as a mask wants it
+
+        def ones(context: Sequence[int]) -> list[int]:
+            return [1] * len(context)
+
         if self.has_encoder:
-            ids_BT = torch.tensor([[*c, *[PAD] * (longest - len(c))] for c in contexts], device=device)
-            mask_BT = torch.tensor([[1] * len(c) + [0] * (longest - len(c)) for c in contexts], device=device)
+            ids_BT = torch.tensor([[*c, *pads(c)] for c in contexts], device=device)
+            mask_BT = torch.tensor([[*ones(c), *pads(c)] for c in contexts], device=device)
             # The pads stand on the right: the encoder's own positions are right.
             encoded = self.model.get_encoder()(input_ids=ids_BT, attention_mask=mask_BT)
             state = {"encoder_outputs": (encoded.last_hidden_state,), "attention_mask": mask_BT}
             return self._forward(torch.full((len(contexts), 1), START, device=device), state), state
         # The pads stand on the left, so that each row's next token follows its last one.
-        ids_BT = torch.tensor([[*[PAD] * (longest - len(c)), *c] for c in contexts], device=device)
-        mask_BT = torch.tensor([[0] * (longest - len(c)) + [1] * len(c) for c in contexts], device=device)
+        ids_BT = torch.tensor([[*pads(c), *c] for c in contexts], device=device)
+        mask_BT = torch.tensor([[*pads(c), *ones(c)] for c in contexts], device=device)
         state = {"attention_mask": mask_BT, "position_ids": (mask_BT.cumsum(1) - 1).clamp(min=0)}
         return self._forward(ids_BT, state), state
 
@@ -160,7 +173,7 @@ class Generator:
 def _check(config: GenerationConfig) -> None:
     """Refuse what a config cannot hold, for one that was made without being checked."""
     if not 0 <= config.temperature < math.inf:
-        raise InputError(f"temperature is {config.temperature}; give 0 (the likeliest token) or more")
+        raise InputError(f"temperature is {config.temperature}; give 0 or more")
     if not 0 < config.top_p <= 1:
         raise InputError(f"top_p is {config.top_p}; give more than 0 and at most 1")
     if config.max_tokens < 1:
@@ -168,7 +181,7 @@ def _check(config: GenerationConfig) -> None:
 
 
 def chances(seed: int | None, row: int = 0) -> torch.Generator:
-    """Where a reply's chances come from: on the CPU, wherever the model is, so that a seed gives one reply."""
+    """Where a reply's chances come from; on the CPU, so that a seed means the same everywhere."""
     generator = torch.Generator()
     if seed is None:
         generator.seed()
@@ -179,13 +192,15 @@ def chances(seed: int | None, row: int = 0) -> torch.Generator:
 def _allowed(logits_BV: Tensor, *, first: bool) -> Tensor:
     """The logits with what a reply never holds, or never begins with, at minus infinity."""
     if not bool((logits_BV < math.inf).all()):  # false for NaN, too
-        raise FloatingPointError("the model's logits are not finite: its weights are damaged; train it again")
+        raise FloatingPointError("the model's logits are not finite: it is damaged; train it again")
     banned = [PAD, START, UNK, END] if first else [PAD, START, UNK]
     return logits_BV.float().index_fill(1, torch.tensor(banned, device=logits_BV.device), -math.inf)
 
 
-def _pick(logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torch.Generator]) -> list[int]:
-    """One token a row: the likeliest, or one drawn from the likeliest that together hold `top_p`."""
+def _pick(
+    logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torch.Generator]
+) -> list[int]:
+    """One token a row: the likeliest, or one drawn from the likeliest that hold `top_p`."""
     if config.temperature < GREEDY_BELOW:
         greedy: list[int] = logits_BV.argmax(dim=-1).tolist()
         return greedy

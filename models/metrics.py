@@ -91,9 +91,7 @@ def score(model: PreTrainedModel, examples: pa.Table, *, batch_tokens: int = BAT
     )
 
 
-def _by_group(
-    groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]
-) -> dict[str, GroupScore]:
+def _by_group(groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]) -> dict[str, GroupScore]:
     names, places = np.unique(np.array(groups, dtype=object), return_inverse=True)
     sums = np.bincount(places, nats), np.bincount(places, sizes)
     return {
@@ -109,15 +107,13 @@ def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sum
     nats_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     correct_N = logits_NV.argmax(dim=-1) == targets_N
     row_N = (batch.targets_BT >= 0).nonzero()[:, 0].cpu().numpy()
-    nats, correct = (
-        np.bincount(row_N, figures_N.double().cpu().numpy(), minlength=len(rows))
-        for figures_N in (nats_N, correct_N)
-    )
-    return nats, correct
+    nats = np.bincount(row_N, nats_N.double().cpu().numpy(), minlength=len(rows))
+    correct = np.bincount(row_N, correct_N.double().cpu().numpy(), minlength=len(rows))
+    return nats.astype(np.float64), correct.astype(np.float64)
 
 
 def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> float:
-    """Accuracy on `test` of always guessing the token that is commonest in `train`; both count reply tokens."""
+    """Accuracy on `test` of always guessing the commonest token of `train`; both count ids."""
     commonest = max(train, key=lambda token: (train[token], -token))
     return test.get(commonest, 0) / sum(test.values())
 
@@ -145,7 +141,9 @@ def commonest_reply_share(replies: Sequence[Hashable]) -> float:
 
 def _loops(reply: Sequence[int]) -> bool:
     grams = _ngrams(reply, LOOP_NGRAM)
-    return len(set(grams)) < len(grams) or any(len(set(run)) == 1 for run in _ngrams(reply, LOOP_RUN))
+    return len(set(grams)) < len(grams) or any(
+        len(set(run)) == 1 for run in _ngrams(reply, LOOP_RUN)
+    )
 
 
 def _ngrams(reply: Sequence[int], n: int) -> list[tuple[int, ...]]:

@@ -8,6 +8,7 @@ from typing import Any
 Point = tuple[int, float]
 
 TRAIN, VALIDATION, GREY = "#8fb3d9", "#c8472f", "#6b6b6b"
+NO_VERSION = {"Software": None}  # the same curves are the same bytes
 
 
 def loss_curves(metrics_jsonl: Path, png: Path) -> None:
@@ -27,14 +28,14 @@ def loss_curves(metrics_jsonl: Path, png: Path) -> None:
     accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     figure.suptitle(_title(lines), fontsize=11, color=GREY)
     partial = png.with_name(png.name + ".partial")
-    figure.savefig(partial, format="png", metadata={"Software": None})  # no version: same curves, same bytes
+    figure.savefig(partial, format="png", metadata=NO_VERSION)
     partial.replace(png)
 
 
 def _points(lines: Sequence[dict[str, Any]], kind: str, key: str) -> list[Point]:
     """(step, value) in order; a step that was logged again after a resume counts once."""
-    found = {line["step"]: line[key] for line in lines if line["kind"] == kind and line.get(key) is not None}
-    return sorted(found.items())
+    told = [line for line in lines if line["kind"] == kind and line.get(key) is not None]
+    return sorted({line["step"]: line[key] for line in told}.items())
 
 
 def _panel(axes: Any, train: list[Point], validation: list[Point], title: str) -> None:
@@ -47,7 +48,9 @@ def _panel(axes: Any, train: list[Point], validation: list[Point], title: str) -
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(0.02, 0.08)
     if not train and not validation:
-        axes.text(0.5, 0.5, "no steps yet", ha="center", va="center", color=GREY, transform=axes.transAxes)
+        axes.text(
+            0.5, 0.5, "no steps yet", ha="center", va="center", color=GREY, transform=axes.transAxes
+        )
         axes.set(xticks=[], yticks=[])
         return
     if train:
@@ -56,7 +59,15 @@ def _panel(axes: Any, train: list[Point], validation: list[Point], title: str) -
         axes.plot(steps, values, color=TRAIN, linewidth=1.5, marker=marker, label="training")
     if validation:
         steps, values = zip(*validation, strict=True)
-        axes.plot(steps, values, color=VALIDATION, linewidth=2, marker="o", markersize=4, label="validation")
+        axes.plot(
+            steps,
+            values,
+            color=VALIDATION,
+            linewidth=2,
+            marker="o",
+            markersize=4,
+            label="validation",
+        )
     axes.set_xlim(left=0)
     axes.legend(frameon=False)
 
@@ -66,5 +77,7 @@ def _title(lines: Sequence[dict[str, Any]]) -> str:
     if not validations:
         return "Training"
     last = validations[-1]
-    told = f", {last['bpb']:.3f} bits per byte" if last.get("bpb") is not None else ""
-    return f"Validation at step {last['step']:,}: loss {last['loss']:.3f}, accuracy {last['accuracy']:.1%}{told}"
+    told = [f"loss {last['loss']:.3f}", f"accuracy {last['accuracy']:.1%}"]
+    if last.get("bpb") is not None:
+        told.append(f"{last['bpb']:.3f} bits per byte")
+    return f"Validation at step {last['step']:,}: {', '.join(told)}"

@@ -388,7 +388,9 @@ def train(folder: Path, stop: threading.Event) -> int:
 
 
 def _stop_with_parent(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()  # returns when the last holder of the pipe's other end is gone
+    # Unbuffered: a thread that waits inside a buffer makes the interpreter abort as it ends.
+    while os.read(0, 1024):  # nothing is left to read when the last holder of the other end is gone
+        pass
     stop.set()
 
 

@@ -23,7 +23,7 @@ from models.errors import InputError
 from models.schemas import SPLIT_TURNS, TURNS
 from models.text import normalise
 from tasks.artifacts import Artifact
-from tasks.stage import Stage
+from tasks.stage import Stage, named
 
 SPLITS = ("train", "validation", "test")
 
@@ -163,4 +163,4 @@ STAGE = Stage("clean", clean_turns)
 
 @task(task_run_name="clean")
 def clean(parse: Artifact, config: CleanConfig, home: Path) -> Artifact:
-    return STAGE.run(home, config, {"parse": parse})
+    return named(STAGE.run(home, config, {"parse": parse}))

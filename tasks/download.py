@@ -7,19 +7,14 @@ from pathlib import Path
 from prefect import task
 from pydantic import Field
 
-from models import sample
 from models.config import Config
 from tasks.artifacts import Artifact
-from tasks.fetch import Limits, fetch
-from tasks.parse import CONVERSATIONS, LINES
-from tasks.sources import Source, identity, resolve
-from tasks.stage import Stage
+from tasks.fetch import Limits, fetch, shown
+from tasks.sources import MEMBERS, identity, resolve
+from tasks.stage import Stage, named
 from tasks.unpack import unpack
 
 log = logging.getLogger(__name__)
-
-MEMBERS = (LINES, CONVERSATIONS)
-
 
 class DownloadConfig(Config):
     corpus: str = "cornell"
@@ -32,23 +27,21 @@ class DownloadConfig(Config):
 def download_corpus(out: Path, config: DownloadConfig) -> int:
     """The two raw files; logs/source.json says where they lay; returns the number of files."""
     source = resolve(config.corpus)
+    members: dict[str, str] = {}
     if source.kind == "sample":
+        from models import sample
+
         sample.write_corpus(out, turns=config.sample_turns, seed=config.sample_seed)
-        members: dict[str, str] = {}
+    elif source.kind == "local":
+        members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
-        members = unpack(_local(source, out.parent / ".partial"), MEMBERS, out, pins=source.pins)
+        archive = out.parent / ".partial" / source.name  # a cut download goes on at the next start
+        check = lambda path: members.update(unpack(path, MEMBERS, out, pins=source.pins))  # noqa: E731
+        fetch(list(source.locations), archive, limits=Limits(), progress=_show, check=check)
     (out / "logs").mkdir()  # where it lay decides nothing: the same bytes elsewhere are the same corpus
-    told = {"name": source.name, "corpus": config.corpus, "members": members}
+    told = {"name": source.name, "corpus": shown(config.corpus), "members": members}
     (out / "logs" / "source.json").write_text(json.dumps(told, indent=2) + "\n")
     return len(MEMBERS)
-
-
-def _local(source: Source, partials: Path) -> Path:
-    """The archive on this machine; a cut download is kept and goes on at the next start."""
-    if source.kind == "local":
-        return Path(source.locations[0])
-    partials.mkdir(exist_ok=True)
-    return fetch(list(source.locations), partials / source.name, limits=Limits(), progress=_show)
 
 
 def _show(done_bytes: int, total_bytes: int | None) -> None:
@@ -66,4 +59,4 @@ STAGE = Stage("download", download_corpus)
 
 @task(task_run_name="download", retries=1, retry_delay_seconds=2)
 def download(config: DownloadConfig, home: Path) -> Artifact:
-    return STAGE.run(home, config, {}, identity=corpus_identity(config))
+    return named(STAGE.run(home, config, {}, identity=corpus_identity(config)))

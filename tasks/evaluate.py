@@ -19,7 +19,7 @@ from models.schemas import EXAMPLES
 from models.text import display, normalise
 from tasks.artifacts import Artifact
 from tasks.export import encode_split, read_split
-from tasks.stage import Stage
+from tasks.stage import Stage, named
 
 if TYPE_CHECKING:
     from models.metrics import Score
@@ -150,4 +150,4 @@ STAGE = Stage("evaluate", evaluate_model)
 def evaluate(
     train: Artifact, clean: Artifact, export: Artifact, config: EvaluateConfig, home: Path
 ) -> Artifact:
-    return STAGE.run(home, config, {"train": train, "clean": clean, "export": export})
+    return named(STAGE.run(home, config, {"train": train, "clean": clean, "export": export}))

@@ -17,7 +17,7 @@ from models.errors import InputError
 from models.schemas import EXAMPLES, SPLIT_TURNS
 from tasks.artifacts import Artifact
 from tasks.clean import SPLITS
-from tasks.stage import Stage
+from tasks.stage import Stage, named
 
 ROW_GROUP = 1 << 15
 
@@ -74,4 +74,4 @@ STAGE = Stage("export", export_examples)
 
 @task(task_run_name="export")
 def export(clean: Artifact, vocabulary: Artifact, config: MarkupConfig, home: Path) -> Artifact:
-    return STAGE.run(home, config, {"clean": clean, "vocabulary": vocabulary})
+    return named(STAGE.run(home, config, {"clean": clean, "vocabulary": vocabulary}))

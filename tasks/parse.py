@@ -20,9 +20,10 @@ from models.config import Config
 from models.errors import InputError
 from models.schemas import REJECTS, TURNS
 from tasks.artifacts import Artifact
-from tasks.stage import Stage
+from tasks.sources import MEMBERS
+from tasks.stage import Stage, named
 
-LINES, CONVERSATIONS = "movie_lines.txt", "movie_conversations.txt"
+LINES, CONVERSATIONS = MEMBERS
 SEPARATOR = " +++$+++ "
 LINE_BYTES = 1 << 20  # a longer line is no utterance; reading stops there and goes on behind it
 
@@ -165,4 +166,4 @@ STAGE = Stage("parse", parse_corpus)
 
 @task(task_run_name="parse")
 def parse(download: Artifact, config: ParseConfig, home: Path) -> Artifact:
-    return STAGE.run(home, config, {"download": download})
+    return named(STAGE.run(home, config, {"download": download}))

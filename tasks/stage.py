@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from prefect.states import Completed
+
 from models.config import Config
 from tasks.artifacts import (
     MANIFEST,
@@ -126,6 +128,13 @@ class Stage:
         kept = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
         told = [differences(json.loads(path.read_text())["ingredients"], wanted) for path in kept]
         return min(told, key=len, default=["it has not run in this home before"])[0]
+
+
+def named(artifact: Artifact) -> Any:
+    """The end of a stage's task run: the artifact, in a state called `Reused` if nothing was made."""
+    if artifact.status == "ran":
+        return artifact
+    return Completed(name="Reused", message=artifact.why, data=artifact)
 
 
 def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, str]:

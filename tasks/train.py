@@ -25,7 +25,7 @@ from models.errors import InputError
 from models.registry import Registry
 from models.tracking import MetricsForwarder
 from tasks.artifacts import Artifact, find
-from tasks.stage import Stage, digests_of
+from tasks.stage import Stage, digests_of, named
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def train(
     inputs = {"vocabulary": vocabulary, "export": export}
     fingerprint = STAGE.fingerprint(config, digests_of(inputs))
     if find(home, STAGE.name, fingerprint):
-        return STAGE.run(home, config, inputs)
+        return named(STAGE.run(home, config, inputs))
     reporter = Reporter()
     run_id = registry.open_run(fingerprint, name=tags["repartee.run_name"], params=params, tags=tags)
     status = "FAILED"
@@ -196,4 +196,4 @@ def train(
     finally:
         registry.close_run(run_id, status)
     reporter.done()
-    return made
+    return named(made)

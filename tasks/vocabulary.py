@@ -10,7 +10,7 @@ from pydantic import Field
 from models import tokenizer
 from models.config import Config
 from tasks.artifacts import Artifact
-from tasks.stage import Stage
+from tasks.stage import Stage, named
 
 
 class VocabularyConfig(Config):
@@ -39,4 +39,4 @@ STAGE = Stage("vocabulary", learn_vocabulary)
 
 @task(task_run_name="vocabulary")
 def vocabulary(clean: Artifact, config: VocabularyConfig, home: Path) -> Artifact:
-    return STAGE.run(home, config, {"clean": clean})
+    return named(STAGE.run(home, config, {"clean": clean}))

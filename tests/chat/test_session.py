@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,16 +15,29 @@ from models.errors import InputError
 from models.text import Form, display
 from models.tokenizer import END, PAD, START, UNK
 
-TEXTS = ["hello there .", "how are you ?", "i am fine , thank you .", "we ll see .", "what s your name ?"] * 3
+TEXTS = [
+    "hello there .",
+    "how are you ?",
+    "i am fine , thank you .",
+    "we ll see .",
+    "what s your name ?",
+] * 3
 LONG = 64
 
 
 def model_folder(
-    folder: Path, *, family: str = "llama", form: Form = "plain", unit: str = "conversation", words: bool = False
+    folder: Path,
+    *,
+    family: Any = "llama",
+    form: Form = "plain",
+    unit: str = "conversation",
+    words: bool = False,
 ) -> Path:
     """A tiny random model, complete as the trainer leaves it."""
     folder.mkdir()
-    learnt = tokenizer.learn_words(TEXTS, min_count=1) if words else tokenizer.learn_bpe(TEXTS, size=300)
+    learnt = (
+        tokenizer.learn_words(TEXTS, min_count=1) if words else tokenizer.learn_bpe(TEXTS, size=300)
+    )
     tokenizer.save(learnt, tokenizer.learn_spelling(TEXTS), folder)
     torch.manual_seed(3)
     network = NetworkConfig(family=family, n_layer=1, n_head=2, width=16)
@@ -92,14 +106,18 @@ def test_empty_input_is_answered_with_what_to_do(session: Session, text: str) ->
     assert session.turns == []
 
 
-@pytest.mark.parametrize("text", ["xyzzy", "日本語", "🙂🙃", "\udcff", "’—…", "<unk> <pad> zzz"])
-def test_unknown_words_do_not_crash(folder: Path, article_folder: Path, text: str) -> None:  # TRAPS 25
+@pytest.mark.parametrize(
+    "text", ["xyzzy", "日本語", "🙂🙃", "\udcff", "\u2019\u2014\u2026", "<unk> <pad> zzz"]
+)
+def test_unknown_words_do_not_crash(
+    folder: Path, article_folder: Path, text: str
+) -> None:  # TRAPS 25
     assert said(Session(folder, CHANCE), text)
     assert said(Session(article_folder, CHANCE), text + " hello")
 
 
 def test_a_text_that_the_normalisation_leaves_nothing_of_is_refused(article_folder: Path) -> None:
-    with pytest.raises(InputError, match="in words"):
+    with pytest.raises(InputError, match="a to z"):
         Session(article_folder, CHANCE).say("日本語")
 
 
@@ -110,7 +128,9 @@ def test_a_text_meets_the_model_in_its_own_normalisation(article_folder: Path) -
     assert session.turns[0].content == "WE'LL see!  <b>Hello</b>"
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(text=st.text(min_size=1).map(lambda text: f"a {text} <end> <start><pad>"))
 def test_what_a_person_types_never_becomes_a_control_token(folder: Path, text: str) -> None:
     session = _sessions.setdefault(folder, Session(folder, CHANCE))
@@ -129,14 +149,20 @@ def test_a_pair_model_reads_the_last_turn_alone(article_folder: Path) -> None:
     assert tokenizer.load(article_folder).decode(context) == "how are you ?"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(ids=st.lists(st.integers(4, 299), min_size=1, max_size=12))
-def test_pieces_never_hold_half_a_character_and_join_to_the_whole(folder: Path, ids: list[int]) -> None:
+def test_pieces_never_hold_half_a_character_and_join_to_the_whole(
+    folder: Path, ids: list[int]
+) -> None:
     session = _sessions.setdefault(folder, Session(folder, CHANCE))
     assert "".join(pieces_of(session, ids)) == session._shown(session._tokenizer.decode(ids))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(data=st.data())
 def test_pieces_of_an_article_reply_join_to_what_a_person_reads(
     article_folder: Path, data: st.DataObject
@@ -172,6 +198,14 @@ def test_a_reply_is_one_line_without_control_characters(folder: Path) -> None:
     assert "".join(pieces_of(session, ids)) == "a [2J b "
 
 
+def test_a_word_that_is_still_growing_waits_for_its_end(folder: Path) -> None:
+    session = Session(folder, CHANCE)
+    session._form = "article"
+    learnt = tokenizer.load(folder)
+    ids = [i for part in ("we", " l", "l", " see") for i in learnt.encode(part).ids]
+    assert "".join(pieces_of(session, ids)) == "we'll see"
+
+
 def test_an_article_reply_is_shown_with_its_words_put_together(article_folder: Path) -> None:
     learnt: Tokenizer = tokenizer.load(article_folder)
     pieces = pieces_of(Session(article_folder, CHANCE), learnt.encode("we ll see .").ids)
@@ -181,11 +215,16 @@ def test_an_article_reply_is_shown_with_its_words_put_together(article_folder: P
 
 def test_a_seed_gives_the_same_conversation_again(folder: Path) -> None:
     first, second = Session(folder, CHANCE), Session(folder, CHANCE)
-    assert [said(first, "hello"), said(first, "hello")] == [said(second, "hello"), said(second, "hello")]
+    assert [said(first, "hello"), said(first, "hello")] == [
+        said(second, "hello"),
+        said(second, "hello"),
+    ]
     conversation = first.messages()
     first.new()
     assert first.turns == []
-    assert [said(first, "hello"), said(first, "hello")] == [m["content"] for m in conversation[1::2]]
+    assert [said(first, "hello"), said(first, "hello")] == [
+        m["content"] for m in conversation[1::2]
+    ]
 
 
 def test_reply_once_is_what_say_streams(folder: Path) -> None:
@@ -207,7 +246,7 @@ def test_retry_answers_the_last_turn_anew(session: Session) -> None:
 
 def test_retry_and_undo_of_nothing_say_so(session: Session) -> None:
     for act in (session.retry, session.undo):
-        with pytest.raises(InputError, match="nothing|no reply"):
+        with pytest.raises(InputError, match=r"say something first|nothing to undo"):
             act()
 
 
@@ -284,7 +323,9 @@ def test_an_unknown_setting_is_met_with_the_one_that_was_meant(session: Session)
         session.set("xyz", "1")
 
 
-def test_a_conversation_is_saved_as_one_line_of_chat_jsonl(session: Session, tmp_path: Path) -> None:
+def test_a_conversation_is_saved_as_one_line_of_chat_jsonl(
+    session: Session, tmp_path: Path
+) -> None:
     said(session, "hello 🙂")
     path = tmp_path / "talk.jsonl"
     session.save(path)
@@ -296,7 +337,9 @@ def test_a_conversation_is_saved_as_one_line_of_chat_jsonl(session: Session, tmp
     assert [entry.name for entry in tmp_path.iterdir()] == ["talk.jsonl"]
 
 
-def test_save_never_writes_over_another_file_and_says_what_is_wrong(session: Session, tmp_path: Path) -> None:
+def test_save_never_writes_over_another_file_and_says_what_is_wrong(
+    session: Session, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="nothing to save"):
         session.save(tmp_path / "talk.jsonl")
     said(session, "hello")

@@ -69,16 +69,16 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
-def at_screen(session: Parrot, *lines: str) -> str:
+def at_screen(session: Any, *lines: str) -> str:
     out = Screen()
-    status = run(session, title="repartee v3, 1.93 bits per byte", stdin=Screen("".join(lines)), stdout=out)  # type: ignore[arg-type]
-    assert status == 0
+    title = "repartee v3, 1.93 bits per byte"
+    assert run(session, title=title, stdin=Screen("".join(lines)), stdout=out) == 0
     return out.getvalue()
 
 
-def through_pipe(session: Parrot, text: str) -> tuple[int, str]:
+def through_pipe(session: Any, text: str) -> tuple[int, str]:
     out = io.StringIO()
-    return run(session, title="repartee v3", stdin=io.StringIO(text), stdout=out), out.getvalue()  # type: ignore[arg-type]
+    return run(session, title="repartee v3", stdin=io.StringIO(text), stdout=out), out.getvalue()
 
 
 def test_a_screen_shows_the_model_the_help_and_the_reply() -> None:
@@ -105,7 +105,15 @@ def test_a_reply_is_shown_as_it_is_made() -> None:
 
 def test_the_help_names_every_command() -> None:
     shown = at_screen(Parrot(), "/help\n")
-    for command in ("/new", "/set temperature 0.9", "/retry", "/undo", "/save FILE", "/help", "/quit"):
+    for command in (
+        "/new",
+        "/set temperature 0.9",
+        "/retry",
+        "/undo",
+        "/save FILE",
+        "/help",
+        "/quit",
+    ):
         assert command in shown
 
 
@@ -173,7 +181,7 @@ def test_ctrl_c_stops_a_reply_and_the_talk_goes_on() -> None:
 
 def test_ctrl_c_at_the_prompt_says_how_to_end() -> None:
     class Interrupted(Screen):
-        def readline(self, *_: Any) -> str:
+        def readline(self, *_: Any) -> str:  # type: ignore[override]
             if self.tell() == 0:
                 self.seek(1)
                 raise KeyboardInterrupt
@@ -184,7 +192,9 @@ def test_ctrl_c_at_the_prompt_says_how_to_end() -> None:
     assert out.getvalue().count("/quit or Ctrl-D ends.") == 2
 
 
-def test_no_color_is_honoured_and_colours_are_there_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_is_honoured_and_colours_are_there_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert "\033[" not in at_screen(Parrot(), "hello\n", "/help\n")
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "xterm")
@@ -197,14 +207,21 @@ def test_through_a_pipe_each_line_is_answered_by_one_line_and_nothing_else() -> 
     assert through_pipe(Parrot(), "hello\n\nhow are you\n") == (0, "HELLO\nHOW ARE YOU\n")
 
 
-def test_a_pipe_obeys_commands_and_their_notes_stand_aside(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_obeys_commands_and_their_notes_stand_aside(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     parrot = Parrot()
-    assert through_pipe(parrot, "/set seed 1\nhello\n/retry\n/quit\nlost\n") == (0, "HELLO\nHELLO\n")
+    assert through_pipe(parrot, "/set seed 1\nhello\n/retry\n/quit\nlost\n") == (
+        0,
+        "HELLO\nHELLO\n",
+    )
     assert parrot.done == [("set", "seed", "1"), ("retry",)]
     assert "seed 1" in capsys.readouterr().err
 
 
-def test_a_wrong_line_of_a_pipe_is_told_aside_and_in_the_status(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_line_of_a_pipe_is_told_aside_and_in_the_status(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert through_pipe(Parrot(), "/oops\nhello") == (2, "HELLO\n")
     assert "no command /oops" in capsys.readouterr().err
 
@@ -224,7 +241,11 @@ def test_what_a_terminal_has_no_character_for_is_a_question_mark() -> None:
 
 
 def test_the_terminal_imports_no_torch() -> None:
-    code = "import sys, chat.terminal; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = (
+        "import sys, chat.terminal; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
     root = Path(terminal.__file__).parent.parent
-    made = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
     assert made.stdout.strip() == "False"
