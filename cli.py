@@ -87,10 +87,11 @@ def chat(
     from chat.session import Session
     from models.config import GenerationConfig
 
-    given = {"temperature": temperature, "top_p": top_p, "seed": seed}
-    generation = GenerationConfig(**{key: value for key, value in given.items() if value is not None})
     found = find_model(model)
-    session = Session(found.folder, generation)
+    session = Session(found.folder, GenerationConfig())
+    for key, value in {"temperature": temperature, "top_p": top_p, "seed": seed}.items():
+        if value is not None:
+            session.set(key, str(value))
     if once is None:
         raise typer.Exit(terminal.run(session, title=found.title, stdin=sys.stdin, stdout=sys.stdout))
     reply = session.reply_once(once)
