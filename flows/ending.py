@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Sequence
 
-from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.states import Completed, State
 
@@ -41,10 +40,10 @@ def unchanged(run: Lineage, plan: Plan) -> State[Outcome]:
     return _told(unchanged_outcome(run, plan))
 
 
-@task(task_run_name="conclude")
 def conclude(
-    run: Lineage, artifacts: Sequence[Artifact], verdict: Verdict, registered: Registration
+    run: Lineage, made: Sequence[Artifact | State[Artifact]], verdict: Verdict, registered: Registration
 ) -> State[Outcome]:
+    artifacts = [plain(artifact) for artifact in made]
     by_name = {artifact.stage: artifact for artifact in artifacts}
     return _told(
         Outcome(
@@ -61,6 +60,11 @@ def conclude(
             mlflow_url=run.registry.run_url(registered.run_id),
         )
     )
+
+
+def plain(made: Artifact | State[Artifact]) -> Artifact:
+    """The artifact itself: a stage that was reused returns it in a state of that name."""
+    return made.result() if isinstance(made, State) else made
 
 
 def _told(outcome: Outcome) -> State[Outcome]:

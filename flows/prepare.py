@@ -6,6 +6,7 @@
 from prefect import flow
 
 from flows.config import RetrainConfig
+from flows.ending import plain
 from flows.lineage import open_lineage, run_name
 from flows.recipes import RECIPES
 from tasks.artifacts import Artifact
@@ -25,4 +26,4 @@ def prepare(config: RetrainConfig = RECIPES["small"]) -> list[Artifact]:
     cleaned = clean(turns, config.clean, run.home)
     ids = vocabulary(cleaned, config.vocabulary, run.home)
     examples = export(cleaned, ids, config.markup, run.home)
-    return [raw, turns, cleaned, ids, examples]
+    return [plain(made) for made in (raw, turns, cleaned, ids, examples)]
