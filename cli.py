@@ -34,14 +34,18 @@ Corpus = Annotated[
 Recipe = Annotated[str, typer.Option(help="quick, tutorial or small.", metavar="NAME")]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change one value of the recipe (docs/settings.md).", metavar="KEY.PATH=VALUE"),
+    typer.Option(
+        "--set", help="Change one value of the recipe (docs/settings.md).", metavar="KEY.PATH=VALUE"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 REF_HELP = "champion, challenger, a version number, or a model folder."
 
 
 @app.command()
-def run(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False) -> None:
+def run(
+    recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False
+) -> None:
     """The whole chain once, here: from the corpus to a registered model, or the reason why not."""
     _watch()
     from deployments.here import retrain_here, summary
@@ -52,7 +56,9 @@ def run(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None
 
 
 @app.command()
-def prepare(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False) -> None:
+def prepare(
+    recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False
+) -> None:
     """The data half: download, parse, clean, vocabulary, export."""
     _watch()
     from deployments.here import prepare_here, stage_table
@@ -63,7 +69,9 @@ def prepare(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = 
 
 
 @app.command()
-def plan(recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False) -> None:
+def plan(
+    recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False
+) -> None:
     """What a run would do, and why; runs nothing."""
     from deployments.here import plan_here, plan_table
     from flows.recipes import configure
@@ -77,7 +85,9 @@ def chat(
     model: Annotated[str, typer.Option(help=REF_HELP, metavar="REF")] = "champion",
     once: Annotated[str | None, typer.Option(help="Answer this and end.", metavar="TEXT")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest word each time.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest words of this share.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sample from the likeliest words of this share.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same replies.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -117,6 +127,7 @@ def evaluate(
 ) -> None:
     """Score a model again, on the test split of a corpus."""
     from chat.reference import find_model
+
     _watch()
     from deployments.here import evaluate_here
     from flows.recipes import configure

@@ -1,5 +1,6 @@
 """REF: champion, challenger, a version number or a model folder, and the versions there are."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def find_model(ref: str) -> Model:
     if (folder / "config.json").is_file():
         return Model(folder, None, str(folder))
     if "/" in ref or folder.exists():
-        raise InputError(f"{ref} is no model folder (it has no config.json); give one, or a version of `repartee models`")
+        raise InputError(
+            f"{ref} is no model folder (it has no config.json); give one, or a version of `repartee models`"
+        )
     registry = open_registry()
     version = registry.find(ref)
     known = f", {version.metrics['test/bpb']:.3f} bits per byte" if "test/bpb" in version.metrics else ""
@@ -60,9 +63,8 @@ def version_table(versions: list[dict[str, Any]]) -> str:
         return "no model is registered yet; `repartee run` makes the first"
     lines = [f"{'version':<8}{'alias':<12}{'bits/byte':>10}{'accuracy':>10}  {'recipe':<10}{'corpus'}"]
     for row in versions:
-        figures = (row["metrics"].get("test_bpb", float("nan")), row["metrics"].get("test_accuracy", float("nan")))
-        tags = (row["tags"].get("repartee.recipe", ""), row["tags"].get("repartee.corpus", ""))
-        lines.append(
-            f"v{row['version']:<7}{', '.join(row['aliases']):<12}{figures[0]:>10.4f}{figures[1]:>10.1%}  {tags[0]:<10}{tags[1]}"
-        )
+        bpb, accuracy = (row["metrics"].get(key, math.nan) for key in ("test_bpb", "test_accuracy"))
+        recipe, corpus = (row["tags"].get(key, "") for key in ("repartee.recipe", "repartee.corpus"))
+        aliases = ", ".join(row["aliases"])
+        lines.append(f"v{row['version']:<7}{aliases:<12}{bpb:>10.4f}{accuracy:>10.1%}  {recipe:<10}{corpus}")
     return "\n".join(lines)

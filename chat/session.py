@@ -121,9 +121,7 @@ class Session:
             partial.write_text(line + "\n", encoding="utf-8")
             partial.replace(path)
         except OSError as error:
-            raise InputError(
-                f"cannot write {path}: {error.strerror}; save to another file"
-            ) from None
+            raise InputError(f"cannot write {path}: {error.strerror}; save to another file") from None
         self._saved.add(path.resolve())
 
     def reply_once(self, text: str) -> Answer:
@@ -136,15 +134,11 @@ class Session:
         return Answer(shown, len(reply.ids), reply.finished)
 
     def _user_turn(self, text: str) -> Turn:
-        content = (
-            text.strip().encode("utf-8", "replace").decode()
-        )  # a lone surrogate cannot be saved
+        content = text.strip().encode("utf-8", "replace").decode()  # a lone surrogate cannot be saved
         read = normalise(content, self._form)
         if not read:
             if content and self._form == "article":
-                raise InputError(
-                    "the model reads only letters a to z and .,!?; say something in them"
-                )
+                raise InputError("the model reads only letters a to z and .,!?; say something in them")
             raise InputError("say something")
         return Turn("user", content, read)
 
@@ -197,9 +191,7 @@ def _read_dialogue(folder: Path) -> dict[str, Any]:
     try:
         made: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
-        raise InputError(
-            f"{folder} has no repartee.json; give the folder of a trained model"
-        ) from None
+        raise InputError(f"{folder} has no repartee.json; give the folder of a trained model") from None
     except ValueError:
         raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
     return made

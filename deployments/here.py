@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -15,6 +15,7 @@ from flows.outcome import Outcome, stage_row
 from flows.prepare import prepare
 from flows.retrain import retrain
 from settings import Settings
+from tasks.artifacts import Artifact
 from tasks.evaluate import read_dialogue, score_model
 from tasks.plan import Step, plan_chain, plan_run
 
@@ -30,7 +31,8 @@ def retrain_here(config: RetrainConfig) -> Outcome:
         plan = plan_run(chain, config.gate, run.home, run.registry)
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)
-    return _with_server(run.home, lambda: retrain(config))
+    # Typed as the state that it ends in, called as a function it gives what that state holds.
+    return cast(Outcome, _with_server(run.home, lambda: retrain(config)))
 
 
 def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
@@ -55,8 +57,11 @@ def _with_server(home: Path, flow: Callable[[], Result]) -> Result:
 def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:
     """The figures of any model on the test split of a corpus, cleaned as the model's text was."""
     normalisation = read_dialogue(folder)["normalisation"]
-    config = config.model_copy(update={"clean": config.clean.model_copy(update={"normalisation": normalisation})})
-    run, made = open_lineage(config), {}
+    config = config.model_copy(
+        update={"clean": config.clean.model_copy(update={"normalisation": normalisation})}
+    )
+    run = open_lineage(config)
+    made: dict[str, Artifact] = {}
     for link in prepare_chain(config)[:3]:
         inputs = {name: made[name] for name in link.inputs}
         made[link.stage.name] = link.stage.run(run.home, link.config, inputs, identity=link.identity)
@@ -73,12 +78,13 @@ def summary(outcome: Outcome) -> str:
     """The end of a run as a person reads it, with what to type next."""
     m = outcome.metrics
     model = "" if outcome.outcome != "refused" else f" --model {outcome.model_path}"
+    guess = f"always guessing the commonest token: {m['test_majority_accuracy']:.1%}"
     return f"""
 {outcome.headline()}
   {outcome.reason}
 
-  {m["test_bpb"]:.4f} bits per byte, perplexity {m["test_perplexity"]:.2f}, accuracy {m["test_accuracy"]:.1%} \
-(always guessing the commonest token: {m["test_majority_accuracy"]:.1%})
+  {m["test_bpb"]:.4f} bits per byte, perplexity {m["test_perplexity"]:.2f}
+  accuracy {m["test_accuracy"]:.1%} ({guess})
   {m["parameters"]:,} parameters, {outcome.seconds:.0f} s, MLflow run {outcome.mlflow_run_id}
 
 What now?
@@ -90,7 +96,8 @@ What now?
 def stage_table(stages: list[dict[str, Any]]) -> str:
     lines = [f"  {'stage':<12}{'status':<8}{'seconds':>8}{'rows':>10}  why"]
     for row in stages:
-        lines.append(f"  {row['name']:<12}{row['status']:<8}{row['seconds']:>8.1f}{row['rows']:>10,}  {row['why']}")
+        told = f"  {row['name']:<12}{row['status']:<8}{row['seconds']:>8.1f}{row['rows']:>10,}"
+        lines.append(f"{told}  {row['why']}")
     return "\n".join(lines)
 
 

@@ -42,13 +42,13 @@ class Server:
         self.url = f"http://127.0.0.1:{_free_port()}/api"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deployments.server", self.url],
+                [sys.executable, "-m", "deployments.server", self.url, str(self.log.parent)],
                 cwd=Path(__file__).resolve().parent.parent,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, **LEAN, "PREFECT_HOME": str(self.log.parent), "PREFECT_API_URL": ""},
+                env={**os.environ, **LEAN, "PREFECT_API_URL": ""},
             )
 
     def wait(self) -> str:
@@ -60,7 +60,9 @@ class Server:
         deadline_s = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline_s:
             if self.process.poll() is not None:
-                raise RuntimeError(f"the Prefect server ended with status {self.process.returncode}; see {self.log}")
+                raise RuntimeError(
+                    f"the Prefect server ended with status {self.process.returncode}; see {self.log}"
+                )
             try:
                 urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
                 return self.url
@@ -113,4 +115,5 @@ def serve(url: str) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["PREFECT_HOME"] = sys.argv[2]
     serve(sys.argv[1])

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from flows.lineage import Lineage
 from flows.outcome import Outcome, stage_row

@@ -39,7 +39,12 @@ def open_lineage(config: RetrainConfig) -> Lineage:
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
     name = _name(config)
-    tags = {"repartee.run_name": name, "repartee.recipe": config.recipe, "repartee.corpus": corpus_name(config), "mlflow.source.git.commit": git_commit()}
+    tags = {
+        "repartee.run_name": name,
+        "repartee.recipe": config.recipe,
+        "repartee.corpus": corpus_name(config),
+        "mlflow.source.git.commit": git_commit(),
+    }
     if flow_run:
         tags |= {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": flow_run.name}
     return Lineage(

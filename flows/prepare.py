@@ -1,6 +1,6 @@
 """Prepare: the data half of retrain, for new data without a training.
 
-    download > parse > clean > vocabulary > export
+download > parse > clean > vocabulary > export
 """
 
 from prefect import flow

@@ -48,7 +48,9 @@ def configure(recipe: str, corpus: str | None, changes: list[str]) -> RetrainCon
         InputError: no such recipe or key (with the nearest one), or a value of the wrong type.
     """
     if recipe not in RECIPES:
-        raise InputError(f"no recipe {recipe!r}{_did_you_mean(recipe, RECIPES)}; there are {', '.join(RECIPES)}")
+        raise InputError(
+            f"no recipe {recipe!r}{_did_you_mean(recipe, RECIPES)}; there are {', '.join(RECIPES)}"
+        )
     values = RECIPES[recipe].model_dump()
     if corpus is not None:
         values["download"]["corpus"] = corpus
@@ -78,7 +80,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Each is changed by `--set KEY=VALUE`, or in the dashboard's form. Made by `make docs` from the declarations.",
+        "Change one with `--set KEY=VALUE`, or in the dashboard's form. Made by `make docs`.",
         "",
         f"| key | {' | '.join(RECIPES)} | what it is |",
         f"| --- | {' | '.join('---' for _ in RECIPES)} | --- |",

@@ -9,12 +9,13 @@ This file says what runs, in which order, on which inputs. How is said in tasks/
 """
 
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.chain import retrain_chain, training
 from flows.config import RetrainConfig
 from flows.ending import conclude, unchanged
 from flows.lineage import open_lineage, run_name
+from flows.outcome import Outcome
 from flows.recipes import RECIPES
 from tasks.clean import clean
 from tasks.download import download
@@ -29,7 +30,7 @@ from tasks.vocabulary import vocabulary
 
 
 @flow(name="retrain", flow_run_name=run_name, log_prints=False)
-def retrain(config: RetrainConfig = RECIPES["small"]) -> State[object]:
+def retrain(config: RetrainConfig = RECIPES["small"]) -> State[Outcome]:
     """Ends as Promoted, ChampionKept or Unchanged; the summary artifact gives the figures."""
     run = open_lineage(config)
     steps = plan(retrain_chain(config), config.gate, run.home, run.registry)

@@ -3,8 +3,10 @@
 Name suffixes are shapes: B batch, T tokens, S tokens of the context.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +56,17 @@ class Examples:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.starts)
+
+    def sides(self, *, has_encoder: bool) -> NDArray[np.int64]:
+        """What each row fills of a batch: one length, or the context's and the reply's."""
+        if not has_encoder:
+            return self.lengths[:, None]
+        counted = np.concatenate([[0], np.cumsum(self.is_reply, dtype=np.int64)])
+        replies = np.diff(counted[self.starts])
+        return np.stack([self.lengths - replies, replies], axis=1)
 
     def row(self, i: int) -> Row:
         span = slice(self.starts[i], self.starts[i + 1])
@@ -67,31 +77,57 @@ def read(folder: Path, split: str) -> pa.Table:
     return pq.read_table(folder / f"{split}.parquet", schema=EXAMPLES)
 
 
-def bucket(lengths: NDArray[np.int64], batch_tokens: int, rng: np.random.Generator | None = None) -> list[NDArray[np.int64]]:
+def bucket(
+    lengths: NDArray[np.int64], batch_tokens: int, rng: np.random.Generator | None = None
+) -> list[NDArray[np.int64]]:
     """Row numbers of each batch: at most `batch_tokens` places, padding included, or a single row.
 
-    With `rng` equal lengths stand in a new order and so do the batches; their number is the same.
+    `lengths` is one a row, or a column for each side that is padded on its own. With `rng` equal
+    lengths stand in a new order and so do the batches; their number is the same.
     """
-    tie = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
-    order = np.lexsort((tie, lengths))
-    batches, start = [], 0
-    for end in range(1, len(order) + 1):
-        full = end == len(order) or (end - start + 1) * lengths[order[end]] > batch_tokens
-        if full:
+    sides = lengths if lengths.ndim == 2 else lengths[:, None]
+    tie = np.arange(len(sides)) if rng is None else rng.permutation(len(sides))
+    order = _alike(sides, batch_tokens, tie)
+    batches, start, longest = [], 0, [0] * sides.shape[1]
+    for end, row in enumerate(sides[order].tolist()):
+        widest = [max(pair) for pair in zip(longest, row, strict=True)]
+        if end > start and (end - start + 1) * sum(widest) > batch_tokens:
             batches.append(order[start:end])
-            start = end
+            start, widest = end, row
+        longest = widest
+    if start < len(order):
+        batches.append(order[start:])
     if rng is not None:
         batches = [batches[i] for i in rng.permutation(len(batches))]
     return batches
 
 
-def epoch_batches(lengths: NDArray[np.int64], batch_tokens: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+def _alike(sides: NDArray[np.int64], batch_tokens: int, tie: NDArray[np.int64]) -> NDArray[np.intp]:
+    """An order in which neighbours are of like length on each side.
+
+    Two sides: strips of like contexts, as many as each strip has batches, and in each the replies
+    by length, rising and falling in turn. One side is a single strip.
+    """
+    context, reply = sides[:, :-1].sum(axis=1), sides[:, -1]
+    strips = max(1, round(math.sqrt(int(sides.sum()) / batch_tokens)))
+    edges = np.unique(np.quantile(context, np.arange(1, strips) / strips)) if len(sides) else np.zeros(0)
+    strip = np.searchsorted(edges, context)
+    snake = np.where(strip % 2, -reply, reply)
+    return np.lexsort((tie, context, snake, strip))
+
+
+def epoch_batches(
+    lengths: NDArray[np.int64], batch_tokens: int, *, seed: int, epoch: int
+) -> list[NDArray[np.int64]]:
     """The batches of an epoch, from (seed, epoch) alone: a resumed training finds its place again."""
     return bucket(lengths, batch_tokens, np.random.default_rng((seed, epoch)))
 
 
 def collate(rows: Sequence[Row], *, has_encoder: bool) -> Batch:
-    """The batch of some rows; with an encoder, the ids before the reply are its context."""
+    """The batch of some rows; with an encoder, the ids before the reply are its context.
+
+    The shift is here and nowhere else: the target at a place is the id that comes next.
+    """
     if not has_encoder:
         inputs = [ids[:-1] for ids, _ in rows]
         targets = [np.where(flags[1:], ids[1:], NO_LOSS) for ids, flags in rows]
@@ -100,12 +136,16 @@ def collate(rows: Sequence[Row], *, has_encoder: bool) -> Batch:
     replies = [ids[flags] for ids, flags in rows]
     inputs = [np.concatenate([[START], reply[:-1]]) for reply in replies]
     return Batch(
-        _pad(inputs, PAD), _pad(replies, NO_LOSS), _pad(contexts, PAD), _pad([np.ones_like(c) for c in contexts], 0)
+        _pad(inputs, PAD),
+        _pad(replies, NO_LOSS),
+        _pad(contexts, PAD),
+        _pad([np.ones_like(context) for context in contexts], 0),
     )
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], value: int) -> Tensor:
-    padded = np.full((len(rows), max(len(row) for row in rows)), value, dtype=np.int64)
+    # One place at least: a row without any still has its targets to ignore.
+    padded = np.full((len(rows), max(1, *map(len, rows))), value, dtype=np.int64)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return torch.from_numpy(padded)

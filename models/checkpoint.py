@@ -1,6 +1,6 @@
 """Checkpoint: a training's whole state as a folder of safetensors and JSON, complete or absent.
 
-    checkpoints/000000420/{model,optimizer,random}.safetensors, state.json, complete.json
+    checkpoints/000000420/{model,optimizer,random,best}.safetensors, state.json, complete.json
 
 complete.json holds size and SHA-256 of the others and is written last, under a temporary name that
 becomes the folder's own. No pickle is written or read.
@@ -12,62 +12,117 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 log = logging.getLogger(__name__)
 
 COMPLETE = "complete.json"
-KEEP = 2
+STATE = "state.json"
+SUFFIX = ".safetensors"
+TEMPORARY = ".tmp-"
+KEEP = 2  # the newest, and one to fall back to; the best weights travel in each
 
 
-def save(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
-    """Write `folder`/STEP whole, then let go of all but the last two."""
+class Checkpoint(NamedTuple):
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    step: int,
+    tensors: dict[str, dict[str, Tensor]],
+    state: dict[str, Any],
+    *,
+    key: str,
+) -> None:
+    """Write `folder`/STEP whole, then let go of all but the last two.
+
+    `key` says what the training is made of; only a training with the same key goes on from here.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".tmp-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
+    sweep(folder)
+    partial = folder / f"{TEMPORARY}{os.getpid()}"
     partial.mkdir()
     try:
-        for name, group in tensors.items():
-            whole = {key: value.detach().cpu().contiguous() for key, value in group.items()}
-            save_file(whole, partial / f"{name}.safetensors")
-        (partial / "state.json").write_text(json.dumps(state))
-        known = {path.name: [path.stat().st_size, _sha256(path)] for path in sorted(partial.iterdir())}
-        (partial / COMPLETE).write_text(json.dumps(known))
-        for path in partial.iterdir():
-            sync(path)
+        _fill(partial, tensors, state, key)
         final = folder / f"{step:09d}"
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         sync(folder)
-    finally:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-    for old in _steps(folder)[KEEP:]:
+        raise
+    # What is later than this one is torn or of another training: else we had gone on from there.
+    later = [path for path in _steps(folder) if int(path.name) > step]
+    for old in [*later, *_steps(folder)[len(later) + KEEP :]]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """The newest whole checkpoint; a torn one is passed over by name."""
+def _fill(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], key: str) -> None:
+    files = {}
+    for name, group in tensors.items():
+        whole = {k: value.detach().cpu().contiguous() for k, value in group.items()}
+        files[f"{name}{SUFFIX}"] = _write(folder / f"{name}{SUFFIX}", safetensors.torch.save(whole))
+    files[STATE] = _write(folder / STATE, json.dumps(state).encode())
+    _write(folder / COMPLETE, json.dumps({"key": key, "files": files}).encode())
+    sync(folder)
+
+
+def load_newest(folder: Path, *, key: str) -> Checkpoint | None:
+    """The newest whole checkpoint of this key; one that is torn or foreign is passed over by name."""
     for path in _steps(folder):
         try:
-            known = json.loads((path / COMPLETE).read_text())
-            for name, (size, digest) in known.items():
-                if (path / name).stat().st_size != size or _sha256(path / name) != digest:
-                    raise ValueError(f"{name} is not as it was written")
-            tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
-            return tensors, json.loads((path / "state.json").read_text())
-        except (OSError, ValueError, SafetensorError) as error:
-            log.warning("checkpoint %s is passed over: %s", path, error)
+            return _load(path, key)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+            log.warning("checkpoint %s is passed over: %s", path, _reason(error))
     return None
+
+
+def _load(path: Path, key: str) -> Checkpoint:
+    complete = json.loads((path / COMPLETE).read_text())
+    if complete["key"] != key:
+        raise ValueError("it is of another configuration or other data")
+    content = {name: _read(path, name, *known) for name, known in complete["files"].items()}
+    return Checkpoint(
+        tensors={
+            name.removesuffix(SUFFIX): safetensors.torch.load(data)
+            for name, data in content.items()
+            if name.endswith(SUFFIX)
+        },
+        state=json.loads(content[STATE]),
+    )
+
+
+def _read(folder: Path, name: str, size: int, digest: str) -> bytes:
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is no plain file name")
+    data = (folder / name).read_bytes()
+    if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+        raise ValueError(f"{name} is not as it was written")
+    return data
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(error.filename).name} is missing"
+    return f"{type(error).__name__}: {error}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left half made; only the holder of the run's lock may."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _steps(folder: Path) -> list[Path]:
     """The checkpoints there are, newest first."""
-    return sorted((path for path in folder.glob("[0-9]*") if path.is_dir()), reverse=True)
+    return sorted((path for path in folder.glob("[0-9]*") if path.name.isdecimal()), reverse=True)
 
 
 def random_state() -> dict[str, Tensor]:
@@ -85,7 +140,17 @@ def set_random_state(state: dict[str, Tensor]) -> None:
             torch.cuda.set_rng_state(state[f"cuda{i}"], i)
 
 
+def _write(path: Path, data: bytes) -> tuple[int, str]:
+    """Size and SHA-256 of the data, which is on the disk when this returns."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
 def sync(path: Path) -> None:
+    """What is written of a file, or the names in a folder, are on the disk when this returns."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -93,6 +158,18 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def put(folder: Path, final: Path) -> None:
+    """`folder` takes the place of `final`, whole and on the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    folder.rename(final)
+    sync(final.parent)
+
+
+def put_json(path: Path, content: Any) -> None:
+    """The file holds all of `content` or what it held before."""
+    partial = path.with_name(f"{TEMPORARY}{path.name}")
+    _write(partial, (json.dumps(content, indent=2) + "\n").encode())
+    partial.replace(path)
+    sync(path.parent)

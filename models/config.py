@@ -17,7 +17,7 @@ class Config(BaseModel):
 
 class NetworkConfig(Config):
     family: Literal["llama", "gpt2", "encoder-decoder"] = "llama"
-    """`llama` and `gpt2` decode only; `encoder-decoder` is the article's: GPT-2 blocks that attend to an encoder."""
+    """`llama`, `gpt2`: decoders; `encoder-decoder`: the article's, GPT-2 blocks that attend to an encoder."""
     n_layer: int = Field(default=4, ge=1, le=64)
     """Blocks of the decoder (and of the encoder, where there is one)."""
     n_head: int = Field(default=4, ge=1, le=64)
@@ -77,6 +77,6 @@ class MarkupConfig(Config):
     """How a conversation becomes the sequence that a model reads."""
 
     unit: Literal["conversation", "pair"] = "conversation"
-    """`conversation`: loss on every reply, all turns before it as context; `pair`: each turn and the next alone."""
+    """`conversation`: loss on every reply, the turns before as context; `pair`: a turn and the next alone."""
     max_tokens: int = Field(default=128, ge=8, le=2048)
     """Longest sequence, control tokens included; for a pair, the longest side."""

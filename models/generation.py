@@ -197,9 +197,7 @@ def _allowed(logits_BV: Tensor, *, first: bool) -> Tensor:
     return logits_BV.float().index_fill(1, torch.tensor(banned, device=logits_BV.device), -math.inf)
 
 
-def _pick(
-    logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torch.Generator]
-) -> list[int]:
+def _pick(logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torch.Generator]) -> list[int]:
     """One token a row: the likeliest, or one drawn from the likeliest that hold `top_p`."""
     if config.temperature < GREEDY_BELOW:
         greedy: list[int] = logits_BV.argmax(dim=-1).tolist()

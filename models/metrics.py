@@ -95,8 +95,7 @@ def _by_group(groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]) -> di
     names, places = np.unique(np.array(groups, dtype=object), return_inverse=True)
     sums = np.bincount(places, nats), np.bincount(places, sizes)
     return {
-        str(name): GroupScore(float(total), int(size))
-        for name, total, size in zip(names, *sums, strict=True)
+        str(name): GroupScore(float(total), int(size)) for name, total, size in zip(names, *sums, strict=True)
     }
 
 
@@ -141,9 +140,7 @@ def commonest_reply_share(replies: Sequence[Hashable]) -> float:
 
 def _loops(reply: Sequence[int]) -> bool:
     grams = _ngrams(reply, LOOP_NGRAM)
-    return len(set(grams)) < len(grams) or any(
-        len(set(run)) == 1 for run in _ngrams(reply, LOOP_RUN)
-    )
+    return len(set(grams)) < len(grams) or any(len(set(run)) == 1 for run in _ngrams(reply, LOOP_RUN))
 
 
 def _ngrams(reply: Sequence[int], n: int) -> list[tuple[int, ...]]:

@@ -3,14 +3,17 @@
 Name suffixes are shapes: B batch, T tokens, S tokens of the context, D width, V vocabulary.
 """
 
+import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     BertConfig,
     EncoderDecoderConfig,
     EncoderDecoderModel,
@@ -20,6 +23,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
 )
+from transformers.utils import logging as hf_logging
 
 from models.batches import Batch
 from models.config import NetworkConfig
@@ -31,7 +35,7 @@ CLASSES: dict[str, type[PreTrainedModel]] = {
     "gpt2": GPT2LMHeadModel,
     "encoder-decoder": EncoderDecoderModel,
 }
-CONTROL_IDS = {"bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD}
+CONTROL_IDS: dict[str, Any] = {"bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD}
 
 
 def build(config: NetworkConfig, vocab_size: int, max_positions: int) -> PreTrainedModel:
@@ -43,15 +47,17 @@ def build(config: NetworkConfig, vocab_size: int, max_positions: int) -> PreTrai
     else:
         model = _encoder_decoder(config, vocab_size, max_positions)
     _scale_residuals(model, config.n_layer)
-    model.generation_config.update(**CONTROL_IDS)
-    return model.train()
+    cast(Any, model).generation_config.update(**CONTROL_IDS)
+    model.train()
+    return model
 
 
 def _llama(config: NetworkConfig, vocab_size: int, max_positions: int) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=config.width,
-        intermediate_size=32 * math.ceil(config.width * 8 / 3 / 32),  # SwiGLU's three matrices cost as two of 4x
+        # SwiGLU's three matrices then cost what two of 4 widths do.
+        intermediate_size=32 * math.ceil(config.width * 8 / 3 / 32),
         num_hidden_layers=config.n_layer,
         num_attention_heads=config.n_head,
         max_position_embeddings=max_positions,
@@ -91,12 +97,17 @@ def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int)
     )
     decoder = _gpt2(config, vocab_size, max_positions, add_cross_attention=True, is_decoder=True)
     both = EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
-    both.update({"decoder_start_token_id": START, "tie_word_embeddings": False, **CONTROL_IDS})
+    # Encoder and decoder share no table; the decoder's own config ties its head to its table.
+    cast(Any, both).update({"decoder_start_token_id": START, "tie_word_embeddings": False, **CONTROL_IDS})
     model = EncoderDecoderModel(config=both)
-    # The pooler reads one position for classification; nothing here does.
-    model.encoder.pooler = None
-    model.generation_config.update(decoder_start_token_id=START)
-    return cast(PreTrainedModel, model)
+    cast(Any, model).generation_config.update(decoder_start_token_id=START)
+    return _without_pooler(model)
+
+
+def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+    """The pooler reads one position, for classification; nothing here does."""
+    cast(Any, model).encoder.pooler = None
+    return model
 
 
 def _scale_residuals(model: PreTrainedModel, n_layer: int) -> None:
@@ -107,19 +118,26 @@ def _scale_residuals(model: PreTrainedModel, n_layer: int) -> None:
 
 
 def hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """hidden_BTD of the decoder's last norm, for each of the batch's inputs."""
+    """hidden_BTD of the decoder's last norm, for each of the batch's inputs.
+
+    No mask is made for the decoder: what it must not see, the padding, lies to the right.
+    """
     network: Any = model
     if batch.context_BS is None:
         base = network.model if isinstance(network, LlamaForCausalLM) else network.transformer
-        return cast(Tensor, base(input_ids=batch.inputs_BT, use_cache=False).last_hidden_state)
+        return cast(Tensor, base(**_inputs(base, batch)).last_hidden_state)
     encoded = network.encoder(input_ids=batch.context_BS, attention_mask=batch.context_mask_BS)
     decoded = network.decoder.transformer(
-        input_ids=batch.inputs_BT,
+        **_inputs(network.decoder.transformer, batch),
         encoder_hidden_states=encoded.last_hidden_state,
         encoder_attention_mask=batch.context_mask_BS,
-        use_cache=False,
     )
     return cast(Tensor, decoded.last_hidden_state)
+
+
+def _inputs(base: Any, batch: Batch) -> dict[str, Any]:
+    # Given ids, transformers searches them for pads at each step and asks for a mask.
+    return {"inputs_embeds": base.get_input_embeddings()(batch.inputs_BT), "use_cache": False}
 
 
 def head(model: PreTrainedModel) -> nn.Linear:
@@ -140,7 +158,8 @@ def reply_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def save(model: PreTrainedModel, folder: Path) -> None:
     """config.json, generation_config.json and model.safetensors."""
-    model.save_pretrained(folder)
+    with _quiet():
+        model.save_pretrained(folder)
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
@@ -152,10 +171,47 @@ def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise InputError(f"{folder} has no {name}; give the folder of a trained model")
-    kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    if kind not in CLASSES:
-        raise InputError(f"{folder / 'config.json'}: model_type {kind!r}; known are {', '.join(CLASSES)}")
-    loaded = CLASSES[kind].from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    network = _class(folder / "config.json")
+    try:
+        with _quiet():
+            loaded = network.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation="sdpa",  # whatever config.json asks for: it may name a hub's kernel
+                dtype=torch.float32,
+            )
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{folder} holds no whole network ({reason}); train it again") from error
     if is_encoder_decoder(loaded):
-        cast(Any, loaded).encoder.pooler = None
+        _without_pooler(loaded)
     return cast(PreTrainedModel, loaded.to(device).eval())  # type: ignore[arg-type]
+
+
+def _class(path: Path) -> type[PreTrainedModel]:
+    """By the file's model_type alone, read as JSON: a class named elsewhere in it is not looked at."""
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}); give the folder of a trained model") from None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str) or kind not in CLASSES:
+        raise InputError(f"{path}: model_type {kind!r}; known are {', '.join(CLASSES)}")
+    return CLASSES[kind]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, transformers shows no bars and does not report the pooler that we leave out."""
+    settings: Any = hf_logging  # its functions have no types
+    level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
+    settings.set_verbosity_error()
+    settings.disable_progress_bar()
+    try:
+        yield
+    finally:
+        settings.set_verbosity(level)
+        if bars:
+            settings.enable_progress_bar()

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from models.config import TrainConfig
 
 TABLES = ("embed", "wte", "wpe", "lm_head")  # matrices that are look-up tables: AdamW's
+WARMUP_SHARE = 0.1
 
 
 class Optimizer:
     """One or two of torch's optimizers behind one face."""
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        named = list(model.named_parameters())
         matrices = [p for name, p in named if p.ndim == 2 and not any(table in name for table in TABLES)]
         if config.optimizer == "adamw":
             matrices = []
@@ -66,6 +67,9 @@ class Optimizer:
 
 
 def rate_at(step: int, progress: float, config: TrainConfig) -> float:
-    """Linear warm-up over the first steps, then linearly down to 0 where the progress is 1."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    return config.learning_rate * warm * max(0.0, 1.0 - progress)
+    """Linear warm-up over the first steps, then linearly down to 0 where the progress is 1.
+
+    A training that is to be short warms up for a tenth of itself at most.
+    """
+    warm = max((step + 1) / max(1, config.warmup_steps), progress / WARMUP_SHARE)
+    return config.learning_rate * min(1.0, warm) * max(0.0, 1.0 - progress)

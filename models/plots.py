@@ -48,9 +48,7 @@ def _panel(axes: Any, train: list[Point], validation: list[Point], title: str) -
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(0.02, 0.08)
     if not train and not validation:
-        axes.text(
-            0.5, 0.5, "no steps yet", ha="center", va="center", color=GREY, transform=axes.transAxes
-        )
+        axes.text(0.5, 0.5, "no steps yet", ha="center", va="center", color=GREY, transform=axes.transAxes)
         axes.set(xticks=[], yticks=[])
         return
     if train:

@@ -24,9 +24,7 @@ MANIFEST = "manifest.json"
 DIGEST = "repartee.digest"
 PROMOTED_AT, REPLACED = "repartee.promoted_at", "repartee.previous"
 HISTORY = "repartee.history."
-ENTRY = re.compile(
-    r"(?P<at>\S+) v(?P<version>\d+)(?: after v(?P<previous>\d+))?: (?P<why>.*)", re.DOTALL
-)
+ENTRY = re.compile(r"(?P<at>\S+) v(?P<version>\d+)(?: after v(?P<previous>\d+))?: (?P<why>.*)", re.DOTALL)
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".md")
 ALLOWED_NAMES = ("chat_template.jinja",)
 MAX_WHY = 4000  # characters; a tag of a registered model holds 5,000

@@ -19,7 +19,9 @@ def model_card(corpus: str, report: dict[str, Any], params: dict[str, Any]) -> s
     rows = "\n".join(f"| {key} | {_figure(value)} |" for key, value in metrics.items())
     replies = "\n".join(f"> **{row['context'][-1]}**\n> {row['reply']}\n" for row in report["samples"][:4])
     family = params["network.family"]
-    task, use = ("text2text-generation", SEQ2SEQ) if family == "encoder-decoder" else ("text-generation", PIPELINE)
+    task, use = (
+        ("text2text-generation", SEQ2SEQ) if family == "encoder-decoder" else ("text-generation", PIPELINE)
+    )
     return f"""---
 library_name: transformers
 pipeline_tag: {task}

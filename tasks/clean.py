@@ -30,7 +30,7 @@ SPLITS = ("train", "validation", "test")
 
 class CleanConfig(Config):
     normalisation: Literal["plain", "article"] = "plain"
-    """`plain`: tidy Unicode, blanks and markup, keep case and marks; `article`: lower-case letters and .,!?"""
+    """`plain`: tidy Unicode, blanks, markup; `article`: lower-case letters and .,!? alone."""
     split_by: Literal["group", "conversation"] = "group"
     """What is never on two sides of a split: a whole group (a movie), or only a conversation."""
     validation_share: float = Field(default=0.05, gt=0, lt=0.5)
@@ -47,7 +47,9 @@ class Conversation:
     texts: list[str]
 
 
-def read_conversations(turns: Iterable[dict[str, Any]], config: CleanConfig, counts: Counter[str]) -> Iterator[Conversation]:
+def read_conversations(
+    turns: Iterable[dict[str, Any]], config: CleanConfig, counts: Counter[str]
+) -> Iterator[Conversation]:
     """Normalised conversations of at least two turns; an empty turn takes its two exchanges with it."""
     for conversation, rows in groupby(turns, key=itemgetter("conversation_id")):
         counts["conversations read"] += 1
@@ -71,9 +73,14 @@ def read_conversations(turns: Iterable[dict[str, Any]], config: CleanConfig, cou
             )
 
 
-def split_of(unit: str, config: CleanConfig) -> str:
+def unit(conversation: Conversation, config: CleanConfig) -> str:
+    """What a split takes or leaves as a whole."""
+    return conversation.group if config.split_by == "group" else conversation.id
+
+
+def split_of(name: str, config: CleanConfig) -> str:
     """The split of a group, from its name alone: new data never moves old."""
-    place = int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8]) / 2**64
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     if place < config.test_share:
         return "test"
     return "validation" if place < config.test_share + config.validation_share else "train"
@@ -83,8 +90,7 @@ def split_conversations(
     conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
 ) -> list[tuple[Conversation, str]]:
     """Each conversation with its split; of equal ones the test set's stays, then the validation set's."""
-    unit = (lambda c: c.group) if config.split_by == "group" else (lambda c: c.id)
-    placed = [(conversation, split_of(unit(conversation), config)) for conversation in conversations]
+    placed = [(c, split_of(unit(c, config), config)) for c in conversations]
     owner: dict[tuple[str, ...], tuple[str, str]] = {}
     for split in reversed(SPLITS):
         for conversation, its_split in placed:
@@ -127,7 +133,7 @@ def check_splits(kept: list[tuple[Conversation, str]], counts: Counter[str], con
     empty = [split for split in SPLITS if not sizes[split]]
     if not empty:
         return
-    units = len({c.group if config.split_by == "group" else c.id for c, _ in kept})
+    units = len({unit(c, config) for c, _ in kept})
     remedy = "give more of them"
     if config.split_by == "group" and len(kept) > units:
         remedy = "give more of them, or use --set clean.split_by=conversation"
@@ -155,7 +161,7 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
         "turns": table.num_rows,
     }
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    return table.num_rows
+    return int(table.num_rows)
 
 
 STAGE = Stage("clean", clean_turns)

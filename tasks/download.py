@@ -16,6 +16,7 @@ from tasks.unpack import unpack
 
 log = logging.getLogger(__name__)
 
+
 class DownloadConfig(Config):
     corpus: str = "cornell"
     """`cornell`, `sample`, the path of a zip or folder, or an http(s) address."""
@@ -39,7 +40,11 @@ def download_corpus(out: Path, config: DownloadConfig) -> int:
         check = lambda path: members.update(unpack(path, MEMBERS, out, pins=source.pins))  # noqa: E731
         fetch(list(source.locations), archive, limits=Limits(), progress=_show, check=check)
     (out / "logs").mkdir()  # where it lay decides nothing: the same bytes elsewhere are the same corpus
-    told = {"name": source.name, "corpus": shown(config.corpus) if source.kind == "http" else config.corpus, "members": members}
+    told = {
+        "name": source.name,
+        "corpus": shown(config.corpus) if source.kind == "http" else config.corpus,
+        "members": members,
+    }
     (out / "logs" / "source.json").write_text(json.dumps(told, indent=2) + "\n")
     return len(MEMBERS)
 

@@ -59,8 +59,13 @@ def write_score(score: "Score", normalisation: str, path: Path) -> None:
 
 def majority_accuracy(examples: Path) -> float:
     """Accuracy on the test split of always guessing the training split's commonest reply token."""
-    train, test = (pq.read_table(examples / f"{split}.parquet", columns=["ids", "is_reply"]) for split in ("train", "test"))
-    tokens = [pc.filter(pc.list_flatten(part["ids"]), pc.list_flatten(part["is_reply"])) for part in (train, test)]
+    train, test = (
+        pq.read_table(examples / f"{split}.parquet", columns=["ids", "is_reply"])
+        for split in ("train", "test")
+    )
+    tokens = [
+        pc.filter(pc.list_flatten(part["ids"]), pc.list_flatten(part["is_reply"])) for part in (train, test)
+    ]
     commonest = pc.mode(tokens[0])[0]["mode"]
     share: float = pc.mean(pc.equal(tokens[1], commonest)).as_py()
     return share
@@ -134,12 +139,21 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
 
 def to_markdown(report: dict[str, Any]) -> str:
     """The report as a person reads it."""
-    rows = [f"| {key} | {value:,} |" if isinstance(value, int) else f"| {key} | {value:.4f} |"
-            for key, value in report["metrics"].items()]
-    shown = [f"| {' / '.join(row['context'][-3:])} | {row['reply']} | {row['said']} |" for row in report["samples"]]
+    rows = [
+        f"| {key} | {value:,} |" if isinstance(value, int) else f"| {key} | {value:.4f} |"
+        for key, value in report["metrics"].items()
+    ]
+    shown = [
+        f"| {' / '.join(row['context'][-3:])} | {row['reply']} | {row['said']} |" for row in report["samples"]
+    ]
     figures = "\n".join(["| figure | value |", "| --- | --- |", *rows])
-    replies = "\n".join(["| context | reply (temperature 0) | what was said |", "| --- | --- | --- |",
-                         *(line.replace("\n", " ") for line in shown)])
+    replies = "\n".join(
+        [
+            "| context | reply (temperature 0) | what was said |",
+            "| --- | --- | --- |",
+            *(line.replace("\n", " ") for line in shown),
+        ]
+    )
     return f"## Test split\n\n{figures}\n\n## Replies\n\n{replies}\n"
 
 

@@ -116,9 +116,7 @@ class Watch:
         if self._scheme == "https" and url.scheme == "http":
             raise Refused("redirected from https to http")
         self._scheme = url.scheme
-        with contextlib.suppress(
-            ValueError
-        ):  # most hosts are names, seen again once they are connected to
+        with contextlib.suppress(ValueError):  # most hosts are names, seen again once they are connected to
             self.admit(url.host)
 
     def admit(self, address: str) -> None:
@@ -229,9 +227,7 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.host}{port}{parts.path}"
 
 
-def _retried(
-    url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress
-) -> None:
+def _retried(url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress) -> None:
     backoff = wait_exponential_jitter(
         multiplier=limits.first_wait_s, max=limits.longest_wait_s, jitter=limits.first_wait_s
     )
@@ -261,9 +257,7 @@ def _failure(state: RetryCallState) -> Again:
     return failure if isinstance(failure, Again) else Again("")
 
 
-def _try_once(
-    url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress
-) -> None:
+def _try_once(url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress) -> None:
     """Bring `part` to its end, or raise with it as far as it got."""
     if time.monotonic() > deadline_s:
         raise Again(f"not done within {limits.total_s:g} s")
@@ -279,9 +273,7 @@ def _try_once(
             total = int(known["total"]) if known.get("total") else None
         elif response.status_code in (206, 416) and offset:
             _drop(part)
-            raise Again(
-                f"HTTP {response.status_code} does not fit the {offset} bytes here; starting anew"
-            )
+            raise Again(f"HTTP {response.status_code} does not fit the {offset} bytes here; starting anew")
         elif response.status_code == 200:
             offset, total = 0, _length(response)
         else:
@@ -377,9 +369,7 @@ class _Meter:
 
 def _continues(response: httpx2.Response, offset: int, known: dict[str, Any]) -> bool:
     """Whether a 206 is the rest of the very file that we hold the beginning of."""
-    found = re.fullmatch(
-        r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip()
-    )
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
     if not found or int(found[1]) != offset:
         return False
     same_total = found[2] == "*" or not known.get("total") or int(found[2]) == known["total"]
@@ -391,9 +381,7 @@ def _check_headers(response: httpx2.Response, total: int | None, limits: Limits)
     if encoding not in ("", "identity"):
         raise Refused(f"sent {encoding[:40]!r}-encoded bytes that were not asked for")
     if total is not None and total > limits.max_bytes:
-        raise Refused(
-            f"{total} bytes, more than the {limits.max_bytes} allowed; is it the right address?"
-        )
+        raise Refused(f"{total} bytes, more than the {limits.max_bytes} allowed; is it the right address?")
 
 
 def _status_failure(response: httpx2.Response) -> Again | Refused:
@@ -468,9 +456,7 @@ def _publish(archive: Path) -> None:
 
 def _told(failures: dict[str, Again | Refused | InputError]) -> str:
     if all(isinstance(failure, Again) and failure.unreachable for failure in failures.values()):
-        tried = ", ".join(
-            f"{httpx2.URL(url).host} ({failure})" for url, failure in failures.items()
-        )
+        tried = ", ".join(f"{httpx2.URL(url).host} ({failure})" for url, failure in failures.items())
         return f"offline: could not reach {tried}; {BY_HAND}"
     tried = ", ".join(f"{shown(url)} ({failure})" for url, failure in failures.items())
     return f"could not download {tried}; {BY_HAND}"

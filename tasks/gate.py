@@ -44,7 +44,9 @@ def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Pa
     return score.replies
 
 
-def judge(candidate: dict[str, Any], champion: dict[str, Any] | None, name: int, config: GateConfig) -> Verdict:
+def judge(
+    candidate: dict[str, Any], champion: dict[str, Any] | None, name: int, config: GateConfig
+) -> Verdict:
     """Promote where there is no champion, or where bits per byte on the same bytes are fewer."""
     if champion is None:
         return Verdict(True, "there was no champion")

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,7 +113,7 @@ def line_ids(field: str) -> list[str] | None:
 def read_turns(folder: Path, rejects: Rejects) -> pa.Table:
     """TURNS in the order in which they were said."""
     lines = read_lines(folder / LINES, rejects)
-    columns: dict[str, list[str | int]] = {name: [] for name in TURNS.names}
+    columns: dict[str, list[Any]] = {name: [] for name in TURNS.names}
     seen: Counter[str] = Counter()
     for number, (_, _, movie, field) in records(folder / CONVERSATIONS, rejects, fields=4):
         ids = line_ids(field)
@@ -158,7 +158,7 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
         raise InputError(f"{name}: {CONVERSATIONS} holds no conversation; give a corpus that has some")
     pq.write_table(turns, out / "turns.parquet", compression="zstd")
     pq.write_table(pa.Table.from_pylist(rejects.rows, REJECTS), out / "rejects.parquet", compression="zstd")
-    return turns.num_rows
+    return int(turns.num_rows)
 
 
 STAGE = Stage("parse", parse_corpus)

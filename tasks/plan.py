@@ -74,11 +74,15 @@ def plan_run(chain: Sequence[Link], gate_config: gate.GateConfig, home: Path, re
     champion = registry.champion()
     settled = _settled(kept, champion, gate_config, home)
     action: Literal["run", "reuse"] = "reuse" if settled else "run"
-    why = settled or ("there is no champion" if champion is None else f"champion v{champion.number} has not met it")
+    why = settled or (
+        "there is no champion" if champion is None else f"champion v{champion.number} has not met it"
+    )
     return Plan([*steps, Step("gate", action, why), Step("register", action, why)], kept, champion)
 
 
-def _settled(kept: Mapping[str, Artifact], champion: Version | None, config: gate.GateConfig, home: Path) -> str:
+def _settled(
+    kept: Mapping[str, Artifact], champion: Version | None, config: gate.GateConfig, home: Path
+) -> str:
     """How the model that these outputs made has already been judged, or "" if it has not."""
     if champion is None:
         return ""
@@ -91,8 +95,6 @@ def _settled(kept: Mapping[str, Artifact], champion: Version | None, config: gat
     scores = [json.loads((made.path / "score.json").read_text()) for made in (kept["evaluate"], rescored)]
     verdict = gate.judge(scores[0], scores[1], champion.number, config)
     return "" if verdict.promote else f"already refused: {verdict.reason}"
-
-
 
 
 @task(task_run_name="plan")

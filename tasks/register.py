@@ -41,7 +41,9 @@ def check_answers(folder: Path) -> str:
     return text
 
 
-def build_folder(out: Path, model: Path, report: dict[str, Any], params: dict[str, Any], tags: dict[str, str]) -> None:
+def build_folder(
+    out: Path, model: Path, report: dict[str, Any], params: dict[str, Any], tags: dict[str, str]
+) -> None:
     """The folder that is registered: the trained one, how it answers by default, and its card."""
     shutil.copytree(model, out)
     path = out / "generation_config.json"
@@ -56,13 +58,21 @@ def build_folder(out: Path, model: Path, report: dict[str, Any], params: dict[st
 
 
 def write_down(
-    registry: Registry, run_id: str, train: Artifact, evaluate: Artifact, export: Artifact, verdict: Verdict, corpus: str
+    registry: Registry,
+    run_id: str,
+    train: Artifact,
+    evaluate: Artifact,
+    export: Artifact,
+    verdict: Verdict,
+    corpus: str,
 ) -> None:
     """Curves, datasets, report and verdict on the MLflow run; sending them twice changes nothing."""
     with MetricsForwarder(registry, run_id, train.path / "logs" / "metrics.jsonl"):
         pass  # what the forwarder of the training could not send is sent now
     report = json.loads((evaluate.path / "report.json").read_text())
-    figures = [(f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report["metrics"].items()]
+    figures = [
+        (f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report["metrics"].items()
+    ]
     registry.log_metrics(run_id, figures)
     log_datasets(registry, run_id, export, corpus)
     registry.log_artifacts(run_id, evaluate.path, "report")

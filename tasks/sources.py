@@ -87,9 +87,7 @@ def identity(source: Source) -> str:
         return _digest("files", [_sha256(file) for file in files])
     found = probe(source.locations[0])
     if found is None:
-        log.warning(
-            "%s is not reached: whether it has changed cannot be told", shown(source.locations[0])
-        )
+        log.warning("%s is not reached: whether it has changed cannot be told", shown(source.locations[0]))
     return _digest("address", [source.locations[0], found or {}])
 
 
@@ -130,9 +128,7 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}): check its permissions"
-        ) from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
 
 
 def _digest(kind: str, content: object) -> str:

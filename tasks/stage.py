@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from prefect.states import Completed
@@ -130,11 +130,14 @@ class Stage:
         return min(told, key=len, default=["it has not run in this home before"])[0]
 
 
-def named(artifact: Artifact) -> Any:
-    """The end of a stage's task run: the artifact, in a state called `Reused` if nothing was made."""
+def named(artifact: Artifact) -> Artifact:
+    """The end of a stage's task run: the artifact, in a state called `Reused` if nothing was made.
+
+    Typed as what the tasks that it is passed to receive: Prefect takes it out of the state.
+    """
     if artifact.status == "ran":
         return artifact
-    return Completed(name="Reused", message=artifact.why, data=artifact)
+    return cast(Artifact, Completed(name="Reused", message=artifact.why, data=artifact))
 
 
 def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, str]:
@@ -158,6 +161,8 @@ def _config_differences(path: str, before: Any, now: Any) -> list[str]:
         return []
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(set(before) | set(now))
-        told = [_config_differences(f"{path}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys]
+        told = [
+            _config_differences(f"{path}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys
+        ]
         return [line for lines in told for line in lines]
     return [f"{path} is {now}, it was {before}"]

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -23,7 +24,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from models.config import Config, NetworkConfig, TrainConfig
 from models.errors import InputError
 from models.registry import Registry
-from models.tracking import MetricsForwarder
+from models.tracking import MetricsForwarder, RunStatus
 from tasks.artifacts import Artifact, find
 from tasks.stage import Stage, digests_of, named
 
@@ -121,7 +122,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.progress = logging.getLogger("progress")
-        self.artifact = create_progress_artifact(progress=0.0, description="training")
+        self.artifact = cast(UUID, create_progress_artifact(progress=0.0, description="training"))
         self.told_s = time.monotonic()
         self.logged_s = 0.0
 
@@ -155,7 +156,8 @@ def _step_line(metrics: dict[str, Any]) -> str:
 
 def _epoch_line(metrics: dict[str, Any]) -> str:
     return (
-        f"epoch {metrics['epoch']}  loss {metrics['train_loss']:.3f}  accuracy {metrics['train_accuracy']:.1%}  "
+        f"epoch {metrics['epoch']}  loss {metrics['train_loss']:.3f}  "
+        f"accuracy {metrics['train_accuracy']:.1%}  "
         f"validation loss {metrics['validation_loss']:.3f}  accuracy {metrics['validation_accuracy']:.1%}"
     )
 
@@ -185,7 +187,7 @@ def train(
         return named(STAGE.run(home, config, inputs))
     reporter = Reporter()
     run_id = registry.open_run(fingerprint, name=tags["repartee.run_name"], params=params, tags=tags)
-    status = "FAILED"
+    status: RunStatus = "FAILED"
     try:
         with MetricsForwarder(registry, run_id, home / "runs" / fingerprint / "metrics.jsonl"):
             made = STAGE.run(home, config, inputs, context={"watch": reporter})

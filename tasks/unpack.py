@@ -103,9 +103,7 @@ class _Member:
 
 
 @contextmanager
-def _members(
-    source: Path, members: tuple[str, ...], limits: UnpackLimits
-) -> Iterator[dict[str, _Member]]:
+def _members(source: Path, members: tuple[str, ...], limits: UnpackLimits) -> Iterator[dict[str, _Member]]:
     if source.is_dir():
         yield _in_folder(source, members)
         return
@@ -142,9 +140,7 @@ def _files(folder: Path) -> list[Path]:
         places = [folder, *(path for path in inner if os.access(path, os.R_OK | os.X_OK))]
         return sorted(path for place in places for path in place.iterdir() if path.is_file())
     except OSError as error:
-        raise InputError(
-            f"{folder} cannot be read ({error.strerror}): check its permissions"
-        ) from None
+        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions") from None
 
 
 class _Wary:
@@ -194,9 +190,7 @@ def _no_zip(source: Path, head: bytes, error: Exception) -> InputError:
         )
     if head.startswith(b"PK\x03\x04"):
         return InputError(f"{source.name} is a damaged or cut zip ({error}): {AGAIN}")
-    return InputError(
-        f"{source.name} is not a zip: give a zip, or a folder with the unpacked files"
-    )
+    return InputError(f"{source.name} is not a zip: give a zip, or a folder with the unpacked files")
 
 
 def _refuse_overlap(source: Path, archive: zipfile.ZipFile) -> None:
@@ -212,17 +206,12 @@ def _refuse_overlap(source: Path, archive: zipfile.ZipFile) -> None:
 def _the_one(
     source: Path, name: str, infos: list[zipfile.ZipInfo], members: tuple[str, ...]
 ) -> zipfile.ZipInfo:
-    named = [
-        info
-        for info in infos
-        if not info.is_dir() and _is_content(info) and _parts(info)[-1] == name
-    ]
+    named = [info for info in infos if not info.is_dir() and _is_content(info) and _parts(info)[-1] == name]
     found = [info for info in named if _is_plain(info)]
     if len(found) > 1:
         places = _listed([info.filename for info in found])
         raise InputError(
-            f"{source.name} holds {name} {len(found)} times ({places}): "
-            "unpack it and give the right folder"
+            f"{source.name} holds {name} {len(found)} times ({places}): unpack it and give the right folder"
         )
     if not found and named:
         raise InputError(
@@ -235,9 +224,7 @@ def _the_one(
         raise InputError(f"{source.name}: {name} is encrypted: unpack it and give the folder")
     if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # The standard library's bzip2 and LZMA readers may make 80 MB of one small read.
-        raise InputError(
-            f"{source.name}: {name} is not packed with deflate: unpack it and give the folder"
-        )
+        raise InputError(f"{source.name}: {name} is not packed with deflate: unpack it and give the folder")
     return found[0]
 
 
@@ -291,9 +278,7 @@ def _write(member: _Member, path: Path, limits: UnpackLimits, *, pin: str | None
             file.flush()
             os.fsync(file.fileno())
         if done != member.size_bytes:
-            raise InputError(
-                f"{_where(member)} holds {done} bytes, not {member.size_bytes}: {AGAIN}"
-            )
+            raise InputError(f"{_where(member)} holds {done} bytes, not {member.size_bytes}: {AGAIN}")
         if pin and blob.hexdigest() != pin:
             raise InputError(
                 f"{_where(member)} is not the official file "
@@ -316,9 +301,7 @@ def _chunks(member: _Member) -> Iterator[bytes]:
             f"{_where(member)} is damaged ({' '.join(str(error).split())[:160]}): {AGAIN}"
         ) from None
     except OSError as error:
-        raise InputError(
-            f"{_where(member)} cannot be read ({error.strerror or error}): check it"
-        ) from None
+        raise InputError(f"{_where(member)} cannot be read ({error.strerror or error}): check it") from None
 
 
 def _check_size(member: _Member, size_bytes: int, limits: UnpackLimits) -> None:
@@ -329,9 +312,7 @@ def _check_size(member: _Member, size_bytes: int, limits: UnpackLimits) -> None:
 
 
 def _bomb(source: str, name: str, limit: str) -> InputError:
-    return InputError(
-        f"{source}: {name} unpacks to more than {limit} allows, as a zip bomb does: {AGAIN}"
-    )
+    return InputError(f"{source}: {name} unpacks to more than {limit} allows, as a zip bomb does: {AGAIN}")
 
 
 def _where(member: _Member) -> str:

@@ -1,4 +1,4 @@
-"""The `sample` corpus: friendly small talk from a grammar of our own, of any size, judged by the same grammar."""
+"""The `sample` corpus: small talk of any size from a grammar of our own, which also judges replies."""
 
 import random
 from collections.abc import Iterator
@@ -51,7 +51,9 @@ def _conversation(rng: random.Random) -> tuple[str, ...]:
 
 def _say(current: Script, rng: random.Random) -> list[str]:
     """The script with its slots filled, often broken off after an answer, as people do."""
-    names = {slot for turn in current.turns for template in turn for slot in slots(template)} - set(current.rules)
+    names = {slot for turn in current.turns for template in turn for slot in slots(template)} - set(
+        current.rules
+    )
     binding: dict[str, str] = {}
     for slot in sorted(names):
         taken = {filler for other, filler in binding.items() if kind(other) == kind(slot)}
@@ -66,7 +68,10 @@ def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
     What it holds in memory is a film, so the size is free.
     """
     made = 0
-    with (folder / "movie_lines.txt").open("w") as lines, (folder / "movie_conversations.txt").open("w") as order:
+    with (
+        (folder / "movie_lines.txt").open("w") as lines,
+        (folder / "movie_conversations.txt").open("w") as order,
+    ):
         for said in conversations(turns=turns, seed=seed):
             first = made + 1
             made += len(said.lines)

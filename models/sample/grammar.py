@@ -67,7 +67,9 @@ class Grammar:
             if place < len(current.turns) and any(True for _ in self._match(current, place, said, binding)):
                 return True
             # The one who began may begin anew.
-            if place % 2 == 0 and any(True for opener in self.scripts for _ in self._match(opener, 0, said, {})):
+            if place % 2 == 0 and any(
+                True for opener in self.scripts for _ in self._match(opener, 0, said, {})
+            ):
                 return True
         return False
 
@@ -102,7 +104,10 @@ class Grammar:
             found = self._pattern(template, tuple(current.rules)).fullmatch(said)
             if found is None:
                 continue
-            more = {**binding, **{slot: self._spelled(slot, text) for slot, text in found.groupdict().items()}}
+            more = {
+                **binding,
+                **{slot: self._spelled(slot, text) for slot, text in found.groupdict().items()},
+            }
             consistent = all(more[slot] == value for slot, value in binding.items())
             if consistent and canonical(fill(template, more, current.rules)) == said:
                 yield more

@@ -10,13 +10,49 @@ OPPOSITES = {
     "hot": "cold", "big": "small", "fast": "slow", "happy": "sad", "early": "late",
     "full": "empty", "old": "new", "light": "dark", "hard": "soft", "open": "closed",
 }  # fmt: skip
-SOUNDS = {"dog": "woof", "cat": "meow", "cow": "moo", "duck": "quack", "sheep": "baa", "lion": "roar", "frog": "croak", "bee": "buzz"}
+SOUNDS = {
+    "dog": "woof",
+    "cat": "meow",
+    "cow": "moo",
+    "duck": "quack",
+    "sheep": "baa",
+    "lion": "roar",
+    "frog": "croak",
+    "bee": "buzz",
+}
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-GROWN = {"banana": "yellow", "tomato": "red", "carrot": "orange", "plum": "purple", "lemon": "yellow", "pea": "green", "cherry": "red", "lime": "green"}
-PRICES = {"cup": "two", "book": "eight", "hat": "seven", "pen": "one", "lamp": "nine", "bag": "six", "key ring": "three", "map": "four"}
+GROWN = {
+    "banana": "yellow",
+    "tomato": "red",
+    "carrot": "orange",
+    "plum": "purple",
+    "lemon": "yellow",
+    "pea": "green",
+    "cherry": "red",
+    "lime": "green",
+}
+PRICES = {
+    "cup": "two",
+    "book": "eight",
+    "hat": "seven",
+    "pen": "one",
+    "lamp": "nine",
+    "bag": "six",
+    "key ring": "three",
+    "map": "four",
+}
 LIKED = ("tea", "soup", "bread", "cheese", "apples")
 DISLIKED = ("onions", "olives", "pepper", "garlic", "beer")
-TOOLS = {"teacher": "school", "doctor": "hospital", "cook": "kitchen", "farmer": "farm", "pilot": "plane", "baker": "bakery", "nurse": "hospital", "actor": "theatre"}
+TOOLS = {
+    "teacher": "school",
+    "doctor": "hospital",
+    "cook": "kitchen",
+    "farmer": "farm",
+    "pilot": "plane",
+    "baker": "bakery",
+    "nurse": "hospital",
+    "actor": "theatre",
+}
 
 FILLERS = {
     "name": ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack", "Laura", "Max"),

@@ -35,9 +35,7 @@ def model_folder(
 ) -> Path:
     """A tiny random model, complete as the trainer leaves it."""
     folder.mkdir()
-    learnt = (
-        tokenizer.learn_words(TEXTS, min_count=1) if words else tokenizer.learn_bpe(TEXTS, size=300)
-    )
+    learnt = tokenizer.learn_words(TEXTS, min_count=1) if words else tokenizer.learn_bpe(TEXTS, size=300)
     tokenizer.save(learnt, tokenizer.learn_spelling(TEXTS), folder)
     torch.manual_seed(3)
     network = NetworkConfig(family=family, n_layer=1, n_head=2, width=16)
@@ -109,9 +107,7 @@ def test_empty_input_is_answered_with_what_to_do(session: Session, text: str) ->
 @pytest.mark.parametrize(
     "text", ["xyzzy", "日本語", "🙂🙃", "\udcff", "\u2019\u2014\u2026", "<unk> <pad> zzz"]
 )
-def test_unknown_words_do_not_crash(
-    folder: Path, article_folder: Path, text: str
-) -> None:  # TRAPS 25
+def test_unknown_words_do_not_crash(folder: Path, article_folder: Path, text: str) -> None:  # TRAPS 25
     assert said(Session(folder, CHANCE), text)
     assert said(Session(article_folder, CHANCE), text + " hello")
 
@@ -128,9 +124,7 @@ def test_a_text_meets_the_model_in_its_own_normalisation(article_folder: Path) -
     assert session.turns[0].content == "WE'LL see!  <b>Hello</b>"
 
 
-@settings(
-    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(text=st.text(min_size=1).map(lambda text: f"a {text} <end> <start><pad>"))
 def test_what_a_person_types_never_becomes_a_control_token(folder: Path, text: str) -> None:
     session = _sessions.setdefault(folder, Session(folder, CHANCE))
@@ -149,20 +143,14 @@ def test_a_pair_model_reads_the_last_turn_alone(article_folder: Path) -> None:
     assert tokenizer.load(article_folder).decode(context) == "how are you ?"
 
 
-@settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(ids=st.lists(st.integers(4, 299), min_size=1, max_size=12))
-def test_pieces_never_hold_half_a_character_and_join_to_the_whole(
-    folder: Path, ids: list[int]
-) -> None:
+def test_pieces_never_hold_half_a_character_and_join_to_the_whole(folder: Path, ids: list[int]) -> None:
     session = _sessions.setdefault(folder, Session(folder, CHANCE))
     assert "".join(pieces_of(session, ids)) == session._shown(session._tokenizer.decode(ids))
 
 
-@settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_pieces_of_an_article_reply_join_to_what_a_person_reads(
     article_folder: Path, data: st.DataObject
@@ -222,9 +210,7 @@ def test_a_seed_gives_the_same_conversation_again(folder: Path) -> None:
     conversation = first.messages()
     first.new()
     assert first.turns == []
-    assert [said(first, "hello"), said(first, "hello")] == [
-        m["content"] for m in conversation[1::2]
-    ]
+    assert [said(first, "hello"), said(first, "hello")] == [m["content"] for m in conversation[1::2]]
 
 
 def test_reply_once_is_what_say_streams(folder: Path) -> None:
@@ -323,9 +309,7 @@ def test_an_unknown_setting_is_met_with_the_one_that_was_meant(session: Session)
         session.set("xyz", "1")
 
 
-def test_a_conversation_is_saved_as_one_line_of_chat_jsonl(
-    session: Session, tmp_path: Path
-) -> None:
+def test_a_conversation_is_saved_as_one_line_of_chat_jsonl(session: Session, tmp_path: Path) -> None:
     said(session, "hello 🙂")
     path = tmp_path / "talk.jsonl"
     session.save(path)
@@ -337,9 +321,7 @@ def test_a_conversation_is_saved_as_one_line_of_chat_jsonl(
     assert [entry.name for entry in tmp_path.iterdir()] == ["talk.jsonl"]
 
 
-def test_save_never_writes_over_another_file_and_says_what_is_wrong(
-    session: Session, tmp_path: Path
-) -> None:
+def test_save_never_writes_over_another_file_and_says_what_is_wrong(session: Session, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to save"):
         session.save(tmp_path / "talk.jsonl")
     said(session, "hello")

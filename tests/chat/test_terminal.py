@@ -241,11 +241,7 @@ def test_what_a_terminal_has_no_character_for_is_a_question_mark() -> None:
 
 
 def test_the_terminal_imports_no_torch() -> None:
-    code = (
-        "import sys, chat.terminal; print('torch' in sys.modules or 'transformers' in sys.modules)"
-    )
+    code = "import sys, chat.terminal; print('torch' in sys.modules or 'transformers' in sys.modules)"
     root = Path(terminal.__file__).parent.parent
-    made = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
+    made = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert made.stdout.strip() == "False"

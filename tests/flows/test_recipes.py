@@ -26,7 +26,11 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         ("small", ["train.xyzzy=1"], "keys: train.learning_rate, train.optimizer"),
         ("small", ["xyzzy=1"], "groups: recipe, download"),
         ("small", ["train.learning_rate=fast"], "--set train.learning_rate: input should be a valid number"),
-        ("small", ["train.max_minutes=-1"], "--set train.max_minutes: input should be greater than 0, got -1"),
+        (
+            "small",
+            ["train.max_minutes=-1"],
+            "--set train.max_minutes: input should be greater than 0, got -1",
+        ),
         ("small", ["network.family=bert"], "'llama', 'gpt2' or 'encoder-decoder', got 'bert'"),
         ("small", ["train.seed"], "give it as key.path=value"),
         ("small", ["train=1"], "keys: train.learning_rate"),

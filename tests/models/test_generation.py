@@ -19,14 +19,10 @@ GREEDY = GenerationConfig(temperature=0, max_tokens=12)
 
 def tiny_model(family: Any) -> Any:
     torch.manual_seed(7)
-    model = networks.build(
-        NetworkConfig(family=family, n_layer=2, n_head=2, width=16), VOCABULARY, POSITIONS
-    )
+    model = networks.build(NetworkConfig(family=family, n_layer=2, n_head=2, width=16), VOCABULARY, POSITIONS)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.mul_(
-                20 if weights.ndim > 1 else 1
-            )  # far from uniform, so that the greedy ids vary
+            weights.mul_(20 if weights.ndim > 1 else 1)  # far from uniform, so that the greedy ids vary
     return model.train(False)
 
 
@@ -93,9 +89,7 @@ def test_the_encoder_runs_once_per_reply_and_not_per_token() -> None:  # TRAPS 2
 
 def test_a_decoder_reads_the_context_once_and_then_one_token_a_step(llama: Any) -> None:
     widths: list[int] = []
-    llama.model.embed_tokens.register_forward_hook(
-        lambda _m, inputs, _out: widths.append(inputs[0].shape[1])
-    )
+    llama.model.embed_tokens.register_forward_hook(lambda _m, inputs, _out: widths.append(inputs[0].shape[1]))
     reply = Generator(llama).reply(CONTEXTS[1], GREEDY)
     assert widths[0] == len(CONTEXTS[1])
     assert set(widths[1:]) == {1}
@@ -121,9 +115,7 @@ def test_a_generator_that_is_handed_in_goes_on_from_reply_to_reply(llama: Any) -
 
 @pytest.mark.parametrize("temperature", [-0.1, math.nan, math.inf])
 def test_a_temperature_that_means_nothing_is_refused(llama: Any, temperature: float) -> None:
-    config = GenerationConfig.model_construct(
-        temperature=temperature, top_p=0.9, max_tokens=5, seed=0
-    )
+    config = GenerationConfig.model_construct(temperature=temperature, top_p=0.9, max_tokens=5, seed=0)
     with pytest.raises(InputError, match="temperature"):
         Generator(llama).reply(CONTEXTS[0], config)
 
@@ -136,9 +128,7 @@ def test_a_temperature_near_zero_takes_the_likeliest_tokens(llama: Any, temperat
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), temperature=st.floats(0, 50), top_p=st.floats(0.01, 1))
-def test_no_reply_is_empty_or_holds_a_control_token(
-    seed: int, temperature: float, top_p: float
-) -> None:
+def test_no_reply_is_empty_or_holds_a_control_token(seed: int, temperature: float, top_p: float) -> None:
     config = GenerationConfig(temperature=temperature, top_p=top_p, max_tokens=6, seed=seed)
     reply = Generator(eager_to_end()).reply(CONTEXTS[0], config)
     assert reply.ids

@@ -17,9 +17,7 @@ from models.tokenizer import END, PAD, START, UNK
 
 def network(family: Any, vocabulary: int = 30) -> Any:
     torch.manual_seed(1)
-    model = networks.build(
-        NetworkConfig(family=family, n_layer=1, n_head=2, width=16), vocabulary, 64
-    )
+    model = networks.build(NetworkConfig(family=family, n_layer=1, n_head=2, width=16), vocabulary, 64)
     with torch.no_grad():
         for weights in model.parameters():
             weights.mul_(8 if weights.ndim > 1 else 1)  # far from uniform
@@ -167,9 +165,7 @@ def test_an_encoder_decoder_is_scored_as_its_own_loss_says() -> None:
 def test_what_the_encoder_reads_changes_the_score() -> None:
     model = encoder_decoder()
     first = metrics.score(model, table(pair([5, 6, 7], [8])))
-    assert metrics.score(model, table(pair([7, 5, 6], [8]))).nats != pytest.approx(
-        first.nats, rel=1e-4
-    )
+    assert metrics.score(model, table(pair([7, 5, 6], [8]))).nats != pytest.approx(first.nats, rel=1e-4)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "encoder-decoder"])
@@ -273,12 +269,7 @@ def test_shares_of_replies() -> None:
     assert metrics.repetition([[5, 5, 5], [5], [6], [7]]) == 0.25
     assert metrics.stopped_share([True, False]) == 0.5
     assert metrics.commonest_reply_share(["yes", "no", "yes", "hm"]) == 0.5
-    assert (
-        metrics.repetition([])
-        == metrics.stopped_share([])
-        == metrics.commonest_reply_share([])
-        == 0
-    )
+    assert metrics.repetition([]) == metrics.stopped_share([]) == metrics.commonest_reply_share([]) == 0
 
 
 @settings(max_examples=50)

@@ -29,9 +29,7 @@ def validation(at: int) -> dict[str, Any]:
     ],
     ids=["no lines", "one step", "one validation", "step 0", "many", "not a number"],
 )
-def test_curves_are_drawn_of_any_number_of_points(
-    tmp_path: Path, lines: list[dict[str, Any]]
-) -> None:
+def test_curves_are_drawn_of_any_number_of_points(tmp_path: Path, lines: list[dict[str, Any]]) -> None:
     metrics_jsonl, png = tmp_path / "metrics.jsonl", tmp_path / "loss.png"
     metrics_jsonl.write_text("".join(json.dumps(line) + "\n" for line in lines))
     loss_curves(metrics_jsonl, png)

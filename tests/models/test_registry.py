@@ -47,9 +47,7 @@ def three(registry: Registry, tmp_path: Path) -> list[Version]:
     return [register(registry, folder, f"{registry.model}-{i}") for i, folder in enumerate(folders)]
 
 
-def test_a_registered_model_is_read_back_as_it_was(
-    registry: Registry, model: Path, tmp_path: Path
-) -> None:
+def test_a_registered_model_is_read_back_as_it_was(registry: Registry, model: Path, tmp_path: Path) -> None:
     version = register(registry, model, registry.model)
     assert (version.number, version.aliases, version.description) == (1, (), "first")
     assert version.metrics == {"test/bpb": 1.5}
@@ -67,9 +65,7 @@ def test_registering_again_makes_no_second_version(registry: Registry, model: Pa
     assert registry.versions() == [first]
 
 
-def test_a_try_that_died_before_the_version_is_finished_by_the_next(
-    registry: Registry, model: Path
-) -> None:
+def test_a_try_that_died_before_the_version_is_finished_by_the_next(registry: Registry, model: Path) -> None:
     run_id = registry.open_run(registry.model, "night", {}, {})
     registry.log_artifacts(run_id, model, "model")
     assert register(registry, model, registry.model).number == 1
@@ -169,9 +165,7 @@ def test_a_missing_and_an_added_file_are_refused_by_name(
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "modeling_x.py", "weights.pkl", "other.jinja"])
-def test_files_that_may_hold_code_are_never_registered(
-    registry: Registry, model: Path, name: str
-) -> None:
+def test_files_that_may_hold_code_are_never_registered(registry: Registry, model: Path, name: str) -> None:
     (model / name).write_text("")
     with pytest.raises(InputError, match=name):
         registry.register(model, "run", fingerprint="f", tags={}, description="")
@@ -196,9 +190,7 @@ def test_an_empty_registry_says_what_makes_the_first_version(registry: Registry)
 
 
 @pytest.mark.parametrize("ref", ["previous", "99", "v99", "best", ""])
-def test_an_unknown_version_names_those_that_exist(
-    registry: Registry, model: Path, ref: str
-) -> None:
+def test_an_unknown_version_names_those_that_exist(registry: Registry, model: Path, ref: str) -> None:
     registry.promote(register(registry, model, registry.model), "the first")
     with pytest.raises(InputError, match=rf"no version '{ref}'; it has 1 \(champion\)"):
         registry.find(ref)

@@ -17,7 +17,8 @@ def test_the_article_keeps_lower_case_letters_and_four_marks_alone(text):
 
 
 @pytest.mark.parametrize(
-    ("torn", "word"), [("we'll", "well"), ("i'll", "ill"), ("we're", "were"), ("she'll", "shell"), ("i'd", "id")]
+    ("torn", "word"),
+    [("we'll", "well"), ("i'll", "ill"), ("we're", "were"), ("she'll", "shell"), ("i'd", "id")],
 )
 def test_a_contraction_never_becomes_another_word(torn, word):
     """TRAPS 6."""
@@ -31,7 +32,10 @@ def test_a_word_torn_at_its_apostrophe_is_mended():
 
 
 def test_plain_keeps_case_and_marks_and_takes_markup_out():
-    assert normalise("  <u>Really</u>?  I said  &quot;NO&quot; &emdash; twice. ", "plain") == 'Really ? I said "NO" -- twice.'
+    assert (
+        normalise("  <u>Really</u>?  I said  &quot;NO&quot; &emdash; twice. ", "plain")
+        == 'Really ? I said "NO" -- twice.'
+    )
 
 
 def test_angle_brackets_that_are_text_stay():

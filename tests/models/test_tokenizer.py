@@ -47,7 +47,9 @@ def test_a_rare_word_is_unknown_and_does_not_vanish(words):
     assert words.encode("hello stranger .").ids == [5, UNK, 4]
 
 
-@pytest.mark.parametrize("learn", [lambda t: tokenizer.learn_bpe(t, size=300), lambda t: tokenizer.learn_words(t, min_count=1)])
+@pytest.mark.parametrize(
+    "learn", [lambda t: tokenizer.learn_bpe(t, size=300), lambda t: tokenizer.learn_words(t, min_count=1)]
+)
 def test_ids_do_not_depend_on_the_order_of_the_texts(learn):
     shuffled = random.Random(1).sample(TEXTS, len(TEXTS))
     assert learn(TEXTS).get_vocab() == learn(shuffled).get_vocab()
@@ -65,7 +67,12 @@ def test_transformers_opens_the_folder_and_reads_a_chat_as_we_do(bpe, tmp_path):
     encoded = theirs.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
     assert encoded["input_ids"] == ours
     assert sum(encoded["assistant_masks"]) == len(bpe.encode("how are you ?").ids) + 1
-    assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id, theirs.unk_token_id) == (PAD, START, END, UNK)
+    assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id, theirs.unk_token_id) == (
+        PAD,
+        START,
+        END,
+        UNK,
+    )
 
 
 def test_a_saved_tokenizer_still_takes_control_tokens_for_text(bpe, tmp_path):
@@ -77,4 +84,6 @@ def test_spelling_prices_are_a_distribution_over_bytes_and_the_end():
     spelling = tokenizer.learn_spelling(["abba"])
     assert len(spelling) == 257
     assert sum(math.exp(-nats) for nats in spelling) == pytest.approx(1)
-    assert tokenizer.spelling_nats("ab", spelling) == pytest.approx(spelling[97] + spelling[98] + spelling[256])
+    assert tokenizer.spelling_nats("ab", spelling) == pytest.approx(
+        spelling[97] + spelling[98] + spelling[256]
+    )

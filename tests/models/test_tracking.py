@@ -78,9 +78,7 @@ def test_the_run_shows_what_it_read_once(tracking: Tracking, run_id: str) -> Non
     assert json.loads(inputs[0].dataset.profile or "") == {"num_rows": 12}
 
 
-def test_notes_texts_and_folders_reach_the_run(
-    tracking: Tracking, run_id: str, tmp_path: Path
-) -> None:
+def test_notes_texts_and_folders_reach_the_run(tracking: Tracking, run_id: str, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("{}")
     tracking.log_artifacts(run_id, tmp_path, "evaluation")
     tracking.log_text(run_id, "hello", "notes.txt")
@@ -105,9 +103,7 @@ def test_a_run_behind_a_server_is_a_link_without_the_password() -> None:
     assert tracking.run_url("abc") == link
 
 
-def test_a_torn_last_line_waits_for_its_end(
-    tracking: Tracking, run_id: str, tmp_path: Path
-) -> None:
+def test_a_torn_last_line_waits_for_its_end(tracking: Tracking, run_id: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(line(1, loss=3.0) + line(2, loss=2.0)[:-8])
     assert forward(tracking, run_id, path)
@@ -119,9 +115,7 @@ def test_a_torn_last_line_waits_for_its_end(
 
 def test_lines_are_grouped_by_kind_and_damage_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    nothing = (
-        '{"kind": "step"}\n[1]\nnot json\n\n{"kind": "new", "time": 1, "step": 1, "loss": 1}\n'
-    )
+    nothing = '{"kind": "step"}\n[1]\nnot json\n\n{"kind": "new", "time": 1, "step": 1, "loss": 1}\n'
     path.write_text(
         nothing
         + line(4, loss=1.5, learning_rate=0.1, grad_norm=float("nan"))
@@ -196,9 +190,7 @@ def test_an_outage_is_told_once_and_never_raised(
 
 def test_a_server_that_refuses_is_named_with_the_remedy_within_seconds() -> None:
     started_s = time.monotonic()
-    with pytest.raises(
-        InputError, match=r"does not answer.*start it, or unset MLFLOW_TRACKING_URI"
-    ):
+    with pytest.raises(InputError, match=r"does not answer.*start it, or unset MLFLOW_TRACKING_URI"):
         Tracking(f"http://127.0.0.1:{free_port()}", None).find_run("f")
     assert time.monotonic() - started_s < 5
 

@@ -70,7 +70,10 @@ def conversation(id, group, *texts):
 
 def test_no_conversation_stands_on_two_sides_and_the_test_set_never_shrinks():
     """TRAPS 21: the movie decides, then what another split says word for word leaves training."""
-    groups = {split: next(f"m{i}" for i in range(999) if split_of(f"m{i}", PLAIN) == split) for split in ("train", "validation", "test")}
+    groups = {
+        split: next(f"m{i}" for i in range(999) if split_of(f"m{i}", PLAIN) == split)
+        for split in ("train", "validation", "test")
+    }
     same = ("Hello?", "Hello.")
     counts = Counter()
     kept = split_conversations(
@@ -90,13 +93,18 @@ def test_no_conversation_stands_on_two_sides_and_the_test_set_never_shrinks():
 
 
 def test_exchanges_said_more_than_once_are_counted():
-    kept = [(conversation("a", "m0", "Hi.", "Hi.", "Bye."), "train"), (conversation("b", "m0", "Hi.", "Hi."), "train")]
+    kept = [
+        (conversation("a", "m0", "Hi.", "Hi.", "Bye."), "train"),
+        (conversation("b", "m0", "Hi.", "Hi."), "train"),
+    ]
     assert exchanges_said_twice(kept) == 1
 
 
 def test_one_conversation_is_too_few_and_the_line_gives_the_counts():
     counts = Counter({"conversations read": 1})
-    with pytest.raises(InputError, match="validation and test split is empty: 1 conversations read, 1 usable in 1 groups"):
+    with pytest.raises(
+        InputError, match=r"validation and test split is empty: 1 conversations read, 1 usable in 1 groups"
+    ):
         check_splits([(conversation("a", "m0", "Hi.", "Hi."), "train")], counts, PLAIN)
 
 

@@ -37,9 +37,7 @@ class Call:
     path: str
     headers: dict[str, str]
 
-    def send(
-        self, status: int, body: bytes = b"", *, length: int | None = None, **headers: str
-    ) -> None:
+    def send(self, status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> None:
         lines = [
             f"HTTP/1.1 {status} X",
             f"Content-Length: {len(body) if length is None else length}",
@@ -205,9 +203,7 @@ def test_a_body_without_an_identity_starts_anew(server: FaultServer, tmp_path: P
 def test_a_weak_etag_is_no_identity_but_a_date_is(server: FaultServer, tmp_path: Path) -> None:
     date = formatdate(0, usegmt=True)
     server.answers = [
-        lambda call: call.send(
-            200, BODY[:99], length=len(BODY), ETag='W/"one"', Last_Modified=date
-        ),
+        lambda call: call.send(200, BODY[:99], length=len(BODY), ETag='W/"one"', Last_Modified=date),
         lambda call: call.send(
             206,
             BODY[99:],
@@ -219,9 +215,7 @@ def test_a_weak_etag_is_no_identity_but_a_date_is(server: FaultServer, tmp_path:
     assert server.calls[1].headers["if-range"] == date
 
 
-def test_a_server_that_ignores_range_is_read_from_the_start(
-    server: FaultServer, tmp_path: Path
-) -> None:
+def test_a_server_that_ignores_range_is_read_from_the_start(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [cut, lambda call: call.send(200, BODY, ETag='"one"')]
     assert get(server.root, tmp_path) == BODY
     assert server.calls[1].start() == 6000
@@ -247,9 +241,7 @@ def test_two_versions_are_never_spliced(server: FaultServer, tmp_path: Path) -> 
         lambda call: call.send(
             206, BODY[5000:], ETag='"one"', Content_Range=f"bytes 5000-{len(BODY) - 1}/{len(BODY)}"
         ),
-        lambda call: call.send(
-            206, BODY[6000:], ETag='"one"', Content_Range="bytes 6000-99998/99999"
-        ),
+        lambda call: call.send(206, BODY[6000:], ETag='"one"', Content_Range="bytes 6000-99998/99999"),
         lambda call: call.send(206, BODY[6000:], ETag='"one"'),
         lambda call: call.send(416),
     ],
@@ -317,9 +309,7 @@ def drip(call: Call, head: bytes, drop: bytes) -> None:
     ],
     ids=["body", "headers", "chunk header"],
 )
-def test_a_server_that_drips_is_left(
-    server: FaultServer, tmp_path: Path, head: bytes, drop: bytes
-) -> None:
+def test_a_server_that_drips_is_left(server: FaultServer, tmp_path: Path, head: bytes, drop: bytes) -> None:
     server.answers = [lambda call: drip(call, head, drop)]
     limits = Limits(total_s=0.6, slow_after_s=0.1, connect_s=0.2, tries=2, first_wait_s=0.01)
     started_s = time.monotonic()
@@ -372,9 +362,7 @@ def test_a_redirect_loop_ends(server: FaultServer, tmp_path: Path) -> None:
         ("http://[::ffff:10.0.0.1]/", "the private address"),
     ],
 )
-def test_a_redirect_inside_is_refused(
-    server: FaultServer, tmp_path: Path, target: str, reason: str
-) -> None:
+def test_a_redirect_inside_is_refused(server: FaultServer, tmp_path: Path, target: str, reason: str) -> None:
     server.answers = [status(302, Location=target)]
     with pytest.raises(InputError, match=reason):
         get(server.root, tmp_path)
@@ -419,20 +407,14 @@ def test_zones() -> None:
     assert zone("100.64.0.1") == zone("fd00::1") == "private"
 
 
-@pytest.mark.parametrize(
-    "page", [b"<html><body>Sign in", b"\n<!DOCTYPE html><p>", b"\xef\xbb\xbf<HTML>"]
-)
-def test_a_page_with_status_200_is_no_corpus(
-    server: FaultServer, tmp_path: Path, page: bytes
-) -> None:
+@pytest.mark.parametrize("page", [b"<html><body>Sign in", b"\n<!DOCTYPE html><p>", b"\xef\xbb\xbf<HTML>"])
+def test_a_page_with_status_200_is_no_corpus(server: FaultServer, tmp_path: Path, page: bytes) -> None:
     server.answers = [lambda call: call.send(200, page)]
     with pytest.raises(InputError, match="got HTML, not a zip"):
         get(server.root, tmp_path)
 
 
-def test_a_sign_in_page_does_not_cost_what_was_already_here(
-    server: FaultServer, tmp_path: Path
-) -> None:
+def test_a_sign_in_page_does_not_cost_what_was_already_here(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [cut, lambda call: call.send(200, b"<html>Sign in"), whole]
     with pytest.raises(InputError, match="got HTML"):
         get(server.root, tmp_path)
@@ -451,9 +433,7 @@ def refuse_other(path: Path) -> None:
         raise InputError("the wrong file")
 
 
-def test_a_wrong_file_is_dropped_and_the_next_mirror_tried(
-    server: FaultServer, tmp_path: Path
-) -> None:
+def test_a_wrong_file_is_dropped_and_the_next_mirror_tried(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [lambda call: call.send(200, OTHER), whole]
     assert get([server.root + "/a", server.root + "/b"], tmp_path, check=refuse_other) == BODY
 

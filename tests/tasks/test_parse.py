@@ -72,7 +72,11 @@ def test_windows_bytes_are_read_as_windows_and_no_byte_is_lost(raw):
 
 
 def test_an_unknown_id_and_a_malformed_line_are_kept_with_their_cause(raw):
-    folder = raw(LINES + "L7 +++$+++ broken\n", CONVERSATIONS + "u0 +++$+++ u2 +++$+++ m0 +++$+++ ['L1', 'L984']\nx +++$+++ y +++$+++ m0 +++$+++ [oops\n")
+    folder = raw(
+        LINES + "L7 +++$+++ broken\n",
+        CONVERSATIONS
+        + "u0 +++$+++ u2 +++$+++ m0 +++$+++ ['L1', 'L984']\nx +++$+++ y +++$+++ m0 +++$+++ [oops\n",
+    )
     turns, rejects = turns_of(folder)
     assert len(turns) == 4
     assert rejects.by_cause() == {

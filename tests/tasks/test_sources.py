@@ -43,10 +43,7 @@ def told(corpus: str | Path) -> str:
 def test_cornell_is_the_official_archive_pinned() -> None:
     source = resolve("cornell")
     assert (source.kind, source.name) == ("http", "cornell")
-    assert (
-        source.locations[0]
-        == "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip"
-    )
+    assert source.locations[0] == "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip"
     assert source.pins["movie_lines.txt"] == "66ea02a571e1c98f42bc216ccac6e29ccb406abe"
     assert source.pins["movie_conversations.txt"] == "da1255f6ff989da0d658563cc17182ef31250b33"
     assert set(MEMBERS) <= set(source.pins)
@@ -57,9 +54,7 @@ def test_sample_lies_nowhere() -> None:
     assert (source.kind, source.locations, identity(source)) == ("sample", (), "")
 
 
-def test_a_folder_and_a_zip_are_local(
-    folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_and_a_zip_are_local(folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (resolve(str(folder)).kind, resolve(str(folder)).name) == ("local", "my corpus")
     assert resolve(str(archive)).name == "mine.v2"
     monkeypatch.setenv("HOME", str(archive.parent))
@@ -68,9 +63,7 @@ def test_a_folder_and_a_zip_are_local(
     assert resolve(".").name == "my corpus"
 
 
-def test_a_file_called_like_a_name_needs_a_path(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_called_like_a_name_needs_a_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     folder.rename("cornell")
     assert resolve("cornell").kind == "http"
@@ -101,22 +94,15 @@ def test_a_near_name_is_proposed(wrong: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["", "  ", "reddit"])
 def test_no_such_corpus_names_the_forms(wrong: str) -> None:
-    assert (
-        "give one of cornell, sample, the path of a zip or folder, or an http(s) address"
-        in told(wrong)
-    )
+    assert "give one of cornell, sample, the path of a zip or folder, or an http(s) address" in told(wrong)
 
 
-@pytest.mark.parametrize(
-    "wrong", ["nowhere/x.zip", "x.zip", "~nosuchuser/x", "/no/such", "C:\\corpus"]
-)
+@pytest.mark.parametrize("wrong", ["nowhere/x.zip", "x.zip", "~nosuchuser/x", "/no/such", "C:\\corpus"])
 def test_a_path_where_nothing_is(wrong: str) -> None:
     assert "there is no such file or folder" in told(wrong)
 
 
-@pytest.mark.parametrize(
-    "wrong", ["ftp://host/x.zip", "file:///etc/passwd", "s3://bucket/x", "file:x"]
-)
+@pytest.mark.parametrize("wrong", ["ftp://host/x.zip", "file:///etc/passwd", "s3://bucket/x", "file:x"])
 def test_other_schemes_are_not_supported(wrong: str) -> None:
     assert f"{wrong.split(':')[0]}: addresses are not supported" in told(wrong)
 

@@ -48,9 +48,7 @@ def refused(
     with pytest.raises(InputError) as told:
         unpack(source, MEMBERS, out, pins=pins or {}, limits=limits)
     new = set(out.parent.rglob("*")) - set(around)
-    assert {path.name for path in new} <= {LINES}, (
-        "only a member that was good may have been written"
-    )
+    assert {path.name for path in new} <= {LINES}, "only a member that was good may have been written"
     assert "\n" not in str(told.value)
     assert source.name in str(told.value)
     return str(told.value)
@@ -70,9 +68,7 @@ def test_the_members_come_out_and_nothing_else(tmp_path: Path, out: Path) -> Non
         ("/etc/evil.txt", b"x"),
     ]
     archive = make_zip(tmp_path / "c.zip", extra + good_entries())
-    digests = unpack(
-        archive, MEMBERS, out, pins={name: blob_id(text) for name, text in TEXT.items()}
-    )
+    digests = unpack(archive, MEMBERS, out, pins={name: blob_id(text) for name, text in TEXT.items()})
     assert digests == {name: hashlib.sha256(text).hexdigest() for name, text in TEXT.items()}
     assert {path.name: path.read_bytes() for path in out.iterdir()} == TEXT
     assert not list(tmp_path.rglob("evil.txt"))
@@ -217,9 +213,7 @@ def test_entries_that_share_bytes_are_refused(tmp_path: Path, out: Path) -> None
     for i in range(1000):
         other = name if i == 0 else CONVERSATIONS.encode() if i == 1 else b"%015d" % i
         sizes = struct.pack("<IIIH", crc, len(kernel), 10_000_000, len(other))
-        central += (
-            b"PK\x01\x02" + struct.pack("<HHHHHH", 20, 20, 0, 8, 0, 33) + sizes + b"\0" * 16 + other
-        )
+        central += b"PK\x01\x02" + struct.pack("<HHHHHH", 20, 20, 0, 8, 0, 33) + sizes + b"\0" * 16 + other
     end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1000, 1000, len(central), len(local), 0)
     (tmp_path / "c.zip").write_bytes(local + central + end)
     assert zipfile.ZipFile(tmp_path / "c.zip").infolist()[999].file_size == 10_000_000

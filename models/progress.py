@@ -1,0 +1,275 @@
+"""Progress: a run from config.json to model folder, where it stands, and what it tells on the way."""
+
+import hashlib
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from models import checkpoint, networks
+from models.batches import Examples
+from models.config import MarkupConfig, NetworkConfig, TrainConfig
+from models.errors import InputError
+
+VALIDATION_TOKENS = 30_000  # a look costs about as much as two or three steps of 4,096 tokens
+LOOK_SHARE = 0.1  # of the tokens trained on between two looks; scoring is 3 times as fast as training
+TIME_SHARE = 0.05  # of the minutes, for the looks between the epochs' ends
+PROBE_GAIN = 1.1  # bf16 has to be this much faster: two close ones would be chosen by chance
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and what its config.json asks for."""
+
+    folder: Path
+    network: NetworkConfig
+    train: TrainConfig
+    markup: MarkupConfig
+    normalisation: str
+    tokenizer: Path
+    examples: Path
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        path = folder / "config.json"
+        try:
+            asked = json.loads(path.read_text())
+            return cls(
+                folder=folder,
+                network=NetworkConfig(**asked["network"]),
+                train=TrainConfig(**asked["train"]),
+                markup=MarkupConfig(**asked["markup"]),
+                normalisation=asked["normalisation"],
+                tokenizer=Path(asked["tokenizer"]),
+                examples=Path(asked["examples"]),
+            )
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing; give the folder of a run") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: {type(error).__name__}: {error}") from None
+
+    def key(self) -> str:
+        """Of all that decides the weights: a checkpoint with another key is of another training."""
+        configs = (self.network, self.train, self.markup)
+        parts: list[Any] = [self.normalisation, *(config.model_dump() for config in configs)]
+        files = [self.examples / f"{split}.parquet" for split in ("train", "validation")]
+        for path in (self.tokenizer / "tokenizer.json", *files):
+            with path.open("rb") as file:
+                parts.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def positions(self) -> int:
+        """Places of the longest sequence; without an encoder a pair's two sides follow each other."""
+        follows = self.markup.unit == "pair" and self.network.family != "encoder-decoder"
+        return self.markup.max_tokens * (2 if follows else 1)
+
+    def publish(self, model: PreTrainedModel) -> None:
+        """model/, whole: the network, the tokenizer's files, and how text becomes what it reads."""
+        partial = self.folder / f"{checkpoint.TEMPORARY}model"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for path in self.tokenizer.iterdir():
+            if path.is_file() and path.name != "manifest.json":  # the store's
+                shutil.copyfile(path, partial / path.name)
+        networks.save(model, partial)
+        made = {
+            "family": self.network.family,
+            "normalisation": self.normalisation,
+            "markup": self.markup.model_dump(),
+        }
+        (partial / "repartee.json").write_text(json.dumps(made, indent=2) + "\n")
+        checkpoint.put(partial, self.folder / "model")
+
+
+def check(examples: Examples, sides: NDArray[np.int64], vocabulary: int, run: Run) -> None:
+    """Refuse examples that this network cannot read, before the first step does."""
+    where = run.examples / "train.parquet"
+    if not examples.is_reply.any():
+        raise InputError(f"{where} holds no reply to learn from; give a corpus with more turns")
+    if int(examples.ids.max()) >= vocabulary:
+        raise InputError(f"{where} was not made with {run.tokenizer}: it has ids above {vocabulary - 1}")
+    if int(sides.max()) > run.positions():
+        raise InputError(
+            f"{where} has a sequence of {sides.max()} ids, markup.max_tokens allows "
+            f"{run.positions()}; export it again"
+        )
+
+
+@dataclass
+class State:
+    """Where a training stands; with the weights and the chances, all that a checkpoint needs."""
+
+    step: int = 0
+    epoch: int = 0
+    place: int = 0  # the next batch of this epoch
+    looks: int = 0  # at validation, of the evenly spaced ones
+    validated_step: int = -1
+    told_step: int = -1  # of the last epoch line
+    elapsed_s: float = 0.0
+    validation_s: float = 0.0
+    tokens: int = 0  # read so far, padding not counted
+    best_bpb: float = math.inf
+    best_step: int = 0
+    validation: dict[str, float] = field(default_factory=dict)  # the last score
+    epoch_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    window_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    journal: dict[str, int] | None = None
+
+
+class Sums:
+    """(nats, correct, reply tokens, gradient norm) over steps, kept on the device until read."""
+
+    def __init__(self, device: torch.device, values: list[float]) -> None:
+        # In float32 a count would stop at 2**24.
+        self.total = torch.tensor(values, dtype=torch.float64, device=device)
+
+    def add(self, told: Tensor) -> None:
+        self.total += told
+
+    def read(self) -> list[float]:
+        """Waits for the device."""
+        values: list[float] = self.total.tolist()
+        return values
+
+    def clear(self) -> None:
+        self.total.zero_()
+
+
+class Speed:
+    """Tokens a second since it was last read, pauses not counted."""
+
+    def __init__(self) -> None:
+        self.tokens, self.since_s = 0, time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began_s = time.monotonic()
+        yield
+        self.since_s += time.monotonic() - began_s
+
+    def read(self) -> float:
+        now_s = time.monotonic()
+        speed = self.tokens / max(1e-9, now_s - self.since_s)
+        self.tokens, self.since_s = 0, now_s
+        return speed
+
+
+def fastest(work: Callable[[], None]) -> float:
+    """Seconds of the best of three, after one that warms up."""
+    work()
+    took = []
+    for _ in range(3):
+        began_s = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began_s)
+    return min(took)
+
+
+def share_done(state: State, steps: int, config: TrainConfig) -> float:
+    """Share of the training that is done, by steps or by minutes, whichever ends it first."""
+    by_time = state.elapsed_s / (60 * config.max_minutes) if config.max_minutes else 0.0
+    return min(1.0, max(state.step / steps, by_time))
+
+
+def is_look_due(state: State, done: float, config: TrainConfig) -> bool:
+    """Whether to score the validation split here, evenly over the training and in its time."""
+    in_time = not config.max_minutes or state.validation_s <= TIME_SHARE * state.elapsed_s
+    return state.step > 0 and int(done * config.validations) > state.looks and in_time
+
+
+def ended_by(state: State, steps: int, config: TrainConfig) -> str:
+    if state.step < steps:
+        return "max_minutes"
+    return "max_steps" if steps == config.max_steps else "max_epochs"
+
+
+def thin(table: pa.Table, steps: int, epoch_tokens: int, config: TrainConfig) -> pa.Table:
+    """Rows of the validation split at even distances, as many as a look may cost."""
+    between = min(epoch_tokens, steps * config.batch_tokens // config.validations)
+    limit = min(VALIDATION_TOKENS, max(2000, LOOK_SHARE * between))
+    every = max(1, round(len(Examples(table).ids) / limit))
+    return table.take(np.arange(0, table.num_rows, every))
+
+
+def step_line(
+    state: State,
+    sums: list[float],
+    *,
+    done: float,
+    batches: int,
+    every: int,
+    rate: float,
+    speed: float,
+) -> dict[str, Any]:
+    """The figures over the last `every` steps."""
+    nats, correct, tokens, norm = sums
+    return {
+        "step": state.step,
+        "epoch": state.epoch + state.place / batches,
+        "progress": done,
+        "loss": nats / max(1, tokens),
+        "accuracy": correct / max(1, tokens),
+        "learning_rate": rate,
+        "grad_norm": norm / every,
+        "tokens_per_second": speed,
+        "seconds_left": state.elapsed_s * (1 - done) / max(done, 1e-6),
+    }
+
+
+def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], float]) -> str:
+    """bf16 where it is faster here; what a run began with it keeps."""
+    path = folder / "precision.json"
+    if path.exists():
+        return str(json.loads(path.read_text())["precision"])
+    seconds = {} if device.type == "cuda" else {name: probe(name) for name in ("fp32", "bf16")}
+    is_slower = bool(seconds) and seconds["fp32"] < PROBE_GAIN * seconds["bf16"]
+    chosen = "fp32" if is_slower else "bf16"
+    checkpoint.put_json(path, {"precision": chosen, "seconds": seconds})
+    return chosen
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def stop_on_signals(stop: threading.Event) -> list[int]:
+    """Ask for a stop at the first SIGTERM or SIGINT, end at the second; the list is who asked."""
+    asked: list[int] = []
+
+    def ask(number: int, _: Any) -> None:
+        asked.append(number)
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    return asked
+
+
+def stop_with_parent(stop: threading.Event) -> None:
+    # Not sys.stdin: its lock, held by this thread, would break the interpreter's shutdown.
+    while os.read(0, 4096):
+        pass
+    stop.set()  # the last holder of the pipe's other end is gone

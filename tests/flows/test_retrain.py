@@ -1,0 +1,135 @@
+"""The whole chain on tiny data, with real servers, processes and files."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "download.sample_turns=3000",
+    "vocabulary.size=600",
+    "network.n_layer=2",
+    "network.width=32",
+    "train.max_steps=12",
+    "train.max_minutes=null",
+    "train.log_every=2",
+    "evaluate.sample_replies=10",
+]
+pytestmark = pytest.mark.flow
+
+
+def command(home, *changes, verb="run"):
+    sets = [word for change in (*TINY, *changes) for word in ("--set", change)]
+    words = [sys.executable, str(ROOT / "cli.py"), verb, "--recipe", "quick", *sets, "--json"]
+    return {"args": words, "cwd": ROOT, "env": {**os.environ, "REPARTEE_HOME": str(home)}}
+
+
+def run(home, *changes, verb="run"):
+    started_s = time.monotonic()
+    done = subprocess.run(**command(home, *changes, verb=verb), capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    return {**json.loads(done.stdout), "wall_s": time.monotonic() - started_s, "told": done.stderr}
+
+
+def statuses(outcome):
+    return {stage["name"]: stage["status"] for stage in outcome["stages"]}
+
+
+def servers_of(home):
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if f"{home}/" in line]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def first(home):
+    return run(home)
+
+
+def test_the_first_model_is_promoted_and_the_contract_holds(first, home):
+    assert first["outcome"] == "promoted"
+    assert first["version"] == 1
+    assert first["mlflow_run_id"] and first["flow_run_id"]
+    names = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]
+    assert list(statuses(first)) == names
+    for stage in first["stages"]:
+        assert {"name", "status", "seconds", "rows", "path", "fingerprint", "why"} == set(stage)
+        assert (Path(stage["path"]) / "manifest.json").exists()
+    assert {"test_bpb", "test_perplexity", "test_accuracy"} <= set(first["metrics"])
+    assert not servers_of(home), "the server outlived the run"
+
+
+def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
+    database = sqlite3.connect(home / "prefect" / "prefect.db")
+    flows = database.execute("select name, state_name from flow_run").fetchall()
+    assert ("quick-sample", "Promoted") in flows
+    tasks = dict(database.execute("select name, task_inputs from task_run").fetchall())
+    assert {"plan", "download", "parse", "clean", "vocabulary", "export", "train", "evaluate", "gate", "register"} <= set(tasks)
+    assert "task_run" in tasks["evaluate"], "the graph has no edges"
+    keys = {key for (key,) in database.execute("select key from artifact")}
+    assert "retrain-summary" in keys
+    said = " ".join(message for (message,) in database.execute("select message from log"))
+    assert "parse: runs" in said, "what the stages say is not in the run's logs"
+
+
+def test_the_same_again_is_unchanged_at_once_and_names_the_champion(first, home):
+    again = run(home)
+    assert again["outcome"] == "unchanged"
+    assert again["version"] == 1 and "champion v1" in again["reason"]
+    assert set(statuses(again).values()) == {"reused"}
+    assert again["wall_s"] < 10
+    planned = run(home, verb="plan")["stages"]
+    assert {step["action"] for step in planned} == {"reuse"}
+
+
+def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, home):
+    changed = run(home, "train.learning_rate=1e-6")
+    ran = [name for name, status in statuses(changed).items() if status == "ran"]
+    assert ran == ["train", "evaluate"]
+    assert changed["outcome"] == "refused"
+    assert changed["version"] == 1
+    assert "not better" in changed["reason"]
+    database = sqlite3.connect(home / "prefect" / "prefect.db")
+    states = database.execute("select state_name from task_run where name = 'parse'").fetchall()
+    assert ("Reused",) in states
+    assert ("ChampionKept",) in database.execute("select state_name from flow_run").fetchall()
+    assert run(home, "train.learning_rate=1e-6")["outcome"] == "unchanged"
+
+
+def test_a_damaged_output_is_named_and_made_again_alone(first, home):
+    stage = next(stage for stage in first["stages"] if stage["name"] == "parse")
+    (Path(stage["path"]) / "turns.parquet").write_bytes(b"garbage")
+    mended = run(home)
+    ran = [name for name, status in statuses(mended).items() if status == "ran"]
+    assert ran == ["parse"]
+    assert "turns.parquet" in mended["told"]
+
+
+@pytest.mark.parametrize("stage", ["parse", "export", "train", "evaluate"])
+def test_killed_in_a_stage_the_same_command_finishes_and_keeps_what_was_done(stage, tmp_path):
+    process = subprocess.Popen(
+        **command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if f"{stage}: runs" in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = run(tmp_path)
+    assert finished["outcome"] == "promoted"
+    order = list(statuses(finished))
+    assert all(statuses(finished)[name] == "reused" for name in order[: order.index(stage)])
+    assert not list(tmp_path.glob("store/*/.tmp-*"))
+    assert not servers_of(tmp_path)

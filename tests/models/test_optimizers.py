@@ -1,0 +1,100 @@
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import networks
+from models.config import NetworkConfig, TrainConfig
+from models.optimizers import Optimizer, rate_at
+
+
+def network(family: Any = "llama") -> Any:
+    torch.manual_seed(0)
+    return networks.build(NetworkConfig(family=family, n_layer=2, n_head=2, width=16), 20, 16)
+
+
+def give_gradients(model: Any, seed: int) -> None:
+    made = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=made)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "encoder-decoder"])
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_each_parameter_is_one_optimizers(family: Any, kind: Any) -> None:
+    model = network(family)
+    parts = Optimizer(model, TrainConfig(optimizer=kind)).parts
+    taken = [id(p) for part in parts for group in part.param_groups for p in group["params"]]
+    assert len(taken) == len(set(taken))
+    assert set(taken) == {id(p) for p in model.parameters()}
+    assert len(parts) == (2 if kind == "muon" else 1)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "encoder-decoder"])
+def test_muon_has_the_matrices_of_the_blocks_and_no_table(family: Any) -> None:
+    model = network(family)
+    muon = Optimizer(model, TrainConfig(optimizer="muon")).parts[1]
+    taken = {id(p) for group in muon.param_groups for p in group["params"]}
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    assert not taken & tables
+    matrices = {id(p) for p in model.parameters() if p.ndim == 2}
+    assert taken == matrices - tables
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    model = network("gpt2")
+    for part in Optimizer(model, TrainConfig(optimizer="adamw", weight_decay=0.3)).parts:
+        for group in part.param_groups:
+            assert group["weight_decay"] == (0.3 if group["params"][0].ndim == 2 else 0.0)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_step_at_rate_0_changes_nothing_and_uses_the_gradients_up(kind: Any) -> None:
+    model = network()
+    before = [p.detach().clone() for p in model.parameters()]
+    give_gradients(model, 1)
+    Optimizer(model, TrainConfig(optimizer=kind)).step(0.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_an_optimizer_goes_on_from_its_tensors_bit_for_bit(kind: Any) -> None:
+    config = TrainConfig(optimizer=kind)
+    whole, first = network(), network()
+    straight, early = Optimizer(whole, config), Optimizer(first, config)
+    for seed in range(2):
+        for model, optimizer in ((whole, straight), (first, early)):
+            give_gradients(model, seed)
+            optimizer.step(1e-2)
+    late = Optimizer(first, config)
+    late.load_tensors({name: tensor.clone() for name, tensor in early.tensors().items()})
+    for seed in range(2, 5):
+        for model, optimizer in ((whole, straight), (first, late)):
+            give_gradients(model, seed)
+            optimizer.step(1e-2)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), first.parameters(), strict=True))
+
+
+def test_the_rate_rises_for_the_warm_up_and_then_falls_to_0() -> None:
+    config = TrainConfig(learning_rate=1.0, warmup_steps=10)
+    rates = [rate_at(step, step / 1000, config) for step in range(1001)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates.index(max(rates)) == 9
+    assert max(rates) == pytest.approx(1.0, abs=0.01)
+    assert all(a > b for a, b in pairwise(rates[9:]))
+    assert rates[-1] == 0
+
+
+def test_a_training_shorter_than_its_warm_up_still_reaches_a_high_rate() -> None:
+    config = TrainConfig(learning_rate=1.0, warmup_steps=1000)
+    assert max(rate_at(step, step / 20, config) for step in range(20)) > 0.8
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1), st.integers(0, 1000))
+def test_the_rate_is_never_negative_nor_above_its_peak(step: int, progress: float, warmup: int) -> None:
+    config = TrainConfig(learning_rate=0.5, warmup_steps=warmup)
+    assert 0 <= rate_at(step, progress, config) <= 0.5

@@ -1,0 +1,415 @@
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from filelock import FileLock
+
+from models import metrics, networks, progress, tokenizer, training
+from models.batches import read
+from models.errors import InputError
+from models.schemas import EXAMPLES
+from models.tokenizer import END, START
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = "abcdefghijklmnop"
+NETWORK = {"n_layer": 1, "n_head": 2, "width": 16}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def examples(rows: int, seed: int, split: str) -> pa.Table:
+    """Exchanges in which the answer is the question: something to learn."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(rows):
+        turn = rng.integers(4, 4 + len(WORDS), rng.integers(1, 5)).tolist()
+        ids = [START, *turn, END, *turn, END]
+        made.append(
+            {
+                "ids": ids,
+                "is_reply": [place >= len(turn) + 2 for place in range(len(ids))],
+                "conversation_id": str(i),
+                "turn": 1,
+                "group": str(i % 5),
+                "split": split,
+                "replies": 1,
+                "reply_bytes": len(turn),
+                "spelled_nats": 0.0,
+            }
+        )
+    return pa.Table.from_pylist(made, EXAMPLES)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("examples", "tokenizer"):
+        (folder / name).mkdir()
+    pq.write_table(examples(60, 0, "train"), folder / "examples" / "train.parquet")
+    pq.write_table(examples(20, 1, "validation"), folder / "examples" / "validation.parquet")
+    learnt = tokenizer.learn_words([" ".join(WORDS)], min_count=1)
+    tokenizer.save(learnt, [1.0] * 257, folder / "tokenizer")
+    (folder / "tokenizer" / "manifest.json").write_text("{}")
+    return folder
+
+
+def run_folder(
+    data: Path, folder: Path, *, network: Any = None, precision: str = "fp32", **train: Any
+) -> Path:
+    folder.mkdir(parents=True)
+    config = {
+        "network": {**NETWORK, **(network or {})},
+        "train": {"batch_tokens": 64, "max_epochs": 3, "log_every": 3, "warmup_steps": 2, **train},
+        "markup": {"unit": "pair", "max_tokens": 16},
+        "normalisation": "plain",
+        "tokenizer": str(data / "tokenizer"),
+        "examples": str(data / "examples"),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    # Chosen by time, so not the same twice: a test fixes it.
+    (folder / "precision.json").write_text(json.dumps({"precision": precision}))
+    return folder
+
+
+def train(folder: Path) -> bool:
+    return training.train(folder, threading.Event())
+
+
+def lines(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    made = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in made if kind in (None, line["kind"])]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    timed = ("time", "seconds", "seconds_left", "tokens_per_second")
+    return [{k: v for k, v in line.items() if k not in timed} for line in lines(folder)]
+
+
+class StopAt(threading.Event):
+    """Asks for a stop once the trainer has looked at it this many times: at that step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.left = step
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture(scope="module")
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = run_folder(data, tmp_path_factory.mktemp("done") / "run", network={"dropout": 0.2})
+    assert train(folder)
+    return folder
+
+
+def test_a_training_leaves_a_model_folder_that_answers(done: Path, data: Path) -> None:
+    assert sorted(path.name for path in (done / "model").iterdir()) == [
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "repartee.json",
+        "spelling.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    made = json.loads((done / "model" / "repartee.json").read_text())
+    assert made == {
+        "family": "llama",
+        "normalisation": "plain",
+        "markup": {"unit": "pair", "max_tokens": 16},
+    }
+    assert not list(done.glob(".tmp-*"))
+
+
+def test_the_model_is_the_one_that_scored_best(done: Path, data: Path) -> None:
+    summary = json.loads((done / "summary.json").read_text())
+    best = min(lines(done, "validation"), key=lambda line: line["bpb"])
+    score = metrics.score(networks.load(done / "model"), read(data / "examples", "validation"))
+    assert summary["best_validation_bpb"] == best["bpb"] == pytest.approx(score.bpb, rel=1e-5)
+    assert summary["best_step"] == best["step"]
+
+
+def test_the_summary_says_what_was_done(done: Path) -> None:
+    summary = json.loads((done / "summary.json").read_text())
+    assert summary["stopped_by"] == "max_epochs"
+    assert summary["epochs"] == 3
+    assert summary["steps"] == lines(done, "epoch")[-1]["step"]
+    tokens = sum(map(len, examples(60, 0, "train")["ids"].to_pylist()))
+    assert summary["train_tokens"] == 3 * tokens
+    assert summary["precision"] == "fp32"
+    assert summary["threads"] == 1
+    assert summary["parameters"] > 0
+
+
+def test_the_metrics_hold_each_step_line_each_epoch_and_each_look_once(done: Path) -> None:
+    steps = [line["step"] for line in lines(done, "step")]
+    total = json.loads((done / "summary.json").read_text())["steps"]
+    assert steps == list(range(3, total + 1, 3))
+    assert [line["epoch"] for line in lines(done, "epoch")] == [1, 2, 3]
+    looks = [line["step"] for line in lines(done, "validation")]
+    assert len(looks) == len(set(looks)) >= 8
+    first = lines(done, "step")[0]
+    assert {"loss", "accuracy", "learning_rate", "grad_norm", "tokens_per_second", "seconds_left"} <= set(
+        first
+    )
+    assert first["loss"] == pytest.approx(math.log(4 + len(WORDS)), abs=0.5)
+    assert all(isinstance(line["time"], int) for line in lines(done))
+
+
+def test_the_log_has_a_header_and_a_line_an_epoch(done: Path) -> None:
+    header, *epochs = (done / "train.log").read_text().splitlines()
+    for name in ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"):
+        assert name in header.split()
+    assert [line.split()[0] for line in epochs] == ["1", "2", "3"]
+    told = lines(done, "epoch")[0]
+    assert float(epochs[0].split()[1]) == pytest.approx(told["train_loss"], abs=1e-4)
+
+
+def test_an_epochs_loss_is_its_sum_over_tokens_not_a_mean_of_batches(data: Path, tmp_path: Path) -> None:
+    folder = run_folder(data, tmp_path / "run", learning_rate=1e-12, max_epochs=1, log_every=1)
+    train(folder)
+    whole = metrics.score(networks.load(folder / "model"), read(data / "examples", "train"))
+    epoch = lines(folder, "epoch")[0]
+    assert epoch["train_loss"] == pytest.approx(whole.nats / whole.tokens, rel=1e-5)
+    assert epoch["train_accuracy"] == pytest.approx(whole.accuracy)
+    means = [line["loss"] for line in lines(folder, "step")]
+    assert epoch["train_loss"] != pytest.approx(sum(means) / len(means), rel=1e-7)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "encoder-decoder"])
+def test_the_other_families_train_as_well_in_bf16(data: Path, tmp_path: Path, family: str) -> None:
+    folder = run_folder(
+        data, tmp_path / "run", network={"family": family}, precision="bf16", learning_rate=1e-2
+    )
+    assert train(folder)
+    epochs = lines(folder, "epoch")
+    assert epochs[-1]["train_loss"] < epochs[0]["train_loss"] - 0.1
+    networks.load(folder / "model")
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 7, 14, 20])
+def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(
+    data: Path, tmp_path: Path, done: Path, step: int
+) -> None:
+    folder = run_folder(data, tmp_path / "run", network={"dropout": 0.2})
+    assert not training.train(folder, StopAt(step))
+    assert not (folder / "model").exists()
+    assert train(folder)
+    assert weights(folder) == weights(done)
+    assert timeless(folder) == timeless(done)
+
+
+def test_a_finished_training_is_published_again_without_a_step_more(data: Path, tmp_path: Path) -> None:
+    folder = run_folder(data, tmp_path / "run")
+    train(folder)
+    before, told, log = weights(folder), lines(folder), (folder / "train.log").read_text()
+    (folder / "summary.json").unlink()
+    assert train(folder)
+    assert (weights(folder), lines(folder), (folder / "train.log").read_text()) == (before, told, log)
+    assert (folder / "summary.json").exists()
+
+
+def test_another_configuration_does_not_go_on_from_the_old_checkpoints(
+    data: Path, tmp_path: Path, done: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run_folder(data, tmp_path / "run", network={"dropout": 0.2}, seed=5)
+    training.train(folder, StopAt(9))
+    (folder / "config.json").write_bytes((done / "config.json").read_bytes())
+    assert train(folder)
+    assert "another configuration" in caplog.text
+    assert weights(folder) == weights(done)
+    assert timeless(folder) == timeless(done)
+
+
+def test_max_steps_and_max_minutes_end_a_training_in_the_middle_of_an_epoch(
+    data: Path, tmp_path: Path
+) -> None:
+    folder = run_folder(data, tmp_path / "steps", max_steps=4)
+    train(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["stopped_by"], summary["steps"]) == ("max_steps", 4)
+    assert [line["epoch"] for line in lines(folder, "epoch")] == [pytest.approx(summary["epochs"], abs=0.01)]
+    folder = run_folder(data, tmp_path / "minutes", max_minutes=0.3 / 60, max_epochs=10_000)
+    train(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["stopped_by"] == "max_minutes"
+    assert summary["seconds"] == pytest.approx(0.3, abs=0.3)
+
+
+def test_the_minutes_of_earlier_pieces_count(data: Path, tmp_path: Path) -> None:
+    folder = run_folder(data, tmp_path / "run", max_minutes=60, max_epochs=10_000)
+    training.train(folder, StopAt(1))
+    run = progress.Run.read(folder)
+    trainer = training.Trainer(run, threading.Event())
+    assert trainer.state.elapsed_s > 0
+    assert trainer.state.step == 1
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_is_never_saved(data: Path, tmp_path: Path) -> None:
+    folder = run_folder(data, tmp_path / "run", learning_rate=1e30, optimizer="adamw", max_norm=1e30)
+    with pytest.raises(InputError, match=r"lower train\.learning_rate"):
+        train(folder)
+    assert not (folder / "model").exists()
+    assert not list((folder / "checkpoints").glob("*"))
+
+
+def test_a_second_trainer_waits_and_then_ends_with_a_clear_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(data, tmp_path / "run")
+    monkeypatch.setattr(training, "LOCK_SECONDS", 0.1)
+    with FileLock(folder / "lock"), pytest.raises(InputError, match="another training is at work"):
+        train(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"tokenizer": None}, "config.json"),
+        ({"network": {"width": 7, "n_head": 2}}, "config.json"),
+        ({"train": {"max_step": 3}}, "max_step"),
+        ({"markup": {"unit": "pair", "max_tokens": 8}, "network": {**NETWORK, "family": "gpt2"}}, None),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_refused_in_one_line(
+    data: Path, tmp_path: Path, change: dict[str, Any], told: str | None
+) -> None:
+    folder = run_folder(data, tmp_path / "run", max_steps=1)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    if told is None:  # a pair's two sides of 8 fit 16 places
+        assert train(folder)
+        return
+    with pytest.raises(InputError, match=told) as caught:
+        train(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_examples_that_the_network_cannot_read_are_refused(data: Path, tmp_path: Path) -> None:
+    for name, rows in {
+        "holds no reply": examples(0, 0, "train"),
+        "has ids above": pa.Table.from_pylist(
+            [{**row, "ids": [9999] * len(row["ids"])} for row in examples(2, 0, "train").to_pylist()],
+            EXAMPLES,
+        ),
+        "export it again": pa.Table.from_pylist(
+            [
+                {**row, "ids": [5] * 99, "is_reply": [True] * 99}
+                for row in examples(1, 0, "train").to_pylist()
+            ],
+            EXAMPLES,
+        ),
+    }.items():
+        folder = run_folder(data, tmp_path / name)
+        pq.write_table(rows, folder / "train.parquet")
+        pq.write_table(examples(3, 0, "validation"), folder / "validation.parquet")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "examples": str(folder)}))
+        with pytest.raises(InputError, match=name):
+            train(folder)
+
+
+def test_a_full_disk_ends_in_one_clear_line_and_the_checkpoints_stay(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run_folder(data, tmp_path / "run", max_steps=2)
+    training.train(folder, StopAt(1))
+    kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    monkeypatch.setattr(sys, "argv", ["training", str(folder)])
+    monkeypatch.setattr(progress, "stop_on_signals", lambda _: [])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        status = training.main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 3
+    assert "File too large" in caplog.records[-1].getMessage()
+    assert "Traceback" not in caplog.text
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == kept
+    assert train(folder)
+
+
+def test_the_users_mistake_is_status_2_and_ours_is_3_with_a_last_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["training", str(tmp_path)])
+    monkeypatch.setattr(progress, "stop_on_signals", lambda _: [])
+    assert training.main() == 2
+    assert "config.json is missing" in caplog.records[-1].getMessage()
+    folder = run_folder(data, tmp_path / "run")
+    (folder / "precision.json").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["training", str(folder)])
+    assert training.main() == 3
+    assert caplog.records[-1].getMessage() == "training: KeyError: 'precision'"
+
+
+# ---- as a process ----
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "models.training", str(folder), *more],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def await_steps(folder: Path, process: subprocess.Popen[str], step: int) -> None:
+    give_up_s = time.monotonic() + 60
+    while max((int(path.name) for path in (folder / "checkpoints").glob("[0-9]*")), default=-1) < step:
+        assert time.monotonic() < give_up_s
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.002)
+
+
+def test_killed_at_a_random_step_it_goes_on_to_the_same_bytes(data: Path, tmp_path: Path) -> None:
+    long = {"network": {"dropout": 0.2}, "max_epochs": 12}
+    straight = run_folder(data, tmp_path / "straight", **long)
+    train(straight)
+    step = int(np.random.default_rng().integers(0, 60))
+    folder = run_folder(data, tmp_path / "killed", **long, checkpoint_seconds=1e-9)
+    process = start(folder)
+    await_steps(folder, process, step)
+    process.kill()
+    process.communicate()
+    assert not (folder / "model").exists(), f"it was done before it was killed at {step}"
+    assert train(folder)
+    assert weights(folder) == weights(straight), f"killed at {step}"
+    assert timeless(folder) == timeless(straight), f"killed at {step}"
+
+
+def test_when_its_parent_is_gone_it_writes_a_checkpoint_and_ends(data: Path, tmp_path: Path) -> None:
+    folder = run_folder(data, tmp_path / "run", max_epochs=100_000, checkpoint_seconds=1e-9)
+    process = start(folder, "--until-stdin-closes")
+    await_steps(folder, process, 1)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(20) == 143
+    assert not (folder / "model").exists()

@@ -1,0 +1,138 @@
+"""The command as a person meets it: what it prints, how it ends, and every bad input of the contract."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from models.sample import write_corpus
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def repartee(*words, home, **environment):
+    command = [sys.executable, str(ROOT / "cli.py"), *map(str, words)]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "REPARTEE_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """Corpora that are wrong, each in its own way."""
+    folder = tmp_path_factory.mktemp("corpora")
+    (folder / "page.zip").write_text("<!DOCTYPE html><html>Not found</html>")
+    (folder / "text.zip").write_text("hello")
+    with zipfile.ZipFile(folder / "other.zip", "w") as archive:
+        archive.writestr("readme.md", "no corpus here")
+    (folder / "good").mkdir()
+    write_corpus(folder / "good", turns=200, seed=1)
+    with zipfile.ZipFile(folder / "good.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in (folder / "good").iterdir():
+            archive.write(path, f"corpus folder/{path.name}")
+    (folder / "cut.zip").write_bytes((folder / "good.zip").read_bytes()[:2000])
+    for name, lines in (("empty", 0), ("one", 1)):
+        (folder / name).mkdir()
+        order = (folder / "good" / "movie_conversations.txt").read_text().splitlines(keepends=True)
+        (folder / name / "movie_conversations.txt").write_text("".join(order[:lines]))
+        said = (folder / "good" / "movie_lines.txt").read_text() if lines else ""
+        (folder / name / "movie_lines.txt").write_text(said)
+    return folder
+
+
+def test_help_answers_at_once_and_names_every_verb(tmp_path):
+    took = []
+    for _ in range(3):
+        started_s = time.monotonic()
+        done = repartee("--help", home=tmp_path)
+        took.append(time.monotonic() - started_s)
+    assert done.returncode == 0
+    assert min(took) < 0.5
+    for verb in ("run", "prepare", "plan", "chat", "models", "evaluate", "corpus"):
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["run", "--corpus", "{c}/nowhere.zip"], "there is no such file or folder"),
+        (["run", "--corpus", "cornel"], "did you mean 'cornell'?"),
+        (["run", "--corpus", "ftp://example.org/x.zip"], "not supported"),
+        (["plan", "--corpus", "{c}/page.zip"], "HTML"),
+        (["plan", "--corpus", "{c}/text.zip"], "zip"),
+        (["plan", "--corpus", "{c}/other.zip"], "movie_lines.txt"),
+        (["plan", "--corpus", "{c}/cut.zip"], "cut.zip"),
+        (["run", "--recipe", "smal"], "did you mean 'small'?"),
+        (["run", "--set", "train.learning_rat=1"], "did you mean 'train.learning_rate'?"),
+        (["run", "--set", "train.learning_rate=fast"], "valid number"),
+        (["run", "--colour", "red"], "No such option: --colour"),
+        (["chat", "--once", "Hello.", "--model", "7"], "no version"),
+        (["chat", "--once", "Hello.", "--model", "{c}/good"], "no model folder"),
+        (["corpus", "make", "{c}/good"], "not empty"),
+    ],
+)
+def test_bad_input_gets_one_line_with_the_remedy(words, line, corpora, tmp_path):
+    done = repartee(*(word.format(c=corpora) for word in words), home=tmp_path / "home")
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert line in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not list((tmp_path / "home").glob("store/*/*")), "something half-made was left"
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = repartee("plan", "--corpus", "sample", home=tmp_path / "file" / "home")
+    assert done.returncode == 2
+    assert "REPARTEE_HOME" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize(("name", "line"), [("empty", "are empty"), ("one", "1 conversations read, 1 usable")])
+def test_a_corpus_without_enough_in_it_ends_before_training_with_the_counts(name, line, corpora, tmp_path):
+    done = repartee("run", "--recipe", "quick", "--corpus", corpora / name, "--json", home=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.flow
+def test_a_full_disk_is_one_line_and_nothing_half_made(corpora, tmp_path):
+    """A limit on the size of any file stands for the disk: the write fails in the same place."""
+    script = (
+        "import resource, runpy, signal, sys;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        f"sys.argv = ['repartee', 'corpus', 'make', {str(tmp_path / 'made')!r}];"
+        f"sys.path.insert(0, {str(ROOT)!r});"
+        "runpy.run_module('cli', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "the disk is full" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_generated_corpus_is_written_on_demand(tmp_path):
+    done = repartee("corpus", "make", tmp_path / "made", "--turns", "300", home=tmp_path)
+    assert done.returncode == 0
+    assert len((tmp_path / "made" / "movie_lines.txt").read_text().splitlines()) >= 300
+
+
+def test_plan_explains_every_stage_and_runs_none(tmp_path):
+    done = repartee("plan", "--corpus", "sample", "--recipe", "quick", "--json", home=tmp_path)
+    stages = json.loads(done.stdout)["stages"]
+    names = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate", "gate", "register"]
+    assert [stage["name"] for stage in stages] == names
+    assert all(stage["action"] == "run" and stage["why"] for stage in stages)
+    assert not list(tmp_path.glob("store/*/*"))

@@ -1,0 +1,99 @@
+"""The import graph: flows -> tasks -> models, chat -> models, and where each library may be met."""
+
+import ast
+import importlib.machinery
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("models", "tasks", "flows", "chat", "deployments")
+SCRIPTS = ("cli", "console", "environment", "settings")
+OURS = {*PACKAGES, *SCRIPTS}
+
+MAY_IMPORT = {
+    "models": set(),
+    "environment": set(),
+    "console": set(),
+    "settings": set(),
+    "tasks": {"models"},
+    "chat": {"models", "settings"},
+    "flows": {"models", "tasks", "settings"},
+    "deployments": OURS - {"cli"},
+    "cli": OURS,
+}
+MLFLOW_DOORS = {"models/registry.py", "models/tracking.py"}
+HEAVY = {"torch", "transformers", "prefect", "mlflow", "pandas", "pyarrow"}
+
+
+def files() -> list[Path]:
+    found = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    return [*found, *(ROOT / f"{name}.py" for name in SCRIPTS)]
+
+
+def imports(node: ast.AST, *, inside_functions: bool = True) -> Iterator[str]:
+    """Every module that is imported; `from models import text` is `models` and `models.text`."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert not node.level, "imports are absolute"
+        yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+    elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        if inside_functions:  # it is a dependency all the same, but nothing is loaded
+            yield from (name for inner in node.body for name in imports(inner))
+    elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        for inner in ast.iter_child_nodes(node):
+            yield from imports(inner, inside_functions=inside_functions)
+
+
+def tops(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(ast.parse(path.read_text("utf-8")))}
+
+
+def where(library: str) -> set[str]:
+    return {str(path.relative_to(ROOT)) for path in files() if library in tops(path)}
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_nothing_imports_from_above(part: str) -> None:
+    for path in files():
+        name = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if name == part:
+            assert tops(path) & OURS <= MAY_IMPORT[part] | {part}, path
+
+
+def test_prefect_is_only_in_flows_tasks_and_deployments() -> None:
+    assert {Path(name).parts[0] for name in where("prefect")} <= {"flows", "tasks", "deployments"}
+
+
+def test_mlflow_has_one_door() -> None:
+    assert where("mlflow") <= MLFLOW_DOORS
+
+
+def test_the_command_line_loads_nothing_heavy_before_a_verb_needs_it() -> None:
+    waiting, seen = {"cli"}, set[str]()
+    while waiting:
+        name = waiting.pop()
+        base = ROOT.joinpath(*name.split("."))
+        path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+        seen.add(name)
+        if name.partition(".")[0] in OURS and path.is_file():
+            tree = ast.parse(path.read_text("utf-8"))
+            waiting |= set(imports(tree, inside_functions=False)) - seen
+    assert not {name.partition(".")[0] for name in seen} & HEAVY
+
+
+def test_a_flow_file_is_named_like_nothing_else() -> None:
+    """Prefect's loader puts flows/ first on the path, where flows/json.py would be `json`."""
+    flows = ROOT / "flows"
+    elsewhere = [entry for entry in sys.path if Path(entry).resolve() != flows]
+    for stem in {path.stem for path in flows.glob("*.py")} - {"__init__"}:
+        assert stem not in sys.stdlib_module_names
+        assert importlib.machinery.PathFinder.find_spec(stem, elsewhere) is None, stem
+
+
+def test_no_folder_of_tests_is_a_package() -> None:
+    """A tests/tasks/__init__.py would make `import tasks` find the tests."""
+    assert not list((ROOT / "tests").rglob("__init__.py"))
