@@ -10,7 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-HEADER = "epoch  loss    accuracy  validation_loss  validation_accuracy  validation_bpb  seconds\n"
+COLUMNS = (
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "validation_bpb",
+    "seconds",
+)
+HEADER = " ".join(f"{name:>19}" for name in COLUMNS) + "\n"
 
 
 class Journal:
@@ -39,9 +48,6 @@ class Journal:
         """The epoch's line in both files; the readable one is on the disk when this returns."""
         self.write("epoch", **m)
         with self.paths["log"].open("a") as file:
-            file.write(
-                f"{m['epoch']:<5}  {m['train_loss']:.4f}  {m['train_accuracy']:.4f}    {m['validation_loss']:.4f}"
-                f"           {m['validation_accuracy']:.4f}               {m['validation_bpb']:.4f}          {m['seconds']:.0f}\n"
-            )
+            file.write(" ".join(f"{m[name]:>19.6g}" for name in COLUMNS) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -55,9 +55,7 @@ def reached(
     return [f"{module}.{name}".removesuffix(".") for module, name in symbols]
 
 
-def _reach(
-    function: Callable[..., object], modules: tuple[str, ...], root: Path
-) -> dict[Symbol, str]:
+def _reach(function: Callable[..., object], modules: tuple[str, ...], root: Path) -> dict[Symbol, str]:
     reader = _Reader(root)
     starts = [_start(function, reader), *((module, "main") for module in modules)]
     for module, name in starts:
@@ -351,9 +349,7 @@ class Names(ast.NodeVisitor):
         for part in [*node.decorator_list, *node.bases, *node.keywords]:
             self.visit(part)
         # A field hides no name: `train: Train = train()` takes the value from outside.
-        scope = {
-            name: symbols for name, symbols in _bound(node.body, self._package).items() if symbols
-        }
+        scope = {name: symbols for name, symbols in _bound(node.body, self._package).items() if symbols}
         self._enter(scope, node.body, in_class=True)
 
     def visit_ListComp(self, node: Comprehension) -> None:
@@ -399,11 +395,7 @@ def _bound(body: Iterable[ast.AST], package: str) -> dict[str, tuple[Symbol, ...
 
 
 def _stored(nodes: Iterable[ast.AST]) -> set[str]:
-    return {
-        node.id
-        for node in nodes
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
-    }
+    return {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
 
 
 def _children(block: ast.If | ast.Try) -> Iterator[ast.stmt]:
@@ -426,11 +418,7 @@ def _imported(node: ast.Import | ast.ImportFrom, package: str) -> dict[str, list
     """Local name -> what it stands for."""
     if isinstance(node, ast.ImportFrom):
         origin = _origin(node, package)
-        return {
-            each.asname or each.name: [(origin, each.name)]
-            for each in node.names
-            if each.name != "*"
-        }
+        return {each.asname or each.name: [(origin, each.name)] for each in node.names if each.name != "*"}
     return {
         each.asname or each.name.split(".")[0]: [
             (each.name if each.asname else each.name.split(".")[0], IMPORT)
@@ -454,9 +442,7 @@ def _is_false_at_import(test: ast.expr) -> bool:
 
 def _does_nothing(node: ast.AST) -> bool:
     """A docstring, `...` or `pass`."""
-    return isinstance(node, ast.Pass) or (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    )
+    return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 
 
 def _text(node: object, *, in_class: bool = False) -> str:

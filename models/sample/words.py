@@ -55,7 +55,7 @@ TOOLS = {
 }
 
 FILLERS = {
-    "name": ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack", "Laura", "Max"),
+    "name": ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack", "Laura"),
     "city": ("Paris", "London", "Berlin", "Rome", "Madrid", "Oslo", "Vienna", "Dublin", "Lisbon", "Prague"),
     "country": tuple(CAPITALS),
     "adjective": tuple(OPPOSITES),

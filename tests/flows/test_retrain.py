@@ -75,7 +75,18 @@ def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
     flows = database.execute("select name, state_name from flow_run").fetchall()
     assert ("quick-sample", "Promoted") in flows
     tasks = dict(database.execute("select name, task_inputs from task_run").fetchall())
-    assert {"plan", "download", "parse", "clean", "vocabulary", "export", "train", "evaluate", "gate", "register"} <= set(tasks)
+    assert {
+        "plan",
+        "download",
+        "parse",
+        "clean",
+        "vocabulary",
+        "export",
+        "train",
+        "evaluate",
+        "gate",
+        "register",
+    } <= set(tasks)
     assert "task_run" in tasks["evaluate"], "the graph has no edges"
     keys = {key for (key,) in database.execute("select key from artifact")}
     assert "retrain-summary" in keys
@@ -119,7 +130,11 @@ def test_a_damaged_output_is_named_and_made_again_alone(first, home):
 @pytest.mark.parametrize("stage", ["parse", "export", "train", "evaluate"])
 def test_killed_in_a_stage_the_same_command_finishes_and_keeps_what_was_done(stage, tmp_path):
     process = subprocess.Popen(
-        **command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        **command(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stderr is not None
     for line in process.stderr:

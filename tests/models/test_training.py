@@ -180,12 +180,12 @@ def test_the_metrics_hold_each_step_line_each_epoch_and_each_look_once(done: Pat
 
 
 def test_the_log_has_a_header_and_a_line_an_epoch(done: Path) -> None:
-    header, *epochs = (done / "train.log").read_text().splitlines()
-    for name in ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"):
-        assert name in header.split()
-    assert [line.split()[0] for line in epochs] == ["1", "2", "3"]
-    told = lines(done, "epoch")[0]
-    assert float(epochs[0].split()[1]) == pytest.approx(told["train_loss"], abs=1e-4)
+    header, *epochs = (line.split() for line in (done / "train.log").read_text().splitlines())
+    told = lines(done, "epoch")
+    assert [line[header.index("epoch")] for line in epochs] == ["1", "2", "3"]
+    for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+        column = [float(line[header.index(name)]) for line in epochs]
+        assert column == pytest.approx([line[name] for line in told], abs=1e-4)
 
 
 def test_an_epochs_loss_is_its_sum_over_tokens_not_a_mean_of_batches(data: Path, tmp_path: Path) -> None:
@@ -197,6 +197,38 @@ def test_an_epochs_loss_is_its_sum_over_tokens_not_a_mean_of_batches(data: Path,
     assert epoch["train_accuracy"] == pytest.approx(whole.accuracy)
     means = [line["loss"] for line in lines(folder, "step")]
     assert epoch["train_loss"] != pytest.approx(sum(means) / len(means), rel=1e-7)
+
+
+def test_a_figure_is_of_its_own_steps_and_of_none_before(data: Path, tmp_path: Path) -> None:
+    figures = {}
+    for every in (1, 4):
+        folder = run_folder(data, tmp_path / str(every), learning_rate=2e-2, max_epochs=6, log_every=every)
+        train(folder)
+        figures[every] = [line["loss"] for line in lines(folder, "step")]
+    for i, mean in enumerate(figures[4]):
+        steps = figures[1][4 * i : 4 * i + 4]
+        assert min(steps) <= mean <= max(steps)
+    batches = len(figures[1]) // 6
+    for i, epoch in enumerate(lines(folder, "epoch")):
+        steps = figures[1][batches * i : batches * (i + 1)]
+        assert min(steps) <= epoch["train_loss"] <= max(steps)
+    assert max(figures[1][-4:]) < sum(figures[1]) / len(figures[1])  # else the above proves nothing
+
+
+def test_a_model_that_got_worse_is_not_the_one_that_is_kept(data: Path, tmp_path: Path) -> None:
+    folder = run_folder(data, tmp_path / "run", learning_rate=5e-2, max_epochs=40)
+    pq.write_table(examples(4, 0, "train"), folder / "train.parquet")  # to be learnt by heart
+    pq.write_table(examples(20, 1, "validation"), folder / "validation.parquet")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "examples": str(folder)}))
+    assert train(folder)
+    looks = lines(folder, "validation")
+    best = min(looks, key=lambda line: line["bpb"])
+    assert best["bpb"] < looks[-1]["bpb"]
+    score = metrics.score(networks.load(folder / "model"), read(folder, "validation"))
+    assert score.bpb == pytest.approx(best["bpb"], rel=1e-5)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["best_step"], summary["best_validation_bpb"]) == (best["step"], best["bpb"])
 
 
 @pytest.mark.parametrize("family", ["gpt2", "encoder-decoder"])
@@ -390,7 +422,7 @@ def await_steps(folder: Path, process: subprocess.Popen[str], step: int) -> None
 
 
 def test_killed_at_a_random_step_it_goes_on_to_the_same_bytes(data: Path, tmp_path: Path) -> None:
-    long = {"network": {"dropout": 0.2}, "max_epochs": 12}
+    long: dict[str, Any] = {"network": {"dropout": 0.2}, "max_epochs": 12}
     straight = run_folder(data, tmp_path / "straight", **long)
     train(straight)
     step = int(np.random.default_rng().integers(0, 60))
