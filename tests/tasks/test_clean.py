@@ -112,7 +112,7 @@ def test_one_movie_can_be_split_by_conversation(tmp_path):
     turns = [row for i in range(200) for row in rows(f"Say {i}.", f"{i}!", conversation=f"L{i}")]
     pq.write_table(pa.Table.from_pylist(turns, TURNS), tmp_path / "turns.parquet")
     (tmp_path / "out").mkdir()
-    with pytest.raises(InputError, match="--set clean.split_by=conversation"):
+    with pytest.raises(InputError, match=r"--set clean.split_by=conversation"):
         clean_turns(tmp_path / "out", PLAIN, tmp_path)
     assert clean_turns(tmp_path / "out", CleanConfig(split_by="conversation"), tmp_path) == 400
     report = json.loads((tmp_path / "out" / "report.json").read_text())
