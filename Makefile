@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test lint install
+.PHONY: run test lint docs install
 
 run: install  ## the whole chain once, on the generated corpus
 	$(BIN)/repartee run --corpus sample --recipe quick
@@ -29,3 +29,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python $(NEW_ENOUGH) || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+docs: install
+	$(BIN)/python -c "from flows.recipes import settings_page; print(settings_page(), end='')" > docs/settings.md

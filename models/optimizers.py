@@ -1,5 +1,6 @@
 """Optimizers: Muon for the matrices inside the blocks and AdamW for the rest, or AdamW for all."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ WARMUP_SHARE = 0.1
 
 
 class Optimizer:
-    """One or two of torch's optimizers behind one face."""
+    """torch's optimizers, each for its own parameters, behind one face."""
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         named = list(model.named_parameters())
@@ -29,23 +30,27 @@ class Optimizer:
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), eps=1e-10, fused=True)
         ]
-        if matrices:
-            self.parts.append(
-                torch.optim.Muon(
-                    matrices,
+        # Two of them, so that two cores can orthogonalise at once.
+        for half in (matrices[::2], matrices[1::2]):
+            if half:
+                muon = torch.optim.Muon(
+                    half,
                     lr=config.learning_rate,
                     weight_decay=config.weight_decay,
                     adjust_lr_fn="match_rms_adamw",
                 )
-            )
+                self.parts.append(muon)
 
-    def step(self, rate: float) -> None:
-        """One step at this learning rate; the gradients are used up."""
-        for part in self.parts:
+    def step(self, rate: float, together: Callable[..., Iterable[None]] = map) -> None:
+        """One step at this learning rate, by `together`; the gradients are used up."""
+
+        def one(part: torch.optim.Optimizer) -> None:
             for group in part.param_groups:
                 group["lr"] = rate
             part.step()
             part.zero_grad(set_to_none=True)
+
+        list(together(one, self.parts))
 
     def tensors(self) -> dict[str, Tensor]:
         """All state, flat: `0.3.exp_avg` is part 0, parameter 3."""

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -60,6 +61,11 @@ class Trainer:
             # For short sequences several times faster backward in bf16 than torch's fused kernel.
             self.model.set_attn_implementation("eager")
         self.optimizer = Optimizer(self.model, self.config)
+        # On small matrices two threads of OpenMP gain nothing over one; two halves of a batch do.
+        # Dropout draws from one sequence of chances, which two threads would share out at random.
+        both = self.device.type == "cpu" and cores() > 1 and not run.network.dropout
+        self.workers = 2 if both else 1
+        self.together = ThreadPoolExecutor(self.workers).map if both else map
         self.key = run.key()
         self.journal = Journal(run.folder)
         self.state = progress.State()
@@ -107,24 +113,33 @@ class Trainer:
 
     def learn(self, rows: NDArray[np.int64], rate: float) -> None:
         """One step; its figures stay on the device."""
-        batch = self.batch(rows).to(self.device)
+        parts = [self.batch(rows[i :: self.workers]) for i in range(min(self.workers, len(rows)))]
+        tokens = sum(int((part.targets_BT >= 0).sum()) for part in parts)
+        told = torch.stack(list(self.together(lambda part: self.differentiate(part, tokens), parts))).sum(0)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
+        self.optimizer.step(rate, self.together)
+        self.sums.add(torch.cat([told, norm[None]]))
+        self.window.add(torch.cat([told, norm[None]]))
+        read = int(self.sides[rows].sum())
+        self.speed.tokens += read
+        self.state.tokens += read
+        self.state.step += 1
+        self.state.place += 1
+
+    def differentiate(self, part: batches.Batch, tokens: int) -> Tensor:
+        """Add the gradient of a part of a step's batch, which has `tokens` reply tokens in all.
+
+        Returns (nats, correct, reply tokens) of the part. Of two parts, in two threads, the sum is
+        the same in either order, so the weights are, too.
+        """
         with self.autocast():
-            logits_NV, targets_N = networks.reply_logits(self.model, batch)
+            logits_NV, targets_N = networks.reply_logits(self.model, part.to(self.device))
         logits_NV = logits_NV.float()
         nats = F.cross_entropy(logits_NV, targets_N, reduction="sum")
         # A batch without a reply token has loss 0, and no gradient that is not a number.
-        (nats / max(1, len(targets_N))).backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
-        self.optimizer.step(rate)
+        (nats / max(1, tokens)).backward()  # type: ignore[no-untyped-call]
         correct = (logits_NV.detach().argmax(-1) == targets_N).sum()
-        told = torch.stack([nats.detach(), correct, torch.full_like(correct, len(targets_N)), norm])
-        self.sums.add(told)
-        self.window.add(told)
-        tokens = int(self.sides[rows].sum())
-        self.speed.tokens += tokens
-        self.state.tokens += tokens
-        self.state.step += 1
-        self.state.place += 1
+        return torch.stack([nats.detach(), correct, torch.full_like(correct, len(targets_N))])
 
     def batch(self, rows: NDArray[np.int64]) -> batches.Batch:
         return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
@@ -271,9 +286,15 @@ class Trainer:
             "stopped_by": limit,
             "precision": self.precision,
             "device": str(self.device),
+            "workers": self.workers,
             "threads": torch.get_num_threads(),
         }
         checkpoint.put_json(self.run.folder / "summary.json", summary)
+
+
+def cores() -> int:
+    """How many this process may use; OMP_NUM_THREADS, where it is set, allows fewer."""
+    return min(len(os.sched_getaffinity(0)), int(os.environ.get("OMP_NUM_THREADS") or sys.maxsize))
 
 
 def train(folder: Path, stop: threading.Event) -> bool:
@@ -302,7 +323,7 @@ def main() -> int:
     )
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+    torch.set_num_threads(1 if cores() == 2 else max(1, cores() // 2))
     stop = threading.Event()
     signals = progress.stop_on_signals(stop)
     if asked.until_stdin_closes:

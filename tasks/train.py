@@ -124,7 +124,7 @@ class Reporter:
         self.progress = logging.getLogger("progress")
         self.artifact = cast(UUID, create_progress_artifact(progress=0.0, description="training"))
         self.told_s = time.monotonic()
-        self.logged_s = 0.0
+        self.logged_s = time.monotonic()
 
     def __call__(self, metrics: dict[str, Any]) -> None:
         if metrics["kind"] == "epoch":
@@ -192,8 +192,9 @@ def train(
         with MetricsForwarder(registry, run_id, home / "runs" / fingerprint / "metrics.jsonl"):
             made = STAGE.run(home, config, inputs, context={"watch": reporter})
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
-        status = "KILLED"
+    except BaseException as error:
+        if not isinstance(error, Exception):  # told to stop: Ctrl-C, SIGTERM, cancelled in the dashboard
+            status = "KILLED"
         raise
     finally:
         registry.close_run(run_id, status)

@@ -33,7 +33,7 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         ),
         ("small", ["network.family=bert"], "'llama', 'gpt2' or 'encoder-decoder', got 'bert'"),
         ("small", ["train.seed"], "give it as key.path=value"),
-        ("small", ["train=1"], "keys: train.learning_rate"),
+        ("small", ["train=1"], "no key 'train'"),
         ("small", ["network.width=30"], "width 30 is no multiple of n_head 4"),
     ],
 )
