@@ -120,22 +120,19 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def evaluate(
     ref: Annotated[str, typer.Argument(help=REF_HELP, metavar="REF")],
-    recipe: Recipe = "small",
     corpus: Corpus = None,
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model again, on the test split of a corpus."""
-    from chat.reference import find_model
-
+    """Score a model again, on the test split of a corpus (its own, unless one is given)."""
     _watch()
+    from chat.reference import find_model
     from deployments.here import evaluate_here
     from flows.recipes import configure
 
-    config = configure(recipe, corpus, changes or [])
     found = find_model(ref)
-    figures = evaluate_here(found.folder, config)
-    text = "\n".join(f"{key:<24}{value}" for key, value in figures.items())
+    figures = evaluate_here(found.folder, configure(found.recipe, corpus or found.source, changes or []))
+    text = "\n".join(f"{key:<24}{value:.4f}" for key, value in figures.items())
     _tell({"version": found.version, "metrics": figures}, text, as_json)
 
 

@@ -17,6 +17,8 @@ class Model:
     folder: Path
     version: int | None
     title: str
+    recipe: str = "small"
+    source: str | None = None  # the corpus that it was trained on
 
 
 def open_registry() -> Registry:
@@ -41,7 +43,13 @@ def find_model(ref: str) -> Model:
     known = f", {version.metrics['test/bpb']:.3f} bits per byte" if "test/bpb" in version.metrics else ""
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
     title = f"{registry.model} v{version.number}{aliases}{known}"
-    return Model(registry.folder(version, Settings().root / "registry"), version.number, title)
+    return Model(
+        folder=registry.folder(version, Settings().root / "registry"),
+        version=version.number,
+        title=title,
+        recipe=version.tags.get("repartee.recipe", "small"),
+        source=version.tags.get("repartee.source"),
+    )
 
 
 def list_versions() -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ def open_lineage(config: RetrainConfig) -> Lineage:
         "repartee.run_name": name,
         "repartee.recipe": config.recipe,
         "repartee.corpus": corpus_name(config),
+        "repartee.source": config.download.corpus,
         "mlflow.source.git.commit": git_commit(),
     }
     if flow_run:

@@ -44,6 +44,8 @@ class TrainConfig(Config):
     """Steps from rate 0 to the peak; after them the rate falls linearly to 0 at the end."""
     batch_tokens: int = Field(default=4096, ge=1)
     """Tokens of one step, padding included."""
+    context_loss: float = Field(default=0.0, ge=0, le=1)
+    """Weight of the loss on the turns that are no reply; a small corpus is used better with some."""
     max_epochs: float = Field(default=10, gt=0)
     """Passes over the training examples, at most."""
     max_steps: int | None = Field(default=None, ge=1)

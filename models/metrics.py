@@ -102,7 +102,7 @@ def _by_group(groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]) -> di
 def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sums]:
     """(nats, correct) of each row's reply tokens."""
     batch = collate(rows, has_encoder=networks.is_encoder_decoder(model)).to(model.device)
-    logits_NV, targets_N = networks.reply_logits(model, batch)
+    logits_NV, targets_N = networks.reply_logits(model, batch, networks.hidden(model, batch))
     nats_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     correct_N = logits_NV.argmax(dim=-1) == targets_N
     row_N = (batch.targets_BT >= 0).nonzero()[:, 0].cpu().numpy()

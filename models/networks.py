@@ -150,10 +150,10 @@ def is_encoder_decoder(model: PreTrainedModel) -> bool:
     return bool(model.config.is_encoder_decoder)
 
 
-def reply_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+def reply_logits(model: PreTrainedModel, batch: Batch, hidden_BTD: Tensor) -> tuple[Tensor, Tensor]:
     """(logits_NV, targets_N) at the N positions that carry loss, and at no other."""
     asked_BT = batch.targets_BT >= 0
-    return head(model)(hidden(model, batch)[asked_BT]), batch.targets_BT[asked_BT]
+    return head(model)(hidden_BTD[asked_BT]), batch.targets_BT[asked_BT]
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:

@@ -132,14 +132,26 @@ class Trainer:
         Returns (nats, correct, reply tokens) of the part. Of two parts, in two threads, the sum is
         the same in either order, so the weights are, too.
         """
+        part = part.to(self.device)
         with self.autocast():
-            logits_NV, targets_N = networks.reply_logits(self.model, part.to(self.device))
+            hidden_BTD = networks.hidden(self.model, part)
+            logits_NV, targets_N = networks.reply_logits(self.model, part, hidden_BTD)
+            extra = self.context_nats(part, hidden_BTD)
         logits_NV = logits_NV.float()
         nats = F.cross_entropy(logits_NV, targets_N, reduction="sum")
         # A batch without a reply token has loss 0, and no gradient that is not a number.
-        (nats / max(1, tokens)).backward()  # type: ignore[no-untyped-call]
+        ((nats + self.config.context_loss * extra) / max(1, tokens)).backward()  # type: ignore[no-untyped-call]
         correct = (logits_NV.detach().argmax(-1) == targets_N).sum()
         return torch.stack([nats.detach(), correct, torch.full_like(correct, len(targets_N))])
+
+    def context_nats(self, part: batches.Batch, hidden_BTD: Tensor) -> Tensor:
+        """Of the context's own tokens: a turn that is no reply still shows how people talk."""
+        if not self.config.context_loss or self.has_encoder:
+            return hidden_BTD.new_zeros(())
+        next_BT = part.inputs_BT[:, 1:]
+        is_context_BT = (part.targets_BT[:, :-1] == batches.NO_LOSS) & (next_BT != tokenizer.PAD)
+        logits_NV = networks.head(self.model)(hidden_BTD[:, :-1][is_context_BT])
+        return F.cross_entropy(logits_NV.float(), next_BT[is_context_BT], reduction="sum")
 
     def batch(self, rows: NDArray[np.int64]) -> batches.Batch:
         return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
@@ -265,7 +277,8 @@ class Trainer:
 
         def both_ways() -> None:
             with self.autocast():
-                logits_NV, targets_N = networks.reply_logits(self.model, batch)
+                hidden_BTD = networks.hidden(self.model, batch)
+                logits_NV, targets_N = networks.reply_logits(self.model, batch, hidden_BTD)
             F.cross_entropy(logits_NV.float(), targets_N).backward()  # type: ignore[no-untyped-call]
             self.model.zero_grad(set_to_none=True)
 

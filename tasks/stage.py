@@ -125,8 +125,9 @@ class Stage:
         except CorruptArtifact as damage:
             return str(damage)
         wanted = self.ingredients(config, digests)
-        kept = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
-        told = [differences(json.loads(path.read_text())["ingredients"], wanted) for path in kept]
+        manifests = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        known = (_ingredients(path) for path in manifests)
+        told = [differences(had, wanted) for had in known if had is not None]
         return min(told, key=len, default=["it has not run in this home before"])[0]
 
 
@@ -138,6 +139,15 @@ def named(artifact: Artifact) -> Artifact:
     if artifact.status == "ran":
         return artifact
     return cast(Artifact, Completed(name="Reused", message=artifact.why, data=artifact))
+
+
+def _ingredients(manifest: Path) -> dict[str, Any] | None:
+    """What an output was made of; None where its manifest is damaged: then it explains nothing."""
+    try:
+        told: dict[str, Any] = json.loads(manifest.read_text())["ingredients"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return told
 
 
 def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, str]:

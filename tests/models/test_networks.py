@@ -43,12 +43,16 @@ def pair(context: list[int], reply: list[int]) -> Row:
     return np.array(ids, np.int64), np.array(flags)
 
 
+def replies(model, batch):
+    return networks.reply_logits(model, batch, networks.hidden(model, batch))
+
+
 def batch_of(family: str, *rows: Row) -> Batch:
     return collate(rows, has_encoder=family == "encoder-decoder")
 
 
 def loss_of(model: Any, batch: Batch) -> torch.Tensor:
-    logits_NV, targets_N = networks.reply_logits(model, batch)
+    logits_NV, targets_N = replies(model, batch)
     return F.cross_entropy(logits_NV, targets_N)
 
 
@@ -66,7 +70,7 @@ def test_one_head_over_our_vocabulary_is_the_tokens_own_table(family: str) -> No
 
 def test_logits_are_made_where_the_loss_is_and_are_as_many_as_the_vocabulary(family: str) -> None:
     rows = [pair([5, 6], [7]), pair([5], [6, 7, 8])]
-    logits_NV, targets_N = networks.reply_logits(build(family), batch_of(family, *rows))
+    logits_NV, targets_N = replies(build(family), batch_of(family, *rows))
     assert logits_NV.shape == (6, VOCABULARY)
     assert targets_N.tolist() == [7, END, 6, 7, 8, END]
 
@@ -95,8 +99,8 @@ def test_what_stands_beside_a_row_in_its_batch_does_not_change_its_logits(
     model = build(family, loud=True).eval()
     model.set_attn_implementation(attention)
     short, long = pair([5, 6], [7, 8]), pair([5, 6, 9, 10, 11], [12, 13, 14, 15, 16])
-    alone, _ = networks.reply_logits(model, batch_of(family, short))
-    beside, _ = networks.reply_logits(model, batch_of(family, short, long))
+    alone, _ = replies(model, batch_of(family, short))
+    beside, _ = replies(model, batch_of(family, short, long))
     torch.testing.assert_close(alone, beside[: len(alone)], atol=1e-4, rtol=1e-4)
 
 
@@ -122,7 +126,7 @@ def test_the_shift_is_made_once_and_as_transformers_makes_it() -> None:
 def test_a_batch_without_a_reply_has_a_finite_loss_and_gradient(family: str) -> None:
     model = build(family)
     ids = np.array([START, 5, 6, END], np.int64)
-    logits_NV, targets_N = networks.reply_logits(model, batch_of(family, (ids, np.zeros(4, bool))))
+    logits_NV, targets_N = replies(model, batch_of(family, (ids, np.zeros(4, bool))))
     nats = F.cross_entropy(logits_NV, targets_N, reduction="sum") / max(1, len(targets_N))
     nats.backward()  # type: ignore[no-untyped-call]
     assert float(nats.detach()) == 0
@@ -172,7 +176,7 @@ def test_a_saved_network_gives_the_same_logits(family: str, tmp_path: Path, capf
     loaded = networks.load(tmp_path)
     assert not loaded.training
     batch = batch_of(family, pair([5, 6], [7, 8]), pair([9], [10]))
-    before, after = (networks.reply_logits(m, batch)[0] for m in (model.eval(), loaded))
+    before, after = (replies(m, batch)[0] for m in (model.eval(), loaded))
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
     decoder = decoder_of(loaded)
     assert networks.head(loaded).weight is decoder.get_input_embeddings().weight

@@ -445,3 +445,37 @@ def test_when_its_parent_is_gone_it_writes_a_checkpoint_and_ends(data: Path, tmp
     process.stdin.close()
     assert process.wait(20) == 143
     assert not (folder / "model").exists()
+
+
+def gradients(data: Path, folder: Path, workers: int, **knobs: Any) -> dict[str, torch.Tensor]:
+    trainer = training.Trainer(progress.Run.read(run_folder(data, folder, **knobs)), threading.Event())
+    rows = np.arange(12)
+    parts = [trainer.batch(rows[i::workers]) for i in range(workers)]
+    tokens = sum(int((part.targets_BT >= 0).sum()) for part in parts)
+    for part in parts:
+        trainer.differentiate(part, tokens)
+    return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(data: Path, tmp_path: Path) -> None:
+    whole, halves = (gradients(data, tmp_path / str(workers), workers) for workers in (1, 2))
+    for name, gradient in whole.items():
+        torch.testing.assert_close(halves[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_context_teaches_only_where_it_is_asked_to(data: Path, tmp_path: Path) -> None:
+    run = progress.Run.read(run_folder(data, tmp_path / "run", context_loss=0.5))
+    trainer = training.Trainer(run, threading.Event())
+    part = trainer.batch(np.arange(4))
+    hidden_BTD = networks.hidden(trainer.model, part)
+    nats = trainer.context_nats(part, hidden_BTD)
+    logits_BTV = networks.head(trainer.model)(hidden_BTD)
+    by_hand = 0.0
+    for row, i in enumerate(range(4)):
+        ids, is_reply = trainer.examples.row(i)
+        for place in range(len(ids) - 1):
+            if not is_reply[place + 1]:
+                by_hand -= float(logits_BTV[row, place].log_softmax(-1)[ids[place + 1]])
+    assert float(nats) == pytest.approx(by_hand, rel=1e-4)
+    plain, taught = (gradients(data, tmp_path / str(w), 1, context_loss=w) for w in (0.0, 0.5))
+    assert any(not torch.equal(plain[name], taught[name]) for name in plain)
