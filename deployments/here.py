@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.server import temporary_server
@@ -51,7 +53,12 @@ def _with_server(home: Path, flow: Callable[[], Result]) -> Result:
     if Settings().prefect_api_url is not None:
         return flow()
     with temporary_server(home) as server, temporary_settings({PREFECT_API_URL: server.wait()}):
-        return flow()
+        try:
+            return flow()
+        finally:
+            # What the run said last must arrive while there is somebody to tell it to.
+            APILogWorker.drain_all(timeout=5)
+            EventsWorker.drain_all(timeout=5)
 
 
 def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:

@@ -71,6 +71,6 @@ def test_row_groups_have_statistics(exported):
 def test_pandas_duckdb_and_datasets_open_it_with_no_code_of_ours(exported, tmp_path):
     path = str(exported / "export" / "train.parquet")
     assert len(pd.read_parquet(path)) == 8
-    assert duckdb.sql(f"select sum(replies) from '{path}'").fetchone() == (16,)
+    assert duckdb.sql(f"select sum(replies) from '{path}'").fetchall() == [(16,)]
     loaded = load_dataset("parquet", data_files={"train": path}, cache_dir=str(tmp_path))["train"]
     assert loaded.num_rows == 8 and loaded[0]["is_reply"][0] is False
