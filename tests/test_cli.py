@@ -119,7 +119,8 @@ def test_a_full_disk_is_one_line_and_nothing_half_made(corpora, tmp_path):
         f"sys.path.insert(0, {str(ROOT)!r});"
         "runpy.run_module('cli', run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    # -B: the limit would cut the interpreter's own cache files short, too, and leave them there.
+    done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "the disk is full" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
