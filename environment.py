@@ -10,6 +10,7 @@ _QUIET = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",  # its advice is for other callers
     "TOKENIZERS_PARALLELISM": "true",
     # A second thread that spins while another process has its core makes a step 50 times slower.
     "OMP_WAIT_POLICY": "passive",
