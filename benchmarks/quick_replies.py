@@ -1,0 +1,41 @@
+"""How many of the champion's greedy replies to held-out prompts the sample grammar accepts.
+
+python -m benchmarks.quick_replies [REF] [PROMPTS]
+"""
+
+import json
+import sys
+
+from environment import quiet_environment
+
+quiet_environment()
+
+from chat.reference import find_model  # noqa: E402
+from models import generation, networks, sample, tokenizer  # noqa: E402
+from models.config import GenerationConfig, MarkupConfig  # noqa: E402
+from models.dialogue import encode_context  # noqa: E402
+
+SEED = 987_654  # no recipe trains on it
+
+
+def main(ref: str = "champion", prompts: str = "500") -> None:
+    contexts = [
+        list(said.lines[:place])
+        for said in sample.conversations(turns=10 * int(prompts), seed=SEED)
+        for place in range(1, len(said.lines), 2)
+    ][: int(prompts)]
+    folder = find_model(ref).folder
+    learnt = tokenizer.load(folder)
+    markup = MarkupConfig(**json.loads((folder / "repartee.json").read_text())["markup"])
+    encoded = [encode_context(context, learnt, markup) for context in contexts]
+    replies = generation.Generator(networks.load(folder)).replies(encoded, GenerationConfig(temperature=0))
+    texts = [learnt.decode(reply.ids) for reply in replies]
+    valid = [sample.is_valid_reply(context, text) for context, text in zip(contexts, texts, strict=True)]
+    for context, text, accepted in zip(contexts, texts, valid, strict=True):
+        if not accepted:
+            print(f"{context[-1]!r} -> {text!r}")
+    print(f"{sum(valid) / len(valid):.1%} of {len(valid)} replies are valid")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
