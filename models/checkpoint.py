@@ -19,6 +19,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from models.files import sync
+
 log = logging.getLogger(__name__)
 
 COMPLETE = "complete.json"
@@ -147,15 +149,6 @@ def _write(path: Path, data: bytes) -> tuple[int, str]:
         file.flush()
         os.fsync(file.fileno())
     return len(data), hashlib.sha256(data).hexdigest()
-
-
-def sync(path: Path) -> None:
-    """What is written of a file, or the names in a folder, are on the disk when this returns."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def put(folder: Path, final: Path) -> None:

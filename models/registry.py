@@ -157,10 +157,6 @@ class Registry(Tracking):
             )
         return now
 
-    def challenge(self, version: Version) -> None:
-        """Name a version `challenger`: trained and judged, but not in service."""
-        self._point(CHALLENGER, version)
-
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Add tags to a version, the gate's verdict for one."""
         for key, value in tags.items():

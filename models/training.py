@@ -34,6 +34,7 @@ from torch import Tensor
 
 from models import batches, checkpoint, metrics, networks, progress, tokenizer
 from models.errors import InputError
+from models.files import sync
 from models.journal import Journal
 from models.optimizers import Optimizer, rate_at
 
@@ -234,7 +235,7 @@ class Trainer:
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
         self.require_finite(self.state.epoch_sums[0])
         for path in self.journal.paths.values():
-            checkpoint.sync(path)  # the checkpoint counts on what it has seen of them
+            sync(path)  # the checkpoint counts on what it has seen of them
         self.state.journal = self.journal.sizes()
         tensors = {
             "model": self.weights(),

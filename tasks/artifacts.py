@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import InputError
+from models.files import sync
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +113,10 @@ def new_manifest(folder: Path, ingredients: dict[str, Any], rows: int, seconds: 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     for path in folder.rglob("*"):
-        flush(path)
+        sync(path)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    flush(folder / MANIFEST)
-    flush(folder)
+    sync(folder / MANIFEST)
+    sync(folder)
 
 
 def publish(partial: Path, final: Path) -> None:
@@ -128,16 +129,7 @@ def publish(partial: Path, final: Path) -> None:
         else:
             return
     partial.rename(final)
-    flush(final.parent)
-
-
-def flush(path: Path) -> None:
-    """Ask the disk to keep what the file or folder holds."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(final.parent)
 
 
 def sha256(path: Path) -> str:

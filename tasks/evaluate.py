@@ -57,18 +57,11 @@ def write_score(score: "Score", normalisation: str, path: Path) -> None:
     path.write_text(json.dumps(told) + "\n")
 
 
-def majority_accuracy(examples: Path) -> float:
-    """Accuracy on the test split of always guessing the training split's commonest reply token."""
-    train, test = (
-        pq.read_table(examples / f"{split}.parquet", columns=["ids", "is_reply"])
-        for split in ("train", "test")
-    )
-    tokens = [
-        pc.filter(pc.list_flatten(part["ids"]), pc.list_flatten(part["is_reply"])) for part in (train, test)
-    ]
-    commonest = pc.mode(tokens[0])[0]["mode"]
-    share: float = pc.mean(pc.equal(tokens[1], commonest)).as_py()
-    return share
+def reply_counts(examples: Path) -> dict[int, int]:
+    """How often each token stands in the replies of an EXAMPLES file."""
+    table = pq.read_table(examples, columns=["ids", "is_reply"])
+    tokens = pc.filter(pc.list_flatten(table["ids"]), pc.list_flatten(table["is_reply"]))
+    return {pair["values"]: pair["counts"] for pair in pc.value_counts(tokens).to_pylist()}
 
 
 def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list[str], str]]:
@@ -108,7 +101,7 @@ def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float
 
 def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, export: Path) -> int:
     """score.json, report.json, report.md and loss.png; returns the replies scored."""
-    from models import networks, plots
+    from models import metrics, networks, plots
 
     model, turns = train / "model", clean / "turns.parquet"
     normalisation = read_dialogue(model)["normalisation"]
@@ -120,7 +113,9 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
         "test_bpb": score.bpb,
         "test_perplexity": score.perplexity,
         "test_accuracy": score.accuracy,
-        "test_majority_accuracy": majority_accuracy(export),
+        "test_majority_accuracy": metrics.majority_accuracy(
+            reply_counts(export / "train.parquet"), reply_counts(export / "test.parquet")
+        ),
         **reply_figures(replies),
         "test_replies": score.replies,
         "test_bytes": score.bytes,
