@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -154,6 +155,12 @@ def reply_logits(model: PreTrainedModel, batch: Batch, hidden_BTD: Tensor) -> tu
     """(logits_NV, targets_N) at the N positions that carry loss, and at no other."""
     asked_BT = batch.targets_BT >= 0
     return head(model)(hidden_BTD[asked_BT]), batch.targets_BT[asked_BT]
+
+
+def next_ids(batch: Batch) -> Tensor:
+    """ids_BT that a decoder's inputs are followed by, the context's own too; NO_LOSS before padding."""
+    following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1), value=PAD)
+    return torch.where((batch.targets_BT < 0) & (following_BT != PAD), following_BT, batch.targets_BT)
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:

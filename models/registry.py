@@ -17,16 +17,14 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from models.errors import InputError
+from models.manifest import MANIFEST, allowed, check, hashes
 from models.tracking import FINGERPRINT, Tracking
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-MANIFEST = "manifest.json"
 DIGEST = "repartee.digest"
 PROMOTED_AT, REPLACED = "repartee.promoted_at", "repartee.previous"
 HISTORY = "repartee.history."
 ENTRY = re.compile(r"(?P<at>\S+) v(?P<version>\d+)(?: after v(?P<previous>\d+))?: (?P<why>.*)", re.DOTALL)
-ALLOWED_SUFFIXES = (".safetensors", ".json", ".md")
-ALLOWED_NAMES = ("chat_template.jinja",)
 MAX_WHY = 4000  # characters; a tag of a registered model holds 5,000
 
 
@@ -97,8 +95,8 @@ class Registry(Tracking):
         description: str,
     ) -> Version:
         """Store the folder as a version and read it back; the same files make no second one."""
-        hashes = _hashes(_allowed(model_folder))
-        manifest = json.dumps({"files": hashes}, indent=1, sort_keys=True) + "\n"
+        files = hashes(allowed(model_folder))
+        manifest = json.dumps({"files": files}, indent=1, sort_keys=True) + "\n"
         digest = hashlib.sha256(manifest.encode()).hexdigest()
         mine = [v for v in self.versions() if run_id == v.run_id or _made_by(v, fingerprint)]
         for version in mine:
@@ -136,7 +134,7 @@ class Registry(Tracking):
             local = cache / f"{self.model}-v{version.number}-{digest[:12]}"
             if not local.exists():
                 self._download(version.run_id, path, local)
-        self._check(local, digest, self._name(version))
+        check(local, digest, self._name(version))
         return local
 
     def promote(self, version: Version, why: str) -> Version:
@@ -153,7 +151,7 @@ class Registry(Tracking):
             there = "nothing" if now is None else self._name(now)
             raise InputError(
                 f"{self._name(version)} was promoted, but {there} is the champion now: somebody "
-                "else promoted at the same time; compare them (`repartee history`)"
+                "else promoted at the same time; compare them (`repartee models`)"
             )
         return now
 
@@ -268,24 +266,7 @@ class Registry(Tracking):
             if local is None:
                 local = Path(scratch) / "model"
                 self._download(run_id, path, local)
-            self._check(local, digest, f"the model stored with run {run_id}")
-
-    def _check(self, folder: Path, digest: str, name: str) -> None:
-        """Raise the user's line about the first file that is not as it was registered."""
-        manifest = folder / MANIFEST
-        text = manifest.read_bytes() if manifest.is_file() else b""
-        damaged = None if hashlib.sha256(text).hexdigest() == digest else MANIFEST
-        if damaged is None:
-            expected: dict[str, str] = json.loads(text)["files"]
-            there = _hashes({p.relative_to(folder).as_posix(): p for p in _files(folder)})
-            both = sorted(expected.keys() | there.keys())
-            damaged = next((n for n in both if expected.get(n) != there.get(n)), None)
-        if damaged is not None:
-            state = "is not as it was registered" if (folder / damaged).exists() else "is missing"
-            raise InputError(
-                f"{folder / damaged} of {name} {state}; delete {folder} if it is a copy, "
-                "else go back to another version (`repartee rollback`)"
-            )
+            check(local, digest, f"the model stored with run {run_id}")
 
 
 def _version(found: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) -> Version:
@@ -315,33 +296,3 @@ def _artifact_path(version: Version) -> str:
             "Repartee; choose another version (`repartee models`)"
         )
     return found[1]
-
-
-def _allowed(folder: Path) -> dict[str, Path]:
-    """The files of a model folder by name; any that could hold code is refused."""
-    files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-    for name, path in files.items():
-        if path.suffix not in ALLOWED_SUFFIXES and path.name not in ALLOWED_NAMES:
-            raise InputError(
-                f"{path} is no safetensors, JSON or Markdown file ({name}); "
-                "a model is registered without it: remove it"
-            )
-    if not any(name.endswith(".safetensors") for name in files):
-        raise InputError(f"{folder} holds no .safetensors file; is it a model folder?")
-    return files
-
-
-def _files(folder: Path) -> list[Path]:
-    """Every file under a folder but its manifest; a link may lead out of it, so none is taken."""
-    paths = sorted(folder.rglob("*"))
-    if link := next((path for path in paths if path.is_symlink()), None):
-        raise InputError(f"{link} is a link; a model folder holds plain files only")
-    return [path for path in paths if path.is_file() and path != folder / MANIFEST]
-
-
-def _hashes(files: Mapping[str, Path]) -> dict[str, str]:
-    hashes = {}
-    for name, path in files.items():
-        with path.open("rb") as file:
-            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes

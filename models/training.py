@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models import batches, checkpoint, metrics, networks, progress, tokenizer
+from models.cross_entropy import weighted_nats
 from models.errors import InputError
 from models.files import sync
 from models.journal import Journal
@@ -134,25 +134,30 @@ class Trainer:
         the same in either order, so the weights are, too.
         """
         part = part.to(self.device)
-        with self.autocast():
-            hidden_BTD = networks.hidden(self.model, part)
-            logits_NV, targets_N = networks.reply_logits(self.model, part, hidden_BTD)
-            extra = self.context_nats(part, hidden_BTD)
-        logits_NV = logits_NV.float()
-        nats = F.cross_entropy(logits_NV, targets_N, reduction="sum")
+        total, nats_N, hits_N, is_reply_N = self.forward(part)
         # A batch without a reply token has loss 0, and no gradient that is not a number.
-        ((nats + self.config.context_loss * extra) / max(1, tokens)).backward()  # type: ignore[no-untyped-call]
-        correct = (logits_NV.detach().argmax(-1) == targets_N).sum()
-        return torch.stack([nats.detach(), correct, torch.full_like(correct, len(targets_N))])
+        (total / max(1, tokens)).backward()  # type: ignore[no-untyped-call]
+        return torch.stack([nats_N[is_reply_N].sum(), hits_N[is_reply_N].sum(), is_reply_N.sum()])
 
-    def context_nats(self, part: batches.Batch, hidden_BTD: Tensor) -> Tensor:
-        """Of the context's own tokens: a turn that is no reply still shows how people talk."""
-        if not self.config.context_loss or self.has_encoder:
-            return hidden_BTD.new_zeros(())
-        next_BT = part.inputs_BT[:, 1:]
-        is_context_BT = (part.targets_BT[:, :-1] == batches.NO_LOSS) & (next_BT != tokenizer.PAD)
-        logits_NV = networks.head(self.model)(hidden_BTD[:, :-1][is_context_BT])
-        return F.cross_entropy(logits_NV.float(), next_BT[is_context_BT], reduction="sum")
+    def forward(self, part: batches.Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions that teach something.
+
+        A turn that is no reply still shows how people talk: it has the weight `context_loss`.
+        """
+        targets_BT = part.targets_BT
+        if self.config.context_loss and not self.has_encoder:
+            targets_BT = networks.next_ids(part)
+        teaches_BT = targets_BT >= 0
+        is_reply_N = part.targets_BT[teaches_BT] >= 0
+        with self.autocast():
+            hidden_ND = networks.hidden(self.model, part)[teaches_BT]
+        total, nats_N, hits_N = weighted_nats(
+            hidden_ND.to(self.dtype),
+            networks.head(self.model).weight,
+            targets_BT[teaches_BT],
+            torch.where(is_reply_N, 1.0, self.config.context_loss),
+        )
+        return total, nats_N, hits_N, is_reply_N
 
     def batch(self, rows: NDArray[np.int64]) -> batches.Batch:
         return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
@@ -271,16 +276,18 @@ class Trainer:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the logits' product."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def probe(self, precision: str) -> float:
         """Seconds of a forward and backward pass."""
         self.precision = precision
         batch = self.batch(batches.bucket(self.sides, PROBE_TOKENS)[-1])
 
         def both_ways() -> None:
-            with self.autocast():
-                hidden_BTD = networks.hidden(self.model, batch)
-                logits_NV, targets_N = networks.reply_logits(self.model, batch, hidden_BTD)
-            F.cross_entropy(logits_NV.float(), targets_N).backward()  # type: ignore[no-untyped-call]
+            self.forward(batch)[0].backward()  # type: ignore[no-untyped-call]
             self.model.zero_grad(set_to_none=True)
 
         return progress.fastest(both_ways)

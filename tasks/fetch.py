@@ -5,28 +5,24 @@ has passed its check it becomes NAME. A cut one goes on where it stopped, if the
 """
 
 import contextlib
-import email.utils
 import hashlib
-import ipaddress
 import itertools
 import json
 import logging
 import os
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from typing import Any
 
 import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from models.errors import InputError
+from tasks.network import Again, Refused, Watch
+from tasks.response import continues, length, status_failure, validator
 
 log = logging.getLogger(__name__)
 
@@ -52,106 +48,6 @@ class Limits:
     first_wait_s: float = 0.5
     longest_wait_s: float = 30
     max_redirects: int = 5
-
-
-class Again(Exception):
-    """A failure that may pass."""
-
-    def __init__(self, reason: str, *, wait_s: float = 0, unreachable: bool = False) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
-        self.unreachable = unreachable
-
-
-class Refused(Exception):
-    """A failure that will not pass: this address is of no use."""
-
-
-class Watch:
-    """Watches one request through its redirects: whom it connects to, and that it ends in time."""
-
-    def __init__(self) -> None:
-        self._first: str | None = None  # zone of the address that the user gave
-        self._scheme = ""
-        self._asked = ""
-        self._socket: socket.socket | None = None
-        self._timer: threading.Timer | None = None
-        self._late_s: float | None = None
-        self._proxies = {urlsplit(proxy).hostname for proxy in getproxies().values()}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer:
-            self._timer.cancel()
-
-    def arm(self, seconds: float) -> None:
-        """Cut the connection after so long: a server that drips never runs into a read timeout."""
-        if self._timer:
-            self._timer.cancel()
-        self._timer = threading.Timer(max(0.0, seconds), self._cut, [seconds])
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _cut(self, seconds: float) -> None:
-        self._late_s = seconds
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                # Not SSLSocket's own shutdown: it pulls the TLS state from under the reader.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-    def again(self, error: httpx2.TransportError) -> Again:
-        """The failure of a connection in a few words."""
-        if self._late_s is not None:
-            return Again(f"not done within {self._late_s:.3g} s")
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        refused = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
-        return Again(reason, unreachable=refused and "CERTIFICATE" not in reason)
-
-    def admit_url(self, url: httpx2.URL) -> None:
-        """Refuse what is not http(s), gives up encryption, or names an address inside."""
-        if url.scheme not in ("http", "https") or not url.host:
-            raise Refused(f"{url.scheme or 'no'}: is not http or https")
-        if self._scheme == "https" and url.scheme == "http":
-            raise Refused("redirected from https to http")
-        self._scheme = url.scheme
-        with contextlib.suppress(ValueError):  # most hosts are names, seen again once they are connected to
-            self.admit(url.host)
-
-    def admit(self, address: str) -> None:
-        """A redirect may lead out, or stay in the zone where the user's own address is."""
-        reached = zone(address)
-        if self._first is None:
-            self._first = reached
-        elif reached not in ("public", self._first):
-            raise Refused(f"redirected to the {reached} address {address}")
-
-    def trace(self, event: str, info: dict[str, Any]) -> None:
-        """The client's own report; the peer's true address, so no trick with names helps."""
-        if event == "connection.connect_tcp.started":
-            self._asked = info["host"]
-        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            return
-        stream = info["return_value"]
-        self._socket = stream.get_extra_info("socket")
-        if self._asked in self._proxies:
-            self._first = self._first or "public"
-        elif event.endswith("connect_tcp.complete"):
-            self.admit(stream.get_extra_info("server_addr")[0])
-        if self._late_s is not None:
-            raise Again(f"not done within {self._late_s:.3g} s")
-
-
-def zone(address: str) -> str:
-    """Raises ValueError for what is not an IP address."""
-    ip: Any = ipaddress.ip_address(address.split("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_loopback or ip.is_unspecified:
-        return "loopback"
-    if ip.is_link_local:
-        return "link-local"
-    return "public" if ip.is_global else "private"
 
 
 def fetch(
@@ -269,15 +165,15 @@ def _try_once(url: str, part: Path, *, limits: Limits, deadline_s: float, progre
         headers |= {"Range": f"bytes={offset}-", "If-Range": known["validator"]}
     with Watch() as watch, _answer("GET", url, headers, watch, limits, deadline_s) as response:
         watch.arm(deadline_s - time.monotonic())
-        if response.status_code == 206 and offset and _continues(response, offset, known):
+        if response.status_code == 206 and offset and continues(response, offset, known):
             total = int(known["total"]) if known.get("total") else None
         elif response.status_code in (206, 416) and offset:
             _drop(part)
             raise Again(f"HTTP {response.status_code} does not fit the {offset} bytes here; starting anew")
         elif response.status_code == 200:
-            offset, total = 0, _length(response)
+            offset, total = 0, length(response)
         else:
-            raise _status_failure(response)
+            raise status_failure(response)
         _check_headers(response, total, limits)
         _receive(response, part, url, offset=offset, total=total, limits=limits, progress=progress)
 
@@ -367,49 +263,12 @@ class _Meter:
             self._told_s = now_s
 
 
-def _continues(response: httpx2.Response, offset: int, known: dict[str, Any]) -> bool:
-    """Whether a 206 is the rest of the very file that we hold the beginning of."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
-    if not found or int(found[1]) != offset:
-        return False
-    same_total = found[2] == "*" or not known.get("total") or int(found[2]) == known["total"]
-    return same_total and _validator(response) in (None, known["validator"])
-
-
 def _check_headers(response: httpx2.Response, total: int | None, limits: Limits) -> None:
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding not in ("", "identity"):
         raise Refused(f"sent {encoding[:40]!r}-encoded bytes that were not asked for")
     if total is not None and total > limits.max_bytes:
         raise Refused(f"{total} bytes, more than the {limits.max_bytes} allowed; is it the right address?")
-
-
-def _status_failure(response: httpx2.Response) -> Again | Refused:
-    reason = f"HTTP {response.status_code} {response.reason_phrase[:60]}".strip()
-    if response.status_code in (408, 429, 500, 502, 503, 504):
-        return Again(reason, wait_s=_retry_after_s(response.headers.get("retry-after", "")))
-    return Refused(reason)
-
-
-def _retry_after_s(text: str) -> float:
-    """Seconds, given as such or as a date; 0 for anything else."""
-    if re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0
-
-
-def _length(response: httpx2.Response) -> int | None:
-    text = response.headers.get("content-length", "")
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
-
-
-def _validator(response: httpx2.Response) -> str | None:
-    """What If-Range takes: a strong ETag, or else a date."""
-    etag: str = response.headers.get("etag", "")
-    return etag if etag and not etag.startswith("W/") else response.headers.get("last-modified")
 
 
 def _part(archive: Path) -> Path:
@@ -425,7 +284,7 @@ def _digest(url: str) -> str:
 
 
 def _write_state(part: Path, url: str, response: httpx2.Response, total: int | None) -> None:
-    known = {"url_sha256": _digest(url), "validator": _validator(response), "total": total}
+    known = {"url_sha256": _digest(url), "validator": validator(response), "total": total}
     _state(part).write_text(json.dumps(known) + "\n")
 
 

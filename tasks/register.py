@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from prefect import task
 
+from models.forwarding import MetricsForwarder
 from models.registry import Registry, Version
 from models.schemas import EXAMPLES
-from models.tracking import MetricsForwarder
 from tasks.artifacts import Artifact, sha256
 from tasks.card import model_card
 from tasks.clean import SPLITS

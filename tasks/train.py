@@ -23,8 +23,9 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from models.config import Config, NetworkConfig, TrainConfig
 from models.errors import InputError
+from models.forwarding import MetricsForwarder
 from models.registry import Registry
-from models.tracking import MetricsForwarder, RunStatus
+from models.tracking import RunStatus
 from tasks.artifacts import Artifact, find
 from tasks.stage import Stage, digests_of, named
 

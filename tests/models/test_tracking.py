@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import InputError
-from models.tracking import MAX_POINTS, MetricsForwarder, Tracking, evenly, read_points
+from models.forwarding import MAX_POINTS, MetricsForwarder, evenly, read_points
+from models.tracking import Tracking
 
 
 @pytest.fixture(scope="module")

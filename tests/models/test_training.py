@@ -463,20 +463,19 @@ def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(data: Path, tmp_pa
         torch.testing.assert_close(halves[name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_the_context_teaches_only_where_it_is_asked_to(data: Path, tmp_path: Path) -> None:
+def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tmp_path: Path) -> None:
     run = progress.Run.read(run_folder(data, tmp_path / "run", context_loss=0.5))
     trainer = training.Trainer(run, threading.Event())
     part = trainer.batch(np.arange(4))
-    hidden_BTD = networks.hidden(trainer.model, part)
-    nats = trainer.context_nats(part, hidden_BTD)
-    logits_BTV = networks.head(trainer.model)(hidden_BTD)
-    logits_BTV = logits_BTV.detach()
-    by_hand = 0.0
-    for row, i in enumerate(range(4)):
-        ids, is_reply = trainer.examples.row(i)
+    logits_BTV = networks.head(trainer.model)(networks.hidden(trainer.model, part)).detach()
+    by_hand = {True: 0.0, False: 0.0}
+    for row in range(4):
+        ids, is_reply = trainer.examples.row(row)
         for place in range(len(ids) - 1):
-            if not is_reply[place + 1]:
-                by_hand -= float(logits_BTV[row, place].log_softmax(-1)[ids[place + 1]])
-    assert float(nats.detach()) == pytest.approx(by_hand, rel=1e-4)
+            chances = logits_BTV[row, place].log_softmax(-1)
+            by_hand[bool(is_reply[place + 1])] -= float(chances[ids[place + 1]])
+    total, nats_N, _, is_reply_N = trainer.forward(part)
+    assert float(total.detach()) == pytest.approx(by_hand[True] + 0.5 * by_hand[False], rel=1e-2)
+    assert float(nats_N[is_reply_N].sum()) == pytest.approx(by_hand[True], rel=1e-2)
     plain, taught = (gradients(data, tmp_path / str(w), 1, context_loss=w) for w in (0.0, 0.5))
     assert any(not torch.equal(plain[name], taught[name]) for name in plain)

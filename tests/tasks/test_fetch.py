@@ -15,7 +15,8 @@ import httpx2
 import pytest
 
 from models.errors import InputError
-from tasks.fetch import Limits, Refused, Watch, fetch, probe, shown, zone
+from tasks.fetch import Limits, fetch, probe, shown
+from tasks.network import Refused, Watch, zone
 
 BODY = b"PK\x03\x04" + bytes(range(256)) * 40
 QUICK = Limits(

@@ -1,0 +1,140 @@
+"""Forwarding: the growing metrics.jsonl of a training becomes the curves of its MLflow run."""
+
+import json
+import logging
+import math
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from models.tracking import Point, Tracking
+
+log = logging.getLogger(__name__)
+
+MAX_POINTS = 1000  # of a curve: MLflow's page slows down beyond
+LIVE_POINTS = 128  # sent one by one; then every 2nd, 4th ... so that 1,000 last for a million
+GROUPS = {"step": "train", "validation": "validation", "epoch": "epoch"}
+
+
+class MetricsForwarder:
+    """Sends the lines of a growing metrics.jsonl to a run; its thread never fails the caller.
+
+    While the file grows a curve is thinned more and more; `close` fills it up evenly to 1,000
+    points. What an outage kept back is sent by then, or by the next forwarder on the same file: a
+    step that the run has is not sent again.
+    """
+
+    def __init__(self, tracking: Tracking, run_id: str, path: Path, every_s: float = 5.0) -> None:
+        self._tracking, self._run_id, self._path, self._every_s = tracking, run_id, path, every_s
+        self._offset = 0
+        self._seen: dict[str, int] = defaultdict(int)  # points of each curve in the file so far
+        self._waiting: list[Point] = []
+        self._sent: dict[str, set[int]] = {}
+        self._complete = self._warned = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="metrics-forwarder", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self, timeout_s: float = 60.0) -> bool:
+        """Send what is missing; whether all of it has arrived within the time."""
+        self._stop.set()
+        if self._thread.ident is None:
+            self._thread.start()
+        self._thread.join(timeout_s)
+        return self._complete
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._try(self._forward)
+        self._complete = self._try(self._fill)
+
+    def _try(self, send: Callable[[], None]) -> bool:
+        try:
+            send()
+        except Exception as error:  # tracking is no part of the training: it may fail in any way
+            if not self._warned:
+                log.warning("%s keeps the metrics until MLflow takes them: %s", self._path, error)
+            self._warned = True
+            return False
+        return True
+
+    def _forward(self) -> None:
+        """Send the new points that a thinned curve takes while nobody knows its length."""
+        if self._path.exists() and self._path.stat().st_size < self._offset:
+            self._offset = 0  # a resumed training cuts what came after its checkpoint
+            self._seen.clear()
+        points, self._offset = read_points(self._path, self._offset)
+        for point in points:
+            index = self._seen[point[0]]
+            self._seen[point[0]] += 1
+            # The smallest power of two that leaves fewer than LIVE_POINTS before this one.
+            if index % (1 << (index // LIVE_POINTS).bit_length()) == 0:
+                self._waiting.append(point)
+        self._send(self._waiting)
+        self._waiting = []
+
+    def _fill(self) -> None:
+        """Send the rest of the whole file, evenly, as far as a curve has room."""
+        curves: dict[str, list[Point]] = defaultdict(list)
+        for point in read_points(self._path)[0]:
+            curves[point[0]].append(point)
+        for key, points in curves.items():
+            missing = [point for point in points if point[3] not in self._steps(key)]
+            self._send(evenly(missing, MAX_POINTS - len(self._steps(key))))
+
+    def _send(self, points: list[Point]) -> None:
+        new: dict[tuple[str, int], Point] = {}
+        room = {key: MAX_POINTS - len(self._steps(key)) for key in {point[0] for point in points}}
+        for point in points:
+            key, step = point[0], point[3]
+            if step not in self._steps(key) and (key, step) not in new and room[key] > 0:
+                new[key, step] = point
+                room[key] -= 1
+        self._tracking.log_metrics(self._run_id, list(new.values()))
+        for key, step in new:
+            self._steps(key).add(step)
+
+    def _steps(self, key: str) -> set[int]:
+        # Asked once a curve: an earlier forwarder may have sent these, with other times.
+        if key not in self._sent:
+            self._sent[key] = self._tracking.metric_steps(self._run_id, key)
+        return self._sent[key]
+
+
+def read_points(path: Path, offset: int = 0) -> tuple[list[Point], int]:
+    """The points in the complete lines from `offset` on, and where the next line begins."""
+    if not path.exists():
+        return [], 0
+    with path.open("rb") as file:
+        file.seek(offset)
+        whole, newline, _torn = file.read().rpartition(b"\n")
+    lines = whole.split(b"\n") if whole else []
+    return [p for line in lines for p in _points(line)], offset + len(whole) + len(newline)
+
+
+def evenly(points: Sequence[Point], most: int) -> list[Point]:
+    """At most so many of the points, spread over all of them, the last among them."""
+    if len(points) <= most:
+        return list(points)
+    return [points[len(points) - 1 - i * len(points) // most] for i in reversed(range(most))]
+
+
+def _points(line: bytes) -> Iterator[Point]:
+    """One point for each number of a line; a line that is damaged has none."""
+    try:
+        fields = json.loads(line)
+        group, time_ms, step = GROUPS[fields["kind"]], int(fields["time"]), int(fields["step"])
+    except (ValueError, KeyError, TypeError):
+        return
+    for name, value in fields.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name not in ("kind", "time", "step", group) and is_number and math.isfinite(value):
+            yield f"{group}/{name}", float(value), time_ms, step

@@ -1,0 +1,60 @@
+"""Manifest: the files of a registered model by their SHA-256, and what may be among them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.errors import InputError
+
+MANIFEST = "manifest.json"
+ALLOWED_SUFFIXES = (".safetensors", ".json", ".md")
+ALLOWED_NAMES = ("chat_template.jinja",)
+
+
+def allowed(folder: Path) -> dict[str, Path]:
+    """The files of a model folder by name; any that could hold code is refused."""
+    files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    for name, path in files.items():
+        if path.suffix not in ALLOWED_SUFFIXES and path.name not in ALLOWED_NAMES:
+            raise InputError(
+                f"{path} is no safetensors, JSON or Markdown file ({name}); "
+                "a model is registered without it: remove it"
+            )
+    if not any(name.endswith(".safetensors") for name in files):
+        raise InputError(f"{folder} holds no .safetensors file; is it a model folder?")
+    return files
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file under a folder but its manifest; a link may lead out of it, so none is taken."""
+    paths = sorted(folder.rglob("*"))
+    if link := next((path for path in paths if path.is_symlink()), None):
+        raise InputError(f"{link} is a link; a model folder holds plain files only")
+    return [path for path in paths if path.is_file() and path != folder / MANIFEST]
+
+
+def hashes(files: Mapping[str, Path]) -> dict[str, str]:
+    digests = {}
+    for name, path in files.items():
+        with path.open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def check(folder: Path, digest: str, name: str) -> None:
+    """Raises the user's line about the first file that is not as it was registered."""
+    manifest = folder / MANIFEST
+    text = manifest.read_bytes() if manifest.is_file() else b""
+    damaged = None if hashlib.sha256(text).hexdigest() == digest else MANIFEST
+    if damaged is None:
+        expected: dict[str, str] = json.loads(text)["files"]
+        there = hashes({p.relative_to(folder).as_posix(): p for p in _files(folder)})
+        both = sorted(expected.keys() | there.keys())
+        damaged = next((n for n in both if expected.get(n) != there.get(n)), None)
+    if damaged is not None:
+        state = "is not as it was registered" if (folder / damaged).exists() else "is missing"
+        raise InputError(
+            f"{folder / damaged} of {name} {state}; delete {folder} if it is a copy, "
+            "else point the alias champion at another version in MLflow"
+        )
