@@ -37,7 +37,7 @@ RECIPES = {
         recipe="small",
         network=NetworkConfig(n_layer=4, n_head=4, width=192),
         train=TrainConfig(
-            max_minutes=10, max_epochs=20, learning_rate=1e-2, batch_tokens=3072, context_loss=0.5
+            max_minutes=10, max_epochs=20, learning_rate=1e-2, batch_tokens=3072, context_loss=1.0
         ),
     ),
 }

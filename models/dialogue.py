@@ -43,27 +43,31 @@ def encode_conversations(
     What no id stands for (an unknown word, the end of a turn that is too long) is charged its
     spelling in `spelled_nats`: a model never gains by not knowing a word.
     """
-    limit = markup.max_tokens - 2  # <start> and <end>
-    if markup.unit == "conversation":
-        limit = markup.max_tokens // 2 - 2  # a reply leaves room for the turn it answers
     flat = [text for turns in conversations for text in turns]
     encodings = iter(tokenizer.encode_batch_fast(flat, add_special_tokens=False))
     for turns in conversations:
-        coded = [_turn(text, next(encodings).ids, limit, tokenizer, spelling) for text in turns]
-        windows = _pairs(len(coded)) if markup.unit == "pair" else _windows(coded, markup.max_tokens)
+        coded = [_turn(text, next(encodings).ids, markup, tokenizer, spelling) for text in turns]
+        windows = _pairs(len(coded)) if markup.unit == "pair" else _windows(coded, markup)
         yield [_example(coded, *window) for window in windows]
 
 
-def _turn(text: str, ids: list[int], limit: int, tokenizer: Tokenizer, spelling: list[float]) -> _Turn:
+def _turn(
+    text: str, ids: list[int], markup: MarkupConfig, tokenizer: Tokenizer, spelling: list[float]
+) -> _Turn:
+    if markup.unit == "pair":
+        limit = markup.max_tokens - 2  # <start> and <end>
+    else:
+        limit = markup.max_tokens - markup.context_tokens - 1
+    tail = ids[-(markup.context_tokens - 2) :]
     if len(ids) <= limit and UNK not in ids:
-        return _Turn(ids, ids, len(text.encode()), 0.0)
+        return _Turn(ids, tail, len(text.encode()), 0.0)
     # The offsets of `encode` are in characters of the text; those of the fast batch are not made.
     encoding = tokenizer.encode(text, add_special_tokens=False)
     kept = list(zip(encoding.ids, encoding.offsets, strict=True))[:limit]
     nats = sum(spelling_nats(text[start:end], spelling) for i, (start, end) in kept if i == UNK)
     if len(ids) > limit:
         nats += spelling_nats(text[encoding.offsets[limit][0] :], spelling)
-    return _Turn(ids[:limit], ids[-limit:], len(text.encode()), nats)
+    return _Turn(ids[:limit], tail, len(text.encode()), nats)
 
 
 def _pairs(turns: int) -> Iterator[tuple[int, int, int]]:
@@ -72,23 +76,21 @@ def _pairs(turns: int) -> Iterator[tuple[int, int, int]]:
         yield reply - 1, reply, reply
 
 
-def _windows(coded: list[_Turn], max_tokens: int) -> Iterator[tuple[int, int, int]]:
-    """(first turn, first reply, last turn): each window goes on with the context that fits half of it."""
+def _windows(coded: list[_Turn], markup: MarkupConfig) -> Iterator[tuple[int, int, int]]:
+    """(first turn, first reply, last turn) of each window: what context fits, then what replies do."""
     first, reply = 0, 1
     while reply < len(coded):
-        length = 1 + sum(len(turn.ids) + 1 for turn in coded[first : reply + 1])
+        length = 1 + sum(len(turn.tail) + 1 for turn in coded[first:reply])
+        while first > 0 and length + len(coded[first - 1].tail) + 1 <= markup.context_tokens:
+            first -= 1
+            length += len(coded[first].tail) + 1
         last = reply
-        while last + 1 < len(coded) and length + len(coded[last + 1].ids) + 1 <= max_tokens:
+        length += len(coded[reply].ids) + 1
+        while last + 1 < len(coded) and length + len(coded[last + 1].ids) + 1 <= markup.max_tokens:
             last += 1
             length += len(coded[last].ids) + 1
         yield first, reply, last
-        reply = last + 1
-        first = reply - 1
-        if reply < len(coded):
-            room = max_tokens - 1 - (len(coded[reply].ids) + 1) - (len(coded[first].ids) + 1)
-            while first > 0 and len(coded[first - 1].ids) + 1 <= room - max_tokens // 4:
-                first -= 1
-                room -= len(coded[first].ids) + 1
+        first, reply = last, last + 1
 
 
 def _example(coded: list[_Turn], first: int, reply: int, last: int) -> Example:
@@ -111,10 +113,10 @@ def _example(coded: list[_Turn], first: int, reply: int, last: int) -> Example:
 def encode_context(turns: Sequence[str], tokenizer: Tokenizer, markup: MarkupConfig) -> list[int]:
     """The ids that a reply is generated from; the oldest turns go first, then the last one's beginning.
 
-    A pair's model reads the last turn alone. A conversation keeps half its length for the reply.
+    A pair's model reads the last turn alone.
     """
     turns = turns[-1:] if markup.unit == "pair" else turns
-    room = markup.max_tokens - 1 if markup.unit == "pair" else markup.max_tokens // 2 - 1
+    room = markup.context_tokens - 1
     ids: list[int] = []
     for text in reversed(turns):
         turn = [*tokenizer.encode(text, add_special_tokens=False).ids, END]

@@ -4,6 +4,7 @@ Refusing is a normal end: the verdict says why, and the champion stays.
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from models.registry import Registry, Version
 from tasks.artifacts import Artifact
 from tasks.evaluate import read_dialogue, score_model, write_score
 from tasks.stage import Stage
+
+log = logging.getLogger(__name__)
 
 
 class GateConfig(Config):
@@ -82,7 +85,21 @@ def gate(evaluate: Artifact, clean: Artifact, config: GateConfig, home: Path, re
     candidate = json.loads((evaluate.path / "score.json").read_text())
     champion = registry.champion()
     if champion is None:
-        return judge(candidate, None, 0, config)
+        verdict = judge(candidate, None, 0, config)
+    else:
+        verdict = _against(champion, candidate, clean, config, home, registry)
+    log.info("gate: %s: %s", "promotes" if verdict.promote else "refuses", verdict.reason)
+    return verdict
+
+
+def _against(
+    champion: Version,
+    candidate: dict[str, Any],
+    clean: Artifact,
+    config: GateConfig,
+    home: Path,
+    registry: Registry,
+) -> Verdict:
     inputs = {"champion": champion_artifact(champion, registry, home), "clean": clean}
     rescored = STAGE.run(home, RescoreConfig(), inputs)
     return judge(candidate, json.loads((rescored.path / "score.json").read_text()), champion.number, config)

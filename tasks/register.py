@@ -1,6 +1,7 @@
 """Register: the verdict is written down in MLflow, and the model it lets through goes into service."""
 
 import json
+import logging
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from tasks.card import model_card
 from tasks.clean import SPLITS
 from tasks.evaluate import answer
 from tasks.gate import Verdict
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,10 @@ def put_into_service(
             },
             description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
         )
-    return registry.promote(version, verdict.reason)
+    log.info("register: %s v%d is stored", registry.model, version.number)
+    promoted = registry.promote(version, verdict.reason)
+    log.info("register: %s v%d serves", registry.model, version.number)
+    return promoted
 
 
 @task(task_run_name="register", retries=1, retry_delay_seconds=2)
@@ -139,6 +145,7 @@ def register(
     params: dict[str, Any],
     tags: dict[str, str],
 ) -> Registration:
+    log.info("register: writes the run to MLflow")
     name = tags["repartee.run_name"]
     run_id = registry.open_run(train.fingerprint, name=name, params=params, tags=tags)
     write_down(registry, run_id, train, evaluate, export, verdict, tags["repartee.corpus"])

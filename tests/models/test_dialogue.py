@@ -18,7 +18,7 @@ def encode(turns, vocabulary, markup):
     return next(encode_conversations([turns], vocabulary, markup, SPELLING))
 
 
-@given(turns=st.lists(st.text(min_size=1, max_size=40), min_size=2, max_size=12), limit=st.integers(16, 64))
+@given(turns=st.lists(st.text(min_size=1, max_size=40), min_size=2, max_size=12), limit=st.integers(8, 64))
 def test_every_reply_is_scored_exactly_once_and_in_full(turns, limit):
     turns = [text.encode("utf-8", "ignore").decode() or "x" for text in turns]
     markup = MarkupConfig(max_tokens=limit)
@@ -49,6 +49,21 @@ def test_a_long_reply_keeps_its_end_and_a_long_context_its_last_words():
     assert [WORDS.id_to_token(i) for i in reply_cut.ids[-3:]] == ["and", "you", "<end>"]
     assert reply_cut.spelled_nats == pytest.approx(spelling_nats("i am well", SPELLING))
     assert context_cut.spelled_nats == 0
+
+
+def test_a_conversation_goes_on_in_a_new_window_with_what_was_said_before_as_context():
+    turns = ["how are you", "fine", "and you", "i am well", "hello there", "fine and you"]
+    markup = MarkupConfig(max_tokens=16)
+    whole, rest = encode(turns, WORDS, markup)
+    assert [(whole.turn, whole.replies), (rest.turn, rest.replies)] == [(1, 4), (5, 1)]
+    assert [WORDS.id_to_token(i) for i in rest.ids[:4]] == ["<start>", "hello", "there", "<end>"]
+
+
+def test_a_reply_may_be_three_quarters_of_a_sequence():
+    long = "how are you fine and you i am well hello there how are you"
+    example = encode([long, long], WORDS, MarkupConfig(max_tokens=16))[0]
+    assert len(example.ids) == 16
+    assert sum(example.is_reply) == 12
 
 
 def test_an_unknown_word_of_a_reply_is_charged_and_one_of_the_context_is_not():
