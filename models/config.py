@@ -90,3 +90,8 @@ class MarkupConfig(Config):
         A quarter of a conversation: the rest is for its replies, of which long ones are cut least.
         """
         return self.max_tokens if self.unit == "pair" else max(3, self.max_tokens // 4)
+
+    @property
+    def reply_tokens(self) -> int:
+        """Places for a reply, its end token included."""
+        return self.max_tokens - (1 if self.unit == "pair" else self.context_tokens)

@@ -54,10 +54,7 @@ def encode_conversations(
 def _turn(
     text: str, ids: list[int], markup: MarkupConfig, tokenizer: Tokenizer, spelling: list[float]
 ) -> _Turn:
-    if markup.unit == "pair":
-        limit = markup.max_tokens - 2  # <start> and <end>
-    else:
-        limit = markup.max_tokens - markup.context_tokens - 1
+    limit = markup.reply_tokens - 1  # <end>
     tail = ids[-(markup.context_tokens - 2) :]
     if len(ids) <= limit and UNK not in ids:
         return _Turn(ids, tail, len(text.encode()), 0.0)
