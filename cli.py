@@ -136,6 +136,23 @@ def evaluate(
     _tell({"version": found.version, "metrics": figures}, text, as_json)
 
 
+@app.command()
+def up() -> None:
+    """Prefect, MLflow, a worker and the deployments, here, until Ctrl-C or `repartee down`."""
+    _watch()
+    from deployments.up import up as run_up
+
+    run_up(lambda text: print(text, flush=True))
+
+
+@app.command()
+def down() -> None:
+    """End everything that `up` started."""
+    from deployments.up import down as end
+
+    print(end())
+
+
 @corpus_app.command("make")
 def corpus_make(
     path: Annotated[Path, typer.Argument(help="The folder to write.")],

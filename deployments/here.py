@@ -11,11 +11,13 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.server import temporary_server
 from flows.chain import prepare_chain, retrain_chain
 from flows.config import RetrainConfig
-from flows.ending import unchanged_outcome
+from flows.ending import skipped_outcome, unchanged_outcome
 from flows.lineage import open_lineage
 from flows.outcome import Outcome, stage_row
+from flows.parameters import of_config
 from flows.prepare import prepare
 from flows.retrain import retrain
+from flows.turns import holder
 from settings import Settings
 from tasks.artifacts import Artifact
 from tasks.evaluate import read_dialogue, score_model
@@ -27,21 +29,25 @@ Result = TypeVar("Result")
 def retrain_here(config: RetrainConfig) -> Outcome:
     """The whole chain; where there is nothing to do, the answer comes without a server."""
     run = open_lineage(config)
+    if busy := holder(run.home):  # told before anything is started; the flow looks again
+        return skipped_outcome(run, busy)
     chain = retrain_chain(config)
     _, kept = plan_chain(chain, run.home)
-    if Settings().prefect_api_url is None and len(kept) == len(chain):
+    if Settings().prefect_url is None and len(kept) == len(chain):
         plan = plan_run(chain, config.gate, run.home, run.registry)
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)
     # Typed as the state that it ends in, called as a function it gives what that state holds.
-    return cast(Outcome, _with_server(run.home, lambda: retrain(config)))
+    return cast(Outcome, _with_server(run.home, lambda: retrain(**of_config(config))))
 
 
 def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
     """The data half; each stage as the JSON of a run tells it."""
     home = open_lineage(config).home
     prepare_chain(config)  # a corpus that is not there is told before anything is started
-    return [stage_row(artifact) for artifact in _with_server(home, lambda: prepare(config))]
+    given = of_config(config)
+    prepare_parameters = {key: given[key] for key in ("recipe", "corpus", "changes") if key in given}
+    return [stage_row(artifact) for artifact in _with_server(home, lambda: prepare(**prepare_parameters))]
 
 
 def plan_here(config: RetrainConfig) -> list[Step]:
@@ -50,8 +56,9 @@ def plan_here(config: RetrainConfig) -> list[Step]:
 
 
 def _with_server(home: Path, flow: Callable[[], Result]) -> Result:
-    if Settings().prefect_api_url is not None:
-        return flow()
+    if url := Settings().prefect_url:
+        with temporary_settings({PREFECT_API_URL: url}):
+            return flow()
     with temporary_server(home) as server, temporary_settings({PREFECT_API_URL: server.wait()}):
         try:
             return flow()
@@ -83,6 +90,8 @@ def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:
 
 def summary(outcome: Outcome) -> str:
     """The end of a run as a person reads it, with what to type next."""
+    if outcome.outcome == "skipped":
+        return f"\n{outcome.headline()}\n  {outcome.reason}; the same command goes on when it has ended"
     m = outcome.metrics
     model = "" if outcome.outcome != "refused" else f" --model {outcome.model_path}"
     guess = f"always guessing the commonest token: {m['test_majority_accuracy']:.1%}"

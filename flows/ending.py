@@ -8,6 +8,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.events import tell_promotion
 from flows.lineage import Lineage
 from flows.outcome import Outcome, stage_row
 from tasks.artifacts import Artifact
@@ -15,7 +16,7 @@ from tasks.gate import Verdict
 from tasks.plan import Plan
 from tasks.register import Registration
 
-NAMES = {"promoted": "Promoted", "refused": "ChampionKept", "unchanged": "Unchanged"}
+NAMES = {"promoted": "Promoted", "refused": "ChampionKept", "unchanged": "Unchanged", "skipped": "Skipped"}
 
 
 def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:
@@ -41,10 +42,30 @@ def unchanged(run: Lineage, plan: Plan) -> State[Outcome]:
     return _told(unchanged_outcome(run, plan))
 
 
+def skipped_outcome(run: Lineage, holder: str) -> Outcome:
+    """Another training has its turn."""
+    return Outcome(
+        outcome="skipped",
+        reason=f"{holder} is at work in {run.home}",
+        model=run.registry.model,
+        version=None,
+        mlflow_run_id=None,
+        flow_run_id=run.flow_run_id,
+        seconds=round(time.monotonic() - run.started_s, 3),
+        stages=[],
+    )
+
+
+def skipped(run: Lineage, holder: str) -> State[Outcome]:
+    return _told(skipped_outcome(run, holder))
+
+
 def conclude(
     run: Lineage, made: Sequence[Artifact | State[Artifact]], verdict: Verdict, registered: Registration
 ) -> State[Outcome]:
     artifacts = [plain(artifact) for artifact in made]
+    if verdict.promote and registered.version:
+        tell_promotion(run, registered.version, verdict.reason)
     by_name = {artifact.stage: artifact for artifact in artifacts}
     return _told(
         Outcome(

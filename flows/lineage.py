@@ -1,5 +1,6 @@
 """Lineage: where a run keeps its things, and what leads from its model back to it."""
 
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as current_run
 
 from flows.config import RetrainConfig
+from flows.recipes import RECIPES
 from models.registry import Registry
+from models.tracking import AT
 from settings import Settings
 from tasks.artifacts import check_home
 
@@ -21,12 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 class Lineage:
     """What every task of a run shares."""
 
+    name: str
     home: Path
     registry: Registry
     params: dict[str, Any]  # the whole configuration, flat: `train.learning_rate`
     tags: dict[str, str]
     flow_run_id: str | None
     started_s: float
+    at: str  # the machine and the home: who may say that a run here is dead
 
 
 def open_lineage(config: RetrainConfig) -> Lineage:
@@ -39,28 +44,34 @@ def open_lineage(config: RetrainConfig) -> Lineage:
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
     name = _name(config)
+    at = f"{socket.gethostname()}:{here.root}"
     tags = {
         "repartee.run_name": name,
         "repartee.recipe": config.recipe,
         "repartee.corpus": corpus_name(config),
         "repartee.source": config.download.corpus,
+        AT: at,
         "mlflow.source.git.commit": git_commit(),
     }
     if flow_run:
         tags |= {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": flow_run.name}
     return Lineage(
+        name=name,
         home=here.root,
         registry=open_registry(here),
         params=flatten(config.model_dump(mode="json")),
         tags=tags,
         flow_run_id=str(flow_run.id) if flow_run else None,
         started_s=time.monotonic(),
+        at=at,
     )
 
 
 def run_name() -> str:
     """What Prefect calls a run: its recipe and its corpus."""
-    return _name(RetrainConfig.model_validate(current_run.parameters["config"]))
+    given = current_run.parameters
+    config = RECIPES[given["recipe"]]
+    return f"{config.recipe}-{_short(given.get('corpus') or config.download.corpus)}"
 
 
 def _name(config: RetrainConfig) -> str:
@@ -73,7 +84,11 @@ def open_registry(here: Settings) -> Registry:
 
 def corpus_name(config: RetrainConfig) -> str:
     """Short, for the names of runs: `cornell-standin` of a path that ends so."""
-    return Path(config.download.corpus.rstrip("/")).stem or config.download.corpus
+    return _short(config.download.corpus)
+
+
+def _short(corpus: str) -> str:
+    return Path(corpus.rstrip("/")).stem or corpus
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

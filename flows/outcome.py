@@ -10,7 +10,7 @@ from tasks.artifacts import Artifact
 class Outcome:
     """The end of a run; `to_json` is the command line's contract."""
 
-    outcome: Literal["promoted", "refused", "unchanged"]
+    outcome: Literal["promoted", "refused", "unchanged", "skipped"]
     reason: str
     model: str
     version: int | None
@@ -43,7 +43,10 @@ class Outcome:
         if self.outcome == "promoted":
             return f"Promoted: {self.model} v{self.version} is champion"
         if self.outcome == "refused":
-            return f"Refused: champion v{self.version} stays"
+            kept = f"champion v{self.version} stays" if self.version else "there is no champion"
+            return f"Refused: {kept}"
+        if self.outcome == "skipped":
+            return "Skipped: one training at a time"
         return f"Unchanged: champion v{self.version} stays"
 
 

@@ -5,10 +5,10 @@ download > parse > clean > vocabulary > export
 
 from prefect import flow
 
-from flows.config import RetrainConfig
 from flows.ending import plain
+from flows.events import tell_new_data
 from flows.lineage import open_lineage, run_name
-from flows.recipes import RECIPES
+from flows.parameters import Changes, CorpusName, Recipe, to_config
 from tasks.artifacts import Artifact
 from tasks.clean import clean
 from tasks.download import download
@@ -18,12 +18,24 @@ from tasks.vocabulary import vocabulary
 
 
 @flow(name="prepare", flow_run_name=run_name, log_prints=False)
-def prepare(config: RetrainConfig = RECIPES["small"]) -> list[Artifact]:
-    """The outputs of the five stages, made or reused."""
+def prepare(
+    recipe: Recipe = "small", corpus: CorpusName = None, changes: Changes | None = None
+) -> list[Artifact]:
+    """The outputs of the five stages, made or reused; new data is an event, `repartee.data.prepared`.
+
+    Args:
+        recipe: The named configuration that the other values begin as.
+        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. Empty: the
+            recipe's own.
+        changes: Any other value of the recipe (docs/settings.md). Empty: as the recipe has it.
+    """
+    config = to_config(recipe, corpus, changes=changes)
     run = open_lineage(config)
     raw = download(config.download, run.home)
     turns = parse(raw, config.parse, run.home)
     cleaned = clean(turns, config.clean, run.home)
     ids = vocabulary(cleaned, config.vocabulary, run.home)
     examples = export(cleaned, ids, config.markup, run.home)
-    return [plain(made) for made in (raw, turns, cleaned, ids, examples)]
+    made = [plain(each) for each in (raw, turns, cleaned, ids, examples)]
+    tell_new_data(run, made)
+    return made

@@ -13,10 +13,12 @@ from prefect.client.schemas.objects import State
 
 from flows.chain import retrain_chain, training
 from flows.config import RetrainConfig
-from flows.ending import conclude, unchanged
-from flows.lineage import open_lineage, run_name
+from flows.ending import conclude, skipped, unchanged
+from flows.lineage import Lineage, open_lineage, run_name
 from flows.outcome import Outcome
-from flows.recipes import RECIPES
+from flows.parameters import Changes, CorpusName, Minutes, Promote, Recipe, to_config
+from flows.reconcile import reconcile
+from flows.turns import Busy, alive, my_turn
 from tasks.clean import clean
 from tasks.download import download
 from tasks.evaluate import evaluate
@@ -30,9 +32,35 @@ from tasks.vocabulary import vocabulary
 
 
 @flow(name="retrain", flow_run_name=run_name, log_prints=False)
-def retrain(config: RetrainConfig = RECIPES["small"]) -> State[Outcome]:
-    """Ends as Promoted, ChampionKept or Unchanged; the summary artifact gives the figures."""
+def retrain(
+    recipe: Recipe = "small",
+    corpus: CorpusName = None,
+    minutes: Minutes = None,
+    promote: Promote = "auto",
+    changes: Changes | None = None,
+) -> State[Outcome]:
+    """Ends as Promoted, ChampionKept, Unchanged or Skipped; the summary artifact gives the figures.
+
+    Args:
+        recipe: The named configuration that the other values begin as.
+        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. Empty: the
+            recipe's own.
+        minutes: Minutes of training, at most. Empty: the recipe's own.
+        promote: `auto` where it beats the champion, `never` to measure only, `always` in any case.
+        changes: Any other value of the recipe (docs/settings.md). Empty: as the recipe has it.
+    """
+    config = to_config(recipe, corpus, minutes, promote, changes)
     run = open_lineage(config)
+    try:
+        with my_turn(run.home, run.name), alive(run.home, run.flow_run_id):
+            reconcile(run)
+            return retrain_in_turn(run, config)
+    except Busy as busy:
+        return skipped(run, str(busy))
+
+
+def retrain_in_turn(run: Lineage, config: RetrainConfig) -> State[Outcome]:
+    """The chain itself."""
     steps = plan(retrain_chain(config), config.gate, run.home, run.registry)
     if steps.nothing_to_do:
         return unchanged(run, steps)

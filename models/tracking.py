@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FINGERPRINT = "repartee.train_fingerprint"
+AT = "repartee.at"  # the machine and the home that a run works in
 SQLITE = "sqlite:///"
 MAX_VALUE = 6000  # characters of a param; MLflow refuses longer ones
 MAX_NOTE = 8000  # characters of a tag, which a note is
@@ -96,6 +97,17 @@ class Tracking:
             max_results=1,
         )
         return runs[0] if runs else None
+
+    def close_dead(self, at: str) -> list[str]:
+        """Close the open runs of a place where nobody is at work, and say which."""
+        runs = self.ask(
+            "search_runs",
+            [self._experiment_id],
+            filter_string=f"attributes.status = 'RUNNING' and tags.`{AT}` = '{at}'",
+        )
+        for run in runs:
+            self.close_run(run.info.run_id, "KILLED")
+        return [run.info.run_id for run in runs]
 
     def log_metrics(self, run_id: str, points: Sequence[Point]) -> None:
         """Add points to the run's curves; a point sent twice is there once, by its time."""

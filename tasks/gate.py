@@ -7,7 +7,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import task
 from pydantic import Field
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 class GateConfig(Config):
     min_gain: float = Field(default=0.0, ge=0)
     """Bits per byte by which a model must beat the champion."""
+    promote: Literal["auto", "never", "always"] = "auto"
+    """`auto`: where it beats the champion; `never`: only measure; `always`: in any case."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,15 @@ def judge(
     candidate: dict[str, Any], champion: dict[str, Any] | None, name: int, config: GateConfig
 ) -> Verdict:
     """Promote where there is no champion, or where bits per byte on the same bytes are fewer."""
+    if config.promote == "never":
+        against = (None, None) if champion is None else (name, champion["bpb"])
+        return Verdict(False, "gate.promote is never: it was only measured", *against)
     if champion is None:
         return Verdict(True, "there was no champion")
     new, old = candidate["bpb"], champion["bpb"]
+    if config.promote == "always":
+        told = f"gate.promote is always: {new:.4f} bits per byte, champion v{name} has {old:.4f}"
+        return Verdict(True, told, name, old)
     if candidate["normalisation"] != champion["normalisation"]:
         reason = (
             f"its text is normalised as `{candidate['normalisation']}`, champion v{name}'s as "

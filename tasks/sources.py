@@ -75,6 +75,17 @@ def resolve(corpus: str) -> Source:
     raise InputError(f"corpus {text[:300]!r}: there is no such corpus: {hint}")
 
 
+def is_foreign(corpus: str, home: Path) -> bool:
+    """Whether it is a file of this machine that lies outside of `home`."""
+    text = corpus.strip()
+    if text in NAMES or re.match(r"https?:", text, re.IGNORECASE):
+        return False
+    try:
+        return not Path(text).expanduser().resolve().is_relative_to(home.resolve())
+    except (OSError, RuntimeError, ValueError):
+        return True
+
+
 def identity(source: Source) -> str:
     """A cheap stand-in for the content, to plan with: equal identity, equal corpus."""
     if source.kind == "sample":

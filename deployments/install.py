@@ -1,0 +1,169 @@
+"""Install: what a Prefect server must know of us, made so that doing it twice changes nothing.
+
+    python -m deployments.install
+
+The work pool, the deployments of prefect.yaml, the automations, and the runs that a pause of the
+services left behind: those that died are closed, and of those that were missed the newest stays.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.states import Cancelled
+
+from deployments.services import HEARTBEAT_SECONDS, POOL, ROOT
+from flows.config import RetrainConfig
+from flows.events import NEW_DATA
+from flows.lineage import open_lineage
+from flows.reconcile import reconcile
+from flows.turns import holder
+
+log = logging.getLogger(__name__)
+
+ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
+DEPLOYMENTS = ("retrain/retrain", "retrain/train", "prepare/prepare")
+
+
+def install() -> None:
+    """Everything, into the server that PREFECT_API_URL names."""
+    with get_client(sync_client=True) as client:
+        _make_pool(client)
+        _deploy()
+        for automation in (crashed_when_silent(), train_on_new_data(client)):
+            _put(client, automation)
+        skip_missed(client)
+    run = open_lineage(RetrainConfig())
+    if holder(run.home) is None:
+        reconcile(run)
+
+
+def _make_pool(client: SyncPrefectClient) -> None:
+    with suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+
+
+def _deploy() -> None:
+    command = ("--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *command],
+        cwd=ROOT,
+        env={**os.environ, "PWD": str(ROOT)},  # the file's `{{ $PWD }}`: a shell's would be elsewhere
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the deployments were refused: {(done.stderr or done.stdout).strip()[-500:]}")
+
+
+def crashed_when_silent() -> AutomationCore:
+    """A run whose heartbeat stops for three beats is dead: nobody else would ever say so."""
+    return AutomationCore(
+        name="repartee: a silent run has crashed",
+        description="A flow run that sends no heartbeat any more has lost its process.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDS)},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, name="Crashed", message="no heartbeat: its process is gone"
+            )
+        ],
+    )
+
+
+def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
+    """`prepare` ended with examples that were not there before: train on them."""
+    deployment = client.read_deployment_by_name("retrain/train")
+    return AutomationCore(
+        name="repartee: train on new data",
+        description="When a prepare run has made new examples, train with its recipe and corpus.",
+        trigger=EventTrigger(
+            expect={NEW_DATA},
+            match={"prefect.resource.id": "repartee.corpus.*"},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[
+            RunDeployment(
+                source="selected",
+                deployment_id=deployment.id,
+                parameters={
+                    name: {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{name} }}}}"}
+                    for name in ("recipe", "corpus")
+                },
+            )
+        ],
+    )
+
+
+def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
+    for known in client.read_automations_by_name(automation.name):
+        client.delete_automation(known.id)
+    client.create_automation(automation)
+
+
+def skip_missed(client: SyncPrefectClient) -> int:
+    """Of the runs that should have begun by now only each deployment's newest stays; how many go."""
+    skipped = 0
+    for name in DEPLOYMENTS:
+        try:
+            deployment = client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            continue
+        for flow_run in _late(client, deployment.id)[1:]:
+            message = "missed while the services were down; the newest of these runs instead"
+            client.set_flow_run_state(flow_run.id, Cancelled(name="Skipped", message=message))
+            skipped += 1
+    if skipped:
+        log.info("%d missed runs are skipped; the newest of each deployment follows", skipped)
+    return skipped
+
+
+def _late(client: SyncPrefectClient, deployment_id: UUID) -> list[FlowRun]:
+    """The runs of a deployment that wait though their time has come, the newest first."""
+    now = datetime.now(UTC)
+    found: Iterable[FlowRun] = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            expected_start_time=FlowRunFilterExpectedStartTime(before_=now),
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=200,
+    )
+    return list(found)
+
+
+if __name__ == "__main__":
+    from console import show_progress
+
+    show_progress()
+    install()

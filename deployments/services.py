@@ -1,0 +1,121 @@
+"""Services: what `repartee up` keeps running, each as a command with its environment and its sign of life."""
+
+import os
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"  # never beyond this machine: there is no login
+PREFECT_PORT, MLFLOW_PORT = 4200, 5000
+POOL = "repartee"
+HEARTBEAT_SECONDS = 30  # Prefect's shortest; three missed ones are a death
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process to keep; `health` is an address that answers 200 when it is up (none: it has no door)."""
+
+    name: str
+    command: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+    address: str = ""
+    health: str = ""
+
+
+def prefect_service(home: Path, port: int) -> Service:
+    """The Prefect server with its dashboard."""
+    address = f"http://{HOST}:{port}"
+    return Service(
+        name="prefect",
+        command=[
+            sys.executable,
+            "-m",
+            "deployments.server",
+            f"{address}/api",
+            str(home / "prefect"),
+        ],
+        env={
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_API_URL": "",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_API_URL": f"{address}/api",
+            # Without these any page that a user visits could talk to the server.
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address,
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+            # In memory, a restart would forget who holds a slot, and with a limit of one and
+            # CANCEL_NEW nothing would ever be retrained again.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+                "prefect.server.concurrency.lease_storage.filesystem"
+            ),
+            "PREFECT_LOGGING_LEVEL": "WARNING",
+        },
+        address=address,
+        health=f"{address}/api/health",
+    )
+
+
+def mlflow_service(home: Path, port: int) -> Service:
+    """The MLflow server: one worker and no jobs, a sixth of the memory of its defaults."""
+    address = f"http://{HOST}:{port}"
+    (home / "mlartifacts").mkdir(parents=True, exist_ok=True)
+    return Service(
+        name="mlflow",
+        command=[
+            *(sys.executable, "-m", "deployments.child", sys.executable, "-m", "mlflow", "server"),
+            *("--host", HOST, "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
+            *("--default-artifact-root", (home / "mlartifacts").as_uri()),
+            *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
+        ],
+        env={
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        },
+        address=address,
+        health=f"{address}/health",
+    )
+
+
+def worker_service(home: Path, prefect_api_url: str, mlflow_url: str) -> Service:
+    """The worker that runs what is scheduled or triggered, on this machine."""
+    return Service(
+        name="worker",
+        command=[
+            *(sys.executable, "-m", "deployments.child", sys.executable, "-m", "prefect"),
+            *("worker", "start", "--pool", POOL, "--type", "process"),
+            *("--name", f"repartee-{socket.gethostname()}"),
+        ],
+        env=client_env(home, prefect_api_url, mlflow_url)
+        | {
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # from a trigger to the first task in seconds
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        },
+    )
+
+
+def client_env(home: Path, prefect_api_url: str, mlflow_url: str) -> dict[str, str]:
+    """What makes any process a client of these services, at work in this home."""
+    return {
+        "PREFECT_API_URL": prefect_api_url,
+        "PREFECT_HOME": str(home / "prefect"),
+        "MLFLOW_TRACKING_URI": mlflow_url,
+        "REPARTEE_HOME": str(home),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+    }
+
+
+def free_port(wanted: int) -> int:
+    """The wanted port, or where somebody has it another one."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError(f"no port is free on {HOST}")

@@ -1,0 +1,153 @@
+"""Up: Prefect, MLflow, a worker and the deployments for one person, on this machine alone."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deployments.services import (
+    MLFLOW_PORT,
+    PREFECT_PORT,
+    ROOT,
+    client_env,
+    free_port,
+    mlflow_service,
+    prefect_service,
+    worker_service,
+)
+from deployments.supervisor import Supervisor, end_group, stop_on_signals
+from flows.turns import holder_pid
+from models.errors import InputError
+from settings import Settings, services_told, services_up
+from tasks.artifacts import check_home
+
+log = logging.getLogger(__name__)
+
+DOWN_SECONDS = 60
+
+
+def up(say: Callable[[str], None]) -> None:
+    """Run until told to stop. Already up: say where, and end."""
+    here = Settings()
+    check_home(here.root)
+    if state := services_up(here.root):
+        say(told(state))
+        return
+    with Supervisor(here.root) as supervisor:
+        stop_on_signals(supervisor.stop)
+        began_s = time.monotonic()
+        prefect_url, mlflow_url = _start_servers(supervisor, here)
+        if not supervisor.stop.is_set():
+            _install(supervisor, client_env(here.root, prefect_url, mlflow_url))
+        if not supervisor.stop.is_set():
+            supervisor.start(worker_service(here.root, prefect_url, mlflow_url))
+            state = services_told(here.root)
+            say(f"{told(state)}\n\nUp in {time.monotonic() - began_s:.0f} s. Ctrl-C ends everything.")
+        supervisor.keep()
+        log.info("ending")
+        _end_training(here.root)
+
+
+def _start_servers(supervisor: Supervisor, here: Settings) -> tuple[str, str]:
+    """(Prefect's API, MLflow's address): of those that are configured, or started here."""
+    before = services_told(here.root)["services"]
+    started = []
+    prefect_url, mlflow_url = here.prefect_api_url, here.mlflow_tracking_uri
+    if prefect_url is None:
+        prefect = prefect_service(here.root, _port(before, "prefect", PREFECT_PORT))
+        prefect_url = f"{prefect.address}/api"
+        started.append(prefect)
+    if mlflow_url is None:
+        mlflow = mlflow_service(here.root, _port(before, "mlflow", MLFLOW_PORT))
+        mlflow_url = mlflow.address
+        started.append(mlflow)
+    for service in started:
+        log.info("%s: starts at %s", service.name, service.address)
+        supervisor.start(service)
+    supervisor.await_health([service.name for service in started])
+    return prefect_url, mlflow_url
+
+
+def _port(before: dict[str, Any], name: str, usual: int) -> int:
+    """The one it had last time, so that open pages and running flows find it again; or a free one."""
+    address = before.get(name, {}).get("address", "")
+    wanted = int(address.rpartition(":")[2]) if address else usual
+    port = free_port(wanted)
+    if port != wanted:
+        log.warning("port %d is in use; %s takes %d", wanted, name, port)
+    return port
+
+
+def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
+    """Deployments, automations and what a pause left behind; in a process of its own, whose memory goes."""
+    log.info("deployments: the work pool, prefect.yaml and the automations")
+    path = supervisor.log_path("install")
+    with path.open("ab") as log_file:
+        done = subprocess.run(
+            [sys.executable, "-m", "deployments.install"],
+            cwd=ROOT,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=log_file,
+            check=False,
+        )
+    if done.returncode and not supervisor.stop.is_set():
+        lines = path.read_text(errors="replace").strip().splitlines()
+        raise InputError(f"the deployments could not be made: {lines[-1][:300] if lines else ''} ({path})")
+
+
+def _end_training(home: Path) -> None:
+    """A training that the worker began would outlive it; its trainer writes a checkpoint first."""
+    pid = holder_pid(home)
+    if pid is None or pid == os.getpid():
+        return
+    log.info("the training of process %d is told to end", pid)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    deadline_s = time.monotonic() + 30
+    while holder_pid(home) == pid and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    if holder_pid(home) == pid:
+        os.kill(pid, signal.SIGKILL)
+
+
+def down() -> str:
+    """End everything that `up` started here; what to say of it."""
+    home = Settings().root
+    state = services_up(home)
+    if state is None:
+        return f"nothing is up in {home}"
+    os.kill(state["pid"], signal.SIGTERM)
+    deadline_s = time.monotonic() + DOWN_SECONDS
+    while services_up(home) is not None:
+        if time.monotonic() > deadline_s:
+            for service in state["services"].values():
+                end_group(service["pid"], grace_s=0)
+            os.kill(state["pid"], signal.SIGKILL)
+            break
+        time.sleep(0.1)
+    return "down: every service has ended"
+
+
+def told(state: dict[str, Any]) -> str:
+    """Where everything is, and what to do first."""
+    addresses = {name: service["address"] for name, service in state["services"].items()}
+    prefect = addresses.get("prefect") or Settings().prefect_api_url
+    mlflow = addresses.get("mlflow") or Settings().mlflow_tracking_uri
+    return f"""
+  Prefect   {prefect}
+  MLflow    {mlflow}
+
+What now?
+  {prefect}/deployments   `retrain` > Run > Custom run
+  {mlflow}/#/models   the versions, the champion among them
+  repartee status     what is going on
+  repartee chat       talk with the champion"""

@@ -1,0 +1,117 @@
+"""Parameters: what the dashboard's form asks, and the configuration that the answers make.
+
+Short and typed, so that the form needs no manual: a recipe, a corpus, the minutes, whether to
+promote, and under `changes` any single value of the recipe.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from prefect.runtime import deployment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from flows.config import RetrainConfig
+from flows.recipes import RECIPES
+from models.errors import InputError
+from settings import Settings
+from tasks.sources import is_foreign
+
+# What each one is for stands in the flows' docstrings, from where Prefect takes it.
+Recipe = Literal["quick", "tutorial", "small"]
+CorpusName = Annotated[
+    str | None,
+    # For the server, which refuses `file:` and the like before anything starts; a path of the command
+    # line may hold a colon.
+    Field(json_schema_extra={"pattern": r"^([Hh][Tt][Tt][Pp][Ss]?://\S+|[^:]+)$", "maxLength": 2000}),
+]
+Minutes = Annotated[float | None, Field(gt=0, le=10_080)]
+Promote = Literal["auto", "never", "always"]
+
+
+def _all_optional(model: type[BaseModel], *, but: tuple[str, ...] = ()) -> type[BaseModel]:
+    """The same groups and knobs, each to be left empty."""
+    fields: dict[str, Any] = {}
+    for name, knob in model.model_fields.items():
+        if name in but:
+            continue
+        inner: Any = knob.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            inner = _all_optional(inner)
+        if knob.metadata:
+            inner = Annotated[(inner, *knob.metadata)]
+        fields[name] = (inner | None, Field(default=None, title=name, description=knob.description))
+    return create_model(model.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+
+
+if TYPE_CHECKING:
+    Changes = BaseModel
+else:
+    Changes = _all_optional(RetrainConfig, but=("recipe",))
+
+
+def to_config(
+    recipe: Recipe,
+    corpus: str | None = None,
+    minutes: float | None = None,
+    promote: str = "auto",
+    changes: BaseModel | None = None,
+) -> RetrainConfig:
+    """
+    Raises:
+        InputError: values that do not fit together; or, in a run that the dashboard or a schedule
+            started, a corpus that is not the home's to read.
+    """
+    values = RECIPES[recipe].model_dump()
+    if changes is not None:
+        _merge(values, changes.model_dump(exclude_unset=True))
+    if corpus is not None:
+        values["download"]["corpus"] = corpus
+    if minutes is not None:
+        values["train"]["max_minutes"] = minutes
+    if promote != "auto":
+        values["gate"]["promote"] = promote
+    if deployment.id and is_foreign(values["download"]["corpus"], Settings().root):
+        raise InputError(
+            f"corpus {values['download']['corpus']!r}: a deployed run reads names, http(s) addresses and "
+            "files under REPARTEE_HOME; put it there"
+        )
+    try:
+        return RetrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"changes: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def of_config(config: RetrainConfig) -> dict[str, Any]:
+    """The parameters that make this configuration: only what differs from its recipe."""
+    recipe = cast(Recipe, config.recipe)
+    changes = _difference(config.model_dump(), RECIPES[recipe].model_dump())
+    corpus = changes.get("download", {}).pop("corpus", None)
+    promote = changes.get("gate", {}).pop("promote", "auto")
+    minutes = changes.get("train", {}).get("max_minutes")
+    if minutes is not None:  # none is a change, too: without a limit
+        changes["train"].pop("max_minutes")
+    given = {"corpus": corpus, "minutes": minutes, "changes": {k: v for k, v in changes.items() if v}}
+    return {
+        "recipe": recipe,
+        "promote": promote,
+        **{key: value for key, value in given.items() if value},
+    }
+
+
+def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def _difference(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            if inner := _difference(value, base[key]):
+                changed[key] = inner
+        elif value != base[key]:
+            changed[key] = value
+    return changed

@@ -1,0 +1,108 @@
+"""Turns: one training at a time in a home, and which of its runs are alive.
+
+Both are locks of the kernel's: they are free as soon as their holder is gone, however it went.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class Busy(Exception):
+    """Another run has its turn; the message names it."""
+
+
+def holder(home: Path) -> str | None:
+    """Who is at work in this home, for people; None: nobody."""
+    try:
+        with FileLock(_lock(home), timeout=0):
+            return None
+    except Timeout:
+        return _told(home)
+
+
+@contextmanager
+def my_turn(home: Path, name: str) -> Iterator[None]:
+    """Inside, no other training runs in this home.
+
+    Raises:
+        Busy: one does.
+    """
+    lock = FileLock(_lock(home), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(_told(home)) from None
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    told = {"name": name, "pid": os.getpid(), "host": socket.gethostname(), "since": now}
+    _told_by(home).write_text(json.dumps(told) + "\n")
+    try:
+        yield
+    finally:
+        _told_by(home).unlink(missing_ok=True)
+        lock.release()
+
+
+def holder_pid(home: Path) -> int | None:
+    """The process whose turn it is, where it is one of this machine."""
+    if holder(home) is None:
+        return None
+    with suppress(OSError, ValueError, KeyError):
+        told = json.loads(_told_by(home).read_text())
+        return int(told["pid"]) if told["host"] == socket.gethostname() else None
+    return None
+
+
+@contextmanager
+def alive(home: Path, flow_run_id: str | None) -> Iterator[None]:
+    """Inside, this run counts as one that goes on."""
+    if flow_run_id is None:
+        yield
+        return
+    path = _sign(home, flow_run_id)
+    with FileLock(path):
+        yield
+    path.unlink(missing_ok=True)
+
+
+def dead_runs(home: Path) -> list[str]:
+    """The runs that began in this home and whose process is gone without an end."""
+    found = []
+    for path in sorted((home / "locks").glob("flow-*.lock")):
+        with suppress(Timeout), FileLock(path, timeout=0):
+            found.append(path.stem.removeprefix("flow-"))
+    return found
+
+
+def bury(home: Path, flow_run_id: str) -> None:
+    """Forget a dead run, once all that it left has been put in order."""
+    _sign(home, flow_run_id).unlink(missing_ok=True)
+
+
+def _told(home: Path) -> str:
+    try:
+        told = json.loads(_told_by(home).read_text())
+        return f"{told['name']} (process {told['pid']} on {told['host']}, since {told['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another run"  # it has its turn since a moment, and has not said who it is
+
+
+def _lock(home: Path) -> Path:
+    folder = home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "training.lock"
+
+
+def _told_by(home: Path) -> Path:
+    return home / "locks" / "training.json"
+
+
+def _sign(home: Path, flow_run_id: str) -> Path:
+    _lock(home)
+    return home / "locks" / f"flow-{flow_run_id}.lock"

@@ -1,0 +1,70 @@
+"""What the dashboard's form gives is the configuration that the command line gives."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows import parameters
+from flows.parameters import of_config, to_config
+from flows.recipes import RECIPES, configure
+from flows.retrain import retrain
+from models.errors import InputError
+
+CHANGES = st.lists(
+    st.sampled_from(
+        [
+            "train.max_minutes=null",
+            "train.max_minutes=3",
+            "train.learning_rate=0.25",
+            "network.width=64",
+            "gate.promote=never",
+            "generation.seed=4",
+            "clean.normalisation=article",
+        ]
+    ),
+    max_size=4,
+)
+
+
+@given(st.sampled_from(sorted(RECIPES)), st.sampled_from([None, "cornell", "/a/b:c.zip"]), CHANGES)
+def test_a_configuration_comes_back_from_its_parameters(recipe, corpus, changes):
+    config = configure(recipe, corpus, changes)
+    given_back = retrain.validate_parameters(of_config(config))
+    assert to_config(**given_back) == config
+
+
+def test_the_parameters_name_only_what_differs_from_the_recipe():
+    assert of_config(configure("small", None, [])) == {"recipe": "small", "promote": "auto"}
+    changed = of_config(configure("small", "sample", ["train.max_minutes=2", "network.width=64"]))
+    assert changed == {
+        "recipe": "small",
+        "promote": "auto",
+        "corpus": "sample",
+        "minutes": 2,
+        "changes": {"network": {"width": 64}},
+    }
+
+
+def test_every_field_of_the_form_says_what_it_is():
+    schema = retrain.parameters.model_dump()
+    groups = [schema["properties"], *(part["properties"] for part in schema["definitions"].values())]
+    assert all(field.get("description") for field in schema["properties"].values())
+    assert schema["definitions"]["TrainConfig"]["properties"]["batch_tokens"]["description"]
+    assert len(groups) > 8
+
+
+def test_values_that_do_not_fit_together_are_refused_by_name():
+    changes = parameters.Changes.model_validate({"network": {"width": 30}})
+    with pytest.raises(InputError, match=r"changes: network: .*width 30 is no multiple of n_head 4"):
+        to_config("small", changes=changes)
+
+
+@pytest.mark.parametrize("corpus", ["/etc/passwd", "../x.zip", "~/x.zip", "ftp://a/b.zip"])
+def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPARTEE_HOME", str(tmp_path))
+    assert to_config("small", corpus).download.corpus == corpus  # the command line's user may
+    monkeypatch.setattr(parameters.deployment, "id", "4", raising=False)
+    with pytest.raises(InputError, match="files under REPARTEE_HOME"):
+        to_config("small", corpus)
+    for fine in ("cornell", "https://a/b.zip", str(tmp_path / "x.zip")):
+        assert to_config("small", fine).download.corpus == fine

@@ -1,0 +1,68 @@
+"""One training at a time, and a dead one holds nothing."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.turns import Busy, alive, bury, dead_runs, holder, holder_pid, my_turn
+
+ROOT = Path(__file__).resolve().parents[2]
+HOLD = """
+import sys, time
+from pathlib import Path
+from flows.turns import alive, my_turn
+with my_turn(Path(sys.argv[1]), "small-cornell"), alive(Path(sys.argv[1]), "abc"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process, at work in the same home."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_second_training_is_refused_at_once_and_the_first_is_named(other, tmp_path):
+    began_s = time.monotonic()
+    with (
+        pytest.raises(Busy, match=rf"small-cornell \(process {other.pid} on .+, since 20"),
+        my_turn(tmp_path, "x"),
+    ):
+        pass
+    assert time.monotonic() - began_s < 1
+    assert str(other.pid) in (holder(tmp_path) or "")
+    assert holder_pid(tmp_path) == other.pid
+    assert dead_runs(tmp_path) == []
+
+
+def test_a_killed_one_frees_its_turn_and_is_known_as_dead(other, tmp_path):
+    other.kill()
+    other.wait()
+    assert holder(tmp_path) is None and holder_pid(tmp_path) is None
+    assert dead_runs(tmp_path) == ["abc"]
+    with my_turn(tmp_path, "x"):
+        assert dead_runs(tmp_path) == ["abc"]
+    bury(tmp_path, "abc")
+    assert dead_runs(tmp_path) == []
+
+
+def test_a_run_that_ends_leaves_nothing_to_bury(tmp_path):
+    with my_turn(tmp_path, "x"), alive(tmp_path, "run"):
+        assert dead_runs(tmp_path) == []
+    assert dead_runs(tmp_path) == []
+    assert holder(tmp_path) is None
+
+
+def test_two_homes_do_not_see_each_other(other, tmp_path):
+    with my_turn(tmp_path / "elsewhere", "x"):
+        pass
