@@ -146,6 +146,17 @@ def up() -> None:
 
 
 @app.command()
+def status(as_json: Json = False) -> None:
+    """Champion, runs, services and disk, in ten lines."""
+    _watch()
+    from deployments.status import status as look
+    from deployments.status import status_text
+
+    found = look()
+    _tell(found, status_text(found), as_json)
+
+
+@app.command()
 def down() -> None:
     """End everything that `up` started."""
     from deployments.up import down as end

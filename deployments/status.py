@@ -1,0 +1,149 @@
+"""Status: what a person wants to know at a glance, in ten lines."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.supervisor import answers
+from flows.lineage import open_registry
+from flows.turns import holder
+from models.errors import InputError
+from models.registry import PROMOTED_AT, Registry
+from settings import Settings, services_up
+
+ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
+HEALTH = {"prefect": "/api/health", "mlflow": "/health"}
+
+
+def status() -> dict[str, Any]:
+    """Champion, runs, services and disk; what cannot be told is None."""
+    here = Settings()
+    told: dict[str, Any] = {
+        "home": str(here.root),
+        "services": _services(here.root),
+        "training": holder(here.root) if here.root.is_dir() else None,
+        "champion": None,
+        "unknown": None,  # why the champion cannot be told
+        "disk": _disk(here.root),
+        "last_run": None,
+        "next_run": None,
+    }
+    try:
+        told["champion"] = _champion(open_registry(here))
+    except InputError as error:  # MLflow is away for a moment; the rest is worth telling
+        told["unknown"] = str(error)
+    url = here.prefect_url
+    if url and answers(f"{url}/health"):
+        with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+            told |= {"last_run": _last_run(client), "next_run": _next_run(client)}
+    return told
+
+
+def _services(home: Path) -> dict[str, dict[str, Any]]:
+    state = services_up(home)
+    if state is None:
+        return {}
+    return {
+        name: {**service, "healthy": not (path := HEALTH.get(name)) or answers(service["address"] + path)}
+        for name, service in state["services"].items()
+    }
+
+
+def _champion(registry: Registry) -> dict[str, Any] | None:
+    version = registry.champion()
+    if version is None:
+        return None
+    return {
+        "version": version.number,
+        "since": version.tags.get(PROMOTED_AT),
+        "test_bpb": version.metrics.get("test/bpb"),
+        "recipe": version.tags.get("repartee.recipe"),
+        "corpus": version.tags.get("repartee.corpus"),
+    }
+
+
+def _disk(home: Path) -> dict[str, int]:
+    there = home if home.is_dir() else home.parent
+    used = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
+    return {"used_bytes": used, "free_bytes": shutil.disk_usage(there).free}
+
+
+def _runs(client: SyncPrefectClient, states: tuple[StateType, ...], sort: FlowRunSort) -> list[FlowRun]:
+    return client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))
+        ),
+        sort=sort,
+        limit=1,
+    )
+
+
+def _last_run(client: SyncPrefectClient) -> dict[str, Any] | None:
+    for run in _runs(client, ENDED, FlowRunSort.END_TIME_DESC):
+        state = run.state
+        return {
+            "name": run.name,
+            "state": state.name if state else None,
+            "why": state.message if state else None,
+            "ended": str(run.end_time) if run.end_time else None,
+        }
+    return None
+
+
+def _next_run(client: SyncPrefectClient) -> dict[str, Any] | None:
+    for run in _runs(client, (StateType.SCHEDULED,), FlowRunSort.EXPECTED_START_TIME_ASC):
+        return {"name": run.name, "at": str(run.expected_start_time)}
+    return None
+
+
+def status_text(told: dict[str, Any]) -> str:
+    champion, last, following, disk = (told[name] for name in ("champion", "last_run", "next_run", "disk"))
+    lines = [("home", told["home"]), ("champion", "none yet: `repartee run` makes the first")]
+    if told["unknown"]:
+        lines[1] = ("champion", f"not known: {told['unknown']}")
+    if champion:
+        bpb = f", {champion['test_bpb']:.4f} bits per byte" if champion["test_bpb"] else ""
+        made = f"{champion['recipe']} on {champion['corpus']}"
+        lines[1] = ("champion", f"v{champion['version']} {_since(champion['since'])}, {made}{bpb}")
+    lines.append(("now", f"{told['training']} trains" if told["training"] else "no training is under way"))
+    up = bool(told["services"])
+    unknown = "not known: no Prefect server answers (`repartee up` starts one)"
+    if last:
+        lines.append(("last run", f"{last['name']}: {last['state']}, {last['why'] or 'without a word'}"))
+    else:
+        lines.append(("last run", "none so far" if up else unknown))
+    if following:
+        lines.append(("next run", f"{following['name']} at {following['at']}"))
+    else:
+        paused = "none: the schedule is paused (the switch is on the deployment's page)"
+        lines.append(("next run", paused if up else unknown))
+    for name, service in told["services"].items():
+        sick = "" if service["healthy"] else ", DOES NOT ANSWER"
+        lines.append((name, f"{service['address'] or 'at work'}{sick} (process {service['pid']})"))
+    if not up:
+        lines.append(("services", "down; `repartee up` starts them"))
+    used, free = (disk[f"{kind}_bytes"] / 1e9 for kind in ("used", "free"))
+    lines.append(("disk", f"{used:.1f} GB used here, {free:.1f} GB free"))
+    return "\n".join(f"  {name:<10}{text}" for name, text in lines)
+
+
+def _since(moment: str | None) -> str:
+    if not moment:
+        return ""
+    hours = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds() / 3600
+    age = f"{hours / 24:.0f} days" if hours > 48 else f"{hours:.1f} hours"
+    return f"since {moment[:16].replace('T', ' ')} UTC ({age})"

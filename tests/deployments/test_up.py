@@ -1,0 +1,272 @@
+"""`repartee up` as a person meets it: real servers, a real worker, real deaths."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from flows.turns import holder, my_turn
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "recipe": "quick",
+    "changes": {
+        "download": {"sample_turns": 3000},
+        "vocabulary": {"size": 600},
+        "network": {"n_layer": 2, "width": 32},
+        "train": {"max_steps": 12},
+        "evaluate": {"sample_replies": 10},
+    },
+}
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
+
+
+class Api:
+    """Prefect's REST interface, as its dashboard uses it."""
+
+    def __init__(self, address):
+        self.base = f"{address}/api"
+        self.headers = {"Content-Type": "application/json"}
+        token = self.get("/csrf-token?client=test")["token"]
+        self.headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "test"}
+
+    def get(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.base + path, data=data, headers=self.headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def trigger(self, parameters, name="retrain/retrain"):
+        deployment = self.get(f"/deployments/name/{name}")
+        return self.get(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})["id"]
+
+    def ending(self, flow_run_id, timeout_s=120):
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            state = self.get(f"/flow_runs/{flow_run_id}")["state"]
+            if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+                return state
+            time.sleep(0.3)
+        raise AssertionError(f"{flow_run_id} did not end: {state}")
+
+
+def command(home, *words):
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
+    }
+    return {
+        "args": [sys.executable, str(ROOT / "cli.py"), *words],
+        "env": {**environment, "REPARTEE_HOME": str(home)},
+        "cwd": home,  # from anywhere: the project is found by itself
+        "text": True,
+    }
+
+
+def ask(home, *words):
+    done = subprocess.run(**command(home, *words), capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def go_up(home):
+    """Start it and wait until it says that it is up; (process, what it printed)."""
+    process = subprocess.Popen(
+        **command(home, "up"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    assert process.stdout is not None
+    told = ""
+    for line in process.stdout:
+        told += line
+        if line.startswith("Up in"):
+            return process, told
+    raise AssertionError(f"it never came up: {told}")
+
+
+def services(home):
+    return json.loads(ask(home, "status", "--json"))["services"]
+
+
+def left_of(home):
+    """Every process that works for this home."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if str(home) in line and "pytest" not in line]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("up")
+
+
+@pytest.fixture(scope="module")
+def upped(home):
+    process, told = go_up(home)
+    yield told
+    ask(home, "down")
+    process.wait(30)
+    assert not left_of(home)
+
+
+@pytest.fixture(scope="module")
+def api(upped):
+    return Api(re.search(r"Prefect +(\S+)", upped)[1])
+
+
+@pytest.fixture(scope="module")
+def promoted(api):
+    return api.ending(api.trigger(TINY))
+
+
+def test_it_says_where_everything_is_and_a_second_up_says_it_again(upped, home):
+    assert "MLflow " in upped and "What now?" in upped
+    assert "repartee status" in ask(home, "up")
+    told = ask(home, "status")
+    assert "prefect" in told and "mlflow" in told and "worker" in told and "DOES NOT ANSWER" not in told
+
+
+def test_a_run_from_the_dashboard_promotes_a_model_and_links_to_mlflow(promoted, api, home):
+    assert promoted["name"] == "Promoted", promoted
+    versions = json.loads(ask(home, "models", "--json"))["models"]
+    assert [(row["version"], row["aliases"]) for row in versions] == [(1, ["champion"])]
+    artifacts = api.get("/artifacts/filter", {})
+    links = [each["data"] for each in artifacts if each["key"] == "mlflow-run"]
+    assert links and links[0].startswith("[the run in MLflow](http://127.0.0.1:")
+    last = json.loads(ask(home, "status", "--json"))
+    assert last["champion"]["version"] == 1 and last["last_run"]["state"] == "Promoted"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"recipe": "huge"}, "recipe"),
+        ({"corpus": "file:///etc/passwd"}, "corpus"),
+        ({"minutes": -1}, "minutes"),
+        ({"changes": {"train": {"learning_rate": -1}}}, "changes.train.learning_rate"),
+        ({"changes": {"train": {"learning_rat": 1}}}, "changes.train"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_starts_and_the_field_is_named(api, parameters, field):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        api.trigger(parameters)
+    assert refused.value.code == 409
+    assert f"'{field}'" in refused.value.read().decode()
+
+
+def test_a_path_outside_of_the_home_is_refused_by_the_run(api):
+    ended = api.ending(api.trigger({"corpus": "/etc/passwd"}))
+    assert ended["type"] == "FAILED" and "files under REPARTEE_HOME" in ended["message"]
+
+
+def test_a_second_training_is_skipped_and_the_first_is_named(promoted, api, home):
+    with my_turn(home, "small-cornell"):
+        began_s = time.monotonic()
+        here = json.loads(ask(home, "run", "--recipe", "quick", "--json"))
+        assert here["outcome"] == "skipped" and "small-cornell" in here["reason"]
+        assert time.monotonic() - began_s < 10
+        deployed = api.ending(api.trigger(TINY))
+    assert deployed["name"] == "Skipped" and "small-cornell" in deployed["message"]
+
+
+def test_a_schedule_makes_runs_and_they_run(promoted, api):
+    deployment = api.get("/deployments/name/retrain/retrain")["id"]
+    schedule = {"active": True, "schedule": {"interval": 5}, "parameters": TINY, "slug": "often"}
+    made = api.get(f"/deployments/{deployment}/schedules", [schedule])
+    wanted = {"flow_runs": {"state": {"name": {"any_": ["Unchanged"]}}, "tags": {"all_": ["auto-scheduled"]}}}
+    deadline_s = time.monotonic() + 90
+    while not api.get("/flow_runs/filter", wanted) and time.monotonic() < deadline_s:
+        time.sleep(1)
+    request = urllib.request.Request(
+        f"{api.base}/deployments/{deployment}/schedules/{made[0]['id']}", method="DELETE", headers=api.headers
+    )
+    urllib.request.urlopen(request).close()
+    assert api.get("/flow_runs/filter", wanted), "no scheduled run has run"
+
+
+LONG = {
+    **TINY,
+    "minutes": 30,
+    "changes": {**TINY["changes"], "train": {"max_steps": 1_000_000, "checkpoint_seconds": 1}},
+}
+
+
+def until(wanted, timeout_s=120):
+    deadline_s = time.monotonic() + timeout_s
+    while not (found := wanted()):
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.2)
+    return found
+
+
+def test_cancelled_in_a_training_everything_is_free_in_15_seconds_and_the_next_run_goes_on(
+    promoted, api, home
+):
+    run = api.trigger(LONG)
+    checkpoint = until(lambda: list(home.glob("runs/*/checkpoints/0*")))[0]
+    api.get(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    began_s = time.monotonic()
+    assert api.ending(run)["type"] == "CANCELLED"
+    until(lambda: holder(home) is None and not trainers(home))
+    assert time.monotonic() - began_s < 15
+    database = sqlite3.connect(home / "mlflow.db")
+    assert database.execute("select count(*) from runs where status = 'RUNNING'").fetchone() == (0,)
+    assert database.execute("select count(*) from runs where status = 'KILLED'").fetchone() == (1,)
+
+    again = api.trigger(LONG)
+    said = checkpoint.parents[1] / "stderr.log"
+    until(lambda: "goes on at step" in said.read_text())
+    api.get(f"/flow_runs/{again}/set_state", {"state": {"type": "CANCELLING"}})
+    assert api.ending(again)["type"] == "CANCELLED"
+    until(lambda: holder(home) is None and not trainers(home))
+
+
+def trainers(home):
+    return [line for line in left_of(home) if "models.training" in line]
+
+
+@pytest.mark.parametrize("name", ["prefect", "mlflow", "worker"])
+def test_a_service_that_is_killed_is_started_again(promoted, api, home, name):
+    before = services(home)[name]["pid"]
+    os.killpg(before, signal.SIGKILL)
+    deadline_s = time.monotonic() + 60
+    now = None
+    while time.monotonic() < deadline_s and not (now and now["pid"] != before and now["healthy"]):
+        time.sleep(0.5)
+        now = services(home).get(name)
+    assert now and now["pid"] != before and now["healthy"]
+    if name == "worker":  # the last of them: everything works again
+        assert api.ending(api.trigger(TINY))["name"] == "Unchanged"
+
+
+def test_killed_as_a_whole_in_a_training_the_next_up_puts_all_in_order(tmp_path):
+    process, told = go_up(tmp_path)
+    api = Api(re.search(r"Prefect +(\S+)", told)[1])
+    run = api.trigger(LONG)
+    until(lambda: list(tmp_path.glob("runs/*/checkpoints/0*")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for line in subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout.splitlines():
+        if str(tmp_path) in line or f"flow-run {run}" in line or "prefect.flow_engine" in line:
+            os.kill(int(line.split()[0]), signal.SIGKILL)
+
+    process, told = go_up(tmp_path)
+    try:
+        api = Api(re.search(r"Prefect +(\S+)", told)[1])
+        assert api.get(f"/flow_runs/{run}")["state"]["type"] == "CRASHED"
+        assert api.ending(api.trigger({**LONG, "minutes": 0.2}))["name"] == "Promoted", (
+            "a lock or a slot is stuck"
+        )
+        assert json.loads(ask(tmp_path, "status", "--json"))["training"] is None
+    finally:
+        ask(tmp_path, "down")
+        process.wait(30)
+    assert not left_of(tmp_path)
