@@ -42,7 +42,7 @@ from flows.turns import holder
 log = logging.getLogger(__name__)
 
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
-DEPLOYMENTS = ("retrain/retrain", "retrain/train", "prepare/prepare")
+DEPLOYMENTS = ("retrain/retrain", "retrain/train", "prepare/prepare", "evaluate/evaluate")
 
 
 def install() -> None:

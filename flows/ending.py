@@ -8,9 +8,11 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.config import RetrainConfig
 from flows.events import tell_promotion
-from flows.lineage import Lineage
-from flows.outcome import Outcome, stage_row
+from flows.lineage import Lineage, corpus_name
+from flows.outcome import Outcome, figure, stage_row
+from models.registry import Version
 from tasks.artifacts import Artifact
 from tasks.gate import Verdict
 from tasks.plan import Plan
@@ -58,6 +60,14 @@ def skipped_outcome(run: Lineage, holder: str) -> Outcome:
 
 def skipped(run: Lineage, holder: str) -> State[Outcome]:
     return _told(skipped_outcome(run, holder))
+
+
+def tell_scores(version: Version, config: RetrainConfig, figures: dict[str, float]) -> dict[str, float]:
+    rows = [f"| {name} | {figure(value)} |" for name, value in figures.items()]
+    head = f"# v{version.number} on the test split of {corpus_name(config)}"
+    text = "\n".join([head, "", "| figure | value |", "| --- | --- |", *rows])
+    create_markdown_artifact(text, key="evaluation", description=head.removeprefix("# "))
+    return figures
 
 
 def conclude(

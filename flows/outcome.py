@@ -31,7 +31,7 @@ class Outcome:
         if self.mlflow_url:
             lines += [f"MLflow: {self.mlflow_url}", ""]
         lines += ["| figure | value |", "| --- | --- |"]
-        lines += [f"| {key} | {_figure(value)} |" for key, value in self.metrics.items()]
+        lines += [f"| {key} | {figure(value)} |" for key, value in self.metrics.items()]
         lines += ["", "| stage | status | seconds | rows | why |", "| --- | --- | ---: | ---: | --- |"]
         lines += [
             f"| {row['name']} | {row['status']} | {row['seconds']:.1f} | {row['rows']:,} | {row['why']} |"
@@ -63,5 +63,5 @@ def stage_row(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -10,9 +10,12 @@ from prefect.runtime import deployment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from flows.config import RetrainConfig
+from flows.lineage import open_registry
 from flows.recipes import RECIPES
 from models.errors import InputError
+from models.registry import Version
 from settings import Settings
+from tasks.evaluate import read_dialogue
 from tasks.sources import is_foreign
 
 # What each one is for stands in the flows' docstrings, from where Prefect takes it.
@@ -79,6 +82,22 @@ def to_config(
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"changes: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def to_config_of(model: str, corpus: str | None) -> tuple[Version, RetrainConfig]:
+    """A registered version, and the configuration that reads a corpus as it was trained to.
+
+    Raises:
+        InputError: there is no such version.
+    """
+    here = Settings()
+    registry = open_registry(here)
+    version = registry.find(model)
+    form = read_dialogue(registry.folder(version, here.root / "registry"))["normalisation"]
+    recipe = cast(Recipe, version.tags.get("repartee.recipe", "small"))
+    config = to_config(recipe, corpus or version.tags.get("repartee.source"))
+    clean = config.clean.model_copy(update={"normalisation": form})
+    return version, config.model_copy(update={"clean": clean})
 
 
 def of_config(config: RetrainConfig) -> dict[str, Any]:

@@ -53,7 +53,14 @@ def score_model(folder: Path, turns: Path) -> "Score":
 def write_score(score: "Score", normalisation: str, path: Path) -> None:
     """What the gate compares: bits per byte, in all and of each group."""
     groups = {name: list(figures) for name, figures in sorted(score.by_group.items())}
-    told = {"bpb": score.bpb, "normalisation": normalisation, "groups": groups}
+    told = {
+        "bpb": score.bpb,
+        "perplexity": score.perplexity,
+        "accuracy": score.accuracy,
+        "replies": score.replies,
+        "normalisation": normalisation,
+        "groups": groups,
+    }
     path.write_text(json.dumps(told) + "\n")
 
 

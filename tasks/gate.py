@@ -88,6 +88,14 @@ def champion_artifact(champion: Version, registry: Registry, home: Path) -> Arti
     return Artifact("champion", name, champion_digest(champion), folder, 1, "reused", 0.0, "it is in service")
 
 
+@task(task_run_name="score")
+def score(model: Artifact, clean: Artifact, home: Path) -> dict[str, float]:
+    """The figures of a model on the test split of a corpus, made or reused."""
+    made = STAGE.run(home, RescoreConfig(), {"champion": model, "clean": clean})
+    told = json.loads((made.path / "score.json").read_text())
+    return {f"test_{name}": told[name] for name in ("bpb", "perplexity", "accuracy", "replies")}
+
+
 @task(task_run_name="gate")
 def gate(evaluate: Artifact, clean: Artifact, config: GateConfig, home: Path, registry: Registry) -> Verdict:
     candidate = json.loads((evaluate.path / "score.json").read_text())

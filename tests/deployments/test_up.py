@@ -192,6 +192,27 @@ def test_a_schedule_makes_runs_and_they_run(promoted, api):
     assert api.get("/flow_runs/filter", wanted), "no scheduled run has run"
 
 
+def test_a_registered_model_is_scored_again_from_the_dashboard(promoted, api):
+    run = api.trigger({"model": "champion"}, "evaluate/evaluate")
+    assert api.ending(run)["type"] == "COMPLETED"
+    shown = [each["data"] for each in api.get("/artifacts/filter", {}) if each["key"] == "evaluation"]
+    assert "| test_bpb |" in shown[0] and "v1 on the test split of sample" in shown[0]
+
+
+def test_new_data_of_a_prepare_run_begin_a_training(promoted, api, home):
+    changes = {name: TINY["changes"][name] for name in ("download", "vocabulary")}
+    seed = {**changes, "download": {"sample_turns": 3000, "sample_seed": 9}}
+    run = api.trigger({"recipe": "quick", "changes": seed}, "prepare/prepare")
+    assert api.ending(run)["type"] == "COMPLETED"
+    train = api.get("/deployments/name/retrain/train")["id"]
+    wanted = {"flow_runs": {"deployment_id": {"any_": [train]}}}
+    begun = until(lambda: api.get("/flow_runs/filter", wanted))[0]
+    assert begun["parameters"]["recipe"] == "quick" and begun["parameters"]["corpus"] == "sample"
+    until(lambda: holder(home) is not None, 60)
+    api.get(f"/flow_runs/{begun['id']}/set_state", {"state": {"type": "CANCELLING"}})
+    assert api.ending(begun["id"])["type"] == "CANCELLED"
+
+
 LONG = {
     **TINY,
     "minutes": 30,

@@ -1,0 +1,34 @@
+"""Evaluate: a registered model scored again, on the test split of its own corpus or of another.
+
+    download > parse > clean > score
+
+Deployed:  deployments/prefect.yaml, entrypoint flows/reevaluate.py:evaluate
+"""
+
+from prefect import flow
+
+from flows.ending import tell_scores
+from flows.lineage import open_lineage
+from flows.parameters import CorpusName, to_config_of
+from tasks.clean import clean
+from tasks.download import download
+from tasks.gate import champion_artifact, score
+from tasks.parse import parse
+
+
+@flow(name="evaluate", flow_run_name="evaluate-{model}", log_prints=False)
+def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, float]:
+    """The figures of a version; the artifact `evaluation` shows them.
+
+    Args:
+        model: `champion`, `challenger`, `previous` or a version number.
+        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. Empty: the
+            one that the version was trained on.
+    """
+    version, config = to_config_of(model, corpus)
+    run = open_lineage(config)
+    raw = download(config.download, run.home)
+    turns = parse(raw, config.parse, run.home)
+    cleaned = clean(turns, config.clean, run.home)
+    figures = score(champion_artifact(version, run.registry, run.home), cleaned, run.home)
+    return tell_scores(version, config, figures)
