@@ -4,7 +4,7 @@ Short and typed, so that the form needs no manual: a recipe, a corpus, the minut
 promote, and under `changes` any single value of the recipe.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args
 
 from prefect.runtime import deployment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -28,27 +28,35 @@ CorpusName = Annotated[
 ]
 Minutes = Annotated[float | None, Field(gt=0, le=10_080)]
 Promote = Literal["auto", "never", "always"]
+NONE = "none"  # the form sends null for what nobody has touched, so null is no value
 
 
-def _all_optional(model: type[BaseModel], *, but: tuple[str, ...] = ()) -> type[BaseModel]:
-    """The same groups and knobs, each to be left empty."""
+def _all_optional(model: type[BaseModel], name: str, *, but: tuple[str, ...] = ()) -> type[BaseModel]:
+    """The same groups and knobs, each to be left empty; where empty is a value, it is `none`."""
     fields: dict[str, Any] = {}
-    for name, knob in model.model_fields.items():
-        if name in but:
+    for key, knob in model.model_fields.items():
+        if key in but:
             continue
         inner: Any = knob.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            inner = _all_optional(inner)
+            inner = _all_optional(inner, inner.__name__)
+        described = knob.description
+        may_be_none = type(None) in get_args(inner)
+        if may_be_none:
+            inner = Union[tuple(arg for arg in get_args(inner) if arg is not type(None))]  # noqa: UP007
+            described = f"{described or ''} `{NONE}`: without."
         if knob.metadata:
             inner = Annotated[(inner, *knob.metadata)]
-        fields[name] = (inner | None, Field(default=None, title=name, description=knob.description))
-    return create_model(model.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+        if may_be_none:
+            inner |= Literal["none"]
+        fields[key] = (inner | None, Field(default=None, title=key, description=described))
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
 
 if TYPE_CHECKING:
     Changes = BaseModel
 else:
-    Changes = _all_optional(RetrainConfig, but=("recipe",))
+    Changes = _all_optional(RetrainConfig, "Changes", but=("recipe",))
 
 
 def to_config(
@@ -65,7 +73,7 @@ def to_config(
     """
     values = RECIPES[recipe].model_dump()
     if changes is not None:
-        _merge(values, changes.model_dump(exclude_unset=True))
+        _merge(values, changes.model_dump(exclude_none=True))
     if corpus is not None:
         values["download"]["corpus"] = corpus
     if minutes is not None:
@@ -107,9 +115,12 @@ def of_config(config: RetrainConfig) -> dict[str, Any]:
     corpus = changes.get("download", {}).pop("corpus", None)
     promote = changes.get("gate", {}).pop("promote", "auto")
     minutes = changes.get("train", {}).get("max_minutes")
-    if minutes is not None:  # none is a change, too: without a limit
+    if minutes == NONE:
+        minutes = None  # it stays among the changes
+    elif minutes is not None:
         changes["train"].pop("max_minutes")
-    given = {"corpus": corpus, "minutes": minutes, "changes": {k: v for k, v in changes.items() if v}}
+    kept = {name: group for name, group in changes.items() if group}
+    given = {"corpus": corpus, "minutes": minutes, "changes": kept}
     return {
         "recipe": recipe,
         "promote": promote,
@@ -122,7 +133,7 @@ def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
         if isinstance(value, dict):
             _merge(values[key], value)
         else:
-            values[key] = value
+            values[key] = None if value == NONE else value
 
 
 def _difference(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
@@ -132,5 +143,5 @@ def _difference(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
             if inner := _difference(value, base[key]):
                 changed[key] = inner
         elif value != base[key]:
-            changed[key] = value
+            changed[key] = NONE if value is None else value
     return changed

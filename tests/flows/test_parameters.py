@@ -59,6 +59,13 @@ def test_values_that_do_not_fit_together_are_refused_by_name():
         to_config("small", changes=changes)
 
 
+def test_what_nobody_touched_in_the_form_is_null_and_stays_as_the_recipe_has_it():
+    untouched = dict.fromkeys(("download", "network", "generation"))
+    touched = {"train": {"max_minutes": None, "learning_rate": 0.5, "max_steps": "none"}}
+    given = retrain.validate_parameters({"recipe": "quick", "changes": {**untouched, **touched}})
+    assert to_config(**given) == configure("quick", None, ["train.learning_rate=0.5"])
+
+
 @pytest.mark.parametrize("corpus", ["/etc/passwd", "../x.zip", "~/x.zip", "ftp://a/b.zip"])
 def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("REPARTEE_HOME", str(tmp_path))
