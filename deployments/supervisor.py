@@ -7,6 +7,7 @@ where everything is; NAME.log is what each service says.
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -210,13 +211,15 @@ def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _is_ours(pid: int) -> bool:
+def _is_ours(session: int) -> bool:
+    """Whether a process of this session is one of our services; the number may be another's by now."""
+    if shutil.which("ps") is None:
+        return False  # the pipe has ended it; only a port may still be taken, and another is found
     listed = subprocess.run(
-        ["ps", "-o", "args=", "-g", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-o", "args=", "-s", str(session)], capture_output=True, text=True, check=False
     )
-    return any(
-        word in listed.stdout for word in ("deployments.child", "deployments.server", "mlflow", "prefect")
-    )
+    words = ("deployments.child", "deployments.server", "mlflow server", "prefect worker")
+    return any(word in listed.stdout for word in words)
 
 
 def stop_on_signals(stop: threading.Event) -> None:

@@ -102,7 +102,12 @@ def plain(made: Artifact | State[Artifact]) -> Artifact:
 def _told(outcome: Outcome) -> State[Outcome]:
     create_markdown_artifact(outcome.to_markdown(), key="retrain-summary", description=outcome.headline())
     if outcome.mlflow_url.startswith("http"):
-        create_link_artifact(outcome.mlflow_url, link_text="the run in MLflow", key="mlflow-run")
+        create_link_artifact(
+            outcome.mlflow_url,
+            link_text="the run in MLflow",
+            key="mlflow-run",
+            description="parameters, curves, datasets and the report",
+        )
     return Completed(name=NAMES[outcome.outcome], message=outcome.reason, data=outcome)
 
 

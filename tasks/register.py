@@ -22,6 +22,8 @@ from tasks.gate import Verdict
 
 log = logging.getLogger(__name__)
 
+VERSION_TAGS = ("repartee.recipe", "repartee.corpus", "repartee.source")  # its run has all of them
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -122,7 +124,7 @@ def put_into_service(
             run_id,
             fingerprint=train.fingerprint,
             tags={
-                **tags,
+                **{key: tags[key] for key in VERSION_TAGS},
                 "repartee.model_digest": train.digest,
                 "repartee.test_bpb": f"{report['metrics']['test_bpb']:.4f}",
                 "repartee.verdict": verdict.reason,

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,28 @@ def test_new_data_of_a_prepare_run_begin_a_training(promoted, api, home):
     until(lambda: holder(home) is not None, 60)
     api.get(f"/flow_runs/{begun['id']}/set_state", {"state": {"type": "CANCELLING"}})
     assert api.ending(begun["id"])["type"] == "CANCELLED"
+
+
+def test_of_ten_missed_runs_the_newest_runs_and_the_others_say_so(promoted, api, home):
+    worker = services(home)["worker"]["pid"]
+    os.killpg(worker, signal.SIGSTOP)  # it is away, and is not started again
+    try:
+        deployment = api.get("/deployments/name/retrain/retrain")["id"]
+        now = datetime.now(UTC)
+        runs = []
+        for minute in range(10, 0, -1):
+            due = (now - timedelta(minutes=minute)).isoformat()
+            state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
+            asked = {"parameters": TINY, "state": state}
+            runs.append(api.get(f"/deployments/{deployment}/create_flow_run", asked)["id"])
+        told = command(home)
+        env = {**told["env"], "PREFECT_API_URL": api.base, "PREFECT_HOME": str(home / "prefect")}
+        subprocess.run([sys.executable, "-m", "deployments.install"], cwd=ROOT, env=env, check=True)
+    finally:
+        os.killpg(worker, signal.SIGCONT)
+    ended = [api.ending(run) for run in runs]
+    assert [state["name"] for state in ended] == ["Skipped"] * 9 + ["Unchanged"]
+    assert "missed while the services were down" in ended[0]["message"]
 
 
 LONG = {

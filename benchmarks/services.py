@@ -1,0 +1,36 @@
+"""What `repartee up` costs while nothing runs: memory and processor time of all its processes.
+
+python -m benchmarks.services [SECONDS]     with `repartee up` under the same REPARTEE_HOME
+"""
+
+import subprocess
+import sys
+import time
+
+from settings import Settings, services_up
+
+
+def usage(groups: set[int]) -> tuple[float, float]:
+    """(resident MB, processor seconds) of these process groups."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pgid,pid,rss,cputimes"], capture_output=True, text=True, check=True
+    )
+    rows = [list(map(int, line.split())) for line in listed.stdout.splitlines()[1:]]
+    mine = [row for row in rows if row[0] in groups or row[1] in groups]
+    return sum(row[2] for row in mine) / 1024, float(sum(row[3] for row in mine))
+
+
+def main() -> None:
+    state = services_up(Settings().root)
+    if state is None:
+        sys.exit("nothing is up here: `repartee up` first")
+    groups = {state["pid"], *(service["pid"] for service in state["services"].values())}
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 600.0
+    before = usage(groups)[1]
+    time.sleep(seconds)
+    megabytes, used_s = usage(groups)
+    print(f"{megabytes:.0f} MB resident, {(used_s - before) / seconds:.1%} of one core over {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
