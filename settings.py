@@ -8,6 +8,8 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+LOOK_SECONDS = 0.5  # who looks whether a lock is free has it for a moment: wait out a look
+
 
 class Settings(BaseSettings):
     """Read from REPARTEE_* variables; MLFLOW_TRACKING_URI and PREFECT_API_URL win where they are set."""

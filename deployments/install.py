@@ -10,7 +10,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -29,7 +28,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled
 
 from deployments.services import HEARTBEAT_SECONDS, POOL, ROOT
@@ -37,7 +36,7 @@ from flows.config import RetrainConfig
 from flows.events import NEW_DATA
 from flows.lineage import open_lineage
 from flows.reconcile import reconcile
-from flows.turns import holder
+from flows.turns import Busy, my_turn
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def install() -> None:
             _put(client, automation)
         skip_missed(client)
     run = open_lineage(RetrainConfig())
-    if holder(run.home) is None:
+    with suppress(Busy), my_turn(run.home, "up"):  # whoever has the turn has done it
         reconcile(run)
 
 
@@ -134,10 +133,7 @@ def skip_missed(client: SyncPrefectClient) -> int:
     """Of the runs that should have begun by now only each deployment's newest stays; how many go."""
     skipped = 0
     for name in DEPLOYMENTS:
-        try:
-            deployment = client.read_deployment_by_name(name)
-        except ObjectNotFound:
-            continue
+        deployment = client.read_deployment_by_name(name)
         for flow_run in _late(client, deployment.id)[1:]:
             message = "missed while the services were down; the newest of these runs instead"
             client.set_flow_run_state(flow_run.id, Cancelled(name="Skipped", message=message))
@@ -150,7 +146,7 @@ def skip_missed(client: SyncPrefectClient) -> int:
 def _late(client: SyncPrefectClient, deployment_id: UUID) -> list[FlowRun]:
     """The runs of a deployment that wait though their time has come, the newest first."""
     now = datetime.now(UTC)
-    found: Iterable[FlowRun] = client.read_flow_runs(
+    return client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
@@ -159,7 +155,6 @@ def _late(client: SyncPrefectClient, deployment_id: UUID) -> list[FlowRun]:
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=200,
     )
-    return list(found)
 
 
 if __name__ == "__main__":

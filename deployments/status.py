@@ -25,7 +25,6 @@ from models.registry import PROMOTED_AT, Registry
 from settings import Settings, services_up
 
 ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
-HEALTH = {"prefect": "/api/health", "mlflow": "/health"}
 
 
 def status() -> dict[str, Any]:
@@ -57,7 +56,7 @@ def _services(home: Path) -> dict[str, dict[str, Any]]:
     if state is None:
         return {}
     return {
-        name: {**service, "healthy": not (path := HEALTH.get(name)) or answers(service["address"] + path)}
+        name: {**service, "healthy": not service["health"] or answers(service["health"])}
         for name, service in state["services"].items()
     }
 

@@ -14,17 +14,18 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from deployments.child import GRACE_SECONDS
 from deployments.services import ROOT, Service
 from models.errors import InputError
-from settings import services_told
+from settings import LOOK_SECONDS, services_told
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class Supervisor:
         self.home = home
         self.stop = threading.Event()
         self.kept: dict[str, Kept] = {}
-        self._lock = FileLock(folder(home) / "up.lock", timeout=0)
+        self.before: dict[str, Any] = {}  # the services of the last supervisor here
+        self._lock = FileLock(folder(home) / "up.lock", timeout=LOOK_SECONDS)
 
     def __enter__(self) -> "Supervisor":
         """
@@ -81,6 +83,8 @@ class Supervisor:
             self._lock.acquire()
         except Timeout:
             raise InputError(f"{self.home} is up already; `repartee status` says where") from None
+        self.before = services_told(self.home)["services"]
+        self._tell()  # at once: `down` asks the process that stands there to end
         self._sweep()
         return self
 
@@ -111,28 +115,25 @@ class Supervisor:
                     raise InputError(f"{name} did not start: {self._last_line(name)} ({self.log_path(name)})")
                 time.sleep(0.1)
 
-    def keep(self, on_restart: Callable[[str], None] = lambda _: None) -> None:
+    def keep(self) -> None:
         """Start again what dies or hangs, until told to stop."""
         while not self.stop.wait(POLL_SECONDS):
-            for kept in list(self.kept.values()):
-                if self._look_after(kept):
-                    on_restart(kept.service.name)
+            for kept in self.kept.values():
+                self._look_after(kept)
 
     def log_path(self, name: str) -> Path:
         return folder(self.home) / f"{name}.log"
 
-    def _look_after(self, kept: Kept) -> bool:
-        """Whether it was started again just now."""
+    def _look_after(self, kept: Kept) -> None:
         now_s = time.monotonic()
         if kept.again_s is not None:
-            if now_s < kept.again_s:
-                return False
-            kept.process, kept.started_s, kept.again_s = self._spawn(kept.service), now_s, None
-            kept.missed, kept.looked_s = 0, now_s
-            self._tell()
-            return True
+            if now_s >= kept.again_s:
+                kept.process, kept.started_s, kept.again_s = self._spawn(kept.service), now_s, None
+                kept.missed, kept.looked_s = 0, now_s
+                self._tell()
+            return
         if kept.process.poll() is None and not self._hangs(kept, now_s):
-            return False
+            return
         status = kept.process.poll()
         _end(kept.process, grace_s=2)  # what it left behind would hold its port
         if now_s - kept.started_s > STEADY_SECONDS:
@@ -141,7 +142,6 @@ class Supervisor:
         log.warning("%s %s; it is started again in %.0f s", kept.service.name, why, kept.wait_s)
         kept.again_s = now_s + kept.wait_s
         kept.wait_s = min(2 * kept.wait_s, LONGEST_WAIT_S)
-        return False
 
     def _hangs(self, kept: Kept, now_s: float) -> bool:
         if not kept.service.health or now_s - kept.looked_s < HEALTH_SECONDS:
@@ -172,7 +172,11 @@ class Supervisor:
         told = {
             "pid": os.getpid(),
             "services": {
-                name: {"pid": kept.process.pid, "address": kept.service.address}
+                name: {
+                    "pid": kept.process.pid,
+                    "address": kept.service.address,
+                    "health": kept.service.health,
+                }
                 for name, kept in self.kept.items()
             },
         }
@@ -183,7 +187,7 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """End what a killed supervisor left, where a process of that number is one of ours."""
-        for name, told in services_told(self.home)["services"].items():
+        for name, told in self.before.items():
             if _is_ours(told["pid"]):
                 log.warning("%s was left by a supervisor that is gone; it is ended", name)
                 end_group(told["pid"])

@@ -36,7 +36,7 @@ def up(say: Callable[[str], None]) -> None:
     here = Settings()
     check_home(here.root)
     if state := services_up(here.root):
-        say(told(state))
+        say(told(state) if state["services"] else f"{here.root} is on its way up; ask `repartee status`")
         return
     with Supervisor(here.root) as supervisor:
         stop_on_signals(supervisor.stop)
@@ -55,7 +55,7 @@ def up(say: Callable[[str], None]) -> None:
 
 def _start_servers(supervisor: Supervisor, here: Settings) -> tuple[str, str]:
     """(Prefect's API, MLflow's address): of those that are configured, or started here."""
-    before = services_told(here.root)["services"]
+    before = supervisor.before
     started = []
     prefect_url, mlflow_url = here.prefect_api_url, here.mlflow_tracking_uri
     if prefect_url is None:

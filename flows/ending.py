@@ -11,9 +11,10 @@ from prefect.states import Completed
 from flows.config import RetrainConfig
 from flows.events import tell_promotion
 from flows.lineage import Lineage, corpus_name
-from flows.outcome import Outcome, figure, stage_row
+from flows.outcome import Outcome, stage_row
 from models.registry import Version
 from tasks.artifacts import Artifact
+from tasks.evaluate import figure_table
 from tasks.gate import Verdict
 from tasks.plan import Plan
 from tasks.register import Registration
@@ -63,9 +64,8 @@ def skipped(run: Lineage, holder: str) -> State[Outcome]:
 
 
 def tell_scores(version: Version, config: RetrainConfig, figures: dict[str, float]) -> dict[str, float]:
-    rows = [f"| {name} | {figure(value)} |" for name, value in figures.items()]
     head = f"# v{version.number} on the test split of {corpus_name(config)}"
-    text = "\n".join([head, "", "| figure | value |", "| --- | --- |", *rows])
+    text = f"{head}\n\n{figure_table(figures)}"
     create_markdown_artifact(text, key="evaluation", description=head.removeprefix("# "))
     return figures
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tasks.artifacts import Artifact
+from tasks.evaluate import figure_table
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class Outcome:
         lines = [f"# {self.headline()}", "", self.reason, ""]
         if self.mlflow_url:
             lines += [f"MLflow: {self.mlflow_url}", ""]
-        lines += ["| figure | value |", "| --- | --- |"]
-        lines += [f"| {key} | {figure(value)} |" for key, value in self.metrics.items()]
+        lines += [figure_table(self.metrics)]
         lines += ["", "| stage | status | seconds | rows | why |", "| --- | --- | ---: | ---: | --- |"]
         lines += [
             f"| {row['name']} | {row['status']} | {row['seconds']:.1f} | {row['rows']:,} | {row['why']} |"
@@ -61,7 +61,3 @@ def stage_row(artifact: Artifact) -> dict[str, Any]:
         "fingerprint": artifact.fingerprint,
         "why": artifact.why,
     }
-
-
-def figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

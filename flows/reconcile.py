@@ -19,10 +19,11 @@ GONE = "its process is gone; found at a later start"
 def reconcile(run: Lineage) -> list[str]:
     """End the runs of this home that are not alive; by whoever has the turn. Says what it ended."""
     told = []
-    with get_client(sync_client=True) as client:
-        for flow_run_id in dead_runs(run.home):
-            told += _end(client, flow_run_id)
-            bury(run.home, flow_run_id)
+    if dead := dead_runs(run.home):
+        with get_client(sync_client=True) as client:
+            for flow_run_id in dead:
+                told += _end(client, flow_run_id)
+                bury(run.home, flow_run_id)
     told += [f"MLflow run {run_id}" for run_id in run.registry.close_dead(run.at)]
     for line in told:
         log.warning("%s was open and its process is gone: it is closed", line)

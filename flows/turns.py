@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from settings import LOOK_SECONDS
+
 
 class Busy(Exception):
     """Another run has its turn; the message names it."""
@@ -34,7 +36,7 @@ def my_turn(home: Path, name: str) -> Iterator[None]:
     Raises:
         Busy: one does.
     """
-    lock = FileLock(_lock(home), timeout=0)
+    lock = FileLock(_lock(home), timeout=LOOK_SECONDS)
     try:
         lock.acquire()
     except Timeout:
@@ -68,6 +70,7 @@ def alive(home: Path, flow_run_id: str | None) -> Iterator[None]:
     path = _sign(home, flow_run_id)
     with FileLock(path):
         yield
+    # Not after an error: it may be that no server heard of the end, and the next start sees to it.
     path.unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ The test split is text: each model reads it with its own vocabulary and is charg
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def score_model(folder: Path, turns: Path) -> "Score":
 
 
 def write_score(score: "Score", normalisation: str, path: Path) -> None:
-    """What the gate compares: bits per byte, in all and of each group."""
+    """What the gate compares, bits per byte in all and of each group, and the figures beside it."""
     groups = {name: list(figures) for name, figures in sorted(score.by_group.items())}
     told = {
         "bpb": score.bpb,
@@ -139,16 +140,21 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     return score.replies
 
 
-def to_markdown(report: dict[str, Any]) -> str:
-    """The report as a person reads it."""
+def figure_table(figures: Mapping[str, float]) -> str:
+    """Figures as a Markdown table; counts are whole."""
     rows = [
         f"| {key} | {value:,} |" if isinstance(value, int) else f"| {key} | {value:.4f} |"
-        for key, value in report["metrics"].items()
+        for key, value in figures.items()
     ]
+    return "\n".join(["| figure | value |", "| --- | --- |", *rows])
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """The report as a person reads it."""
     shown = [
         f"| {' / '.join(row['context'][-3:])} | {row['reply']} | {row['said']} |" for row in report["samples"]
     ]
-    figures = "\n".join(["| figure | value |", "| --- | --- |", *rows])
+    figures = figure_table(report["metrics"])
     replies = "\n".join(
         [
             "| context | reply (temperature 0) | what was said |",

@@ -52,7 +52,7 @@ def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Pa
 def judge(
     candidate: dict[str, Any], champion: dict[str, Any] | None, name: int, config: GateConfig
 ) -> Verdict:
-    """Promote where there is no champion, or where bits per byte on the same bytes are fewer."""
+    """Promote where there is no champion, or where bits per byte on the same bytes are fewer, unless told."""
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion["bpb"])
         return Verdict(False, "gate.promote is never: it was only measured", *against)
@@ -91,8 +91,7 @@ def champion_artifact(champion: Version, registry: Registry, home: Path) -> Arti
 @task(task_run_name="score")
 def score(model: Artifact, clean: Artifact, home: Path) -> dict[str, float]:
     """The figures of a model on the test split of a corpus, made or reused."""
-    made = STAGE.run(home, RescoreConfig(), {"champion": model, "clean": clean})
-    told = json.loads((made.path / "score.json").read_text())
+    told = _score_again(model, clean, home)
     return {f"test_{name}": told[name] for name in ("bpb", "perplexity", "accuracy", "replies")}
 
 
@@ -116,6 +115,11 @@ def _against(
     home: Path,
     registry: Registry,
 ) -> Verdict:
-    inputs = {"champion": champion_artifact(champion, registry, home), "clean": clean}
-    rescored = STAGE.run(home, RescoreConfig(), inputs)
-    return judge(candidate, json.loads((rescored.path / "score.json").read_text()), champion.number, config)
+    rescored = _score_again(champion_artifact(champion, registry, home), clean, home)
+    return judge(candidate, rescored, champion.number, config)
+
+
+def _score_again(model: Artifact, clean: Artifact, home: Path) -> dict[str, Any]:
+    made = STAGE.run(home, RescoreConfig(), {"champion": model, "clean": clean})
+    told: dict[str, Any] = json.loads((made.path / "score.json").read_text())
+    return told
