@@ -118,6 +118,40 @@ def models(as_json: Json = False) -> None:
 
 
 @app.command()
+def promote(
+    ref: Annotated[str, typer.Argument(help="A version number or an alias.", metavar="VERSION")],
+    why: Annotated[str | None, typer.Option(help="For the history.", metavar="TEXT")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put a version into service, whatever the gate said of it."""
+    from deployments.champion import promote as put
+    from deployments.champion import promoted_text
+
+    told = put(ref, why)
+    _tell(told, promoted_text(told), as_json)
+
+
+@app.command()
+def rollback(as_json: Json = False) -> None:
+    """Put the champion's predecessor into service again; no training."""
+    from deployments.champion import promoted_text
+    from deployments.champion import rollback as put_back
+
+    told = put_back()
+    _tell(told, promoted_text(told), as_json)
+
+
+@app.command()
+def history(as_json: Json = False) -> None:
+    """Who was champion since when, and why."""
+    from deployments.champion import history as entries
+    from deployments.champion import history_text
+
+    told = entries()
+    _tell({"history": told}, history_text(told), as_json)
+
+
+@app.command()
 def evaluate(
     ref: Annotated[str, typer.Argument(help=REF_HELP, metavar="REF")],
     corpus: Corpus = None,
@@ -162,6 +196,21 @@ def down() -> None:
     from deployments.up import down as end
 
     print(end())
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is wrong with this installation, and the remedy; ends with 1 where something is."""
+    _watch()
+    from deployments.doctor import doctor as examine
+    from deployments.doctor import summary
+
+    told = examine(fix, lambda text: None if as_json else print(text, flush=True))
+    _tell(told, summary(told), as_json)
+    raise typer.Exit(0 if told["healthy"] else 1)
 
 
 @corpus_app.command("make")

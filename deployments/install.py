@@ -41,6 +41,8 @@ from flows.turns import Busy, my_turn
 log = logging.getLogger(__name__)
 
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
+SILENT, NEW_DATA_TRAINS = "repartee: a silent run has crashed", "repartee: train on new data"
+AUTOMATIONS = (SILENT, NEW_DATA_TRAINS)
 DEPLOYMENTS = ("retrain/retrain", "retrain/train", "prepare/prepare", "evaluate/evaluate")
 
 
@@ -79,7 +81,7 @@ def _deploy() -> None:
 def crashed_when_silent() -> AutomationCore:
     """A run whose heartbeat stops for three beats is dead: nobody else would ever say so."""
     return AutomationCore(
-        name="repartee: a silent run has crashed",
+        name=SILENT,
         description="A flow run that sends no heartbeat any more has lost its process.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
@@ -102,7 +104,7 @@ def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
     """`prepare` ended with examples that were not there before: train on them."""
     deployment = client.read_deployment_by_name("retrain/train")
     return AutomationCore(
-        name="repartee: train on new data",
+        name=NEW_DATA_TRAINS,
         description="When a prepare run has made new examples, train with its recipe and corpus.",
         trigger=EventTrigger(
             expect={NEW_DATA},
@@ -134,7 +136,7 @@ def skip_missed(client: SyncPrefectClient) -> int:
     skipped = 0
     for name in DEPLOYMENTS:
         deployment = client.read_deployment_by_name(name)
-        for flow_run in _late(client, deployment.id)[1:]:
+        for flow_run in late_runs(client, deployment.id, datetime.now(UTC))[1:]:
             message = "missed while the services were down; the newest of these runs instead"
             client.set_flow_run_state(flow_run.id, Cancelled(name="Skipped", message=message))
             skipped += 1
@@ -143,14 +145,13 @@ def skip_missed(client: SyncPrefectClient) -> int:
     return skipped
 
 
-def _late(client: SyncPrefectClient, deployment_id: UUID) -> list[FlowRun]:
-    """The runs of a deployment that wait though their time has come, the newest first."""
-    now = datetime.now(UTC)
+def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) -> list[FlowRun]:
+    """The runs of a deployment that wait though their time came before a moment, the newest first."""
     return client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-            expected_start_time=FlowRunFilterExpectedStartTime(before_=now),
+            expected_start_time=FlowRunFilterExpectedStartTime(before_=before),
         ),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=200,

@@ -1,10 +1,11 @@
 """Reconcile: what a dead run left open is closed, so that Prefect, MLflow and the locks say the truth."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
@@ -24,21 +25,32 @@ def reconcile(run: Lineage) -> list[str]:
             for flow_run_id in dead:
                 told += _end(client, flow_run_id)
                 bury(run.home, flow_run_id)
-    told += [f"MLflow run {run_id}" for run_id in run.registry.close_dead(run.at)]
+    for run_id in run.registry.open_runs(run.at):
+        run.registry.close_run(run_id, "KILLED")
+        told.append(f"MLflow run {run_id}")
     for line in told:
         log.warning("%s was open and its process is gone: it is closed", line)
     return told
 
 
-def _end(client: SyncPrefectClient, flow_run_id: str) -> list[str]:
+def open_flow_runs(client: SyncPrefectClient, home: Path) -> list[str]:
+    """The names of the dead runs of a home that the server does not know to have ended."""
+    return [flow_run.name for each in dead_runs(home) if (flow_run := _open(client, each))]
+
+
+def _open(client: SyncPrefectClient, flow_run_id: str) -> FlowRun | None:
     try:
         flow_run = client.read_flow_run(flow_run_id)  # type: ignore[arg-type]
     except ObjectNotFound:
-        return []  # it was deleted, or its server had another database
-    state = flow_run.state
-    if state is None or state.is_final():
+        return None  # it was deleted, or its server had another database
+    return None if flow_run.state is None or flow_run.state.is_final() else flow_run
+
+
+def _end(client: SyncPrefectClient, flow_run_id: str) -> list[str]:
+    flow_run = _open(client, flow_run_id)
+    if flow_run is None or flow_run.state is None:
         return []
     # By the rules, not by force: that is how its slot is freed.
-    end: State[Any] = Cancelled(message=GONE) if state.is_cancelling() else Crashed(message=GONE)
+    end: State[Any] = Cancelled(message=GONE) if flow_run.state.is_cancelling() else Crashed(message=GONE)
     client.set_flow_run_state(flow_run.id, end)
     return [f"flow run {flow_run.name}"]

@@ -73,6 +73,6 @@ def retrain_in_turn(run: Lineage, config: RetrainConfig) -> State[Outcome]:
 
     trained = train(ids, examples, training(config), run.home, run.registry, run.params, run.tags)
     report = evaluate(trained, cleaned, examples, config.evaluate, run.home)
-    verdict = gate(report, cleaned, config.gate, run.home, run.registry)
+    verdict = gate(trained, report, cleaned, config.gate, run.home, run.registry)
     registered = register(trained, report, verdict, examples, run.registry, run.params, run.tags)
     return conclude(run, [raw, turns, cleaned, ids, examples, trained, report], verdict, registered)

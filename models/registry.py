@@ -101,14 +101,13 @@ class Registry(Tracking):
         mine = [v for v in self.versions() if run_id == v.run_id or _made_by(v, fingerprint)]
         for version in mine:
             if version.tags.get(DIGEST) == digest:
-                self._read_back(version.run_id, _artifact_path(version), digest)
+                if self.damage(version):
+                    self._store(model_folder, manifest, version.run_id, _artifact_path(version))
                 return version
         # Other files of the same training (not every device is exact) leave the older ones alone.
         path = "model" if not mine else f"model-{digest[:12]}"
-        self.log_artifacts(run_id, model_folder, path)
-        self.log_text(run_id, manifest, f"{path}/{MANIFEST}")
         # Before there is a version, so that there never is one that cannot be read.
-        self._read_back(run_id, path, digest)
+        self._store(model_folder, manifest, run_id, path)
         self._make_model()
         made = self.ask(
             "create_model_version",
@@ -136,6 +135,14 @@ class Registry(Tracking):
                 self._download(version.run_id, path, local)
         check(local, digest, self._name(version))
         return local
+
+    def damage(self, version: Version) -> str | None:
+        """What is wrong with the stored files of a version; none: they are as they were registered."""
+        try:
+            self._read_back(version.run_id, _artifact_path(version), version.tags.get(DIGEST, ""))
+        except InputError as error:
+            return str(error)
+        return None
 
     def promote(self, version: Version, why: str) -> Version:
         """Put a version into service: it is the champion, the old champion `previous`."""
@@ -259,6 +266,11 @@ class Registry(Tracking):
             copied = Path(self.ask("download_artifacts", run_id, path, scratch))
             if not target.exists():
                 copied.replace(target)
+
+    def _store(self, model_folder: Path, manifest: str, run_id: str, path: str) -> None:
+        self.log_artifacts(run_id, model_folder, path)
+        self.log_text(run_id, manifest, f"{path}/{MANIFEST}")
+        self._read_back(run_id, path, hashlib.sha256(manifest.encode()).hexdigest())
 
     def _read_back(self, run_id: str, path: str, digest: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:

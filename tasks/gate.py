@@ -96,11 +96,21 @@ def score(model: Artifact, clean: Artifact, home: Path) -> dict[str, float]:
 
 
 @task(task_run_name="gate")
-def gate(evaluate: Artifact, clean: Artifact, config: GateConfig, home: Path, registry: Registry) -> Verdict:
+def gate(
+    train: Artifact,
+    evaluate: Artifact,
+    clean: Artifact,
+    config: GateConfig,
+    home: Path,
+    registry: Registry,
+) -> Verdict:
     candidate = json.loads((evaluate.path / "score.json").read_text())
     champion = registry.champion()
     if champion is None:
         verdict = judge(candidate, None, 0, config)
+    elif champion_digest(champion) == train.digest and (damage := registry.damage(champion)):
+        told = f"it is champion v{champion.number} itself, whose files are stored again ({damage})"
+        verdict = Verdict(True, told, champion.number)
     else:
         verdict = _against(champion, candidate, clean, config, home, registry)
     log.info("gate: %s: %s", "promotes" if verdict.promote else "refuses", verdict.reason)

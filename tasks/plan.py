@@ -72,10 +72,11 @@ def plan_run(chain: Sequence[Link], gate_config: gate.GateConfig, home: Path, re
         waits = [Step(name, "run", "evaluate would run first") for name in ("gate", "register")]
         return Plan(steps + waits, kept, None)
     champion = registry.champion()
-    settled = _settled(kept, champion, gate_config, home)
+    damage = registry.damage(champion) if champion else None
+    settled = "" if damage else _settled(kept, champion, gate_config, home)
     action: Literal["run", "reuse"] = "reuse" if settled else "run"
     why = settled or (
-        "there is no champion" if champion is None else f"champion v{champion.number} has not met it"
+        damage or (f"champion v{champion.number} has not met it" if champion else "there is no champion")
     )
     return Plan([*steps, Step("gate", action, why), Step("register", action, why)], kept, champion)
 

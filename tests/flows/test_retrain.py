@@ -127,6 +127,17 @@ def test_a_damaged_output_is_named_and_made_again_alone(first, home):
     assert "turns.parquet" in mended["told"]
 
 
+def test_a_champion_whose_stored_files_are_damaged_is_stored_again(first, home):
+    stored = next((home / "mlartifacts").glob("**/model/model.safetensors"))
+    stored.write_bytes(b"garbage")
+    planned = {step["name"]: step for step in run(home, verb="plan")["stages"]}
+    assert planned["register"]["action"] == "run" and "model.safetensors" in planned["register"]["why"]
+    mended = run(home)
+    assert (mended["outcome"], mended["version"]) == ("promoted", 1)
+    assert set(statuses(mended).values()) == {"reused"}
+    assert run(home)["outcome"] == "unchanged"
+
+
 def test_killed_in_stage_after_stage_the_same_command_goes_on_and_keeps_what_was_done(tmp_path):
     stages = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]
     lines = [f"{stage}: runs" for stage in stages]

@@ -65,6 +65,15 @@ def test_registering_again_makes_no_second_version(registry: Registry, model: Pa
     assert registry.versions() == [first]
 
 
+def test_registering_again_mends_damaged_files(registry: Registry, model: Path, tmp_path: Path) -> None:
+    first = register(registry, model, registry.model)
+    assert registry.damage(first) is None
+    (registry.folder(first, tmp_path / "cache") / "model.safetensors").unlink()
+    assert "model.safetensors" in (registry.damage(first) or "")
+    assert register(registry, model, registry.model) == first
+    assert registry.damage(first) is None
+
+
 def test_a_try_that_died_before_the_version_is_finished_by_the_next(registry: Registry, model: Path) -> None:
     run_id = registry.open_run(registry.model, "night", {}, {})
     registry.log_artifacts(run_id, model, "model")

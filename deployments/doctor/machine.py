@@ -1,0 +1,129 @@
+"""The machine: packages, the home's disk and locks, the GPU, the switches in the environment, the ports."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+
+from filelock import FileLock, Timeout
+from packaging.requirements import Requirement
+
+from deployments.doctor.place import Fault, Place, Unseen
+from deployments.services import MLFLOW_PORT, PREFECT_PORT, free_port
+from settings import services_told
+from tasks.artifacts import check_home
+
+NEEDED_BYTES = 1_000_000_000  # some runs of `small`; a database that meets a full disk stops everything
+
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+# What the services are given by `up` is safe; these reach processes that nobody gave anything.
+SWITCHES = (
+    ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", TRUE, "a model from anywhere could run code here"),
+    ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", TRUE, "any page that you visit could use MLflow"),
+    ("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ("*",), "any page that you visit could use Prefect"),
+    ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", FALSE, "any page that you visit could use Prefect"),
+    ("PREFECT_RESULTS_PERSIST_BY_DEFAULT", TRUE, "results are read back as pickles, which run code"),
+    ("OMP_WAIT_POLICY", ("active",), "beside another busy process a training step takes 50 times as long"),
+)
+
+
+def packages(place: Place) -> Iterator[Fault]:
+    """No version that is known to break: SQLAlchemy 2.1 stops Prefect's scheduler without a word."""
+    for line in metadata.requires("repartee") or []:
+        needed = Requirement(line)
+        if needed.marker and not needed.marker.evaluate({"extra": ""}):
+            continue
+        remedy = (
+            f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(f'{needed.name}{needed.specifier}')}"
+        )
+        try:
+            version = metadata.version(needed.name)
+        except metadata.PackageNotFoundError:
+            yield Fault(f"{needed.name} is not installed", remedy)
+            continue
+        if not needed.specifier.contains(version, prereleases=True):
+            yield Fault(f"{needed.name} {version} is installed, and {needed.specifier} is needed", remedy)
+
+
+def home(place: Place) -> Iterator[Fault]:
+    """The home folder can be written."""
+    check_home(place.home)
+    yield from ()
+
+
+def disk(place: Place) -> Iterator[Fault]:
+    """There is room for some runs."""
+    free = shutil.disk_usage(place.home).free
+    if free < NEEDED_BYTES:
+        yield Fault(
+            f"{free / 1e6:,.0f} MB are free for {place.home}, which needs {NEEDED_BYTES / 1e6:,.0f}; what "
+            "the stages made can go: the next run makes it again, and no registered model is lost",
+            f"rm -r {shlex.quote(str(place.home / 'store'))}",
+        )
+
+
+def locks(place: Place) -> Iterator[Fault]:
+    """A lock on the home's file system keeps a second one out; not every network's does."""
+    path = place.home / "locks" / ".doctor.lock"
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(path):
+        try:
+            with FileLock(path, timeout=0):
+                shared = True
+        except Timeout:
+            shared = False
+    path.unlink(missing_ok=True)
+    if shared:
+        yield Fault(
+            f"locks do not exclude on the file system of {place.home}: two trainings could run at once",
+            "export REPARTEE_HOME=/a/folder/on/a/local/disk",
+        )
+
+
+def gpu(place: Place) -> Iterator[Fault]:
+    """A GPU that is there is used."""
+    if shutil.which("nvidia-smi") is None:
+        raise Unseen("this machine has no NVIDIA GPU: trainings run on its processor")
+    asked = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    if asked.returncode:
+        said = (asked.stdout or asked.stderr).strip()[:200]
+        yield Fault(f"nvidia-smi ends with {asked.returncode}: {said}", "nvidia-smi")
+        return
+    import torch
+
+    if asked.stdout.strip() and not torch.cuda.is_available():
+        name = asked.stdout.partition(":")[2].partition("(")[0].strip() or "a GPU"
+        told = f"{name} is here, and torch {torch.__version__} cannot use it"
+        if built := torch.version.cuda:
+            yield Fault(f"{told}: its driver is too old for CUDA {built}", "update the driver of the GPU")
+        else:
+            command = "-m pip install --force-reinstall --no-deps torch"
+            yield Fault(f"{told}: it was built for the CPU alone", f"{shlex.quote(sys.executable)} {command}")
+
+
+def switches(place: Place) -> Iterator[Fault]:
+    """Nothing in the environment opens what is closed."""
+    for name, unsafe, why in SWITCHES:
+        value = os.environ.get(name, "")
+        if value.lower() in unsafe:
+            yield Fault(f"{name}={value}: {why}", f"unset {name}")
+
+
+def ports(place: Place) -> Iterator[Fault]:
+    """The ports that `up` would take are free, so that open pages and bookmarks go on."""
+    if place.services:
+        raise Unseen("the services are up and have them")
+    before = services_told(place.home)["services"]
+    configured = {"prefect": place.here.prefect_api_url, "mlflow": place.here.mlflow_tracking_uri}
+    for name, usual in (("prefect", PREFECT_PORT), ("mlflow", MLFLOW_PORT)):
+        address = before.get(name, {}).get("address", "")
+        port = int(address.rpartition(":")[2]) if address else usual
+        if configured[name] is None and free_port(port) != port:
+            yield Fault(
+                f"port {port} belongs to another program (`fuser -v -n tcp {port}` says which): "
+                f"`up` would put {name} elsewhere, and open pages and bookmarks would meet a stranger",
+                f"fuser -k -n tcp {port}",
+            )

@@ -1,0 +1,59 @@
+"""What the doctor looks at, and what it may find there."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deployments.supervisor import answers
+from models.registry import Registry
+from settings import Settings, services_up
+
+NO_SERVER = "no server answers: `repartee up` starts them"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong: what and where, and the command that mends it."""
+
+    what: str
+    remedy: str
+    fix: Callable[[], object] | None = field(default=None, compare=False)
+    """The remedy, where it is safe to do unasked: it loses nothing and decides nothing."""
+
+
+class Unseen(Exception):
+    """There is nothing here to examine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A home and the services that it has to do with."""
+
+    here: Settings
+
+    @property
+    def home(self) -> Path:
+        return self.here.root
+
+    @cached_property
+    def services(self) -> dict[str, dict[str, Any]]:
+        """Those that `repartee up` keeps; none: it is not up."""
+        state = services_up(self.home)
+        return state["services"] if state else {}
+
+    @cached_property
+    def prefect_url(self) -> str | None:
+        """The API of the Prefect server that there is, where it answers."""
+        url = self.here.prefect_url
+        return url if url and answers(f"{url}/health") else None
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry(
+            self.here.tracking_uri, self.home / "mlartifacts", self.here.model_name, self.here.experiment
+        )
+
+
+Check = Callable[[Place], Iterator[Fault]]

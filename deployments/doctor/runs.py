@@ -1,0 +1,215 @@
+"""The runs: what the registry and the Prefect server believe, against what is so."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.doctor.place import NO_SERVER, Fault, Place, Unseen
+from deployments.doctor.servers import AGAIN
+from deployments.install import AUTOMATIONS, DEPLOYMENTS, late_runs
+from deployments.services import POOL, ROOT, client_env
+from flows.config import RetrainConfig
+from flows.lineage import open_lineage
+from flows.reconcile import open_flow_runs, reconcile
+from flows.turns import holder, my_turn
+from models.registry import CHAMPION, Version
+
+LATE_SECONDS = 60  # the worker asks every two seconds, another's every fifteen
+AT_WORK = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+
+
+def deployments(place: Place) -> Iterator[Fault]:
+    """The server knows our deployments and automations, and the worker finds their code."""
+    with _client(place) as client:
+        missing = [name for name in DEPLOYMENTS if _deployment(client, name) is None]
+        missing += [
+            f"automation {name!r}" for name in AUTOMATIONS if not client.read_automations_by_name(name)
+        ]
+        for what in missing:
+            yield Fault(f"{what} is not on the server", _install_command(place), lambda: _install(place))
+        if not place.services:
+            return  # the worker is another machine's, with folders of its own
+        for deployment in _deployments(client):
+            folder = _folder(deployment)
+            if folder and folder != str(ROOT):
+                told = f"{deployment.name} runs the code in {folder}, and this is {ROOT}"
+                yield Fault(told, _install_command(place), lambda: _install(place))
+
+
+def champion(place: Place) -> Iterator[Fault]:
+    """The champion's files are whole, and it is the version that was promoted last."""
+    database = Path(place.here.tracking_uri.removeprefix("sqlite:///"))
+    if database.is_absolute() and not database.exists():
+        raise Unseen("no model is registered yet: `repartee run` makes the first")
+    versions, history = place.registry.versions(), place.registry.history()
+    now = next((version for version in versions if CHAMPION in version.aliases), None)
+    if now is None:
+        if history:
+            told = f"no version is the champion, and v{history[0].version} was promoted last"
+            yield Fault(told, _another(place, versions))
+        return
+    if damage := place.registry.damage(now):
+        others = [version for version in versions if version.number != now.number]
+        yield Fault(f"champion v{now.number} cannot be used: {damage}", _another(place, others, again=now))
+    elif history and history[0].version != now.number:
+        yield Fault(
+            f"v{now.number} is the champion, and v{history[0].version} was promoted last: "
+            "somebody moved the alias by hand, and the history does not have it",
+            f"repartee promote {now.number}",
+        )
+
+
+def dead(place: Place) -> Iterator[Fault]:
+    """No run counts as running whose process is gone."""
+    if busy := holder(place.home):
+        raise Unseen(f"{busy} is at work, and has seen to it")
+    with _client(place) as client:
+        run = open_lineage(RetrainConfig())
+        gone = [f"MLflow run {run_id}" for run_id in run.registry.open_runs(run.at)]
+        gone += [f"flow run {name}" for name in open_flow_runs(client, place.home)]
+    for line in gone:
+        told = f"{line} is open, and its process is gone"
+        yield Fault(told, "repartee doctor --fix", lambda: _close(place))
+
+
+def slots(place: Place) -> Iterator[Fault]:
+    """No slot of a deployment is held by a run that has ended: its next runs would all be cancelled."""
+    with _client(place) as client:
+        for deployment in _deployments(client):
+            limit = deployment.global_concurrency_limit
+            alive = len(_at_work(client, deployment))
+            if limit and limit.active_slots > alive:
+                yield Fault(
+                    f"{limit.active_slots} of {limit.limit} slots of {deployment.name} are held, "
+                    f"and {alive} of its runs are at work",
+                    f"{_at(place)} prefect gcl update {limit.name} --active-slots {alive}",
+                    partial(_set_slots, place, limit.name, alive),
+                )
+
+
+def late(place: Place) -> Iterator[Fault]:
+    """Runs begin when their time has come."""
+    with _client(place) as client:
+        before = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)
+        for deployment in _deployments(client):
+            if runs := late_runs(client, deployment.id, before):
+                why, remedy = _why_late(place, client, deployment)
+                count = f"{len(runs)} runs" if len(runs) > 1 else f"run {runs[0].name}"
+                yield Fault(f"{count} of {deployment.name} should have begun by now: {why}", remedy)
+
+
+def _why_late(place: Place, client: SyncPrefectClient, deployment: DeploymentResponse) -> tuple[str, str]:
+    """(why, the command that mends it)"""
+    pool, queue = deployment.work_pool_name or POOL, deployment.work_queue_name or "default"
+    if client.read_work_pool(pool).is_paused:
+        return f"the work pool {pool} is paused", f"{_at(place)} prefect work-pool resume {pool}"
+    if client.read_work_queue_by_name(queue, work_pool_name=pool).is_paused:
+        return (
+            f"the work queue {queue} is paused",
+            f"{_at(place)} prefect work-queue resume {queue} --pool {pool}",
+        )
+    start = AGAIN if place.services else f"{_at(place)} prefect worker start --pool {pool}"
+    workers = client.read_workers_for_work_pool(pool)
+    if not any(worker.status == WorkerStatus.ONLINE for worker in workers):
+        return f"no worker looks after the work pool {pool}", start
+    return f"no worker takes the runs of its queue {queue}, though one is there", start
+
+
+@contextmanager
+def _client(place: Place) -> Iterator[SyncPrefectClient]:
+    if place.prefect_url is None:
+        raise Unseen(NO_SERVER)
+    with temporary_settings({PREFECT_API_URL: place.prefect_url}), get_client(sync_client=True) as client:
+        yield client
+
+
+def _deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
+    try:
+        return client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return None
+
+
+def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    return [found for name in DEPLOYMENTS if (found := _deployment(client, name))]
+
+
+def _folder(deployment: DeploymentResponse) -> str | None:
+    """Where the worker goes before it imports the flow."""
+    for step in deployment.pull_steps or []:
+        for name, values in step.items():
+            if name.endswith("set_working_directory"):
+                return str(values["directory"])
+    return None
+
+
+def _at_work(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
+    return client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(AT_WORK)))
+        ),
+    )
+
+
+def _set_slots(place: Place, name: str, count: int) -> None:
+    with _client(place) as client:
+        client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=count))
+
+
+def _close(place: Place) -> None:
+    run = open_lineage(RetrainConfig())
+    with temporary_settings({PREFECT_API_URL: place.prefect_url}), my_turn(place.home, "doctor"):
+        reconcile(run)
+
+
+def _install(place: Place) -> None:
+    assert place.prefect_url is not None
+    env = client_env(place.home, place.prefect_url, place.here.tracking_uri)
+    subprocess.run(
+        [sys.executable, "-m", "deployments.install"],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        check=True,
+    )
+
+
+def _install_command(place: Place) -> str:
+    return f"cd {shlex.quote(str(ROOT))}; {_at(place)} {shlex.quote(sys.executable)} -m deployments.install"
+
+
+def _at(place: Place) -> str:
+    return f"PREFECT_API_URL={place.prefect_url}"
+
+
+def _another(place: Place, versions: list[Version], again: Version | None = None) -> str:
+    """The newest version that is whole, or the run that stores the champion's files again."""
+    whole = next((version for version in versions if place.registry.damage(version) is None), None)
+    if whole is not None:
+        return f"repartee promote {whole.number}"
+    made = again or versions[0] if versions else None
+    if made is None:
+        return "repartee run"
+    recipe, source = (made.tags.get(f"repartee.{name}", "") for name in ("recipe", "source"))
+    return f"repartee run --recipe {recipe} --corpus {shlex.quote(source)}"

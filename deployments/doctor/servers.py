@@ -1,0 +1,126 @@
+"""The servers: those that are up or configured, what strangers may do there, their clocks and databases."""
+
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from shlex import quote
+
+from deployments.doctor.place import NO_SERVER, Fault, Place, Unseen
+from deployments.supervisor import answers
+from models.tracking import bare
+
+STRANGER = "stranger.example"
+SKEW_SECONDS = 30  # a heartbeat: beyond it the living are taken for dead
+AGAIN = "repartee down; repartee up"
+
+
+def services(place: Place) -> Iterator[Fault]:
+    """What is up answers, and so does what is configured."""
+    if not place.services and not place.here.prefect_api_url and not place.here.mlflow_tracking_uri:
+        raise Unseen("nothing is up, and no server is configured")
+    for name, service in place.services.items():
+        if service["health"] and not answers(service["health"]):
+            log = place.home / "services" / f"{name}.log"
+            yield Fault(f"{name} at {service['address']} does not answer ({log})", AGAIN)
+    url = place.here.prefect_api_url
+    if url and place.prefect_url is None:
+        yield Fault(f"PREFECT_API_URL is {bare(url)}, and no server answers there", "unset PREFECT_API_URL")
+    uri = place.here.mlflow_tracking_uri
+    if uri and uri.startswith("http") and _ask(f"{uri.rstrip('/')}/health") is None:
+        yield Fault(
+            f"MLFLOW_TRACKING_URI is {bare(uri)}, and no server answers there", "unset MLFLOW_TRACKING_URI"
+        )
+
+
+def strangers(place: Place) -> Iterator[Fault]:
+    """No page of another site may use the servers through the browser of whoever visits it."""
+    _need_server(place)
+    if url := place.prefect_url:
+        told = _ask(f"{url}/health", {"Origin": f"http://{STRANGER}"})
+        if told and told[1].get("access-control-allow-origin") in ("*", f"http://{STRANGER}"):
+            yield Fault(
+                f"Prefect at {bare(url)} lets the pages of any site use it",
+                _safely(place, f"PREFECT_SERVER_CORS_ALLOWED_ORIGINS={_origin(url)} prefect server start"),
+            )
+    if (uri := place.here.tracking_uri).startswith("http"):
+        told = _ask(f"{uri.rstrip('/')}/version", {"Host": STRANGER})
+        if told and told[0] == 200:
+            host = _origin(uri).partition("//")[2]
+            yield Fault(
+                f"MLflow at {bare(uri)} answers whoever calls it {STRANGER}",
+                _safely(place, f"mlflow server --allowed-hosts {host}"),
+            )
+
+
+def clock(place: Place) -> Iterator[Fault]:
+    """This machine and its servers agree on the time."""
+    _need_server(place)
+    urls = {"Prefect": place.prefect_url and f"{place.prefect_url}/health"}
+    if (uri := place.here.tracking_uri).startswith("http"):
+        urls["MLflow"] = f"{uri.rstrip('/')}/health"
+    for name, url in urls.items():
+        told = _ask(url) if url else None
+        if told is None or "date" not in told[1]:
+            continue
+        off_s = (parsedate_to_datetime(told[1]["date"]) - datetime.now(UTC)).total_seconds()
+        if abs(off_s) > SKEW_SECONDS:
+            ahead = "ahead of" if off_s > 0 else "behind"
+            yield Fault(
+                f"{name}'s clock is {abs(off_s):,.0f} s {ahead} this machine's: schedules and heartbeats "
+                "fail; on the machine that is wrong:",
+                "timedatectl set-ntp true",
+            )
+
+
+def databases(place: Place) -> Iterator[Fault]:
+    """The databases of the home are whole."""
+    for name, path, lost in (
+        ("MLflow", place.home / "mlflow.db", "the next `repartee run` registers the store's model anew"),
+        ("Prefect", place.home / "prefect" / "prefect.db", "the next start has an empty history of runs"),
+    ):
+        if path.exists() and (wrong := _damage(path)):
+            old, new = quote(str(path)), quote(f"{path}.damaged")
+            yield Fault(
+                f"{name}'s database {path} is damaged ({wrong}); put aside, {lost}",
+                f"repartee down; mv {old} {new}; rm -f {old}-wal {old}-shm",
+            )
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10)) as database:
+            told = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if told == "ok" else str(told)
+
+
+def _ask(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str]] | None:
+    """(status, headers by their names in small letters); none: nobody answers."""
+    request = urllib.request.Request(bare(url), headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, {name.lower(): value for name, value in answer.headers.items()}
+    except urllib.error.HTTPError as error:
+        return error.code, {name.lower(): value for name, value in error.headers.items()}
+    except OSError:
+        return None
+
+
+def _need_server(place: Place) -> None:
+    if place.prefect_url is None and not place.here.tracking_uri.startswith("http"):
+        raise Unseen(NO_SERVER)
+
+
+def _safely(place: Place, command: str) -> str:
+    """The start of our services, which gives them safe switches; of others what to start them with."""
+    return AGAIN if place.services else command
+
+
+def _origin(url: str) -> str:
+    return "/".join(bare(url).split("/")[:3])
