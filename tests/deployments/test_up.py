@@ -12,129 +12,13 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
+from installation import LONG, ROOT, TINY, Api, ask, command, go_up, left_of, services, trainers, until
 
 from flows.turns import holder, holder_pid, my_turn
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "recipe": "quick",
-    "changes": {
-        "download": {"sample_turns": 3000},
-        "vocabulary": {"size": 600},
-        "network": {"n_layer": 2, "width": 32},
-        "train": {"max_steps": 12},
-        "evaluate": {"sample_replies": 10},
-    },
-}
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
-
-
-class Api:
-    """Prefect's REST interface, as its dashboard uses it."""
-
-    def __init__(self, address):
-        self.base = f"{address}/api"
-        self.headers = {"Content-Type": "application/json"}
-        token = self.get("/csrf-token?client=test")["token"]
-        self.headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "test"}
-
-    def get(self, path, body=None, method=None):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.base + path, data=data, headers=self.headers, method=method)
-        for tries_left in reversed(range(10)):
-            try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.loads(answer.read() or b"null")
-            except urllib.error.HTTPError as error:
-                # Its database is busy for a moment: Prefect's own client asks again, too.
-                if error.code != 503 or not tries_left:
-                    raise
-                time.sleep(1)
-        raise AssertionError
-
-    def trigger(self, parameters, name="retrain/retrain"):
-        deployment = self.get(f"/deployments/name/{name}")
-        return self.get(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})["id"]
-
-    def ending(self, flow_run_id, timeout_s=120):
-        deadline_s = time.monotonic() + timeout_s
-        while time.monotonic() < deadline_s:
-            state = self.get(f"/flow_runs/{flow_run_id}")["state"]
-            if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-                return state
-            time.sleep(0.3)
-        raise AssertionError(f"{flow_run_id} did not end: {state}")
-
-
-def command(home, *words):
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
-    }
-    return {
-        "args": [sys.executable, str(ROOT / "cli.py"), *words],
-        "env": {**environment, "REPARTEE_HOME": str(home)},
-        "cwd": home,  # from anywhere: the project is found by itself
-        "text": True,
-    }
-
-
-def ask(home, *words):
-    done = subprocess.run(**command(home, *words), capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def go_up(home):
-    """Start it and wait until it says that it is up; (process, what it printed)."""
-    process = subprocess.Popen(
-        **command(home, "up"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    assert process.stdout is not None
-    told = ""
-    for line in process.stdout:
-        told += line
-        if line.startswith("Up in"):
-            return process, told
-    raise AssertionError(f"it never came up: {told}")
-
-
-def services(home):
-    return json.loads(ask(home, "status", "--json"))["services"]
-
-
-def left_of(home):
-    """Every process that works for this home."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if str(home) in line and "pytest" not in line]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("up")
-
-
-@pytest.fixture(scope="module")
-def upped(home):
-    process, told = go_up(home)
-    yield told
-    ask(home, "down")
-    process.wait(30)
-    assert not left_of(home)
-
-
-@pytest.fixture(scope="module")
-def api(upped):
-    return Api(re.search(r"Prefect +(\S+)", upped)[1])
-
-
-@pytest.fixture(scope="module")
-def promoted(api):
-    return api.ending(api.trigger(TINY))
 
 
 def test_it_says_where_everything_is_and_a_second_up_says_it_again(upped, home):
@@ -241,21 +125,6 @@ def test_of_ten_missed_runs_the_newest_runs_and_the_others_say_so(promoted, api,
     assert "missed while the services were down" in ended[0]["message"]
 
 
-LONG = {
-    **TINY,
-    "minutes": 30,
-    "changes": {**TINY["changes"], "train": {"max_steps": 1_000_000, "checkpoint_seconds": 1}},
-}
-
-
-def until(wanted, timeout_s=120):
-    deadline_s = time.monotonic() + timeout_s
-    while not (found := wanted()):
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.2)
-    return found
-
-
 def test_cancelled_in_a_training_everything_is_free_in_15_seconds_and_the_next_run_goes_on(
     promoted, api, home
 ):
@@ -276,10 +145,6 @@ def test_cancelled_in_a_training_everything_is_free_in_15_seconds_and_the_next_r
     api.get(f"/flow_runs/{again}/set_state", {"state": {"type": "CANCELLING"}})
     assert api.ending(again)["type"] == "CANCELLED"
     until(lambda: holder(home) is None and not trainers(home))
-
-
-def trainers(home):
-    return [line for line in left_of(home) if "models.training" in line]
 
 
 @pytest.mark.soak
