@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deployments.services import closed_to_strangers
+
 START_SECONDS = 120  # a new database takes a dozen on two cores; a busy machine takes its time
 
 # A single run has no schedule, no late runs, no foreman; what writes its own records down stays on.
@@ -39,7 +41,8 @@ class Server:
         self.home = home
         self.log = home / "prefect" / "server.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.url = f"http://127.0.0.1:{_free_port()}/api"
+        address = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"{address}/api"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deployments.server", self.url, str(self.log.parent)],
@@ -48,7 +51,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, **LEAN, "PREFECT_API_URL": ""},
+                env={**os.environ, **LEAN, **closed_to_strangers(address), "PREFECT_API_URL": ""},
             )
 
     def wait(self) -> str:

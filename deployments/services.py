@@ -41,9 +41,7 @@ def prefect_service(home: Path, port: int) -> Service:
             "PREFECT_API_URL": "",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_API_URL": f"{address}/api",
-            # Without these any page that a user visits could talk to the server.
-            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address,
-            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+            **closed_to_strangers(address),
             # In memory, a restart would forget who holds a slot, and with a limit of one and
             # CANCEL_NEW nothing would ever be retrained again.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
@@ -54,6 +52,14 @@ def prefect_service(home: Path, port: int) -> Service:
         address=address,
         health=f"{address}/api/health",
     )
+
+
+def closed_to_strangers(address: str) -> dict[str, str]:
+    """Without these any page that a user visits could talk to a Prefect server on this machine."""
+    return {
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    }
 
 
 def mlflow_service(home: Path, port: int) -> Service:

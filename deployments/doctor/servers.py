@@ -45,15 +45,20 @@ def strangers(place: Place) -> Iterator[Fault]:
         if told and told[1].get("access-control-allow-origin") in ("*", f"http://{STRANGER}"):
             yield Fault(
                 f"Prefect at {bare(url)} lets the pages of any site use it",
-                _safely(place, f"PREFECT_SERVER_CORS_ALLOWED_ORIGINS={_origin(url)} prefect server start"),
+                _safely(
+                    place,
+                    "prefect",
+                    url,
+                    f"PREFECT_SERVER_CORS_ALLOWED_ORIGINS={_origin(url)} prefect server start",
+                ),
             )
     if (uri := place.here.tracking_uri).startswith("http"):
-        told = _ask(f"{uri.rstrip('/')}/version", {"Host": STRANGER})
+        told = _ask(f"{uri.rstrip('/')}/", {"Host": STRANGER})
         if told and told[0] == 200:
             host = _origin(uri).partition("//")[2]
             yield Fault(
                 f"MLflow at {bare(uri)} answers whoever calls it {STRANGER}",
-                _safely(place, f"mlflow server --allowed-hosts {host}"),
+                _safely(place, "mlflow", uri, f"mlflow server --allowed-hosts {host}"),
             )
 
 
@@ -117,9 +122,10 @@ def _need_server(place: Place) -> None:
         raise Unseen(NO_SERVER)
 
 
-def _safely(place: Place, command: str) -> str:
-    """The start of our services, which gives them safe switches; of others what to start them with."""
-    return AGAIN if place.services else command
+def _safely(place: Place, name: str, url: str, command: str) -> str:
+    """Our own services get safe switches when they start; of others what to start them with."""
+    ours = place.services.get(name, {}).get("address")
+    return AGAIN if ours == _origin(url) else command
 
 
 def _origin(url: str) -> str:

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIGURED = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
 TINY = {
     "recipe": "quick",
     "changes": {
@@ -65,11 +66,7 @@ class Api:
 
 
 def command(home, *words):
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
-    }
+    environment = {key: value for key, value in os.environ.items() if key not in CONFIGURED}
     return {
         "args": [sys.executable, str(ROOT / "cli.py"), *words],
         "env": {**environment, "REPARTEE_HOME": str(home)},
@@ -118,3 +115,38 @@ def until(wanted, timeout_s=120):
         assert time.monotonic() < deadline_s, "it did not happen in time"
         time.sleep(0.2)
     return found
+
+
+class Shell:
+    """The shell in which the user of a home gives commands; `repartee` is on its path."""
+
+    def __init__(self, home, commands):
+        self.home = home
+        self.python = sys.executable
+        commands.mkdir()
+        (commands / "repartee").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/cli.py" "$@"\n')
+        (commands / "repartee").chmod(0o755)
+        self.commands = commands
+        self.env = {
+            **{name: value for name, value in os.environ.items() if name not in CONFIGURED},
+            "REPARTEE_HOME": str(self.home),
+            "PATH": os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]),
+        }
+
+    def shell(self, line, **env):
+        return subprocess.run(
+            ["bash", "-c", line], env={**self.env, **env}, capture_output=True, text=True, timeout=120
+        )
+
+    def faults(self, before="true", words="", **env):
+        """What is wrong by the name of the check, after a command in the same shell."""
+        asked = self.shell(f'{before}; exec "{self.python}" "{ROOT}/cli.py" doctor --json {words}', **env)
+        told = json.loads(asked.stdout or "{}")
+        assert told, asked.stderr
+        assert asked.returncode == (0 if told["healthy"] else 1)
+        return {each["check"]: each["faults"] for each in told["checks"] if each["faults"]}
+
+
+def remedies(faults):
+    """What the doctor says to type, in one line."""
+    return "; ".join(fault["remedy"] for check in faults.values() for fault in check)

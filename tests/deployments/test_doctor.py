@@ -13,48 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Patient:
-    """A home, and the shell in which its user gives commands."""
-
-    def __init__(self, folder):
-        self.home = folder / "home"
-        self.python = sys.executable
-        commands = folder / "bin"
-        commands.mkdir()
-        (commands / "repartee").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/cli.py" "$@"\n')
-        (commands / "repartee").chmod(0o755)
-        self.commands = commands
-        self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-            "REPARTEE_HOME": str(self.home),
-            "PATH": os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]),
-        }
-
-    def shell(self, line, **env):
-        return subprocess.run(
-            ["bash", "-c", line], env={**self.env, **env}, capture_output=True, text=True, timeout=120
-        )
-
-    def faults(self, before="true", words="", **env):
-        """What is wrong by the name of the check, after a command in the same shell."""
-        asked = self.shell(f'{before}; exec "{self.python}" "{ROOT}/cli.py" doctor --json {words}', **env)
-        told = json.loads(asked.stdout or "{}")
-        assert told, asked.stderr
-        assert asked.returncode == (0 if told["healthy"] else 1)
-        return {each["check"]: each["faults"] for each in told["checks"] if each["faults"]}
+from installation import ROOT, Shell, remedies
 
 
 @pytest.fixture
 def patient(tmp_path):
-    return Patient(tmp_path)
-
-
-def remedies(faults):
-    return "; ".join(fault["remedy"] for check in faults.values() for fault in check)
+    return Shell(tmp_path / "home", tmp_path / "bin")
 
 
 def test_a_healthy_home_is_said_to_be_one_and_every_check_says_what_holds(patient):

@@ -1,0 +1,144 @@
+"""`repartee doctor` where servers are up: what it finds there, and that its remedies work."""
+
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from installation import ROOT, TINY, Shell, remedies, until
+
+from deployments.supervisor import answers
+
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def patient(promoted, home, tmp_path_factory):
+    return Shell(home, tmp_path_factory.mktemp("shell") / "bin")
+
+
+def test_what_is_up_is_healthy_and_everything_is_examined(patient):
+    done = patient.shell("repartee doctor")
+    assert done.returncode == 0, done.stdout
+    unseen = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  - ")]
+    assert set(unseen) <= {"gpu", "ports"}
+
+
+def test_a_slot_that_nobody_holds_is_found_and_both_remedies_free_it(patient, api):
+    deployment = api.get("/deployments/name/retrain/retrain")
+    limit = f"deployment:{deployment['id']}"
+    for mend in ("the command", "--fix"):
+        api.get("/v2/concurrency_limits/increment", {"names": [limit], "slots": 1})
+        found = patient.faults()
+        assert list(found) == ["slots"] and "1 of 1 slots of retrain" in found["slots"][0]["what"]
+        if mend == "--fix":
+            assert patient.faults(words="--fix") == {}
+        else:
+            assert patient.shell(remedies(found)).returncode == 0
+        assert patient.faults() == {}
+    assert api.ending(api.trigger(TINY))["name"] == "Unchanged"
+
+
+def test_runs_whose_process_is_gone_are_found_and_closed(patient, api, home):
+    flow = api.get("/flows/name/retrain")["id"]
+    asked = {"flow_id": flow, "name": "forgotten", "state": {"type": "RUNNING"}}
+    flow_run = api.get("/flow_runs/", asked)["id"]
+    (home / "locks" / f"flow-{flow_run}.lock").touch()
+    database = sqlite3.connect(home / "mlflow.db")
+    database.execute("update runs set status = 'RUNNING'")
+    database.commit()
+    found = patient.faults()
+    assert list(found) == ["dead runs"]
+    assert {fault["what"].split()[0] for fault in found["dead runs"]} == {"MLflow", "flow"}
+    assert patient.shell(remedies(found)).returncode == 0
+    assert patient.faults() == {}
+    assert api.get(f"/flow_runs/{flow_run}")["state"]["type"] == "CRASHED"
+    assert database.execute("select distinct status from runs").fetchall() == [("KILLED",)]
+
+
+def test_a_deployment_and_an_automation_that_are_gone_are_found_and_made_again(patient, api):
+    deployment = api.get("/deployments/name/evaluate/evaluate")
+    api.get(f"/deployments/{deployment['id']}", method="DELETE")
+    automation = api.get("/automations/filter", {})[0]
+    api.get(f"/automations/{automation['id']}", method="DELETE")
+    found = patient.faults()
+    assert list(found) == ["deployments"]
+    assert "evaluate/evaluate" in found["deployments"][0]["what"]
+    assert automation["name"] in found["deployments"][1]["what"]
+    assert patient.shell(found["deployments"][0]["remedy"]).returncode == 0
+    assert patient.faults() == {}
+
+
+def test_a_late_run_is_found_with_the_reason_and_the_remedy_lets_it_run(patient, api):
+    api.get("/work_pools/repartee", {"is_paused": True}, method="PATCH")
+    deployment = api.get("/deployments/name/retrain/retrain")["id"]
+    due = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
+    state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
+    run = api.get(f"/deployments/{deployment}/create_flow_run", {"parameters": TINY, "state": state})["id"]
+    found = patient.faults()
+    assert list(found) == ["late runs"] and "pool repartee is paused" in found["late runs"][0]["what"]
+    assert patient.shell(remedies(found)).returncode == 0
+    assert api.ending(run)["name"] == "Unchanged"
+    assert patient.faults() == {}
+
+
+def test_a_champion_whose_files_are_damaged_is_found_and_another_version_takes_its_place(patient, api, home):
+    other = {**TINY, "promote": "always", "changes": {**TINY["changes"], "train": {"max_steps": 11}}}
+    assert api.ending(api.trigger(other))["name"] == "Promoted"
+    champion = max((home / "mlartifacts").glob("**/model/model.safetensors"), key=os.path.getmtime)
+    weights = champion.read_bytes()
+    champion.write_bytes(b"garbage")
+    found = patient.faults()
+    assert list(found) == ["champion"] and "model.safetensors" in found["champion"][0]["what"]
+    assert remedies(found) == "repartee promote 1"
+    assert "v1 is the champion now instead of v2" in patient.shell(remedies(found)).stdout
+    assert patient.faults() == {}
+
+    refused = patient.shell("repartee rollback")
+    assert refused.returncode == 2 and "v2 cannot serve" in refused.stderr
+    champion.write_bytes(weights)
+    assert "v2 is the champion now" in patient.shell("repartee rollback").stdout
+    assert "v1 is the champion now" in patient.shell("repartee promote 1 --why 'it is kinder'").stdout
+    told = patient.shell("repartee history").stdout.splitlines()
+    assert [line.split()[2] for line in told[1:]] == ["v1", "v2", "v1", "v2", "v1"]
+    assert told[1].endswith("it is kinder")
+
+
+def test_an_alias_that_was_moved_by_hand_is_found_and_its_remedy_writes_it_down(patient, home):
+    database = sqlite3.connect(home / "mlflow.db")
+    database.execute("update registered_model_aliases set version = 2 where alias = 'champion'")
+    database.commit()
+    found = patient.faults()
+    assert list(found) == ["champion"] and "moved the alias by hand" in found["champion"][0]["what"]
+    assert patient.shell(remedies(found)).returncode == 0
+    assert patient.faults() == {}
+    assert patient.shell("repartee promote 1").returncode == 0
+
+
+def test_a_server_that_is_open_to_strangers_is_found_and_its_remedy_closes_it(patient, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
+    words = [sys.executable, "-m", "deployments.server", url, str(tmp_path)]
+
+    def serve(**env):
+        process = subprocess.Popen(words, cwd=ROOT, env={**patient.env, **env}, stdin=subprocess.PIPE)
+        until(lambda: answers(f"{url}/health"))
+        return process
+
+    server = serve()
+    try:
+        found = patient.faults(PREFECT_API_URL=url)["strangers"]
+        assert "lets the pages of any site use it" in found[0]["what"]
+        name, value = re.match(r"(\w+)=(\S+) prefect server start", found[0]["remedy"]).groups()
+        server.kill()
+        server.wait()
+        server = serve(**{name: value})
+        assert "strangers" not in patient.faults(PREFECT_API_URL=url)
+    finally:
+        server.kill()
+        server.wait()
