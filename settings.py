@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOK_SECONDS = 0.5  # who looks whether a lock is free has it for a moment: wait out a look
@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     """Everything that is made lives under this folder; deleting it loses results, never correctness."""
     model_name: str = "repartee"
     """The registered model in MLflow."""
+    notice_url: SecretStr | None = None
+    """A webhook that is told of failures, deaths and promotions (flows/notices.py)."""
     experiment: str = Field(default="repartee", validation_alias="MLFLOW_EXPERIMENT_NAME")
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")

@@ -35,14 +35,16 @@ from deployments.services import HEARTBEAT_SECONDS, POOL, ROOT
 from flows.config import RetrainConfig
 from flows.events import NEW_DATA
 from flows.lineage import open_lineage
-from flows.reconcile import reconcile
+from flows.reconcile import SILENT, reconcile
 from flows.turns import Busy, my_turn
 
 log = logging.getLogger(__name__)
 
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
-SILENT, NEW_DATA_TRAINS = "repartee: a silent run has crashed", "repartee: train on new data"
-AUTOMATIONS = (SILENT, NEW_DATA_TRAINS)
+AUTOMATIONS = CRASHED_WHEN_SILENT, TRAIN_ON_NEW_DATA = (
+    "repartee: a silent run has crashed",
+    "repartee: train on new data",
+)
 DEPLOYMENTS = ("retrain/retrain", "retrain/train", "prepare/prepare", "evaluate/evaluate")
 
 
@@ -81,7 +83,7 @@ def _deploy() -> None:
 def crashed_when_silent() -> AutomationCore:
     """A run whose heartbeat stops for three beats is dead: nobody else would ever say so."""
     return AutomationCore(
-        name=SILENT,
+        name=CRASHED_WHEN_SILENT,
         description="A flow run that sends no heartbeat any more has lost its process.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
@@ -92,11 +94,7 @@ def crashed_when_silent() -> AutomationCore:
             threshold=1,
             within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, name="Crashed", message="no heartbeat: its process is gone"
-            )
-        ],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=SILENT)],
     )
 
 
@@ -104,7 +102,7 @@ def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
     """`prepare` ended with examples that were not there before: train on them."""
     deployment = client.read_deployment_by_name("retrain/train")
     return AutomationCore(
-        name=NEW_DATA_TRAINS,
+        name=TRAIN_ON_NEW_DATA,
         description="When a prepare run has made new examples, train with its recipe and corpus.",
         trigger=EventTrigger(
             expect={NEW_DATA},

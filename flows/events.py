@@ -1,14 +1,19 @@
 """Events: what others may wait for, in Prefect's event feed."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
+from prefect.flows import Flow
 
 from flows.lineage import Lineage
+from models.errors import DataRejected
 from tasks.artifacts import Artifact
 
 NEW_DATA = "repartee.data.prepared"
 PROMOTED = "repartee.champion.promoted"
+REJECTED = "repartee.data.rejected"
 
 
 def tell_new_data(run: Lineage, made: Sequence[Artifact]) -> None:
@@ -31,3 +36,17 @@ def tell_promotion(run: Lineage, version: int, reason: str) -> None:
         resource={"prefect.resource.id": f"repartee.model.{run.registry.model}"},
         payload={"version": version, "reason": reason},
     )
+
+
+def tell_rejection(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """A flow's hook for its failure: told where the corpus is what is wrong."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, DataRejected):
+        recipe = flow_run.parameters["recipe"]
+        run = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}
+        emit_event(
+            REJECTED,
+            resource={"prefect.resource.id": f"repartee.corpus.{flow_run.name.removeprefix(f'{recipe}-')}"},
+            related=[run],
+            payload={"recipe": recipe, "corpus": flow_run.parameters.get("corpus"), "reason": str(error)},
+        )

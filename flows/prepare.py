@@ -6,8 +6,9 @@ download > parse > clean > vocabulary > export
 from prefect import flow
 
 from flows.ending import plain
-from flows.events import tell_new_data
+from flows.events import tell_new_data, tell_rejection
 from flows.lineage import open_lineage, run_name
+from flows.notices import notice
 from flows.parameters import Changes, CorpusName, Recipe, to_config
 from tasks.artifacts import Artifact
 from tasks.clean import clean
@@ -17,7 +18,13 @@ from tasks.parse import parse
 from tasks.vocabulary import vocabulary
 
 
-@flow(name="prepare", flow_run_name=run_name, log_prints=False)
+@flow(
+    name="prepare",
+    flow_run_name=run_name,
+    log_prints=False,
+    on_failure=[tell_rejection, notice],
+    on_crashed=[notice],
+)
 def prepare(
     recipe: Recipe = "small", corpus: CorpusName = None, changes: Changes | None = None
 ) -> list[Artifact]:

@@ -10,11 +10,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
 from flows.lineage import Lineage
+from flows.notices import tell
 from flows.turns import bury, dead_runs
 
 log = logging.getLogger(__name__)
 
 GONE = "its process is gone; found at a later start"
+SILENT = "no heartbeat: its process is gone"  # what the automation says, which tells nobody
 
 
 def reconcile(run: Lineage) -> list[str]:
@@ -35,22 +37,28 @@ def reconcile(run: Lineage) -> list[str]:
 
 def open_flow_runs(client: SyncPrefectClient, home: Path) -> list[str]:
     """The names of the dead runs of a home that the server does not know to have ended."""
-    return [flow_run.name for each in dead_runs(home) if (flow_run := _open(client, each))]
+    runs = [_read(client, each) for each in dead_runs(home)]
+    return [run.name for run in runs if run and run.state and not run.state.is_final()]
 
 
-def _open(client: SyncPrefectClient, flow_run_id: str) -> FlowRun | None:
+def _read(client: SyncPrefectClient, flow_run_id: str) -> FlowRun | None:
     try:
-        flow_run = client.read_flow_run(flow_run_id)  # type: ignore[arg-type]
+        return client.read_flow_run(flow_run_id)  # type: ignore[arg-type]
     except ObjectNotFound:
         return None  # it was deleted, or its server had another database
-    return None if flow_run.state is None or flow_run.state.is_final() else flow_run
 
 
 def _end(client: SyncPrefectClient, flow_run_id: str) -> list[str]:
-    flow_run = _open(client, flow_run_id)
+    flow_run = _read(client, flow_run_id)
     if flow_run is None or flow_run.state is None:
+        return []
+    if flow_run.state.is_final():
+        if flow_run.state.message == SILENT:
+            tell(flow_run, flow_run.state)
         return []
     # By the rules, not by force: that is how its slot is freed.
     end: State[Any] = Cancelled(message=GONE) if flow_run.state.is_cancelling() else Crashed(message=GONE)
     client.set_flow_run_state(flow_run.id, end)
+    if end.is_crashed():
+        tell(flow_run, end)
     return [f"flow run {flow_run.name}"]

@@ -14,7 +14,9 @@ from prefect.client.schemas.objects import State
 from flows.chain import retrain_chain, training
 from flows.config import RetrainConfig
 from flows.ending import conclude, skipped, unchanged
+from flows.events import tell_rejection
 from flows.lineage import Lineage, open_lineage, run_name
+from flows.notices import notice
 from flows.outcome import Outcome
 from flows.parameters import Changes, CorpusName, Minutes, Promote, Recipe, to_config
 from flows.reconcile import reconcile
@@ -31,7 +33,14 @@ from tasks.train import train
 from tasks.vocabulary import vocabulary
 
 
-@flow(name="retrain", flow_run_name=run_name, log_prints=False)
+@flow(
+    name="retrain",
+    flow_run_name=run_name,
+    log_prints=False,
+    on_completion=[notice],
+    on_failure=[tell_rejection, notice],
+    on_crashed=[notice],
+)
 def retrain(
     recipe: Recipe = "small",
     corpus: CorpusName = None,

@@ -1,4 +1,4 @@
-"""The one kind of failure that is the user's to mend."""
+"""The kinds of failure that are the user's to mend."""
 
 
 class InputError(Exception):
@@ -6,3 +6,7 @@ class InputError(Exception):
 
     The command line prints it alone and ends with status 2; anything else is our fault.
     """
+
+
+class DataRejected(InputError):
+    """The corpus itself is at fault: it is not what a model can be trained on."""

@@ -19,7 +19,7 @@ from prefect import task
 from pydantic import Field
 
 from models.config import Config
-from models.errors import InputError
+from models.errors import DataRejected
 from models.schemas import SPLIT_TURNS, TURNS
 from models.text import normalise
 from tasks.artifacts import Artifact
@@ -137,7 +137,7 @@ def check_splits(kept: list[tuple[Conversation, str]], counts: Counter[str], con
     remedy = "give more of them"
     if config.split_by == "group" and len(kept) > units:
         remedy = "give more of them, or use --set clean.split_by=conversation"
-    raise InputError(
+    raise DataRejected(
         f"the {' and '.join(empty)} split is empty: {counts['conversations read']:,} conversations read, "
         f"{len(kept):,} usable in {units:,} {config.split_by}s; {remedy}"
     )

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from models import tokenizer
 from models.config import MarkupConfig
 from models.dialogue import encode_conversations
-from models.errors import InputError
+from models.errors import DataRejected
 from models.schemas import EXAMPLES, SPLIT_TURNS
 from tasks.artifacts import Artifact
 from tasks.clean import SPLITS
@@ -65,7 +65,7 @@ def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Pa
     made = {"normalisation": normalisation, "markup": config.model_dump()}
     (out / "dialogue.json").write_text(json.dumps(made, indent=2) + "\n")
     if not total:
-        raise InputError("no conversation has a reply to learn from; give a corpus that has some")
+        raise DataRejected("no conversation has a reply to learn from; give a corpus that has some")
     return total
 
 

@@ -17,7 +17,7 @@ from prefect import task
 from pydantic import Field
 
 from models.config import Config
-from models.errors import InputError
+from models.errors import DataRejected
 from models.schemas import REJECTS, TURNS
 from tasks.artifacts import Artifact
 from tasks.sources import MEMBERS
@@ -146,16 +146,16 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     name = json.loads((download / "logs" / "source.json").read_text())["name"]
     if not rejects.read:
-        raise InputError(f"{name}: {LINES} and {CONVERSATIONS} are empty; give a corpus with conversations")
+        raise DataRejected(f"{name}: {LINES} and {CONVERSATIONS} are empty; give a corpus with conversations")
     if len(rejects.rows) > config.max_reject_share * rejects.read:
         first = rejects.rows[0]
-        raise InputError(
+        raise DataRejected(
             f"{name}: {len(rejects.rows):,} of {rejects.read:,} lines cannot be used, first "
             f"{first['file']}:{first['line']} ({first['cause']}); mend the file, or allow more "
             f"with --set parse.max_reject_share=0.5"
         )
     if not turns.num_rows:
-        raise InputError(f"{name}: {CONVERSATIONS} holds no conversation; give a corpus that has some")
+        raise DataRejected(f"{name}: {CONVERSATIONS} holds no conversation; give a corpus that has some")
     pq.write_table(turns, out / "turns.parquet", compression="zstd")
     pq.write_table(pa.Table.from_pylist(rejects.rows, REJECTS), out / "rejects.parquet", compression="zstd")
     return int(turns.num_rows)

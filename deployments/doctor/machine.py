@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
 from deployments.doctor.place import Fault, Place, Unseen
-from deployments.services import MLFLOW_PORT, PREFECT_PORT, free_port
+from deployments.services import free_port
 from settings import services_told
 from tasks.artifacts import check_home
 
@@ -113,17 +113,14 @@ def switches(place: Place) -> Iterator[Fault]:
 
 
 def ports(place: Place) -> Iterator[Fault]:
-    """The ports that `up` would take are free, so that open pages and bookmarks go on."""
+    """The ports that this home's servers had last are free, so that open pages and bookmarks go on."""
     if place.services:
         raise Unseen("the services are up and have them")
-    before = services_told(place.home)["services"]
-    configured = {"prefect": place.here.prefect_api_url, "mlflow": place.here.mlflow_tracking_uri}
-    for name, usual in (("prefect", PREFECT_PORT), ("mlflow", MLFLOW_PORT)):
-        address = before.get(name, {}).get("address", "")
-        port = int(address.rpartition(":")[2]) if address else usual
-        if configured[name] is None and free_port(port) != port:
+    for name, service in services_told(place.home)["services"].items():
+        port = int(service["address"].rpartition(":")[2] or 0)
+        if port and free_port(port) != port:
             yield Fault(
-                f"port {port} belongs to another program (`fuser -v -n tcp {port}` says which): "
-                f"`up` would put {name} elsewhere, and open pages and bookmarks would meet a stranger",
+                f"port {port}, {name}'s until now, belongs to another program (`fuser -v -n tcp {port}` says "
+                f"which): `up` will put {name} elsewhere, and open pages and bookmarks meet a stranger",
                 f"fuser -k -n tcp {port}",
             )

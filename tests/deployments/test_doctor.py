@@ -115,7 +115,7 @@ def test_a_disk_that_is_nearly_full_is_found_and_its_remedy_works(patient):
         patient.shell(f"fallocate -l 100M {patient.home}/store/made")
         found = patient.faults()
         assert "MB are free" in found["disk"][0]["what"]
-        patient.shell(remedies(found))
+        patient.shell(remedies({"disk": found["disk"]}))
         assert patient.faults() == {}
     finally:
         patient.shell(f"umount {patient.home}")

@@ -13,7 +13,7 @@ from installation import ROOT, TINY, Shell, remedies, until
 
 from deployments.supervisor import answers
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,72 @@
+"""What Prefect adds to a run: ten tasks that do nothing, in a flow, against ten plain calls.
+
+python -m benchmarks.orchestration [REPEATS]     with `repartee up` under the same REPARTEE_HOME
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+from environment import quiet_environment
+
+quiet_environment()
+
+from prefect import flow, task  # noqa: E402  (it reads the environment)
+from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
+
+from settings import Settings  # noqa: E402
+
+STAGES = (
+    "plan",
+    "download",
+    "parse",
+    "clean",
+    "vocabulary",
+    "export",
+    "train",
+    "evaluate",
+    "gate",
+    "register",
+)
+
+
+def nothing(before: int) -> int:
+    return before + 1
+
+
+@flow(name="nothing", log_prints=False)
+def as_flow() -> int:
+    made = 0
+    for stage in STAGES:
+        made = task(nothing, name=stage)(made)
+    return made
+
+
+def as_calls() -> int:
+    made = 0
+    for _ in STAGES:
+        made = nothing(made)
+    return made
+
+
+def seconds(call: Callable[[], int]) -> float:
+    began_s = time.perf_counter()
+    assert call() == len(STAGES)
+    return time.perf_counter() - began_s
+
+
+def main() -> None:
+    url = Settings().prefect_url
+    if url is None:
+        sys.exit("nothing is up here: `repartee up` first")
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    with temporary_settings({PREFECT_API_URL: url}):
+        taken = sorted(seconds(as_flow) for _ in range(repeats))
+    plain = statistics.median(seconds(as_calls) for _ in range(repeats))
+    middle = statistics.median(taken)
+    print(f"{middle - plain:.2f} s more, {taken[0]:.2f} to {taken[-1]:.2f}, median of {repeats}")
+
+
+if __name__ == "__main__":
+    main()

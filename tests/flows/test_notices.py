@@ -1,0 +1,132 @@
+"""Who is told how a run ended: a webhook of the operator's, and whoever waits for an event."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from deployments.server import temporary_server
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "download": {"sample_turns": 3000},
+    "vocabulary": {"size": 600},
+    "network": {"n_layer": 2, "width": 32},
+    "train": {"max_steps": 8, "max_minutes": None},
+    "evaluate": {"sample_replies": 10},
+}
+# A deployed run: the flow, called with what a form gives.
+RUN = """
+import json, sys
+from environment import quiet_environment
+quiet_environment()
+from flows.retrain import retrain
+retrain(**json.loads(sys.argv[1]), return_state=True)
+"""
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture
+def receiver():
+    """A webhook that keeps what it is sent and answers with `status`."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self):
+            server.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(server.status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.told, server.status = [], 200
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory):
+    with temporary_server(tmp_path_factory.mktemp("server")) as server:
+        yield server.wait()
+
+
+def run(home, url, prefect, **parameters):
+    """(seconds, all that it said): a run on this Prefect server that tells this webhook."""
+    env = {
+        **os.environ,
+        "REPARTEE_HOME": str(home),
+        "REPARTEE_NOTICE_URL": url,
+        "PREFECT_API_URL": prefect,
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+    }
+    asked = json.dumps({"recipe": "quick", **parameters})
+    began_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, asked], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    return time.monotonic() - began_s, done.stdout + done.stderr
+
+
+def secret(receiver):
+    return f"http://127.0.0.1:{receiver.server_port}/services/s3cr3t"
+
+
+def test_a_promotion_is_told_once_and_an_unchanged_run_is_not(receiver, prefect, tmp_path):
+    run(tmp_path, secret(receiver), prefect, changes=TINY)
+    _, said = run(tmp_path, secret(receiver), prefect, changes=TINY)
+    assert "Unchanged" in said
+    assert [told["state"] for told in receiver.told] == ["Promoted"]
+    told = receiver.told[0]
+    assert told["text"] == "Repartee: quick-sample: Promoted: there was no champion"
+    assert told["recipe"] == "quick" and "/runs/flow-run/" in told["url"]
+    assert "s3cr3t" not in said
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cr3t" in path.read_bytes()]
+    assert kept == []
+
+
+def test_a_corpus_that_is_refused_is_told_and_is_an_event(receiver, prefect, tmp_path):
+    corpus = tmp_path / "bad"
+    corpus.mkdir()
+    for name in ("movie_lines.txt", "movie_conversations.txt"):
+        (corpus / name).write_text("no separator here\n" * 50)
+    _, said = run(tmp_path, secret(receiver), prefect, corpus=str(corpus))
+    assert [told["state"] for told in receiver.told] == ["Failed"], said
+    assert "cannot be used" in receiver.told[0]["reason"]
+    assert receiver.told[0]["corpus"] == str(corpus)
+    events = events_of(prefect, "repartee.data.rejected")
+    assert events[0]["resource"]["prefect.resource.id"] == "repartee.corpus.bad"
+    assert "cannot be used" in events[0]["payload"]["reason"]
+
+
+def events_of(prefect, name):
+    headers = {"Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{prefect}/csrf-token?client=test")
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        headers |= {"Prefect-Csrf-Token": json.loads(answer.read())["token"], "Prefect-Csrf-Client": "test"}
+    body = json.dumps({"filter": {"event": {"name": [name]}}}).encode()
+    for _ in range(50):
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{prefect}/events/filter", data=body, headers=headers), timeout=30
+        ) as answer:
+            if found := json.loads(answer.read())["events"]:
+                return found
+        time.sleep(0.2)
+    raise AssertionError(f"no event {name}")
+
+
+@pytest.mark.parametrize("gone", ["nobody listens", "it refuses"])
+def test_a_receiver_that_fails_costs_seconds_and_leaves_a_warning(receiver, prefect, tmp_path, gone):
+    receiver.status = 403
+    url = secret(receiver) if gone == "it refuses" else "http://127.0.0.1:1/s3cr3t"
+    elapsed_s, said = run(tmp_path, url, prefect, corpus="nowhere.zip")
+    assert "the notice was" in said and "s3cr3t" not in said
+    assert elapsed_s < 30
