@@ -38,7 +38,7 @@ from flows.lineage import open_lineage
 from flows.reconcile import SILENT, reconcile
 from flows.turns import Busy, my_turn
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("deployments.install")  # also where it is __main__
 
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
 AUTOMATIONS = CRASHED_WHEN_SILENT, TRAIN_ON_NEW_DATA = (
@@ -52,10 +52,21 @@ def install() -> None:
     """Everything, into the server that PREFECT_API_URL names."""
     with get_client(sync_client=True) as client:
         _make_pool(client)
-        _deploy()
+    _deploy()
+    put_in_order()
+
+
+def put_in_order() -> None:
+    """What goes with the deployments: the automations, and an end for what a pause left behind."""
+    with get_client(sync_client=True) as client:
         for automation in (crashed_when_silent(), train_on_new_data(client)):
             _put(client, automation)
         skip_missed(client)
+    close_dead_runs()
+
+
+def close_dead_runs() -> None:
+    """What died in this home and on this machine is told to both servers."""
     run = open_lineage(RetrainConfig())
     with suppress(Busy), my_turn(run.home, "up"):  # whoever has the turn has done it
         reconcile(run)

@@ -1,0 +1,78 @@
+"""Serve: the deployments in one process, without a work pool or a worker.
+
+    python -m deployments.serve
+
+For a machine where that is all that should run, against the Prefect server that is configured or up.
+The deployments are those of prefect.yaml; `repartee up` makes them the worker's again. Told to end, it
+ends the run under way, too; of the runs that are missed then, the next start runs the newest.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from console import show_progress
+from deployments.services import HEARTBEAT_SECONDS, ROOT
+from environment import quiet_environment
+from settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+
+log = logging.getLogger("deployments.serve")  # also where it is __main__
+
+
+def main() -> str | None:
+    quiet_environment()
+    show_progress()
+    url = Settings().prefect_url
+    if url is None:
+        return "serve: there is no Prefect server: `repartee up` starts one, PREFECT_API_URL names yours"
+    # Before Prefect is imported, which reads them once; the runs' processes inherit them.
+    os.environ["PREFECT_API_URL"] = url
+    os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
+    os.chdir(ROOT)  # entrypoints are relative to it
+    from prefect.runner import Runner
+
+    from deployments.install import put_in_order
+
+    runner = Runner(name="repartee", pause_on_shutdown=False)
+    for deployment in served():
+        runner.add_deployment(deployment)
+    put_in_order()
+    log.info("serves the deployments of prefect.yaml at %s; Ctrl-C ends it", url)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(runner.start())
+    return None
+
+
+def served() -> "list[RunnerDeployment]":
+    """The deployments of prefect.yaml, as a process that runs them itself takes them."""
+    told = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
+    return [_served(entry) for entry in told["deployments"]]
+
+
+def _served(entry: dict[str, Any]) -> "RunnerDeployment":
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.flows import load_flow_from_entrypoint
+    from prefect.schedules import Cron
+
+    limit = entry.get("concurrency_limit")
+    return RunnerDeployment.from_flow(
+        load_flow_from_entrypoint(entry["entrypoint"]),
+        name=entry["name"],
+        description=entry["description"],
+        schedules=[Cron(each.pop("cron"), **each) for each in entry.get("schedules", [])],
+        concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The deployments in one process, without a worker."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from installation import ROOT, TINY, Api, command, until
+
+from deployments.server import temporary_server
+from flows.turns import holder
+
+pytestmark = pytest.mark.flow
+
+
+def serve(home, **env):
+    told = command(home)
+    return subprocess.Popen(
+        [sys.executable, "-m", "deployments.serve"],
+        cwd=ROOT,
+        env={**told["env"], **env},
+        stderr=(home / "serve.log").open("w"),
+    )
+
+
+def test_without_a_server_it_says_where_there_would_be_one(tmp_path):
+    process = serve(tmp_path)
+    assert process.wait(60) == 1
+    assert "PREFECT_API_URL" in (tmp_path / "serve.log").read_text()
+
+
+def test_what_is_triggered_runs_in_it_and_it_ends_when_told(tmp_path):
+    with temporary_server(tmp_path) as server:
+        api = Api(server.wait().removesuffix("/api"))
+        process = serve(tmp_path, PREFECT_API_URL=api.base)
+        until(lambda: "serves the deployments" in (tmp_path / "serve.log").read_text())
+        deployments = api.get("/deployments/filter", {})
+        assert {each["name"] for each in deployments} == {"retrain", "train", "prepare", "evaluate"}
+        retrain = api.get("/deployments/name/retrain/retrain")
+        assert retrain["global_concurrency_limit"]["limit"] == 1
+        assert [each["active"] for each in retrain["schedules"]] == [False]
+        assert "corpus" in retrain["description"] and retrain["work_pool_name"] is None
+
+        assert api.ending(api.trigger(TINY))["name"] == "Promoted"
+        long = {**TINY, "changes": {**TINY["changes"], "train": {"max_steps": 1_000_000}}}
+        api.trigger(long)
+        until(lambda: holder(tmp_path) is not None)
+        began_s = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        assert time.monotonic() - began_s < 30
+        until(lambda: holder(tmp_path) is None, 15)
