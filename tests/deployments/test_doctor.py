@@ -13,7 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from installation import ROOT, Shell, remedies
+from installation import ROOT, Shell, remedies, until
+
+from deployments.supervisor import answers
 
 
 @pytest.fixture
@@ -48,13 +50,9 @@ def test_a_port_in_a_strangers_hands_is_found_and_its_remedy_works(patient):
     services.mkdir(parents=True)
     told = {"pid": 0, "services": {"mlflow": {"pid": 0, "address": f"http://127.0.0.1:{port}", "health": ""}}}
     (services / "state.json").write_text(json.dumps(told))
-    stranger = subprocess.Popen(
-        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert stranger.stdout is not None and stranger.stdout.readline()
+    stranger = subprocess.Popen([sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"])
     try:
+        until(lambda: answers(f"http://127.0.0.1:{port}"))
         found = patient.faults()
         assert str(port) in found["ports"][0]["what"]
         patient.shell(remedies({"ports": found["ports"]}))

@@ -138,6 +138,7 @@ def test_a_champion_whose_stored_files_are_damaged_is_stored_again(first, home):
     assert run(home)["outcome"] == "unchanged"
 
 
+@pytest.mark.timeout(900)  # eleven runs
 def test_killed_in_stage_after_stage_the_same_command_goes_on_and_keeps_what_was_done(tmp_path):
     stages = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]
     lines = [f"{stage}: runs" for stage in stages]
