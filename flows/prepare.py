@@ -32,9 +32,9 @@ def prepare(
 
     Args:
         recipe: The named configuration that the other values begin as.
-        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. Empty: the
+        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. None: the
             recipe's own.
-        changes: Any other value of the recipe (docs/settings.md). Empty: as the recipe has it.
+        changes: Any other value of the recipe (docs/settings.md). None: as the recipe has it.
     """
     config = to_config(recipe, corpus, changes=changes)
     run = open_lineage(config)

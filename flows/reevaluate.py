@@ -22,7 +22,7 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
 
     Args:
         model: `champion`, `challenger`, `previous` or a version number.
-        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. Empty: the
+        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. None: the
             one that the version was trained on.
     """
     version, config = to_config_of(model, corpus)

@@ -52,11 +52,11 @@ def retrain(
 
     Args:
         recipe: The named configuration that the other values begin as.
-        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. Empty: the
+        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. None: the
             recipe's own.
-        minutes: Minutes of training, at most. Empty: the recipe's own.
+        minutes: Minutes of training, at most. None: the recipe's own.
         promote: `auto` where it beats the champion, `never` to measure only, `always` in any case.
-        changes: Any other value of the recipe (docs/settings.md). Empty: as the recipe has it.
+        changes: Any other value of the recipe (docs/settings.md). None: as the recipe has it.
     """
     config = to_config(recipe, corpus, minutes, promote, changes)
     run = open_lineage(config)

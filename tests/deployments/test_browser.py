@@ -1,0 +1,106 @@
+"""As a new user would: up, a run from the dashboard's form, its link to MLflow, the new version, a chat."""
+
+import json
+import re
+import shutil
+
+import pytest
+from installation import ask, go_up, left_of
+from playwright.sync_api import Page, expect, sync_playwright
+
+pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(900)]
+SLOW_MS = 240_000  # a training of half a minute, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("new")
+
+
+@pytest.fixture(scope="module")
+def addresses(home):
+    process, told = go_up(home)
+    yield {name: re.search(rf"{name} +(\S+)", told)[1] for name in ("Prefect", "MLflow")}
+    ask(home, "down")
+    process.wait(30)
+    assert not left_of(home)
+
+
+@pytest.fixture(scope="module")
+def page():
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "this test drives a browser: apt-get install chromium"
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        opened = browser.new_page(viewport={"width": 1400, "height": 1000})
+        opened.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
+        yield opened
+        browser.close()
+
+
+def open_form(page: Page, address: str) -> None:
+    page.goto(f"{address}/deployments")
+    page.get_by_text("retrain", exact=True).first.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").first.click()
+    expect(page.get_by_role("button", name="Submit")).to_be_visible()
+
+
+def choose(page: Page, recipe: str) -> None:
+    """In Prefect's own drop-down, which knows the keyboard alone."""
+    control = page.locator("button.p-select-button__control").first
+    control.focus()
+    for key in ("ArrowDown", "ArrowUp", "ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    expect(control).to_contain_text(recipe)
+
+
+def set_minutes(page: Page, minutes: str) -> None:
+    number = page.locator("input[type=number]").first
+    if not number.is_visible():
+        page.get_by_text("float", exact=True).first.click()
+    number.fill(minutes)
+
+
+def test_a_bad_value_in_the_form_is_refused_there_and_the_field_is_named(addresses, page, tmp_path):
+    open_form(page, addresses["Prefect"])
+    set_minutes(page, "-1")
+    page.get_by_role("button", name="Submit").click()
+    page.screenshot(path=tmp_path / "refused.png")
+    expect(
+        page.get_by_text(re.compile("greater than|exclusive|minutes.*(-1|minimum)", re.I)).first
+    ).to_be_visible()
+    page.screenshot(path=tmp_path / "refused.png")
+    assert "/runs/" not in page.url
+
+
+def test_from_the_form_to_a_promoted_version_in_mlflow_and_a_chat(addresses, page, home, tmp_path):
+    open_form(page, addresses["Prefect"])
+    choose(page, "quick")
+    set_minutes(page, "0.3")
+    page.screenshot(path=tmp_path / "form.png", full_page=True)
+    with page.expect_response("**/create_flow_run") as created:
+        page.get_by_role("button", name="Submit").click()
+    page.goto(f"{addresses['Prefect']}/runs/flow-run/{created.value.json()['id']}")
+    expect(page.get_by_text("Promoted", exact=True).first).to_be_visible(timeout=SLOW_MS)
+    page.screenshot(path=tmp_path / "run.png")
+
+    page.get_by_text("Artifacts", exact=True).first.click()
+    expect(page.get_by_text("retrain-summary").first).to_be_visible()
+    page.screenshot(path=tmp_path / "artifacts.png")
+    page.get_by_text("mlflow-run").first.click()
+    link = page.get_by_role("link", name="the run in MLflow").first
+    expect(link).to_be_visible()
+    page.goto(link.get_attribute("href"))
+    expect(page.get_by_text("quick-sample").first).to_be_visible()
+    expect(page.get_by_text("test/bpb").first).to_be_visible()
+    page.screenshot(path=tmp_path / "mlflow-run.png")
+
+    page.goto(f"{addresses['MLflow']}/#/models/repartee")
+    expect(page.get_by_text("Version 1").first).to_be_visible()
+    expect(page.get_by_text("champion").first).to_be_visible()
+    page.screenshot(path=tmp_path / "model.png")
+
+    reply = json.loads(ask(home, "chat", "--once", "Hello.", "--json"))
+    assert reply["version"] == 1 and reply["reply"]
