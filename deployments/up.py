@@ -140,7 +140,7 @@ def down() -> str:
 def told(state: dict[str, Any]) -> str:
     """Where everything is, and what to do first."""
     addresses = {name: service["address"] for name, service in state["services"].items()}
-    prefect = addresses.get("prefect") or Settings().prefect_api_url
+    prefect = addresses.get("prefect") or (Settings().prefect_api_url or "").removesuffix("/api")
     mlflow = addresses.get("mlflow") or Settings().mlflow_tracking_uri
     return f"""
   Prefect   {prefect}

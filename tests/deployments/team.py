@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
@@ -145,9 +146,9 @@ class Team:
 def postgres():
     """A cluster of its own, empty but for the databases of databases.sql; the folder of its socket."""
     initdb, server = shutil.which("initdb"), shutil.which("postgres")
-    assert initdb and server, (
-        "initdb and postgres are not on the PATH: install PostgreSQL's server (13 or newer)"
-    )
+    assert initdb and server, "no initdb or postgres on the PATH: install PostgreSQL's server, 14 or newer"
+    extra = all(find_spec(name) for name in ("psycopg", "flask_wtf"))
+    assert extra, "the extra `team` is not installed: pip install -c constraints.txt -e '.[dev,team]'"
     folder = Path(tempfile.mkdtemp(prefix="repartee-pg-"))  # short: a socket's path has 107 characters
     password = folder / "password"
     password.write_text(FILLED["POSTGRES_PASSWORD"])

@@ -4,6 +4,7 @@ Only the containers are missing. It needs PostgreSQL's server and the extra `tea
 """
 
 import json
+import subprocess
 import sys
 import time
 import urllib.error
@@ -158,3 +159,25 @@ def test_a_worker_told_to_end_in_a_training_leaves_a_checkpoint_and_no_run_open(
     again = api.trigger(longer)
     until(lambda: "goes on at step" in (work / "stderr.log").read_text())
     cancel(api, again)
+
+
+def test_up_with_both_servers_configured_starts_a_worker_alone_and_names_the_dashboard(team, tmp_path):
+    told = team.surroundings("worker", log=False)
+    told["env"]["REPARTEE_HOME"] = str(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "cli.py"), "up"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **told,
+    )
+    said = ""
+    for line in process.stdout:
+        said += line
+        if line.startswith("Up in"):
+            break
+    process.terminate()
+    assert process.wait(60) == 0
+    assert f"  {team.prefect}/deployments " in said and f"  {team.mlflow}/#/models " in said, said
+    assert {path.stem for path in (tmp_path / "services").glob("*.log")} == {"install", "worker"}
