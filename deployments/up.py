@@ -50,7 +50,7 @@ def up(say: Callable[[str], None]) -> None:
             say(f"{told(state)}\n\nUp in {time.monotonic() - began_s:.0f} s. Ctrl-C ends everything.")
         supervisor.keep()
         log.info("ending")
-        _end_training(here.root)
+        end_training(here.root)
 
 
 def _start_servers(supervisor: Supervisor, here: Settings) -> tuple[str, str]:
@@ -102,7 +102,7 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
         raise InputError(f"the deployments could not be made: {lines[-1][:300] if lines else ''} ({path})")
 
 
-def _end_training(home: Path) -> None:
+def end_training(home: Path) -> None:
     """A training that the worker began would outlive it; its trainer writes a checkpoint first."""
     pid = holder_pid(home)
     if pid is None or pid == os.getpid():
@@ -140,7 +140,7 @@ def down() -> str:
 def told(state: dict[str, Any]) -> str:
     """Where everything is, and what to do first."""
     addresses = {name: service["address"] for name, service in state["services"].items()}
-    prefect = addresses.get("prefect") or Settings().prefect_api_url
+    prefect = addresses.get("prefect") or (Settings().prefect_api_url or "").removesuffix("/api")
     mlflow = addresses.get("mlflow") or Settings().mlflow_tracking_uri
     return f"""
   Prefect   {prefect}

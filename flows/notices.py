@@ -46,7 +46,7 @@ def tell(flow_run: FlowRun, state: State[Any]) -> None:
 def _send(told: dict[str, Any]) -> None:
     """Deliver it, or say in the run's logs that it was not; the address is a secret and stands nowhere."""
     address = Settings().notice_url
-    if address is None:
+    if not address:  # an env file may hold an empty one
         return
     again = Retrying(
         stop=stop_after_attempt(TRIES),

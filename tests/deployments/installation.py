@@ -31,9 +31,9 @@ LONG = {
 class Api:
     """Prefect's REST interface, as its dashboard uses it."""
 
-    def __init__(self, address):
+    def __init__(self, address, **headers):
         self.base = f"{address}/api"
-        self.headers = {"Content-Type": "application/json"}
+        self.headers = {"Content-Type": "application/json", **headers}
         token = self.get("/csrf-token?client=test")["token"]
         self.headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "test"}
 

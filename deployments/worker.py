@@ -1,0 +1,57 @@
+"""Worker: Prefect's worker as a container or a systemd unit runs it.
+
+    python -m deployments.worker [--work-queue NAME]...
+
+Told to end, Prefect's own kills the run under way, which counts as running until somebody misses it,
+and holds its slot. This one lets the trainer write a checkpoint first and then says that the run has
+ended; what it could not say, because it was killed itself, it says at its next start.
+"""
+
+import socket
+import subprocess
+import sys
+import threading
+
+from deployments.child import GRACE_SECONDS
+from deployments.services import POOL, ROOT
+from deployments.supervisor import POLL_SECONDS, stop_on_signals
+from deployments.up import end_training
+from settings import Settings
+
+# In a process of its own: what it imports is wanted for a moment, and the worker stays for months.
+CLOSE = "from deployments.install import close_dead_runs; close_dead_runs()"
+
+
+def main(words: list[str]) -> int:
+    stop = threading.Event()
+    stop_on_signals(stop)
+    _close_dead_runs()
+    name = f"repartee-{socket.gethostname()}"
+    command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name, "--with-healthcheck"]
+    # In a session of its own: a Ctrl-C must not reach it before the run has ended.
+    process = subprocess.Popen([sys.executable, "-m", "prefect", *command, *words], start_new_session=True)
+    while not stop.wait(POLL_SECONDS):
+        if (status := process.poll()) is not None:
+            return status
+    try:
+        end_training(Settings().root)
+        _close_dead_runs()
+    finally:
+        _end(process)
+    return 0
+
+
+def _close_dead_runs() -> None:
+    subprocess.run([sys.executable, "-c", CLOSE], cwd=ROOT, start_new_session=True, check=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,183 @@
+"""A team's set-up at work: the services of compose.yaml on PostgreSQL, with their logins, and runs as on SQLite.
+
+Only the containers are missing. It needs PostgreSQL's server and the extra `team`.
+"""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from installation import LONG, ROOT, TINY, trainers, until
+from team import FILLED, Team, authorization, postgres, query, status
+
+from flows.turns import holder, my_turn
+
+pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(600)]
+
+ADMIN = f"admin:{FILLED['MLFLOW_AUTH_ADMIN_PASSWORD']}"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with postgres() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def team(cluster, tmp_path_factory):
+    with_servers = Team(tmp_path_factory.mktemp("team"), cluster)
+    try:
+        for name in ("prefect", "mlflow"):
+            with_servers.start(name)
+        for name in ("prefect", "mlflow"):
+            until(lambda name=name: with_servers.is_healthy(name))
+        assert with_servers.start("install").wait(120) == 0, with_servers.said("install")
+        with_servers.start("worker")
+        until(lambda: with_servers.is_healthy("worker"))
+        yield with_servers
+    finally:
+        with_servers.end()
+
+
+@pytest.fixture(scope="module")
+def api(team):
+    return team.api()
+
+
+@pytest.fixture(scope="module")
+def promoted(api):
+    return api.ending(api.trigger(TINY))
+
+
+def repartee(team, *words):
+    return json.loads(team.run(sys.executable, str(ROOT / "cli.py"), *words, "--json"))
+
+
+def mlflow_states(cluster):
+    return sorted(state for (state,) in query(cluster, "mlflow", "select status from runs"))
+
+
+def cancel(api, run):
+    api.get(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    assert api.ending(run)["type"] == "CANCELLED"
+
+
+def test_without_its_login_neither_server_tells_anything_but_that_it_lives(team):
+    flows = f"{team.prefect}/api/admin/version"
+    experiments = f"{team.mlflow}/api/2.0/mlflow/experiments/search?max_results=1"
+    for address, login in ((flows, team.login), (experiments, ADMIN)):
+        assert status(address) == 401 and status(address, "admin:password1234") == 401
+        assert status(address, login) == 200
+    assert status(f"{team.prefect}/api/health") == 200 and status(f"{team.mlflow}/health") == 200
+
+
+def test_a_page_from_elsewhere_and_a_strange_host_name_are_refused(team):
+    asked = urllib.request.Request(
+        f"{team.prefect}/api/health", headers={"Origin": "http://elsewhere.example"}
+    )
+    with urllib.request.urlopen(asked) as answer:
+        assert answer.headers.get("Access-Control-Allow-Origin") is None
+    experiments = f"{team.mlflow}/api/2.0/mlflow/experiments/search?max_results=1"
+    strange = urllib.request.Request(
+        experiments, headers={**authorization(ADMIN), "Host": "elsewhere.example"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(strange)
+    assert refused.value.code == 403
+
+
+def test_a_run_promotes_a_model_and_all_of_it_stands_in_the_two_databases(promoted, team, cluster):
+    assert promoted["name"] == "Promoted", promoted
+    versions = repartee(team, "models")["models"]
+    assert [(row["version"], row["aliases"]) for row in versions] == [(1, ["champion"])]
+    assert query(cluster, "mlflow", "select name, version from model_versions") == [("repartee", 1)]
+    assert query(cluster, "prefect", "select state_name from flow_run") == [("Promoted",)]
+    assert list((team.folder / "artifacts").rglob("model.safetensors"))
+    assert not list(team.folder.rglob("*.db")), "something still writes to SQLite"
+    assert repartee(team, "chat", "--once", "Hello.")["version"] == 1
+
+
+def test_the_same_again_is_unchanged(promoted, api):
+    assert api.ending(api.trigger(TINY))["name"] == "Unchanged"
+
+
+def test_bad_parameters_are_refused_before_anything_starts(api):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        api.trigger({"minutes": -1})
+    assert refused.value.code == 409 and "'minutes'" in refused.value.read().decode()
+
+
+def test_a_second_training_is_skipped_and_the_first_is_named(promoted, api, team):
+    with my_turn(team.home, "small-cornell"):
+        skipped = api.ending(api.trigger(TINY))
+    assert skipped["name"] == "Skipped" and "small-cornell" in skipped["message"]
+
+
+def test_a_schedule_makes_runs_and_they_run(promoted, api):
+    deployment = api.get("/deployments/name/retrain/retrain")["id"]
+    schedule = {"active": True, "schedule": {"cron": "* * * * *"}, "parameters": TINY, "slug": "often"}
+    made = api.get(f"/deployments/{deployment}/schedules", [schedule])
+    wanted = {"flow_runs": {"state": {"name": {"any_": ["Unchanged"]}}, "tags": {"all_": ["auto-scheduled"]}}}
+    try:
+        assert until(lambda: api.get("/flow_runs/filter", wanted), 180)
+    finally:
+        api.get(f"/deployments/{deployment}/schedules/{made[0]['id']}", method="DELETE")
+
+
+def test_cancelled_in_a_training_everything_is_free_and_the_next_run_goes_on(promoted, api, team, cluster):
+    run = api.trigger(LONG)
+    checkpoint = until(lambda: list(team.home.glob("runs/*/checkpoints/0*")))[0]
+    cancel(api, run)
+    until(lambda: holder(team.home) is None and not trainers(team.home))
+    assert mlflow_states(cluster) == ["FINISHED", "KILLED"]
+    again = api.trigger(LONG)
+    said = checkpoint.parents[1] / "stderr.log"
+    until(lambda: "goes on at step" in said.read_text())
+    cancel(api, again)
+    until(lambda: holder(team.home) is None and not trainers(team.home))
+
+
+def test_a_worker_told_to_end_in_a_training_leaves_a_checkpoint_and_no_run_open(promoted, api, team, cluster):
+    longer = {**LONG, "minutes": 31}
+    known = set(team.home.glob("runs/*"))
+    run = api.trigger(longer)
+    work = until(lambda: [path for path in team.home.glob("runs/*") if path not in known])[0]
+    until(lambda: list(work.glob("checkpoints/0*")))
+    began_s = time.monotonic()
+    team.running["worker"].terminate()
+    assert team.running["worker"].wait(90) == 0, team.said("worker")
+    assert time.monotonic() - began_s < 90  # compose.yaml's stop_grace_period, the unit's TimeoutStopSec
+    assert not trainers(team.home) and holder(team.home) is None
+    assert api.get(f"/flow_runs/{run}")["state"]["type"] == "CRASHED"
+    assert "RUNNING" not in mlflow_states(cluster)
+
+    team.start("worker")
+    again = api.trigger(longer)
+    until(lambda: "goes on at step" in (work / "stderr.log").read_text())
+    cancel(api, again)
+
+
+def test_up_with_both_servers_configured_starts_a_worker_alone_and_names_the_dashboard(team, tmp_path):
+    told = team.surroundings("worker", log=False)
+    told["env"]["REPARTEE_HOME"] = str(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "cli.py"), "up"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **told,
+    )
+    said = ""
+    for line in process.stdout:
+        said += line
+        if line.startswith("Up in"):
+            break
+    process.terminate()
+    assert process.wait(60) == 0
+    assert f"  {team.prefect}/deployments " in said and f"  {team.mlflow}/#/models " in said, said
+    assert {path.stem for path in (tmp_path / "services").glob("*.log")} == {"install", "worker"}
