@@ -102,7 +102,7 @@ def services(home):
 def left_of(home):
     """Every process that works for this home."""
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if str(home) in line and "pytest" not in line]
+    return [line for line in listed.splitlines() if str(home) in line]
 
 
 def trainers(home):
