@@ -4,12 +4,14 @@
 
 For a machine where that is all that should run, against the Prefect server that is configured or up.
 The deployments are those of prefect.yaml; `repartee up` makes them the worker's again. Told to end, it
-ends the run under way, too; of the runs that are missed then, the next start runs the newest.
+lets a training write a checkpoint first, as deployments/worker.py does; of the runs that are missed
+then, the next start runs the newest.
 """
 
 import asyncio
 import logging
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ import yaml
 
 from console import show_progress
 from deployments.services import HEARTBEAT_SECONDS, ROOT
+from deployments.worker import run_until_told
 from environment import quiet_environment
 from settings import Settings
 
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("deployments.serve")  # also where it is __main__
 
+RUNNER = "runner"  # the part that imports Prefect and runs the flows
 
-def main() -> str | None:
+
+def main(words: list[str]) -> int | str:
     quiet_environment()
     show_progress()
     url = Settings().prefect_url
@@ -37,19 +42,30 @@ def main() -> str | None:
     os.environ["PREFECT_API_URL"] = url
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
+    os.environ["REPARTEE_HOME"] = str(Settings().root)
     os.chdir(ROOT)  # entrypoints are relative to it
+    if words != [RUNNER]:
+        return run_until_told([sys.executable, "-m", "deployments.serve", RUNNER])
+    asyncio.run(_run())
+    return 0
+
+
+async def _run() -> None:
     from prefect.runner import Runner
 
     from deployments.install import put_in_order
 
     runner = Runner(name="repartee", pause_on_shutdown=False)
     for deployment in served():
-        runner.add_deployment(deployment)
-    put_in_order()
-    log.info("serves the deployments of prefect.yaml at %s; Ctrl-C ends it", url)
-    with suppress(KeyboardInterrupt):
-        asyncio.run(runner.start())
-    return None
+        await runner.aadd_deployment(deployment)
+    await asyncio.to_thread(put_in_order)
+    log.info("serves the deployments of prefect.yaml at %s; Ctrl-C ends it", os.environ["PREFECT_API_URL"])
+    running = asyncio.ensure_future(runner.start())
+    await asyncio.sleep(0)
+    # In place of the one that it has just set, which does not wait for the end that it asks for.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 def served() -> "list[RunnerDeployment]":
@@ -75,4 +91,4 @@ def _served(entry: dict[str, Any]) -> "RunnerDeployment":
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,8 +3,12 @@
 import os
 import socket
 import sys
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"  # never beyond this machine: there is no login
@@ -114,14 +118,36 @@ def client_env(home: Path, prefect_api_url: str, mlflow_url: str) -> dict[str, s
     }
 
 
-def free_port(wanted: int) -> int:
-    """The wanted port, or where somebody has it another one."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+def is_free(port: int) -> bool:
+    """Whether nobody listens there (0: some port that the system chooses)."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def take_port(wanted: int) -> tuple[int, FileLock]:
+    """The wanted port, or where somebody has it another one; ours while the lock is held.
+
+    A server listens seconds after its port is chosen. Another home's that starts in these seconds
+    would choose the same, and one of the two would take the other's server for its own.
+    """
+    folder = Path(tempfile.gettempdir()) / f"repartee-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for port in (wanted, *(_any_port() for _ in range(10))):
+        lock = FileLock(folder / f"{port}.lock", timeout=0)
+        with suppress(Timeout):
+            lock.acquire()
+            if is_free(port):
+                return port, lock
+            lock.release()
     raise OSError(f"no port is free on {HOST}")
+
+
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

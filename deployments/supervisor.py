@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from deployments.child import GRACE_SECONDS
 from deployments.services import ROOT, Service
@@ -72,6 +72,7 @@ class Supervisor:
         self.stop = threading.Event()
         self.kept: dict[str, Kept] = {}
         self.before: dict[str, Any] = {}  # the services of the last supervisor here
+        self.ports: list[BaseFileLock] = []  # held while their servers are up
         self._lock = FileLock(folder(home) / "up.lock", timeout=LOOK_SECONDS)
 
     def __enter__(self) -> "Supervisor":
@@ -93,6 +94,8 @@ class Supervisor:
             _end(kept.process)
         self.kept.clear()
         self._tell()
+        for port in self.ports:
+            port.release()
         self._lock.release()
 
     def start(self, service: Service) -> None:
@@ -108,7 +111,7 @@ class Supervisor:
         deadline_s = time.monotonic() + START_SECONDS
         for name in names:
             kept = self.kept[name]
-            while not answers(kept.service.health):
+            while kept.process.poll() is not None or not answers(kept.service.health):
                 if self.stop.is_set():
                     return
                 if kept.process.poll() is not None or time.monotonic() > deadline_s:

@@ -15,9 +15,9 @@ from deployments.services import (
     PREFECT_PORT,
     ROOT,
     client_env,
-    free_port,
     mlflow_service,
     prefect_service,
+    take_port,
     worker_service,
 )
 from deployments.supervisor import Supervisor, end_group, stop_on_signals
@@ -55,15 +55,14 @@ def up(say: Callable[[str], None]) -> None:
 
 def _start_servers(supervisor: Supervisor, here: Settings) -> tuple[str, str]:
     """(Prefect's API, MLflow's address): of those that are configured, or started here."""
-    before = supervisor.before
     started = []
     prefect_url, mlflow_url = here.prefect_api_url, here.mlflow_tracking_uri
     if prefect_url is None:
-        prefect = prefect_service(here.root, _port(before, "prefect", PREFECT_PORT))
+        prefect = prefect_service(here.root, _port(supervisor, "prefect", PREFECT_PORT))
         prefect_url = f"{prefect.address}/api"
         started.append(prefect)
     if mlflow_url is None:
-        mlflow = mlflow_service(here.root, _port(before, "mlflow", MLFLOW_PORT))
+        mlflow = mlflow_service(here.root, _port(supervisor, "mlflow", MLFLOW_PORT))
         mlflow_url = mlflow.address
         started.append(mlflow)
     for service in started:
@@ -73,11 +72,12 @@ def _start_servers(supervisor: Supervisor, here: Settings) -> tuple[str, str]:
     return prefect_url, mlflow_url
 
 
-def _port(before: dict[str, Any], name: str, usual: int) -> int:
+def _port(supervisor: Supervisor, name: str, usual: int) -> int:
     """The one it had last time, so that open pages and running flows find it again; or a free one."""
-    address = before.get(name, {}).get("address", "")
+    address = supervisor.before.get(name, {}).get("address", "")
     wanted = int(address.rpartition(":")[2]) if address else usual
-    port = free_port(wanted)
+    port, lock = take_port(wanted)
+    supervisor.ports.append(lock)
     if port != wanted:
         log.warning("port %d is in use; %s takes %d", wanted, name, port)
     return port

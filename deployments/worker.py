@@ -23,13 +23,18 @@ CLOSE = "from deployments.install import close_dead_runs; close_dead_runs()"
 
 
 def main(words: list[str]) -> int:
+    name = f"repartee-{socket.gethostname()}"
+    command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name, "--with-healthcheck"]
+    return run_until_told([sys.executable, "-m", "prefect", *command, *words])
+
+
+def run_until_told(command: list[str]) -> int:
+    """Run what runs our flows; told to end, end the training first, and say so to the servers."""
     stop = threading.Event()
     stop_on_signals(stop)
     _close_dead_runs()
-    name = f"repartee-{socket.gethostname()}"
-    command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name, "--with-healthcheck"]
     # In a session of its own: a Ctrl-C must not reach it before the run has ended.
-    process = subprocess.Popen([sys.executable, "-m", "prefect", *command, *words], start_new_session=True)
+    process = subprocess.Popen(command, start_new_session=True)
     while not stop.wait(POLL_SECONDS):
         if (status := process.poll()) is not None:
             return status

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
 from deployments.doctor.place import Fault, Place, Unseen
-from deployments.services import free_port
+from deployments.services import is_free
 from settings import services_told
 from tasks.artifacts import check_home
 
@@ -118,7 +118,7 @@ def ports(place: Place) -> Iterator[Fault]:
         raise Unseen("the services are up and have them")
     for name, service in services_told(place.home)["services"].items():
         port = int(service["address"].rpartition(":")[2] or 0)
-        if port and free_port(port) != port:
+        if port and not is_free(port):
             yield Fault(
                 f"port {port}, {name}'s until now, belongs to another program (`fuser -v -n tcp {port}` says "
                 f"which): `up` will put {name} elsewhere, and open pages and bookmarks meet a stranger",

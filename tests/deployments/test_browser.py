@@ -63,14 +63,23 @@ def set_minutes(page: Page, minutes: str) -> None:
     number.fill(minutes)
 
 
+def submit(page: Page) -> str:
+    """The run that the form made; pressed again where the server was busy, as a user would."""
+    for _ in range(5):
+        with page.expect_response("**/create_flow_run") as told:
+            page.get_by_role("button", name="Submit").click()
+        answer = told.value
+        if answer.status != 503:
+            break
+    assert answer.ok, answer.text()
+    return answer.json()["id"]
+
+
 def test_a_bad_value_in_the_form_is_refused_there_and_the_field_is_named(addresses, page, tmp_path):
     open_form(page, addresses["Prefect"])
     set_minutes(page, "-1")
     page.get_by_role("button", name="Submit").click()
-    page.screenshot(path=tmp_path / "refused.png")
-    expect(
-        page.get_by_text(re.compile("greater than|exclusive|minutes.*(-1|minimum)", re.I)).first
-    ).to_be_visible()
+    expect(page.get_by_text("-1 is not valid").first).to_be_visible()  # beneath the field
     page.screenshot(path=tmp_path / "refused.png")
     assert "/runs/" not in page.url
 
@@ -80,9 +89,7 @@ def test_from_the_form_to_a_promoted_version_in_mlflow_and_a_chat(addresses, pag
     choose(page, "quick")
     set_minutes(page, "0.3")
     page.screenshot(path=tmp_path / "form.png", full_page=True)
-    with page.expect_response("**/create_flow_run") as created:
-        page.get_by_role("button", name="Submit").click()
-    page.goto(f"{addresses['Prefect']}/runs/flow-run/{created.value.json()['id']}")
+    page.goto(f"{addresses['Prefect']}/runs/flow-run/{submit(page)}")
     expect(page.get_by_text("Promoted", exact=True).first).to_be_visible(timeout=SLOW_MS)
     page.screenshot(path=tmp_path / "run.png")
 

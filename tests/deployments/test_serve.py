@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from installation import ROOT, TINY, Api, command, until
+from installation import ROOT, TINY, Api, command, left_of, until
 
 from deployments.server import temporary_server
 from flows.turns import holder
@@ -44,10 +44,12 @@ def test_what_is_triggered_runs_in_it_and_it_ends_when_told(tmp_path):
 
         assert api.ending(api.trigger(TINY))["name"] == "Promoted"
         long = {**TINY, "changes": {**TINY["changes"], "train": {"max_steps": 1_000_000}}}
-        api.trigger(long)
-        until(lambda: holder(tmp_path) is not None)
+        run = api.trigger(long)
+        until(lambda: list(tmp_path.glob("runs/*/metrics.jsonl")) and holder(tmp_path))
         began_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        assert process.wait(60) == 0
         assert time.monotonic() - began_s < 30
-        until(lambda: holder(tmp_path) is None, 15)
+        assert holder(tmp_path) is None
+        assert api.get(f"/flow_runs/{run}")["state"]["type"] == "CRASHED"
+        assert not [line for line in left_of(tmp_path) if "deployments.server" not in line]

@@ -1,0 +1,24 @@
+"""Ports: each server its own, also of two homes that start in the same second."""
+
+import socket
+
+from deployments.services import HOST, is_free, take_port
+
+
+def test_two_that_start_at_once_never_choose_the_same_port():
+    first, held = take_port(0)
+    wanted, _ = take_port(first)
+    assert wanted != first, "nobody listens yet, and all the same it is taken"
+    held.release()
+    again, _ = take_port(first)
+    assert again == first
+
+
+def test_a_port_on_which_somebody_listens_is_not_taken():
+    with socket.socket() as stranger:
+        stranger.bind((HOST, 0))
+        stranger.listen()
+        port = stranger.getsockname()[1]
+        assert not is_free(port)
+        assert take_port(port)[0] != port
+    assert is_free(port)
