@@ -6,12 +6,14 @@ from deployments.services import HOST, is_free, take_port
 
 
 def test_two_that_start_at_once_never_choose_the_same_port():
-    first, held = take_port(0)
-    wanted, _ = take_port(first)
-    assert wanted != first, "nobody listens yet, and all the same it is taken"
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        wanted = probe.getsockname()[1]
+    first, held = take_port(wanted)
+    assert first == wanted
+    assert take_port(wanted)[0] != wanted, "nobody listens yet, and all the same it is taken"
     held.release()
-    again, _ = take_port(first)
-    assert again == first
+    assert take_port(wanted)[0] == wanted
 
 
 def test_a_port_on_which_somebody_listens_is_not_taken():
