@@ -24,7 +24,10 @@ TINY = {
 LONG = {
     **TINY,
     "minutes": 30,
-    "changes": {**TINY["changes"], "train": {"max_steps": 1_000_000, "checkpoint_seconds": 1}},
+    "changes": {
+        **TINY["changes"],
+        "train": {"max_epochs": 1_000_000, "max_steps": 10_000_000, "checkpoint_seconds": 1},
+    },
 }
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from installation import ROOT, TINY, Api, command, left_of, until
+from installation import LONG, ROOT, TINY, Api, command, left_of, until
 
 from deployments.server import temporary_server
 from flows.turns import holder
@@ -43,8 +43,7 @@ def test_what_is_triggered_runs_in_it_and_it_ends_when_told(tmp_path):
         assert "corpus" in retrain["description"] and retrain["work_pool_name"] is None
 
         assert api.ending(api.trigger(TINY))["name"] == "Promoted"
-        long = {**TINY, "changes": {**TINY["changes"], "train": {"max_steps": 1_000_000}}}
-        run = api.trigger(long)
+        run = api.trigger(LONG)
         until(lambda: list(tmp_path.glob("runs/*/metrics.jsonl")) and holder(tmp_path))
         began_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
