@@ -31,7 +31,8 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled
 
-from deployments.services import HEARTBEAT_SECONDS, POOL, ROOT
+from deployments.services import POOL, ROOT
+from environment import HEARTBEAT_SECONDS
 from flows.config import RetrainConfig
 from flows.events import NEW_DATA
 from flows.lineage import open_lineage

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from console import show_progress
-from deployments.services import HEARTBEAT_SECONDS, ROOT
+from deployments.services import ROOT
 from deployments.worker import run_until_told
 from environment import quiet_environment
 from settings import Settings
@@ -41,7 +41,6 @@ def main(words: list[str]) -> int | str:
     # Before Prefect is imported, which reads them once; the runs' processes inherit them.
     os.environ["PREFECT_API_URL"] = url
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
     os.environ["REPARTEE_HOME"] = str(Settings().root)
     os.chdir(ROOT)  # entrypoints are relative to it
     if words != [RUNNER]:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from environment import HEARTBEAT_SECONDS
+
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"  # never beyond this machine: there is no login
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 POOL = "repartee"
-HEARTBEAT_SECONDS = 30  # Prefect's shortest; three missed ones are a death
 
 
 @dataclass(frozen=True)

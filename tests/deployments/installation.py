@@ -78,8 +78,8 @@ def command(home, *words):
     }
 
 
-def ask(home, *words):
-    done = subprocess.run(**command(home, *words), capture_output=True, timeout=120)
+def ask(home, *words, timeout_s=120):
+    done = subprocess.run(**command(home, *words), capture_output=True, timeout=timeout_s)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from installation import LONG, Api, ask, go_up, left_of, services, trainers, until
 
+from flows.lineage import flatten
 from flows.turns import holder, holder_pid
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(600)]
@@ -89,6 +90,18 @@ def test_a_training_outlives_the_death_of_the_worker(promoted, api, home):
     until(lambda: holder(home) is None and not trainers(home))
     assert api.ending(api.trigger({**LONG, "minutes": 1.02}))["name"] == "Unchanged"
     databases_are_true(home)
+
+
+def test_a_long_run_of_the_command_line_is_not_taken_for_dead(promoted, api, home):
+    changes = flatten(LONG["changes"])
+    words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    told = json.loads(
+        ask(home, "run", "--recipe", "quick", *words, "--set", "train.max_minutes=2", "--json", timeout_s=300)
+    )
+    assert told["outcome"] in ("promoted", "refused")
+    states = api.get("/flow_run_states/?flow_run_id=" + told["flow_run_id"])
+    assert "CRASHED" not in {state["type"] for state in states}
+    assert api.get(f"/flow_runs/{told['flow_run_id']}")["state"]["type"] == "COMPLETED"
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "everything"])
