@@ -16,7 +16,7 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "true",
     # A second thread that spins while another process has its core makes a step 50 times slower.
     "OMP_WAIT_POLICY": "passive",
-    # Its own 180 would have every longer run of the command line taken for dead.
+    # Its own 180 would have every longer run taken for dead.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may run without one
     "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,models",  # what the stages say stands in the run's logs

@@ -1,5 +1,7 @@
 """What Prefect adds to a run: ten tasks that do nothing, in a flow, against ten plain calls.
 
+The flow is called as `repartee run` calls its own, without Prefect's heartbeat (deployments/heartbeat.py).
+
 python -m benchmarks.orchestration [REPEATS]     with `repartee up` under the same REPARTEE_HOME
 """
 
@@ -13,7 +15,11 @@ from environment import quiet_environment
 quiet_environment()
 
 from prefect import flow, task  # noqa: E402  (it reads the environment)
-from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
+from prefect.settings import (  # noqa: E402
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 
 from settings import Settings  # noqa: E402
 
@@ -61,7 +67,7 @@ def main() -> None:
     if url is None:
         sys.exit("nothing is up here: `repartee up` first")
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    with temporary_settings({PREFECT_API_URL: url}):
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         taken = sorted(seconds(as_flow) for _ in range(repeats))
     plain = statistics.median(seconds(as_calls) for _ in range(repeats))
     middle = statistics.median(taken)

@@ -1,13 +1,14 @@
 """Here: one run on this machine, now, with a Prefect server of its own if none is configured."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from prefect.events.worker import EventsWorker
+from prefect.flows import Flow
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from deployments.heartbeat import Heart
 from deployments.server import temporary_server
 from flows.chain import prepare_chain, retrain_chain
 from flows.config import RetrainConfig
@@ -38,16 +39,16 @@ def retrain_here(config: RetrainConfig) -> Outcome:
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)
     # Typed as the state that it ends in, called as a function it gives what that state holds.
-    return cast(Outcome, _with_server(run.home, lambda: retrain(**of_config(config))))
+    return cast(Outcome, _with_server(run.home, retrain, of_config(config)))
 
 
 def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
     """The data half; each stage as the JSON of a run tells it."""
     home = open_lineage(config).home
     prepare_chain(config)  # a corpus that is not there is told before anything is started
-    given = of_config(config)
-    prepare_parameters = {key: given[key] for key in ("recipe", "corpus", "changes") if key in given}
-    return [stage_row(artifact) for artifact in _with_server(home, lambda: prepare(**prepare_parameters))]
+    asked = ("recipe", "corpus", "changes")
+    parameters = {key: value for key, value in of_config(config).items() if key in asked}
+    return [stage_row(artifact) for artifact in _with_server(home, prepare, parameters)]
 
 
 def plan_here(config: RetrainConfig) -> list[Step]:
@@ -55,17 +56,21 @@ def plan_here(config: RetrainConfig) -> list[Step]:
     return plan_run(retrain_chain(config), config.gate, run.home, run.registry).steps
 
 
-def _with_server(home: Path, flow: Callable[[], Result]) -> Result:
+def _with_server(home: Path, flow: Flow[..., Result], parameters: dict[str, Any]) -> Result:
     if url := Settings().prefect_url:
-        with temporary_settings({PREFECT_API_URL: url}):
-            return flow()
-    with temporary_server(home) as server, temporary_settings({PREFECT_API_URL: server.wait()}):
-        try:
-            return flow()
-        finally:
-            # What the run said last must arrive while there is somebody to tell it to.
-            APILogWorker.drain_all(timeout=5)
-            EventsWorker.drain_all(timeout=5)
+        settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        with temporary_settings(settings), Heart() as heart:
+            return cast(Result, flow.with_options(on_running=[heart.begin])(**parameters))
+    with temporary_server(home) as server:
+        # On which nobody listens for heartbeats.
+        settings = {PREFECT_API_URL: server.wait(), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        with temporary_settings(settings):
+            try:
+                return cast(Result, flow(**parameters))
+            finally:
+                # What the run said last must arrive while there is somebody to tell it to.
+                APILogWorker.drain_all(timeout=5)
+                EventsWorker.drain_all(timeout=5)
 
 
 def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from installation import LONG, Api, ask, go_up, left_of, services, trainers, until
+from installation import LONG, Api, ask, command, go_up, left_of, services, trainers, until
 
 from flows.lineage import flatten
 from flows.turns import holder, holder_pid
@@ -90,6 +90,17 @@ def test_a_training_outlives_the_death_of_the_worker(promoted, api, home):
     until(lambda: holder(home) is None and not trainers(home))
     assert api.ending(api.trigger({**LONG, "minutes": 1.02}))["name"] == "Unchanged"
     databases_are_true(home)
+
+
+def test_a_killed_run_of_the_command_line_is_missed(promoted, api, home):
+    words = [word for key, value in flatten(LONG["changes"]).items() for word in ("--set", f"{key}={value}")]
+    process = subprocess.Popen(**command(home, "run", "--recipe", "quick", *words), start_new_session=True)
+    until(lambda: holder(home) is not None and trainers(home))
+    running = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+    run = until(lambda: api.get("/flow_runs/filter", running))[0]["id"]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert api.ending(run, timeout_s=200)["type"] == "CRASHED"
 
 
 def test_a_long_run_of_the_command_line_is_not_taken_for_dead(promoted, api, home):
