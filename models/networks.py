@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from models import llama
 from models.batches import Batch
 from models.config import NetworkConfig
 from models.errors import InputError
@@ -124,6 +125,8 @@ def hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
     No mask is made for the decoder: what it must not see, the padding, lies to the right.
     """
     network: Any = model
+    if llama.reads(model):
+        return llama.hidden(network, batch.inputs_BT, products_dtype(model))
     if batch.context_BS is None:
         base = network.model if isinstance(network, LlamaForCausalLM) else network.transformer
         return cast(Tensor, base(**_inputs(base, batch)).last_hidden_state)
@@ -134,6 +137,12 @@ def hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
         encoder_attention_mask=batch.context_mask_BS,
     )
     return cast(Tensor, decoded.last_hidden_state)
+
+
+def products_dtype(model: PreTrainedModel) -> torch.dtype:
+    """Of the matrix products where autocast may be on."""
+    kind = model.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
 
 
 def _inputs(base: Any, batch: Batch) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from models import llama, networks
+from models.batches import Batch
+from models.config import NetworkConfig
+
+VOCABULARY = 40
+SHAPES = [
+    pytest.param({}, id="as many heads of keys as of queries"),
+    pytest.param({"num_key_value_heads": 2}, id="two queries a key"),
+    pytest.param({"num_key_value_heads": 1, "head_dim": 10}, id="heads not of the width"),
+    pytest.param({"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}}, id="turning faster"),
+    pytest.param({"rms_norm_eps": 0.3}, id="a great epsilon"),
+]
+
+
+def network(**changes: Any) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+    made = LlamaForCausalLM(LlamaConfig(**{"vocab_size": VOCABULARY, **sizes, **changes})).train()
+    for parameter in made.parameters():
+        # Far from where a network starts: with small weights a wrong one would go unnoticed.
+        torch.nn.init.normal_(parameter, std=0.4 if parameter.ndim > 1 else 1.0)
+    return made
+
+
+def gradients(model: LlamaForCausalLM, hidden_BTD: Tensor) -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    (hidden_BTD * torch.randn_like(hidden_BTD)).sum().backward()
+    made = {
+        name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
+    model.zero_grad(set_to_none=True)
+    return made
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_hidden_states_and_gradients_are_those_of_transformers(shape: dict[str, Any]) -> None:
+    model = network(**shape)
+    ids_BT = torch.randint(0, VOCABULARY, (3, 11))
+    theirs_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
+    ours_BTD = llama.hidden(model, ids_BT, torch.float32)
+    torch.testing.assert_close(ours_BTD, theirs_BTD, rtol=1e-4, atol=1e-4)
+    theirs, ours = gradients(model, theirs_BTD), gradients(model, ours_BTD)
+    assert ours.keys() == theirs.keys()
+    for name, gradient in theirs.items():
+        error = (ours[name] - gradient).abs().max() / gradient.abs().max()
+        assert error < 1e-4, name
+
+
+def test_in_bfloat16_they_are_close_to_those_in_float32() -> None:
+    model = network()
+    ids_BT = torch.randint(0, VOCABULARY, (3, 11))
+    exact_BTD, rough_BTD = (llama.hidden(model, ids_BT, kind) for kind in (torch.float32, torch.bfloat16))
+    assert 0 < (exact_BTD - rough_BTD).abs().mean() < 0.05
+    exact, rough = gradients(model, exact_BTD), gradients(model, rough_BTD)
+    for name, gradient in exact.items():
+        similar = torch.cosine_similarity(gradient.flatten(), rough[name].flatten(), dim=0)
+        assert similar > 0.99, name
+        assert rough[name].dtype == torch.float32
+
+
+def test_a_batch_of_one_place_has_hidden_states() -> None:
+    model = network()
+    ids_BT = torch.tensor([[5]])
+    theirs_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
+    torch.testing.assert_close(llama.hidden(model, ids_BT, torch.float32), theirs_BTD, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_it_would_read_wrongly_is_left_to_transformers() -> None:
+    assert llama.reads(network())
+    assert not llama.reads(network(attention_bias=True))
+    assert not llama.reads(network(mlp_bias=True))
+    assert not llama.reads(network(hidden_act="gelu"))
+    scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}
+    assert not llama.reads(network(rope_parameters=scaled))
+    assert not llama.reads(GPT2LMHeadModel(GPT2Config(n_embd=8, n_head=2, n_layer=1, vocab_size=9)))
+    drops = network(attention_dropout=0.1)
+    assert not llama.reads(drops)
+    assert llama.reads(drops.eval())  # then nothing is dropped
+
+
+def test_the_products_are_made_in_the_precision_of_the_autocast() -> None:
+    model = networks.build(NetworkConfig(n_layer=1, n_head=2, width=16), VOCABULARY, 32)
+    batch = Batch(torch.randint(0, VOCABULARY, (2, 5)), torch.zeros(2, 5, dtype=torch.int64))
+    plain_BTD = networks.hidden(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast_BTD = networks.hidden(model, batch)
+    torch.testing.assert_close(plain_BTD, llama.hidden(model, batch.inputs_BT, torch.float32))
+    torch.testing.assert_close(cast_BTD, llama.hidden(model, batch.inputs_BT, torch.bfloat16))
+    assert not torch.equal(plain_BTD, cast_BTD)
