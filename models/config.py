@@ -52,6 +52,8 @@ class TrainConfig(Config):
     """Steps, at most; none: as many as the epochs hold."""
     max_minutes: float | None = Field(default=None, gt=0)
     """Minutes of training, at most; the rate schedule is stretched or pressed to end on time."""
+    patience: int | None = Field(default=None, ge=1)
+    """Looks at the validation split without a better one that end the training; none: nothing does."""
     max_norm: float = Field(default=1.0, gt=0)
     """Gradients longer than this are scaled down to it."""
     log_every: int = Field(default=20, ge=1)
