@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import batches, checkpoint, metrics, networks, progress, tokenizer
+from models import batches, checkpoint, metrics, networks, preflight, progress, tokenizer
 from models.errors import InputError
 from models.files import sync
 from models.journal import Journal
@@ -307,6 +307,8 @@ def fit(run: progress.Run, stop: threading.Event) -> tuple[Trainer, str | None]:
     """
     for rate_scale in (1.0, FALLBACK):
         trainer = Trainer(run, stop, rate_scale=rate_scale)
+        if not trainer.state.step:
+            preflight.check(trainer.model, trainer.examples, run, trainer.step.precision, fresh=True)
         try:
             return trainer, trainer.fit()
         except Diverged as error:
@@ -352,6 +354,9 @@ def main() -> int:
     except InputError as error:
         log.error("training: %s", error)
         return 2
+    except preflight.Defect as error:
+        log.error("training: %s", error)
+        return 3
     except OSError as error:  # a full disk, a folder that is gone: what it did is no help
         log.error("training: %s; earlier checkpoints are kept, the same command goes on", error)
         return 3
