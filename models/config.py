@@ -36,7 +36,7 @@ class NetworkConfig(Config):
 
 class TrainConfig(Config):
     learning_rate: float = Field(default=2e-3, gt=0)
-    """Peak rate of AdamW; Muon's updates are scaled to the same rate."""
+    """Peak rate of the matrices, Muon's or AdamW's; beside Muon the token table has four times it."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """`muon`: Muon for the matrices and AdamW for the rest; `adamw`: AdamW for all."""
     weight_decay: float = Field(default=0.1, ge=0)

@@ -128,6 +128,7 @@ class State:
     elapsed_s: float = 0.0
     validation_s: float = 0.0
     tokens: int = 0  # read so far, padding not counted
+    replied_tokens: int = 0  # of these, when the replies were looked at last
     best_bpb: float = math.inf
     best_step: int = 0
     stale_looks: int = 0  # at validation since the best one

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import batches, checkpoint, metrics, networks, preflight, progress, tokenizer
+from models import batches, checkpoint, collapse, metrics, networks, preflight, progress, tokenizer
 from models.errors import InputError
 from models.files import sync
 from models.journal import Journal
@@ -108,6 +108,7 @@ class Trainer:
                 limit = progress.ended_by(self.state, done, self.steps, self.config)
                 if limit:
                     self.end_epoch()
+                    self.look_at_replies()
                 stopping = self.stop.is_set()
                 if limit or stopping or self.since_s - self.saved_s > self.config.checkpoint_seconds:
                     self.save()
@@ -199,11 +200,24 @@ class Trainer:
                 seconds=self.state.elapsed_s,
             )
             self.state.told_step = self.state.step
+            if self.state.tokens - self.state.replied_tokens >= collapse.TOKENS_BETWEEN:
+                self.look_at_replies()
         if whole:
             self.sums.clear()
             self.state.epoch += 1
             self.state.place = 0
             self.order = self.shuffle()
+
+    def look_at_replies(self) -> None:
+        """Tell how it answers, once a step."""
+        if self.state.replied_tokens == self.state.tokens:
+            return
+        seen = collapse.look(self.model, self.validation)
+        alarm = seen.alarm()
+        self.journal.write("replies", step=self.state.step, **seen.figures(), alarm=alarm)
+        self.state.replied_tokens = self.state.tokens
+        if alarm:
+            log.warning("the replies at step %d have collapsed: %s", self.state.step, alarm)
 
     def validate(self, done: float) -> None:
         """Score the validation split, once a step; the best weights so far are kept."""

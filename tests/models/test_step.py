@@ -178,7 +178,7 @@ def test_the_cpus_allocator_says_what_is_looked_for() -> None:
 
 def test_looks_without_a_better_score_end_the_training(data: Path, tmp_path: Path) -> None:
     folder = run_folder(
-        data, tmp_path / "run", learning_rate=1.0, max_epochs=50, validations=50, patience=3, max_norm=1e9
+        data, tmp_path / "run", learning_rate=0.1, max_epochs=50, validations=50, patience=3, max_norm=1e9
     )
     assert train(folder)
     summary = json.loads((folder / "summary.json").read_text())
