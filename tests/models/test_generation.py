@@ -136,11 +136,14 @@ def test_no_reply_is_empty_or_holds_a_control_token(seed: int, temperature: floa
 
 
 def eager_to_end() -> Any:
-    """Its likeliest tokens are, by far, the control tokens."""
+    """Its likeliest tokens are, by far, the control tokens, whatever was said."""
     model = tiny_model("llama")
     bias = torch.zeros(VOCABULARY)
     bias[[PAD, START, UNK]], bias[END] = 30.0, 20.0
-    model.lm_head.register_forward_hook(lambda _m, _i, out: 0 * out + bias)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            weights.fill_(1.0 if weights.ndim == 1 or "embed" in name else 0.0)
+    model.lm_head.weight = torch.nn.Parameter((bias[:, None] / 16).repeat(1, 16))
     return model
 
 
@@ -198,7 +201,7 @@ def test_dropout_is_off_in_a_reply_and_the_mode_restored_after_it() -> None:  # 
 
 def test_no_gradient_is_kept(llama: Any) -> None:
     seen: list[bool] = []
-    llama.lm_head.register_forward_hook(lambda _m, _i, out: seen.append(out.requires_grad))
+    llama.model.embed_tokens.register_forward_hook(lambda _m, _i, out: seen.append(out.requires_grad))
     Generator(llama).reply(CONTEXTS[0], GREEDY)
     assert not any(seen)
     assert torch.is_grad_enabled()
