@@ -16,9 +16,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402
+import torch
 
-from environment import quiet_environment  # noqa: E402
+from environment import quiet_environment
 
 quiet_environment()
 
@@ -52,7 +52,7 @@ def main(rounds: str = "10") -> None:
         return ids[len(CONTEXT) :]
 
     def sampled() -> list[int]:
-        return generator.reply(CONTEXT, GenerationConfig(max_tokens=TOKENS, seed=0)).ids
+        return generator.reply(CONTEXT, GenerationConfig(top_k=40, max_tokens=TOKENS, seed=0)).ids
 
     expected = theirs()
     if ours() != expected or len(expected) != TOKENS:

@@ -68,6 +68,10 @@ class LlamaDecoder:
             config.max_position_embeddings, config.head_dim, config.rope_parameters["rope_theta"]
         ).to(model.device)
 
+    def split(self, e: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, whose heads are the second dimension."""
+        return torch.split(e, [self.heads, self.groups, self.groups], dim=1)
+
     def begin(self, contexts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, Advance]:
         reading = _Reading(self, contexts, steps)
         return reading.contexts(contexts), reading.token
@@ -101,7 +105,9 @@ class _Reading:
         # Of the next token, less the pads. A row that has ended goes on in step with the others, and
         # stays within the positions.
         self.places_B = (longest - pads_B).clamp_(max=len(decoder.turns_P1K) - 1)
-        mask_BP = torch.zeros_like(self.is_pad_BP, dtype=torch.float32).masked_fill_(self.is_pad_BP, -math.inf)
+        mask_BP = torch.zeros_like(self.is_pad_BP, dtype=torch.float32).masked_fill_(
+            self.is_pad_BP, -math.inf
+        )
         self.mask_J1P = mask_BP[:, None].repeat_interleave(groups, dim=0)
         self.caches = [_Cache(head_DV, rows, groups, places, head_width) for _ in decoder.blocks]
 
@@ -109,7 +115,7 @@ class _Reading:
         self.n_BD = head_DV.new_empty(rows, head_DV.shape[0])
         self.e_BE = head_DV.new_empty(rows, block.w_DE.shape[1])
         e_BHK = self.e_BE.view(rows, -1, head_width)
-        queries, keys, self.v_BGK = e_BHK.split([heads, groups, groups], dim=1)
+        queries, keys, self.v_BGK = decoder.split(e_BHK)
         self.queries_BHK, self.keys_BGK = _pairs(queries), _pairs(keys)
         q_BHK = head_DV.new_empty(rows, heads, head_width)
         self.turned_BHK, self.q_JMK = _pairs(q_BHK), q_BHK.view(rows * groups, -1, head_width)
@@ -135,8 +141,7 @@ class _Reading:
         for block, cache in zip(decoder.blocks, self.caches, strict=True):
             e_BTHK = torch.mm(self._normed(x_ND), block.w_DE).view(rows, longest, -1, decoder.head_width)
             _pairs(e_BTHK[:, :, : decoder.heads + decoder.groups]).mul_(turns_BT1K)
-            e_BHTK = e_BTHK.transpose(1, 2)
-            q_BHTK, k_BGTK, v_BGTK = e_BHTK.split([decoder.heads, decoder.groups, decoder.groups], dim=1)
+            q_BHTK, k_BGTK, v_BGTK = decoder.split(e_BTHK.transpose(1, 2))
             cache.k_BGPK[:, :, :longest], cache.v_BGPK[:, :, :longest] = k_BGTK, v_BGTK
             # The scale of the scores is in the queries' matrix.
             y_BHTK = F.scaled_dot_product_attention(
@@ -197,7 +202,7 @@ class _Cache:
 
 def _pairs(x: Tensor) -> Tensor:
     """The pairs that a rotation turns, as complex numbers in the same memory."""
-    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
 
 
 class ForwardDecoder:

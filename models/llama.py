@@ -48,9 +48,7 @@ def reads(model: PreTrainedModel) -> bool:
     """Whether `hidden` computes what this network's own forward does."""
     config: Any = model.config
     return (
-        is_plain(model)
-        and model.device.type == "cpu"
-        and not (model.training and config.attention_dropout)
+        is_plain(model) and model.device.type == "cpu" and not (model.training and config.attention_dropout)
     )
 
 
