@@ -16,10 +16,11 @@ from transformers import PreTrainedModel
 
 from models.config import GenerationConfig
 from models.errors import InputError
-from models.tokenizer import END, PAD, START, UNK
+from models.tokenizer import OURS, PAD, START, Control
 
 # Colder than this is the likeliest token each time: dividing by it leaves nothing else.
 GREEDY_BELOW = 1e-4
+OVER = -1  # what a row that has ended goes on with: no id, since a vocabulary may need each of them
 MAX_BATCH = 64
 
 
@@ -45,7 +46,8 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
 class Generator:
     """Replies of one model, decoder-only or encoder-decoder."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, control: Control = OURS) -> None:
+        self.control = control
         self.model: Any = model  # its forward takes what its family takes
         self.has_encoder = bool(model.config.is_encoder_decoder)
         decoder = model.config.decoder if self.has_encoder else model.config
@@ -64,7 +66,7 @@ class Generator:
         `generator` is where the chances come from; without one they come from the config's seed.
         """
         for (token,) in self._steps([context_ids], config, [generator or chances(config.seed)]):
-            if token != END:
+            if token != self.control.end:
                 yield token
 
     def reply(
@@ -75,7 +77,7 @@ class Generator:
     ) -> Reply:
         """The whole reply that `stream` gives, and whether it ended by itself."""
         steps = self._steps([context_ids], config, [generator or chances(config.seed)])
-        return _reply([token for (token,) in steps])
+        return self._reply([token for (token,) in steps])
 
     def replies(self, contexts: Sequence[Sequence[int]], config: GenerationConfig) -> list[Reply]:
         """A reply to each context, in order: number i is what `reply` gives with the seed + i."""
@@ -86,7 +88,7 @@ class Generator:
             drawn = [chances(config.seed, i) for i in rows]
             steps = list(self._steps([contexts[i] for i in rows], config, drawn))
             for row, i in enumerate(rows):
-                made[i] = _reply([step[row] for step in steps])
+                made[i] = self._reply([step[row] for step in steps])
         return [reply for reply in made if reply is not None]
 
     @torch.inference_mode()
@@ -96,24 +98,28 @@ class Generator:
         config: GenerationConfig,
         generators: Sequence[torch.Generator],
     ) -> Iterator[list[int]]:
-        """One id for each context, again and again; a row that has ended goes on with <pad>."""
+        """One id for each context, again and again; OVER for a row that has ended."""
         _check(config)
         limits = [self._limit(context, config) for context in contexts]
         with evaluating(self.model):
             logits_BV, state = self._begin(contexts)
             ended = [False] * len(contexts)
             for made in range(1, max(limits) + 1):
-                logits_BV = _allowed(logits_BV, first=made == 1)
+                logits_BV = _allowed(logits_BV, self.control, first=made == 1)
                 picked = _pick(logits_BV, config, generators)
-                tokens = [PAD if over else token for over, token in zip(ended, picked, strict=True)]
+                tokens = [OVER if over else token for over, token in zip(ended, picked, strict=True)]
                 yield tokens
                 ended = [
-                    over or token == END or made == limit
+                    over or token == self.control.end or made == limit
                     for over, token, limit in zip(ended, tokens, limits, strict=True)
                 ]
                 if all(ended):
                     return
                 logits_BV = self._advance(tokens, state)
+
+    def _reply(self, tokens: list[int]) -> Reply:
+        end = self.control.end
+        return Reply([token for token in tokens if token not in (end, OVER)], end in tokens)
 
     def _limit(self, context: Sequence[int], config: GenerationConfig) -> int:
         """How many tokens the positions leave room for; the last one made takes no position."""
@@ -131,7 +137,7 @@ class Generator:
         longest = max(len(context) for context in contexts)
 
         def pads(context: Sequence[int]) -> list[int]:
-            return [PAD] * (longest - len(context))  # <pad> is 0, as a mask wants it
+            return [PAD] * (longest - len(context))  # 0, as a mask wants it; which id is masked is all one
 
         def ones(context: Sequence[int]) -> list[int]:
             return [1] * len(context)
@@ -150,7 +156,7 @@ class Generator:
         return self._forward(ids_BT, state), state
 
     def _advance(self, tokens: Sequence[int], state: dict[str, Any]) -> Tensor:
-        ids_B1 = torch.tensor(tokens, device=self.model.device)[:, None]
+        ids_B1 = torch.tensor(tokens, device=self.model.device)[:, None].clamp(min=0)
         if not self.has_encoder:
             mask_BT = state["attention_mask"]
             state["attention_mask"] = torch.cat([mask_BT, mask_BT.new_ones(len(tokens), 1)], dim=1)
@@ -189,11 +195,11 @@ def chances(seed: int | None, row: int = 0) -> torch.Generator:
     return generator.manual_seed((seed + row) % 2**63)
 
 
-def _allowed(logits_BV: Tensor, *, first: bool) -> Tensor:
+def _allowed(logits_BV: Tensor, control: Control, *, first: bool) -> Tensor:
     """The logits with what a reply never holds, or never begins with, at minus infinity."""
     if not bool((logits_BV < math.inf).all()):  # false for NaN, too
         raise FloatingPointError("the model's logits are not finite: it is damaged; train it again")
-    banned = [PAD, START, UNK, END] if first else [PAD, START, UNK]
+    banned = [*control.banned, control.end] if first else [*control.banned]
     return logits_BV.float().index_fill(1, torch.tensor(banned, device=logits_BV.device), -math.inf)
 
 
@@ -214,7 +220,3 @@ def _pick(logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torc
     kept_B1 = (share_BV > 0).sum(dim=-1, keepdim=True)
     sampled: list[int] = order_BV.gather(1, place_B1.minimum(kept_B1 - 1))[:, 0].tolist()
     return sampled
-
-
-def _reply(tokens: list[int]) -> Reply:
-    return Reply([token for token in tokens if token not in (END, PAD)], END in tokens)

@@ -168,8 +168,10 @@ def reply_logits(model: PreTrainedModel, batch: Batch, hidden_BTD: Tensor) -> tu
 
 def next_ids(batch: Batch) -> Tensor:
     """ids_BT that a decoder's inputs are followed by, the context's own too; NO_LOSS before padding."""
-    following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1), value=PAD)
-    return torch.where((batch.targets_BT < 0) & (following_BT != PAD), following_BT, batch.targets_BT)
+    following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1))
+    places_T = torch.arange(1, batch.inputs_BT.shape[1] + 1, device=batch.inputs_BT.device)
+    is_there_BT = places_T < batch.lengths_B[:, None]
+    return torch.where((batch.targets_BT < 0) & is_there_BT, following_BT, batch.targets_BT)
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
