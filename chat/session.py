@@ -148,9 +148,7 @@ class Session:
         return Turn("assistant", shown, normalise(shown, self._form))
 
     def _context(self, turns: list[Turn]) -> list[int]:
-        return encode_context(
-            [turn.text for turn in turns], self._tokenizer, self._markup, self._rendering
-        )
+        return encode_context([turn.text for turn in turns], self._tokenizer, self._markup, self._rendering)
 
     def _answer(self, turn: Turn, *, replaced: int = 0) -> Pieces:
         before = self.turns[: len(self.turns) - replaced]

@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
 
 from deployments.heartbeat import Heart
 from deployments.server import temporary_server
-from flows.chain import prepare_chain, retrain_chain
+from flows.chain import prepare_chain, retrain_chain, turns_chain
 from flows.config import RetrainConfig
 from flows.ending import skipped_outcome, unchanged_outcome
 from flows.lineage import open_lineage
@@ -81,7 +81,7 @@ def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:
     )
     run = open_lineage(config)
     made: dict[str, Artifact] = {}
-    for link in prepare_chain(config)[:3]:
+    for link in turns_chain(config):
         inputs = {name: made[name] for name in link.inputs}
         made[link.stage.name] = link.stage.run(run.home, link.config, inputs, identity=link.identity)
     score = score_model(folder, made["clean"].path / "turns.parquet")

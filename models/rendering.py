@@ -98,7 +98,7 @@ def open_tokenizer(folder: Path) -> Any:
 
 
 def render(renderer: Any, turns: int) -> list[str]:
-    """What its template writes before, between and after so many texts, of which the last is the assistant's."""
+    """What its template writes before, between and after so many texts; the last is the assistant's."""
     roles = ["user" if (turns - i) % 2 == 0 else "assistant" for i in range(turns)]
     messages = [{"role": role, "content": chr(_FIRST + i)} for i, role in enumerate(roles)]
     # Transformers renders in a sandbox: a template cannot reach anything but the messages.

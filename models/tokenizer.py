@@ -101,6 +101,10 @@ def save(tokenizer: Tokenizer, spelling: list[float], folder: Path) -> None:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    save_spelling(spelling, folder)
+
+
+def save_spelling(spelling: list[float], folder: Path) -> None:
     (folder / "spelling.json").write_text(json.dumps({"nats": spelling}) + "\n")
 
 

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import batches, checkpoint, metrics, networks, progress, tokenizer
+from models import batches, checkpoint, metrics, networks, progress, starts
 from models.cross_entropy import weighted_nats
 from models.errors import InputError
 from models.files import sync
@@ -52,11 +52,10 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.examples = batches.Examples(batches.read(run.examples, "train"))
         progress.seed_everything(self.config.seed)
-        vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
-        self.model = networks.build(run.network, vocabulary, run.positions())
+        self.model, self.begun = starts.begin(run)
         self.has_encoder = networks.is_encoder_decoder(self.model)
         self.sides = self.examples.sides(has_encoder=self.has_encoder)
-        progress.check(self.examples, self.sides, vocabulary, run)
+        progress.check(self.examples, self.sides, networks.head(self.model).out_features, run)
         self.model.to(self.device)  # type: ignore[arg-type]
         if self.device.type == "cpu":
             # For short sequences several times faster backward in bf16 than torch's fused kernel.
@@ -309,6 +308,7 @@ class Trainer:
             "device": str(self.device),
             "workers": self.workers,
             "threads": torch.get_num_threads(),
+            **{f"start_tokens_{name}": count for name, count in self.begun.items()},
         }
         checkpoint.put_json(self.run.folder / "summary.json", summary)
 
