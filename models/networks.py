@@ -211,7 +211,7 @@ def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
         raise InputError(f"{folder} holds no whole network ({reason}); train it again") from error
     if is_encoder_decoder(loaded):
         _without_pooler(loaded)
-    return cast(PreTrainedModel, loaded.to(device).eval())  # type: ignore[arg-type]
+    return cast(PreTrainedModel, loaded.to(device).eval())
 
 
 def _class(path: Path) -> Any:

@@ -1,16 +1,13 @@
-"""Starts: the weights that a training begins with, which are fresh or those of an earlier model.
-
-Name suffixes are shapes: V vocabulary, D width.
-"""
+"""Starts: the weights that a training begins with, which are fresh or those of an earlier model."""
 
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from models import networks, tokenizer
@@ -49,39 +46,34 @@ def carry_over(
 
     A token that the start does not know begins as the mean of the pieces that it makes of its text.
     """
-    mixing_VV, told = _rows(known, vocabulary)
+    pieces_of, told = _pieces(known, vocabulary)
     tables = {id(table) for table in _tables(model)}
     weights = dict(start.named_parameters())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if id(parameter) in tables:
-                parameter.copy_(torch.sparse.mm(mixing_VV, weights[name]))
+                for row, pieces in pieces_of.items():
+                    parameter[row] = weights[name][pieces].mean(dim=0)
             else:
                 parameter.copy_(weights[name])
     return told
 
 
-def _rows(known: Tokenizer, vocabulary: Tokenizer) -> tuple[Tensor, dict[str, int]]:
-    """(what each new row is a mean of, as a sparse matrix; tokens kept, new and lost)."""
+def _pieces(known: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int, list[int]], dict[str, int]]:
+    """(the start's ids that each id is a mean of; how many tokens are kept, new and lost)."""
     ids = known.get_vocab()
-    unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK])
-    places: list[tuple[int, int]] = []
-    shares: list[float] = []
-    kept = 0
+    unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK], 0)
+    pieces_of: dict[int, list[int]] = {}
     for token, row in vocabulary.get_vocab().items():
         if token in ids:
-            kept += 1
-            pieces = [ids[token]]
-        else:
-            text = vocabulary.decode([row], skip_special_tokens=False)
-            read = known.encode(text, add_special_tokens=False).ids
-            # Of a text that has no pieces nothing is known: it begins as the unknown word does.
-            pieces = [piece for piece in read if piece != unknown] or [unknown or 0]
-        places += [(row, piece) for piece in pieces]
-        shares += [1 / len(pieces)] * len(pieces)
-    size = (vocabulary.get_vocab_size(), known.get_vocab_size())
-    mixing_VV = torch.sparse_coo_tensor(torch.tensor(places).T, torch.tensor(shares), size)
-    return mixing_VV, {"kept": kept, "new": size[0] - kept, "lost": size[1] - kept}
+            pieces_of[row] = [ids[token]]
+            continue
+        text = vocabulary.decode([row], skip_special_tokens=False)
+        read = known.encode(text, add_special_tokens=False).ids
+        # Of a text that has no pieces nothing is known: it begins as the unknown word does.
+        pieces_of[row] = [piece for piece in read if piece != unknown] or [unknown]
+    kept = len(vocabulary.get_vocab().keys() & ids.keys())
+    return pieces_of, {"kept": kept, "new": len(pieces_of) - kept, "lost": len(ids) - kept}
 
 
 def _tables(model: PreTrainedModel) -> Iterator[nn.Parameter]:
@@ -128,7 +120,7 @@ def _whole(run: Run) -> PreTrainedModel:
     control = tokenizer.load_control(run.tokenizer)
     generation: Any = model.generation_config
     generation.update(eos_token_id=control.end, pad_token_id=control.end)
-    return model.train()
+    return cast(PreTrainedModel, model.train())
 
 
 def _set_dropout(model: PreTrainedModel, share: float) -> None:
