@@ -31,7 +31,7 @@ Corpus = Annotated[
     str | None,
     typer.Option(help="cornell, sample, the path of a zip or folder, or an address.", metavar="SOURCE"),
 ]
-Recipe = Annotated[str, typer.Option(help="quick, tutorial or small.", metavar="NAME")]
+Recipe = Annotated[str, typer.Option(help="quick, tutorial, small or finetune.", metavar="NAME")]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
@@ -39,44 +39,63 @@ Changes = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        help="What the weights begin as: scratch, champion, a version number, a model folder or .gguf.",
+        metavar="REF",
+    ),
+]
 REF_HELP = "champion, challenger, a version number, or a model folder."
 
 
 @app.command()
 def run(
-    recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False
+    recipe: Recipe = "small",
+    corpus: Corpus = None,
+    init: Init = None,
+    changes: Changes = None,
+    as_json: Json = False,
 ) -> None:
     """The whole chain once, here: from the corpus to a registered model, or the reason why not."""
     _watch()
     from deployments.here import retrain_here, summary
     from flows.recipes import configure
 
-    outcome = retrain_here(configure(recipe, corpus, changes or []))
+    outcome = retrain_here(configure(recipe, corpus, changes or [], init))
     _tell(outcome.to_json(), summary(outcome), as_json)
 
 
 @app.command()
 def prepare(
-    recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False
+    recipe: Recipe = "small",
+    corpus: Corpus = None,
+    init: Init = None,
+    changes: Changes = None,
+    as_json: Json = False,
 ) -> None:
     """The data half: download, parse, clean, vocabulary, export."""
     _watch()
     from deployments.here import prepare_here, stage_table
     from flows.recipes import configure
 
-    stages = prepare_here(configure(recipe, corpus, changes or []))
+    stages = prepare_here(configure(recipe, corpus, changes or [], init))
     _tell({"stages": stages}, stage_table(stages), as_json)
 
 
 @app.command()
 def plan(
-    recipe: Recipe = "small", corpus: Corpus = None, changes: Changes = None, as_json: Json = False
+    recipe: Recipe = "small",
+    corpus: Corpus = None,
+    init: Init = None,
+    changes: Changes = None,
+    as_json: Json = False,
 ) -> None:
     """What a run would do, and why; runs nothing."""
     from deployments.here import plan_here, plan_table
     from flows.recipes import configure
 
-    steps = plan_here(configure(recipe, corpus, changes or []))
+    steps = plan_here(configure(recipe, corpus, changes or [], init))
     _tell({"stages": [vars(step) for step in steps]}, plan_table(steps), as_json)
 
 

@@ -16,6 +16,7 @@ from models.config import GenerationConfig, MarkupConfig
 from models.dialogue import encode_context
 from models.errors import InputError
 from models.generation import Generator, chances
+from models.rendering import load_rendering
 from models.text import Form, display, normalise
 
 Pieces = collections.abc.Generator[str, None, None]
@@ -52,7 +53,8 @@ class Session:
         self._form: Form = made["normalisation"]
         self._markup = MarkupConfig(**made["markup"])
         self._tokenizer = tokenizer.load(model_folder)
-        self._generator = Generator(networks.load(model_folder))
+        self._rendering = load_rendering(model_folder)
+        self._generator = Generator(networks.load(model_folder), self._rendering.control)
         self._chances: torch.Generator | None = None
         self._saved: set[Path] = set()
         self.turns: list[Turn] = []
@@ -153,7 +155,7 @@ class Session:
         return Turn("assistant", shown, normalise(shown, self._form))
 
     def _context(self, turns: list[Turn]) -> list[int]:
-        return encode_context([turn.text for turn in turns], self._tokenizer, self._markup)
+        return encode_context([turn.text for turn in turns], self._tokenizer, self._markup, self._rendering)
 
     def _answer(self, turn: Turn, *, replaced: int = 0) -> Pieces:
         before = self.turns[: len(self.turns) - replaced]

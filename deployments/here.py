@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
 
 from deployments.heartbeat import Heart
 from deployments.server import temporary_server
-from flows.chain import prepare_chain, retrain_chain
+from flows.chain import prepare_chain, retrain_chain, turns_chain
 from flows.config import RetrainConfig
 from flows.ending import skipped_outcome, unchanged_outcome
 from flows.lineage import open_lineage
@@ -88,7 +88,7 @@ def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:
     config = config.model_copy(
         update={"clean": config.clean.model_copy(update={"normalisation": normalisation})}
     )
-    made = make(prepare_chain(config)[:3], open_lineage(config).home)
+    made = make(turns_chain(config), open_lineage(config).home)
     score = score_model(folder, made["clean"].path / "turns.parquet")
     return {
         "test_bpb": score.bpb,

@@ -1,27 +1,64 @@
 """The chain: each stage with its settings and what it reads, in the order in which they run."""
 
 from flows.config import RetrainConfig
-from tasks import clean, download, evaluate, export, parse, train, vocabulary
+from flows.lineage import open_registry
+from models.errors import InputError
+from settings import Settings
+from tasks import clean, download, evaluate, export, parse, start, train, vocabulary
 from tasks.plan import Link
 
 
-def prepare_chain(config: RetrainConfig) -> list[Link]:
-    """The data half."""
+def source_of(config: RetrainConfig) -> start.Source | None:
+    """Where the weights begin; None from scratch.
+
+    Raises:
+        InputError: there is no such start, or settings that need one have none.
+    """
+    if config.start.init != start.SCRATCH:
+        here = Settings()
+        return start.resolve(config.start.init, open_registry(here), here.root)
+    if takes_vocabulary(config) or config.network.family == "pretrained":
+        raise InputError(
+            f"recipe {config.recipe}: a pretrained network has nothing to begin with; --init: {start.FORMS}"
+        )
+    return None
+
+
+def takes_vocabulary(config: RetrainConfig) -> bool:
+    """Whether the start's vocabulary is used, and not one learnt from the corpus."""
+    return config.vocabulary.kind == "pretrained"
+
+
+def turns_chain(config: RetrainConfig) -> list[Link]:
+    """From the corpus to clean turns."""
     source = download.corpus_identity(config.download)
     return [
         Link(download.STAGE, config.download, identity=source),
         Link(parse.STAGE, config.parse, ("download",)),
         Link(clean.STAGE, config.clean, ("parse",)),
-        Link(vocabulary.STAGE, config.vocabulary, ("clean",)),
+    ]
+
+
+def prepare_chain(config: RetrainConfig) -> list[Link]:
+    """The data half."""
+    source = source_of(config)
+    begun = [Link(start.STAGE, config.start, identity=source.identity)] if source else []
+    learnt_from = ("clean", "start") if takes_vocabulary(config) else ("clean",)
+    return [
+        *begun,
+        *turns_chain(config),
+        Link(vocabulary.STAGE, config.vocabulary, learnt_from),
         Link(export.STAGE, config.markup, ("clean", "vocabulary")),
     ]
 
 
 def retrain_chain(config: RetrainConfig) -> list[Link]:
     """All that is kept in the store; gate and register look at the registry besides."""
+    data = prepare_chain(config)
+    begun = ("start",) if data[0].stage is start.STAGE else ()
     return [
-        *prepare_chain(config),
-        Link(train.STAGE, training(config), ("vocabulary", "export")),
+        *data,
+        Link(train.STAGE, training(config), ("vocabulary", "export", *begun)),
         Link(evaluate.STAGE, config.evaluate, ("train", "clean", "export")),
     ]
 

@@ -12,12 +12,14 @@ from tasks.download import DownloadConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.gate import GateConfig
 from tasks.parse import ParseConfig
+from tasks.start import StartConfig
 from tasks.vocabulary import VocabularyConfig
 
 
 class RetrainConfig(Config):
     recipe: str = "small"
     """The named configuration that the other values began as."""
+    start: StartConfig = StartConfig()
     download: DownloadConfig = DownloadConfig()
     parse: ParseConfig = ParseConfig()
     clean: CleanConfig = CleanConfig()

@@ -15,11 +15,12 @@ from flows.recipes import RECIPES
 from models.errors import InputError
 from models.registry import Version
 from settings import Settings
+from tasks import start
 from tasks.evaluate import read_dialogue
 from tasks.sources import is_foreign
 
 # What each one is for stands in the flows' docstrings, from where Prefect takes it.
-Recipe = Literal["quick", "tutorial", "small"]
+Recipe = Literal["quick", "tutorial", "small", "finetune"]
 CorpusName = Annotated[
     str | None,
     # For the server, which refuses `file:` and the like before anything starts; a path of the command
@@ -84,6 +85,11 @@ def to_config(
         raise InputError(
             f"corpus {values['download']['corpus']!r}: a deployed run reads names, http(s) addresses and "
             "files under REPARTEE_HOME; put it there"
+        )
+    if deployment.id and start.is_foreign(values["start"]["init"], Settings().root):
+        raise InputError(
+            f"start.init {values['start']['init']!r}: a deployed run begins with versions, hub ids and what "
+            "lies under REPARTEE_HOME; put it there"
         )
     try:
         return RetrainConfig.model_validate(values)

@@ -1,10 +1,11 @@
 """Prepare: the data half of retrain, for new data without a training.
 
-download > parse > clean > vocabulary > export
+(start >) download > parse > clean > vocabulary > export
 """
 
 from prefect import flow
 
+from flows.chain import source_of, takes_vocabulary
 from flows.ending import plain
 from flows.events import tell_new_data, tell_rejection
 from flows.lineage import open_lineage, run_name
@@ -15,6 +16,7 @@ from tasks.clean import clean
 from tasks.download import download
 from tasks.export import export
 from tasks.parse import parse
+from tasks.start import start
 from tasks.vocabulary import vocabulary
 
 
@@ -38,11 +40,14 @@ def prepare(
     """
     config = to_config(recipe, corpus, changes=changes)
     run = open_lineage(config)
+    source = source_of(config)
+    begun = start(config.start, source, run.home) if source else None
     raw = download(config.download, run.home)
     turns = parse(raw, config.parse, run.home)
     cleaned = clean(turns, config.clean, run.home)
-    ids = vocabulary(cleaned, config.vocabulary, run.home)
+    theirs = begun if takes_vocabulary(config) else None
+    ids = vocabulary(cleaned, config.vocabulary, run.home, theirs)
     examples = export(cleaned, ids, config.markup, run.home)
-    made = [plain(each) for each in (raw, turns, cleaned, ids, examples)]
+    made = [plain(each) for each in (*([begun] if begun else []), raw, turns, cleaned, ids, examples)]
     tell_new_data(run, made)
     return made

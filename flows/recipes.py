@@ -40,10 +40,27 @@ RECIPES = {
             max_minutes=10, max_epochs=20, learning_rate=1e-2, batch_tokens=3072, context_loss=1.0
         ),
     ),
+    # A pretrained start, with its own vocabulary and chat template: what to begin with is start.init.
+    "finetune": RetrainConfig(
+        recipe="finetune",
+        vocabulary=VocabularyConfig(kind="pretrained"),
+        network=NetworkConfig(family="pretrained"),
+        train=TrainConfig(
+            optimizer="adamw",
+            learning_rate=1e-4,
+            weight_decay=0.01,
+            warmup_steps=20,
+            batch_tokens=1024,
+            max_epochs=3,
+            max_minutes=60,
+            log_every=5,
+            checkpoint_seconds=300,
+        ),
+    ),
 }
 
 
-def configure(recipe: str, corpus: str | None, changes: list[str]) -> RetrainConfig:
+def configure(recipe: str, corpus: str | None, changes: list[str], init: str | None = None) -> RetrainConfig:
     """The recipe with `key.path=value` changes.
 
     Raises:
@@ -56,6 +73,8 @@ def configure(recipe: str, corpus: str | None, changes: list[str]) -> RetrainCon
     values = RECIPES[recipe].model_dump()
     if corpus is not None:
         values["download"]["corpus"] = corpus
+    if init is not None:
+        values["start"]["init"] = init
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:

@@ -1,6 +1,6 @@
 """Retrain: a raw corpus in, a registered chat model out, or the reason why not.
 
-    download > parse > clean > vocabulary > export > train > evaluate > gate > register
+    (start >) download > parse > clean > vocabulary > export > train > evaluate > gate > register
 
 Here:      repartee run --recipe small
 Deployed:  deployments/prefect.yaml, entrypoint flows/retrain.py:retrain
@@ -11,7 +11,7 @@ This file says what runs, in which order, on which inputs. How is said in tasks/
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.chain import retrain_chain, training
+from flows.chain import retrain_chain, source_of, takes_vocabulary, training
 from flows.config import RetrainConfig
 from flows.ending import conclude, skipped, unchanged
 from flows.events import tell_rejection
@@ -29,6 +29,7 @@ from tasks.gate import gate
 from tasks.parse import parse
 from tasks.plan import plan
 from tasks.register import register
+from tasks.start import start
 from tasks.train import train
 from tasks.vocabulary import vocabulary
 
@@ -74,14 +75,18 @@ def retrain_in_turn(run: Lineage, config: RetrainConfig) -> State[Outcome]:
     if steps.nothing_to_do:
         return unchanged(run, steps)
 
+    source = source_of(config)
+    begun = start(config.start, source, run.home) if source else None
     raw = download(config.download, run.home)
     turns = parse(raw, config.parse, run.home)
     cleaned = clean(turns, config.clean, run.home)
-    ids = vocabulary(cleaned, config.vocabulary, run.home)
+    theirs = begun if takes_vocabulary(config) else None
+    ids = vocabulary(cleaned, config.vocabulary, run.home, theirs)
     examples = export(cleaned, ids, config.markup, run.home)
 
-    trained = train(ids, examples, training(config), run.home, run.registry, run.params, run.tags)
+    trained = train(ids, examples, training(config), run.home, run.registry, run.params, run.tags, begun)
     report = evaluate(trained, cleaned, examples, config.evaluate, run.home)
     verdict = gate(trained, report, cleaned, config.gate, run.home, run.registry)
     registered = register(trained, report, verdict, examples, run.registry, run.params, run.tags)
-    return conclude(run, [raw, turns, cleaned, ids, examples, trained, report], verdict, registered)
+    made = [begun] if begun else []
+    return conclude(run, [*made, raw, turns, cleaned, ids, examples, trained, report], verdict, registered)

@@ -28,17 +28,19 @@ Row = tuple[NDArray[np.int64], NDArray[np.bool_]]  # ids, is_reply
 class Batch:
     """What a network reads, and at each place the id that comes next (or NO_LOSS).
 
-    Rows are padded on the right: a causal network never looks there. The context is the
+    Rows are padded on the right, from lengths_B on: a causal network never looks there. Which id
+    stands there says nothing, since a vocabulary may use it for text too. The context is the
     encoder's, and None for a network without one.
     """
 
     inputs_BT: Tensor
     targets_BT: Tensor
+    lengths_B: Tensor
     context_BS: Tensor | None = None
     context_mask_BS: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        parts = (self.inputs_BT, self.targets_BT, self.context_BS, self.context_mask_BS)
+        parts = (self.inputs_BT, self.targets_BT, self.lengths_B, self.context_BS, self.context_mask_BS)
         moved = (part if part is None else part.to(device, non_blocking=True) for part in parts)
         return Batch(*moved)  # type: ignore[arg-type]
 
@@ -49,7 +51,7 @@ class Examples:
     def __init__(self, table: pa.Table) -> None:
         ids, flags = (table[name].combine_chunks() for name in ("ids", "is_reply"))
         lengths = ids.value_lengths().to_numpy(zero_copy_only=False)
-        self.ids: NDArray[np.uint16] = ids.flatten().to_numpy()
+        self.ids: NDArray[np.uint32] = ids.flatten().to_numpy()
         self.is_reply: NDArray[np.bool_] = flags.flatten().to_numpy(zero_copy_only=False).astype(bool)
         self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
@@ -131,16 +133,21 @@ def collate(rows: Sequence[Row], *, has_encoder: bool) -> Batch:
     if not has_encoder:
         inputs = [ids[:-1] for ids, _ in rows]
         targets = [np.where(flags[1:], ids[1:], NO_LOSS) for ids, flags in rows]
-        return Batch(_pad(inputs, PAD), _pad(targets, NO_LOSS))
+        return Batch(_pad(inputs, PAD), _pad(targets, NO_LOSS), _lengths(inputs))
     contexts = [ids[~flags] for ids, flags in rows]
     replies = [ids[flags] for ids, flags in rows]
     inputs = [np.concatenate([[START], reply[:-1]]) for reply in replies]
     return Batch(
         _pad(inputs, PAD),
         _pad(replies, NO_LOSS),
+        _lengths(inputs),
         _pad(contexts, PAD),
         _pad([np.ones_like(context) for context in contexts], 0),
     )
+
+
+def _lengths(rows: Sequence[NDArray[np.int64]]) -> Tensor:
+    return torch.tensor([len(row) for row in rows])
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], value: int) -> Tensor:

@@ -14,6 +14,7 @@ from models import metrics
 from models.batches import Examples
 from models.config import GenerationConfig
 from models.generation import Generator
+from models.tokenizer import OURS, Control
 
 CONTEXTS = 32  # of the validation split, evenly
 TOKENS = 24  # of a reply at most
@@ -50,13 +51,13 @@ class Look:
         return "; ".join(found) or None
 
 
-def look(model: PreTrainedModel, validation: pa.Table) -> Look:
+def look(model: PreTrainedModel, validation: pa.Table, control: Control = OURS) -> Look:
     """Answer some contexts greedily; neither the weights nor the chances change."""
     rows = Examples(validation)
     chosen = np.linspace(0, len(rows) - 1, min(CONTEXTS, len(rows))).astype(np.int64)
     contexts = [ids[: int(np.argmax(flags))].tolist() for ids, flags in map(rows.row, chosen)]
     greedy = GenerationConfig(temperature=0, max_tokens=TOKENS)
-    replies = Generator(model).replies(contexts, greedy)
+    replies = Generator(model, control).replies(contexts, greedy)
     ids = [tuple(reply.ids) for reply in replies]
     return Look(
         distinct_1=metrics.distinct_n(ids, 1),

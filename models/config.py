@@ -16,8 +16,9 @@ class Config(BaseModel):
 
 
 class NetworkConfig(Config):
-    family: Literal["llama", "gpt2", "encoder-decoder"] = "llama"
-    """`llama`, `gpt2`: decoders; `encoder-decoder`: the article's, GPT-2 blocks that attend to an encoder."""
+    family: Literal["llama", "gpt2", "encoder-decoder", "pretrained"] = "llama"
+    """`llama`, `gpt2`: decoders; `encoder-decoder`: the article's, GPT-2 blocks that attend to an encoder;
+    `pretrained`: whatever causal language model `start.init` is, whose shape nothing here changes."""
     n_layer: int = Field(default=4, ge=1, le=64)
     """Blocks of the decoder (and of the encoder, where there is one)."""
     n_head: int = Field(default=4, ge=1, le=64)

@@ -1,6 +1,7 @@
 """Dialogue: the one way from turns to the sequence a model reads, for training, scoring and chat.
 
-A sequence is `<start> turn <end> turn <end> ...`; every turn but the first is a reply.
+A sequence is `<start> turn <end> turn <end> ...`, and every turn but the first is a reply; or what a
+pretrained model's chat template writes, and every turn is the assistant's reply in one rendering.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,12 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer
 
 from models.config import MarkupConfig
-from models.tokenizer import END, START, UNK, spelling_nats
+from models.errors import InputError
+from models.rendering import Rendering
+from models.tokenizer import spelling_nats
+
+OURS = Rendering()
+LEAST_ROOM = 8  # ids of what was said, beside those of the rendering
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Example:
 
 @dataclass(frozen=True)
 class _Turn:
-    ids: list[int]  # as a reply: cut on the right, <end> not counted
+    ids: list[int]  # as a reply: cut on the right, its end not counted
     tail: list[int]  # as context alone: cut on the left
     text_bytes: int
     spelled_nats: float
@@ -37,31 +43,56 @@ def encode_conversations(
     tokenizer: Tokenizer,
     markup: MarkupConfig,
     spelling: list[float],
+    rendering: Rendering = OURS,
 ) -> Iterator[list[Example]]:
     """For each conversation its examples: every reply in exactly one, with the context that fits.
 
     What no id stands for (an unknown word, the end of a turn that is too long) is charged its
     spelling in `spelled_nats`: a model never gains by not knowing a word.
+
+    Raises:
+        InputError: the rendering leaves no room for what is said.
     """
+    check_room(markup, rendering)
     flat = [text for turns in conversations for text in turns]
     encodings = iter(tokenizer.encode_batch_fast(flat, add_special_tokens=False))
     for turns in conversations:
-        coded = [_turn(text, next(encodings).ids, markup, tokenizer, spelling) for text in turns]
-        windows = _pairs(len(coded)) if markup.unit == "pair" else _windows(coded, markup)
-        yield [_example(coded, *window) for window in windows]
+        coded = [_turn(text, next(encodings).ids, markup, tokenizer, spelling, rendering) for text in turns]
+        if markup.unit == "pair":
+            windows = _pairs(len(coded))
+        else:
+            firsts = range(1, 1 + rendering.stride)
+            windows = (window for first in firsts for window in _windows(coded, markup, rendering, first))
+        yield [_example(coded, rendering, *window) for window in windows]
+
+
+def check_room(markup: MarkupConfig, rendering: Rendering) -> None:
+    """Ours always leaves room; a chat template may write a long text of its own."""
+    written = rendering.head + rendering.turn
+    if rendering.stride > 1 and markup.context_tokens < written + LEAST_ROOM:
+        raise InputError(
+            f"markup.max_tokens {markup.max_tokens} leaves no room beside the {written} ids of the model's "
+            f"chat template; set it to {4 * (written + LEAST_ROOM)} or more"
+        )
 
 
 def _turn(
-    text: str, ids: list[int], markup: MarkupConfig, tokenizer: Tokenizer, spelling: list[float]
+    text: str,
+    ids: list[int],
+    markup: MarkupConfig,
+    tokenizer: Tokenizer,
+    spelling: list[float],
+    rendering: Rendering,
 ) -> _Turn:
-    limit = markup.reply_tokens - 1  # <end>
-    tail = ids[-(markup.context_tokens - 2) :]
-    if len(ids) <= limit and UNK not in ids:
+    unknown = rendering.control.unknown
+    limit = markup.reply_tokens - rendering.turn
+    tail = ids[-(markup.context_tokens - rendering.head - rendering.turn) :]
+    if len(ids) <= limit and unknown not in ids:
         return _Turn(ids, tail, len(text.encode()), 0.0)
     # The offsets of `encode` are in characters of the text; those of the fast batch are not made.
     encoding = tokenizer.encode(text, add_special_tokens=False)
     kept = list(zip(encoding.ids, encoding.offsets, strict=True))[:limit]
-    nats = sum(spelling_nats(text[start:end], spelling) for i, (start, end) in kept if i == UNK)
+    nats = sum(spelling_nats(text[start:end], spelling) for i, (start, end) in kept if i == unknown)
     if len(ids) > limit:
         nats += spelling_nats(text[encoding.offsets[limit][0] :], spelling)
     return _Turn(ids[:limit], tail, len(text.encode()), nats)
@@ -73,30 +104,44 @@ def _pairs(turns: int) -> Iterator[tuple[int, int, int]]:
         yield reply - 1, reply, reply
 
 
-def _windows(coded: list[_Turn], markup: MarkupConfig) -> Iterator[tuple[int, int, int]]:
-    """(first turn, first reply, last turn) of each window: what context fits, then what replies do."""
-    first, reply = 0, 1
+def _windows(
+    coded: list[_Turn], markup: MarkupConfig, rendering: Rendering, reply: int
+) -> Iterator[tuple[int, int, int]]:
+    """(first turn, first reply, last turn) of each window: what context fits, then what replies do.
+
+    The replies are `reply` and those a stride apart.
+    """
+    around, stride = rendering.turn, rendering.stride
     while reply < len(coded):
-        length = 1 + sum(len(turn.tail) + 1 for turn in coded[first:reply])
-        while first > 0 and length + len(coded[first - 1].tail) + 1 <= markup.context_tokens:
+        first = reply - 1
+        length = rendering.head + len(coded[first].tail) + around
+        while first > 0 and length + len(coded[first - 1].tail) + around <= markup.context_tokens:
             first -= 1
-            length += len(coded[first].tail) + 1
+            length += len(coded[first].tail) + around
+        if not rendering.may_open and (reply - first) % 2 == 0:
+            first += 1
         last = reply
-        length += len(coded[reply].ids) + 1
-        while last + 1 < len(coded) and length + len(coded[last + 1].ids) + 1 <= markup.max_tokens:
-            last += 1
-            length += len(coded[last].ids) + 1
+        length += len(coded[reply].ids) + around
+        while more := coded[last + 1 : last + 1 + stride]:
+            length += sum(len(turn.ids) + around for turn in more)
+            if len(more) < stride or length > markup.max_tokens:
+                break
+            last += stride
         yield first, reply, last
-        first, reply = last, last + 1
+        reply = last + stride
 
 
-def _example(coded: list[_Turn], first: int, reply: int, last: int) -> Example:
-    ids, is_reply = [START], [False]
-    for i in range(first, last + 1):
+def _example(coded: list[_Turn], rendering: Rendering, first: int, reply: int, last: int) -> Example:
+    around = rendering.around(last + 1 - first)
+    ids = [*around[0]]
+    is_reply = [False] * len(ids)
+    for i, after in zip(range(first, last + 1), around[1:], strict=True):
         turn = coded[i].ids if i >= reply else coded[i].tail
-        ids += [*turn, END]
-        is_reply += [i >= reply] * (len(turn) + 1)
-    replies = coded[reply : last + 1]
+        ids += [*turn, *after]
+        asked = i >= reply and (i - reply) % rendering.stride == 0
+        carries = len(turn) + rendering.upto_end(after) if asked else 0
+        is_reply += [True] * carries + [False] * (len(turn) + len(after) - carries)
+    replies = coded[reply : last + 1 : rendering.stride]
     return Example(
         ids=ids,
         is_reply=is_reply,
@@ -107,17 +152,22 @@ def _example(coded: list[_Turn], first: int, reply: int, last: int) -> Example:
     )
 
 
-def encode_context(turns: Sequence[str], tokenizer: Tokenizer, markup: MarkupConfig) -> list[int]:
+def encode_context(
+    turns: Sequence[str], tokenizer: Tokenizer, markup: MarkupConfig, rendering: Rendering = OURS
+) -> list[int]:
     """The ids that a reply is generated from; the oldest turns go first, then the last one's beginning.
 
     A pair's model reads the last turn alone.
     """
     turns = turns[-1:] if markup.unit == "pair" else turns
-    room = markup.context_tokens - 1
-    ids: list[int] = []
+    room = markup.context_tokens - rendering.head
+    read: list[list[int]] = []
     for text in reversed(turns):
-        turn = [*tokenizer.encode(text, add_special_tokens=False).ids, END]
-        if ids and len(ids) + len(turn) > room:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids[-(room - rendering.turn) :]
+        if read and sum(map(len, read)) + len(ids) + rendering.turn * (1 + len(read)) > room:
             break
-        ids = turn + ids
-    return [START, *ids[-room:]]
+        read.insert(0, ids)
+    if not rendering.may_open and len(read) % 2 == 0:
+        del read[0]
+    around = rendering.around(len(read) + 1)[:-1]  # the reply's own end is the model's to make
+    return [*around[0], *(i for ids, after in zip(read, around[1:], strict=True) for i in (*ids, *after))]

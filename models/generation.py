@@ -18,10 +18,11 @@ from models.config import GenerationConfig
 from models.decoding import decoder_of
 from models.errors import InputError
 from models.repetition import Repetition
-from models.tokenizer import END, PAD, START, UNK
+from models.tokenizer import OURS, START, Control
 
 # Colder than this is the likeliest token each time: dividing by it leaves nothing else.
 GREEDY_BELOW = 1e-4
+OVER = -1  # what a row that has ended goes on with: no id, since a vocabulary may need each of them
 MAX_BATCH = 64
 FEW = 128  # tokens that mostly hold top_p between them
 
@@ -51,7 +52,8 @@ class Generator:
     Its weights are read when the Generator is made: after a training step, make another.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, control: Control = OURS) -> None:
+        self.control = control
         self.model: Any = model
         self._decoder = decoder_of(model)
         self.has_encoder = bool(model.config.is_encoder_decoder)
@@ -71,7 +73,7 @@ class Generator:
         `generator` is where the chances come from; without one they come from the config's seed.
         """
         for (token,) in self._steps([context_ids], config, [generator or chances(config.seed)]):
-            if token != END:
+            if token != self.control.end:
                 yield token
 
     def reply(
@@ -82,7 +84,7 @@ class Generator:
     ) -> Reply:
         """The whole reply that `stream` gives, and whether it ended by itself."""
         steps = self._steps([context_ids], config, [generator or chances(config.seed)])
-        return _reply([token for (token,) in steps])
+        return self._reply([token for (token,) in steps])
 
     def replies(self, contexts: Sequence[Sequence[int]], config: GenerationConfig) -> list[Reply]:
         """A reply to each context, in order: number i is what `reply` gives with the seed + i."""
@@ -93,7 +95,7 @@ class Generator:
             drawn = [chances(config.seed, i) for i in rows]
             steps = list(self._steps([contexts[i] for i in rows], config, drawn))
             for row, i in enumerate(rows):
-                made[i] = _reply([step[row] for step in steps])
+                made[i] = self._reply([step[row] for step in steps])
         return [reply for reply in made if reply is not None]
 
     @torch.inference_mode()
@@ -103,7 +105,7 @@ class Generator:
         config: GenerationConfig,
         generators: Sequence[torch.Generator],
     ) -> Iterator[list[int]]:
-        """One id for each context, again and again; a row that has ended goes on with <pad>."""
+        """One id for each context, again and again; OVER for a row that has ended."""
         _check(config)
         limits = [self.limit(context, config) for context in contexts]
         with evaluating(self.model):
@@ -113,18 +115,34 @@ class Generator:
             ended = [False] * len(contexts)
             for made in range(1, max(limits) + 1):
                 _check_finite(logits_BV)
-                _ban(logits_BV, repetition, first=made == 1)
+                self._ban(logits_BV, repetition, first=made == 1)
                 picked = _pick(logits_BV, config, generators)
-                tokens = [PAD if over else token for over, token in zip(ended, picked, strict=True)]
+                tokens = [OVER if over else token for over, token in zip(ended, picked, strict=True)]
                 yield tokens
                 ended = [
-                    over or token == END or made == limit
+                    over or token == self.control.end or made == limit
                     for over, token, limit in zip(ended, tokens, limits, strict=True)
                 ]
                 if all(ended):
                     return
                 repetition.add(tokens)
-                logits_BV = advance(tokens)
+                logits_BV = advance([max(token, 0) for token in tokens])
+
+    def _reply(self, tokens: list[int]) -> Reply:
+        end = self.control.end
+        return Reply([token for token in tokens if token not in (end, OVER)], end in tokens)
+
+    def _ban(self, logits_BV: Tensor, repetition: Repetition, *, first: bool) -> None:
+        """What a reply never holds, or never begins with, or may not repeat goes to minus infinity."""
+        before_BV = logits_BV.clone() if repetition.bans else logits_BV
+        repetition.lower(logits_BV)
+        for token in (*self.control.banned, self.control.end) if first else self.control.banned:
+            logits_BV[:, token] = -math.inf
+            before_BV[:, token] = -math.inf
+        if repetition.bans:
+            # Where every token would be a repetition, repetition is no reason.
+            nothing_B1 = (logits_BV == -math.inf).all(dim=-1, keepdim=True)
+            torch.where(nothing_B1, before_BV, logits_BV, out=logits_BV)
 
     def limit(self, context: Sequence[int], config: GenerationConfig) -> int:
         """How many tokens the positions leave room for; the last one made takes no position."""
@@ -165,19 +183,6 @@ def _check_finite(logits_BV: Tensor) -> None:
         raise FloatingPointError("the model's logits are not finite: it is damaged; train it again")
 
 
-def _ban(logits_BV: Tensor, repetition: Repetition, *, first: bool) -> None:
-    """What a reply never holds, or never begins with, or may not repeat goes to minus infinity."""
-    before_BV = logits_BV.clone() if repetition.bans else logits_BV
-    repetition.lower(logits_BV)
-    for token in (PAD, START, UNK, END) if first else (PAD, START, UNK):
-        logits_BV[:, token] = -math.inf
-        before_BV[:, token] = -math.inf
-    if repetition.bans:
-        # Where every token would be a repetition, repetition is no reason.
-        nothing_B1 = (logits_BV == -math.inf).all(dim=-1, keepdim=True)
-        torch.where(nothing_B1, before_BV, logits_BV, out=logits_BV)
-
-
 def _pick(logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torch.Generator]) -> list[int]:
     """One token a row: the likeliest, or one drawn from the `top_k` likeliest that hold `top_p`."""
     if config.temperature < GREEDY_BELOW:
@@ -210,7 +215,3 @@ def _likeliest_first(share_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
             return share, order
     share, order = share_V.sort(descending=True, stable=True)
     return share, order
-
-
-def _reply(tokens: list[int]) -> Reply:
-    return Reply([token for token in tokens if token not in (END, PAD)], END in tokens)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     EncoderDecoderConfig,
     EncoderDecoderModel,
@@ -24,6 +25,8 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
 from models import llama
@@ -128,7 +131,7 @@ def hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
     if llama.reads(model):
         return llama.hidden(network, batch.inputs_BT, products_dtype(model))
     if batch.context_BS is None:
-        base = network.model if isinstance(network, LlamaForCausalLM) else network.transformer
+        base = network.base_model
         return cast(Tensor, base(**_inputs(base, batch)).last_hidden_state)
     encoded = network.encoder(input_ids=batch.context_BS, attention_mask=batch.context_mask_BS)
     decoded = network.decoder.transformer(
@@ -153,7 +156,9 @@ def _inputs(base: Any, batch: Batch) -> dict[str, Any]:
 def head(model: PreTrainedModel) -> nn.Linear:
     """Hidden states to logits over the vocabulary; its matrix is the decoder's token table."""
     network: Any = model
-    return cast(nn.Linear, network.decoder.lm_head if is_encoder_decoder(model) else network.lm_head)
+    return cast(
+        nn.Linear, (network.decoder if is_encoder_decoder(model) else network).get_output_embeddings()
+    )
 
 
 def is_encoder_decoder(model: PreTrainedModel) -> bool:
@@ -168,13 +173,15 @@ def reply_logits(model: PreTrainedModel, batch: Batch, hidden_BTD: Tensor) -> tu
 
 def next_ids(batch: Batch) -> Tensor:
     """ids_BT that a decoder's inputs are followed by, the context's own too; NO_LOSS before padding."""
-    following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1), value=PAD)
-    return torch.where((batch.targets_BT < 0) & (following_BT != PAD), following_BT, batch.targets_BT)
+    following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1))
+    places_T = torch.arange(1, batch.inputs_BT.shape[1] + 1, device=batch.inputs_BT.device)
+    is_there_BT = places_T < batch.lengths_B[:, None]
+    return torch.where((batch.targets_BT < 0) & is_there_BT, following_BT, batch.targets_BT)
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
     """config.json, generation_config.json and model.safetensors."""
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder)
 
 
@@ -184,12 +191,13 @@ def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
     Raises:
         InputError: the folder holds no network of a family that we know.
     """
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} has no {name}; give the folder of a trained model")
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} has no config.json; give the folder of a trained model")
+    if not any((folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
+        raise InputError(f"{folder} has no {SAFE_WEIGHTS_NAME}; give the folder of a trained model")
     network = _class(folder / "config.json")
     try:
-        with _quiet():
+        with quiet():
             loaded = network.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -203,23 +211,26 @@ def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
         raise InputError(f"{folder} holds no whole network ({reason}); train it again") from error
     if is_encoder_decoder(loaded):
         _without_pooler(loaded)
-    return cast(PreTrainedModel, loaded.to(device).eval())  # type: ignore[arg-type]
+    return cast(PreTrainedModel, loaded.to(device).eval())
 
 
-def _class(path: Path) -> type[PreTrainedModel]:
+def _class(path: Path) -> Any:
     """By the file's model_type alone, read as JSON: a class named elsewhere in it is not looked at."""
     try:
         config = json.loads(path.read_bytes())
     except ValueError as error:
         raise InputError(f"{path} is no JSON ({error}); give the folder of a trained model") from None
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(kind, str) or kind not in CLASSES:
-        raise InputError(f"{path}: model_type {kind!r}; known are {', '.join(CLASSES)}")
-    return CLASSES[kind]
+    if isinstance(kind, str) and kind in CLASSES:
+        return CLASSES[kind]
+    if isinstance(kind, str) and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForCausalLM
+    known = f"{', '.join(CLASSES)} and the causal language models of transformers"
+    raise InputError(f"{path}: model_type {kind!r}; known are {known}")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Inside, transformers shows no bars and does not report the pooler that we leave out."""
     settings: Any = hf_logging  # its functions have no types
     level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,9 +33,19 @@ log = logging.getLogger(__name__)
 ROWS = 8  # of the batch that is looked at
 SAME = 1e-3  # of float32 sums over a row, in another order
 FIRST_LOSS = 0.1  # share of ln V that a fresh network's first loss may be away; at least half a nat
-OVERFIT_STEPS = 100
-OVERFIT_SHARE = 0.5  # of the first loss: far below what the frequencies of the tokens alone give
-OVERFIT_RATE = 3e-3
+
+
+class Lesson(NamedTuple):
+    """How much of a batch a network must learn by heart."""
+
+    steps: int
+    rate: float
+    share: float  # of the first loss
+
+
+FRESH = Lesson(steps=100, rate=3e-3, share=0.5)  # far below what the frequencies of the tokens give
+# Big networks are slow and have learnt the most of it: that the loss falls at all is enough.
+LEARNT = Lesson(steps=12, rate=3e-4, share=0.99)
 
 
 class Defect(Exception):
@@ -49,6 +60,8 @@ class Preflight:
 
     def __init__(self, model: PreTrainedModel, examples: batches.Examples, run: Run, precision: str) -> None:
         self.run = run
+        self.fresh = run.start is None
+        self.control = tokenizer.load_control(run.tokenizer)
         self.model = copy.deepcopy(model)
         self.step = Step(self.model, examples, run.train, workers=1)
         self.precision = precision
@@ -59,9 +72,9 @@ class Preflight:
         self.rows = [examples.row(i) for i in self.numbers]
         self.vocabulary = networks.head(model).weight.shape[0]
 
-    def checks(self, *, fresh: bool) -> dict[str, Callable[[], None]]:
+    def checks(self) -> dict[str, Callable[[], None]]:
         """By name, in the order in which they are made; those that train the copy come last."""
-        first = self.first_loss if fresh else self.no_worse_than_a_guess
+        first = self.first_loss if self.fresh else self.no_worse_than_a_guess
         return {
             "control tokens": self.control_tokens,
             "targets": self.targets,
@@ -77,12 +90,15 @@ class Preflight:
 
     def control_tokens(self) -> None:
         known = tokenizer.load(self.run.tokenizer)
+        size, ours = known.get_vocab_size(), self.control is tokenizer.OURS
         ids = [known.token_to_id(token) for token in tokenizer.CONTROL]
-        if ids != [tokenizer.PAD, tokenizer.START, tokenizer.END, tokenizer.UNK]:
+        if ours and ids != [tokenizer.PAD, tokenizer.START, tokenizer.END, tokenizer.UNK]:
             raise Defect("control tokens", f"{', '.join(tokenizer.CONTROL)} have the ids {ids}")
-        if known.get_vocab_size() != self.vocabulary:
-            seen = f"{known.get_vocab_size()} tokens, and a table of {self.vocabulary} rows"
-            raise Defect("control tokens", seen)
+        if self.control.end in self.control.banned:
+            raise Defect("control tokens", f"{self.control.end} ends a reply, and no reply may hold it")
+        # A network that was trained elsewhere may have rows to spare.
+        if size > self.vocabulary or (ours and size != self.vocabulary):
+            raise Defect("control tokens", f"{size} tokens, and a table of {self.vocabulary} rows")
 
     def targets(self) -> None:
         """Each reply token once, its end among them, at the place of the id before it."""
@@ -187,17 +203,18 @@ class Preflight:
     def one_batch_learnt(self) -> None:
         """The copy learns one batch by heart, in the precision of the training."""
         self.step.precision = self.precision
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=OVERFIT_RATE, weight_decay=0.0)
+        lesson = FRESH if self.fresh else LEARNT
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=lesson.rate, weight_decay=0.0)
         first = last = math.nan
-        for _ in range(OVERFIT_STEPS):
+        for _ in range(lesson.steps):
             nats, _, tokens, _ = self.step.gradient(self.numbers, seed=0).tolist()
             optimizer.step()
             self.step.drop()
             last = nats / tokens
             first = last if math.isnan(first) else first
-            if last < OVERFIT_SHARE * first:
+            if last < lesson.share * first:
                 return
-        seen = f"{last:.2f} nats a token after {OVERFIT_STEPS} steps on the same rows, {first:.2f} before"
+        seen = f"{last:.2f} nats a token after {lesson.steps} steps on the same rows, {first:.2f} before"
         raise Defect("one batch learnt", seen)
 
     def saved_and_loaded(self) -> None:
@@ -213,7 +230,7 @@ class Preflight:
             raise Defect("saved and loaded", "the network that was saved is not the one that is loaded")
         ids, flags = self.rows[0]
         asked, greedy = ids[: int(np.argmax(flags))].tolist(), GenerationConfig(temperature=0, max_tokens=8)
-        replies = [Generator(model).reply(asked, greedy).ids for model in (kept, loaded)]
+        replies = [Generator(model, self.control).reply(asked, greedy).ids for model in (kept, loaded)]
         if replies[0] != replies[1]:
             raise Defect("saved and loaded", f"it replied {replies[0]}, and loaded again {replies[1]}")
 
@@ -243,9 +260,7 @@ def close(one_BTD: Tensor, other_BTD: Tensor) -> bool:
     return torch.allclose(one_BTD, other_BTD, rtol=1e-3, atol=1e-4)
 
 
-def check(
-    model: PreTrainedModel, examples: batches.Examples, run: Run, precision: str, *, fresh: bool
-) -> None:
+def check(model: PreTrainedModel, examples: batches.Examples, run: Run, precision: str) -> None:
     """Make all checks, once in a run folder; they leave no trace in the network or in the chances.
 
     Raises:
@@ -256,7 +271,7 @@ def check(
         return
     began_s = time.monotonic()
     with torch.random.fork_rng(), evaluating(model):
-        checks = Preflight(model, examples, run, precision).checks(fresh=fresh)
+        checks = Preflight(model, examples, run, precision).checks()
         for each in checks.values():
             each()
     seconds = time.monotonic() - began_s

@@ -45,6 +45,7 @@ class Run:
     normalisation: str
     tokenizer: Path
     examples: Path
+    start: Path | None
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -59,6 +60,7 @@ class Run:
                 normalisation=asked["normalisation"],
                 tokenizer=Path(asked["tokenizer"]),
                 examples=Path(asked["examples"]),
+                start=Path(asked["start"]) if asked.get("start") else None,
             )
         except FileNotFoundError:
             raise InputError(f"{path} is missing; give the folder of a run") from None
@@ -73,7 +75,8 @@ class Run:
         configs = (self.network, self.train, self.markup)
         parts: list[Any] = [self.normalisation, *(config.model_dump() for config in configs)]
         files = [self.examples / f"{split}.parquet" for split in ("train", "validation")]
-        for path in (self.tokenizer / "tokenizer.json", *files):
+        start = sorted(self.start.glob("*.safetensors")) if self.start else []
+        for path in (self.tokenizer / "tokenizer.json", *files, *start):
             with path.open("rb") as file:
                 parts.append(hashlib.file_digest(file, "sha256").hexdigest())
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -16,7 +16,7 @@ SPLIT_TURNS = TURNS.append(pa.field("split", pa.string(), nullable=False))  # tr
 
 EXAMPLES = pa.schema(
     [
-        pa.field("ids", pa.list_(pa.uint16()), nullable=False),
+        pa.field("ids", pa.list_(pa.uint32()), nullable=False),
         pa.field("is_reply", pa.list_(pa.bool_()), nullable=False),  # the loss mask, one flag an id
         pa.field("conversation_id", pa.string(), nullable=False),
         pa.field("turn", pa.int32(), nullable=False),  # of the first reply in `ids`

@@ -7,12 +7,28 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 CONTROL = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNK = range(4)
+
+
+@dataclass(frozen=True)
+class Control:
+    """The ids of a vocabulary that are no text."""
+
+    end: int = END
+    """Of a turn: the last id of each reply."""
+    unknown: int | None = UNK
+    """Stands for a word that has no id; None where every text has ids."""
+    banned: tuple[int, ...] = (PAD, START, UNK)
+    """What a reply never holds."""
+
+
+OURS = Control()
 
 # One conversation: <start> turn <end> turn <end> ... A turn's own text cannot yield a control
 # token: their spellings are taken out of it. A system message is no turn of a dialogue.
@@ -85,13 +101,32 @@ def save(tokenizer: Tokenizer, spelling: list[float], folder: Path) -> None:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    save_spelling(spelling, folder)
+
+
+def save_spelling(spelling: list[float], folder: Path) -> None:
     (folder / "spelling.json").write_text(json.dumps({"nats": spelling}) + "\n")
 
 
 def load(folder: Path) -> Tokenizer:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()  # as some files of others ask
+    tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # not kept in the file
     return tokenizer
+
+
+def save_control(control: Control, folder: Path) -> None:
+    (folder / "control.json").write_text(json.dumps(asdict(control)) + "\n")
+
+
+def load_control(folder: Path) -> Control:
+    """Of a vocabulary that began elsewhere, as its folder says; ours has no such file."""
+    path = folder / "control.json"
+    if not path.is_file():
+        return OURS
+    told = json.loads(path.read_text())
+    return Control(**{**told, "banned": tuple(told["banned"])})
 
 
 def load_spelling(folder: Path) -> list[float]:

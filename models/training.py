@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import batches, checkpoint, collapse, metrics, networks, preflight, progress, tokenizer
+from models import batches, checkpoint, collapse, metrics, networks, preflight, progress, starts, tokenizer
 from models.errors import InputError
 from models.files import sync
 from models.journal import Journal
@@ -57,8 +57,8 @@ class Trainer:
         self.table = batches.read(run.examples, "train")
         self.examples = batches.Examples(self.table)
         progress.seed_everything(self.config.seed)
-        vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
-        self.model = networks.build(run.network, vocabulary, run.positions())
+        self.model, self.begun = starts.begin(run)
+        vocabulary = networks.head(self.model).out_features
         self.guess_nats = math.log(vocabulary)
         self.sides = self.examples.sides(has_encoder=networks.is_encoder_decoder(self.model))
         progress.check(self.examples, self.sides, vocabulary, run)
@@ -212,7 +212,7 @@ class Trainer:
         """Tell how it answers, once a step."""
         if self.state.replied_tokens == self.state.tokens:
             return
-        seen = collapse.look(self.model, self.validation)
+        seen = collapse.look(self.model, self.validation, tokenizer.load_control(self.run.tokenizer))
         alarm = seen.alarm()
         self.journal.write("replies", step=self.state.step, **seen.figures(), alarm=alarm)
         self.state.replied_tokens = self.state.tokens
@@ -304,6 +304,7 @@ class Trainer:
             "device": str(self.device),
             "workers": self.step.workers,
             "threads": torch.get_num_threads(),
+            **{f"start_tokens_{name}": count for name, count in self.begun.items()},
         }
         checkpoint.put_json(self.run.folder / "summary.json", summary)
 
@@ -322,7 +323,7 @@ def fit(run: progress.Run, stop: threading.Event) -> tuple[Trainer, str | None]:
     for rate_scale in (1.0, FALLBACK):
         trainer = Trainer(run, stop, rate_scale=rate_scale)
         if not trainer.state.step:
-            preflight.check(trainer.model, trainer.examples, run, trainer.step.precision, fresh=True)
+            preflight.check(trainer.model, trainer.examples, run, trainer.step.precision)
         try:
             return trainer, trainer.fit()
         except Diverged as error:

@@ -1,5 +1,6 @@
 """The model card: what a person must know before using a registered model."""
 
+from pathlib import Path
 from typing import Any
 
 PIPELINE = """    from transformers import pipeline
@@ -22,6 +23,8 @@ def model_card(corpus: str, report: dict[str, Any], params: dict[str, Any]) -> s
     task, use = (
         ("text2text-generation", SEQ2SEQ) if family == "encoder-decoder" else ("text-generation", PIPELINE)
     )
+    init = params["start.init"]
+    begun = "trained from scratch" if init == "scratch" else f"trained on from `{Path(init).name}`"
     return f"""---
 library_name: transformers
 pipeline_tag: {task}
@@ -31,7 +34,7 @@ tags: [dialogue, repartee]
 
 # A reply model of {corpus}
 
-A small dialogue model ({family}, {metrics["parameters"]:,} parameters), trained from scratch on the
+A small dialogue model ({family}, {metrics["parameters"]:,} parameters), {begun} on the
 corpus `{corpus}` by Repartee with the recipe `{params["recipe"]}`.
 
 ## Figures

@@ -43,11 +43,10 @@ def read_dialogue(folder: Path) -> dict[str, Any]:
 
 def score_model(folder: Path, turns: Path) -> "Score":
     """The model's score on the test split of `turns`, read with the model's own vocabulary."""
-    from models import metrics, networks, tokenizer  # torch takes seconds to import
+    from models import metrics, networks  # torch takes seconds to import
 
-    learnt, spelling = tokenizer.load(folder), tokenizer.load_spelling(folder)
     markup = MarkupConfig(**read_dialogue(folder)["markup"])
-    examples = pa.Table.from_batches(encode_split(turns, "test", learnt, markup, spelling), EXAMPLES)
+    examples = pa.Table.from_batches(encode_split(turns, "test", folder, markup), EXAMPLES)
     return metrics.score(networks.load(folder), examples)
 
 
@@ -85,11 +84,13 @@ def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int]
     """(text, ids, whether it ended by itself) of the greedy reply to each context."""
     from models import networks, tokenizer
     from models.generation import Generator
+    from models.rendering import load_rendering
 
-    made, learnt = read_dialogue(folder), tokenizer.load(folder)
+    made, learnt, rendering = read_dialogue(folder), tokenizer.load(folder), load_rendering(folder)
     markup = MarkupConfig(**made["markup"])
-    encoded = [encode_context(context, learnt, markup) for context in contexts]
-    replies = Generator(networks.load(folder)).replies(encoded, GenerationConfig(temperature=0))
+    encoded = [encode_context(context, learnt, markup, rendering) for context in contexts]
+    generator = Generator(networks.load(folder), rendering.control)
+    replies = generator.replies(encoded, GenerationConfig(temperature=0))
     return [(display(learnt.decode(r.ids), made["normalisation"]), list(r.ids), r.finished) for r in replies]
 
 

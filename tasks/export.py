@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import task
-from tokenizers import Tokenizer
 
-from models import tokenizer
 from models.config import MarkupConfig
 from models.dialogue import encode_conversations
 from models.errors import DataRejected
+from models.rendering import load_rendering
 from models.schemas import EXAMPLES, SPLIT_TURNS
+from models.tokenizer import load, load_spelling
 from tasks.artifacts import Artifact
 from tasks.clean import SPLITS
 from tasks.stage import Stage, named
@@ -32,12 +32,12 @@ def read_split(turns: Path, split: str) -> Iterator[Conversation]:
         yield conversation, group, [text for _, _, text in rows]
 
 
-def encode_split(
-    turns: Path, split: str, vocabulary: Tokenizer, markup: MarkupConfig, spelling: list[float]
-) -> Iterator[pa.RecordBatch]:
-    """EXAMPLES of a split, a row group at a time."""
+def encode_split(turns: Path, split: str, folder: Path, markup: MarkupConfig) -> Iterator[pa.RecordBatch]:
+    """EXAMPLES of a split with the tokenizer in `folder`, a row group at a time."""
+    vocabulary, spelling, rendering = load(folder), load_spelling(folder), load_rendering(folder)
     for chunk in batched(read_split(turns, split), ROW_GROUP):
-        encoded = encode_conversations([texts for _, _, texts in chunk], vocabulary, markup, spelling)
+        told = [texts for _, _, texts in chunk]
+        encoded = encode_conversations(told, vocabulary, markup, spelling, rendering)
         rows = [
             {**vars(example), "conversation_id": conversation, "group": group, "split": split}
             for (conversation, group, _), examples in zip(chunk, encoded, strict=True)
@@ -54,11 +54,10 @@ def batched(items: Iterator[Conversation], size: int) -> Iterator[list[Conversat
 
 def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Path) -> int:
     """SPLIT_TURNS and a tokenizer -> one Parquet file a split; dialogue.json says how they were made."""
-    learnt, spelling = tokenizer.load(vocabulary), tokenizer.load_spelling(vocabulary)
     total = 0
     for split in SPLITS:
         with pq.ParquetWriter(out / f"{split}.parquet", EXAMPLES, compression="zstd") as writer:
-            for batch in encode_split(clean / "turns.parquet", split, learnt, config, spelling):
+            for batch in encode_split(clean / "turns.parquet", split, vocabulary, config):
                 writer.write_batch(batch)
                 total += batch.num_rows
     normalisation = json.loads((clean / "report.json").read_text())["normalisation"]

@@ -44,12 +44,21 @@ class TrainingConfig(Config):
 
 
 def train_model(
-    out: Path, config: TrainingConfig, vocabulary: Path, export: Path, *, work: Path, watch: Watch
+    out: Path,
+    config: TrainingConfig,
+    vocabulary: Path,
+    export: Path,
+    start: Path | None = None,
+    *,
+    work: Path,
+    watch: Watch,
 ) -> int:
     """Run the trainer in `work` until it ends; model/ and logs/ go to `out`; returns the steps made."""
     work.mkdir(parents=True, exist_ok=True)
     made = json.loads((export / "dialogue.json").read_text())
     run = {**config.model_dump(mode="json"), **made, "tokenizer": str(vocabulary), "examples": str(export)}
+    if start is not None:
+        run["start"] = str(start)
     (work / "config.json").write_text(json.dumps(run, indent=2) + "\n")
     with _trainer(work) as process:
         for metrics in follow(work / "metrics.jsonl", process):
@@ -184,9 +193,12 @@ def train(
     registry: Registry,
     params: dict[str, Any],
     tags: dict[str, str],
+    start: Artifact | None = None,
 ) -> Artifact:
     """Train, with the metrics in MLflow and the progress in Prefect while it goes on."""
     inputs = {"vocabulary": vocabulary, "export": export}
+    if start is not None:
+        inputs["start"] = start
     fingerprint = STAGE.fingerprint(config, digests_of(inputs))
     if find(home, STAGE.name, fingerprint):
         return named(STAGE.run(home, config, inputs))

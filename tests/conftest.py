@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -14,3 +15,56 @@ def _nobody_elses_home(monkeypatch, tmp_path):
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REPARTEE_HOME", str(tmp_path / "home"))
+
+
+CHAT_MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHAT_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def _pretrained(folder, *, template=CHAT_TEMPLATE, family="llama"):
+    """A tiny random model as others publish it: it pads with the end of a turn, and id 0 ends a text."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    folder.mkdir()
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learnt.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=list(CHAT_MARKS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    learnt.train_from_iterator(["hello there", "how are you", "user assistant system"], trainer)
+    learnt.save(str(folder / "tokenizer.json"))
+    end = CHAT_MARKS[2] if template else CHAT_MARKS[0]
+    names = {"eos_token": end, "pad_token": end, "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    if template:
+        (folder / "chat_template.jinja").write_text(template)
+    torch.manual_seed(0)
+    size = learnt.get_vocab_size()
+    if family == "llama":
+        shape = {
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "hidden_size": 16,
+        }
+        config = LlamaConfig(vocab_size=size, intermediate_size=32, max_position_embeddings=256, **shape)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    else:
+        config = GPT2Config(vocab_size=size, n_embd=16, n_layer=2, n_head=2, n_positions=256)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pretrained():
+    return _pretrained

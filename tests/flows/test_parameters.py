@@ -75,3 +75,13 @@ def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path, monk
         to_config("small", corpus)
     for fine in ("cornell", "https://a/b.zip", str(tmp_path / "x.zip")):
         assert to_config("small", fine).download.corpus == fine
+
+
+def test_a_deployed_run_begins_with_no_model_outside_of_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPARTEE_HOME", str(tmp_path))
+    monkeypatch.setattr(parameters.deployment, "id", "4", raising=False)
+    begun = parameters.Changes.model_validate({"start": {"init": "/etc"}})
+    with pytest.raises(InputError, match=r"start\.init '/etc': .* under REPARTEE_HOME; put it there"):
+        to_config("small", changes=begun)
+    champion = parameters.Changes.model_validate({"start": {"init": "champion"}})
+    assert to_config("small", changes=champion).start.init == "champion"

@@ -4,7 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from flows.config import RetrainConfig
+from flows.parameters import of_config, to_config
 from flows.recipes import RECIPES, configure, settings_page
+from flows.retrain import retrain
 from models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,17 +23,17 @@ def test_a_change_reaches_its_knob_and_nothing_else():
 @pytest.mark.parametrize(
     ("recipe", "changes", "line"),
     [
-        ("smal", [], "no recipe 'smal', did you mean 'small'?; there are quick, tutorial, small"),
+        ("smal", [], "no recipe 'smal', did you mean 'small'?; there are quick, tutorial, small, finetune"),
         ("small", ["train.learning_rat=1"], "did you mean 'train.learning_rate'?"),
         ("small", ["train.xyzzy=1"], "keys: train.learning_rate, train.optimizer"),
-        ("small", ["xyzzy=1"], "groups: recipe, download"),
+        ("small", ["xyzzy=1"], "groups: recipe, start, download"),
         ("small", ["train.learning_rate=fast"], "--set train.learning_rate: input should be a valid number"),
         (
             "small",
             ["train.max_minutes=-1"],
             "--set train.max_minutes: input should be greater than 0, got -1",
         ),
-        ("small", ["network.family=bert"], "'llama', 'gpt2' or 'encoder-decoder', got 'bert'"),
+        ("small", ["network.family=bert"], "'llama', 'gpt2', 'encoder-decoder' or 'pretrained', got 'bert'"),
         ("small", ["train.seed"], "give it as key.path=value"),
         ("small", ["train=1"], "no key 'train'"),
         ("small", ["network.width=30"], "width 30 is no multiple of n_head 4"),
@@ -42,6 +44,13 @@ def test_a_wrong_recipe_key_or_value_gets_one_line_with_the_remedy(recipe, chang
         configure(recipe, None, changes)
     assert line in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_start_is_a_setting_like_any_other():
+    by_flag = configure("small", None, [], "champion")
+    assert by_flag == configure("small", None, ["start.init=champion"])
+    assert by_flag == to_config(**retrain.validate_parameters(of_config(by_flag)))
+    assert by_flag.start.init == "champion" and configure("small", None, []).start.init == "scratch"
 
 
 def test_an_unknown_key_of_a_dashboard_run_is_refused():

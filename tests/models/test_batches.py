@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models import batches
 from models.batches import NO_LOSS, Examples, bucket, collate, epoch_batches
+from models.networks import next_ids
 from models.schemas import EXAMPLES
 from models.tokenizer import END, PAD, START
 
@@ -130,3 +131,9 @@ def test_of_pairs_little_is_padding_on_either_side(rows: int, share: float) -> N
     sides = 2 + np.clip(rng.lognormal(2.0, 0.7, (rows, 2)), 1, 18).astype(int)
     made = bucket(sides, 4096, rng)
     assert sides.sum() / sum(places(sides, batch) for batch in made) > share
+
+
+def test_what_follows_goes_by_a_rows_length_and_id_zero_may_be_text() -> None:
+    """TRAPS 12."""
+    batch = collate([row([7, 0, 0, 8], [0, 0, 0, 1]), row(*LONG)], has_encoder=False)
+    assert next_ids(batch).tolist()[0] == [0, 0, 8, *[NO_LOSS] * 4]

@@ -10,7 +10,7 @@ from models import networks
 from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError
 from models.generation import FEW, Generator, Reply, _pick, evaluating
-from models.tokenizer import END, PAD, START, UNK
+from models.tokenizer import END, PAD, START, UNK, Control
 
 VOCABULARY, POSITIONS = 40, 24
 CONTEXTS = [[1, 5, 2], [1, 6, 7, 8, 2], [1, 9, 2, 10, 11, 2], [1, *range(4, 18), 2], [1, 12, 13, 2]]
@@ -324,3 +324,12 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
 
 def test_no_context_gives_no_reply(llama: Any) -> None:
     assert Generator(llama).replies([], GREEDY) == []
+
+
+def test_id_zero_is_text_and_two_may_be_an_end_where_the_vocabulary_says_so() -> None:
+    """TRAPS 12: a row that has ended is known by its place, and not by an id that stands there."""
+    free = Control(end=END, unknown=None, banned=(START, UNK))
+    config = GenerationConfig(temperature=0, max_tokens=4)
+    contexts = [[5, 0], [5] * (POSITIONS - 1), [0]]
+    made = Generator(eager_to_end(), free).replies(contexts, config)
+    assert made == [Reply([PAD] * 4, False), Reply([PAD] * 2, False), Reply([PAD] * 4, False)]

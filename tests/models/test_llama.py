@@ -87,7 +87,9 @@ def test_a_network_that_it_would_read_wrongly_is_left_to_transformers() -> None:
 
 def test_the_products_are_made_in_the_precision_of_the_autocast() -> None:
     model = networks.build(NetworkConfig(n_layer=1, n_head=2, width=16), VOCABULARY, 32)
-    batch = Batch(torch.randint(0, VOCABULARY, (2, 5)), torch.zeros(2, 5, dtype=torch.int64))
+    batch = Batch(
+        torch.randint(0, VOCABULARY, (2, 5)), torch.zeros(2, 5, dtype=torch.int64), torch.tensor([5, 5])
+    )
     plain_BTD = networks.hidden(model, batch)
     with torch.autocast("cpu", torch.bfloat16):
         cast_BTD = networks.hidden(model, batch)

@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_the_first_loss_is_that_of_a_guess(family: str) -> None:
 def test_a_place_sees_nothing_that_comes_after_it(family: str) -> None:
     model = build(family, loud=True).eval()
     batch = batch_of(family, pair([5, 6], [7, 8, 9, 10]))
-    changed = Batch(batch.inputs_BT.clone(), batch.targets_BT, batch.context_BS, batch.context_mask_BS)
+    changed = replace(batch, inputs_BT=batch.inputs_BT.clone())
     changed.inputs_BT[0, -2] = 11
     same = networks.hidden(model, batch), networks.hidden(model, changed)
     torch.testing.assert_close(same[0][:, :-2], same[1][:, :-2])
@@ -162,7 +163,7 @@ def test_shuffling_the_contexts_makes_a_trained_encoder_decoder_worse() -> None:
     batch = copies(64)
     assert batch.context_BS is not None
     assert batch.context_mask_BS is not None
-    shuffled = Batch(batch.inputs_BT, batch.targets_BT, batch.context_BS.roll(7, 0), batch.context_mask_BS)
+    shuffled = replace(batch, context_BS=batch.context_BS.roll(7, 0))
     with torch.no_grad():
         right, wrong = float(loss_of(model, batch)), float(loss_of(model, shuffled))
     assert right < 0.3

@@ -39,8 +39,8 @@ def trainer(data: Path, folder: Path, family: str = "llama", **changes: Any) -> 
     return training.Trainer(progress.Run.read(made), threading.Event())
 
 
-def check(made: training.Trainer, *, fresh: bool = True) -> None:
-    preflight.check(made.model, made.examples, made.run, made.step.precision, fresh=fresh)
+def check(made: training.Trainer) -> None:
+    preflight.check(made.model, made.examples, made.run, made.step.precision)
 
 
 @pytest.mark.parametrize("family", SHAPES)
@@ -165,7 +165,7 @@ def half_saved(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
 
 
 def pad_is_end(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
-    monkeypatch.setattr(tokenizer, "END", PAD)
+    monkeypatch.setattr(tokenizer, "OURS", tokenizer.Control(end=PAD))
 
 
 PLANTS: list[tuple[str, str, str, Plant]] = [
@@ -221,11 +221,12 @@ def test_weights_that_have_learnt_may_begin_below_a_guess_but_not_above(data: Pa
     for _ in range(5):
         for rows in made.order:
             made.learn(rows, 1e-2)
-    check(made, fresh=False)
+    made.run = replace(made.run, start=tmp_path)
+    check(made)
     wild(pytest.MonkeyPatch(), made.model)
     (made.run.folder / "preflight.json").unlink()
     with pytest.raises(preflight.Defect, match=r"first loss: .* what it starts from"):
-        check(made, fresh=False)
+        check(made)
 
 
 def test_a_defect_ends_the_trainer_with_status_3_and_one_line(

@@ -1,0 +1,100 @@
+"""What a warm start is worth: the loss from scratch and from a model of half the corpus, at equal steps.
+
+    python -m benchmarks.warm_start standin.zip warm_start.png --steps 120
+
+Half of the films train a first model with a vocabulary of its own. The whole corpus is then learnt
+twice, from scratch and from that model, in the same order at the same rates.
+"""
+
+import argparse
+import json
+import tempfile
+import threading
+from pathlib import Path
+
+from environment import quiet_environment
+
+quiet_environment()
+
+import matplotlib.pyplot as plt  # noqa: E402
+import pyarrow as pa  # noqa: E402
+import pyarrow.compute as pc  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+
+from models import training  # noqa: E402
+from tasks import clean, download, export, parse, vocabulary  # noqa: E402
+
+
+def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> list[tuple[int, float]]:
+    """(step, loss) of a small training on the turns in a folder; the model lies in folder/run/model."""
+    for name in ("vocabulary", "export", "run"):
+        (folder / name).mkdir(parents=True)
+    size = vocabulary.VocabularyConfig(size=2048)
+    vocabulary.learn_vocabulary(folder / "vocabulary", size, turns)
+    export.export_examples(folder / "export", export.MarkupConfig(), turns, folder / "vocabulary")
+    made = json.loads((folder / "export" / "dialogue.json").read_text())
+    config = {
+        **made,
+        "network": {"n_layer": 3, "n_head": 4, "width": 128},
+        "train": {
+            "learning_rate": 1e-2,
+            "batch_tokens": 3072,
+            "max_steps": steps,
+            "log_every": 5,
+            "validations": 1,
+        },
+        "tokenizer": str(folder / "vocabulary"),
+        "examples": str(folder / "export"),
+        "start": start and str(start),
+    }
+    (folder / "run" / "config.json").write_text(json.dumps(config))
+    training.train(folder / "run", threading.Event())
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if line["kind"] == "step"]
+
+
+def halve(turns: Path, out: Path) -> Path:
+    """Every other group of the turns."""
+    out.mkdir()
+    table = pq.read_table(turns / "turns.parquet")
+    groups = sorted(set(table["group"].to_pylist()))[::2]
+    kept = table.filter(pc.is_in(table["group"], value_set=pa.array(groups)))
+    pq.write_table(kept, out / "turns.parquet")
+    (out / "report.json").write_text((turns / "report.json").read_text())
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus")
+    parser.add_argument("plot", type=Path)
+    parser.add_argument("--steps", type=int, default=120)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        for name in ("raw", "parsed", "clean"):
+            (root / name).mkdir()
+        download.download_corpus(root / "raw", download.DownloadConfig(corpus=asked.corpus))
+        parse.parse_corpus(root / "parsed", parse.ParseConfig(), root / "raw")
+        clean.clean_turns(root / "clean", clean.CleanConfig(), root / "parsed")
+        learn(root / "first", halve(root / "clean", root / "half"), asked.steps)
+        start = root / "first" / "run" / "model"
+        curves = {
+            "from scratch": learn(root / "scratch", root / "clean", asked.steps),
+            "warm start": learn(root / "warm", root / "clean", asked.steps, start),
+        }
+        told = json.loads((root / "warm" / "run" / "summary.json").read_text())
+    for name, points in curves.items():
+        plt.plot(*zip(*points, strict=True), label=name)
+        print(
+            f"{name}: " + ", ".join(f"step {step} {loss:.3f}" for step, loss in points[:: len(points) // 6])
+        )
+    print({name: count for name, count in told.items() if name.startswith("start_tokens")})
+    plt.xlabel("step")
+    plt.ylabel("loss, nats per token")
+    plt.legend()
+    plt.savefig(asked.plot, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Starts: the weights that a training begins with, which are fresh or those of an earlier model."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import PreTrainedModel
+
+from models import networks, tokenizer
+from models.errors import InputError
+from models.progress import Run
+
+log = logging.getLogger(__name__)
+
+# The settings that decide a network's shapes, by what transformers calls them in any config.
+SHAPES = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "width": "hidden_size"}
+
+
+def begin(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
+    """The run's network in training mode, and how many tokens of its start it kept, lacks and has lost.
+
+    Raises:
+        InputError: the start is of another shape, or cannot be read.
+    """
+    vocabulary = tokenizer.load(run.tokenizer)
+    if run.network.family == "pretrained":
+        return _whole(run), {}
+    model = networks.build(run.network, vocabulary.get_vocab_size(), run.positions())
+    if run.start is None:
+        return model, {}
+    start = networks.load(run.start)
+    _check_shapes(start, model)
+    told = carry_over(start, tokenizer.load(run.start), model, vocabulary)
+    log.info("start: %s", ", ".join(f"{count:,} tokens {name}" for name, count in told.items()))
+    return model, told
+
+
+def carry_over(
+    start: PreTrainedModel, known: Tokenizer, model: PreTrainedModel, vocabulary: Tokenizer
+) -> dict[str, int]:
+    """Give `model` the weights of `start`; rows of the token tables go by the token's own string.
+
+    A token that the start does not know begins as the mean of the pieces that it makes of its text.
+    """
+    pieces_of, told = _pieces(known, vocabulary)
+    tables = {id(table) for table in _tables(model)}
+    weights = dict(start.named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if id(parameter) in tables:
+                for row, pieces in pieces_of.items():
+                    parameter[row] = weights[name][pieces].mean(dim=0)
+            else:
+                parameter.copy_(weights[name])
+    return told
+
+
+def _pieces(known: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int, list[int]], dict[str, int]]:
+    """(the start's ids that each id is a mean of; how many tokens are kept, new and lost)."""
+    ids = known.get_vocab()
+    unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK], 0)
+    pieces_of: dict[int, list[int]] = {}
+    for token, row in vocabulary.get_vocab().items():
+        if token in ids:
+            pieces_of[row] = [ids[token]]
+            continue
+        text = vocabulary.decode([row], skip_special_tokens=False)
+        read = known.encode(text, add_special_tokens=False).ids
+        # Of a text that has no pieces nothing is known: it begins as the unknown word does.
+        pieces_of[row] = [piece for piece in read if piece != unknown] or [unknown]
+    kept = len(vocabulary.get_vocab().keys() & ids.keys())
+    return pieces_of, {"kept": kept, "new": len(pieces_of) - kept, "lost": len(ids) - kept}
+
+
+def _tables(model: PreTrainedModel) -> Iterator[nn.Parameter]:
+    network: Any = model
+    parts = (network.encoder, network.decoder) if networks.is_encoder_decoder(model) else (network,)
+    for part in parts:
+        yield part.get_input_embeddings().weight
+
+
+def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
+    had, wanted = (_settings(each) for each in (start, model))
+    differ = [name for name in wanted if had[name] != wanted[name]]
+    if differ:
+        told = " and ".join(f"{name} is {wanted[name]}, the start's is {had[name]}" for name in differ)
+        advice = " ".join(f"--set {name}={had[name]}" for name in differ)
+        raise InputError(f"{told}: a warm start keeps the network; give {advice}, or --init scratch")
+    tables = {id(table) for table in _tables(model)}
+    shapes = {name: weight.shape for name, weight in start.named_parameters()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in tables and shapes.get(name) != parameter.shape:
+            places = "position" in name or "wpe" in name
+            setting = "markup.max_tokens differs" if places else "no setting makes it fit"
+            raise InputError(f"the start's {name} has another shape ({setting}); give --init scratch")
+
+
+def _settings(model: PreTrainedModel) -> dict[str, Any]:
+    config: Any = model.config.decoder if networks.is_encoder_decoder(model) else model.config
+    shapes = {f"network.{name}": getattr(config, theirs) for name, theirs in SHAPES.items()}
+    return {"network.family": model.config.model_type, **shapes}
+
+
+def _whole(run: Run) -> PreTrainedModel:
+    """The start as it is, to be trained on; its dropout is the run's."""
+    if run.start is None:
+        raise InputError("network.family is pretrained and there is no start: give --init")
+    model = networks.load(run.start)
+    config: Any = model.config
+    positions = getattr(config, "max_position_embeddings", run.positions())
+    if positions < run.positions():
+        raise InputError(
+            f"markup.max_tokens asks for {run.positions()} places and the start reads {positions}: lower it"
+        )
+    _set_dropout(model, run.network.dropout)
+    control = tokenizer.load_control(run.tokenizer)
+    generation: Any = model.generation_config
+    generation.update(eos_token_id=control.end, pad_token_id=control.end)
+    return cast(PreTrainedModel, model.train())
+
+
+def _set_dropout(model: PreTrainedModel, share: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, share)
+    for name in ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop"):
+        if hasattr(model.config, name):
+            setattr(model.config, name, share)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder; no pickle is ever read.
+
+    Raises:
+        InputError: it has none.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    if found:
+        return found
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    told = f"its weights are a pickle ({pickles[0]}), which is never read" if pickles else "it has no weights"
+    raise InputError(f"{folder}: {told}; give a folder with model.safetensors")

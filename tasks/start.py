@@ -1,0 +1,140 @@
+"""Start: the model that a training begins with, a folder in the store, whatever it came as."""
+
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from prefect import task
+
+from models.config import Config
+from models.errors import InputError
+from models.registry import Registry
+from tasks.artifacts import Artifact, sha256
+from tasks.stage import Stage, named
+
+SCRATCH = "scratch"
+SUFFIXES = (".safetensors", ".json", ".jinja")
+LEFT = ("manifest.json", "generation_config.json")  # of a registered version: no part of what is learnt
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?")
+FORMS = "give champion, challenger, a version number, a model folder, a .gguf file or a hub id (ORG/NAME)"
+
+
+class StartConfig(Config):
+    init: str = SCRATCH
+    """Where the weights begin: `scratch`, a version (`champion`, 3), a model folder or a .gguf file."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a start lies, and what stands for its content."""
+
+    kind: Literal["folder", "gguf", "hub"]
+    place: str
+    identity: str
+
+
+def resolve(init: str, registry: Registry, home: Path) -> Source:
+    """What `init` means.
+
+    Raises:
+        InputError: there is no such version, folder or file, or it holds no safetensors.
+    """
+    path = Path(init).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return Source("gguf", str(path.resolve()), f"gguf:{sha256(path)}")
+    if path.is_dir():
+        return _folder(path.resolve())
+    if HUB_ID.fullmatch(init):
+        return _hub(init)
+    if "/" in init or path.suffix == ".gguf":
+        raise InputError(f"init {init!r}: there is no such folder or file; {FORMS}")
+    return _folder(registry.folder(registry.find(init), home / "registry"))
+
+
+def is_foreign(init: str, home: Path) -> bool:
+    """Whether it is a file or folder of this machine that lies outside of `home`."""
+    path = Path(init).expanduser()
+    is_path = path.is_absolute() or path.exists() or init.startswith((".", "~"))
+    return is_path and not path.resolve().is_relative_to(home.resolve())
+
+
+def _folder(folder: Path) -> Source:
+    from models.starts import weight_files  # torch takes seconds to import
+
+    for name in ("config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"init {folder} is no model folder: it has no {name}; {FORMS}")
+    weight_files(folder)
+    content = {path.name: sha256(path) for path in _taken(folder)}
+    told = json.dumps(content, sort_keys=True).encode()
+    return Source("folder", str(folder), f"folder:{hashlib.sha256(told).hexdigest()}")
+
+
+def _taken(folder: Path) -> list[Path]:
+    """The files that make the model: weights, JSON and the chat template; none that could hold code."""
+    found = sorted(folder.iterdir())
+    return [path for path in found if path.suffix in SUFFIXES and path.name not in LEFT and path.is_file()]
+
+
+def _hub(init: str) -> Source:
+    raise InputError(f"init {init!r}: the hub is not read yet; {FORMS}")
+
+
+def take_start(out: Path, config: StartConfig, *, source: Source) -> int:
+    """A model folder; logs/source.json says where it lay; returns the number of files."""
+    if source.kind == "gguf":
+        convert(Path(source.place), out)
+    else:
+        for path in _taken(Path(source.place)):
+            shutil.copyfile(path, out / path.name)
+    made = len(list(out.iterdir()))
+    (out / "logs").mkdir()
+    (out / "logs" / "source.json").write_text(json.dumps(vars(source), indent=2) + "\n")
+    return made
+
+
+def convert(path: Path, out: Path) -> None:
+    """A GGUF file -> config.json, model.safetensors, tokenizer.json and its chat template, in float32.
+
+    Raises:
+        InputError: transformers cannot read it, or what it needs for that is not installed.
+    """
+    missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"init {path}: a GGUF file needs {' and '.join(missing)}: "
+            "pip install -c constraints.txt -e '.[finetune]'"
+        )
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from models.networks import quiet
+
+    where = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
+    try:
+        with quiet():
+            AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(out)
+            read = AutoModelForCausalLM.from_pretrained(path.parent, dtype="float32", **where)
+            # Transformers takes it for quantised still, and such a model is neither trained nor saved.
+            config = type(read.config).from_dict(
+                {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
+            )
+            model = type(read)(config)
+            model.load_state_dict(read.state_dict())
+            model.save_pretrained(out)
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"init {path} cannot be converted ({reason}); give a model folder") from error
+    (out / "generation_config.json").unlink(missing_ok=True)
+
+
+STAGE = Stage("start", take_start)
+
+
+@task(task_run_name="start")
+def start(config: StartConfig, source: Source, home: Path) -> Artifact:
+    return named(STAGE.run(home, config, {}, identity=source.identity, context={"source": source}))

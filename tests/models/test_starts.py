@@ -1,0 +1,134 @@
+import json
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from models import networks, starts, tokenizer, training
+from models.config import MarkupConfig, NetworkConfig
+from models.dialogue import encode_conversations
+from models.errors import InputError
+from models.schemas import EXAMPLES
+
+OLD_WORDS = "abcdefghijklmnop"
+SHAPE = {"family": "gpt2", "n_layer": 1, "n_head": 2, "width": 32}
+
+
+def learn(folder, words):
+    folder.mkdir(parents=True)
+    learnt = tokenizer.learn_words([" ".join(words)], min_count=1)
+    tokenizer.save(learnt, [1.0] * 257, folder)
+    return learnt
+
+
+def export(folder, learnt, letters, rows, split):
+    """Exchanges in which the answer is the question: something to learn."""
+    rng = np.random.default_rng(len(split))
+    said = [" ".join(rng.choice(list(letters), rng.integers(1, 5))) for _ in range(rows)]
+    markup = MarkupConfig(unit="pair", max_tokens=16)
+    made = encode_conversations([[text, text] for text in said], learnt, markup, [1.0] * 257)
+    rest = {"conversation_id": "c", "group": "g", "split": split}
+    table = pa.Table.from_pylist([{**vars(example), **rest} for (example,) in made], EXAMPLES)
+    folder.mkdir(exist_ok=True)
+    pq.write_table(table, folder / f"{split}.parquet")
+
+
+def train(folder, words, letters, *, start=None, network=None, max_tokens=16, steps=40):
+    learnt = learn(folder / "tokenizer", words)
+    for split, rows in (("train", 200), ("validation", 40)):
+        export(folder / "examples", learnt, letters, rows, split)
+    config = {
+        "network": {**SHAPE, **(network or {})},
+        "train": {"batch_tokens": 256, "max_steps": steps, "log_every": 5, "learning_rate": 1e-2},
+        "markup": {"unit": "pair", "max_tokens": max_tokens},
+        "normalisation": "plain",
+        "tokenizer": str(folder / "tokenizer"),
+        "examples": str(folder / "examples"),
+        "start": start and str(start),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preflight.json").write_text("{}")  # it has its own tests
+    (folder / "precision.json").write_text(json.dumps({"precision": "fp32"}))
+    assert training.train(folder, threading.Event())
+    return folder
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if line["kind"] == "step"]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    torch.set_num_threads(1)
+    return train(tmp_path_factory.mktemp("first") / "run", OLD_WORDS, OLD_WORDS, steps=150)
+
+
+def test_a_warm_start_begins_below_scratch_and_stays_below_over_another_vocabulary(first, tmp_path):
+    words, letters = [*OLD_WORDS[2:], "qq", "rr"], OLD_WORDS[2:]
+    scratch = losses(train(tmp_path / "scratch", words, letters))
+    warm = losses(train(tmp_path / "warm", words, letters, start=first / "model"))
+    assert len(warm) == len(scratch) == 8
+    assert warm[0] < scratch[0] - 0.5
+    assert all(ours < theirs for ours, theirs in zip(warm, scratch, strict=True))
+
+
+def test_the_summary_tells_the_tokens_kept_new_and_lost(first, tmp_path):
+    folder = train(tmp_path / "warm", [*OLD_WORDS[2:], "q"], "abc", start=first / "model", steps=1)
+    told = json.loads((folder / "summary.json").read_text())
+    counts = {name: told[f"start_tokens_{name}"] for name in ("kept", "new", "lost")}
+    assert counts == {"kept": 18, "new": 1, "lost": 2}  # of the kept, four are control tokens
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "encoder-decoder"])
+def test_rows_go_by_the_tokens_string_and_new_ones_are_means_of_their_pieces(family):
+    old, new = (tokenizer.learn_bpe([text], size=270) for text in ("hello hello", "hello there " * 9))
+    config = NetworkConfig(**{**SHAPE, "family": family})
+    torch.manual_seed(1)
+    start, model = (networks.build(config, each.get_vocab_size(), 16) for each in (old, new))
+    told = starts.carry_over(start, old, model, new)
+    assert told["new"] > 0 and told["kept"] > 256
+    had, has = (list(starts._tables(each)) for each in (start, model))
+    known, now = old.get_vocab(), new.get_vocab()
+    for before_VD, after_VD in zip(had, has, strict=True):
+        for token, row in now.items():
+            text = new.decode([row], skip_special_tokens=False)
+            pieces = [known[token]] if token in known else old.encode(text).ids
+            torch.testing.assert_close(after_VD[row], before_VD[pieces].mean(0))
+    others = dict(start.named_parameters())
+    tables = {id(table) for table in has}
+    carried = [name for name, weight in model.named_parameters() if id(weight) not in tables]
+    assert carried and all(torch.equal(model.get_parameter(name), others[name]) for name in carried)
+
+
+@pytest.mark.parametrize(
+    ("network", "max_tokens", "line"),
+    [
+        ({"width": 16}, 16, "network.width is 16, the start's is 32.* --set network.width=32"),
+        ({"n_layer": 2, "n_head": 4}, 16, "n_layer is 2, the start's is 1 and network.n_head is 4"),
+        ({"family": "llama"}, 16, "network.family is llama, the start's is gpt2"),
+        ({}, 32, "markup.max_tokens differs"),
+    ],
+)
+def test_a_network_of_another_shape_is_told_by_the_setting_that_differs(
+    first, tmp_path, network, max_tokens, line
+):
+    with pytest.raises(InputError, match=line) as told:
+        train(
+            tmp_path / "run", OLD_WORDS, "abc", start=first / "model", network=network, max_tokens=max_tokens
+        )
+    assert "\n" not in str(told.value)
+
+
+def test_another_start_is_another_training(first, tmp_path):
+    run = training.progress.Run.read(
+        train(tmp_path / "run", OLD_WORDS, "abc", start=first / "model", steps=1)
+    )
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.safetensors").write_bytes(b"else")
+    assert run.key() != replace(run, start=other).key()
