@@ -133,7 +133,7 @@ class _Reading:
         ids_BT = torch.tensor([[PAD] * (longest - len(c)) + list(c) for c in contexts], device=device)
         is_pad_BT = self.is_pad_BP[:, :longest]
         turns_BT1K = decoder.turns_P1K[((~is_pad_BT).cumsum(1) - 1).clamp_(min=0)]
-        # A pad sees itself alone: with nothing to see it would be NaN, and spread.
+        # A pad sees itself alone: of nothing to see, a kernel may make NaN, which spreads.
         seen_TT = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         itself_TT = torch.eye(longest, dtype=torch.bool, device=device)
         seen_B1TT = ((seen_TT & ~is_pad_BT[:, None]) | itself_TT)[:, None]
