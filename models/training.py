@@ -41,7 +41,6 @@ from models.optimizers import Optimizer, rate_at
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 30  # a trainer that was told to end needs some to write its checkpoint
-PROBE_TOKENS = 1024
 
 
 class Trainer:
@@ -79,8 +78,13 @@ class Trainer:
         self.order = self.shuffle()
         planned = math.ceil(self.config.max_epochs * len(self.order))
         self.steps = min(self.config.max_steps or planned, planned)
+        affordable = progress.affordable_tokens(run.folder, self.config)
         self.validation = progress.thin(
-            batches.read(run.examples, "validation"), self.steps, len(self.examples.ids), self.config
+            batches.read(run.examples, "validation"),
+            self.steps,
+            len(self.examples.ids),
+            affordable,
+            self.config,
         )
 
     def fit(self) -> str | None:
@@ -283,7 +287,7 @@ class Trainer:
     def probe(self, precision: str) -> float:
         """Seconds of a forward and backward pass."""
         self.precision = precision
-        batch = self.batch(batches.bucket(self.sides, PROBE_TOKENS)[-1])
+        batch = self.batch(batches.bucket(self.sides, progress.PROBE_TOKENS)[-1])
 
         def both_ways() -> None:
             self.forward(batch)[0].backward()  # type: ignore[no-untyped-call]
