@@ -88,7 +88,7 @@ def to_config(
         )
     if deployment.id and start.is_foreign(values["start"]["init"], Settings().root):
         raise InputError(
-            f"start.init {values['start']['init']!r}: a deployed run begins with versions, hub ids and what "
+            f"start.init {values['start']['init']!r}: a deployed run begins with versions and what "
             "lies under REPARTEE_HOME; put it there"
         )
     try:

@@ -29,8 +29,10 @@ from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.errors import InputError
 
 VALIDATION_TOKENS = 30_000  # a look costs about as much as two or three steps of 4,096 tokens
-LOOK_SHARE = 0.1  # of the tokens trained on between two looks; scoring is 3 times as fast as training
+LOOK_SHARE = 0.1  # of the tokens trained on between two looks; by SCORING_GAIN
 TIME_SHARE = 0.05  # of the minutes, for the looks between the epochs' ends
+PROBE_TOKENS = 1024
+SCORING_GAIN = 3  # scoring is so much faster than training
 PROBE_GAIN = 1.1  # bf16 has to be this much faster: two close ones would be chosen by chance
 
 
@@ -217,10 +219,19 @@ def ended_by(state: State, done: float, steps: int, config: TrainConfig) -> str 
     return "max_steps" if steps == config.max_steps else "max_epochs"
 
 
-def thin(table: pa.Table, steps: int, epoch_tokens: int, config: TrainConfig) -> pa.Table:
+def affordable_tokens(folder: Path, config: TrainConfig) -> float:
+    """How many tokens can be scored in the looks' share of the minutes, by what the probe took here."""
+    told = json.loads((folder / "precision.json").read_text())
+    seconds = told.get("seconds", {}).get(told["precision"])
+    if not config.max_minutes or not seconds:
+        return math.inf
+    return SCORING_GAIN * PROBE_TOKENS / float(seconds) * TIME_SHARE * 60 * config.max_minutes
+
+
+def thin(table: pa.Table, steps: int, epoch_tokens: int, affordable: float, config: TrainConfig) -> pa.Table:
     """Rows of the validation split at even distances, as many as a look may cost."""
     between = min(epoch_tokens, steps * config.batch_tokens // config.validations)
-    limit = min(VALIDATION_TOKENS, max(2000, LOOK_SHARE * between))
+    limit = min(VALIDATION_TOKENS, max(2000, min(affordable, LOOK_SHARE * between)))
     every = max(1, round(len(Examples(table).ids) / limit))
     return table.take(np.arange(0, table.num_rows, every))
 

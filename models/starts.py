@@ -1,4 +1,7 @@
-"""Starts: the weights that a training begins with, which are fresh or those of an earlier model."""
+"""Starts: the weights that a training begins with, which are fresh or those of an earlier model.
+
+Name suffixes are shapes: B batch, T tokens, V vocabulary.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -6,11 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel
 
 from models import networks, tokenizer
+from models.batches import Batch
 from models.errors import InputError
 from models.progress import Run
 
@@ -116,11 +121,26 @@ def _whole(run: Run) -> PreTrainedModel:
         raise InputError(
             f"markup.max_tokens asks for {run.positions()} places and the start reads {positions}: lower it"
         )
+    _check_head(model, run.start)
     _set_dropout(model, run.network.dropout)
     control = tokenizer.load_control(run.tokenizer)
     generation: Any = model.generation_config
     generation.update(eos_token_id=control.end, pad_token_id=control.end)
     return cast(PreTrainedModel, model.train())
+
+
+@torch.no_grad()
+def _check_head(model: PreTrainedModel, folder: Path) -> None:
+    """Refuse a network that makes its logits in another way than as hidden states times a table."""
+    network: Any = model
+    ids_BT = torch.arange(min(8, networks.head(model).out_features))[None]
+    batch = Batch(ids_BT, ids_BT, torch.tensor([ids_BT.shape[1]]))
+    ours_BTV = F.linear(networks.hidden(model, batch), networks.head(model).weight)
+    if not torch.allclose(network(input_ids=ids_BT).logits, ours_BTV, atol=1e-2, rtol=1e-2):
+        raise InputError(
+            f"{folder}: a {model.config.model_type} scales or shifts its logits, which is not trained here; "
+            "begin with another model"
+        )
 
 
 def _set_dropout(model: PreTrainedModel, share: float) -> None:

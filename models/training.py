@@ -38,7 +38,6 @@ from models.step import Step
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 30  # a trainer that was told to end needs some to write its checkpoint
-PROBE_TOKENS = 1024
 FAULTS = 3  # bad steps in a row: what is bad is no longer the batch
 SPIKE = 2.0  # times the nats of a guess among all tokens: a loss that no batch explains
 FALLBACK = 0.5  # of the rate, for the training that is tried again
@@ -74,7 +73,7 @@ class Trainer:
         self.journal = Journal(run.folder)
         self.state = progress.State()
         self.best: dict[str, Tensor] = {}
-        long_rows = batches.bucket(self.sides, PROBE_TOKENS)[-1]
+        long_rows = batches.bucket(self.sides, progress.PROBE_TOKENS)[-1]
         self.step.precision = progress.choose_precision(
             run.folder, self.device, lambda precision: self.step.seconds(long_rows, precision)
         )
@@ -86,8 +85,13 @@ class Trainer:
         self.order = self.shuffle()
         planned = math.ceil(self.config.max_epochs * len(self.order))
         self.steps = min(self.config.max_steps or planned, planned)
+        affordable = progress.affordable_tokens(run.folder, self.config)
         self.validation = progress.thin(
-            batches.read(run.examples, "validation"), self.steps, len(self.examples.ids), self.config
+            batches.read(run.examples, "validation"),
+            self.steps,
+            len(self.examples.ids),
+            affordable,
+            self.config,
         )
 
     def fit(self) -> str | None:

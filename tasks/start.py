@@ -20,8 +20,8 @@ from tasks.stage import Stage, named
 SCRATCH = "scratch"
 SUFFIXES = (".safetensors", ".json", ".jinja")
 LEFT = ("manifest.json", "generation_config.json")  # of a registered version: no part of what is learnt
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?")
-FORMS = "give champion, challenger, a version number, a model folder, a .gguf file or a hub id (ORG/NAME)"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+FORMS = "give champion, challenger, a version number, a model folder or a .gguf file"
 
 
 class StartConfig(Config):
@@ -33,7 +33,7 @@ class StartConfig(Config):
 class Source:
     """Where a start lies, and what stands for its content."""
 
-    kind: Literal["folder", "gguf", "hub"]
+    kind: Literal["folder", "gguf"]
     place: str
     identity: str
 
@@ -50,7 +50,9 @@ def resolve(init: str, registry: Registry, home: Path) -> Source:
     if path.is_dir():
         return _folder(path.resolve())
     if HUB_ID.fullmatch(init):
-        return _hub(init)
+        raise InputError(
+            f"init {init!r}: no such folder, and no hub is asked: download it and give its folder"
+        )
     if "/" in init or path.suffix == ".gguf":
         raise InputError(f"init {init!r}: there is no such folder or file; {FORMS}")
     return _folder(registry.folder(registry.find(init), home / "registry"))
@@ -79,10 +81,6 @@ def _taken(folder: Path) -> list[Path]:
     """The files that make the model: weights, JSON and the chat template; none that could hold code."""
     found = sorted(folder.iterdir())
     return [path for path in found if path.suffix in SUFFIXES and path.name not in LEFT and path.is_file()]
-
-
-def _hub(init: str) -> Source:
-    raise InputError(f"init {init!r}: the hub is not read yet; {FORMS}")
 
 
 def take_start(out: Path, config: StartConfig, *, source: Source) -> int:

@@ -7,11 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import GraniteConfig, GraniteForCausalLM
 
 from models import networks, starts, tokenizer, training
-from models.config import MarkupConfig, NetworkConfig
+from models.batches import Batch
+from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.dialogue import encode_conversations
 from models.errors import InputError
+from models.progress import Run
 from models.schemas import EXAMPLES
 
 OLD_WORDS = "abcdefghijklmnop"
@@ -132,3 +135,45 @@ def test_another_start_is_another_training(first, tmp_path):
     other.mkdir()
     (other / "model.safetensors").write_bytes(b"else")
     assert run.key() != replace(run, start=other).key()
+
+
+def pretrained_run(folder, start, max_tokens):
+    return Run(
+        folder=folder,
+        network=NetworkConfig(family="pretrained"),
+        train=TrainConfig(),
+        markup=MarkupConfig(max_tokens=max_tokens),
+        normalisation="plain",
+        tokenizer=start,
+        examples=folder,
+        start=start,
+    )
+
+
+def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropout(pretrained, tmp_path):
+    start = pretrained(tmp_path / "theirs", family="gpt2")
+    model, _ = starts.begin(pretrained_run(tmp_path, start, 200))
+    given = dict(networks.load(start).named_parameters())
+    assert model.training and all(
+        torch.equal(weight, given[name]) for name, weight in model.named_parameters()
+    )
+    batch = Batch(torch.arange(9)[None], torch.arange(9)[None], torch.tensor([9]))
+    assert torch.equal(networks.hidden(model, batch), networks.hidden(model, batch))
+
+
+def test_a_start_that_reads_fewer_places_is_told(pretrained, tmp_path):
+    run = pretrained_run(tmp_path, pretrained(tmp_path / "theirs"), 512)
+    with pytest.raises(InputError, match=r"asks for 512 places and the start reads 256: lower it"):
+        starts.begin(run)
+
+
+def test_a_network_that_scales_its_logits_is_refused(pretrained, tmp_path):
+    start = pretrained(tmp_path / "theirs")
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32}
+    config = GraniteConfig(vocab_size=300, num_key_value_heads=2, logits_scaling=8.0, **shape)
+    network = GraniteForCausalLM(config)
+    with torch.no_grad():
+        network.get_input_embeddings().weight.mul_(20)
+    network.save_pretrained(start)
+    with pytest.raises(InputError, match="a granite scales or shifts its logits"):
+        starts.begin(pretrained_run(tmp_path, start, 200))

@@ -18,7 +18,8 @@ from filelock import FileLock
 from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
 
 from models import metrics, networks, progress, training
-from models.batches import read
+from models.batches import Examples, read
+from models.config import TrainConfig
 from models.errors import InputError
 from models.schemas import EXAMPLES
 
@@ -392,3 +393,15 @@ def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tm
     assert float(nats_N[is_reply_N].sum()) == pytest.approx(by_hand[True], rel=1e-2)
     plain, taught = (gradients(data, tmp_path / str(w), 1, context_loss=w) for w in (0.0, 0.5))
     assert any(not torch.equal(plain[name], taught[name]) for name in plain)
+
+
+def test_a_slow_network_looks_at_no_more_than_its_share_of_the_minutes_holds(tmp_path: Path) -> None:
+    table = examples(4000, 0, "validation")
+    config = TrainConfig(max_minutes=10, batch_tokens=10_000)
+    (tmp_path / "precision.json").write_text('{"precision": "bf16", "seconds": {"fp32": 1.0, "bf16": 20.0}}')
+    affordable = progress.affordable_tokens(tmp_path, config)
+    assert affordable == 3 * 1024 / 20 * 0.05 * 600  # three times the probe's speed, a twentieth of the time
+    thinned = progress.thin(table, 1000, 10**6, affordable, config)
+    assert len(Examples(thinned).ids) == pytest.approx(affordable, rel=0.2)
+    without = config.model_copy(update={"max_minutes": None})
+    assert progress.affordable_tokens(tmp_path, without) == math.inf

@@ -126,6 +126,7 @@ def test_the_published_folder_is_a_plain_transformers_folder(stages):
     ("init", "line"),
     [
         ("nowhere/at/all", "there is no such folder or file; give champion"),
+        ("HuggingFaceTB/SmolLM2-135M", "no hub is asked: download it and give its folder"),
         ("missing.gguf", "there is no such folder or file; give champion"),
         ("champion", "no version of 'repartee' is registered"),
         ("7", "no version of 'repartee' is registered"),
@@ -191,5 +192,5 @@ def test_a_start_outside_of_the_home_is_foreign(tmp_path):
     home = tmp_path / "home"
     (home / "models").mkdir(parents=True)
     assert is_foreign("/etc", home) and is_foreign("~/model", home) and is_foreign("../x", home)
-    for fine in ("scratch", "champion", "3", "org/model", str(home / "models")):
+    for fine in ("scratch", "champion", "3", str(home / "models")):
         assert not is_foreign(fine, home)
