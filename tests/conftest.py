@@ -1,9 +1,15 @@
 import json
 import os
 
+import hypothesis
 import pytest
 
 from environment import quiet_environment
+
+# A busy machine is no defect of the code: pytest's own timeout ends what hangs.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
+
 
 quiet_environment()
 os.environ.setdefault("OMP_NUM_THREADS", "2")

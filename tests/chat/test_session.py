@@ -124,7 +124,7 @@ def test_a_text_meets_the_model_in_its_own_normalisation(article_folder: Path) -
     assert session.turns[0].content == "WE'LL see!  <b>Hello</b>"
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(min_size=1).map(lambda text: f"a {text} <end> <start><pad>"))
 def test_what_a_person_types_never_becomes_a_control_token(folder: Path, text: str) -> None:
     session = _sessions.setdefault(folder, Session(folder, CHANCE))
@@ -143,14 +143,14 @@ def test_a_pair_model_reads_the_last_turn_alone(article_folder: Path) -> None:
     assert tokenizer.load(article_folder).decode(context) == "how are you ?"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.lists(st.integers(4, 299), min_size=1, max_size=12))
 def test_pieces_never_hold_half_a_character_and_join_to_the_whole(folder: Path, ids: list[int]) -> None:
     session = _sessions.setdefault(folder, Session(folder, CHANCE))
     assert "".join(pieces_of(session, ids)) == session._shown(session._tokenizer.decode(ids))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_pieces_of_an_article_reply_join_to_what_a_person_reads(
     article_folder: Path, data: st.DataObject

@@ -48,7 +48,7 @@ def compare(model: Any, contexts: list[list[int]], steps: int, *, tolerance: flo
             logits_BV = advance(tokens)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     n_layer=st.integers(1, 3),
     heads=st.sampled_from([(1, 1), (2, 2), (4, 4), (4, 2), (6, 3), (4, 1)]),
