@@ -42,7 +42,7 @@ class Answer:
     text: str
     tokens: int
     finished: bool
-    """The model ended it itself; it was not cut at the limit."""
+    """The model, or a text that stops it, ended it; it was not cut at the limit."""
 
 
 class Session:
@@ -90,7 +90,10 @@ class Session:
         self._seed()
 
     def set(self, key: str, value: str | float | None) -> None:
-        """Change a knob of the generation; a seed of "none" means a new reply each time."""
+        """Change a knob of the generation.
+
+        A seed of "none" means a new reply each time; `stop` takes one text, or "none".
+        """
         knobs = GenerationConfig.model_fields
         if key not in knobs:
             near = get_close_matches(key, knobs, n=1)
@@ -98,8 +101,9 @@ class Session:
             raise InputError(f"no setting is called {key!r}; {hint}")
         if key == "seed" and isinstance(value, str) and value.lower() in ("none", ""):
             value = None
+        knob = () if key == "stop" and value == "none" else value
         try:
-            self.generation = GenerationConfig(**{**self.generation.model_dump(), key: value})
+            self.generation = GenerationConfig(**{**self.generation.model_dump(), key: knob})
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             kept = getattr(self.generation, key)
@@ -130,10 +134,13 @@ class Session:
         """The whole reply to `text`, which joins the history like any other."""
         turn = self._user_turn(text)
         context_ids = self._context([*self.turns, turn])
-        reply = self._generator.reply(context_ids, self.generation, self._chances)
-        shown = self._shown(self._tokenizer.decode(reply.ids))
-        self.turns += [turn, self._assistant_turn(shown)]
-        return Answer(shown, len(reply.ids), reply.finished)
+        ids: list[int] = []
+        shown = "".join(self._pieces(context_ids, ids))
+        if shown:  # not if it was a stop text from the start
+            self.turns += [turn, self._assistant_turn(shown)]
+        room = self._generator.limit(context_ids, self.generation)
+        stopped = shown != self._shown(self._tokenizer.decode(ids))
+        return Answer(shown, len(ids), stopped or len(ids) < room)
 
     def _user_turn(self, text: str) -> Turn:
         content = text.strip().encode("utf-8", "replace").decode()  # a lone surrogate cannot be saved
@@ -161,17 +168,24 @@ class Session:
             if told:
                 self.turns = [*before, turn, self._assistant_turn(told)]
 
-    def _pieces(self, context_ids: list[int]) -> Iterator[str]:
-        """What can be shown of the reply after each token, and cannot change any more."""
-        ids: list[int] = []
-        told = 0
+    def _pieces(self, context_ids: list[int], ids: list[int] | None = None) -> Iterator[str]:
+        """What can be shown of the reply after each token, and cannot change any more.
+
+        The tokens made, a text that stopped the reply among them, are added to `ids`.
+        """
+        ids = [] if ids is None else ids
+        told, stops = 0, self.generation.stop
         for token in self._generator.stream(context_ids, self.generation, self._chances):
             ids.append(token)
             shown = self._shown(self._settled(self._tokenizer.decode(ids)))
-            if len(shown) > told:
-                yield shown[told:]
-                told = len(shown)
-        if rest := self._shown(self._tokenizer.decode(ids))[told:]:
+            if _before_stop(shown, stops) < len(shown):
+                break
+            upto = len(shown) - _begun(shown, stops)
+            if upto > told:
+                yield shown[told:upto]
+                told = upto
+        shown = self._shown(self._tokenizer.decode(ids))
+        if rest := shown[told : _before_stop(shown, stops)]:
             yield rest
 
     def _settled(self, text: str) -> str:
@@ -186,6 +200,17 @@ class Session:
     def _seed(self) -> None:
         seed = self.generation.seed
         self._chances = None if seed is None else chances(seed)
+
+
+def _before_stop(text: str, stops: tuple[str, ...]) -> int:
+    """How much of the text comes before the first of the stop texts."""
+    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))
+
+
+def _begun(text: str, stops: tuple[str, ...]) -> int:
+    """How much of the text's end may yet become a stop text."""
+    starts = (stop[:size] for stop in stops for size in range(1, len(stop)))
+    return max((len(start) for start in starts if text.endswith(start)), default=0)
 
 
 def _read_dialogue(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ line out, and nothing else is written there.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -26,7 +27,8 @@ HELP = """\
 /retry                    answer the last thing you said again
 /undo                     forget the last exchange
 /set                      show how replies are made
-/set temperature 0.9      change it: temperature, top_p, max_tokens or seed
+/set temperature 0.9      change it: temperature, top_p, top_k, max_tokens, seed,
+                          repetition_penalty, no_repeat_ngram or stop (a text, or none)
 /save FILE                write the conversation to FILE, as JSON lines
 /help                     show this
 /quit                     end (or Ctrl-D); Ctrl-C stops a reply"""
@@ -155,13 +157,19 @@ def _new(session: "Session") -> str:
 
 
 def _set(session: "Session", rest: str) -> str:
-    words = rest.replace("=", " ").split()
-    if len(words) not in (0, 2):
+    key, value = [*re.split(r"\s*=\s*|\s+", rest, maxsplit=1), ""][:2]
+    # Only a text that stops a reply may have blanks in it.
+    if rest and (not value or (key != "stop" and len(value.split()) > 1)):
         raise InputError(f"/set {rest}: give one setting and its value, like /set temperature 0.9")
-    if words:
-        session.set(*words)
-    settings = session.generation.model_dump().items()
-    return ", ".join(f"{name} {'none' if value is None else value}" for name, value in settings)
+    if rest:
+        session.set(key, value)
+    return ", ".join(f"{name} {_told(knob)}" for name, knob in session.generation)
+
+
+def _told(knob: object) -> str:
+    if isinstance(knob, tuple):
+        return " ".join(map(repr, knob)) or "none"
+    return "none" if knob is None else str(knob)
 
 
 def _save(session: "Session", rest: str) -> str:

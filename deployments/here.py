@@ -22,7 +22,7 @@ from flows.turns import holder
 from settings import Settings
 from tasks.artifacts import Artifact
 from tasks.evaluate import read_dialogue, score_model
-from tasks.plan import Step, plan_chain, plan_run
+from tasks.plan import Link, Step, plan_chain, plan_run
 
 Result = TypeVar("Result")
 
@@ -73,17 +73,22 @@ def _with_server(home: Path, flow: Flow[..., Result], parameters: dict[str, Any]
                 EventsWorker.drain_all(timeout=5)
 
 
+def make(chain: list[Link], home: Path) -> dict[str, Artifact]:
+    """The stages' outputs by name, made or found, without a flow around them."""
+    made: dict[str, Artifact] = {}
+    for link in chain:
+        inputs = {name: made[name] for name in link.inputs}
+        made[link.stage.name] = link.stage.run(home, link.config, inputs, identity=link.identity)
+    return made
+
+
 def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:
     """The figures of any model on the test split of a corpus, cleaned as the model's text was."""
     normalisation = read_dialogue(folder)["normalisation"]
     config = config.model_copy(
         update={"clean": config.clean.model_copy(update={"normalisation": normalisation})}
     )
-    run = open_lineage(config)
-    made: dict[str, Artifact] = {}
-    for link in turns_chain(config):
-        inputs = {name: made[name] for name in link.inputs}
-        made[link.stage.name] = link.stage.run(run.home, link.config, inputs, identity=link.identity)
+    made = make(turns_chain(config), open_lineage(config).home)
     score = score_model(folder, made["clean"].path / "turns.parquet")
     return {
         "test_bpb": score.bpb,

@@ -1,11 +1,12 @@
 """Checkpoint: a training's whole state as a folder of safetensors and JSON, complete or absent.
 
-    checkpoints/000000420/{model,optimizer,random,best}.safetensors, state.json, complete.json
+    checkpoints/000000420/{model,optimizer,best}.safetensors, state.json, complete.json
 
 complete.json holds size and SHA-256 of the others and is written last, under a temporary name that
 becomes the folder's own. No pickle is written or read.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -57,6 +57,14 @@ def save(
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         sync(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            needed = sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
+            free = shutil.disk_usage(folder).free
+            told = f"the disk is full: a checkpoint takes {needed:,} bytes, {free:,} are free"
+            raise OSError(error.errno, told, str(folder)) from None
+        raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -125,21 +133,6 @@ def sweep(folder: Path) -> None:
 def _steps(folder: Path) -> list[Path]:
     """The checkpoints there are, newest first."""
     return sorted((path for path in folder.glob("[0-9]*") if path.name.isdecimal()), reverse=True)
-
-
-def random_state() -> dict[str, Tensor]:
-    """Of torch, on the CPU and on each GPU."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state |= {f"cuda{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
-    return state
-
-
-def set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    for i in range(torch.cuda.device_count()):
-        if f"cuda{i}" in state:
-            torch.cuda.set_rng_state(state[f"cuda{i}"], i)
 
 
 def _write(path: Path, data: bytes) -> tuple[int, str]:

@@ -4,9 +4,9 @@ They stand apart from the code that uses them so that the command line can read,
 them without importing torch. The knobs of the data stages stand in tasks/, each in its stage.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Config(BaseModel):
@@ -37,7 +37,7 @@ class NetworkConfig(Config):
 
 class TrainConfig(Config):
     learning_rate: float = Field(default=2e-3, gt=0)
-    """Peak rate of AdamW; Muon's updates are scaled to the same rate."""
+    """Peak rate of the matrices, Muon's or AdamW's; beside Muon the token table has four times it."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """`muon`: Muon for the matrices and AdamW for the rest; `adamw`: AdamW for all."""
     weight_decay: float = Field(default=0.1, ge=0)
@@ -53,6 +53,8 @@ class TrainConfig(Config):
     """Steps, at most; none: as many as the epochs hold."""
     max_minutes: float | None = Field(default=None, gt=0)
     """Minutes of training, at most; the rate schedule is stretched or pressed to end on time."""
+    patience: int | None = Field(default=None, ge=1)
+    """Looks at the validation split without a better one that end the training; none: nothing does."""
     max_norm: float = Field(default=1.0, gt=0)
     """Gradients longer than this are scaled down to it."""
     log_every: int = Field(default=20, ge=1)
@@ -65,6 +67,11 @@ class TrainConfig(Config):
     """Of the weights, the batches and the dropout."""
 
 
+def _texts(given: Any) -> Any:
+    """One text alone stands for a list of one."""
+    return (given,) if isinstance(given, str) else given
+
+
 class GenerationConfig(Config):
     temperature: float = Field(default=0.7, ge=0)
     """0 takes the likeliest token each time; 1 samples from the model as it is."""
@@ -74,6 +81,14 @@ class GenerationConfig(Config):
     """Of one reply."""
     seed: int | None = None
     """The same seed gives the same reply; none: a new one each time."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample from this many of the likeliest tokens; 0: from as many as `top_p` lets in."""
+    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Above 1, tokens of the context and the reply become less likely (CTRL, section 4.1); 1: as they are."""
+    no_repeat_ngram: int = Field(default=0, ge=0)
+    """A reply repeats no sequence of this many tokens, the context's neither; 0: it may."""
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_texts)] = ()
+    """In the chat, a reply ends before any of these texts."""
 
 
 class MarkupConfig(Config):

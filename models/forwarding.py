@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 MAX_POINTS = 1000  # of a curve: MLflow's page slows down beyond
 LIVE_POINTS = 128  # sent one by one; then every 2nd, 4th ... so that 1,000 last for a million
-GROUPS = {"step": "train", "validation": "validation", "epoch": "epoch"}
+GROUPS = {"step": "train", "validation": "validation", "epoch": "epoch", "replies": "replies"}
 
 
 class MetricsForwarder:

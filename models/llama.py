@@ -35,14 +35,20 @@ class Shape(NamedTuple):
         return self.heads + self.groups
 
 
-def reads(model: PreTrainedModel) -> bool:
-    """Whether `hidden` computes what this network's own forward does."""
-    if not isinstance(model, LlamaForCausalLM) or model.device.type != "cpu":
+def is_plain(model: PreTrainedModel) -> bool:
+    """Whether the network is of the shape that is read here: no biases, the rotation of the paper."""
+    if not isinstance(model, LlamaForCausalLM):
         return False
     config: Any = model.config
     usual = config.hidden_act == "silu" and config.rope_parameters["rope_type"] == "default"
-    return usual and not (
-        config.attention_bias or config.mlp_bias or (model.training and config.attention_dropout)
+    return usual and not (config.attention_bias or config.mlp_bias)
+
+
+def reads(model: PreTrainedModel) -> bool:
+    """Whether `hidden` computes what this network's own forward does."""
+    config: Any = model.config
+    return (
+        is_plain(model) and model.device.type == "cpu" and not (model.training and config.attention_dropout)
     )
 
 
@@ -54,24 +60,24 @@ def hidden(model: LlamaForCausalLM, ids_BT: Tensor, dtype: torch.dtype) -> Tenso
     shape = Shape(batch, tokens, config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps)
     with torch.autocast("cpu", enabled=False):
         x_ND = base.embed_tokens(ids_BT).flatten(0, 1)
-        turns_T1K = _turns(tokens, config.head_dim, config.rope_parameters["rope_theta"])
+        turns_T1K = turns(tokens, config.head_dim, config.rope_parameters["rope_theta"])
         mask_TT = torch.full((tokens,) * 2, -math.inf, dtype=dtype).triu_(1)
         mask_TT = mask_TT.repeat(shape.heads // shape.groups, 1)
         for layer in base.layers:
-            matrices = _matrices(layer, config.head_dim, dtype)
-            x_ND = _Block.apply(x_ND, *matrices, turns_T1K, mask_TT, shape)  # type: ignore[no-untyped-call]
+            products = matrices(layer, config.head_dim, dtype)
+            x_ND = _Block.apply(x_ND, *products, turns_T1K, mask_TT, shape)  # type: ignore[no-untyped-call]
         x_ND = F.rms_norm(x_ND, x_ND.shape[-1:], base.norm.weight, config.rms_norm_eps)
     return x_ND.view(batch, tokens, -1)
 
 
-def _turns(tokens: int, head_width: int, theta: float) -> Tensor:
+def turns(tokens: int, head_width: int, theta: float) -> Tensor:
     """How far each place turns each pair of a head's numbers, as complex numbers (RoPE, section 3.2)."""
     rates_K = theta ** -(torch.arange(0, head_width, 2) / head_width)
     angles_TK = torch.arange(tokens)[:, None] * rates_K
     return torch.polar(torch.ones_like(angles_TK), angles_TK)[:, None]
 
 
-def _matrices(layer: Any, head_width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+def matrices(layer: Any, head_width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """(w_ED, w_out, w_FD, w_down) of a block.
 
     A norm's weight goes into the matrix behind it, the attention's scale into the queries': these

@@ -10,6 +10,10 @@ from models.config import TrainConfig
 
 TABLES = ("embed", "wte", "wpe", "lm_head")  # matrices that are look-up tables: AdamW's
 WARMUP_SHARE = 0.1
+# Both by experiment (docs/log.md). Muon's steps are as long as AdamW's; a row of the table, which
+# few steps touch, can take longer ones. A short training has no use for a long memory.
+TABLE_RATE = 4.0  # times the matrices', beside Muon
+MOMENTUM = 0.9
 
 
 class Optimizer:
@@ -24,7 +28,11 @@ class Optimizer:
         tables = [p for _, p in named if id(p) not in chosen and p.ndim >= 2]
         vectors = [p for _, p in named if id(p) not in chosen and p.ndim < 2]
         groups = [
-            {"params": tables, "weight_decay": config.weight_decay if not matrices else 0.0},
+            {
+                "params": tables,
+                "weight_decay": config.weight_decay if not matrices else 0.0,
+                "scale": TABLE_RATE if matrices else 1.0,
+            },
             {"params": vectors, "weight_decay": 0.0},
         ]
         self.parts: list[torch.optim.Optimizer] = [
@@ -37,6 +45,7 @@ class Optimizer:
                     half,
                     lr=config.learning_rate,
                     weight_decay=config.weight_decay,
+                    momentum=MOMENTUM,
                     adjust_lr_fn="match_rms_adamw",
                 )
                 self.parts.append(muon)
@@ -46,7 +55,7 @@ class Optimizer:
 
         def one(part: torch.optim.Optimizer) -> None:
             for group in part.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("scale", 1.0)
             part.step()
             part.zero_grad(set_to_none=True)
 

@@ -133,8 +133,14 @@ class State:
     elapsed_s: float = 0.0
     validation_s: float = 0.0
     tokens: int = 0  # read so far, padding not counted
+    replied_tokens: int = 0  # of these, when the replies were looked at last
     best_bpb: float = math.inf
     best_step: int = 0
+    stale_looks: int = 0  # at validation since the best one
+    skipped: int = 0  # steps whose gradient was of no use
+    faults_in_a_row: int = 0
+    rate_scale: float = 1.0  # lower in a training that had led nowhere
+    parts: int = 1  # of a batch, as the memory asks for
     validation: dict[str, float] = field(default_factory=dict)  # the last score
     epoch_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
     window_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
@@ -202,7 +208,12 @@ def is_look_due(state: State, done: float, config: TrainConfig) -> bool:
     return state.step > 0 and int(done * config.validations) > state.looks and in_time
 
 
-def ended_by(state: State, steps: int, config: TrainConfig) -> str:
+def ended_by(state: State, done: float, steps: int, config: TrainConfig) -> str | None:
+    """The limit that ends the training here, if one does."""
+    if config.patience and state.stale_looks >= config.patience:
+        return "patience"
+    if done < 1:
+        return None
     if state.step < steps:
         return "max_minutes"
     return "max_steps" if steps == config.max_steps else "max_epochs"
@@ -266,6 +277,18 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def seed_of(seed: int, step: int) -> int:
+    """Of a step's chances: no state of theirs has to be kept for the next one."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+
+
+def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:
+    """Some of the conversations that the rows are of."""
+    names = table["conversation_id"].take(rows).unique().to_pylist()
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def stop_on_signals(stop: threading.Event) -> list[int]:

@@ -9,9 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
-from jinja2.exceptions import TemplateError
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from models.errors import InputError
 from models.tokenizer import END, OURS, START, Control, load, load_control
@@ -54,6 +52,8 @@ class ChatTemplate(Rendering):
         self.control = control
         self._encoder, self._renderer = _plain(folder), open_tokenizer(folder)
         self._known: dict[int, list[list[int]]] = {}
+        from jinja2.exceptions import TemplateError
+
         self.may_open = True
         opened: list[list[int]] = [[]]
         try:
@@ -90,6 +90,8 @@ def open_tokenizer(folder: Path) -> Any:
     Raises:
         InputError: it holds none.
     """
+    from transformers import AutoTokenizer  # which takes seconds, and not every run needs it
+
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:

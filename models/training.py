@@ -19,11 +19,8 @@ import sys
 import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,47 +28,57 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import batches, checkpoint, metrics, networks, progress, starts
-from models.cross_entropy import weighted_nats
+from models import batches, checkpoint, collapse, metrics, networks, preflight, progress, starts, tokenizer
 from models.errors import InputError
 from models.files import sync
 from models.journal import Journal
-from models.optimizers import Optimizer, rate_at
+from models.optimizers import rate_at
+from models.step import Step
 
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 30  # a trainer that was told to end needs some to write its checkpoint
+FAULTS = 3  # bad steps in a row: what is bad is no longer the batch
+SPIKE = 2.0  # times the nats of a guess among all tokens: a loss that no batch explains
+FALLBACK = 0.5  # of the rate, for the training that is tried again
+
+
+class Diverged(Exception):
+    """The weights have become useless; the message names the batch at which it showed."""
 
 
 class Trainer:
     """One training: the loop, and all that it changes."""
 
-    def __init__(self, run: progress.Run, stop: threading.Event) -> None:
+    def __init__(self, run: progress.Run, stop: threading.Event, *, rate_scale: float = 1.0) -> None:
         self.run, self.config, self.stop = run, run.train, stop
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.examples = batches.Examples(batches.read(run.examples, "train"))
+        self.table = batches.read(run.examples, "train")
+        self.examples = batches.Examples(self.table)
         progress.seed_everything(self.config.seed)
         self.model, self.begun = starts.begin(run)
-        self.has_encoder = networks.is_encoder_decoder(self.model)
-        self.sides = self.examples.sides(has_encoder=self.has_encoder)
-        progress.check(self.examples, self.sides, networks.head(self.model).out_features, run)
+        vocabulary = networks.head(self.model).out_features
+        self.guess_nats = math.log(vocabulary)
+        self.sides = self.examples.sides(has_encoder=networks.is_encoder_decoder(self.model))
+        progress.check(self.examples, self.sides, vocabulary, run)
         self.model.to(self.device)  # type: ignore[arg-type]
         if self.device.type == "cpu":
             # For short sequences several times faster backward in bf16 than torch's fused kernel.
             self.model.set_attn_implementation("eager")
-        self.optimizer = Optimizer(self.model, self.config)
         # On small matrices two threads of OpenMP gain nothing over one; two halves of a batch do.
         # Dropout draws from one sequence of chances, which two threads would share out at random.
         both = self.device.type == "cpu" and cores() > 1 and not run.network.dropout
-        self.workers = 2 if both else 1
-        self.together = ThreadPoolExecutor(self.workers).map if both else map
+        self.step = Step(self.model, self.examples, self.config, workers=2 if both else 1)
         self.key = run.key()
         self.journal = Journal(run.folder)
         self.state = progress.State()
         self.best: dict[str, Tensor] = {}
-        self.precision = progress.choose_precision(run.folder, self.device, self.probe)
-        progress.seed_everything(self.config.seed)  # whether or not the probe has just used up chances
+        long_rows = batches.bucket(self.sides, progress.PROBE_TOKENS)[-1]
+        self.step.precision = progress.choose_precision(
+            run.folder, self.device, lambda precision: self.step.seconds(long_rows, precision)
+        )
         self.resume()
+        self.state.rate_scale = min(rate_scale, self.state.rate_scale)
         self.sums = progress.Sums(self.device, self.state.epoch_sums)
         self.window = progress.Sums(self.device, self.state.window_sums)
         self.speed = progress.Speed()
@@ -88,24 +95,30 @@ class Trainer:
         )
 
     def fit(self) -> str | None:
-        """Train until a limit is reached, and say which; none: told to stop before."""
+        """Train until a limit is reached, and say which; none: told to stop before.
+
+        Raises:
+            Diverged: it leads nowhere from here.
+        """
         self.since_s = self.saved_s = time.monotonic()
         while True:
             self.tick()
             done = progress.share_done(self.state, self.steps, self.config)
-            last, stopping = done >= 1, self.stop.is_set()
             with self.speed.paused():
-                if last or self.state.place == len(self.order):
+                if self.state.place == len(self.order):
                     self.end_epoch()
-                if last or progress.is_look_due(self.state, done, self.config):
+                if progress.is_look_due(self.state, done, self.config):
                     self.validate(done)
-                if last or stopping or self.since_s - self.saved_s > self.config.checkpoint_seconds:
+                limit = progress.ended_by(self.state, done, self.steps, self.config)
+                if limit:
+                    self.end_epoch()
+                    self.look_at_replies()
+                stopping = self.stop.is_set()
+                if limit or stopping or self.since_s - self.saved_s > self.config.checkpoint_seconds:
                     self.save()
-            if last:
-                return progress.ended_by(self.state, self.steps, self.config)
-            if stopping:
-                return None
-            rate = rate_at(self.state.step, done, self.config)
+            if limit or stopping:
+                return limit
+            rate = self.state.rate_scale * rate_at(self.state.step, done, self.config)
             self.learn(self.order[self.state.place], rate)
             if self.state.step % self.config.log_every == 0:
                 self.tell(rate)
@@ -116,60 +129,53 @@ class Trainer:
         self.since_s = now_s
 
     def learn(self, rows: NDArray[np.int64], rate: float) -> None:
-        """One step; its figures stay on the device."""
-        parts = [self.batch(rows[i :: self.workers]) for i in range(min(self.workers, len(rows)))]
-        tokens = sum(int((part.targets_BT >= 0).sum()) for part in parts)
-        told = torch.stack(list(self.together(lambda part: self.differentiate(part, tokens), parts))).sum(0)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
-        self.optimizer.step(rate, self.together)
-        self.sums.add(torch.cat([told, norm[None]]))
-        self.window.add(torch.cat([told, norm[None]]))
+        """One step: its figures are counted and the weights move, or a bad one is passed over."""
+        told = self.step.gradient(rows, seed=progress.seed_of(self.config.seed, self.state.step))
+        if fault := self.fault(told):
+            self.pass_over(rows, fault)
+        else:
+            self.step.update(rate)
+            self.sums.add(told)
+            self.window.add(told)
+            self.state.faults_in_a_row = 0
         read = int(self.sides[rows].sum())
         self.speed.tokens += read
         self.state.tokens += read
         self.state.step += 1
         self.state.place += 1
 
-    def differentiate(self, part: batches.Batch, tokens: int) -> Tensor:
-        """Add the gradient of a part of a step's batch, which has `tokens` reply tokens in all.
+    def fault(self, told: Tensor) -> str | None:
+        """What is wrong with a step's (nats, correct, tokens, norm), if anything."""
+        nats, _, tokens, norm = told.tolist()
+        loss = nats / max(1, tokens)
+        if not math.isfinite(nats) or not math.isfinite(norm):
+            return f"loss {loss:g}, gradient norm {norm:g}"
+        if loss > SPIKE * self.guess_nats:
+            return f"loss {loss:.2f}, where a guess has {self.guess_nats:.2f}"
+        return None
 
-        Returns (nats, correct, reply tokens) of the part. Of two parts, in two threads, the sum is
-        the same in either order, so the weights are, too.
+    def pass_over(self, rows: NDArray[np.int64], fault: str) -> None:
+        """Forget the step's gradient; after a few in a row it is not the batches that are bad.
+
+        Raises:
+            Diverged: the weights are.
         """
-        part = part.to(self.device)
-        total, nats_N, hits_N, is_reply_N = self.forward(part)
-        # A batch without a reply token has loss 0, and no gradient that is not a number.
-        (total / max(1, tokens)).backward()  # type: ignore[no-untyped-call]
-        return torch.stack([nats_N[is_reply_N].sum(), hits_N[is_reply_N].sum(), is_reply_N.sum()])
-
-    def forward(self, part: batches.Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions that teach something.
-
-        A turn that is no reply still shows how people talk: it has the weight `context_loss`.
-        """
-        targets_BT = part.targets_BT
-        if self.config.context_loss and not self.has_encoder:
-            targets_BT = networks.next_ids(part)
-        teaches_BT = targets_BT >= 0
-        is_reply_N = part.targets_BT[teaches_BT] >= 0
-        with self.autocast():
-            hidden_ND = networks.hidden(self.model, part)[teaches_BT]
-        total, nats_N, hits_N = weighted_nats(
-            hidden_ND.to(self.dtype),
-            networks.head(self.model).weight,
-            targets_BT[teaches_BT],
-            torch.where(is_reply_N, 1.0, self.config.context_loss),
-        )
-        return total, nats_N, hits_N, is_reply_N
-
-    def batch(self, rows: NDArray[np.int64]) -> batches.Batch:
-        return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
+        self.step.drop()
+        self.state.skipped += 1
+        self.state.faults_in_a_row += 1
+        named = progress.name_rows(self.table, rows)
+        self.journal.write("skip", step=self.state.step, fault=fault, conversations=named)
+        log.warning("step %d is skipped: %s; its batch: %s", self.state.step, fault, named)
+        if self.state.faults_in_a_row == FAULTS:
+            first = self.state.step - FAULTS + 1
+            raise Diverged(
+                f"steps {first} to {self.state.step} were bad, the last with {fault}; its batch: {named}"
+            )
 
     def tell(self, rate: float) -> None:
         """The line of the last steps: the one place where the loop waits for the device."""
         sums = self.window.read()
         self.window.clear()
-        self.require_finite(sums[0])
         self.tick()
         line = progress.step_line(
             self.state,
@@ -198,11 +204,24 @@ class Trainer:
                 seconds=self.state.elapsed_s,
             )
             self.state.told_step = self.state.step
+            if self.state.tokens - self.state.replied_tokens >= collapse.TOKENS_BETWEEN:
+                self.look_at_replies()
         if whole:
             self.sums.clear()
             self.state.epoch += 1
             self.state.place = 0
             self.order = self.shuffle()
+
+    def look_at_replies(self) -> None:
+        """Tell how it answers, once a step."""
+        if self.state.replied_tokens == self.state.tokens:
+            return
+        seen = collapse.look(self.model, self.validation, tokenizer.load_control(self.run.tokenizer))
+        alarm = seen.alarm()
+        self.journal.write("replies", step=self.state.step, **seen.figures(), alarm=alarm)
+        self.state.replied_tokens = self.state.tokens
+        if alarm:
+            log.warning("the replies at step %d have collapsed: %s", self.state.step, alarm)
 
     def validate(self, done: float) -> None:
         """Score the validation split, once a step; the best weights so far are kept."""
@@ -210,9 +229,10 @@ class Trainer:
         if self.state.validated_step == self.state.step:
             return
         began_s = time.monotonic()
-        with self.autocast():
+        with self.step.autocast():
             score = metrics.score(self.model, self.validation)
-        self.require_finite(score.nats)
+        if not math.isfinite(score.nats):
+            raise Diverged(f"the validation loss at step {self.state.step} is {score.nats:g}")
         self.state.validation_s += time.monotonic() - began_s
         figures = {"loss": score.nats / score.tokens, "accuracy": score.accuracy, "bpb": score.bpb}
         self.journal.write("validation", step=self.state.step, **figures)
@@ -220,14 +240,10 @@ class Trainer:
         self.state.validated_step = self.state.step
         if score.bpb < self.state.best_bpb:
             self.state.best_bpb, self.state.best_step = score.bpb, self.state.step
+            self.state.stale_looks = 0
             self.best = {name: value.detach().clone() for name, value in self.weights().items()}
-
-    def require_finite(self, nats: float) -> None:
-        if not math.isfinite(nats):
-            raise InputError(
-                f"the loss is no number any more at step {self.state.step}: lower "
-                f"train.learning_rate (now {self.config.learning_rate:g}) and train again"
-            )
+        else:
+            self.state.stale_looks += 1
 
     def shuffle(self) -> list[NDArray[np.int64]]:
         config = self.config
@@ -240,15 +256,15 @@ class Trainer:
         return dict(self.model.named_parameters())
 
     def save(self) -> None:
+        if self.state.faults_in_a_row:
+            return  # the weights may be what is bad: the checkpoint before is the one to go back to
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
-        self.require_finite(self.state.epoch_sums[0])
         for path in self.journal.paths.values():
             sync(path)  # the checkpoint counts on what it has seen of them
-        self.state.journal = self.journal.sizes()
+        self.state.journal, self.state.parts = self.journal.sizes(), self.step.parts
         tensors = {
             "model": self.weights(),
-            "optimizer": self.optimizer.tensors(),
-            "random": checkpoint.random_state(),
+            "optimizer": self.step.optimizer.tensors(),
             "best": self.best,
         }
         folder = self.run.folder / "checkpoints"
@@ -263,9 +279,9 @@ class Trainer:
             return
         self.state = progress.State(**found.state)
         self.set_weights(found.tensors["model"])
-        self.optimizer.load_tensors(found.tensors["optimizer"])
+        self.step.optimizer.load_tensors(found.tensors["optimizer"])
         self.best = {name: t.to(self.device) for name, t in found.tensors["best"].items()}
-        checkpoint.set_random_state(found.tensors["random"])
+        self.step.parts = max(self.step.parts, self.state.parts)
         self.journal.begin(self.state.journal)
         log.info("goes on at step %d", self.state.step)
 
@@ -273,27 +289,6 @@ class Trainer:
     def set_weights(self, tensors: dict[str, Tensor]) -> None:
         for name, parameter in self.weights().items():
             parameter.copy_(tensors[name])
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the logits' product."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
-
-    def probe(self, precision: str) -> float:
-        """Seconds of a forward and backward pass."""
-        self.precision = precision
-        batch = self.batch(batches.bucket(self.sides, progress.PROBE_TOKENS)[-1])
-
-        def both_ways() -> None:
-            self.forward(batch)[0].backward()  # type: ignore[no-untyped-call]
-            self.model.zero_grad(set_to_none=True)
-
-        return progress.fastest(both_ways)
 
     def publish(self, limit: str) -> None:
         """model/ with the best weights, then summary.json."""
@@ -308,9 +303,10 @@ class Trainer:
             "best_validation_bpb": self.state.best_bpb,
             "best_step": self.state.best_step,
             "stopped_by": limit,
-            "precision": self.precision,
+            "precision": self.step.precision,
+            "skipped_steps": self.state.skipped,
             "device": str(self.device),
-            "workers": self.workers,
+            "workers": self.step.workers,
             "threads": torch.get_num_threads(),
             **{f"start_tokens_{name}": count for name, count in self.begun.items()},
         }
@@ -322,6 +318,26 @@ def cores() -> int:
     return min(len(os.sched_getaffinity(0)), int(os.environ.get("OMP_NUM_THREADS") or sys.maxsize))
 
 
+def fit(run: progress.Run, stop: threading.Event) -> tuple[Trainer, str | None]:
+    """Train; once, from the last checkpoint, at a lower rate where it has led nowhere.
+
+    Raises:
+        InputError: it has led nowhere at the lower rate, too.
+    """
+    for rate_scale in (1.0, FALLBACK):
+        trainer = Trainer(run, stop, rate_scale=rate_scale)
+        if not trainer.state.step:
+            preflight.check(trainer.model, trainer.examples, run, trainer.step.precision)
+        try:
+            return trainer, trainer.fit()
+        except Diverged as error:
+            if trainer.state.rate_scale < 1:
+                remedy = f"lower train.learning_rate (now {run.train.learning_rate:g})"
+                raise InputError(f"{error}; at the full rate it went no better: {remedy}") from None
+            log.warning("%s; goes back to the last checkpoint, at %g of the rate", error, FALLBACK)
+    raise AssertionError("the lower rate is the last that is tried")
+
+
 def train(folder: Path, stop: threading.Event) -> bool:
     """Train in the run folder; whether it is done, or was told to stop before.
 
@@ -331,8 +347,7 @@ def train(folder: Path, stop: threading.Event) -> bool:
     run = progress.Run.read(folder)
     try:
         with FileLock(folder / "lock", timeout=LOCK_SECONDS):
-            trainer = Trainer(run, stop)
-            limit = trainer.fit()
+            trainer, limit = fit(run, stop)
             if limit is not None:
                 trainer.publish(limit)
             return limit is not None
@@ -358,6 +373,9 @@ def main() -> int:
     except InputError as error:
         log.error("training: %s", error)
         return 2
+    except preflight.Defect as error:
+        log.error("training: %s", error)
+        return 3
     except OSError as error:  # a full disk, a folder that is gone: what it did is no help
         log.error("training: %s; earlier checkpoints are kept, the same command goes on", error)
         return 3

@@ -46,19 +46,29 @@ def check_answers(folder: Path) -> str:
     return text
 
 
+def generation_defaults(params: dict[str, Any]) -> dict[str, Any]:
+    """The knobs of the generation as `transformers` calls them."""
+    chosen = {
+        "do_sample": True,
+        "temperature": params["generation.temperature"],
+        "top_p": params["generation.top_p"],
+        "top_k": params["generation.top_k"],  # even 0: where it is left out, transformers takes 50
+        "repetition_penalty": params["generation.repetition_penalty"],
+        "no_repeat_ngram_size": params["generation.no_repeat_ngram"],
+        "max_new_tokens": params["generation.max_tokens"],
+    }
+    # With any of these, `generate` wants to be given the tokenizer.
+    return chosen | ({"stop_strings": list(stop)} if (stop := params["generation.stop"]) else {})
+
+
 def build_folder(
     out: Path, model: Path, report: dict[str, Any], params: dict[str, Any], tags: dict[str, str]
 ) -> None:
     """The folder that is registered: the trained one, how it answers by default, and its card."""
     shutil.copytree(model, out)
     path = out / "generation_config.json"
-    chosen = {
-        "do_sample": True,
-        "temperature": params["generation.temperature"],
-        "top_p": params["generation.top_p"],
-        "max_new_tokens": params["generation.max_tokens"],
-    }
-    path.write_text(json.dumps(json.loads(path.read_text()) | chosen, indent=2) + "\n")
+    chosen = json.loads(path.read_text()) | generation_defaults(params)
+    path.write_text(json.dumps(chosen, indent=2) + "\n")
     (out / "README.md").write_text(model_card(tags["repartee.corpus"], report, params))
 
 

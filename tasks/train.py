@@ -139,6 +139,10 @@ class Reporter:
     def __call__(self, metrics: dict[str, Any]) -> None:
         if metrics["kind"] == "epoch":
             log.info("train: %s", _epoch_line(metrics))
+        if metrics["kind"] == "replies" and metrics["alarm"]:
+            log.warning("train: the replies have collapsed: %s", metrics["alarm"])
+        if metrics["kind"] == "skip":
+            log.warning("train: a step is skipped: %(fault)s; its batch: %(conversations)s", metrics)
         if metrics["kind"] != "step":
             return
         line = _step_line(metrics)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.machinery
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,14 @@ def test_the_command_line_loads_nothing_heavy_before_a_verb_needs_it() -> None:
             tree = ast.parse(path.read_text("utf-8"))
             waiting |= set(imports(tree, inside_functions=False)) - seen
     assert not {name.partition(".")[0] for name in seen} & HEAVY
+
+
+def test_a_run_that_reuses_everything_loads_no_torch() -> None:
+    """It ends in seconds, of which torch and transformers would take four more."""
+    heavy = "', '".join(("torch", "transformers", "pandas", "mlflow"))
+    program = f"import sys, deployments.here; sys.exit(str({{'{heavy}'}} & sys.modules.keys() or ''))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.strip() == ""
 
 
 def test_a_flow_file_is_named_like_nothing_else() -> None:

@@ -201,6 +201,51 @@ def test_an_article_reply_is_shown_with_its_words_put_together(article_folder: P
     assert len(pieces) > 1
 
 
+@pytest.mark.parametrize(
+    ("said", "stop", "shown"),
+    [
+        ("so a | b", ("|",), "so a "),
+        ("so a END b", ("END",), "so a "),  # comes in several tokens
+        ("so a END b", ("nothing", "D b", "END"), "so a "),
+        ("so a EN", ("END",), "so a EN"),  # begun and not ended: it was none
+        ("so a EEND b", ("END",), "so a E"),
+        ("so a \U0001f642 b", ("\U0001f642",), "so a "),
+        ("so a b", (), "so a b"),
+    ],
+)
+def test_a_reply_ends_before_a_stop_text_of_which_nothing_is_ever_shown(
+    folder: Path, said: str, stop: tuple[str, ...], shown: str
+) -> None:
+    session = Session(folder, CHANCE.model_copy(update={"stop": stop}))
+    pieces = pieces_of(session, tokenizer.load(folder).encode(said).ids)
+    assert "".join(pieces) == shown
+
+
+def test_a_stop_text_ends_the_making_of_the_reply_too(folder: Path) -> None:
+    plain = Session(folder, CHANCE).reply_once("hello")
+    stop = plain.text[len(plain.text) // 2 :][:2]
+    session = Session(folder, CHANCE)
+    session.set("stop", stop)
+    answer = session.reply_once("hello")
+    assert answer.text == plain.text[: plain.text.index(stop)]
+    assert answer.tokens < plain.tokens
+    assert answer.finished
+    assert session.messages()[-1]["content"] == answer.text
+    session.new()
+    assert "".join(session.say("hello")) == answer.text
+    session.set("stop", "none")
+    session.new()
+    assert session.reply_once("hello") == plain
+
+
+def test_a_reply_that_is_a_stop_text_from_the_start_is_no_turn(folder: Path) -> None:
+    session = Session(folder, CHANCE)
+    session.set("stop", session.reply_once("hello").text[:1])
+    session.new()
+    assert session.reply_once("hello").text == ""
+    assert session.turns == []
+
+
 def test_a_seed_gives_the_same_conversation_again(folder: Path) -> None:
     first, second = Session(folder, CHANCE), Session(folder, CHANCE)
     assert [said(first, "hello"), said(first, "hello")] == [
@@ -218,6 +263,7 @@ def test_reply_once_is_what_say_streams(folder: Path) -> None:
     session = Session(folder, CHANCE)
     assert answer.text == said(session, "hello")
     assert 0 < answer.tokens <= 12
+    assert answer.finished == (answer.tokens < 12)
 
 
 def test_retry_answers_the_last_turn_anew(session: Session) -> None:
@@ -274,6 +320,10 @@ def test_settings_change_and_a_seed_begins_anew(session: Session) -> None:
     session.set("top_p", 0.5)
     session.set("max_tokens", "7")
     assert session.generation == GenerationConfig(temperature=0, top_p=0.5, max_tokens=7, seed=4)
+    for key, value in (("top_k", "40"), ("repetition_penalty", "1.2"), ("no_repeat_ngram", "3")):
+        session.set(key, value)
+    assert (session.generation.top_k, session.generation.no_repeat_ngram) == (40, 3)
+    assert session.generation.repetition_penalty == 1.2
     session.set("temperature", 1.5)
     session.set("seed", "99999999999999999999")
     first = said(session, "hello")
@@ -293,6 +343,10 @@ def test_settings_change_and_a_seed_begins_anew(session: Session) -> None:
         ("top_p", "1.1"),
         ("max_tokens", "0"),
         ("max_tokens", "1.5"),
+        ("top_k", "-1"),
+        ("repetition_penalty", "0"),
+        ("repetition_penalty", "inf"),
+        ("no_repeat_ngram", "-1"),
     ],
 )
 def test_a_bad_value_is_refused_and_changes_nothing(session: Session, key: str, value: str) -> None:

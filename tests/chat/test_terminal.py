@@ -146,12 +146,23 @@ def test_set_alone_shows_the_settings() -> None:
     assert "temperature 0.7, top_p 0.9, max_tokens 60, seed none" in at_screen(Parrot(), "/set\n")
 
 
+def test_a_stop_text_may_have_blanks_in_it() -> None:
+    parrot = Parrot()
+    at_screen(parrot, "/set stop the end\n/set stop=a = b\n/set top_k 40\n")
+    assert parrot.done == [("set", "stop", "the end"), ("set", "stop", "a = b"), ("set", "top_k", "40")]
+    parrot.generation = GenerationConfig(stop=("the end", "|"))
+    assert "no_repeat_ngram 0, stop 'the end' '|'" in at_screen(parrot, "/set\n")
+    parrot.generation = GenerationConfig()
+    assert "stop none" in at_screen(parrot, "/set\n")
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
         ("/retri", "did you mean /retry?"),
         ("/what is this", "no command /what; /help lists the commands"),
         ("/set temperature", "like /set temperature 0.9"),
+        ("/set temperature 0.9 0.8", "like /set temperature 0.9"),
         ("/save", "For example: /save talk.jsonl"),
         ("/retry", "no reply to try again"),
     ],

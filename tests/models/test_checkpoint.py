@@ -1,7 +1,6 @@
 import errno
 import os
 import pickle
-import random
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ def tensors(value: float = 1.0) -> dict[str, dict[str, torch.Tensor]]:
         "model": {"a.weight": torch.full((3, 4), value), "b": torch.tensor(2.0)},
         "optimizer": {"0.1.step": torch.tensor(7.0)},
         "best": {},
-        "random": {"cpu": torch.get_rng_state()},
     }
 
 
@@ -102,7 +100,7 @@ def test_a_step_saved_twice_is_there_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["000000001"]
 
 
-@pytest.mark.parametrize("fails_at", range(8))
+@pytest.mark.parametrize("fails_at", range(7))
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_made(
     tmp_path: Path, fails_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +114,8 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_made(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(OSError, match="No space left") if fails_at < 8 else pytest.raises(AssertionError):
+    told = r"the disk is full: a checkpoint takes 104 bytes, [\d,]+ are free"
+    with pytest.raises(OSError, match=told):
         save(tmp_path, 2)
     assert not list(tmp_path.glob(".tmp-*"))
     assert newest(tmp_path) in (1, 2)  # 2: only the last call, after the rename, has failed
@@ -160,14 +159,6 @@ def test_a_pickle_is_never_read_whatever_its_name(tmp_path: Path) -> None:
 def test_a_list_of_files_of_another_shape_is_passed_over(tmp_path: Path, content: str) -> None:
     (save(tmp_path, 1) / "complete.json").write_text(content)
     assert newest(tmp_path) is None
-
-
-def test_chances_go_on_where_they_were() -> None:
-    torch.manual_seed(random.randrange(100))
-    state = checkpoint.random_state()
-    drawn = torch.rand(3)
-    checkpoint.set_random_state(state)
-    assert torch.equal(torch.rand(3), drawn)
 
 
 def test_a_folder_takes_anothers_place_whole(tmp_path: Path) -> None:

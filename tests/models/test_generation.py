@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 from models import networks
 from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError
-from models.generation import Generator, Reply, _pick, evaluating
+from models.generation import FEW, Generator, Reply, _pick, evaluating
 from models.tokenizer import END, PAD, START, UNK, Control
 
 VOCABULARY, POSITIONS = 40, 24
 CONTEXTS = [[1, 5, 2], [1, 6, 7, 8, 2], [1, 9, 2, 10, 11, 2], [1, *range(4, 18), 2], [1, 12, 13, 2]]
+PLAIN = {"repetition_penalty": 1.0, "no_repeat_ngram": 0}
 GREEDY = GenerationConfig(temperature=0, max_tokens=12)
 
 
-def tiny_model(family: Any) -> Any:
+def tiny_model(family: Any, vocabulary: int = VOCABULARY) -> Any:
     torch.manual_seed(7)
-    model = networks.build(NetworkConfig(family=family, n_layer=2, n_head=2, width=16), VOCABULARY, POSITIONS)
+    model = networks.build(NetworkConfig(family=family, n_layer=2, n_head=2, width=16), vocabulary, POSITIONS)
     with torch.no_grad():
         for weights in model.parameters():
             weights.mul_(20 if weights.ndim > 1 else 1)  # far from uniform, so that the greedy ids vary
@@ -39,26 +40,106 @@ def llama() -> Any:
     return tiny_model("llama")
 
 
+def greedy_by_transformers(model: Any, context: list[int], **knobs: Any) -> list[int]:
+    made: list[int] = model.generate(
+        torch.tensor([context]),
+        attention_mask=torch.ones(1, len(context), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=8,
+        min_new_tokens=1,
+        suppress_tokens=[PAD, START, UNK],
+        bos_token_id=START,
+        eos_token_id=END,
+        pad_token_id=PAD,
+        decoder_start_token_id=START,
+        **knobs,
+    )[0].tolist()
+    return made[1:] if model.config.is_encoder_decoder else made[len(context) :]
+
+
 def test_greedy_ids_are_those_of_transformers_generate_with_the_same_bans(model: Any) -> None:
     generator = Generator(model)
-    model.eval()
     for context in CONTEXTS:
-        made = model.generate(
-            torch.tensor([context]),
-            attention_mask=torch.ones(1, len(context), dtype=torch.long),
-            do_sample=False,
-            max_new_tokens=8,
-            min_new_tokens=1,
-            suppress_tokens=[PAD, START, UNK],
-            bos_token_id=START,
-            eos_token_id=END,
-            pad_token_id=PAD,
-            decoder_start_token_id=START,
-        )[0].tolist()
-        expected = made[1:] if generator.has_encoder else made[len(context) :]
+        expected = greedy_by_transformers(model, context)
         reply = generator.reply(context, GenerationConfig(temperature=0, max_tokens=8))
         assert reply.ids == [i for i in expected if i != END]
         assert reply.finished == (END in expected)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"repetition_penalty": 1.8}, {"repetition_penalty": 1.8}),
+        ({"repetition_penalty": 0.4}, {"repetition_penalty": 0.4}),
+        ({"no_repeat_ngram": 1}, {"no_repeat_ngram_size": 1}),
+        ({"no_repeat_ngram": 2}, {"no_repeat_ngram_size": 2}),
+        (
+            {"repetition_penalty": 1.3, "no_repeat_ngram": 3},
+            {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3},
+        ),
+    ],
+)
+def test_greedy_ids_with_repetition_held_down_are_those_of_transformers(
+    model: Any, ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    contexts = [*CONTEXTS, [1, 7, 8, 7, 8, 7, 8, 2, 7, 2]]
+    config = GenerationConfig(temperature=0, max_tokens=8, **ours)
+    expected = [greedy_by_transformers(model, context, **theirs) for context in contexts]
+    replies = Generator(model).replies(contexts, config)
+    assert [reply.ids for reply in replies] == [[i for i in ids if i not in (END, PAD)] for ids in expected]
+    plain = Generator(model).replies(contexts, config.model_copy(update=PLAIN))
+    assert replies != plain or "no_repeat_ngram" in ours
+
+
+def test_a_reply_repeats_no_pair_of_tokens_where_that_is_forbidden(model: Any) -> None:
+    config = GenerationConfig(temperature=0.5, max_tokens=16, seed=0, no_repeat_ngram=2)
+    reply = Generator(model).reply(CONTEXTS[0], config)
+    pairs = list(zip(reply.ids, reply.ids[1:], strict=False))
+    assert len(pairs) == len(set(pairs)) > 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_where_every_token_would_be_a_repetition_the_reply_is_still_not_empty(temperature: float) -> None:
+    small = POSITIONS - 4
+    config = GenerationConfig(temperature=temperature, max_tokens=4, no_repeat_ngram=1, seed=0)
+    reply = Generator(tiny_model("llama", small)).reply([1, 2, *range(4, small)], config)
+    assert reply.ids
+    assert not {PAD, START, END, UNK} & set(reply.ids)
+
+
+def test_top_k_keeps_so_many_of_the_likeliest_tokens() -> None:
+    logits = torch.log(torch.tensor([[0.3, 0.15, 0.5, 0.05]]))
+    chances = [torch.Generator().manual_seed(0)]
+
+    def drawn(**knobs: Any) -> list[int]:
+        config = GenerationConfig(temperature=1.0, **knobs)
+        return [_pick(logits, config, chances)[0] for _ in range(600)]
+
+    assert set(drawn(top_k=1, top_p=1.0)) == {2}
+    two = drawn(top_k=2, top_p=1.0)
+    assert set(two) == {0, 2}
+    assert two.count(2) / 600 == pytest.approx(0.625, abs=0.07)
+    assert set(drawn(top_k=9, top_p=1.0)) == {0, 1, 2, 3}
+    # top_p is a share of what top_k has left, as in transformers.
+    assert set(drawn(top_k=2, top_p=0.6)) == {2}
+
+
+def test_of_many_tokens_the_same_are_drawn_whether_a_few_or_all_are_sorted() -> None:
+    logits = 3 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
+    config = GenerationConfig(temperature=0.7, top_p=0.9)
+    shares = (logits / 0.7).softmax(-1)[0]
+    assert shares.topk(FEW).values.sum() > 0.9  # else all are sorted, and nothing is compared
+    allowed, order = 0.0, []
+    for token in shares.argsort(descending=True).tolist():
+        if allowed >= 0.9:
+            break
+        allowed += float(shares[token])
+        order.append(token)
+    drawn = [_pick(logits, config, [torch.Generator().manual_seed(i)])[0] for i in range(300)]
+    upto = shares[order].cumsum(0)
+    for i, token in enumerate(drawn):
+        chance = float(torch.rand(1, generator=torch.Generator().manual_seed(i)))
+        assert token == order[int(torch.searchsorted(upto, chance * float(upto[-1]), right=True))]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -70,6 +151,17 @@ def test_a_batch_gives_the_same_replies_as_one_by_one(model: Any, temperature: f
         for i, context in enumerate(CONTEXTS)
     ]
     assert generator.replies(CONTEXTS, config) == one_by_one
+
+
+def test_a_batch_gives_the_same_replies_with_every_knob_turned(model: Any) -> None:
+    knobs = {"top_k": 5, "repetition_penalty": 1.4, "no_repeat_ngram": 2}
+    config = GenerationConfig(temperature=1.5, max_tokens=16, seed=3, **knobs)
+    one_by_one = [
+        Generator(model).reply(context, config.model_copy(update={"seed": 3 + i}))
+        for i, context in enumerate(CONTEXTS)
+    ]
+    assert Generator(model).replies(CONTEXTS, config) == one_by_one
+    assert list(Generator(model).stream(CONTEXTS[0], config)) == one_by_one[0].ids
 
 
 def test_a_stream_yields_the_ids_of_the_reply_without_its_end(model: Any) -> None:
@@ -136,11 +228,14 @@ def test_no_reply_is_empty_or_holds_a_control_token(seed: int, temperature: floa
 
 
 def eager_to_end() -> Any:
-    """Its likeliest tokens are, by far, the control tokens."""
+    """Its likeliest tokens are, by far, the control tokens, whatever was said."""
     model = tiny_model("llama")
     bias = torch.zeros(VOCABULARY)
     bias[[PAD, START, UNK]], bias[END] = 30.0, 20.0
-    model.lm_head.register_forward_hook(lambda _m, _i, out: 0 * out + bias)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            weights.fill_(1.0 if weights.ndim == 1 or "embed" in name else 0.0)
+    model.lm_head.weight = torch.nn.Parameter((bias[:, None] / 16).repeat(1, 16))
     return model
 
 
@@ -198,7 +293,7 @@ def test_dropout_is_off_in_a_reply_and_the_mode_restored_after_it() -> None:  # 
 
 def test_no_gradient_is_kept(llama: Any) -> None:
     seen: list[bool] = []
-    llama.lm_head.register_forward_hook(lambda _m, _i, out: seen.append(out.requires_grad))
+    llama.model.embed_tokens.register_forward_hook(lambda _m, _i, out: seen.append(out.requires_grad))
     Generator(llama).reply(CONTEXTS[0], GREEDY)
     assert not any(seen)
     assert torch.is_grad_enabled()

@@ -51,6 +51,20 @@ def test_norms_and_biases_do_not_decay() -> None:
             assert group["weight_decay"] == (0.3 if group["params"][0].ndim == 2 else 0.0)
 
 
+@pytest.mark.parametrize(("kind", "scale"), [("muon", 4.0), ("adamw", 1.0)])
+def test_beside_muon_the_token_table_takes_longer_steps(kind: Any, scale: float) -> None:
+    model = network()
+    optimizer = Optimizer(model, TrainConfig(optimizer=kind))
+    give_gradients(model, 1)
+    optimizer.step(0.01)
+    rates = {
+        id(p): group["lr"] for part in optimizer.parts for group in part.param_groups for p in group["params"]
+    }
+    table = id(model.get_input_embeddings().weight)
+    assert rates.pop(table) == pytest.approx(0.01 * scale)
+    assert set(rates.values()) == {0.01}
+
+
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 def test_a_step_at_rate_0_changes_nothing_and_uses_the_gradients_up(kind: Any) -> None:
     model = network()

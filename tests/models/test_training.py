@@ -15,106 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from filelock import FileLock
+from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
 
-from models import metrics, networks, progress, tokenizer, training
+from models import metrics, networks, progress, training
 from models.batches import Examples, read
 from models.config import TrainConfig
 from models.errors import InputError
 from models.schemas import EXAMPLES
-from models.tokenizer import END, START
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = "abcdefghijklmnop"
-NETWORK = {"n_layer": 1, "n_head": 2, "width": 16}
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def examples(rows: int, seed: int, split: str) -> pa.Table:
-    """Exchanges in which the answer is the question: something to learn."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for i in range(rows):
-        turn = rng.integers(4, 4 + len(WORDS), rng.integers(1, 5)).tolist()
-        ids = [START, *turn, END, *turn, END]
-        made.append(
-            {
-                "ids": ids,
-                "is_reply": [place >= len(turn) + 2 for place in range(len(ids))],
-                "conversation_id": str(i),
-                "turn": 1,
-                "group": str(i % 5),
-                "split": split,
-                "replies": 1,
-                "reply_bytes": len(turn),
-                "spelled_nats": 0.0,
-            }
-        )
-    return pa.Table.from_pylist(made, EXAMPLES)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for name in ("examples", "tokenizer"):
-        (folder / name).mkdir()
-    pq.write_table(examples(60, 0, "train"), folder / "examples" / "train.parquet")
-    pq.write_table(examples(20, 1, "validation"), folder / "examples" / "validation.parquet")
-    learnt = tokenizer.learn_words([" ".join(WORDS)], min_count=1)
-    tokenizer.save(learnt, [1.0] * 257, folder / "tokenizer")
-    (folder / "tokenizer" / "manifest.json").write_text("{}")
-    return folder
-
-
-def run_folder(
-    data: Path, folder: Path, *, network: Any = None, precision: str = "fp32", **train: Any
-) -> Path:
-    folder.mkdir(parents=True)
-    config = {
-        "network": {**NETWORK, **(network or {})},
-        "train": {"batch_tokens": 64, "max_epochs": 3, "log_every": 3, "warmup_steps": 2, **train},
-        "markup": {"unit": "pair", "max_tokens": 16},
-        "normalisation": "plain",
-        "tokenizer": str(data / "tokenizer"),
-        "examples": str(data / "examples"),
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    # Chosen by time, so not the same twice: a test fixes it.
-    (folder / "precision.json").write_text(json.dumps({"precision": precision}))
-    return folder
-
-
-def train(folder: Path) -> bool:
-    return training.train(folder, threading.Event())
-
-
-def lines(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    made = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in made if kind in (None, line["kind"])]
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model" / "model.safetensors").read_bytes()
-
-
-def timeless(folder: Path) -> list[dict[str, Any]]:
-    timed = ("time", "seconds", "seconds_left", "tokens_per_second")
-    return [{k: v for k, v in line.items() if k not in timed} for line in lines(folder)]
-
-
-class StopAt(threading.Event):
-    """Asks for a stop once the trainer has looked at it this many times: at that step."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.left = step
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.fixture(scope="module")
@@ -448,26 +362,25 @@ def test_when_its_parent_is_gone_it_writes_a_checkpoint_and_ends(data: Path, tmp
     assert not (folder / "model").exists()
 
 
-def gradients(data: Path, folder: Path, workers: int, **knobs: Any) -> dict[str, torch.Tensor]:
+def gradients(data: Path, folder: Path, parts: int, **knobs: Any) -> dict[str, torch.Tensor]:
+    """Of a step on twelve rows, in so many parts."""
     trainer = training.Trainer(progress.Run.read(run_folder(data, folder, **knobs)), threading.Event())
-    rows = np.arange(12)
-    parts = [trainer.batch(rows[i::workers]) for i in range(workers)]
-    tokens = sum(int((part.targets_BT >= 0).sum()) for part in parts)
-    for part in parts:
-        trainer.differentiate(part, tokens)
+    trainer.step.parts = parts
+    trainer.step.gradient(np.arange(12), seed=0)
     return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
 def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(data: Path, tmp_path: Path) -> None:
-    whole, halves = (gradients(data, tmp_path / str(workers), workers) for workers in (1, 2))
+    whole, halves, quarters = (gradients(data, tmp_path / str(parts), parts) for parts in (1, 2, 4))
     for name, gradient in whole.items():
         torch.testing.assert_close(halves[name], gradient, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(quarters[name], gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tmp_path: Path) -> None:
     run = progress.Run.read(run_folder(data, tmp_path / "run", context_loss=0.5))
     trainer = training.Trainer(run, threading.Event())
-    part = trainer.batch(np.arange(4))
+    part = trainer.step.batch(np.arange(4))
     logits_BTV = networks.head(trainer.model)(networks.hidden(trainer.model, part)).detach()
     by_hand = {True: 0.0, False: 0.0}
     for row in range(4):
@@ -475,7 +388,7 @@ def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tm
         for place in range(len(ids) - 1):
             chances = logits_BTV[row, place].log_softmax(-1)
             by_hand[bool(is_reply[place + 1])] -= float(chances[ids[place + 1]])
-    total, nats_N, _, is_reply_N = trainer.forward(part)
+    total, nats_N, _, is_reply_N = trainer.step.forward(part)
     assert float(total.detach()) == pytest.approx(by_hand[True] + 0.5 * by_hand[False], rel=1e-2)
     assert float(nats_N[is_reply_N].sum()) == pytest.approx(by_hand[True], rel=1e-2)
     plain, taught = (gradients(data, tmp_path / str(w), 1, context_loss=w) for w in (0.0, 0.5))

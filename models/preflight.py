@@ -1,0 +1,279 @@
+"""Preflight: what must be true of a network, its batches and its loss before a long training begins.
+
+Each check is one that a real defect would fail, named by what it looks at: a mask that is missing,
+a target shifted twice, an encoder that nobody reads. They work on a copy, with a few of the rows.
+
+Name suffixes are shapes: B batch, T tokens, N positions that teach, D width, V vocabulary.
+"""
+
+import copy
+import logging
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from models import batches, checkpoint, networks, tokenizer
+from models.config import GenerationConfig
+from models.generation import Generator, evaluating
+from models.progress import Run
+from models.step import Step
+
+log = logging.getLogger(__name__)
+
+ROWS = 8  # of the batch that is looked at
+SAME = 1e-3  # of float32 sums over a row, in another order
+FIRST_LOSS = 0.1  # share of ln V that a fresh network's first loss may be away; at least half a nat
+
+
+class Lesson(NamedTuple):
+    """How much of a batch a network must learn by heart."""
+
+    steps: int
+    rate: float
+    share: float  # of the first loss
+
+
+FRESH = Lesson(steps=100, rate=3e-3, share=0.5)  # far below what the frequencies of the tokens give
+# Big networks are slow and have learnt the most of it: that the loss falls at all is enough.
+LEARNT = Lesson(steps=12, rate=3e-4, share=0.99)
+
+
+class Defect(Exception):
+    """The code or the network is not what a training can be made with: `preflight: NAME: what was seen`."""
+
+    def __init__(self, name: str, seen: str) -> None:
+        super().__init__(f"preflight: {name}: {seen}")
+
+
+class Preflight:
+    """The checks of one training."""
+
+    def __init__(self, model: PreTrainedModel, examples: batches.Examples, run: Run, precision: str) -> None:
+        self.run = run
+        self.fresh = run.start is None
+        self.control = tokenizer.load_control(run.tokenizer)
+        self.model = copy.deepcopy(model)
+        self.step = Step(self.model, examples, run.train, workers=1)
+        self.precision = precision
+        self.has_encoder = self.step.has_encoder
+        # Of many lengths, so that there is padding; the very long would take their time.
+        by_length = np.argsort(examples.lengths, kind="stable")
+        self.numbers = by_length[(np.linspace(0.1, 0.8, ROWS) * len(by_length)).astype(np.int64)]
+        self.rows = [examples.row(i) for i in self.numbers]
+        self.vocabulary = networks.head(model).weight.shape[0]
+
+    def checks(self) -> dict[str, Callable[[], None]]:
+        """By name, in the order in which they are made; those that train the copy come last."""
+        first = self.first_loss if self.fresh else self.no_worse_than_a_guess
+        return {
+            "control tokens": self.control_tokens,
+            "targets": self.targets,
+            "causality": self.causality,
+            "padding": self.padding,
+            "context": self.context,
+            "loss": self.loss,
+            "first loss": first,
+            "batch without a reply": self.batch_without_a_reply,
+            "one batch learnt": self.one_batch_learnt,
+            "saved and loaded": self.saved_and_loaded,
+        }
+
+    def control_tokens(self) -> None:
+        known = tokenizer.load(self.run.tokenizer)
+        size, ours = known.get_vocab_size(), self.control is tokenizer.OURS
+        ids = [known.token_to_id(token) for token in tokenizer.CONTROL]
+        if ours and ids != [tokenizer.PAD, tokenizer.START, tokenizer.END, tokenizer.UNK]:
+            raise Defect("control tokens", f"{', '.join(tokenizer.CONTROL)} have the ids {ids}")
+        if self.control.end in self.control.banned:
+            raise Defect("control tokens", f"{self.control.end} ends a reply, and no reply may hold it")
+        # A network that was trained elsewhere may have rows to spare.
+        if size > self.vocabulary or (ours and size != self.vocabulary):
+            raise Defect("control tokens", f"{size} tokens, and a table of {self.vocabulary} rows")
+
+    def targets(self) -> None:
+        """Each reply token once, its end among them, at the place of the id before it."""
+        batch = self.batch()
+        for row, (ids, flags) in enumerate(self.rows):
+            inputs, asked = batch.inputs_BT[row].numpy(), batch.targets_BT[row].numpy()
+            places = np.flatnonzero(asked != batches.NO_LOSS)
+            if asked[places].tolist() != ids[flags].tolist():
+                seen = f"row {row} has {len(places)} targets, its replies {int(flags.sum())} ids, or others"
+                raise Defect("targets", f"{seen}: padding, context or the end of a reply is counted wrongly")
+            before = inputs[places]
+            expected = np.concatenate([[tokenizer.START], ids[flags][:-1]])
+            if not self.has_encoder:
+                expected = ids[np.flatnonzero(flags) - 1]
+            if before.tolist() != expected.tolist():
+                raise Defect("targets", f"row {row}: a target is not the id after its input, but shifted")
+
+    def causality(self) -> None:
+        batch = self.batch()
+        before_BTD = self.hidden(batch)
+        place = batch.inputs_BT.shape[1] // 2
+        later = batch.inputs_BT.clone()
+        later[:, place:] = (later[:, place:] + 1) % self.vocabulary
+        after_BTD = self.hidden(replace(batch, inputs_BT=later))
+        if not close(before_BTD[:, :place], after_BTD[:, :place]):
+            raise Defect("causality", f"places before {place} change with the tokens from there on")
+        if close(before_BTD[:, place:], after_BTD[:, place:]):
+            raise Defect("causality", "the network does not read its input")
+
+    def padding(self) -> None:
+        """A row's loss does not depend on the rows beside it."""
+        together = self.row_nats(self.rows)
+        alone = [self.row_nats([row])[0] for row in self.rows]
+        for row, (one, other) in enumerate(zip(together, alone, strict=True)):
+            if abs(one - other) > SAME * max(1.0, abs(one)):
+                raise Defect("padding", f"row {row} has {one:.4f} nats in a batch and {other:.4f} alone")
+
+    def context(self) -> None:
+        """What was said before changes what a reply costs."""
+        shifted = [
+            (np.where(flags | (np.arange(len(ids)) == 0), ids, 4 + (ids + 1) % (self.vocabulary - 4)), flags)
+            for ids, flags in self.rows
+        ]
+        pairs = zip(self.row_nats(self.rows), self.row_nats(shifted), strict=True)
+        if all(abs(one - other) <= 1e-6 * abs(one) for one, other in pairs):
+            part = "encoder" if self.has_encoder else "context"
+            raise Defect(
+                "context", f"other contexts, the same loss to the last digit: the {part} is not read"
+            )
+
+    def loss(self) -> None:
+        """The sum that is trained on, by hand."""
+        batch = self.batch()
+        total, nats_N, _, is_reply_N = self.step.forward(batch.to(self.model.device))
+        with torch.no_grad():
+            logits_BTV = networks.head(self.model)(self.hidden(batch)).float().cpu()
+        targets_BT = batch.targets_BT
+        replies = float(
+            F.cross_entropy(logits_BTV.mT, targets_BT, ignore_index=batches.NO_LOSS, reduction="sum")
+        )
+        others = 0.0
+        if self.run.train.context_loss and not self.has_encoder:
+            for row, (ids, flags) in enumerate(self.rows):
+                places = np.flatnonzero(~flags[1:])
+                nats = F.cross_entropy(
+                    logits_BTV[row, places], torch.from_numpy(ids[places + 1]), reduction="sum"
+                )
+                others += self.run.train.context_loss * float(nats)
+        for seen, expected in (
+            (float(nats_N[is_reply_N].sum()), replies),
+            (float(total.detach()), replies + others),
+        ):
+            if not abs(seen - expected) <= SAME * max(1.0, expected):
+                raise Defect("loss", f"{seen:.4f} nats, by hand {expected:.4f}")
+
+    def first_loss(self) -> None:
+        """A network that has learnt nothing guesses."""
+        seen, guess = self.mean_nats(), math.log(self.vocabulary)
+        if not abs(seen - guess) <= max(0.5, FIRST_LOSS * guess):
+            told = f"{seen:.2f} nats a token before the first step, where a guess has {guess:.2f}"
+            raise Defect("first loss", f"{told}: the weights it starts with")
+
+    def no_worse_than_a_guess(self) -> None:
+        """One that has learnt knows better."""
+        seen, guess = self.mean_nats(), math.log(self.vocabulary)
+        if not seen <= guess + max(0.5, FIRST_LOSS * guess):
+            told = f"{seen:.2f} nats a token before the first step, where a guess has {guess:.2f}"
+            raise Defect("first loss", f"{told}: what it starts from is not of this vocabulary")
+
+    def batch_without_a_reply(self) -> None:
+        batch = batches.collate(
+            [(ids, np.zeros_like(flags)) for ids, flags in self.rows], has_encoder=self.has_encoder
+        )
+        told = self.step.differentiate(batch, 0)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.step.drop()
+        if not (
+            bool(told.isfinite().all()) and all(bool(gradient.isfinite().all()) for gradient in gradients)
+        ):
+            raise Defect("batch without a reply", "its loss or its gradient is no number")
+
+    def one_batch_learnt(self) -> None:
+        """The copy learns one batch by heart, in the precision of the training."""
+        self.step.precision = self.precision
+        lesson = FRESH if self.fresh else LEARNT
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=lesson.rate, weight_decay=0.0)
+        first = last = math.nan
+        for _ in range(lesson.steps):
+            nats, _, tokens, _ = self.step.gradient(self.numbers, seed=0).tolist()
+            optimizer.step()
+            self.step.drop()
+            last = nats / tokens
+            first = last if math.isnan(first) else first
+            if last < lesson.share * first:
+                return
+        seen = f"{last:.2f} nats a token after {lesson.steps} steps on the same rows, {first:.2f} before"
+        raise Defect("one batch learnt", seen)
+
+    def saved_and_loaded(self) -> None:
+        batch = self.batch()
+        before_BTD = self.hidden(batch)
+        with tempfile.TemporaryDirectory(dir=self.run.folder, prefix=checkpoint.TEMPORARY) as folder:
+            networks.save(self.model, Path(folder))
+            loaded = networks.load(Path(folder), self.model.device)
+        kept, self.model = self.model, loaded
+        after_BTD = self.hidden(batch)
+        self.model = kept
+        if not close(before_BTD, after_BTD):
+            raise Defect("saved and loaded", "the network that was saved is not the one that is loaded")
+        ids, flags = self.rows[0]
+        asked, greedy = ids[: int(np.argmax(flags))].tolist(), GenerationConfig(temperature=0, max_tokens=8)
+        replies = [Generator(model, self.control).reply(asked, greedy).ids for model in (kept, loaded)]
+        if replies[0] != replies[1]:
+            raise Defect("saved and loaded", f"it replied {replies[0]}, and loaded again {replies[1]}")
+
+    def batch(self) -> batches.Batch:
+        return batches.collate(self.rows, has_encoder=self.has_encoder)
+
+    def hidden(self, batch: batches.Batch) -> Tensor:
+        """hidden_BTD, nothing dropped, in float32."""
+        with evaluating(self.model), torch.no_grad():
+            return networks.hidden(self.model, batch.to(self.model.device)).cpu()
+
+    def row_nats(self, rows: list[batches.Row]) -> list[float]:
+        """Of each row's replies."""
+        batch = batches.collate(rows, has_encoder=self.has_encoder)
+        with torch.no_grad():
+            logits_BTV = networks.head(self.model)(self.hidden(batch).to(self.model.device)).float().cpu()
+        nats_BT = F.cross_entropy(
+            logits_BTV.mT, batch.targets_BT, ignore_index=batches.NO_LOSS, reduction="none"
+        )
+        return [float(nats) for nats in nats_BT.double().sum(1)]
+
+    def mean_nats(self) -> float:
+        return sum(self.row_nats(self.rows)) / int((self.batch().targets_BT != batches.NO_LOSS).sum())
+
+
+def close(one_BTD: Tensor, other_BTD: Tensor) -> bool:
+    return torch.allclose(one_BTD, other_BTD, rtol=1e-3, atol=1e-4)
+
+
+def check(model: PreTrainedModel, examples: batches.Examples, run: Run, precision: str) -> None:
+    """Make all checks, once in a run folder; they leave no trace in the network or in the chances.
+
+    Raises:
+        Defect: one of them has failed.
+    """
+    path = run.folder / "preflight.json"
+    if path.exists():
+        return
+    began_s = time.monotonic()
+    with torch.random.fork_rng(), evaluating(model):
+        checks = Preflight(model, examples, run, precision).checks()
+        for each in checks.values():
+            each()
+    seconds = time.monotonic() - began_s
+    checkpoint.put_json(path, {"checks": list(checks), "seconds": seconds})
+    log.info("preflight: %s: all well, in %.1f s", ", ".join(checks), seconds)

@@ -1,0 +1,138 @@
+"""Step: the gradient of a batch, in as many parts as fit the memory, and the update that it makes."""
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from models import batches, networks, progress
+from models.config import TrainConfig
+from models.cross_entropy import weighted_nats
+from models.errors import InputError
+from models.optimizers import Optimizer
+
+log = logging.getLogger(__name__)
+
+Rows = NDArray[np.int64]
+
+
+class Step:
+    """Gradients and updates of one network; which rows and at what rate is the caller's."""
+
+    def __init__(
+        self, model: PreTrainedModel, examples: batches.Examples, config: TrainConfig, *, workers: int
+    ) -> None:
+        self.model, self.examples, self.config = model, examples, config
+        self.device = model.device
+        self.has_encoder = networks.is_encoder_decoder(model)
+        self.optimizer = Optimizer(model, config)
+        self.workers = workers
+        self.together: Callable[..., Iterable[Any]] = ThreadPoolExecutor(workers).map if workers > 1 else map
+        self.parts = workers  # of a batch; more where it does not fit the memory whole
+        self.precision = "fp32"
+
+    def gradient(self, rows: Rows, *, seed: int) -> Tensor:
+        """Leave the gradient of these rows' loss at the weights, clipped.
+
+        `seed` is where dropout's chances come from. Returns (nats, correct, reply tokens, norm of
+        the gradient before it was clipped), on the device.
+
+        Raises:
+            InputError: a single row does not fit the memory.
+        """
+        while (told := self._try(rows, seed)) is None:
+            if self.parts >= len(rows):
+                longest = int(self.examples.lengths[rows].max())
+                raise InputError(
+                    f"one sequence of {longest} tokens does not fit the memory: "
+                    "lower network.width, network.n_layer or markup.max_tokens"
+                )
+            self.parts *= 2
+            self.drop()
+            log.warning("a batch does not fit the memory: its gradient is made in %d parts", self.parts)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
+        return torch.cat([told, norm[None]])
+
+    def update(self, rate: float) -> None:
+        """Move the weights; the gradient is used up."""
+        self.optimizer.step(rate, self.together)
+
+    def drop(self) -> None:
+        """Forget the gradient."""
+        self.model.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _try(self, rows: Rows, seed: int) -> Tensor | None:
+        """The sums over the batch; none: the memory did not hold it."""
+        torch.manual_seed(seed)
+        count = min(self.parts, len(rows))
+        parts = [self.batch(rows[i::count]) for i in range(count)]
+        tokens = sum(int((part.targets_BT >= 0).sum()) for part in parts)
+        # Two parts add up to the same in either order; with more the order would be left to chance.
+        together = self.together if count <= self.workers else map
+        try:
+            return torch.stack(list(together(lambda part: self.differentiate(part, tokens), parts))).sum(0)
+        except (torch.OutOfMemoryError, MemoryError):
+            return None
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):  # the CPU's allocator has no error of its own
+                raise
+            return None
+
+    def batch(self, rows: Rows) -> batches.Batch:
+        return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
+
+    def differentiate(self, part: batches.Batch, tokens: int) -> Tensor:
+        """Add the gradient of a part of a batch, which has `tokens` reply tokens in all.
+
+        Returns (nats, correct, reply tokens) of the part.
+        """
+        part = part.to(self.device)
+        total, nats_N, hits_N, is_reply_N = self.forward(part)
+        # A batch without a reply token has loss 0, and no gradient that is not a number.
+        (total / max(1, tokens)).backward()  # type: ignore[no-untyped-call]
+        return torch.stack([nats_N[is_reply_N].sum(), hits_N[is_reply_N].sum(), is_reply_N.sum()])
+
+    def forward(self, part: batches.Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions that teach something.
+
+        A turn that is no reply still shows how people talk: it has the weight `context_loss`.
+        """
+        targets_BT = part.targets_BT
+        if self.config.context_loss and not self.has_encoder:
+            targets_BT = networks.next_ids(part)
+        teaches_BT = targets_BT >= 0
+        is_reply_N = part.targets_BT[teaches_BT] >= 0
+        with self.autocast():
+            hidden_ND = networks.hidden(self.model, part)[teaches_BT]
+        total, nats_N, hits_N = weighted_nats(
+            hidden_ND.to(torch.bfloat16 if self.precision == "bf16" else torch.float32),
+            networks.head(self.model).weight,
+            targets_BT[teaches_BT],
+            torch.where(is_reply_N, 1.0, self.config.context_loss),
+        )
+        return total, nats_N, hits_N, is_reply_N
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def seconds(self, rows: Rows, precision: str) -> float:
+        """Of a forward and backward pass in that precision."""
+        self.precision = precision
+        batch = self.batch(rows)
+
+        def both_ways() -> None:
+            self.forward(batch.to(self.device))[0].backward()  # type: ignore[no-untyped-call]
+            self.drop()
+
+        return progress.fastest(both_ways)

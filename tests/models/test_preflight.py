@@ -1,0 +1,244 @@
+"""Each defect that a naive build has is planted where it would be made, and must be caught by name."""
+
+import json
+import logging
+import math
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from trainings import NETWORK, run_folder
+from transformers import PreTrainedModel
+
+from models import batches, llama, networks, preflight, progress, step, tokenizer, training
+from models.batches import NO_LOSS, Batch
+from models.tokenizer import END, PAD
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama": {"network": {"width": 32, "n_layer": 2}, "context_loss": 0.5},
+    "gpt2": {"network": {"family": "gpt2", "width": 32}},
+    "encoder-decoder": {"network": {"family": "encoder-decoder", "width": 32, "dropout": 0.1}},
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def trainer(data: Path, folder: Path, family: str = "llama", **changes: Any) -> training.Trainer:
+    made = run_folder(data, folder, **{**SHAPES[family], **changes})
+    (made / "preflight.json").unlink()
+    return training.Trainer(progress.Run.read(made), threading.Event())
+
+
+def check(made: training.Trainer) -> None:
+    preflight.check(made.model, made.examples, made.run, made.step.precision)
+
+
+@pytest.mark.parametrize("family", SHAPES)
+def test_a_sound_training_passes_and_is_left_as_it_was(data: Path, tmp_path: Path, family: str) -> None:
+    made = trainer(data, tmp_path / "run", family)
+    before = {name: value.clone() for name, value in made.model.state_dict().items()}
+    chances = torch.get_rng_state()
+    check(made)
+    assert torch.equal(torch.get_rng_state(), chances)
+    assert made.model.training
+    for name, value in made.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    told = json.loads((made.run.folder / "preflight.json").read_text())
+    assert len(told["checks"]) == 10
+    assert told["seconds"] < 20
+    assert not list(made.run.folder.glob(".tmp-*"))
+
+
+def test_it_is_made_once_in_a_run_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainer(data, tmp_path / "run")
+    check(made)
+    monkeypatch.setattr(preflight, "Preflight", None)
+    check(made)
+
+
+# A plant: what is done to the code, or to the network.
+Plant = Callable[[pytest.MonkeyPatch, PreTrainedModel], None]
+
+
+def collating(change: Callable[[Batch], Batch]) -> Plant:
+    def plant(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
+        plain = batches.collate
+        monkeypatch.setattr(batches, "collate", lambda rows, **kwargs: change(plain(rows, **kwargs)))
+
+    return plant
+
+
+def reading(change: Callable[[Batch], Batch], after: Callable[[Tensor], Tensor] = lambda h: h) -> Plant:
+    def plant(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
+        plain = networks.hidden
+        monkeypatch.setattr(networks, "hidden", lambda model, batch: after(plain(model, change(batch))))
+
+    return plant
+
+
+def shifted_twice(batch: Batch) -> Batch:
+    targets = torch.full_like(batch.targets_BT, NO_LOSS)
+    targets[:, :-1] = batch.targets_BT[:, 1:]
+    return replace(batch, targets_BT=targets)
+
+
+def not_shifted(batch: Batch) -> Batch:
+    asked = batch.targets_BT != NO_LOSS
+    return replace(batch, inputs_BT=torch.where(asked, batch.targets_BT, batch.inputs_BT))
+
+
+def ends_masked(batch: Batch) -> Batch:
+    return replace(batch, targets_BT=batch.targets_BT.masked_fill(batch.targets_BT == END, NO_LOSS))
+
+
+def pads_counted(batch: Batch) -> Batch:
+    return replace(batch, targets_BT=batch.targets_BT.masked_fill(batch.inputs_BT == PAD, PAD))
+
+
+def context_counted(batch: Batch) -> Batch:
+    return replace(batch, targets_BT=networks.next_ids(batch))
+
+
+def pads_attended(batch: Batch) -> Batch:
+    assert batch.context_mask_BS is not None
+    return replace(batch, context_mask_BS=torch.ones_like(batch.context_mask_BS))
+
+
+def encoder_unread(batch: Batch) -> Batch:
+    assert batch.context_BS is not None
+    return replace(batch, context_BS=torch.full_like(batch.context_BS, 5))
+
+
+def no_causal_mask(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
+    monkeypatch.setattr(llama, "math", SimpleNamespace(inf=0.0))
+
+
+def counted_per_batch(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
+    plain = step.weighted_nats
+
+    def mean(*args: Tensor) -> tuple[Tensor, ...]:
+        total, *rest = plain(*args)
+        return total / len(args[2]), *rest
+
+    monkeypatch.setattr(step, "weighted_nats", mean)
+
+
+def divided_by_nothing(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
+    def differentiate(self: step.Step, part: Batch, tokens: int) -> Tensor:
+        total, nats_N, hits_N, is_reply_N = self.forward(part)
+        (total / torch.tensor(tokens)).backward()  # type: ignore[no-untyped-call]
+        return torch.stack([nats_N.sum(), hits_N.sum(), is_reply_N.sum()])
+
+    monkeypatch.setattr(step.Step, "differentiate", differentiate)
+
+
+def frozen(_: pytest.MonkeyPatch, model: PreTrainedModel) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("norm" in name)
+
+
+def wild(_: pytest.MonkeyPatch, model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        networks.head(model).weight.mul_(100)
+
+
+def half_saved(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
+    plain = networks.save
+
+    def save(model: PreTrainedModel, folder: Path) -> None:
+        with torch.no_grad():
+            next(model.parameters()).mul_(0.5)
+            plain(model, folder)
+            next(model.parameters()).mul_(2)
+
+    monkeypatch.setattr(networks, "save", save)
+
+
+def pad_is_end(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
+    monkeypatch.setattr(tokenizer, "OURS", tokenizer.Control(end=PAD))
+
+
+PLANTS: list[tuple[str, str, str, Plant]] = [
+    ("shifted twice", "llama", "targets: row 0", collating(shifted_twice)),
+    ("not shifted", "llama", "targets: row 0: a target is not the id after", collating(not_shifted)),
+    ("the end of a reply masked", "llama", "targets: row 0 has", collating(ends_masked)),
+    ("padding counted", "llama", "targets: row", collating(pads_counted)),
+    ("context counted", "llama", "targets: row 0 has", collating(context_counted)),
+    ("no causal mask", "llama", "causality: places before", no_causal_mask),
+    (
+        "input not read",
+        "llama",
+        "causality: the network does not read",
+        reading(lambda b: replace(b, inputs_BT=b.inputs_BT * 0 + 5)),
+    ),
+    ("rows mixed", "llama", "padding: row", reading(lambda b: b, lambda h: h - h.mean(0))),
+    ("padding attended", "encoder-decoder", "padding: row", collating(pads_attended)),
+    ("encoder unread", "encoder-decoder", "context: .*encoder is not read", reading(encoder_unread)),
+    ("mean of means", "gpt2", "loss: ", counted_per_batch),
+    ("wild weights", "gpt2", "first loss: ", wild),
+    ("divided by nothing", "llama", "batch without a reply: ", divided_by_nothing),
+    ("frozen", "llama", "one batch learnt: ", frozen),
+    ("half saved", "llama", "saved and loaded: the network", half_saved),
+    ("pad is end", "llama", "control tokens: ", pad_is_end),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "told", "plant"), [plant[1:] for plant in PLANTS], ids=[p[0] for p in PLANTS]
+)
+def test_a_planted_defect_is_caught_by_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, told: str, plant: Plant
+) -> None:
+    made = trainer(data, tmp_path / "run", family)
+    plant(monkeypatch, made.model)
+    with pytest.raises(preflight.Defect, match=f"^preflight: {told}"):
+        check(made)
+    assert not (made.run.folder / "preflight.json").exists()
+
+
+def test_a_table_of_another_size_is_caught(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = networks.build
+    monkeypatch.setattr(networks, "build", lambda config, size, places: plain(config, size + 5, places))
+    made = trainer(data, tmp_path / "run")
+    with pytest.raises(preflight.Defect, match="control tokens: 20 tokens, and a table of 25 rows"):
+        check(made)
+
+
+def test_weights_that_have_learnt_may_begin_below_a_guess_but_not_above(data: Path, tmp_path: Path) -> None:
+    made = trainer(data, tmp_path / "run")
+    for _ in range(5):
+        for rows in made.order:
+            made.learn(rows, 1e-2)
+    made.run = replace(made.run, start=tmp_path)
+    check(made)
+    wild(pytest.MonkeyPatch(), made.model)
+    (made.run.folder / "preflight.json").unlink()
+    with pytest.raises(preflight.Defect, match=r"first loss: .* what it starts from"):
+        check(made)
+
+
+def test_a_defect_ends_the_trainer_with_status_3_and_one_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run_folder(data, tmp_path / "run", network=NETWORK)
+    (folder / "preflight.json").unlink()
+    collating(shifted_twice)(monkeypatch, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(sys, "argv", ["training", str(folder)])
+    monkeypatch.setattr(progress, "stop_on_signals", lambda _: [])
+    with caplog.at_level(logging.INFO):
+        assert training.main() == 3
+    assert caplog.records[-1].getMessage().startswith("training: preflight: targets: ")
+    assert not (folder / "model").exists()
+    assert math.isinf(progress.State().best_bpb)

@@ -1,0 +1,187 @@
+"""What a training does when a step goes wrong: bad figures, too little memory."""
+
+import json
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from trainings import StopAt, lines, run_folder, train, weights
+
+from models import progress, training
+from models.batches import Batch
+from models.errors import InputError
+from models.step import Step
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, steps: Callable[[Step], bool], figure: float) -> None:
+    """The gradient of these steps, counted from 1 over all trainings, has a figure that is `figure`."""
+    plain = Step.gradient
+
+    def gradient(self: Step, *args: Any, **kwargs: Any) -> Tensor:
+        told = plain(self, *args, **kwargs)
+        if steps(self):
+            told[0] = figure
+            for parameter in self.model.parameters():
+                parameter.grad = torch.full_like(parameter, math.nan)
+        return told
+
+    monkeypatch.setattr(Step, "gradient", gradient)
+
+
+class At:
+    """True at these calls, the first being 1."""
+
+    def __init__(self, *calls: int) -> None:
+        self.calls, self.made = calls, 0
+
+    def __call__(self, _: Step) -> bool:
+        self.made += 1
+        return self.made in self.calls
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf, 1e9])
+def test_a_bad_step_is_skipped_with_its_batch_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: float
+) -> None:
+    spoil(monkeypatch, At(4), figure)
+    folder = run_folder(data, tmp_path / "run")
+    assert train(folder)
+    (line,) = lines(folder, "skip")
+    assert line["step"] == 3
+    assert line["conversations"].split(", ")[0].isdecimal()
+    assert json.loads((folder / "summary.json").read_text())["skipped_steps"] == 1
+
+
+def test_a_skipped_step_leaves_the_weights_as_they_were(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = progress.Run.read(run_folder(data, tmp_path / "run"))
+    trainer = training.Trainer(run, threading.Event())
+    before = {name: value.clone() for name, value in trainer.weights().items()}
+    spoil(monkeypatch, lambda _: True, math.nan)
+    trainer.learn(np.arange(4), 0.1)
+    for name, value in trainer.weights().items():
+        assert torch.equal(value, before[name])
+        assert value.grad is None
+    assert trainer.state.step == 1
+
+
+def test_after_three_bad_steps_it_goes_back_to_the_checkpoint_at_half_the_rate(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(data, tmp_path / "run", log_every=1, warmup_steps=0)
+    training.train(folder, StopAt(5))
+    spoil(monkeypatch, At(3, 4, 5), math.nan)
+    assert train(folder)
+    rates = [line["learning_rate"] for line in lines(folder, "step")]
+    steps = [line["step"] for line in lines(folder, "step")]
+    assert steps == list(range(1, len(steps) + 1))  # none twice, none left out
+    falls = np.diff(rates)
+    assert falls[4] < 10 * falls[3]  # from the checkpoint at step 5 on
+    assert rates[5] == pytest.approx(rates[4] / 2, rel=0.1)
+    assert not lines(folder, "skip")
+
+
+def test_where_the_lower_rate_leads_nowhere_either_it_ends_and_names_the_batch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(data, tmp_path / "run", checkpoint_seconds=1e-9)
+    training.train(folder, StopAt(2))
+    spoil(monkeypatch, lambda _: True, math.inf)
+    with pytest.raises(InputError, match=r"its batch: \d+.*; .*: lower train\.learning_rate \(now 0\.002\)"):
+        train(folder)
+    assert max(path.name for path in (folder / "checkpoints").iterdir()) == "000000002"
+
+
+def test_the_lower_rate_outlives_a_stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_folder(data, tmp_path / "run")
+    trainer = training.Trainer(progress.Run.read(folder), StopAt(3), rate_scale=0.5)
+    assert trainer.fit() is None
+    assert training.Trainer(progress.Run.read(folder), threading.Event()).state.rate_scale == 0.5
+
+
+def crowd(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception) -> None:
+    """There is memory for so many rows of a batch at once."""
+    plain = Step.differentiate
+
+    def differentiate(self: Step, part: Batch, tokens: int) -> Tensor:
+        if len(part.inputs_BT) > rows:
+            raise error
+        return plain(self, part, tokens)
+
+    monkeypatch.setattr(Step, "differentiate", differentiate)
+
+
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_too_little_memory_halves_the_parts_and_the_result_is_the_same(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    plenty, scarce = (run_folder(data, tmp_path / name, max_steps=8) for name in ("plenty", "scarce"))
+    assert train(plenty)
+    crowd(monkeypatch, 3, error)
+    assert train(scarce)
+    before, after = (lines(folder, "validation")[-1]["loss"] for folder in (plenty, scarce))
+    assert after == pytest.approx(before, rel=1e-3)
+
+
+def test_the_parts_that_fitted_are_kept_by_a_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = (run_folder(data, tmp_path / name) for name in ("whole", "cut"))
+    crowd(monkeypatch, 3, MemoryError())
+    assert train(whole)
+    training.train(cut, StopAt(4))
+    monkeypatch.undo()  # the memory is there again, and yet nothing may change
+    torch.set_num_threads(1)
+    assert train(cut)
+    assert weights(cut) == weights(whole)
+
+
+def test_a_sequence_that_no_part_is_small_enough_for_ends_the_training_in_one_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd(monkeypatch, 0, MemoryError())
+    with pytest.raises(InputError, match="does not fit the memory: lower network"):
+        train(run_folder(data, tmp_path / "run"))
+
+
+def test_other_errors_of_torch_are_not_taken_for_too_little_memory(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd(monkeypatch, 0, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train(run_folder(data, tmp_path / "run"))
+
+
+def test_the_cpus_allocator_says_what_is_looked_for() -> None:
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        torch.empty(1 << 55)
+
+
+def test_looks_without_a_better_score_end_the_training(data: Path, tmp_path: Path) -> None:
+    folder = run_folder(
+        data, tmp_path / "run", learning_rate=0.1, max_epochs=50, validations=50, patience=3, max_norm=1e9
+    )
+    assert train(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["stopped_by"] == "patience"
+    scores = [line["bpb"] for line in lines(folder, "validation")]
+    assert min(scores[-3:]) >= min(scores[:-3]) == summary["best_validation_bpb"]

@@ -1,0 +1,89 @@
+"""Small trainings: what the tests of the trainer share."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from models import training
+from models.schemas import EXAMPLES
+from models.tokenizer import END, START
+
+WORDS = "abcdefghijklmnop"
+NETWORK = {"n_layer": 1, "n_head": 2, "width": 16}
+
+
+def examples(rows: int, seed: int, split: str) -> pa.Table:
+    """Exchanges in which the answer is the question: something to learn."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(rows):
+        turn = rng.integers(4, 4 + len(WORDS), rng.integers(1, 5)).tolist()
+        ids = [START, *turn, END, *turn, END]
+        made.append(
+            {
+                "ids": ids,
+                "is_reply": [place >= len(turn) + 2 for place in range(len(ids))],
+                "conversation_id": str(i),
+                "turn": 1,
+                "group": str(i % 5),
+                "split": split,
+                "replies": 1,
+                "reply_bytes": len(turn),
+                "spelled_nats": 0.0,
+            }
+        )
+    return pa.Table.from_pylist(made, EXAMPLES)
+
+
+def run_folder(
+    data: Path, folder: Path, *, network: Any = None, precision: str = "fp32", **train: Any
+) -> Path:
+    folder.mkdir(parents=True)
+    config = {
+        "network": {**NETWORK, **(network or {})},
+        "train": {"batch_tokens": 64, "max_epochs": 3, "log_every": 3, "warmup_steps": 2, **train},
+        "markup": {"unit": "pair", "max_tokens": 16},
+        "normalisation": "plain",
+        "tokenizer": str(data / "tokenizer"),
+        "examples": str(data / "examples"),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    # Chosen by time, so not the same twice: a test fixes it.
+    (folder / "precision.json").write_text(json.dumps({"precision": precision}))
+    # What it looks at has its own tests, and takes longer than such a training.
+    (folder / "preflight.json").write_text("{}")
+    return folder
+
+
+def train(folder: Path) -> bool:
+    return training.train(folder, threading.Event())
+
+
+def lines(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    made = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in made if kind in (None, line["kind"])]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    timed = ("time", "seconds", "seconds_left", "tokens_per_second")
+    return [{k: v for k, v in line.items() if k not in timed} for line in lines(folder)]
+
+
+class StopAt(threading.Event):
+    """Asks for a stop once the trainer has looked at it this many times: at that step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.left = step
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
