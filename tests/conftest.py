@@ -23,7 +23,7 @@ def _nobody_elses_home(monkeypatch, tmp_path):
     monkeypatch.setenv("REPARTEE_HOME", str(tmp_path / "home"))
 
 
-CHAT_MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHAT_MARKS = ("<|endoftext|>", "<|im_start|>", "<|tool|>", "<|im_end|>")
 CHAT_TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -49,7 +49,7 @@ def _pretrained(folder, *, template=CHAT_TEMPLATE, family="llama"):
     )
     learnt.train_from_iterator(["hello there", "how are you", "user assistant system"], trainer)
     learnt.save(str(folder / "tokenizer.json"))
-    end = CHAT_MARKS[2] if template else CHAT_MARKS[0]
+    end = CHAT_MARKS[-1] if template else CHAT_MARKS[0]
     names = {"eos_token": end, "pad_token": end, "tokenizer_class": "PreTrainedTokenizerFast"}
     (folder / "tokenizer_config.json").write_text(json.dumps(names))
     if template:
