@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 KNOBS = {"max_steps": 3, "checkpoint_seconds": 1e-9, "log_every": 1, "validations": 1}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # before any training of this file: more of them add in another order
 
 
 def in_child(work: Callable[[], None], killed_after_s: float | None = None) -> int:
@@ -34,8 +35,11 @@ def in_child(work: Callable[[], None], killed_after_s: float | None = None) -> i
             os.kill(child, signal.SIGKILL)  # it is not waited for yet, so the number is its own
         return os.waitpid(child, 0)[1]
     try:
+        torch.set_num_threads(1)  # after a fork torch's pool is made anew, by two threads at once if they can
         work()
         os._exit(0)
+    except BaseException:
+        traceback.print_exc()  # or nobody would ever know why
     finally:
         os._exit(1)
 
