@@ -23,6 +23,7 @@ from transformers import (
 
 from models import batches, networks, progress, tokenizer
 from models.checkpoint import put_json
+from models.run import Run
 
 IGNORED = -100  # what transformers leaves out of a loss
 RATE = 1e-3  # usual at this size, and not yet searched for as ours was
@@ -62,7 +63,7 @@ class Clock(TrainerCallback):
 
 
 def main(folder: str, name: str, minutes: str) -> None:
-    run = progress.Run.read(Path(folder))
+    run = Run.read(Path(folder))
     progress.seed_everything(run.train.seed)
     if name == "gpt2":
         run = replace(run, network=run.network.model_copy(update={"family": "gpt2"}))

@@ -81,7 +81,7 @@ def write_run(work: Path, network: Any, training: Any, made: dict[str, Any]) -> 
 
 def measure(name: str, work: Path, minutes: float, turns: Path) -> dict[str, float]:
     """Train by that name in the run folder; the rate is of what came after its first tenth."""
-    ours = [sys.executable, "-m", "models.training", str(work)]
+    ours = [sys.executable, "-m", "models.trainer", str(work)]
     theirs = [sys.executable, "-m", "benchmarks.hf_trainer", str(work), name, str(minutes)]
     environment = {"OMP_WAIT_POLICY": "passive", **os.environ} if name == "ours" else dict(os.environ)
     began_s = time.monotonic()

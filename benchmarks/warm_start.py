@@ -21,7 +21,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
-from models import training  # noqa: E402
+from models import trainer  # noqa: E402
 from tasks import clean, download, export, parse, vocabulary  # noqa: E402
 
 
@@ -48,7 +48,7 @@ def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> l
         "start": start and str(start),
     }
     (folder / "run" / "config.json").write_text(json.dumps(config))
-    training.train(folder / "run", threading.Event())
+    trainer.train(folder / "run", threading.Event())
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     return [(line["step"], line["loss"]) for line in lines if line["kind"] == "step"]
 

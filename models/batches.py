@@ -79,6 +79,13 @@ def read(folder: Path, split: str) -> pa.Table:
     return pq.read_table(folder / f"{split}.parquet", schema=EXAMPLES)
 
 
+def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:
+    """Some of the conversations that the rows are of."""
+    names = table["conversation_id"].take(rows).unique().to_pylist()
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def bucket(
     lengths: NDArray[np.int64], batch_tokens: int, rng: np.random.Generator | None = None
 ) -> list[NDArray[np.int64]]:

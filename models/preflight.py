@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from models import batches, checkpoint, networks, tokenizer
 from models.config import GenerationConfig
 from models.generation import Generator, evaluating
-from models.progress import Run
+from models.run import Run
 from models.step import Step
 
 log = logging.getLogger(__name__)

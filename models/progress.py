@@ -1,13 +1,8 @@
 """Progress: a run from config.json to model folder, where it stands, and what it tells on the way."""
 
-import hashlib
 import json
 import math
-import os
 import random
-import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,15 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from models import checkpoint, networks
+from models import checkpoint
 from models.batches import Examples
-from models.config import MarkupConfig, NetworkConfig, TrainConfig
-from models.errors import InputError
+from models.config import TrainConfig
 
 VALIDATION_TOKENS = 30_000  # a look costs about as much as two or three steps of 4,096 tokens
 LOOK_SHARE = 0.1  # of the tokens trained on between two looks; by SCORING_GAIN
@@ -34,90 +25,6 @@ TIME_SHARE = 0.05  # of the minutes, for the looks between the epochs' ends
 PROBE_TOKENS = 1024
 SCORING_GAIN = 3  # scoring is so much faster than training
 PROBE_GAIN = 1.1  # bf16 has to be this much faster: two close ones would be chosen by chance
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder and what its config.json asks for."""
-
-    folder: Path
-    network: NetworkConfig
-    train: TrainConfig
-    markup: MarkupConfig
-    normalisation: str
-    tokenizer: Path
-    examples: Path
-    start: Path | None
-
-    @classmethod
-    def read(cls, folder: Path) -> "Run":
-        path = folder / "config.json"
-        try:
-            asked = json.loads(path.read_text())
-            return cls(
-                folder=folder,
-                network=NetworkConfig(**asked["network"]),
-                train=TrainConfig(**asked["train"]),
-                markup=MarkupConfig(**asked["markup"]),
-                normalisation=asked["normalisation"],
-                tokenizer=Path(asked["tokenizer"]),
-                examples=Path(asked["examples"]),
-                start=Path(asked["start"]) if asked.get("start") else None,
-            )
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing; give the folder of a run") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: {type(error).__name__}: {error}") from None
-
-    def key(self) -> str:
-        """Of all that decides the weights: a checkpoint with another key is of another training."""
-        configs = (self.network, self.train, self.markup)
-        parts: list[Any] = [self.normalisation, *(config.model_dump() for config in configs)]
-        files = [self.examples / f"{split}.parquet" for split in ("train", "validation")]
-        start = sorted(self.start.glob("*.safetensors")) if self.start else []
-        for path in (self.tokenizer / "tokenizer.json", *files, *start):
-            with path.open("rb") as file:
-                parts.append(hashlib.file_digest(file, "sha256").hexdigest())
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-    def positions(self) -> int:
-        """Places of the longest sequence; without an encoder a pair's two sides follow each other."""
-        follows = self.markup.unit == "pair" and self.network.family != "encoder-decoder"
-        return self.markup.max_tokens * (2 if follows else 1)
-
-    def publish(self, model: PreTrainedModel) -> None:
-        """model/, whole: the network, the tokenizer's files, and how text becomes what it reads."""
-        partial = self.folder / f"{checkpoint.TEMPORARY}model"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        for path in self.tokenizer.iterdir():
-            if path.is_file() and path.name != "manifest.json":  # the store's
-                shutil.copyfile(path, partial / path.name)
-        networks.save(model, partial)
-        made = {
-            "family": self.network.family,
-            "normalisation": self.normalisation,
-            "markup": self.markup.model_dump(),
-        }
-        (partial / "repartee.json").write_text(json.dumps(made, indent=2) + "\n")
-        checkpoint.put(partial, self.folder / "model")
-
-
-def check(examples: Examples, sides: NDArray[np.int64], vocabulary: int, run: Run) -> None:
-    """Refuse examples that this network cannot read, before the first step does."""
-    where = run.examples / "train.parquet"
-    if not examples.is_reply.any():
-        raise InputError(f"{where} holds no reply to learn from; give a corpus with more turns")
-    if int(examples.ids.max()) >= vocabulary:
-        raise InputError(f"{where} was not made with {run.tokenizer}: it has ids above {vocabulary - 1}")
-    if int(sides.max()) > run.positions():
-        raise InputError(
-            f"{where} has a sequence of {sides.max()} ids, markup.max_tokens allows "
-            f"{run.positions()}; export it again"
-        )
 
 
 @dataclass
@@ -282,31 +189,3 @@ def seed_everything(seed: int) -> None:
 def seed_of(seed: int, step: int) -> int:
     """Of a step's chances: no state of theirs has to be kept for the next one."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
-
-
-def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:
-    """Some of the conversations that the rows are of."""
-    names = table["conversation_id"].take(rows).unique().to_pylist()
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
-
-
-def stop_on_signals(stop: threading.Event) -> list[int]:
-    """Ask for a stop at the first SIGTERM or SIGINT, end at the second; the list is who asked."""
-    asked: list[int] = []
-
-    def ask(number: int, _: Any) -> None:
-        asked.append(number)
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
-    return asked
-
-
-def stop_with_parent(stop: threading.Event) -> None:
-    # Not sys.stdin: its lock, held by this thread, would break the interpreter's shutdown.
-    while os.read(0, 4096):
-        pass
-    stop.set()  # the last holder of the pipe's other end is gone

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from models import networks, tokenizer
 from models.batches import Batch
 from models.errors import InputError
-from models.progress import Run
+from models.run import Run
 
 log = logging.getLogger(__name__)
 

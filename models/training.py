@@ -1,30 +1,15 @@
-"""Training: `python -m models.training RUN_DIR` makes a model of examples; killed anywhere, it goes on.
+"""Training: the loop that makes a network of examples, and goes on from its last checkpoint."""
 
-It knows neither Prefect nor MLflow: config.json in; metrics.jsonl, train.log, checkpoints, then
-model/ and summary.json out. It ends with 0 done, 2 the user can mend it, 3 it failed,
-143 or 130 told to stop: a checkpoint is written and the same command goes on from there.
-"""
-
-import os
-
-if __name__ == "__main__":
-    # Read when torch starts its threads: waiting ones then leave the core to others.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-import argparse
 import logging
 import math
-import signal
+import os
 import sys
 import threading
 import time
-import traceback
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,11 +18,11 @@ from models.errors import InputError
 from models.files import sync
 from models.journal import Journal
 from models.optimizers import rate_at
+from models.run import Run
 from models.step import Step
 
 log = logging.getLogger(__name__)
 
-LOCK_SECONDS = 30  # a trainer that was told to end needs some to write its checkpoint
 FAULTS = 3  # bad steps in a row: what is bad is no longer the batch
 SPIKE = 2.0  # times the nats of a guess among all tokens: a loss that no batch explains
 FALLBACK = 0.5  # of the rate, for the training that is tried again
@@ -47,10 +32,10 @@ class Diverged(Exception):
     """The weights have become useless; the message names the batch at which it showed."""
 
 
-class Trainer:
+class Training:
     """One training: the loop, and all that it changes."""
 
-    def __init__(self, run: progress.Run, stop: threading.Event, *, rate_scale: float = 1.0) -> None:
+    def __init__(self, run: Run, stop: threading.Event, *, rate_scale: float = 1.0) -> None:
         self.run, self.config, self.stop = run, run.train, stop
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.table = batches.read(run.examples, "train")
@@ -60,7 +45,7 @@ class Trainer:
         vocabulary = networks.head(self.model).out_features
         self.guess_nats = math.log(vocabulary)
         self.sides = self.examples.sides(has_encoder=networks.is_encoder_decoder(self.model))
-        progress.check(self.examples, self.sides, vocabulary, run)
+        run.check(self.examples, self.sides, vocabulary)
         self.model.to(self.device)  # type: ignore[arg-type]
         if self.device.type == "cpu":
             # For short sequences several times faster backward in bf16 than torch's fused kernel.
@@ -163,7 +148,7 @@ class Trainer:
         self.step.drop()
         self.state.skipped += 1
         self.state.faults_in_a_row += 1
-        named = progress.name_rows(self.table, rows)
+        named = batches.name_rows(self.table, rows)
         self.journal.write("skip", step=self.state.step, fault=fault, conversations=named)
         log.warning("step %d is skipped: %s; its batch: %s", self.state.step, fault, named)
         if self.state.faults_in_a_row == FAULTS:
@@ -318,72 +303,21 @@ def cores() -> int:
     return min(len(os.sched_getaffinity(0)), int(os.environ.get("OMP_NUM_THREADS") or sys.maxsize))
 
 
-def fit(run: progress.Run, stop: threading.Event) -> tuple[Trainer, str | None]:
+def fit(run: Run, stop: threading.Event) -> tuple[Training, str | None]:
     """Train; once, from the last checkpoint, at a lower rate where it has led nowhere.
 
     Raises:
         InputError: it has led nowhere at the lower rate, too.
     """
     for rate_scale in (1.0, FALLBACK):
-        trainer = Trainer(run, stop, rate_scale=rate_scale)
-        if not trainer.state.step:
-            preflight.check(trainer.model, trainer.examples, run, trainer.step.precision)
+        training = Training(run, stop, rate_scale=rate_scale)
+        if not training.state.step:
+            preflight.check(training.model, training.examples, run, training.step.precision)
         try:
-            return trainer, trainer.fit()
+            return training, training.fit()
         except Diverged as error:
-            if trainer.state.rate_scale < 1:
+            if training.state.rate_scale < 1:
                 remedy = f"lower train.learning_rate (now {run.train.learning_rate:g})"
                 raise InputError(f"{error}; at the full rate it went no better: {remedy}") from None
             log.warning("%s; goes back to the last checkpoint, at %g of the rate", error, FALLBACK)
     raise AssertionError("the lower rate is the last that is tried")
-
-
-def train(folder: Path, stop: threading.Event) -> bool:
-    """Train in the run folder; whether it is done, or was told to stop before.
-
-    Raises:
-        InputError: the config or the examples cannot be used, or another trainer is at work here.
-    """
-    run = progress.Run.read(folder)
-    try:
-        with FileLock(folder / "lock", timeout=LOCK_SECONDS):
-            trainer, limit = fit(run, stop)
-            if limit is not None:
-                trainer.publish(limit)
-            return limit is not None
-    except Timeout:
-        raise InputError(f"another training is at work in {folder}; wait for it, or end it") from None
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m models.training", description=__doc__)
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument(
-        "--until-stdin-closes", action="store_true", help="end with the process that started this"
-    )
-    asked = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    torch.set_num_threads(1 if cores() == 2 else max(1, cores() // 2))
-    stop = threading.Event()
-    signals = progress.stop_on_signals(stop)
-    if asked.until_stdin_closes:
-        threading.Thread(target=progress.stop_with_parent, args=(stop,), daemon=True).start()
-    try:
-        return 0 if train(asked.run_dir, stop) else 128 + (signals or [signal.SIGTERM])[0]
-    except InputError as error:
-        log.error("training: %s", error)
-        return 2
-    except preflight.Defect as error:
-        log.error("training: %s", error)
-        return 3
-    except OSError as error:  # a full disk, a folder that is gone: what it did is no help
-        log.error("training: %s; earlier checkpoints are kept, the same command goes on", error)
-        return 3
-    except Exception as error:
-        log.error("%s", traceback.format_exc())
-        log.error("training: %s: %s", type(error).__name__, " ".join(str(error).split()))
-        return 3
-
-
-if __name__ == "__main__":
-    sys.exit(main())

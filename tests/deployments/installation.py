@@ -109,7 +109,7 @@ def left_of(home):
 
 
 def trainers(home):
-    return [line for line in left_of(home) if "models.training" in line]
+    return [line for line in left_of(home) if "models.trainer" in line]
 
 
 def until(wanted, timeout_s=120):

@@ -51,7 +51,7 @@ def test_a_training_whose_trainer_or_flow_is_killed_ends_and_the_next_goes_on(
 ):
     minutes = 31 if victim == "trainer" else 32
     run, work = begun(api, home, minutes)
-    found = subprocess.run(["pgrep", "-f", f"models.training {work}"], capture_output=True, text=True).stdout
+    found = subprocess.run(["pgrep", "-f", f"models.trainer {work}"], capture_output=True, text=True).stdout
     os.kill(int(found.split()[0]) if victim == "trainer" else holder_pid(home), signal.SIGKILL)
     assert api.ending(run)["type"] == end
     until(lambda: holder(home) is None and not trainers(home))

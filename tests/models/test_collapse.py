@@ -4,7 +4,7 @@ import pytest
 import torch
 from trainings import StopAt, lines, run_folder, timeless, train, weights
 
-from models import collapse, networks, training
+from models import collapse, networks, trainer
 from models.batches import read
 from models.collapse import Look
 from models.tokenizer import END
@@ -65,7 +65,7 @@ def test_the_last_replies_are_looked_at_and_a_resumed_training_tells_them_once(
     steps = [line["step"] for line in lines(whole, "replies")]
     assert len(steps) > 1
     assert steps[-1] == lines(whole, "epoch")[-1]["step"]
-    training.train(cut, StopAt(steps[0] + 1))
+    trainer.train(cut, StopAt(steps[0] + 1))
     assert train(cut)
     assert timeless(cut) == timeless(whole)
 

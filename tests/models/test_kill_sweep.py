@@ -15,7 +15,7 @@ import pytest
 import torch
 from trainings import run_folder, timeless, train, weights
 
-from models import training
+from models import trainer
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 KNOBS = {"max_steps": 3, "checkpoint_seconds": 1e-9, "log_every": 1, "validations": 1}
@@ -90,7 +90,7 @@ def killed_at(folder: Path, number: int) -> int:
 
     def work() -> None:
         watch(folder, die)
-        training.train(folder, threading.Event())
+        trainer.train(folder, threading.Event())
 
     return in_child(work)
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from trainings import NETWORK, run_folder
 from transformers import PreTrainedModel
 
-from models import batches, llama, networks, preflight, progress, step, tokenizer, training
+from models import batches, llama, networks, preflight, progress, step, tokenizer, trainer, training
 from models.batches import NO_LOSS, Batch
+from models.run import Run
 from models.tokenizer import END, PAD
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -33,19 +34,19 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def trainer(data: Path, folder: Path, family: str = "llama", **changes: Any) -> training.Trainer:
+def training_of(data: Path, folder: Path, family: str = "llama", **changes: Any) -> training.Training:
     made = run_folder(data, folder, **{**SHAPES[family], **changes})
     (made / "preflight.json").unlink()
-    return training.Trainer(progress.Run.read(made), threading.Event())
+    return training.Training(Run.read(made), threading.Event())
 
 
-def check(made: training.Trainer) -> None:
+def check(made: training.Training) -> None:
     preflight.check(made.model, made.examples, made.run, made.step.precision)
 
 
 @pytest.mark.parametrize("family", SHAPES)
 def test_a_sound_training_passes_and_is_left_as_it_was(data: Path, tmp_path: Path, family: str) -> None:
-    made = trainer(data, tmp_path / "run", family)
+    made = training_of(data, tmp_path / "run", family)
     before = {name: value.clone() for name, value in made.model.state_dict().items()}
     chances = torch.get_rng_state()
     check(made)
@@ -60,7 +61,7 @@ def test_a_sound_training_passes_and_is_left_as_it_was(data: Path, tmp_path: Pat
 
 
 def test_it_is_made_once_in_a_run_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = trainer(data, tmp_path / "run")
+    made = training_of(data, tmp_path / "run")
     check(made)
     monkeypatch.setattr(preflight, "Preflight", None)
     check(made)
@@ -199,7 +200,7 @@ PLANTS: list[tuple[str, str, str, Plant]] = [
 def test_a_planted_defect_is_caught_by_name(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, told: str, plant: Plant
 ) -> None:
-    made = trainer(data, tmp_path / "run", family)
+    made = training_of(data, tmp_path / "run", family)
     plant(monkeypatch, made.model)
     with pytest.raises(preflight.Defect, match=f"^preflight: {told}"):
         check(made)
@@ -211,13 +212,13 @@ def test_a_table_of_another_size_is_caught(
 ) -> None:
     plain = networks.build
     monkeypatch.setattr(networks, "build", lambda config, size, places: plain(config, size + 5, places))
-    made = trainer(data, tmp_path / "run")
+    made = training_of(data, tmp_path / "run")
     with pytest.raises(preflight.Defect, match="control tokens: 20 tokens, and a table of 25 rows"):
         check(made)
 
 
 def test_weights_that_have_learnt_may_begin_below_a_guess_but_not_above(data: Path, tmp_path: Path) -> None:
-    made = trainer(data, tmp_path / "run")
+    made = training_of(data, tmp_path / "run")
     for _ in range(5):
         for rows in made.order:
             made.learn(rows, 1e-2)
@@ -236,9 +237,9 @@ def test_a_defect_ends_the_trainer_with_status_3_and_one_line(
     (folder / "preflight.json").unlink()
     collating(shifted_twice)(monkeypatch, None)  # type: ignore[arg-type]
     monkeypatch.setattr(sys, "argv", ["training", str(folder)])
-    monkeypatch.setattr(progress, "stop_on_signals", lambda _: [])
+    monkeypatch.setattr(trainer, "stop_on_signals", lambda _: [])
     with caplog.at_level(logging.INFO):
-        assert training.main() == 3
+        assert trainer.main() == 3
     assert caplog.records[-1].getMessage().startswith("training: preflight: targets: ")
     assert not (folder / "model").exists()
     assert math.isinf(progress.State().best_bpb)

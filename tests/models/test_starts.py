@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from models import networks, starts, tokenizer, training
+from models import networks, starts, tokenizer, trainer
 from models.batches import Batch
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.dialogue import encode_conversations
 from models.errors import InputError
-from models.progress import Run
+from models.run import Run
 from models.schemas import EXAMPLES
 
 OLD_WORDS = "abcdefghijklmnop"
@@ -56,7 +56,7 @@ def train(folder, words, letters, *, start=None, network=None, max_tokens=16, st
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preflight.json").write_text("{}")  # it has its own tests
     (folder / "precision.json").write_text(json.dumps({"precision": "fp32"}))
-    assert training.train(folder, threading.Event())
+    assert trainer.train(folder, threading.Event())
     return folder
 
 
@@ -128,9 +128,7 @@ def test_a_network_of_another_shape_is_told_by_the_setting_that_differs(
 
 
 def test_another_start_is_another_training(first, tmp_path):
-    run = training.progress.Run.read(
-        train(tmp_path / "run", OLD_WORDS, "abc", start=first / "model", steps=1)
-    )
+    run = Run.read(train(tmp_path / "run", OLD_WORDS, "abc", start=first / "model", steps=1))
     other = tmp_path / "other"
     other.mkdir()
     (other / "model.safetensors").write_bytes(b"else")

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from trainings import StopAt, lines, run_folder, train, weights
 
-from models import progress, training
+from models import trainer, training
 from models.batches import Batch
 from models.errors import InputError
+from models.run import Run
 from models.step import Step
 
 
@@ -66,22 +67,22 @@ def test_a_bad_step_is_skipped_with_its_batch_named(
 def test_a_skipped_step_leaves_the_weights_as_they_were(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = progress.Run.read(run_folder(data, tmp_path / "run"))
-    trainer = training.Trainer(run, threading.Event())
-    before = {name: value.clone() for name, value in trainer.weights().items()}
+    run = Run.read(run_folder(data, tmp_path / "run"))
+    made = training.Training(run, threading.Event())
+    before = {name: value.clone() for name, value in made.weights().items()}
     spoil(monkeypatch, lambda _: True, math.nan)
-    trainer.learn(np.arange(4), 0.1)
-    for name, value in trainer.weights().items():
+    made.learn(np.arange(4), 0.1)
+    for name, value in made.weights().items():
         assert torch.equal(value, before[name])
         assert value.grad is None
-    assert trainer.state.step == 1
+    assert made.state.step == 1
 
 
 def test_after_three_bad_steps_it_goes_back_to_the_checkpoint_at_half_the_rate(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run_folder(data, tmp_path / "run", log_every=1, warmup_steps=0)
-    training.train(folder, StopAt(5))
+    trainer.train(folder, StopAt(5))
     spoil(monkeypatch, At(3, 4, 5), math.nan)
     assert train(folder)
     rates = [line["learning_rate"] for line in lines(folder, "step")]
@@ -97,7 +98,7 @@ def test_where_the_lower_rate_leads_nowhere_either_it_ends_and_names_the_batch(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run_folder(data, tmp_path / "run", checkpoint_seconds=1e-9)
-    training.train(folder, StopAt(2))
+    trainer.train(folder, StopAt(2))
     spoil(monkeypatch, lambda _: True, math.inf)
     with pytest.raises(InputError, match=r"its batch: \d+.*; .*: lower train\.learning_rate \(now 0\.002\)"):
         train(folder)
@@ -106,9 +107,9 @@ def test_where_the_lower_rate_leads_nowhere_either_it_ends_and_names_the_batch(
 
 def test_the_lower_rate_outlives_a_stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_folder(data, tmp_path / "run")
-    trainer = training.Trainer(progress.Run.read(folder), StopAt(3), rate_scale=0.5)
-    assert trainer.fit() is None
-    assert training.Trainer(progress.Run.read(folder), threading.Event()).state.rate_scale == 0.5
+    made = training.Training(Run.read(folder), StopAt(3), rate_scale=0.5)
+    assert made.fit() is None
+    assert training.Training(Run.read(folder), threading.Event()).state.rate_scale == 0.5
 
 
 def crowd(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception) -> None:
@@ -148,7 +149,7 @@ def test_the_parts_that_fitted_are_kept_by_a_checkpoint(
     whole, cut = (run_folder(data, tmp_path / name) for name in ("whole", "cut"))
     crowd(monkeypatch, 3, MemoryError())
     assert train(whole)
-    training.train(cut, StopAt(4))
+    trainer.train(cut, StopAt(4))
     monkeypatch.undo()  # the memory is there again, and yet nothing may change
     torch.set_num_threads(1)
     assert train(cut)

@@ -17,10 +17,11 @@ import torch
 from filelock import FileLock
 from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
 
-from models import metrics, networks, progress, training
+from models import metrics, networks, progress, trainer, training
 from models.batches import Examples, read
 from models.config import TrainConfig
 from models.errors import InputError
+from models.run import Run
 from models.schemas import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,7 +163,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(
     data: Path, tmp_path: Path, done: Path, step: int
 ) -> None:
     folder = run_folder(data, tmp_path / "run", network={"dropout": 0.2})
-    assert not training.train(folder, StopAt(step))
+    assert not trainer.train(folder, StopAt(step))
     assert not (folder / "model").exists()
     assert train(folder)
     assert weights(folder) == weights(done)
@@ -183,7 +184,7 @@ def test_another_configuration_does_not_go_on_from_the_old_checkpoints(
     data: Path, tmp_path: Path, done: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = run_folder(data, tmp_path / "run", network={"dropout": 0.2}, seed=5)
-    training.train(folder, StopAt(9))
+    trainer.train(folder, StopAt(9))
     (folder / "config.json").write_bytes((done / "config.json").read_bytes())
     assert train(folder)
     assert "another configuration" in caplog.text
@@ -208,11 +209,11 @@ def test_max_steps_and_max_minutes_end_a_training_in_the_middle_of_an_epoch(
 
 def test_the_minutes_of_earlier_pieces_count(data: Path, tmp_path: Path) -> None:
     folder = run_folder(data, tmp_path / "run", max_minutes=60, max_epochs=10_000)
-    training.train(folder, StopAt(1))
-    run = progress.Run.read(folder)
-    trainer = training.Trainer(run, threading.Event())
-    assert trainer.state.elapsed_s > 0
-    assert trainer.state.step == 1
+    trainer.train(folder, StopAt(1))
+    run = Run.read(folder)
+    made = training.Training(run, threading.Event())
+    assert made.state.elapsed_s > 0
+    assert made.state.step == 1
 
 
 def test_a_loss_that_is_no_number_ends_the_training_and_is_never_saved(data: Path, tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_a_second_trainer_waits_and_then_ends_with_a_clear_line(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run_folder(data, tmp_path / "run")
-    monkeypatch.setattr(training, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(trainer, "LOCK_SECONDS", 0.1)
     with FileLock(folder / "lock"), pytest.raises(InputError, match="another training is at work"):
         train(folder)
 
@@ -283,14 +284,14 @@ def test_a_full_disk_ends_in_one_clear_line_and_the_checkpoints_stay(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = run_folder(data, tmp_path / "run", max_steps=2)
-    training.train(folder, StopAt(1))
+    trainer.train(folder, StopAt(1))
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     monkeypatch.setattr(sys, "argv", ["training", str(folder)])
-    monkeypatch.setattr(progress, "stop_on_signals", lambda _: [])
+    monkeypatch.setattr(trainer, "stop_on_signals", lambda _: [])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
     try:
-        status = training.main()
+        status = trainer.main()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert status == 3
@@ -304,13 +305,13 @@ def test_the_users_mistake_is_status_2_and_ours_is_3_with_a_last_line(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["training", str(tmp_path)])
-    monkeypatch.setattr(progress, "stop_on_signals", lambda _: [])
-    assert training.main() == 2
+    monkeypatch.setattr(trainer, "stop_on_signals", lambda _: [])
+    assert trainer.main() == 2
     assert "config.json is missing" in caplog.records[-1].getMessage()
     folder = run_folder(data, tmp_path / "run")
     (folder / "precision.json").write_text("{}")
     monkeypatch.setattr(sys, "argv", ["training", str(folder)])
-    assert training.main() == 3
+    assert trainer.main() == 3
     assert caplog.records[-1].getMessage() == "training: KeyError: 'precision'"
 
 
@@ -319,7 +320,7 @@ def test_the_users_mistake_is_status_2_and_ours_is_3_with_a_last_line(
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "models.training", str(folder), *more],
+        [sys.executable, "-m", "models.trainer", str(folder), *more],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
@@ -364,10 +365,10 @@ def test_when_its_parent_is_gone_it_writes_a_checkpoint_and_ends(data: Path, tmp
 
 def gradients(data: Path, folder: Path, parts: int, **knobs: Any) -> dict[str, torch.Tensor]:
     """Of a step on twelve rows, in so many parts."""
-    trainer = training.Trainer(progress.Run.read(run_folder(data, folder, **knobs)), threading.Event())
-    trainer.step.parts = parts
-    trainer.step.gradient(np.arange(12), seed=0)
-    return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    made = training.Training(Run.read(run_folder(data, folder, **knobs)), threading.Event())
+    made.step.parts = parts
+    made.step.gradient(np.arange(12), seed=0)
+    return {name: p.grad.clone() for name, p in made.model.named_parameters() if p.grad is not None}
 
 
 def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(data: Path, tmp_path: Path) -> None:
@@ -378,17 +379,17 @@ def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(data: Path, tmp_pa
 
 
 def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tmp_path: Path) -> None:
-    run = progress.Run.read(run_folder(data, tmp_path / "run", context_loss=0.5))
-    trainer = training.Trainer(run, threading.Event())
-    part = trainer.step.batch(np.arange(4))
-    logits_BTV = networks.head(trainer.model)(networks.hidden(trainer.model, part)).detach()
+    run = Run.read(run_folder(data, tmp_path / "run", context_loss=0.5))
+    made = training.Training(run, threading.Event())
+    part = made.step.batch(np.arange(4))
+    logits_BTV = networks.head(made.model)(networks.hidden(made.model, part)).detach()
     by_hand = {True: 0.0, False: 0.0}
     for row in range(4):
-        ids, is_reply = trainer.examples.row(row)
+        ids, is_reply = made.examples.row(row)
         for place in range(len(ids) - 1):
             chances = logits_BTV[row, place].log_softmax(-1)
             by_hand[bool(is_reply[place + 1])] -= float(chances[ids[place + 1]])
-    total, nats_N, _, is_reply_N = trainer.step.forward(part)
+    total, nats_N, _, is_reply_N = made.step.forward(part)
     assert float(total.detach()) == pytest.approx(by_hand[True] + 0.5 * by_hand[False], rel=1e-2)
     assert float(nats_N[is_reply_N].sum()) == pytest.approx(by_hand[True], rel=1e-2)
     plain, taught = (gradients(data, tmp_path / str(w), 1, context_loss=w) for w in (0.0, 0.5))

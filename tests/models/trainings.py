@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models import training
+from models import trainer
 from models.schemas import EXAMPLES
 from models.tokenizer import END, START
 
@@ -60,7 +60,7 @@ def run_folder(
 
 
 def train(folder: Path) -> bool:
-    return training.train(folder, threading.Event())
+    return trainer.train(folder, threading.Event())
 
 
 def lines(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:

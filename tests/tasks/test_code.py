@@ -527,7 +527,7 @@ BUILDS = {
     "tasks.download.download_corpus": (),
     "tasks.clean.clean_turns": (),
     "tasks.evaluate.evaluate_model": (),
-    "tasks.train.train_model": ("models.training",),
+    "tasks.train.train_model": ("models.trainer",),
 }
 
 

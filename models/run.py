@@ -1,0 +1,101 @@
+"""Run: a training's folder, from config.json to the model folder."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from transformers import PreTrainedModel
+
+from models import checkpoint, networks
+from models.batches import Examples
+from models.config import MarkupConfig, NetworkConfig, TrainConfig
+from models.errors import InputError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and what its config.json asks for."""
+
+    folder: Path
+    network: NetworkConfig
+    train: TrainConfig
+    markup: MarkupConfig
+    normalisation: str
+    tokenizer: Path
+    examples: Path
+    start: Path | None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        path = folder / "config.json"
+        try:
+            asked = json.loads(path.read_text())
+            return cls(
+                folder=folder,
+                network=NetworkConfig(**asked["network"]),
+                train=TrainConfig(**asked["train"]),
+                markup=MarkupConfig(**asked["markup"]),
+                normalisation=asked["normalisation"],
+                tokenizer=Path(asked["tokenizer"]),
+                examples=Path(asked["examples"]),
+                start=Path(asked["start"]) if asked.get("start") else None,
+            )
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing; give the folder of a run") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: {type(error).__name__}: {error}") from None
+
+    def key(self) -> str:
+        """Of all that decides the weights: a checkpoint with another key is of another training."""
+        configs = (self.network, self.train, self.markup)
+        parts: list[Any] = [self.normalisation, *(config.model_dump() for config in configs)]
+        files = [self.examples / f"{split}.parquet" for split in ("train", "validation")]
+        start = sorted(self.start.glob("*.safetensors")) if self.start else []
+        for path in (self.tokenizer / "tokenizer.json", *files, *start):
+            with path.open("rb") as file:
+                parts.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def positions(self) -> int:
+        """Places of the longest sequence; without an encoder a pair's two sides follow each other."""
+        follows = self.markup.unit == "pair" and self.network.family != "encoder-decoder"
+        return self.markup.max_tokens * (2 if follows else 1)
+
+    def check(self, examples: Examples, sides: NDArray[np.int64], vocabulary: int) -> None:
+        """Refuse examples that this network cannot read, before the first step does."""
+        where = self.examples / "train.parquet"
+        if not examples.is_reply.any():
+            raise InputError(f"{where} holds no reply to learn from; give a corpus with more turns")
+        if int(examples.ids.max()) >= vocabulary:
+            raise InputError(f"{where} was not made with {self.tokenizer}: it has ids above {vocabulary - 1}")
+        if int(sides.max()) > self.positions():
+            raise InputError(
+                f"{where} has a sequence of {sides.max()} ids, markup.max_tokens allows "
+                f"{self.positions()}; export it again"
+            )
+
+    def publish(self, model: PreTrainedModel) -> None:
+        """model/, whole: the network, the tokenizer's files, and how text becomes what it reads."""
+        partial = self.folder / f"{checkpoint.TEMPORARY}model"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for path in self.tokenizer.iterdir():
+            if path.is_file() and path.name != "manifest.json":  # the store's
+                shutil.copyfile(path, partial / path.name)
+        networks.save(model, partial)
+        made = {
+            "family": self.network.family,
+            "normalisation": self.normalisation,
+            "markup": self.markup.model_dump(),
+        }
+        (partial / "repartee.json").write_text(json.dumps(made, indent=2) + "\n")
+        checkpoint.put(partial, self.folder / "model")
