@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,18 @@ class Batch:
         return Batch(*moved)  # type: ignore[arg-type]
 
 
+class Lesson(NamedTuple):
+    """What a network learns of in a step: N hidden states, the id that follows each, and its weight.
+
+    A weight of 0 is no loss, wherever a step of one shape has room left.
+    """
+
+    hidden_ND: Tensor
+    targets_N: Tensor
+    weights_N: Tensor
+    is_reply_N: Tensor
+
+
 class Examples:
     """A table of EXAMPLES as flat arrays."""
 
@@ -62,13 +75,17 @@ class Examples:
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.starts)
 
+    @cached_property
+    def replies(self) -> NDArray[np.int64]:
+        """Reply tokens of each row."""
+        counted = np.concatenate([[0], np.cumsum(self.is_reply, dtype=np.int64)])
+        return np.diff(counted[self.starts])
+
     def sides(self, *, has_encoder: bool) -> NDArray[np.int64]:
         """What each row fills of a batch: one length, or the context's and the reply's."""
         if not has_encoder:
             return self.lengths[:, None]
-        counted = np.concatenate([[0], np.cumsum(self.is_reply, dtype=np.int64)])
-        replies = np.diff(counted[self.starts])
-        return np.stack([self.lengths - replies, replies], axis=1)
+        return np.stack([self.lengths - self.replies, self.replies], axis=1)
 
     def row(self, i: int) -> Row:
         span = slice(self.starts[i], self.starts[i + 1])

@@ -152,7 +152,7 @@ class Preflight:
     def loss(self) -> None:
         """The sum that is trained on, by hand."""
         batch = self.batch()
-        total, nats_N, _, is_reply_N = self.step.forward(batch.to(self.model.device))
+        total, nats_N, _, is_reply_N = self.step.forward(self.step.batch(self.numbers))
         with torch.no_grad():
             logits_BTV = networks.head(self.model)(self.hidden(batch)).float().cpu()
         targets_BT = batch.targets_BT

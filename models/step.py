@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import batches, networks, progress
+from models import batches, networks, packing, progress
 from models.config import TrainConfig
 from models.cross_entropy import weighted_nats
 from models.errors import InputError
 from models.optimizers import Optimizer
+from models.packing import Packed, Packing
+from models.recording import Recorded
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,13 @@ class Step:
     """Gradients and updates of one network; which rows and at what rate is the caller's."""
 
     def __init__(
-        self, model: PreTrainedModel, examples: batches.Examples, config: TrainConfig, *, workers: int
+        self,
+        model: PreTrainedModel,
+        examples: batches.Examples,
+        config: TrainConfig,
+        *,
+        workers: int,
+        is_packed: bool | None = None,
     ) -> None:
         self.model, self.examples, self.config = model, examples, config
         self.device = model.device
@@ -37,6 +45,12 @@ class Step:
         self.together: Callable[..., Iterable[Any]] = ThreadPoolExecutor(workers).map if workers > 1 else map
         self.parts = workers  # of a batch; more where it does not fit the memory whole
         self.precision = "fp32"
+        self.packing: Packing | None = None
+        if packing.suits(model) if is_packed is None else is_packed:
+            self.packing = Packing(examples, config.batch_tokens, config.context_loss, self.device)
+        self.recorded: Recorded | None = None
+        if self.packing and self.device.type == "cuda":
+            self.recorded = Recorded(self.differentiate, list(model.parameters()))
 
     def gradient(self, rows: Rows, *, seed: int) -> Tensor:
         """Leave the gradient of these rows' loss at the weights, clipped.
@@ -75,10 +89,12 @@ class Step:
         torch.manual_seed(seed)
         count = min(self.parts, len(rows))
         parts = [self.batch(rows[i::count]) for i in range(count)]
-        tokens = sum(int((part.targets_BT >= 0).sum()) for part in parts)
+        tokens = int(self.examples.replies[rows].sum())
         # Two parts add up to the same in either order; with more the order would be left to chance.
         together = self.together if count <= self.workers else map
         try:
+            if self.recorded and count == 1 and isinstance(parts[0], Packed):
+                return self.recorded(parts[0], torch.tensor(float(tokens), device=self.device))
             return torch.stack(list(together(lambda part: self.differentiate(part, tokens), parts))).sum(0)
         except (torch.OutOfMemoryError, MemoryError):
             return None
@@ -87,25 +103,38 @@ class Step:
                 raise
             return None
 
-    def batch(self, rows: Rows) -> batches.Batch:
+    def batch(self, rows: Rows) -> batches.Batch | Packed:
+        if self.packing:
+            return self.packing.pack(rows)
         return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
 
-    def differentiate(self, part: batches.Batch, tokens: int) -> Tensor:
+    def differentiate(self, part: batches.Batch | Packed, tokens: int | Tensor) -> Tensor:
         """Add the gradient of a part of a batch, which has `tokens` reply tokens in all.
 
         Returns (nats, correct, reply tokens) of the part.
         """
-        part = part.to(self.device)
         total, nats_N, hits_N, is_reply_N = self.forward(part)
         # A batch without a reply token has loss 0, and no gradient that is not a number.
-        (total / max(1, tokens)).backward()  # type: ignore[no-untyped-call]
-        return torch.stack([nats_N[is_reply_N].sum(), hits_N[is_reply_N].sum(), is_reply_N.sum()])
+        (total / torch.as_tensor(tokens).clamp(min=1)).backward()  # type: ignore[no-untyped-call]
+        return torch.stack([(nats_N * is_reply_N).sum(), (hits_N & is_reply_N).sum(), is_reply_N.sum()])
 
-    def forward(self, part: batches.Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions that teach something.
+    def forward(self, part: batches.Batch | Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions that teach something."""
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        if isinstance(part, batches.Batch):
+            lesson = self.read(part.to(self.device))
+        else:
+            lesson = cast(Packing, self.packing).read(self.model, part, dtype)
+        total, nats_N, hits_N = weighted_nats(
+            lesson.hidden_ND.to(dtype),
+            networks.head(self.model).weight,
+            lesson.targets_N,
+            lesson.weights_N,
+        )
+        return total, nats_N, hits_N, lesson.is_reply_N
 
-        A turn that is no reply still shows how people talk: it has the weight `context_loss`.
-        """
+    def read(self, part: batches.Batch) -> batches.Lesson:
+        """A turn that is no reply still shows how people talk: it has the weight `context_loss`."""
         targets_BT = part.targets_BT
         if self.config.context_loss and not self.has_encoder:
             targets_BT = networks.next_ids(part)
@@ -113,13 +142,8 @@ class Step:
         is_reply_N = part.targets_BT[teaches_BT] >= 0
         with self.autocast():
             hidden_ND = networks.hidden(self.model, part)[teaches_BT]
-        total, nats_N, hits_N = weighted_nats(
-            hidden_ND.to(torch.bfloat16 if self.precision == "bf16" else torch.float32),
-            networks.head(self.model).weight,
-            targets_BT[teaches_BT],
-            torch.where(is_reply_N, 1.0, self.config.context_loss),
-        )
-        return total, nats_N, hits_N, is_reply_N
+        weights_N = torch.where(is_reply_N, 1.0, self.config.context_loss)
+        return batches.Lesson(hidden_ND, targets_BT[teaches_BT], weights_N, is_reply_N)
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
@@ -132,7 +156,7 @@ class Step:
         batch = self.batch(rows)
 
         def both_ways() -> None:
-            self.forward(batch.to(self.device))[0].backward()  # type: ignore[no-untyped-call]
+            self.forward(batch)[0].backward()  # type: ignore[no-untyped-call]
             self.drop()
 
         return progress.fastest(both_ways)

@@ -67,8 +67,9 @@ class Training:
         self.sums = progress.Sums(self.device, self.state.epoch_sums)
         self.window = progress.Sums(self.device, self.state.window_sums)
         self.speed = progress.Speed()
-        self.order = self.shuffle()
-        planned = math.ceil(self.config.max_epochs * len(self.order))
+        self.order = self.shuffle(self.state.epoch)
+        # Packed, an epoch may have a batch more or less than another: the plan is of the first.
+        planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
         self.steps = min(self.config.max_steps or planned, planned)
         affordable = progress.affordable_tokens(run.folder, self.config)
         self.validation = progress.thin(
@@ -195,7 +196,7 @@ class Training:
             self.sums.clear()
             self.state.epoch += 1
             self.state.place = 0
-            self.order = self.shuffle()
+            self.order = self.shuffle(self.state.epoch)
 
     def look_at_replies(self) -> None:
         """Tell how it answers, once a step."""
@@ -230,11 +231,12 @@ class Training:
         else:
             self.state.stale_looks += 1
 
-    def shuffle(self) -> list[NDArray[np.int64]]:
+    def shuffle(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The epoch's batches, in their order."""
         config = self.config
-        return batches.epoch_batches(
-            self.sides, config.batch_tokens, seed=config.seed, epoch=self.state.epoch
-        )
+        if self.step.packing:
+            return self.step.packing.epoch_batches(seed=config.seed, epoch=epoch)
+        return batches.epoch_batches(self.sides, config.batch_tokens, seed=config.seed, epoch=epoch)
 
     def weights(self) -> dict[str, Tensor]:
         """By name, a tied matrix once."""

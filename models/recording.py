@@ -1,0 +1,78 @@
+"""Recording: the kernels of a gradient, recorded once for each shape and then sent in one go.
+
+A small network's step on a GPU is several hundred short kernels, and to send them takes longer
+than to run them. CUDA graphs: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+"""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.packing import Packed
+
+log = logging.getLogger(__name__)
+
+WARM_UPS = 3  # on a stream of their own, as the page above asks for
+
+Work = Callable[[Packed, Tensor], Tensor]
+
+
+class Graph(NamedTuple):
+    """What it reads, where it leaves its results, and the kernels between."""
+
+    part: Packed
+    tokens: Tensor
+    told: Tensor
+    gradients: list[Tensor | None]
+    kernels: torch.cuda.CUDAGraph
+
+
+class Recorded:
+    """`work` leaves gradients at the parameters; so does a call of this, one gradient at a time."""
+
+    def __init__(self, work: Work, parameters: list[nn.Parameter]) -> None:
+        self.work, self.parameters = work, parameters
+        self.graphs: dict[int, Graph] = {}
+        self.fails = False
+
+    def __call__(self, part: Packed, tokens: Tensor) -> Tensor:
+        if part.places not in self.graphs and not self.fails:
+            try:
+                self.graphs[part.places] = self._record(part, tokens)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self.fails = True
+                log.warning("steps are not recorded as a CUDA graph and take longer: %s", error)
+        if self.fails:
+            return self.work(part, tokens)
+        graph = self.graphs[part.places]
+        graph.part.copy_(part)
+        graph.tokens.copy_(tokens)
+        graph.kernels.replay()
+        for parameter, gradient in zip(self.parameters, graph.gradients, strict=True):
+            parameter.grad = gradient  # the optimizer lets go of it after each step
+        return graph.told.clone()
+
+    def _record(self, part: Packed, tokens: Tensor) -> Graph:
+        part, tokens = part.clone(), tokens.clone()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                self.work(part, tokens)
+                self._drop()
+        torch.cuda.current_stream().wait_stream(stream)
+        kernels = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(kernels):
+            told = self.work(part, tokens)
+        gradients = [parameter.grad for parameter in self.parameters]
+        self._drop()
+        return Graph(part, tokens, told, gradients, kernels)
+
+    def _drop(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None

@@ -1,0 +1,207 @@
+"""Packed sequences teach what padded ones do, in steps of one shape."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from trainings import StopAt, examples, run_folder, timeless, train, weights
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from models import llama, packed_llama, packing, trainer
+from models.batches import Examples
+from models.config import TrainConfig
+from models.packing import Packed, Packing
+from models.run import Run
+from models.step import Step
+from models.training import Training
+
+SHAPES = [
+    pytest.param({}, id="as many heads of keys as of queries"),
+    pytest.param({"num_key_value_heads": 2}, id="two queries a key"),
+    pytest.param({"num_key_value_heads": 1, "head_dim": 10}, id="heads not of the width"),
+]
+CPU = torch.device("cpu")
+
+
+def network(**changes: Any) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+    made = LlamaForCausalLM(LlamaConfig(**{"vocab_size": 20, **sizes, **changes})).train()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.4 if parameter.ndim > 1 else 1.0)
+    return made
+
+
+def gradients(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    made = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return made
+
+
+def assert_alike(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, gradient in theirs.items():
+        error = (ours[name] - gradient).abs().max() / gradient.abs().max()
+        assert error < 1e-4, name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_sequence_has_the_hidden_states_and_gradients_that_it_has_alone(shape: dict[str, Any]) -> None:
+    model = network(**shape)
+    rows = [torch.randint(0, 20, (length,)) for length in (3, 1, 7, 5)]
+    alone_ND = torch.cat([model.model(input_ids=row[None]).last_hidden_state[0] for row in rows])
+    mix_ND = torch.randn_like(alone_ND)
+    (alone_ND * mix_ND).sum().backward()
+    expected = gradients(model)
+    within_N = torch.cat([torch.arange(len(row)) for row in rows])
+    offsets_C = torch.tensor([0, 3, 4, 11, 16, 16, 16], dtype=torch.int32)
+    packed_ND = packed_llama.hidden(model, torch.cat(rows), within_N, offsets_C, 7, torch.float32)
+    torch.testing.assert_close(packed_ND, alone_ND, rtol=1e-4, atol=1e-4)
+    (packed_ND * mix_ND).sum().backward()
+    assert_alike(gradients(model), expected)
+
+
+def test_a_block_is_traced_as_one_graph() -> None:
+    model = network()
+    block = torch.compile(packed_llama._block, backend="eager", fullgraph=True, dynamic=False)
+    turns_N1P2 = torch.view_as_real(llama.turns(16, 6, 1e4))
+    matrices = llama.matrices(model.model.layers[0], 6, torch.float32)
+    offsets_C = torch.tensor([0, 9, 16], dtype=torch.int32)
+    given_ = (torch.randn(16, 24), matrices, turns_N1P2, offsets_C, 9, 4, 1e-6)
+    torch.testing.assert_close(block(*given_), packed_llama._block(*given_))
+
+
+@pytest.mark.parametrize("context_loss", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("rows", [range(30), range(3)], ids=["a full step", "a short one"])
+def test_a_step_leaves_the_gradient_and_figures_of_a_padded_one(context_loss: float, rows: range) -> None:
+    table = Examples(examples(40, 0, "train"))
+    config = TrainConfig(batch_tokens=256, context_loss=context_loss)
+    steps = [Step(network(), table, config, workers=1, is_packed=packed) for packed in (False, True)]
+    (expected, theirs), (told, ours) = (
+        (step.gradient(np.array(rows), seed=0), gradients(step.model)) for step in steps
+    )
+    torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
+    assert_alike(ours, theirs)
+
+
+def test_in_parts_the_gradient_is_the_same() -> None:
+    table = Examples(examples(40, 0, "train"))
+    step = Step(network(), table, TrainConfig(batch_tokens=256), workers=1, is_packed=True)
+    expected, whole = step.gradient(np.arange(30), seed=0), gradients(step.model)
+    step.parts = 3
+    told, in_parts = step.gradient(np.arange(30), seed=0), gradients(step.model)
+    torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
+    assert_alike(in_parts, whole)
+    part = step.batch(np.arange(10))
+    assert isinstance(part, Packed) and part.places < 256
+
+
+class Rows(Examples):
+    """Rows of these lengths, of which the last half is the reply."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self.ids = np.arange(self.starts[-1], dtype=np.uint32)
+        halves = [np.arange(length) >= (length + 1) // 2 for length in lengths]
+        self.is_reply = np.concatenate(halves)
+
+
+@given(
+    st.lists(st.integers(2, 60), min_size=1, max_size=200), st.integers(1, 300), st.sampled_from([0.0, 0.5])
+)
+def test_an_epoch_has_each_row_once_and_every_batch_finds_room(
+    lengths: list[int], places: int, context_loss: float
+) -> None:
+    made = Packing(Rows(lengths), places, context_loss, CPU)
+    epoch = made.epoch_batches(seed=3, epoch=1)
+    assert sorted(np.concatenate(epoch)) == list(range(len(lengths)))
+    for rows in epoch:
+        packed = made.pack(rows)
+        offsets = packed.offsets_C.numpy()
+        sizes = np.diff(offsets)
+        assert offsets[0] == 0 and offsets[-1] == packed.places
+        assert (sizes >= 0).all() and sizes.max() <= made.longest
+        assert packed.places <= made.room.places + packing.GRAINS
+        there = packed.starts_C.numpy() >= 0
+        assert there.sum() == len(rows)
+        assert sizes[there].tolist() == (np.array(lengths)[rows] - 1).tolist()
+        teaching = made.lengths[rows] if context_loss else made.replies[rows]
+        assert teaching.sum() <= made.room.teaching
+
+
+def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> None:
+    made = Packing(Rows([5, 9, 3, 4] * 30), 64, 0.0, CPU)
+    first, again, other, later = (
+        [rows.tolist() for rows in made.epoch_batches(seed=seed, epoch=epoch)]
+        for seed, epoch in ((1, 0), (1, 0), (2, 0), (1, 1))
+    )
+    assert first == again
+    assert other != first != later
+
+
+def test_nearly_all_places_of_a_step_are_of_use() -> None:
+    lengths = np.random.default_rng(0).integers(5, 120, 4000).tolist()
+    made = Packing(Rows(lengths), 8192, 1.0, CPU)
+    epoch = made.epoch_batches(seed=0, epoch=0)
+    useful = sum(int(made.lengths[rows].sum()) for rows in epoch[:-1])
+    assert useful > 0.97 * made.room.places * (len(epoch) - 1)
+
+
+@pytest.fixture
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings pack on this device, too."""
+    monkeypatch.setattr(packing, "suits", llama.is_plain)
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("context_loss", [0.0, 0.5])
+def test_a_packed_training_learns_and_cut_in_two_ends_in_the_same_bytes(
+    data: Path, tmp_path: Path, context_loss: float
+) -> None:
+    knobs: dict[str, Any] = {"batch_tokens": 128, "context_loss": context_loss, "max_epochs": 12}
+    whole = run_folder(data, tmp_path / "whole", **knobs)
+    assert train(whole)
+    losses = [line["loss"] for line in timeless(whole) if line["kind"] == "step"]
+    assert losses[-1] < 0.95 * losses[0]
+    cut = run_folder(data, tmp_path / "cut", **knobs)
+    assert not trainer.train(cut, StopAt(7))
+    assert train(cut)
+    assert weights(cut) == weights(whole)
+    assert timeless(cut) == timeless(whole)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_the_preflight_looks_at_packed_steps(data: Path, tmp_path: Path) -> None:
+    folder = run_folder(data, tmp_path / "run", batch_tokens=128, max_steps=1)
+    (folder / "preflight.json").unlink()
+    assert train(folder)
+    assert "loss" in json.loads((folder / "preflight.json").read_text())["checks"]
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_sequences_that_see_each_other_are_caught_by_the_preflight(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import preflight
+
+    folder = run_folder(data, tmp_path / "run", batch_tokens=128)
+    (folder / "preflight.json").unlink()
+    plain = packed_llama._attend
+
+    def leaking(*given_: Any) -> torch.Tensor:
+        q, k, v, offsets_C, longest = given_
+        return plain(q, k, v, offsets_C[[0, -1]], longest)
+
+    monkeypatch.setattr(packed_llama, "_attend", leaking)
+    with torch.no_grad():
+        made = Training(Run.read(folder), threading.Event())
+        for parameter in made.model.parameters():
+            parameter.mul_(8)  # so early, attention moves little
+    with pytest.raises(preflight.Defect, match="preflight: loss:"):
+        preflight.Preflight(made.model, made.examples, made.run, "fp32").loss()
