@@ -1,0 +1,16 @@
+"""What the forks of killings.py share, made once: what is only imported or worked out when first used."""
+
+import gc
+import tempfile
+from pathlib import Path
+
+import pyarrow.dataset  # noqa: F401
+import torch
+
+from models import networks, trainer  # noqa: F401
+from models.config import NetworkConfig
+
+torch.set_num_threads(1)
+with tempfile.TemporaryDirectory() as folder:
+    networks.save(networks.build(NetworkConfig(n_layer=1, n_head=1, width=8), 8, 8), Path(folder))
+gc.freeze()  # a fork that looked through all that is here would copy it
