@@ -63,6 +63,8 @@ class TrainConfig(Config):
     """Looks at the validation split, evenly over the training, besides the one at each epoch's end."""
     checkpoint_seconds: float = Field(default=60, gt=0)
     """Seconds between two checkpoints: what a kill can cost at most."""
+    processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """That share each batch; `auto`: one for each GPU of the machine, else one. docs/scale.md has more."""
     seed: int = 0
     """Of the weights, the batches and the dropout."""
 

@@ -186,6 +186,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def seed_of(seed: int, step: int) -> int:
+def seed_of(seed: int, step: int, rank: int) -> int:
     """Of a step's chances: no state of theirs has to be kept for the next one."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])

@@ -56,8 +56,9 @@ class Run:
 
     def key(self) -> str:
         """Of all that decides the weights: a checkpoint with another key is of another training."""
-        configs = (self.network, self.train, self.markup)
-        parts: list[Any] = [self.normalisation, *(config.model_dump() for config in configs)]
+        # A training may go on with other processes: by rounding alone its weights are then others.
+        configs = (self.network.model_dump(), self.train.model_dump(exclude={"processes"}))
+        parts: list[Any] = [self.normalisation, *configs, self.markup.model_dump()]
         files = [self.examples / f"{split}.parquet" for split in ("train", "validation")]
         start = sorted(self.start.glob("*.safetensors")) if self.start else []
         for path in (self.tokenizer / "tokenizer.json", *files, *start):

@@ -18,11 +18,13 @@ from models.cross_entropy import weighted_nats
 from models.errors import InputError
 from models.optimizers import Optimizer
 from models.packing import Packed, Packing
+from models.ranks import Ranks
 from models.recording import Recorded
 
 log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
+ALONE = Ranks()
 
 
 class Step:
@@ -35,13 +37,14 @@ class Step:
         config: TrainConfig,
         *,
         workers: int,
+        ranks: Ranks = ALONE,
         is_packed: bool | None = None,
     ) -> None:
         self.model, self.examples, self.config = model, examples, config
         self.device = model.device
         self.has_encoder = networks.is_encoder_decoder(model)
         self.optimizer = Optimizer(model, config)
-        self.workers = workers
+        self.workers, self.ranks = workers, ranks
         self.together: Callable[..., Iterable[Any]] = ThreadPoolExecutor(workers).map if workers > 1 else map
         self.parts = workers  # of a batch; more where it does not fit the memory whole
         self.precision = "fp32"
@@ -61,8 +64,10 @@ class Step:
         Raises:
             InputError: a single row does not fit the memory.
         """
-        while (told := self._try(rows, seed)) is None:
-            if self.parts >= len(rows):
+        tokens = int(self.examples.replies[rows].sum())
+        own = rows[self.ranks.rank :: self.ranks.size]
+        while (told := self._over_ranks(self._try(own, seed, tokens))) is None:
+            if self.parts * self.ranks.size >= len(rows):
                 longest = int(self.examples.lengths[rows].max())
                 raise InputError(
                     f"one sequence of {longest} tokens does not fit the memory: "
@@ -84,12 +89,28 @@ class Step:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _try(self, rows: Rows, seed: int) -> Tensor | None:
-        """The sums over the batch; none: the memory did not hold it."""
+    def _over_ranks(self, told: Tensor | None) -> Tensor | None:
+        """The sums over all ranks, with the gradients; none: the memory of one did not hold its part."""
+        if self.ranks.size == 1:
+            return told
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        failed = torch.full((1,), float(told is None), device=self.device)
+        told = torch.zeros(3, device=self.device) if told is None else told
+        *gradients, told, failed = self.ranks.add_up([*gradients, told, failed])
+        if failed:
+            return None
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return told
+
+    def _try(self, rows: Rows, seed: int, tokens: int) -> Tensor | None:
+        """The sums over this rank's rows; none: the memory did not hold them."""
         torch.manual_seed(seed)
+        if not len(rows):
+            return torch.zeros(3, device=self.device)
         count = min(self.parts, len(rows))
         parts = [self.batch(rows[i::count]) for i in range(count)]
-        tokens = int(self.examples.replies[rows].sum())
         # Two parts add up to the same in either order; with more the order would be left to chance.
         together = self.together if count <= self.workers else map
         try:

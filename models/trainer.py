@@ -17,13 +17,14 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from models import preflight, training
+from models import preflight, ranks, training
 from models.errors import InputError
 from models.run import Run
 
@@ -38,12 +39,14 @@ def train(folder: Path, stop: threading.Event) -> bool:
     Raises:
         InputError: the config or the examples cannot be used, or another trainer is at work here.
     """
-    run = Run.read(folder)
+    run, us = Run.read(folder), ranks.join()
     try:
-        with FileLock(folder / "lock", timeout=LOCK_SECONDS):
+        with FileLock(folder / "lock", timeout=LOCK_SECONDS) if us.lead else nullcontext():
             done, limit = training.fit(run, stop)
-            if limit is not None:
-                done.publish(limit)
+            # A rank that ended would have the others ended, too: rank 0 has saved by then.
+            with us.lead_first():
+                if limit is not None and us.lead:
+                    done.publish(limit)
             return limit is not None
     except Timeout:
         raise InputError(f"another training is at work in {folder}; wait for it, or end it") from None
@@ -57,13 +60,27 @@ def main() -> int:
     )
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        processes = 1 if ranks.is_member() else ranks.wanted(Run.read(asked.run_dir).train.processes)
+    except InputError as error:
+        log.error("training: %s", error)
+        return 2
+    if processes > 1:
+        return ranks.launch(processes, training.cores(), "-m", "models.trainer", *sys.argv[1:])
+    return work(asked.run_dir, until_stdin_closes=asked.until_stdin_closes)
+
+
+def work(folder: Path, *, until_stdin_closes: bool) -> int:
+    """Train as this process; the exit status."""
     torch.set_num_threads(1 if training.cores() == 2 else max(1, training.cores() // 2))
     stop = threading.Event()
     signals = stop_on_signals(stop)
-    if asked.until_stdin_closes:
+    if until_stdin_closes:
         threading.Thread(target=stop_with_parent, args=(stop,), daemon=True).start()
+    if ranks.is_member():
+        threading.Thread(target=ranks.stop_with_launcher, args=(stop,), daemon=True).start()
     try:
-        return 0 if train(asked.run_dir, stop) else 128 + (signals or [signal.SIGTERM])[0]
+        return 0 if train(folder, stop) else 128 + (signals or [signal.SIGTERM])[0]
     except InputError as error:
         log.error("training: %s", error)
         return 2

@@ -18,6 +18,7 @@ from models.errors import InputError
 from models.files import sync
 from models.journal import Journal
 from models.optimizers import rate_at
+from models.ranks import join
 from models.run import Run
 from models.step import Step
 
@@ -37,6 +38,7 @@ class Training:
 
     def __init__(self, run: Run, stop: threading.Event, *, rate_scale: float = 1.0) -> None:
         self.run, self.config, self.stop = run, run.train, stop
+        self.ranks = join()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.table = batches.read(run.examples, "train")
         self.examples = batches.Examples(self.table)
@@ -53,15 +55,17 @@ class Training:
         # On small matrices two threads of OpenMP gain nothing over one; two halves of a batch do.
         # Dropout draws from one sequence of chances, which two threads would share out at random.
         both = self.device.type == "cpu" and cores() > 1 and not run.network.dropout
-        self.step = Step(self.model, self.examples, self.config, workers=2 if both else 1)
+        workers = 2 if both else 1
+        self.step = Step(self.model, self.examples, self.config, workers=workers, ranks=self.ranks)
         self.key = run.key()
-        self.journal = Journal(run.folder)
+        self.journal = Journal(run.folder, writes=self.ranks.lead)
         self.state = progress.State()
         self.best: dict[str, Tensor] = {}
         long_rows = batches.bucket(self.sides, progress.PROBE_TOKENS)[-1]
-        self.step.precision = progress.choose_precision(
-            run.folder, self.device, lambda precision: self.step.seconds(long_rows, precision)
-        )
+        with self.ranks.lead_first():
+            self.step.precision = progress.choose_precision(
+                run.folder, self.device, lambda precision: self.step.seconds(long_rows, precision)
+            )
         self.resume()
         self.state.rate_scale = min(rate_scale, self.state.rate_scale)
         self.sums = progress.Sums(self.device, self.state.epoch_sums)
@@ -88,7 +92,7 @@ class Training:
         """
         self.since_s = self.saved_s = time.monotonic()
         while True:
-            self.tick()
+            stopping, is_save_due = self.tick()
             done = progress.share_done(self.state, self.steps, self.config)
             with self.speed.paused():
                 if self.state.place == len(self.order):
@@ -99,8 +103,7 @@ class Training:
                 if limit:
                     self.end_epoch()
                     self.look_at_replies()
-                stopping = self.stop.is_set()
-                if limit or stopping or self.since_s - self.saved_s > self.config.checkpoint_seconds:
+                if limit or stopping or is_save_due:
                     self.save()
             if limit or stopping:
                 return limit
@@ -109,14 +112,24 @@ class Training:
             if self.state.step % self.config.log_every == 0:
                 self.tell(rate)
 
-    def tick(self) -> None:
+    def tick(self) -> tuple[bool, bool]:
+        """Whether to stop, as any rank was told to, and to save; time is what rank 0's clock says."""
+        self.look_at_clock()
+        is_save_due = self.since_s - self.saved_s > self.config.checkpoint_seconds
+        said = self.ranks.gather(self.state.elapsed_s, self.stop.is_set(), is_save_due)
+        self.state.elapsed_s = said[0][0]
+        return any(stops for _, stops, _ in said), bool(said[0][2])
+
+    def look_at_clock(self) -> None:
         now_s = time.monotonic()
         self.state.elapsed_s += now_s - self.since_s
         self.since_s = now_s
 
     def learn(self, rows: NDArray[np.int64], rate: float) -> None:
         """One step: its figures are counted and the weights move, or a bad one is passed over."""
-        told = self.step.gradient(rows, seed=progress.seed_of(self.config.seed, self.state.step))
+        told = self.step.gradient(
+            rows, seed=progress.seed_of(self.config.seed, self.state.step, self.ranks.rank)
+        )
         if fault := self.fault(told):
             self.pass_over(rows, fault)
         else:
@@ -162,7 +175,7 @@ class Training:
         """The line of the last steps: the one place where the loop waits for the device."""
         sums = self.window.read()
         self.window.clear()
-        self.tick()
+        self.look_at_clock()
         line = progress.step_line(
             self.state,
             sums,
@@ -202,10 +215,12 @@ class Training:
         """Tell how it answers, once a step."""
         if self.state.replied_tokens == self.state.tokens:
             return
+        self.state.replied_tokens = self.state.tokens
+        if not self.ranks.lead:
+            return
         seen = collapse.look(self.model, self.validation, tokenizer.load_control(self.run.tokenizer))
         alarm = seen.alarm()
         self.journal.write("replies", step=self.state.step, **seen.figures(), alarm=alarm)
-        self.state.replied_tokens = self.state.tokens
         if alarm:
             log.warning("the replies at step %d have collapsed: %s", self.state.step, alarm)
 
@@ -214,22 +229,29 @@ class Training:
         self.state.looks = int(done * self.config.validations)
         if self.state.validated_step == self.state.step:
             return
-        began_s = time.monotonic()
-        with self.step.autocast():
-            score = metrics.score(self.model, self.validation)
-        if not math.isfinite(score.nats):
-            raise Diverged(f"the validation loss at step {self.state.step} is {score.nats:g}")
-        self.state.validation_s += time.monotonic() - began_s
-        figures = {"loss": score.nats / score.tokens, "accuracy": score.accuracy, "bpb": score.bpb}
+        loss, accuracy, bpb, seconds = self.ranks.gather(*self.score())[0]
+        if not math.isfinite(loss):
+            raise Diverged(f"the validation loss at step {self.state.step} is {loss:g}")
+        self.state.validation_s += seconds
+        figures = {"loss": loss, "accuracy": accuracy, "bpb": bpb}
         self.journal.write("validation", step=self.state.step, **figures)
         self.state.validation = figures
         self.state.validated_step = self.state.step
-        if score.bpb < self.state.best_bpb:
-            self.state.best_bpb, self.state.best_step = score.bpb, self.state.step
+        if bpb < self.state.best_bpb:
+            self.state.best_bpb, self.state.best_step = bpb, self.state.step
             self.state.stale_looks = 0
             self.best = {name: value.detach().clone() for name, value in self.weights().items()}
         else:
             self.state.stale_looks += 1
+
+    def score(self) -> tuple[float, float, float, float]:
+        """(loss, accuracy, bits per byte, seconds that it took); rank 0's alone are of use."""
+        if not self.ranks.lead:
+            return 0.0, 0.0, 0.0, 0.0
+        began_s = time.monotonic()
+        with self.step.autocast():
+            score = metrics.score(self.model, self.validation)
+        return score.nats / score.tokens, score.accuracy, score.bpb, time.monotonic() - began_s
 
     def shuffle(self, epoch: int) -> list[NDArray[np.int64]]:
         """The epoch's batches, in their order."""
@@ -243,7 +265,7 @@ class Training:
         return dict(self.model.named_parameters())
 
     def save(self) -> None:
-        if self.state.faults_in_a_row:
+        if self.state.faults_in_a_row or not self.ranks.lead:
             return  # the weights may be what is bad: the checkpoint before is the one to go back to
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
         for path in self.journal.paths.values():
@@ -293,6 +315,7 @@ class Training:
             "precision": self.step.precision,
             "skipped_steps": self.state.skipped,
             "device": str(self.device),
+            "processes": self.ranks.size,
             "workers": self.step.workers,
             "threads": torch.get_num_threads(),
             **{f"start_tokens_{name}": count for name, count in self.begun.items()},
@@ -313,7 +336,7 @@ def fit(run: Run, stop: threading.Event) -> tuple[Training, str | None]:
     """
     for rate_scale in (1.0, FALLBACK):
         training = Training(run, stop, rate_scale=rate_scale)
-        if not training.state.step:
+        if not training.state.step and training.ranks.lead:
             preflight.check(training.model, training.examples, run, training.step.precision)
         try:
             return training, training.fit()

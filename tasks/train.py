@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 from uuid import UUID
 
 from prefect import task
@@ -93,6 +93,7 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
+        cast(IO[bytes], process.stdin).close()  # ranks are in sessions of their own: they end by it
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             try:

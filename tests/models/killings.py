@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, to be killed: what the kill sweep starts.
+"""Trainings in processes of their own, to be killed or to be ranks of one training.
 
 They are forks of a process that has imported the trainer and little else: a fork of one that has
 computed with threads may wait for a thread that it does not have.
@@ -7,6 +7,7 @@ computed with threads may wait for a thread that it does not have.
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -16,8 +17,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from models import trainer
+from models.step import Step
+from models.training import Training
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 
@@ -36,8 +40,33 @@ def start(folder: Path, **how: Any) -> ForkServerProcess:
     return process
 
 
-def _train(folder: Path, dies_at: int | None = None, counts_into: Path | None = None) -> None:
+def start_ranks(folder: Path, size: int, **how: Any) -> list[ForkServerProcess]:
+    """As many processes that make one training, as torchrun would start them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    group |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return [
+        start(folder, environment={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **how)
+        for rank in range(size)
+    ]
+
+
+def _train(
+    folder: Path,
+    dies_at: int | None = None,
+    counts_into: Path | None = None,
+    environment: dict[str, str] | None = None,
+    lacks_memory: bool = False,
+    keeps_weights: bool = False,
+) -> None:
     torch.set_num_threads(1)  # more of them would add in another order
+    os.environ.update(environment or {})
+    rank = os.environ.get("RANK")
+    if lacks_memory and rank == "1":
+        _lack_memory_once()
+    if keeps_weights:
+        _keep_weights(folder / f"weights-{rank}.safetensors")
     changes = 0
 
     def see() -> None:
@@ -51,6 +80,29 @@ def _train(folder: Path, dies_at: int | None = None, counts_into: Path | None = 
     assert trainer.train(folder, threading.Event())
     if counts_into:
         counts_into.write_text(str(changes))
+
+
+def _lack_memory_once() -> None:
+    plain, calls = Step.differentiate, iter([1])
+
+    def differentiate(self: Step, *given: Any) -> torch.Tensor:
+        if next(calls, None):
+            raise torch.OutOfMemoryError
+        return plain(self, *given)
+
+    Step.differentiate = differentiate  # type: ignore[method-assign]
+
+
+def _keep_weights(path: Path) -> None:
+    """What this rank's network has become in the end."""
+    plain = Training.fit
+
+    def fit(self: Training) -> str | None:
+        limit = plain(self)
+        save_file({name: p.detach().clone() for name, p in self.weights().items()}, path)
+        return limit
+
+    Training.fit = fit  # type: ignore[method-assign]
 
 
 def _watch(folder: Path, see: Callable[[], None]) -> None:

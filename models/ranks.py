@@ -1,0 +1,127 @@
+"""Ranks: the processes that make one training together, each with its part of every batch.
+
+They are told who they are as torchrun tells it (RANK, WORLD_SIZE, LOCAL_RANK); on one machine
+`launch` starts them. Whatever one process alone would decide, rank 0 decides for all.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+PATIENCE = timedelta(hours=2)  # rank 0 may score for long; a rank that has died is noticed at once
+SHUTDOWN_SECONDS = 15  # from SIGTERM to SIGKILL: a checkpoint is written within
+
+
+class Ranks:
+    """This process among the others; alone, nothing is sent."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+        self.lead = rank == 0
+
+    def gather(self, *values: float) -> list[list[float]]:
+        """What each rank has given, by rank; the device is not waited for."""
+        if self.size == 1:
+            return [list(values)]
+        own = torch.tensor(values, dtype=torch.float64)
+        all_ = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(all_, own)
+        return [each.tolist() for each in all_]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Their sums over all ranks, in float32, sent as one message."""
+        flat = torch.cat([tensor.detach().float().flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    @contextmanager
+    def lead_first(self) -> Iterator[None]:
+        """Rank 0 does what is inside before the others."""
+        if not self.lead:
+            self.gather()
+        yield
+        if self.lead:
+            self.gather()
+
+
+def join() -> Ranks:
+    """The ranks that this process was started as one of, or itself alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return Ranks()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if not dist.is_initialized():
+        dist.init_process_group(backend, timeout=PATIENCE)
+    return Ranks(dist.get_rank(), size)
+
+
+def is_member() -> bool:
+    """Whether this process was started as one of several."""
+    return "RANK" in os.environ
+
+
+def stop_with_launcher(stop: threading.Event) -> None:
+    """Ask for a stop once the process that started this rank is gone."""
+    launcher = os.getppid()
+    while os.getppid() == launcher:
+        time.sleep(1)
+    stop.set()
+
+
+def wanted(processes: int | Literal["auto"]) -> int:
+    """How many processes: `auto` is one for each GPU of this machine, else one."""
+    return max(1, torch.cuda.device_count()) if processes == "auto" else processes
+
+
+def launch(processes: int, cores: int, *arguments: str) -> int:
+    """Run `python ARGUMENTS` as so many ranks on this machine; the exit status of the first that failed."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    with tempfile.TemporaryDirectory(prefix="ranks-") as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id="training",
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            # Rank 0 speaks for all; what another says is looked at if it fails first.
+            logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ERR)),
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        logging.disable(logging.CRITICAL)  # the launcher's own report would hide the reason
+        try:
+            elastic_launch(config, sys.executable)(*arguments)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            said = [path.read_text(errors="replace") for path in Path(logs).rglob(f"{rank}/stderr.log")]
+            sys.stderr.write("".join(said))
+            return 128 - failure.exitcode if failure.exitcode < 0 else failure.exitcode
+        except SignalException as error:
+            return 128 + int(error.sigval)
+        finally:
+            logging.disable(logging.NOTSET)
+    return 0
