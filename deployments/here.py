@@ -89,7 +89,7 @@ def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:
         update={"clean": config.clean.model_copy(update={"normalisation": normalisation})}
     )
     made = make(turns_chain(config), open_lineage(config).home)
-    score = score_model(folder, made["clean"].path / "turns.parquet")
+    score = score_model(folder, made["clean"].path / "turns.parquet", config.evaluate.max_replies)
     return {
         "test_bpb": score.bpb,
         "test_perplexity": score.perplexity,

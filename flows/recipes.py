@@ -12,6 +12,7 @@ from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.errors import InputError
 from tasks.clean import CleanConfig
 from tasks.download import DownloadConfig
+from tasks.evaluate import EvaluateConfig
 from tasks.vocabulary import VocabularyConfig
 
 RECIPES = {
@@ -56,6 +57,7 @@ RECIPES = {
             log_every=5,
             checkpoint_seconds=300,
         ),
+        evaluate=EvaluateConfig(max_replies=2000),  # on two cores the whole split would take an hour
     ),
 }
 

@@ -30,5 +30,6 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
     raw = download(config.download, run.home)
     turns = parse(raw, config.parse, run.home)
     cleaned = clean(turns, config.clean, run.home)
-    figures = score(champion_artifact(version, run.registry, run.home), cleaned, run.home)
+    artifact = champion_artifact(version, run.registry, run.home)
+    figures = score(artifact, cleaned, config.evaluate.max_replies, run.home)
     return tell_scores(version, config, figures)

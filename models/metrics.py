@@ -3,7 +3,9 @@
 Everything is a sum before it is divided: a figure never depends on how the examples were batched.
 """
 
+import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +16,18 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from models import networks
 from models.batches import Examples, Row, bucket, collate
 from models.generation import evaluating
 
-BATCH_TOKENS = 4096  # times a vocabulary of 8k: 134 MB of logits at most
+log = logging.getLogger(__name__)
+
+BATCH_TOKENS = 4096
+TELL_SECONDS = 20
+SLICE = 512  # positions; times a vocabulary of 50k: 100 MB of logits
 LOOP_NGRAM = 4
 LOOP_RUN = 3
 
@@ -75,8 +82,14 @@ def score(model: PreTrainedModel, examples: pa.Table, *, batch_tokens: int = BAT
         raise ValueError("no example holds a reply; there is nothing to score")
     nats, correct = np.zeros(len(rows)), np.zeros(len(rows))
     with evaluating(model), torch.inference_mode():
-        for places in bucket(rows.lengths, batch_tokens):
+        batches = bucket(rows.lengths, batch_tokens)
+        began_s = told_s = time.monotonic()
+        for number, places in enumerate(batches, start=1):
             nats[places], correct[places] = _score_batch(model, [rows.row(i) for i in places])
+            if time.monotonic() - told_s > TELL_SECONDS:
+                told_s = time.monotonic()
+                left_s = (told_s - began_s) * (len(batches) / number - 1)
+                log.info("scored %d of %d batches, about %.0f s are left", number, len(batches), left_s)
     spelled, text_bytes, replies = (
         examples[name].to_numpy() for name in ("spelled_nats", "reply_bytes", "replies")
     )
@@ -102,13 +115,21 @@ def _by_group(groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]) -> di
 def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sums]:
     """(nats, correct) of each row's reply tokens."""
     batch = collate(rows, has_encoder=networks.is_encoder_decoder(model)).to(model.device)
-    logits_NV, targets_N = networks.reply_logits(model, batch, networks.hidden(model, batch))
-    nats_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
-    correct_N = logits_NV.argmax(dim=-1) == targets_N
+    asked_BT = batch.targets_BT >= 0
+    hidden_ND, targets_N = networks.hidden(model, batch)[asked_BT], batch.targets_BT[asked_BT]
+    # A slice of the logits at a time: of a large vocabulary a whole batch's would fill the memory.
+    parts = zip(torch.split(hidden_ND, SLICE), torch.split(targets_N, SLICE), strict=True)
+    told = [_nats(networks.head(model)(some_ND), asked_N) for some_ND, asked_N in parts]
+    nats_N, correct_N = (torch.cat(each) for each in zip(*told, strict=True))
     row_N = (batch.targets_BT >= 0).nonzero()[:, 0].cpu().numpy()
     nats = np.bincount(row_N, nats_N.double().cpu().numpy(), minlength=len(rows))
     correct = np.bincount(row_N, correct_N.double().cpu().numpy(), minlength=len(rows))
     return nats.astype(np.float64), correct.astype(np.float64)
+
+
+def _nats(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    nats_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    return nats_N, logits_NV.argmax(dim=-1) == targets_N
 
 
 def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> float:

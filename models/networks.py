@@ -165,12 +165,6 @@ def is_encoder_decoder(model: PreTrainedModel) -> bool:
     return bool(model.config.is_encoder_decoder)
 
 
-def reply_logits(model: PreTrainedModel, batch: Batch, hidden_BTD: Tensor) -> tuple[Tensor, Tensor]:
-    """(logits_NV, targets_N) at the N positions that carry loss, and at no other."""
-    asked_BT = batch.targets_BT >= 0
-    return head(model)(hidden_BTD[asked_BT]), batch.targets_BT[asked_BT]
-
-
 def next_ids(batch: Batch) -> Tensor:
     """ids_BT that a decoder's inputs are followed by, the context's own too; NO_LOSS before padding."""
     following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1))

@@ -4,6 +4,8 @@ The test split is text: each model reads it with its own vocabulary and is charg
 """
 
 import json
+import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +27,15 @@ from tasks.stage import Stage, named
 if TYPE_CHECKING:
     from models.metrics import Score
 
+log = logging.getLogger(__name__)
+
 OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?", "Thank you.", "Goodbye.")
 
 
 class EvaluateConfig(Config):
+    max_replies: int | None = Field(default=None, ge=1)
+    """Test replies that are scored, about, in whole conversations spread evenly; none: all of them. The
+    champion is measured on the same ones."""
     sample_replies: int = Field(default=200, ge=10)
     """Test contexts that are answered greedily, for the figures about whole replies."""
     shown_replies: int = Field(default=12, ge=1)
@@ -41,16 +48,30 @@ def read_dialogue(folder: Path) -> dict[str, Any]:
     return made
 
 
-def score_model(folder: Path, turns: Path) -> "Score":
-    """The model's score on the test split of `turns`, read with the model's own vocabulary."""
+def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "Score":
+    """The model's score on the test split of `turns`, read with the model's own vocabulary.
+
+    Which conversations `max_replies` leaves depends on the text alone: they are any model's.
+    """
     from models import metrics, networks  # torch takes seconds to import
 
     markup = MarkupConfig(**read_dialogue(folder)["markup"])
-    examples = pa.Table.from_batches(encode_split(turns, "test", folder, markup), EXAMPLES)
+    whole = count_replies(turns)
+    every = math.ceil(whole / max_replies) if max_replies else 1
+    examples = pa.Table.from_batches(encode_split(turns, "test", folder, markup, every=every), EXAMPLES)
+    if every > 1:
+        scored = pc.sum(examples["replies"]).as_py()
+        log.info("scores %s of %s test replies (evaluate.max_replies)", f"{scored:,}", f"{whole:,}")
     return metrics.score(networks.load(folder), examples)
 
 
-def write_score(score: "Score", normalisation: str, path: Path) -> None:
+def count_replies(turns: Path) -> int:
+    """Of the whole test split: each turn but a conversation's first."""
+    table = pq.read_table(turns, columns=["conversation_id"], filters=[("split", "=", "test")])
+    return int(table.num_rows) - int(pc.count_distinct(table["conversation_id"]).as_py())
+
+
+def write_score(score: "Score", normalisation: str, max_replies: int | None, path: Path) -> None:
     """What the gate compares, bits per byte in all and of each group, and the figures beside it."""
     groups = {name: list(figures) for name, figures in sorted(score.by_group.items())}
     told = {
@@ -58,6 +79,7 @@ def write_score(score: "Score", normalisation: str, path: Path) -> None:
         "perplexity": score.perplexity,
         "accuracy": score.accuracy,
         "replies": score.replies,
+        "max_replies": max_replies,
         "normalisation": normalisation,
         "groups": groups,
     }
@@ -114,8 +136,8 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
 
     model, turns = train / "model", clean / "turns.parquet"
     normalisation = read_dialogue(model)["normalisation"]
-    score = score_model(model, turns)
-    write_score(score, normalisation, out / "score.json")
+    score = score_model(model, turns, config.max_replies)
+    write_score(score, normalisation, config.max_replies, out / "score.json")
     cases = sample_cases(turns, normalisation, config.sample_replies)
     replies = answer(model, [context for context, _ in cases])
     figures = {
@@ -127,6 +149,7 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
         ),
         **reply_figures(replies),
         "test_replies": score.replies,
+        "test_replies_in_all": count_replies(turns),
         "test_bytes": score.bytes,
         "parameters": networks.load(model).num_parameters(),
     }

@@ -32,10 +32,12 @@ def read_split(turns: Path, split: str) -> Iterator[Conversation]:
         yield conversation, group, [text for _, _, text in rows]
 
 
-def encode_split(turns: Path, split: str, folder: Path, markup: MarkupConfig) -> Iterator[pa.RecordBatch]:
-    """EXAMPLES of a split with the tokenizer in `folder`, a row group at a time."""
+def encode_split(
+    turns: Path, split: str, folder: Path, markup: MarkupConfig, *, every: int = 1
+) -> Iterator[pa.RecordBatch]:
+    """EXAMPLES of each `every`th conversation of a split, by the tokenizer in `folder`, in row groups."""
     vocabulary, spelling, rendering = load(folder), load_spelling(folder), load_rendering(folder)
-    for chunk in batched(read_split(turns, split), ROW_GROUP):
+    for chunk in batched(islice(read_split(turns, split), 0, None, every), ROW_GROUP):
         told = [texts for _, _, texts in chunk]
         encoded = encode_conversations(told, vocabulary, markup, spelling, rendering)
         rows = [

@@ -39,13 +39,16 @@ class Verdict:
 
 
 class RescoreConfig(Config):
-    """The champion is scored as it is: nothing to set."""
+    """The champion is scored as it is, on what the other was scored on."""
+
+    max_replies: int | None = None
+    """`evaluate.max_replies` of the model that it is compared with."""
 
 
 def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
     """score.json: the champion on this corpus's test split; returns the replies scored."""
-    score = score_model(champion, clean / "turns.parquet")
-    write_score(score, read_dialogue(champion)["normalisation"], out / "score.json")
+    score = score_model(champion, clean / "turns.parquet", config.max_replies)
+    write_score(score, read_dialogue(champion)["normalisation"], config.max_replies, out / "score.json")
     return score.replies
 
 
@@ -69,6 +72,8 @@ def judge(
         )
         return Verdict(False, reason, name, old)
     told = f"{new:.4f} bits per byte against champion v{name}'s {old:.4f} on the same test bytes"
+    if candidate.get("max_replies"):
+        told += f" ({candidate['replies']:,} replies of the test split)"
     if new < old - config.min_gain:
         return Verdict(True, told, name, old)
     short = f", and {config.min_gain} fewer are asked for" if config.min_gain and new < old else ""
@@ -89,9 +94,9 @@ def champion_artifact(champion: Version, registry: Registry, home: Path) -> Arti
 
 
 @task(task_run_name="score")
-def score(model: Artifact, clean: Artifact, home: Path) -> dict[str, float]:
+def score(model: Artifact, clean: Artifact, max_replies: int | None, home: Path) -> dict[str, float]:
     """The figures of a model on the test split of a corpus, made or reused."""
-    told = _score_again(model, clean, home)
+    told = _score_again(model, clean, max_replies, home)
     return {f"test_{name}": told[name] for name in ("bpb", "perplexity", "accuracy", "replies")}
 
 
@@ -125,11 +130,12 @@ def _against(
     home: Path,
     registry: Registry,
 ) -> Verdict:
-    rescored = _score_again(champion_artifact(champion, registry, home), clean, home)
+    artifact = champion_artifact(champion, registry, home)
+    rescored = _score_again(artifact, clean, candidate["max_replies"], home)
     return judge(candidate, rescored, champion.number, config)
 
 
-def _score_again(model: Artifact, clean: Artifact, home: Path) -> dict[str, Any]:
-    made = STAGE.run(home, RescoreConfig(), {"champion": model, "clean": clean})
+def _score_again(model: Artifact, clean: Artifact, max_replies: int | None, home: Path) -> dict[str, Any]:
+    made = STAGE.run(home, RescoreConfig(max_replies=max_replies), {"champion": model, "clean": clean})
     told: dict[str, Any] = json.loads((made.path / "score.json").read_text())
     return told

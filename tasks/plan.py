@@ -89,12 +89,14 @@ def _settled(
         return ""
     if champion.tags.get("repartee.train_fingerprint") == kept["train"].fingerprint:
         return f"this very model is champion v{champion.number}"
+    score = json.loads((kept["evaluate"].path / "score.json").read_text())
+    rescoring = gate.RescoreConfig(max_replies=score["max_replies"])
     digests = {"champion": gate.champion_digest(champion), "clean": kept["clean"].digest}
-    rescored = find(home, gate.STAGE.name, gate.STAGE.fingerprint(gate.RescoreConfig(), digests))
+    rescored = find(home, gate.STAGE.name, gate.STAGE.fingerprint(rescoring, digests))
     if rescored is None:
         return ""
-    scores = [json.loads((made.path / "score.json").read_text()) for made in (kept["evaluate"], rescored)]
-    verdict = gate.judge(scores[0], scores[1], champion.number, config)
+    champions = json.loads((rescored.path / "score.json").read_text())
+    verdict = gate.judge(score, champions, champion.number, config)
     return "" if verdict.promote else f"already refused: {verdict.reason}"
 
 

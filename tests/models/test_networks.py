@@ -45,7 +45,9 @@ def pair(context: list[int], reply: list[int]) -> Row:
 
 
 def replies(model, batch):
-    return networks.reply_logits(model, batch, networks.hidden(model, batch))
+    asked_BT = batch.targets_BT >= 0
+    hidden_ND = networks.hidden(model, batch)[asked_BT]
+    return networks.head(model)(hidden_ND), batch.targets_BT[asked_BT]
 
 
 def batch_of(family: str, *rows: Row) -> Batch:

@@ -14,6 +14,11 @@ def test_fewer_bits_on_the_same_bytes_win_and_the_reason_gives_both_figures():
     assert verdict.reason == "1.5000 bits per byte against champion v3's 1.6000 on the same test bytes"
 
 
+def test_a_verdict_on_a_part_of_the_test_split_says_how_many_replies_that_was():
+    verdict = judge({**GOOD, "max_replies": 2000, "replies": 1998}, BAD, 3, GateConfig())
+    assert verdict.reason.endswith("on the same test bytes (1,998 replies of the test split)")
+
+
 def test_an_equal_or_worse_model_is_refused_and_the_champion_stays():
     assert not judge(GOOD, GOOD, 3, GateConfig()).promote
     worse = judge(BAD, GOOD, 3, GateConfig())

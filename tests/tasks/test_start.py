@@ -12,14 +12,15 @@ import torch
 from chat.session import Session
 from flows.chain import retrain_chain
 from flows.recipes import configure
-from models import training
+from models import trainer
 from models.config import GenerationConfig, MarkupConfig
 from models.errors import InputError
 from models.registry import Registry
 from models.schemas import SPLIT_TURNS
 from tasks import start
-from tasks.evaluate import EvaluateConfig, evaluate_model
+from tasks.evaluate import EvaluateConfig, evaluate_model, score_model
 from tasks.export import export_examples
+from tasks.gate import RescoreConfig, rescore_champion
 from tasks.plan import plan_chain
 from tasks.register import check_answers
 from tasks.start import StartConfig, is_foreign, resolve, take_start
@@ -76,7 +77,7 @@ def stages(request, pretrained, registry, tmp_path_factory):
     }
     (folders["run"] / "config.json").write_text(json.dumps(run))
     (folders["run"] / "precision.json").write_text(json.dumps({"precision": "fp32"}))
-    assert training.train(folders["run"], threading.Event())
+    assert trainer.train(folders["run"], threading.Event())
     (folders["run"] / "logs").mkdir()
     shutil.copy(folders["run"] / "metrics.jsonl", folders["run"] / "logs")
     config = EvaluateConfig(sample_replies=10, shown_replies=2)
@@ -99,6 +100,18 @@ def test_the_bytes_scored_are_those_of_the_replies(stages):
     assert figures["test_replies"] == 12 * 3
     assert figures["test_bytes"] == 12 * len("how are youhelloyou there")
     assert 0 < figures["test_bpb"] < 4
+
+
+def test_a_part_of_the_test_split_is_the_same_for_every_model(stages, tmp_path):
+    model, turns = stages["run"] / "model", stages["clean"] / "turns.parquet"
+    whole, part = score_model(model, turns), score_model(model, turns, 20)
+    assert (whole.replies, part.replies) == (36, 18)
+    assert set(part.by_group) == {f"m{23 + i}" for i in range(0, 12, 2)}
+    assert part.by_group.items() <= whole.by_group.items()
+    assert score_model(model, turns, 1000) == whole
+    config = RescoreConfig(max_replies=20)
+    rescore_champion(tmp_path, config, model, stages["clean"])
+    assert json.loads((tmp_path / "score.json").read_text())["replies"] == 18
 
 
 def test_the_published_folder_answers_in_the_chat(stages):
