@@ -31,7 +31,7 @@ Corpus = Annotated[
     str | None,
     typer.Option(help="cornell, sample, the path of a zip or folder, or an address.", metavar="SOURCE"),
 ]
-Recipe = Annotated[str, typer.Option(help="quick, tutorial, small or finetune.", metavar="NAME")]
+Recipe = Annotated[str, typer.Option(help="quick, tutorial, small, base or finetune.", metavar="NAME")]
 Changes = Annotated[
     list[str] | None,
     typer.Option(

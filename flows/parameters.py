@@ -20,7 +20,7 @@ from tasks.evaluate import read_dialogue
 from tasks.sources import is_foreign
 
 # What each one is for stands in the flows' docstrings, from where Prefect takes it.
-Recipe = Literal["quick", "tutorial", "small", "finetune"]
+Recipe = Literal["quick", "tutorial", "small", "base", "finetune"]
 CorpusName = Annotated[
     str | None,
     # For the server, which refuses `file:` and the like before anything starts; a path of the command

@@ -41,6 +41,15 @@ RECIPES = {
             max_minutes=10, max_epochs=20, learning_rate=1e-2, batch_tokens=3072, context_loss=1.0
         ),
     ),
+    # For a GPU: 42 million parameters, steps long enough to keep it at work. Not found by experiment yet.
+    "base": RetrainConfig(
+        recipe="base",
+        vocabulary=VocabularyConfig(size=8192),
+        network=NetworkConfig(n_layer=12, n_head=8, width=512),
+        train=TrainConfig(
+            max_minutes=30, max_epochs=10, learning_rate=5e-3, batch_tokens=32_768, context_loss=1.0
+        ),
+    ),
     # A pretrained start, with its own vocabulary and chat template: what to begin with is start.init.
     "finetune": RetrainConfig(
         recipe="finetune",

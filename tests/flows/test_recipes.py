@@ -23,7 +23,11 @@ def test_a_change_reaches_its_knob_and_nothing_else():
 @pytest.mark.parametrize(
     ("recipe", "changes", "line"),
     [
-        ("smal", [], "no recipe 'smal', did you mean 'small'?; there are quick, tutorial, small, finetune"),
+        (
+            "smal",
+            [],
+            "no recipe 'smal', did you mean 'small'?; there are quick, tutorial, small, base, finetune",
+        ),
         ("small", ["train.learning_rat=1"], "did you mean 'train.learning_rate'?"),
         ("small", ["train.xyzzy=1"], "keys: train.learning_rate, train.optimizer"),
         ("small", ["xyzzy=1"], "groups: recipe, start, download"),
