@@ -4,7 +4,7 @@ Name suffixes are shapes: B batch, T tokens, V vocabulary.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,9 @@ from models.errors import InputError
 from models.run import Run
 
 log = logging.getLogger(__name__)
+
+SPACE = "Ġ"  # how a byte-level vocabulary writes the space before a word
+END_OF_TEXT = "<|endoftext|>"  # the only control token of GPT-2
 
 # The settings that decide a network's shapes, by what transformers calls them in any config.
 SHAPES = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "width": "hidden_size"}
@@ -53,32 +56,56 @@ def carry_over(
     """
     pieces_of, told = _pieces(known, vocabulary)
     tables = {id(table) for table in _tables(model)}
-    weights = dict(start.named_parameters())
+    weights, names = dict(start.named_parameters()), _counterparts(start, model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if name not in names:
+                continue  # what the start has no part of begins fresh
+            weight = weights[names[name]]
             if id(parameter) in tables:
                 for row, pieces in pieces_of.items():
-                    parameter[row] = weights[name][pieces].mean(dim=0)
+                    parameter[row] = weight[pieces].mean(dim=0)
             else:
-                parameter.copy_(weights[name])
+                parameter.copy_(weight[: len(parameter)])  # of a longer table of places the first
     return told
+
+
+def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, str]:
+    """The start's name of each weight that it has.
+
+    A GPT-2 is the decoder of an encoder-decoder, whose attention to the encoder it knows nothing of.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    if networks.is_encoder_decoder(start) == networks.is_encoder_decoder(model):
+        return {name: name for name in names}
+    own = [name for name in names if name.startswith("decoder.") and "cross" not in name]
+    return {name: name.removeprefix("decoder.") for name in own}
 
 
 def _pieces(known: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int, list[int]], dict[str, int]]:
     """(the start's ids that each id is a mean of; how many tokens are kept, new and lost)."""
-    ids = known.get_vocab()
-    unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK], 0)
+    ids, ours = known.get_vocab(), vocabulary.get_vocab()
+    unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK], ids.get(END_OF_TEXT, 0))
+    # A word of a vocabulary of words is what byte pairs have as the word after a space.
+    before = SPACE if _has_spaces(ids) and not _has_spaces(ours) else ""
     pieces_of: dict[int, list[int]] = {}
-    for token, row in vocabulary.get_vocab().items():
-        if token in ids:
-            pieces_of[row] = [ids[token]]
+    kept = 0
+    for token, row in ours.items():
+        is_control = token in tokenizer.CONTROL
+        told = token if is_control else before + token
+        if told in ids:
+            pieces_of[row] = [ids[told]]
+            kept += 1
             continue
-        text = vocabulary.decode([row], skip_special_tokens=False)
-        read = known.encode(text, add_special_tokens=False).ids
+        text = (" " if before else "") + vocabulary.decode([row], skip_special_tokens=False)
+        read = [] if is_control else known.encode(text, add_special_tokens=False).ids
         # Of a text that has no pieces nothing is known: it begins as the unknown word does.
         pieces_of[row] = [piece for piece in read if piece != unknown] or [unknown]
-    kept = len(vocabulary.get_vocab().keys() & ids.keys())
     return pieces_of, {"kept": kept, "new": len(pieces_of) - kept, "lost": len(ids) - kept}
+
+
+def _has_spaces(tokens: Iterable[str]) -> bool:
+    return any(len(token) > 1 and token.startswith(SPACE) for token in tokens)
 
 
 def _tables(model: PreTrainedModel) -> Iterator[nn.Parameter]:
@@ -90,6 +117,10 @@ def _tables(model: PreTrainedModel) -> Iterator[nn.Parameter]:
 
 def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
     had, wanted = (_settings(each) for each in (start, model))
+    lends = networks.is_encoder_decoder(model) and start.config.model_type == "gpt2"
+    if lends:  # its first blocks, as many as the decoder has
+        had["network.family"] = wanted["network.family"]
+        had["network.n_layer"] = min(had["network.n_layer"], wanted["network.n_layer"])
     differ = [name for name in wanted if had[name] != wanted[name]]
     if differ:
         told = " and ".join(f"{name} is {wanted[name]}, the start's is {had[name]}" for name in differ)
@@ -97,9 +128,15 @@ def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
         raise InputError(f"{told}: a warm start keeps the network; give {advice}, or --init scratch")
     tables = {id(table) for table in _tables(model)}
     shapes = {name: weight.shape for name, weight in start.named_parameters()}
+    names = _counterparts(start, model)
     for name, parameter in model.named_parameters():
-        if id(parameter) not in tables and shapes.get(name) != parameter.shape:
-            places = "position" in name or "wpe" in name
+        if id(parameter) in tables or name not in names:
+            continue
+        places = "position" in name or "wpe" in name
+        shape = shapes.get(names[name])
+        if places and shape and shape[0] >= len(parameter):
+            shape = parameter.shape
+        if shape != parameter.shape:
             setting = "markup.max_tokens differs" if places else "no setting makes it fit"
             raise InputError(f"the start's {name} has another shape ({setting}); give --init scratch")
 

@@ -108,6 +108,66 @@ def test_rows_go_by_the_tokens_string_and_new_ones_are_means_of_their_pieces(fam
     assert carried and all(torch.equal(model.get_parameter(name), others[name]) for name in carried)
 
 
+DECODER = {"family": "encoder-decoder", "n_layer": 1, "n_head": 2, "width": 16}
+
+
+def test_the_tutorials_decoder_begins_with_the_blocks_of_a_gpt2(pretrained, tmp_path):
+    theirs = pretrained(tmp_path / "theirs", family="gpt2", template=None)
+    start, known = networks.load(theirs), tokenizer.load(theirs)
+    learnt = learn(tmp_path / "words", ["hello", "there", "are", "zz"])
+    torch.manual_seed(1)
+    fresh, model = (networks.build(NetworkConfig(**DECODER), learnt.get_vocab_size(), 16) for _ in range(2))
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    told = starts.carry_over(start, known, model, learnt)
+    lent = dict(start.named_parameters())
+    for name, weight in model.named_parameters():
+        if name.startswith("encoder.") or "cross" in name:
+            assert torch.equal(weight, before[name]), name
+        elif "wte" not in name:
+            theirs_ = lent[name.removeprefix("decoder.")]
+            torch.testing.assert_close(weight, theirs_[: len(weight)], msg=name)
+            assert "ln" in name or "bias" in name or not torch.equal(weight, fresh.get_parameter(name)), name
+    table, rows = lent["transformer.wte.weight"], learnt.get_vocab()
+    made = model.get_parameter("decoder.transformer.wte.weight")
+    # A word alone is for GPT-2 the middle of one: ours are those after a space.
+    for word in ("there", "are", "zz"):
+        pieces = known.encode(f" {word}", add_special_tokens=False).ids
+        torch.testing.assert_close(made[rows[word]], table[pieces].mean(0))
+    torch.testing.assert_close(made[tokenizer.END], table[known.token_to_id("<|endoftext|>")])
+    assert told["kept"] + told["new"] == len(rows)
+
+
+def test_a_training_of_the_tutorials_network_begins_with_a_gpt2_and_learns(pretrained, tmp_path):
+    theirs = pretrained(tmp_path / "theirs", family="gpt2", template=None)
+    folder = train(tmp_path / "run", OLD_WORDS, OLD_WORDS, start=theirs, network=DECODER, steps=150)
+    made = losses(folder)
+    assert made[-1] < made[0] - 0.3
+    assert (folder / "model" / "model.safetensors").is_file()
+
+
+def test_a_gpt2_of_more_places_is_the_start_of_a_shorter_one(pretrained, tmp_path):
+    theirs = pretrained(tmp_path / "theirs", family="gpt2", template=None)
+    network = {"family": "gpt2", "n_layer": 2, "n_head": 2, "width": 16}
+    folder = train(tmp_path / "run", OLD_WORDS, OLD_WORDS, start=theirs, network=network, steps=5)
+    assert losses(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "network", "line"),
+    [
+        ("llama", {}, "network.family is encoder-decoder, the start's is llama"),
+        ("gpt2", {"width": 32}, "network.width is 32, the start's is 16.* --set network.width=16"),
+        ("gpt2", {"n_layer": 3}, "network.n_layer is 3, the start's is 2"),
+    ],
+)
+def test_the_tutorials_decoder_takes_no_other_blocks(pretrained, tmp_path, family, network, line):
+    template = {} if family == "llama" else {"template": None}
+    theirs = pretrained(tmp_path / "theirs", family=family, **template)
+    with pytest.raises(InputError, match=line) as told:
+        train(tmp_path / "run", OLD_WORDS, "abc", start=theirs, network={**DECODER, **network})
+    assert "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("network", "max_tokens", "line"),
     [
