@@ -53,6 +53,9 @@ class TrainConfig(Config):
     """Steps, at most; none: as many as the epochs hold."""
     max_minutes: float | None = Field(default=None, gt=0)
     """Minutes of training, at most; the rate schedule is stretched or pressed to end on time."""
+    lora_rank: int = Field(default=0, ge=0, le=256)
+    """Rank of the adapters (LoRA) that are trained in place of a pretrained network's weights; 0: all of them
+    are. Ten times the learning rate suits them; the extra `finetune` brings peft."""
     patience: int | None = Field(default=None, ge=1)
     """Looks at the validation split without a better one that end the training; none: nothing does."""
     max_norm: float = Field(default=1.0, gt=0)

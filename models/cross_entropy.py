@@ -67,7 +67,9 @@ class _Head(torch.autograd.Function):
         return (nats_N * weights_N).sum(), nats_N, hits_N
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         errors_NV, hidden_ND, table = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)
         hidden_gradient_ND = torch.mm(errors_NV, table) * scale
+        if not ctx.needs_input_grad[1]:  # a frozen table
+            return hidden_gradient_ND, None, None, None
         return hidden_gradient_ND, torch.mm(errors_NV.T, hidden_ND).float() * scale, None, None

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
+from models.adapters import weight
+
 _through_softmax = torch.ops.aten._softmax_backward_data
 _through_silu = torch.ops.aten.silu_backward
 
@@ -85,17 +87,17 @@ def matrices(layer: Any, head_width: int, dtype: torch.dtype) -> tuple[Tensor, .
     """
     attention, feed = layer.self_attn, layer.mlp
 
-    def paired(weight: Tensor) -> Tensor:
-        return weight.view(-1, 2, head_width // 2, weight.shape[1]).transpose(1, 2).flatten(0, 2)
+    def paired(w: Tensor) -> Tensor:
+        return w.view(-1, 2, head_width // 2, w.shape[1]).transpose(1, 2).flatten(0, 2)
 
-    queries = paired(attention.q_proj.weight) * head_width**-0.5
-    w_ED = torch.cat([queries, paired(attention.k_proj.weight), attention.v_proj.weight])
-    w_FD = torch.cat([feed.gate_proj.weight, feed.up_proj.weight])
+    queries = paired(weight(attention.q_proj)) * head_width**-0.5
+    w_ED = torch.cat([queries, paired(weight(attention.k_proj)), weight(attention.v_proj)])
+    w_FD = torch.cat([weight(feed.gate_proj), weight(feed.up_proj)])
     return (
         (w_ED * layer.input_layernorm.weight).to(dtype),
-        attention.o_proj.weight.to(dtype),
+        weight(attention.o_proj).to(dtype),
         (w_FD * layer.post_attention_layernorm.weight).to(dtype),
-        feed.down_proj.weight.to(dtype),
+        weight(feed.down_proj).to(dtype),
     )
 
 

@@ -29,7 +29,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
-from models import llama
+from models import adapters, llama
 from models.batches import Batch
 from models.config import NetworkConfig
 from models.errors import InputError
@@ -174,9 +174,9 @@ def next_ids(batch: Batch) -> Tensor:
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """config.json, generation_config.json and model.safetensors."""
+    """config.json, generation_config.json and model.safetensors, adapters merged."""
     with quiet():
-        model.save_pretrained(folder)
+        (adapters.merged(model) if adapters.are_in(model) else model).save_pretrained(folder)
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:

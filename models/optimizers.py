@@ -20,7 +20,7 @@ class Optimizer:
     """torch's optimizers, each for its own parameters, behind one face."""
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
-        named = list(model.named_parameters())
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         matrices = [p for name, p in named if p.ndim == 2 and not any(table in name for table in TABLES)]
         if config.optimizer == "adamw":
             matrices = []

@@ -46,6 +46,7 @@ class Lesson(NamedTuple):
 FRESH = Lesson(steps=100, rate=3e-3, share=0.5)  # far below what the frequencies of the tokens give
 # Big networks are slow and have learnt the most of it: that the loss falls at all is enough.
 LEARNT = Lesson(steps=12, rate=3e-4, share=0.99)
+ADAPTED = Lesson(steps=24, rate=3e-3, share=0.99)  # adapters begin with no effect
 
 
 class Defect(Exception):
@@ -203,7 +204,7 @@ class Preflight:
     def one_batch_learnt(self) -> None:
         """The copy learns one batch by heart, in the precision of the training."""
         self.step.precision = self.precision
-        lesson = FRESH if self.fresh else LEARNT
+        lesson = FRESH if self.fresh else ADAPTED if self.run.train.lora_rank else LEARNT
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=lesson.rate, weight_decay=0.0)
         first = last = math.nan
         for _ in range(lesson.steps):

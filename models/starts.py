@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel
 
-from models import networks, tokenizer
+from models import adapters, networks, tokenizer
 from models.batches import Batch
 from models.errors import InputError
 from models.run import Run
@@ -36,7 +36,13 @@ def begin(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
     """
     vocabulary = tokenizer.load(run.tokenizer)
     if run.network.family == "pretrained":
-        return _whole(run), {}
+        model = _whole(run)
+        if run.train.lora_rank:
+            adapters.add(model, run.train.lora_rank)
+        return model, {}
+    if run.train.lora_rank:
+        both = f"train.lora_rank is {run.train.lora_rank} and network.family {run.network.family}"
+        raise InputError(f"{both}: adapters are for a pretrained network; give 0, or --recipe finetune")
     model = networks.build(run.network, vocabulary.get_vocab_size(), run.positions())
     if run.start is None:
         return model, {}

@@ -261,8 +261,8 @@ class Training:
         return batches.epoch_batches(self.sides, config.batch_tokens, seed=config.seed, epoch=epoch)
 
     def weights(self) -> dict[str, Tensor]:
-        """By name, a tied matrix once."""
-        return dict(self.model.named_parameters())
+        """Those that are trained, by name, a tied matrix once."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self) -> None:
         if self.state.faults_in_a_row or not self.ranks.lead:
