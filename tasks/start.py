@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from dataclasses import dataclass
@@ -14,26 +15,30 @@ from prefect import task
 from models.config import Config
 from models.errors import InputError
 from models.registry import Registry
+from tasks import hub
 from tasks.artifacts import Artifact, sha256
 from tasks.stage import Stage, named
+
+log = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
 SUFFIXES = (".safetensors", ".json", ".jinja")
 LEFT = ("manifest.json", "generation_config.json")  # of a registered version: no part of what is learnt
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-FORMS = "give champion, challenger, a version number, a model folder or a .gguf file"
+FORMS = "give champion, challenger, a version number, a model folder, a .gguf file or a hub's ORG/NAME"
 
 
 class StartConfig(Config):
     init: str = SCRATCH
-    """Where the weights begin: `scratch`, a version (`champion`, 3), a model folder or a .gguf file."""
+    """Where the weights begin: `scratch`, a version (`champion`, 3), a model folder, a .gguf file, or
+    ORG/NAME of the Hugging Face hub."""
 
 
 @dataclass(frozen=True)
 class Source:
     """Where a start lies, and what stands for its content."""
 
-    kind: Literal["folder", "gguf"]
+    kind: Literal["folder", "gguf", "hub"]
     place: str
     identity: str
 
@@ -50,9 +55,8 @@ def resolve(init: str, registry: Registry, home: Path) -> Source:
     if path.is_dir():
         return _folder(path.resolve())
     if HUB_ID.fullmatch(init):
-        raise InputError(
-            f"init {init!r}: no such folder, and no hub is asked: download it and give its folder"
-        )
+        commit = hub.commit_of(init)
+        return Source("hub", f"{init}@{commit}", f"hub:{init}@{commit}")
     if "/" in init or path.suffix == ".gguf":
         raise InputError(f"init {init!r}: there is no such folder or file; {FORMS}")
     return _folder(registry.folder(registry.find(init), home / "registry"))
@@ -87,6 +91,13 @@ def take_start(out: Path, config: StartConfig, *, source: Source) -> int:
     """A model folder; logs/source.json says where it lay; returns the number of files."""
     if source.kind == "gguf":
         convert(Path(source.place), out)
+    elif source.kind == "hub":
+        name, _, commit = source.place.partition("@")
+        log.info("start: downloads %s from the hub, commit %s", name, commit)
+        hub.download(name, commit, out)
+        shutil.rmtree(out / ".cache", ignore_errors=True)
+        (out / "generation_config.json").unlink(missing_ok=True)
+        _folder(out)
     else:
         for path in _taken(Path(source.place)):
             shutil.copyfile(path, out / path.name)

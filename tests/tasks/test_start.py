@@ -139,7 +139,6 @@ def test_the_published_folder_is_a_plain_transformers_folder(stages):
     ("init", "line"),
     [
         ("nowhere/at/all", "there is no such folder or file; give champion"),
-        ("HuggingFaceTB/SmolLM2-135M", "no hub is asked: download it and give its folder"),
         ("missing.gguf", "there is no such folder or file; give champion"),
         ("champion", "no version of 'repartee' is registered"),
         ("7", "no version of 'repartee' is registered"),
