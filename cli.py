@@ -42,7 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 Init = Annotated[
     str | None,
     typer.Option(
-        help="What the weights begin as: scratch, champion, a version, a folder, a .gguf or a hub's ORG/NAME.",
+        help="What to begin with: scratch, champion, a version, a folder, a .gguf or a hub's ORG/NAME.",
         metavar="REF",
     ),
 ]
