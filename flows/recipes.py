@@ -99,10 +99,12 @@ def configure(recipe: str, corpus: str | None, changes: list[str], init: str | N
 
 def _told(error: ValidationError) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    # Where a value may be of several kinds, each has its say, under the knob's key and its own name.
+    key = ".".join(str(part) for part in first["loc"][:2])
     if first["type"] == "value_error":
         return f"--set {key}: {first['ctx']['error']}"
-    reason = first["msg"][0].lower() + first["msg"][1:]
+    said = [each["msg"] for each in error.errors() if each["loc"][:2] == first["loc"][:2]]
+    reason = " or ".join(dict.fromkeys(text[0].lower() + text[1:] for text in said))
     return f"--set {key}: {reason}, got {first['input']!r} (docs/settings.md lists the settings)"
 
 

@@ -6,6 +6,7 @@ They are told who they are as torchrun tells it (RANK, WORLD_SIZE, LOCAL_RANK); 
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -20,10 +21,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-log = logging.getLogger(__name__)
+from models.errors import InputError
 
 PATIENCE = timedelta(hours=2)  # rank 0 may score for long; a rank that has died is noticed at once
-SHUTDOWN_SECONDS = 15  # from SIGTERM to SIGKILL: a checkpoint is written within
+SHUTDOWN_SECONDS = 15  # that a rank has to stop: a checkpoint is written within
 
 
 class Ranks:
@@ -39,13 +40,15 @@ class Ranks:
             return [list(values)]
         own = torch.tensor(values, dtype=torch.float64)
         all_ = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(all_, own)
+        with _others():
+            dist.all_gather(all_, own)
         return [each.tolist() for each in all_]
 
     def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Their sums over all ranks, in float32, sent as one message."""
         flat = torch.cat([tensor.detach().float().flatten() for tensor in tensors])
-        dist.all_reduce(flat)
+        with _others():
+            dist.all_reduce(flat)
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
@@ -59,9 +62,18 @@ class Ranks:
             self.gather()
 
 
+@contextmanager
+def _others() -> Iterator[None]:
+    """Inside, what torch raises is that one of them is gone: its own report does not say so."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError("another process of this training has ended") from error
+
+
 def join() -> Ranks:
     """The ranks that this process was started as one of, or itself alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = int(os.environ["WORLD_SIZE"]) if is_member() else 1
     if size == 1:
         return Ranks()
     if torch.cuda.is_available():
@@ -78,26 +90,47 @@ def is_member() -> bool:
 
 
 def stop_with_launcher(stop: threading.Event) -> None:
-    """Ask for a stop once the process that started this rank is gone."""
+    """Ask for a stop once the process that started this rank is gone; end where that is of no avail.
+
+    A rank may be waiting for one that has ended, or for the launcher's port, and see no wish.
+    """
     launcher = os.getppid()
-    while os.getppid() == launcher:
-        time.sleep(1)
+    while os.getppid() == launcher and not stop.wait(1):
+        pass
     stop.set()
+    time.sleep(SHUTDOWN_SECONDS)
+    os._exit(128 + signal.SIGTERM)
 
 
 def wanted(processes: int | Literal["auto"]) -> int:
-    """How many processes: `auto` is one for each GPU of this machine, else one."""
-    return max(1, torch.cuda.device_count()) if processes == "auto" else processes
+    """How many processes: `auto` is one for each GPU of this machine, else one.
+
+    Raises:
+        InputError: there are fewer GPUs.
+    """
+    gpus = torch.cuda.device_count()
+    if processes == "auto":
+        return max(1, gpus)
+    if 0 < gpus < processes:
+        raise InputError(f"train.processes is {processes}, GPUs to be seen here: {gpus}; give {gpus} or auto")
+    return processes
 
 
-def launch(processes: int, cores: int, *arguments: str) -> int:
-    """Run `python ARGUMENTS` as so many ranks on this machine; the exit status of the first that failed."""
+def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -> int:
+    """Run `python ARGUMENTS --until-stdin-closes` as so many ranks on this machine, until `stop`.
+
+    Returns the exit status of the first that failed, or 0.
+
+    Raises:
+        ChildProcessError: a signal has ended one.
+    """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    _lend_input(stop)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs:
         config = LaunchConfig(
             min_nodes=1,
@@ -111,17 +144,38 @@ def launch(processes: int, cores: int, *arguments: str) -> int:
             # Rank 0 speaks for all; what another says is looked at if it fails first.
             logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ERR)),
             shutdown_timeout=SHUTDOWN_SECONDS,
+            # SIGTERM and SIGINT come to `stop`: torch would forget how the ranks have ended.
+            signals_to_handle="SIGQUIT",
         )
         logging.disable(logging.CRITICAL)  # the launcher's own report would hide the reason
         try:
-            elastic_launch(config, sys.executable)(*arguments)
+            elastic_launch(config, sys.executable)(*arguments, "--until-stdin-closes")
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             said = [path.read_text(errors="replace") for path in Path(logs).rglob(f"{rank}/stderr.log")]
             sys.stderr.write("".join(said))
-            return 128 - failure.exitcode if failure.exitcode < 0 else failure.exitcode
+            if failure.exitcode < 0:
+                name = signal.Signals(-failure.exitcode).name
+                raise ChildProcessError(f"process {rank} of {processes} was ended by {name}") from None
+            return failure.exitcode
         except SignalException as error:
             return 128 + int(error.sigval)
         finally:
             logging.disable(logging.NOTSET)
     return 0
+
+
+def _lend_input(stop: threading.Event) -> None:
+    """Make this process's standard input a pipe that closes at `stop`, or when the process dies.
+
+    The ranks inherit it: whichever way the launcher goes, and however early, they know.
+    """
+    theirs, ours = os.pipe()
+    os.dup2(theirs, 0)
+    os.close(theirs)
+
+    def close() -> None:
+        stop.wait()
+        os.close(ours)
+
+    threading.Thread(target=close, daemon=True).start()

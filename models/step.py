@@ -93,6 +93,8 @@ class Step:
         """The sums over all ranks, with the gradients; none: the memory of one did not hold its part."""
         if self.ranks.size == 1:
             return told
+        if told is None:
+            self.drop()  # the message needs room, too
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         failed = torch.full((1,), float(told is None), device=self.device)

@@ -31,6 +31,8 @@ from models.run import Run
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 30  # a trainer that was told to end needs some to write its checkpoint
+LOST_SECONDS = 10  # for the launcher to end a rank that has lost another
+STOPPED = 128 + signal.SIGTERM
 
 
 def train(folder: Path, stop: threading.Event) -> bool:
@@ -59,41 +61,51 @@ def main() -> int:
         "--until-stdin-closes", action="store_true", help="end with the process that started this"
     )
     asked = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        processes = 1 if ranks.is_member() else ranks.wanted(Run.read(asked.run_dir).train.processes)
-    except InputError as error:
-        log.error("training: %s", error)
-        return 2
-    if processes > 1:
-        return ranks.launch(processes, training.cores(), "-m", "models.trainer", *sys.argv[1:])
-    return work(asked.run_dir, until_stdin_closes=asked.until_stdin_closes)
-
-
-def work(folder: Path, *, until_stdin_closes: bool) -> int:
-    """Train as this process; the exit status."""
-    torch.set_num_threads(1 if training.cores() == 2 else max(1, training.cores() // 2))
+    # The same line from each rank would be read once and printed as often as there are ranks.
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     stop = threading.Event()
     signals = stop_on_signals(stop)
-    if until_stdin_closes:
-        threading.Thread(target=stop_with_parent, args=(stop,), daemon=True).start()
-    if ranks.is_member():
-        threading.Thread(target=ranks.stop_with_launcher, args=(stop,), daemon=True).start()
+    if asked.until_stdin_closes:
+        # A copy: a launcher lends its ranks another standard input.
+        threading.Thread(target=stop_with_parent, args=(stop, os.dup(0)), daemon=True).start()
     try:
-        return 0 if train(folder, stop) else 128 + (signals or [signal.SIGTERM])[0]
-    except InputError as error:
+        status = work(asked.run_dir, stop)
+    except Exception as error:
+        return tell(error, stop)
+    return 128 + signals[0] if signals and status == STOPPED else status
+
+
+def work(folder: Path, stop: threading.Event) -> int:
+    """Train as this process, or start the ranks that do; the exit status."""
+    if not ranks.is_member():
+        processes = ranks.wanted(Run.read(folder).train.processes)
+        if processes > 1:
+            return ranks.launch(processes, training.cores(), stop, "-m", "models.trainer", str(folder))
+    else:
+        threading.Thread(target=ranks.stop_with_launcher, args=(stop,), daemon=True).start()
+    torch.set_num_threads(1 if training.cores() == 2 else max(1, training.cores() // 2))
+    return 0 if train(folder, stop) else STOPPED
+
+
+def tell(error: Exception, stop: threading.Event) -> int:
+    """One last line of what went wrong, after a traceback where it is our own fault; the exit status."""
+    if isinstance(error, ConnectionError):
+        # The rank that has ended says why; the launcher sees it, and then ends this one.
+        stop.clear()
+        if stop.wait(LOST_SECONDS):
+            return 3
+    if isinstance(error, InputError):
         log.error("training: %s", error)
         return 2
-    except preflight.Defect as error:
+    if isinstance(error, preflight.Defect):
         log.error("training: %s", error)
-        return 3
-    except OSError as error:  # a full disk, a folder that is gone: what it did is no help
+    elif isinstance(error, OSError):  # a full disk, a folder that is gone: what it did is no help
         log.error("training: %s; earlier checkpoints are kept, the same command goes on", error)
-        return 3
-    except Exception as error:
-        log.error("%s", traceback.format_exc())
+    else:
+        log.error("%s", "".join(traceback.format_exception(error)))
         log.error("training: %s: %s", type(error).__name__, " ".join(str(error).split()))
-        return 3
+    return 3
 
 
 def stop_on_signals(stop: threading.Event) -> list[int]:
@@ -110,9 +122,9 @@ def stop_on_signals(stop: threading.Event) -> list[int]:
     return asked
 
 
-def stop_with_parent(stop: threading.Event) -> None:
+def stop_with_parent(stop: threading.Event, handle: int) -> None:
     # Not sys.stdin: its lock, held by this thread, would break the interpreter's shutdown.
-    while os.read(0, 4096):
+    while os.read(handle, 4096):
         pass
     stop.set()  # the last holder of the pipe's other end is gone
 

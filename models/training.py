@@ -283,6 +283,13 @@ class Training:
     def resume(self) -> None:
         """Go on from the newest whole checkpoint of this training, or begin."""
         found = checkpoint.load_newest(self.run.folder / "checkpoints", key=self.key)
+        # As a number that a double holds whole.
+        begin = [int(self.key[:12], 16), -1 if found is None else found.state["step"]]
+        if any(other != begin for other in self.ranks.gather(*begin)):
+            raise InputError(
+                f"{self.run.folder} does not hold the same data and checkpoints for all processes; "
+                "give a folder that all machines share"
+            )
         if found is None:
             self.journal.begin(None)
             return

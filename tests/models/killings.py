@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from trainings import StopAt
 
 from models import trainer
 from models.step import Step
@@ -40,16 +41,23 @@ def start(folder: Path, **how: Any) -> ForkServerProcess:
     return process
 
 
-def start_ranks(folder: Path, size: int, **how: Any) -> list[ForkServerProcess]:
-    """As many processes that make one training, as torchrun would start them."""
+def start_ranks(folders: list[Path], **how: Any) -> list[ForkServerProcess]:
+    """A process for each run folder that make one training, as torchrun would start them."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(folders))}
     group |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return [
         start(folder, environment={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **how)
-        for rank in range(size)
+        for rank, folder in enumerate(folders)
     ]
+
+
+def start_apart(work: Callable[..., None], *given: Any) -> ForkServerProcess:
+    """`work` in a process of its own."""
+    process = _forks.Process(target=work, args=given)
+    process.start()
+    return process
 
 
 def _train(
@@ -59,6 +67,7 @@ def _train(
     environment: dict[str, str] | None = None,
     lacks_memory: bool = False,
     keeps_weights: bool = False,
+    stops_at: int | None = None,
 ) -> None:
     torch.set_num_threads(1)  # more of them would add in another order
     os.environ.update(environment or {})
@@ -77,7 +86,8 @@ def _train(
 
     if dies_at or counts_into:
         _watch(folder, see)
-    assert trainer.train(folder, threading.Event())
+    stop = StopAt(stops_at) if stops_at is not None and rank == "1" else threading.Event()
+    assert trainer.train(folder, stop) == (stops_at is None)
     if counts_into:
         counts_into.write_text(str(changes))
 

@@ -1,10 +1,13 @@
 """Several processes make the training that one would make."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from safetensors.torch import load_file
 from trainings import StopAt, lines, run_folder, timeless, train, weights
 
 from models import ranks, trainer
+from models.errors import InputError
 
 KNOBS: dict[str, Any] = {"log_every": 1, "max_epochs": 2, "context_loss": 0.5}
 ROOT = Path(__file__).parents[2]
@@ -22,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 def train_together(folder: Path, size: int = 2, **how: Any) -> list[int | None]:
     """The ranks' exit statuses."""
-    processes = killings.start_ranks(folder, size, **how)
+    processes = killings.start_ranks([folder] * size, **how)
     for process in processes:
         process.join()
     return [process.exitcode for process in processes]
@@ -69,15 +73,21 @@ def test_a_rank_whose_memory_does_not_hold_its_part_makes_all_take_smaller_ones(
     assert losses(shared) == pytest.approx(losses(alone), rel=1e-4)
 
 
-def test_a_training_goes_on_with_another_number_of_processes(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_training_goes_on_with_another_number_of_processes(data: Path, tmp_path: Path, first: int) -> None:
+    """Two stop where one of them is told to."""
     whole = run_folder(data, tmp_path / "whole", **KNOBS)
     assert train(whole)
     cut = run_folder(data, tmp_path / "cut", **KNOBS)
-    assert not trainer.train(cut, StopAt(6))
+    if first == 1:
+        assert not trainer.train(cut, StopAt(6))
+    else:
+        assert train_together(cut, stops_at=6) == [0, 0]
+    assert saved(cut) == 6
     config = json.loads((cut / "config.json").read_text())
-    config["train"]["processes"] = 2
+    config["train"]["processes"] = 3 - first
     (cut / "config.json").write_text(json.dumps(config))
-    assert train_together(cut) == [0, 0]
+    assert train(cut) if first == 2 else train_together(cut) == [0, 0]
     assert losses(cut) == pytest.approx(losses(whole), rel=1e-4)
 
 
@@ -88,7 +98,7 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_next_ones_go_on_to_the_sa
     whole = run_folder(data, tmp_path / "whole", **knobs)
     assert train_together(whole) == [0, 0]
     cut = run_folder(data, tmp_path / "cut", **knobs)
-    processes = killings.start_ranks(cut, 2)
+    processes = killings.start_ranks([cut, cut])
     wait_for(cut / "checkpoints")
     processes[1].kill()
     processes[0].join(10)
@@ -111,42 +121,102 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def ranks_of(folder: Path) -> list[int]:
-    found = subprocess.run(["pgrep", "-f", f"models.trainer {folder}$"], capture_output=True, text=True)
-    return [int(number) for number in found.stdout.split()]
+def ranks_of(folder: Path) -> dict[int, int]:
+    """The process number of each rank that is there."""
+    wanted = f"models.trainer {folder} --until-stdin-closes$"
+    found = subprocess.run(["pgrep", "-f", wanted], capture_output=True, text=True)
+    made = {}
+    for number in found.stdout.split():
+        with contextlib.suppress(OSError, AttributeError):  # it has ended meanwhile
+            told = re.search(r"\0RANK=(\d+)", Path(f"/proc/{number}/environ").read_text())
+            made[int(told[1])] = int(number)  # type: ignore[index]
+    return made
 
 
-def wait_until_gone(folder: Path, seconds: float) -> None:
-    deadline_s = time.monotonic() + seconds
-    while left := ranks_of(folder):
-        assert time.monotonic() < deadline_s, left
-        time.sleep(0.1)
+def wait_for_steps(folder: Path, process: subprocess.Popen[str], more_than: int) -> None:
+    deadline_s = time.monotonic() + 60
+    while not (folder / "metrics.jsonl").exists() or len(losses(folder)) <= more_than:
+        assert process.poll() is None and time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def saved(folder: Path) -> int:
+    return max(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*"))
 
 
 @pytest.mark.timeout(180)
 def test_one_command_starts_them_ends_them_and_goes_on(data: Path, tmp_path: Path) -> None:
     folder = run_folder(data, tmp_path / "run", processes=2, **{**KNOBS, "max_epochs": 100_000})
-    first = start(folder)
-    wait_for(folder / "metrics.jsonl")
-    while not losses(folder):
-        time.sleep(0.05)
-    first.terminate()
-    _, said = first.communicate(timeout=20)
-    assert first.returncode == 128 + signal.SIGTERM, said
+    stopped = start(folder)
+    wait_for_steps(folder, stopped, 0)
+    stopped.terminate()
+    _, said = stopped.communicate(timeout=20)
+    assert (stopped.returncode, said) == (128 + signal.SIGTERM, "")
     assert not ranks_of(folder)
-    (saved,) = (folder / "checkpoints").iterdir()
+    step = saved(folder)
+    assert step > 0
 
-    second = start(folder)
-    while int(sorted((folder / "checkpoints").iterdir())[-1].name) == int(saved.name):
-        made = losses(folder)
-        if len(made) > int(saved.name) + 5:
-            break
-        time.sleep(0.05)
-    os.kill(second.pid, signal.SIGKILL)
-    second.wait()
-    wait_until_gone(folder, 15)
-    newest = max(int(path.name) for path in (folder / "checkpoints").iterdir())
-    assert newest > int(saved.name)
+    robbed = start(folder)
+    wait_for_steps(folder, robbed, step)
+    os.kill(ranks_of(folder)[1], signal.SIGKILL)
+    _, said = robbed.communicate(timeout=20)
+    assert robbed.returncode == 3, said
+    goes_on, last = said.splitlines()
+    assert goes_on == f"goes on at step {step}"
+    assert last.startswith("training: process 1 of 2 was ended by SIGKILL; earlier checkpoints are kept")
+    assert not ranks_of(folder)
+
+    orphaned = start(folder)
+    wait_for_steps(folder, orphaned, step + 5)
+    orphaned.kill()
+    orphaned.communicate()
+    deadline_s = time.monotonic() + 20
+    while left := ranks_of(folder):
+        assert time.monotonic() < deadline_s, left
+        time.sleep(0.1)
+    assert saved(folder) > step
+
+
+def be_a_launcher(told: Path) -> None:
+    ranks._lend_input(threading.Event())
+    subprocess.run(["sh", "-c", f"echo > {told}-begun; cat; echo > {told}"])
+
+
+def test_a_launcher_that_is_killed_before_its_ranks_can_know_it_still_closes_their_input(
+    tmp_path: Path,
+) -> None:
+    launcher = killings.start_apart(be_a_launcher, tmp_path / "told")
+    wait_for(tmp_path / "told-begun")
+    time.sleep(0.2)
+    assert not (tmp_path / "told").exists()
+    launcher.kill()
+    wait_for(tmp_path / "told")
+
+
+def wait_for_a_lost_one() -> None:
+    ranks.SHUTDOWN_SECONDS = 0  # type: ignore[assignment]
+    asked = threading.Event()
+    asked.set()
+    threading.Thread(target=ranks.stop_with_launcher, args=(asked,), daemon=True).start()
+    time.sleep(60)
+
+
+def test_a_rank_that_waits_for_a_lost_one_ends_when_it_is_told_to() -> None:
+    rank = killings.start_apart(wait_for_a_lost_one)
+    rank.join(20)
+    assert rank.exitcode == 128 + signal.SIGTERM
+
+
+def test_ranks_that_do_not_share_their_checkpoints_do_not_begin(data: Path, tmp_path: Path) -> None:
+    here, there = (run_folder(data, tmp_path / name, **KNOBS) for name in ("here", "there"))
+    assert not trainer.train(here, StopAt(3))
+    told = timeless(here)
+    processes = killings.start_ranks([here, there])
+    for process in processes:
+        process.join(20)
+        process.kill()
+    assert [process.exitcode for process in processes] == [1, 1]
+    assert timeless(here) == told
 
 
 def test_what_the_user_can_mend_is_the_last_line_and_the_status_is_2(data: Path, tmp_path: Path) -> None:
@@ -166,3 +236,5 @@ def test_by_itself_a_machine_without_a_gpu_has_one_process(monkeypatch: pytest.M
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     assert ranks.wanted("auto") == 4
     assert ranks.wanted(2) == 2
+    with pytest.raises(InputError, match=r"train\.processes is 8, GPUs to be seen here: 4; give 4 or auto"):
+        ranks.wanted(8)
