@@ -1,16 +1,23 @@
-"""transformers.Trainer on a run folder of ours: what benchmarks/training.py measures against.
+"""transformers.Trainer on a run folder of ours: what the contests measure against.
 
-python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES
+python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES [--rate R] [--precision bf16|fp32]
+    [--attention sdpa|eager] [--looks N]
+
+model/ and summary.json are written, as our trainer does. The validation rows are those that a run of
+ours looks at; the time of the looks is not counted.
 """
 
+import argparse
+import math
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 from transformers import (
@@ -21,12 +28,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from models import batches, networks, progress, tokenizer
+from models import batches, metrics, networks, progress, tokenizer
 from models.checkpoint import put_json
 from models.run import Run
 
 IGNORED = -100  # what transformers leaves out of a loss
-RATE = 1e-3  # usual at this size, and not yet searched for as ours was
+RATE = 1e-3  # usual at this size; benchmarks/quality.py searches for the best one
 
 
 class Rows(Dataset[dict[str, list[int]]]):
@@ -43,10 +50,11 @@ class Rows(Dataset[dict[str, list[int]]]):
 
 
 class Clock(TrainerCallback):
-    """Counts, and ends the training on time."""
+    """Counts, looks at the validation split at even times, and ends the training on time."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.tokens, self.marks = seconds, 0, [(0.0, 0)]
+    def __init__(self, seconds: float, looks: int, bpb: Callable[[], float]) -> None:
+        self.seconds, self.looks, self.bpb = seconds, looks, bpb
+        self.tokens, self.marks, self.curve = 0, [(0.0, 0)], list[tuple[float, float]]()
         self.began_s = 0.0
 
     def share(self) -> float:
@@ -57,35 +65,81 @@ class Clock(TrainerCallback):
         self.began_s = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        elapsed_s = time.monotonic() - self.began_s
-        self.marks.append((elapsed_s, self.tokens))
-        control.should_training_stop = elapsed_s > self.seconds
+        now_s = time.monotonic()
+        self.marks.append((now_s - self.began_s, self.tokens))
+        if int(self.share() * self.looks) > len(self.curve):
+            self.curve.append((self.marks[-1][0] / 60, self.bpb()))
+            self.began_s += time.monotonic() - now_s
+        control.should_training_stop = self.share() == 1
 
 
-def main(folder: str, name: str, minutes: str) -> None:
-    run = Run.read(Path(folder))
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hf_trainer")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("name", choices=("trainer", "grouped", "gpt2"))
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("--rate", type=float, default=RATE)
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
+    parser.add_argument("--looks", type=int, default=0)
+    asked = parser.parse_args()
+    run = Run.read(asked.run_dir)
     progress.seed_everything(run.train.seed)
-    if name == "gpt2":
+    if asked.name == "gpt2":
         run = replace(run, network=run.network.model_copy(update={"family": "gpt2"}))
     examples = batches.Examples(batches.read(run.examples, "train"))
     vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
     model = networks.build(run.network, vocabulary, run.positions())
-    clock = Clock(60 * float(minutes))
-    tokens = PreTrainedTokenizerFast.from_pretrained(run.tokenizer)
-    pad = DataCollatorForSeq2Seq(tokens, label_pad_token_id=IGNORED)
+    model.set_attn_implementation(asked.attention)
+    validation = looked_at(run, examples)
+
+    def bpb() -> float:
+        with torch.autocast("cpu", torch.bfloat16, enabled=asked.precision == "bf16"):
+            return metrics.score(model, validation).bpb
+
+    clock = Clock(60 * asked.minutes, asked.looks, bpb)
+    fit(run, model, examples, clock, asked)
+    run.publish(model)
+    pairs = zip(clock.marks, clock.marks[1:], strict=False)
+    rates = [(tokens - before) / (now_s - before_s) for (before_s, before), (now_s, tokens) in pairs]
+    summary = {
+        "tokens_per_second": statistics.median(rates[len(rates) // 10 :]),
+        "steps": len(rates),
+        "train_tokens": clock.tokens,
+        "parameters": model.num_parameters(),
+        "curve": clock.curve,
+    }
+    put_json(run.folder / "summary.json", summary)
+
+
+def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
+    """The rows of the validation split that a run of ours looks at, where the minutes do not limit them."""
+    epoch = batches.epoch_batches(examples.lengths, run.train.batch_tokens, seed=run.train.seed, epoch=0)
+    steps = math.ceil(run.train.max_epochs * len(epoch))
+    table = batches.read(run.examples, "validation")
+    return progress.thin(table, steps, len(examples.ids), math.inf, run.train)
+
+
+def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, asked: argparse.Namespace) -> None:
+    """As Trainer does it by itself, no decay of norms among it; as many tokens a step as ours."""
+    pad = DataCollatorForSeq2Seq(
+        PreTrainedTokenizerFast.from_pretrained(run.tokenizer), label_pad_token_id=IGNORED
+    )
 
     def collate(rows: list[dict[str, list[int]]]) -> Any:
         clock.tokens += sum(len(row["input_ids"]) for row in rows)
         return pad(rows)
 
-    a_step = max(1, round(run.train.batch_tokens / float(examples.lengths.mean())))
     arguments = TrainingArguments(
         output_dir=str(run.folder / "hf"),
-        per_device_train_batch_size=a_step,
+        per_device_train_batch_size=max(1, round(run.train.batch_tokens / float(examples.lengths.mean()))),
         max_steps=1_000_000,  # the clock ends it before
-        bf16=True,
+        learning_rate=asked.rate,
+        adam_beta2=0.95,
+        weight_decay=0.1,
+        bf16=asked.precision == "bf16",
         use_cpu=True,
-        train_sampling_strategy="group_by_length" if name == "grouped" else "random",
+        train_sampling_strategy="group_by_length" if asked.name == "grouped" else "random",
         save_strategy="no",
         logging_steps=50,
         report_to=[],
@@ -93,22 +147,15 @@ def main(folder: str, name: str, minutes: str) -> None:
         disable_tqdm=True,
     )
     rows = Rows(examples, context=bool(run.train.context_loss))
-    adamw = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        adamw, lambda step: min(1.0, (step + 1) / max(1, run.train.warmup_steps)) * (1 - clock.share())
+    trainer: Any = Trainer(model, arguments, collate, train_dataset=rows, callbacks=[clock])
+    warmup = max(1, run.train.warmup_steps)
+    trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+        trainer.create_optimizer(),
+        lambda step: min(1.0, (step + 1) / warmup) * (1 - clock.share()),  # ends with the minutes
     )
-    Trainer(
-        model, arguments, collate, train_dataset=rows, callbacks=[clock], optimizers=(adamw, schedule)
-    ).train()
-    run.publish(model)
-    rates = [
-        (tokens - before_tokens) / (now_s - before_s)
-        for (before_s, before_tokens), (now_s, tokens) in zip(clock.marks, clock.marks[1:], strict=False)
-    ]
-    rate = statistics.median(rates[len(rates) // 10 :])
-    put_json(run.folder / "summary.json", {"tokens_per_second": rate, "steps": len(rates)})
+    trainer.train()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    main(*sys.argv[1:])
+    main()

@@ -1,102 +1,129 @@
-"""The trainer against transformers.Trainer: useful tokens a second, and bits per byte after as many minutes.
+"""The training loop in figures, each against what it must reach, as a Markdown table.
 
-python -m benchmarks.training CORPUS [--minutes 2] [--repeats 3] [NAME ...]
-    needs the extra `benchmarks`; NAME: ours, trainer, grouped, gpt2 (all of them without one)
+python -m benchmarks.training CORPUS --out FOLDER [--minutes 1] [--repeats 3]
+    needs the extra `benchmarks`; a run that has ended is in FOLDER and not repeated
 
-All read the same examples with the same vocabulary and precision, one after the other in turn, each
-in a process of its own with both cores. `trainer` pads each batch to its longest row, as the default
-collator does; `grouped` has its length-grouped sampler; `gpt2` is `trainer` with a GPT-2 config of
-the same size. Useful tokens are those that are no padding. A run of ours and one of theirs see as
-many tokens a step. The bits per byte are of the test split, which none has seen.
+Useful tokens are those that are no padding. `trainer` and `grouped` are transformers.Trainer on the
+same network, examples and precision, with its default collator and with its length-grouped sampler;
+a run of theirs sees as many tokens a step. Each run is a process of its own for so many minutes, in
+turn, there and back again, so that a machine that slows down favours nobody; a ratio is of two runs
+of one turn. `busy`: another process keeps the second core at work. What `trainer` loses by it is what
+two threads of OpenMP lose that spin while they wait, as they do by default.
+benchmarks/saves.py and benchmarks/peak.py say how their figures are taken.
 """
 
 import argparse
 import json
-import logging
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from environment import quiet_environment
+from benchmarks.contest import (
+    Figures,
+    Prepared,
+    Records,
+    Row,
+    at_least,
+    at_most,
+    prepare,
+    start,
+    table,
+    told_by,
+    two_cores,
+    write_run,
+)
 
-quiet_environment()
-
-from deployments.here import make  # noqa: E402
-from flows.chain import prepare_chain  # noqa: E402
-from flows.lineage import open_lineage  # noqa: E402
-from flows.recipes import configure  # noqa: E402
-from tasks.evaluate import score_model  # noqa: E402
-
-NAMES = ("ours", "trainer", "grouped", "gpt2")
-ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("ours", "trainer", "grouped", "ours-one", "ours-busy", "trainer-busy")
+# 8.8 million parameters; `small` has 2.6.
+NINE_MILLION = ("vocabulary.size=8192", "network.width=320", "network.n_layer=5", "network.n_head=5")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training")
     parser.add_argument("corpus")
-    parser.add_argument("names", nargs="*", default=NAMES)
-    parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--set", action="append", default=[])
     asked = parser.parse_args()
-    often = "train.log_every=5"
-    config = configure("small", asked.corpus, [f"train.max_minutes={asked.minutes}", often, *asked.set])
-    made = make(prepare_chain(config), open_lineage(config).home)
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in asked.names}
-    for seed in range(asked.repeats):
-        # There and back again, so that a machine that slows down favours nobody.
-        for name in asked.names[:: -1 if seed % 2 else 1]:
-            with tempfile.TemporaryDirectory() as folder:
-                training = config.train.model_copy(update={"seed": seed})
-                work = write_run(Path(folder), config.network, training, made)
-                results[name].append(measure(name, work, asked.minutes, made["clean"].path / "turns.parquet"))
-            print(f"{name} {json.dumps(results[name][-1])}", file=sys.stderr)
-    for name, rows in results.items():
-        told = [f"{figure} {spread([row[figure] for row in rows])}" for figure in rows[0]]
-        print(f"{name:<8} {';  '.join(told)}")
+    records = measure(asked.corpus, asked.out, minutes=asked.minutes, repeats=asked.repeats)
+    print(table(rows(records), records))
 
 
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):,.4g} ({min(values):,.4g} to {max(values):,.4g})"
+def measure(corpus: str, out: Path, *, minutes: float, repeats: int) -> Records:
+    records = Records(out / "training", {"corpus": corpus, "minutes": minutes})
+    asked = [f"train.max_minutes={minutes}", "train.log_every=5"]
+    small, larger = prepare("small", corpus, asked), prepare("small", corpus, [*asked, *NINE_MILLION])
+    for turn in range(repeats):
+        for name in NAMES[:: -1 if turn % 2 else 1]:
+            records.ensure(f"{name}-{turn}", partial(race, name, small, minutes, turn))
+        records.ensure(f"saves-{turn}", partial(look_inside, "benchmarks.saves", small, turn))
+        records.ensure(f"peak-{turn}", partial(look_inside, "benchmarks.peak", larger, turn))
+    return records
 
 
-def write_run(work: Path, network: Any, training: Any, made: dict[str, Any]) -> Path:
-    dialogue = json.loads((made["export"].path / "dialogue.json").read_text())
-    run = {
-        "network": network.model_dump(),
-        "train": training.model_dump(),
-        **dialogue,
-        "tokenizer": str(made["vocabulary"].path),
-        "examples": str(made["export"].path),
-    }
-    (work / "config.json").write_text(json.dumps(run))
-    (work / "precision.json").write_text(json.dumps({"precision": "bf16"}))
-    return work
+def race(name: str, data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
+    """The useful tokens a second of one run: the median of what came after its first tenth."""
+    write_run(work, data, seed=seed, precision="bf16")
+    first, second = two_cores()
+    kind, _, where = name.partition("-")
+    with spinning(second) if where == "busy" else nullcontext():
+        if kind != "ours":
+            start("benchmarks.hf_trainer", str(work), kind, str(minutes))
+            rate = json.loads((work / "summary.json").read_text())["tokens_per_second"]
+            return {"tokens_per_second": rate}
+        start("models.trainer", str(work), cores=(first,) if where == "one" else ())
+    rates = [line["tokens_per_second"] for line in told_by(work) if line["kind"] == "step"]
+    return {"tokens_per_second": statistics.median(rates[len(rates) // 10 :])}
 
 
-def measure(name: str, work: Path, minutes: float, turns: Path) -> dict[str, float]:
-    """Train by that name in the run folder; the rate is of what came after its first tenth."""
-    ours = [sys.executable, "-m", "models.trainer", str(work)]
-    theirs = [sys.executable, "-m", "benchmarks.hf_trainer", str(work), name, str(minutes)]
-    environment = {"OMP_WAIT_POLICY": "passive", **os.environ} if name == "ours" else dict(os.environ)
-    began_s = time.monotonic()
-    command = ours if name == "ours" else theirs
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stderr=subprocess.DEVNULL)
-    whole_s = time.monotonic() - began_s
-    if name == "ours":
-        lines = map(json.loads, (work / "metrics.jsonl").read_text().splitlines())
-        rates = [line["tokens_per_second"] for line in lines if line["kind"] == "step"]
-        rate = statistics.median(rates[len(rates) // 10 :])
-    else:
-        rate = json.loads((work / "summary.json").read_text())["tokens_per_second"]
-    return {"tokens/s": rate, "bpb": score_model(work / "model", turns).bpb, "s": whole_s}
+@contextmanager
+def spinning(core: str) -> Iterator[None]:
+    """Another process keeps that core at work."""
+    process = subprocess.Popen(["taskset", "-c", core, sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def look_inside(module: str, data: Prepared, seed: int, work: Path) -> Figures:
+    """What a module tells of a training that it makes itself."""
+    start(module, str(write_run(work, data, seed=seed, precision="bf16")))
+    told: Figures = json.loads((work / "told.json").read_text())
+    return told
+
+
+def rows(records: Records) -> list[Row]:
+    """The table's lines, of the runs that there are."""
+
+    def told(name: str, key: str = "tokens_per_second") -> list[float]:
+        return [figures[key] for figures in records.all(f"{name}-[0-9]*").values()]
+
+    def over(name: str, other: str) -> list[float]:
+        return [ours / theirs for ours, theirs in zip(told(name), told(other), strict=False)]
+
+    spent = "step time while another process has one of the two cores, of the quiet one"
+    speed = "useful tokens/s, two cores"
+    lines = [
+        Row(f"{speed}: ours", told("ours"), form=",.0f"),
+        Row(f"{speed}: Trainer, default collator", told("trainer"), form=",.0f"),
+        Row(f"{speed}: Trainer, length-grouped", told("grouped"), form=",.0f"),
+        at_least("ours, times Trainer's with the default collator", over("ours", "trainer"), 4),
+        at_least("ours, times Trainer's length-grouped", over("ours", "grouped"), 1.4),
+        at_least("two cores, times one", over("ours", "ours-one"), 1.6),
+        at_most(f"{spent}: ours, times", over("ours", "ours-busy"), 2.2),
+        Row(f"{spent}: Trainer, two OpenMP threads that spin, times", over("trainer", "trainer-busy")),
+        at_most("step time that a checkpoint every minute adds", told("saves", "share"), 0.035, ".2%"),
+        at_least("share of the bf16 matrix peak, 9 M parameters", told("peak", "share"), 0.45, ".1%"),
+        Row("that peak, GFLOP/s", told("peak", "peak_gflops"), form=",.0f"),
+    ]
+    return [line for line in lines if line.values]
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main()

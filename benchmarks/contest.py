@@ -1,0 +1,156 @@
+"""What the contests share: prepared data, a process for each training, a record of each run."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from environment import quiet_environment
+
+quiet_environment()
+
+from deployments.here import make  # noqa: E402
+from flows.chain import prepare_chain  # noqa: E402
+from flows.config import RetrainConfig  # noqa: E402
+from flows.lineage import git_commit, open_lineage  # noqa: E402
+from flows.recipes import configure  # noqa: E402
+from models.checkpoint import put_json  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Figures = dict[str, Any]
+
+
+class Records:
+    """Figures of the runs that have ended, a file each: a contest that was stopped goes on where it was."""
+
+    def __init__(self, folder: Path, settings: Figures) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "settings.json"
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        for name, value in settings.items():
+            if name in kept and kept[name] != value:
+                sys.exit(
+                    f"{path}: {name} is {kept[name]}, not {value}; give another --out, or remove this one"
+                )
+        put_json(path, {**kept, **settings})
+
+    def ensure(self, name: str, run: Callable[[Path], Figures]) -> Figures:
+        """The figures of that name: found, or what `run` gives, which has a folder to work in."""
+        if name not in (known := self.all(name)):
+            with tempfile.TemporaryDirectory() as work:
+                began_s, load = time.monotonic(), os.getloadavg()[0]
+                told = {**run(Path(work)), "whole_s": time.monotonic() - began_s}
+            # Whoever reads the figure can see whether the machine was quiet.
+            about = {"commit": git_commit(), "load_before": load, "load_after": os.getloadavg()[0]}
+            put_json(self.folder / f"{name}.json", {**told, **about})
+            known = self.all(name)
+            brief = {key: value for key, value in known[name].items() if key != "curve"}
+            print(f"{name} {json.dumps(brief)}", file=sys.stderr)
+        return known[name]
+
+    def all(self, pattern: str) -> dict[str, Figures]:
+        """By name, the records that there are."""
+        paths = sorted(self.folder.glob(f"{pattern}.json"))
+        return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+class Prepared(NamedTuple):
+    """A recipe and the folders of its data stages."""
+
+    config: RetrainConfig
+    folders: dict[str, Path]
+
+    @property
+    def turns(self) -> Path:
+        return self.folders["clean"] / "turns.parquet"
+
+
+def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
+    config = configure(recipe, corpus, changes)
+    made = make(prepare_chain(config), open_lineage(config).home)
+    return Prepared(config, {name: artifact.path for name, artifact in made.items()})
+
+
+def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | None = None) -> Path:
+    """A run folder as the trainer reads it; without a precision it tries which is faster."""
+    config = data.config
+    run = {
+        "network": config.network.model_dump(),
+        "train": {**config.train.model_dump(), "seed": seed},
+        **json.loads((data.folders["export"] / "dialogue.json").read_text()),
+        "tokenizer": str(data.folders["vocabulary"]),
+        "examples": str(data.folders["export"]),
+    }
+    (work / "config.json").write_text(json.dumps(run))
+    if precision:
+        (work / "precision.json").write_text(json.dumps({"precision": precision}))
+    return work
+
+
+def two_cores() -> tuple[str, str]:
+    """The numbers of those that all contests are held on."""
+    here = sorted(os.sched_getaffinity(0))
+    if len(here) < 2:
+        sys.exit("the contests are held on two cores, and this process may use one: start it on two")
+    return str(here[0]), str(here[1])
+
+
+def start(module: str, *arguments: str, cores: Sequence[str] = ()) -> None:
+    """Run a module to its end on the two cores, or on those that are named."""
+    environment = dict(os.environ)
+    if module == "benchmarks.hf_trainer":
+        # Ours is set by quiet_environment; theirs spins for a while, as OpenMP does by default.
+        environment.pop("OMP_WAIT_POLICY", None)
+    pinned = ["taskset", "-c", ",".join(cores or two_cores())]
+    command = [*pinned, sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+
+
+def told_by(work: Path) -> list[Figures]:
+    """The lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (work / "metrics.jsonl").read_text().splitlines()]
+
+
+class Row(NamedTuple):
+    """A line of the table: a figure over some runs and what it must reach."""
+
+    figure: str
+    values: list[float]
+    goal: str = ""
+    reached: bool | None = None
+    form: str = ",.2f"
+
+    def __str__(self) -> str:
+        middle = statistics.mean(self.values)
+        low, high = min(self.values), max(self.values)
+        spread = f"{low:{self.form}} to {high:{self.form}} of {len(self.values)}"
+        verdict = {None: "", True: "ok", False: "no"}[self.reached]
+        return f"| {self.figure} | {middle:{self.form}} | {spread} | {self.goal} | {verdict} |"
+
+
+def at_least(figure: str, values: list[float], goal: float, form: str = ",.2f") -> Row:
+    return Row(figure, values, f"at least {goal:{form}}", statistics.mean(values) >= goal, form)
+
+
+def at_most(figure: str, values: list[float], goal: float, form: str = ",.2f") -> Row:
+    return Row(figure, values, f"at most {goal:{form}}", statistics.mean(values) <= goal, form)
+
+
+def table(rows: list[Row], records: Records) -> str:
+    """Markdown, and below it what the figures are worth: the load of the machine and the code's versions."""
+    kept = [told for name, told in records.all("*").items() if name != "settings"]
+    head = ["| figure | mean | least to most of the runs | goal | |", "| --- | --- | --- | --- | --- |"]
+    loads = [told["load_before"] for told in kept]
+    commits = sorted({told["commit"][:8] for told in kept})
+    below = f"Load before a run: {min(loads):.1f} to {max(loads):.1f}. Commit {', '.join(commits)}."
+    return "\n".join([*head, *map(str, rows), "", below])

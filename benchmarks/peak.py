@@ -1,0 +1,95 @@
+"""The share of this machine's matrix products that a training step gets, in bf16 on two cores.
+
+python -m benchmarks.peak RUN_DIR       told.json in the folder has the figures
+
+    share = FLOPs of the steps / their seconds / peak
+    FLOPs = 6 * (weights of the layers' matrices * places + weights of the head * places that teach)
+            + 6 * layers * width * sum over the sequences of length^2
+
+6: two a weight forward, four backward. Of the attention the half that is not masked is counted: two
+products of length^2 * width forward, as many FLOPs after the halving, and twice that backward. Padding
+counts nothing, nor do norms, softmax, the loss, the optimizer and the assembly of the batch, which all
+take their time in the steps. Peak: the best square product of 2,048 or 4,096 in bf16 by torch on two
+threads, timed before and after in the same process.
+"""
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import batches, networks, progress, tokenizer
+from models.checkpoint import put_json
+from models.run import Run
+from models.step import Step
+
+SIDES = (2048, 4096)
+ROUNDS = 5
+WARM = 5  # steps
+
+
+def peak_flops() -> float:
+    """FLOP/s of the best product."""
+    torch.set_num_threads(2)
+    best = 0.0
+    for side in SIDES:
+        left, right = (torch.randn(side, side).bfloat16() for _ in range(2))
+        out = torch.empty_like(left)
+        for _ in range(ROUNDS):
+            seconds = progress.fastest(partial(torch.mm, left, right, out=out))
+            best = max(best, 2 * side**3 / seconds)
+    torch.set_num_threads(1)  # as models/trainer.py has it on two cores
+    return best
+
+
+def flops(model: Any, examples: batches.Examples, rows: NDArray[np.int64], context_loss: float) -> float:
+    """Of one step on these rows, by the formula above."""
+    places = examples.lengths[rows] - 1  # what is read; the last id is only a target
+    layers = sum(weight.numel() for weight in model.model.layers.parameters() if weight.ndim == 2)
+    head = networks.head(model).weight.numel()
+    teaching = places.sum() if context_loss else examples.replies[rows].sum()
+    attention = model.config.num_hidden_layers * model.config.hidden_size * (places**2).sum()
+    return float(6 * (layers * places.sum() + head * teaching + attention))
+
+
+def main(folder: str) -> None:
+    run = Run.read(Path(folder))
+    config = run.train
+    examples = batches.Examples(batches.read(run.examples, "train"))
+    progress.seed_everything(config.seed)
+    vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
+    model = networks.build(run.network, vocabulary, run.positions())
+    before = peak_flops()
+    step = Step(model, examples, config, workers=2)
+    step.precision = "bf16"
+    order = batches.epoch_batches(examples.lengths, config.batch_tokens, seed=config.seed, epoch=0)
+
+    def learn(number: int) -> NDArray[np.int64]:
+        rows = order[number % len(order)]
+        step.gradient(rows, seed=number)
+        step.update(config.learning_rate * min(1, number / config.warmup_steps))
+        return rows
+
+    for number in range(WARM):
+        learn(number)
+    done, number, began_s = 0.0, WARM, time.perf_counter()
+    while (took_s := time.perf_counter() - began_s) < 60 * (config.max_minutes or 1):
+        done += flops(model, examples, learn(number), config.context_loss)
+        number += 1
+    peak = max(before, peak_flops())
+    told = {
+        "share": done / took_s / peak,
+        "peak_gflops": peak / 1e9,
+        "steps": number - WARM,
+        "parameters": model.num_parameters(),
+    }
+    put_json(run.folder / "told.json", told)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,74 @@
+"""What checkpoints cost: the time of a save and of the slower steps behind it, as a share of a minute.
+
+python -m benchmarks.saves RUN_DIR      told.json in the folder has the figures
+
+A training with a checkpoint every ten seconds, so that there are many of them. A save costs the time
+in which no step is made, plus what the ten steps after it take longer than the others do on average
+(the disk is still at work, the caches are cold). One of them a minute is then that share of 60 s.
+Two trainings, with and without, would differ by more than this from the machine's noise alone.
+"""
+
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.checkpoint import put_json
+from models.run import Run
+from models.training import Training
+
+EVERY_SECONDS = 10.0
+AFTER = 10  # steps
+
+
+class Timed(Training):
+    """A training that notes how long each step and each save takes."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.steps_s: list[float] = []
+        self.saves: list[tuple[int, float]] = []  # steps made before, seconds
+
+    def learn(self, rows: NDArray[np.int64], rate: float) -> None:
+        began_s = time.perf_counter()
+        super().learn(rows, rate)
+        self.steps_s.append(time.perf_counter() - began_s)
+
+    def save(self) -> None:
+        began_s = time.perf_counter()
+        super().save()
+        self.saves.append((len(self.steps_s), time.perf_counter() - began_s))
+
+
+def cost(steps_s: list[float], saves: list[tuple[int, float]]) -> tuple[float, float]:
+    """Mean seconds of a save, and by how much the steps behind it are slower."""
+    after = np.zeros(len(steps_s), dtype=bool)
+    for step, _ in saves:
+        after[step : step + AFTER] = True
+    took = np.array(steps_s)
+    slower_s = float((took[after].mean() - took[~after].mean()) * AFTER)
+    return float(np.mean([seconds for _, seconds in saves])), slower_s
+
+
+def main(folder: str) -> None:
+    torch.set_num_threads(1)  # as models/trainer.py has it on two cores
+    run = Run.read(Path(folder))
+    often = run.train.model_copy(update={"checkpoint_seconds": EVERY_SECONDS})
+    training = Timed(replace(run, train=often), threading.Event())
+    training.fit()
+    saves = training.saves[:-1]  # no step follows the last one
+    if not saves:
+        sys.exit(f"no save within {run.train.max_minutes} minutes: give it more")
+    save_s, slower_s = cost(training.steps_s, saves)
+    told = {"share": (save_s + slower_s) / 60, "save_s": save_s, "slower_s": slower_s, "saves": len(saves)}
+    put_json(run.folder / "told.json", told)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
