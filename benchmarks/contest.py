@@ -111,7 +111,8 @@ def start(module: str, *arguments: str, cores: Sequence[str] = ()) -> None:
         environment.pop("OMP_WAIT_POLICY", None)
     pinned = ["taskset", "-c", ",".join(cores or two_cores())]
     command = [*pinned, sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    said = subprocess.PIPE  # standard output is for the table
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=said, stderr=said)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
@@ -151,6 +152,6 @@ def table(rows: list[Row], records: Records) -> str:
     kept = [told for name, told in records.all("*").items() if name != "settings"]
     head = ["| figure | mean | least to most of the runs | goal | |", "| --- | --- | --- | --- | --- |"]
     loads = [told["load_before"] for told in kept]
-    commits = sorted({told["commit"][:8] for told in kept})
+    commits = sorted({told["commit"][:7] + "+" * told["commit"].endswith("+") for told in kept})
     below = f"Load before a run: {min(loads):.1f} to {max(loads):.1f}. Commit {', '.join(commits)}."
     return "\n".join([*head, *map(str, rows), "", below])

@@ -1,7 +1,7 @@
 """transformers.Trainer on a run folder of ours: what the contests measure against.
 
 python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES [--rate R] [--precision bf16|fp32]
-    [--attention sdpa|eager] [--looks N]
+    [--attention sdpa|eager] [--rows N] [--looks N]
 
 model/ and summary.json are written, as our trainer does. The validation rows are those that a run of
 ours looks at; the time of the looks is not counted.
@@ -9,7 +9,6 @@ ours looks at; the time of the looks is not counted.
 
 import argparse
 import math
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,6 +33,7 @@ from models.run import Run
 
 IGNORED = -100  # what transformers leaves out of a loss
 RATE = 1e-3  # usual at this size; benchmarks/quality.py searches for the best one
+WARMUP_SHARE = 0.05  # of the minutes: steps are few where they are slow
 
 
 class Rows(Dataset[dict[str, list[int]]]):
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
+    parser.add_argument("--rows", type=int, help="of a batch; without it as many tokens as a batch of ours")
     parser.add_argument("--looks", type=int, default=0)
     asked = parser.parse_args()
     run = Run.read(asked.run_dir)
@@ -100,11 +101,10 @@ def main() -> None:
     clock = Clock(60 * asked.minutes, asked.looks, bpb)
     fit(run, model, examples, clock, asked)
     run.publish(model)
-    pairs = zip(clock.marks, clock.marks[1:], strict=False)
-    rates = [(tokens - before) / (now_s - before_s) for (before_s, before), (now_s, tokens) in pairs]
+    since_s, tokens = clock.marks[len(clock.marks) // 10]
     summary = {
-        "tokens_per_second": statistics.median(rates[len(rates) // 10 :]),
-        "steps": len(rates),
+        "tokens_per_second": (clock.tokens - tokens) / (clock.marks[-1][0] - since_s),
+        "steps": len(clock.marks) - 1,
         "train_tokens": clock.tokens,
         "parameters": model.num_parameters(),
         "curve": clock.curve,
@@ -121,7 +121,7 @@ def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
 
 
 def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, asked: argparse.Namespace) -> None:
-    """As Trainer does it by itself, no decay of norms among it; as many tokens a step as ours."""
+    """As Trainer does it by itself, no decay of norms among it."""
     pad = DataCollatorForSeq2Seq(
         PreTrainedTokenizerFast.from_pretrained(run.tokenizer), label_pad_token_id=IGNORED
     )
@@ -130,9 +130,10 @@ def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, asked: a
         clock.tokens += sum(len(row["input_ids"]) for row in rows)
         return pad(rows)
 
+    alike = max(1, round(run.train.batch_tokens / float(examples.lengths.mean())))
     arguments = TrainingArguments(
         output_dir=str(run.folder / "hf"),
-        per_device_train_batch_size=max(1, round(run.train.batch_tokens / float(examples.lengths.mean()))),
+        per_device_train_batch_size=asked.rows or alike,
         max_steps=1_000_000,  # the clock ends it before
         learning_rate=asked.rate,
         adam_beta2=0.95,
@@ -148,12 +149,15 @@ def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, asked: a
     )
     rows = Rows(examples, context=bool(run.train.context_loss))
     trainer: Any = Trainer(model, arguments, collate, train_dataset=rows, callbacks=[clock])
-    warmup = max(1, run.train.warmup_steps)
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-        trainer.create_optimizer(),
-        lambda step: min(1.0, (step + 1) / warmup) * (1 - clock.share()),  # ends with the minutes
+        trainer.create_optimizer(), lambda _: rate_at(clock.share())
     )
     trainer.train()
+
+
+def rate_at(share: float) -> float:
+    """Of the peak rate, after that share of the minutes: up, then linearly to 0 at their end."""
+    return min(1.0, (share + 1e-3) / WARMUP_SHARE) * (1 - share)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""The curves of a contest as a picture: bits per byte of the validation split against minutes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.contest import Records
+from models.plots import GREY, NO_VERSION
+
+LINES = {
+    "ours": ("#c8472f", "-", "Repartee, small"),
+    "trainer": ("#3b6ea5", "-", "transformers.Trainer,\nAdamW, GPT-2 config"),
+    "article": ("#8a8a8a", "--", "the article's model,\nits own lower-cased text"),
+}
+POINTS = 60  # of a mean line
+
+
+def draw(records: Records, png: Path) -> None:
+    """The mean over the seeds and, where they differ, a band from the least to the most."""
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
+    axes: Any = figure.subplots()
+    for name, (colour, dashes, label) in LINES.items():
+        curves = [figures["curve"] for figures in records.all(f"{name}-[0-9]*").values()]
+        if not all(curves) or not curves:
+            continue
+        minutes, low, mean, high = band(curves)
+        axes.fill_between(minutes, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(minutes, mean, dashes, color=colour, linewidth=2)
+        told = (
+            f"{label}\n{mean[-1]:.2f} ({len(curves)} seeds)"
+            if len(curves) > 1
+            else f"{label}\n{mean[-1]:.2f}"
+        )
+        axes.annotate(
+            told,
+            (minutes[-1], mean[-1]),
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=colour,
+            fontsize=9,
+            va="center",
+        )
+    axes.set_title("Validation split: bits per byte of the replies", fontsize=12, loc="left")
+    axes.set_xlabel("minutes of training on two cores")
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=GREY)
+    axes.set_xlim(left=0)
+    figure.savefig(png, format="png", metadata=NO_VERSION)
+
+
+def band(curves: list[list[tuple[float, float]]]) -> tuple[NDArray[np.float64], ...]:
+    """(minutes, least, mean, most) where all curves have been looked at."""
+    begin = max(curve[0][0] for curve in curves)
+    end = min(curve[-1][0] for curve in curves)
+    minutes = np.linspace(begin, end, POINTS)
+    values = np.array([np.interp(minutes, *np.array(curve).T) for curve in curves])
+    return minutes, values.min(axis=0), values.mean(axis=0), values.max(axis=0)

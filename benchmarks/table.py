@@ -1,0 +1,35 @@
+"""All figures of the training in one table, measured now or found: benchmarks/training.py and quality.py.
+
+python -m benchmarks.table CORPUS --out FOLDER [--minutes 10] [--seeds 3]
+    needs the extra `benchmarks`; about three hours of a quiet machine with two cores
+
+FOLDER gets a file for each run that has ended, so that the same command goes on where it was
+stopped, table.md and quality.png.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks import quality, training
+from benchmarks.contest import table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table")
+    parser.add_argument("corpus")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
+    asked = parser.parse_args()
+    # A rate of tokens needs a tenth of the time that a model needs to become good.
+    loop = training.measure(asked.corpus, asked.out, minutes=asked.minutes / 10, repeats=asked.seeds)
+    worth = quality.measure(
+        asked.corpus, asked.out, minutes=asked.minutes, seeds=range(asked.seeds), names=quality.NAMES
+    )
+    told = "\n\n".join([table(training.rows(loop), loop), table(quality.rows(worth), worth)])
+    (asked.out / "table.md").write_text(told + "\n")
+    print(told)
+
+
+if __name__ == "__main__":
+    main()
