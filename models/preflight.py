@@ -190,8 +190,10 @@ class Preflight:
             raise Defect("first loss", f"{told}: what it starts from is not of this vocabulary")
 
     def batch_without_a_reply(self) -> None:
+        # An encoder has no place for both sides of a pair.
+        silent = [ids[~flags] if self.has_encoder else ids for ids, flags in self.rows]
         batch = batches.collate(
-            [(ids, np.zeros_like(flags)) for ids, flags in self.rows], has_encoder=self.has_encoder
+            [(ids, np.zeros(len(ids), dtype=bool)) for ids in silent], has_encoder=self.has_encoder
         )
         told = self.step.differentiate(batch, 0)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]

@@ -67,6 +67,15 @@ def test_it_is_made_once_in_a_run_folder(data: Path, tmp_path: Path, monkeypatch
     check(made)
 
 
+def test_the_two_sides_of_a_pair_may_together_be_longer_than_an_encoder(data: Path, tmp_path: Path) -> None:
+    folder = run_folder(data, tmp_path / "run", **SHAPES["encoder-decoder"])
+    (folder / "preflight.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config["markup"]["max_tokens"] = 8  # a side has 6 ids, both have 11
+    (folder / "config.json").write_text(json.dumps(config))
+    check(training.Training(Run.read(folder), threading.Event()))
+
+
 # A plant: what is done to the code, or to the network.
 Plant = Callable[[pytest.MonkeyPatch, PreTrainedModel], None]
 
