@@ -63,7 +63,7 @@ def main() -> None:
 
 def measure(corpus: str, out: Path, *, minutes: float, seeds: Iterable[int], names: Sequence[str]) -> Records:
     records = Records(out / "quality", {"corpus": corpus, "minutes": minutes})
-    asked = [f"train.max_minutes={minutes}"]
+    asked = [f"train.max_minutes={minutes}", "train.log_every=5"]
     small = prepare("small", corpus, asked)
     tutorial = prepare("tutorial", corpus, asked) if "article" in names else small
     for seed in seeds:
