@@ -11,8 +11,8 @@ from models.plots import GREY, NO_VERSION
 
 LINES = {
     "ours": ("#c8472f", "-", "Repartee, small"),
-    "trainer": ("#3b6ea5", "-", "transformers.Trainer,\nAdamW, GPT-2 config"),
-    "article": ("#8a8a8a", "--", "the article's model,\nits own lower-cased text"),
+    "trainer": ("#3b6ea5", "-", "transformers.Trainer, AdamW, GPT-2 config"),
+    "article": ("#8a8a8a", "--", "the article's model, on its own lower-cased text"),
 }
 POINTS = 60  # of a mean line
 
@@ -29,21 +29,9 @@ def draw(records: Records, png: Path) -> None:
             continue
         minutes, low, mean, high = band(curves)
         axes.fill_between(minutes, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(minutes, mean, dashes, color=colour, linewidth=2)
-        told = (
-            f"{label}\n{mean[-1]:.2f} ({len(curves)} seeds)"
-            if len(curves) > 1
-            else f"{label}\n{mean[-1]:.2f}"
-        )
-        axes.annotate(
-            told,
-            (minutes[-1], mean[-1]),
-            xytext=(8, 0),
-            textcoords="offset points",
-            color=colour,
-            fontsize=9,
-            va="center",
-        )
+        seeds = f", mean of {len(curves)} seeds" if len(curves) > 1 else ""
+        told = f"{label}: {mean[-1]:.2f}{seeds}"
+        axes.plot(minutes, mean, dashes, color=colour, linewidth=2, label=told)
     axes.set_title("Validation split: bits per byte of the replies", fontsize=12, loc="left")
     axes.set_xlabel("minutes of training on two cores")
     axes.grid(color="#e6e6e6", linewidth=0.8)
@@ -51,6 +39,7 @@ def draw(records: Records, png: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=GREY)
     axes.set_xlim(left=0)
+    axes.legend(frameon=False, loc="upper right")  # the curves fall: there is room
     figure.savefig(png, format="png", metadata=NO_VERSION)
 
 
