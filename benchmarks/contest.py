@@ -79,6 +79,13 @@ def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
     return Prepared(config, {name: artifact.path for name, artifact in made.items()})
 
 
+def probe(corpus: str, work: Path) -> Figures:
+    """Which precision our trainer takes on this machine: that of all contestants."""
+    start("models.trainer", str(write_run(work, prepare("small", corpus, ["train.max_steps=1"]))))
+    told: Figures = json.loads((work / "precision.json").read_text())
+    return told
+
+
 def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | None = None) -> Path:
     """A run folder as the trainer reads it; without a precision it tries which is faster."""
     config = data.config

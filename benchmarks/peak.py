@@ -1,4 +1,4 @@
-"""The share of this machine's matrix products that a training step gets, in bf16 on two cores.
+"""The share of this machine's matrix products that a training step gets, on two cores.
 
 python -m benchmarks.peak RUN_DIR       told.json in the folder has the figures
 
@@ -9,10 +9,12 @@ python -m benchmarks.peak RUN_DIR       told.json in the folder has the figures
 6: two a weight forward, four backward. Of the attention the half that is not masked is counted: two
 products of length^2 * width forward, as many FLOPs after the halving, and twice that backward. Padding
 counts nothing, nor do norms, softmax, the loss, the optimizer and the assembly of the batch, which all
-take their time in the steps. Peak: the best square product of 2,048 or 4,096 in bf16 by torch on two
-threads, timed before and after in the same process.
+take their time in the steps. Peak: the best square product of 2,048 or 4,096 by torch on two threads,
+timed before and after in the same process. Both are in the precision of the run: bf16 where the
+processor has it; elsewhere a product in bf16 takes a hundred times as long as in fp32.
 """
 
+import json
 import sys
 import time
 from functools import partial
@@ -33,12 +35,12 @@ ROUNDS = 5
 WARM = 5  # steps
 
 
-def peak_flops() -> float:
+def peak_flops(dtype: torch.dtype) -> float:
     """FLOP/s of the best product."""
     torch.set_num_threads(2)
     best = 0.0
     for side in SIDES:
-        left, right = (torch.randn(side, side).bfloat16() for _ in range(2))
+        left, right = (torch.randn(side, side, dtype=dtype) for _ in range(2))
         product: Any = partial(torch.mm, left, right, out=torch.empty_like(left))
         best = max(best, *(2 * side**3 / progress.fastest(product) for _ in range(ROUNDS)))
     torch.set_num_threads(1)  # as models/trainer.py has it on two cores
@@ -62,9 +64,9 @@ def main(folder: str) -> None:
     progress.seed_everything(config.seed)
     vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
     model = networks.build(run.network, vocabulary, run.positions())
-    before = peak_flops()
     step = Step(model, examples, config, workers=2)
-    step.precision = "bf16"
+    step.precision = json.loads((run.folder / "precision.json").read_text())["precision"]
+    before = peak_flops(step.dtype)
     order = batches.epoch_batches(examples.lengths, config.batch_tokens, seed=config.seed, epoch=0)
 
     def learn(number: int) -> NDArray[np.int64]:
@@ -79,7 +81,7 @@ def main(folder: str) -> None:
     while (took_s := time.perf_counter() - began_s) < 60 * (config.max_minutes or 1):
         done += flops(model, examples, learn(number), config.context_loss)
         number += 1
-    peak = max(before, peak_flops())
+    peak = max(before, peak_flops(step.dtype))
     told = {
         "share": done / took_s / peak,
         "peak_gflops": peak / 1e9,

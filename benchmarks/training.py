@@ -4,11 +4,12 @@ python -m benchmarks.training CORPUS --out FOLDER [--minutes 1] [--repeats 3]
     needs the extra `benchmarks`; a run that has ended is in FOLDER and not repeated
 
 Useful tokens are those that are no padding. `trainer` and `grouped` are transformers.Trainer on the
-same network, examples and precision, with its default collator and with its length-grouped sampler;
-a run of theirs sees as many tokens a step. Each run is a process of its own for so many minutes, in
-turn, there and back again, so that a machine that slows down favours nobody; a ratio is of two runs
-of one turn. `busy`: another process keeps the second core at work. What `trainer` loses by it is what
-two threads of OpenMP lose that spin while they wait, as they do by default.
+same network and examples, with its default collator and with its length-grouped sampler; a run of
+theirs sees as many tokens a step. All are in the precision that is faster on this machine. Each run
+is a process of its own for so many minutes, in turn, there and back again, so that a machine that
+slows down favours nobody; a ratio is of two runs of one turn. `busy`: another process keeps the
+second core at work. What `trainer` loses by it is what two threads of OpenMP lose that spin while
+they wait, as they do by default.
 benchmarks/saves.py and benchmarks/peak.py say how their figures are taken.
 """
 
@@ -30,6 +31,7 @@ from benchmarks.contest import (
     at_least,
     at_most,
     prepare,
+    probe,
     start,
     table,
     told_by,
@@ -57,22 +59,23 @@ def measure(corpus: str, out: Path, *, minutes: float, repeats: int) -> Records:
     records = Records(out / "training", {"corpus": corpus, "minutes": minutes})
     asked = [f"train.max_minutes={minutes}", "train.log_every=5"]
     small, larger = prepare("small", corpus, asked), prepare("small", corpus, [*asked, *NINE_MILLION])
+    precision = records.ensure("precision", partial(probe, corpus))["precision"]
     for turn in range(repeats):
         for name in NAMES[:: -1 if turn % 2 else 1]:
-            records.ensure(f"{name}-{turn}", partial(race, name, small, minutes, turn))
-        records.ensure(f"saves-{turn}", partial(look_inside, "benchmarks.saves", small, turn))
-        records.ensure(f"peak-{turn}", partial(look_inside, "benchmarks.peak", larger, turn))
+            records.ensure(f"{name}-{turn}", partial(race, name, small, minutes, turn, precision))
+        for inside, data in (("saves", small), ("peak", larger)):
+            records.ensure(f"{inside}-{turn}", partial(look_inside, inside, data, turn, precision))
     return records
 
 
-def race(name: str, data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
+def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, work: Path) -> Figures:
     """The useful tokens a second of one run, of all that came after its first tenth."""
-    write_run(work, data, seed=seed, precision="bf16")
+    write_run(work, data, seed=seed, precision=precision)
     first, second = two_cores()
     kind, _, where = name.partition("-")
     with spinning(second) if where == "busy" else nullcontext():
         if kind != "ours":
-            start("benchmarks.hf_trainer", str(work), kind, str(minutes))
+            start("benchmarks.hf_trainer", str(work), kind, str(minutes), f"--precision={precision}")
             rate = json.loads((work / "summary.json").read_text())["tokens_per_second"]
             return {"tokens_per_second": rate}
         start("models.trainer", str(work), cores=(first,) if where == "one" else ())
@@ -92,9 +95,9 @@ def spinning(core: str) -> Iterator[None]:
         process.wait()
 
 
-def look_inside(module: str, data: Prepared, seed: int, work: Path) -> Figures:
-    """What a module tells of a training that it makes itself."""
-    start(module, str(write_run(work, data, seed=seed, precision="bf16")))
+def look_inside(name: str, data: Prepared, seed: int, precision: str, work: Path) -> Figures:
+    """What benchmarks/saves.py or peak.py tells of a training that it makes itself."""
+    start(f"benchmarks.{name}", str(write_run(work, data, seed=seed, precision=precision)))
     told: Figures = json.loads((work / "told.json").read_text())
     return told
 
@@ -108,6 +111,7 @@ def rows(records: Records) -> list[Row]:
     def over(name: str, other: str) -> list[float]:
         return [ours / theirs for ours, theirs in zip(told(name), told(other), strict=False)]
 
+    precision = records.all("precision")["precision"]["precision"]
     spent = "step time while another process has one of the two cores, of the quiet one"
     speed = "useful tokens/s, two cores"
     lines = [
@@ -120,7 +124,7 @@ def rows(records: Records) -> list[Row]:
         at_most(f"{spent}: ours, times", over("ours", "ours-busy"), 2.2),
         Row(f"{spent}: Trainer, two OpenMP threads that spin, times", over("trainer", "trainer-busy")),
         at_most("step time that a checkpoint every minute adds", told("saves", "share"), 0.035, ".2%"),
-        at_least("share of the bf16 matrix peak, 9 M parameters", told("peak", "share"), 0.45, ".1%"),
+        at_least(f"share of the {precision} matrix peak, 9 M parameters", told("peak", "share"), 0.45, ".1%"),
         Row("that peak, GFLOP/s", told("peak", "peak_gflops"), form=",.0f"),
     ]
     return [line for line in lines if line.values]

@@ -33,10 +33,11 @@ RECIPES = {
         network=NetworkConfig(family="encoder-decoder", n_layer=2, n_head=4, width=256, dropout=0.1),
         train=TrainConfig(optimizer="adamw", learning_rate=1e-3, batch_tokens=2048),
     ),
-    # The default: the best bits per byte that a laptop makes in ten minutes.
+    # The default: the best bits per byte that a laptop makes in ten minutes (docs/log.md).
     "small": RetrainConfig(
         recipe="small",
-        network=NetworkConfig(n_layer=4, n_head=4, width=192),
+        vocabulary=VocabularyConfig(size=2048),
+        network=NetworkConfig(n_layer=4, n_head=4, width=128),
         train=TrainConfig(
             max_minutes=10, max_epochs=20, learning_rate=1e-2, batch_tokens=3072, context_loss=1.0
         ),

@@ -1,7 +1,8 @@
 """Cross-entropy straight from hidden states: no more than a slice of the logits is ever held.
 
 On the CPU the logits of a step and what autograd keeps of them are a third of its time; here each
-slice is turned into its gradient while it is in the cache, and the loss needs no second pass.
+slice is turned into its gradient, and that into the hidden states' and the table's, while it is in
+the cache: the backward pass only scales them.
 
 Name suffixes are shapes: N positions, D width, V vocabulary.
 """
@@ -44,32 +45,38 @@ class _Head(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_ND: Tensor, table_VD: Tensor, targets_N: Tensor, weights_N: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        table = table_VD.to(hidden_ND.dtype)
-        errors_NV = hidden_ND.new_empty(len(hidden_ND), len(table))
+        dtype, table = hidden_ND.dtype, table_VD.to(hidden_ND.dtype)
+        dhidden_ND = torch.empty_like(hidden_ND)
+        dtable_VD = torch.zeros_like(table_VD) if ctx.needs_input_grad[1] else None  # none: it is frozen
         nats_N = torch.empty_like(weights_N)
         hits_N = torch.empty_like(targets_N, dtype=torch.bool)
         floats = _kept(len(table), table_VD.device)
         for start in range(0, len(hidden_ND), SLICE):
             part = slice(start, start + SLICE)
-            logits, chances = floats[:, : len(hidden_ND[part])]
-            logits.copy_(torch.mm(hidden_ND[part], table.T))
+            logits, errors = floats[:, : len(hidden_ND[part])]
+            if dtype == logits.dtype:
+                torch.mm(hidden_ND[part], table.T, out=logits)
+            else:
+                logits.copy_(torch.mm(hidden_ND[part], table.T))
             targets, weights = targets_N[part, None], weights_N[part, None]
             # Not max nor argmax, which find the place as well: twenty times as slow here.
             best, own = logits.amax(dim=-1, keepdim=True), logits.gather(1, targets)
-            torch.softmax(logits, dim=-1, out=chances)
+            torch.softmax(logits, dim=-1, out=errors)
             # Its own chance may be too small for a float; that of the likeliest never is.
-            nats = best - own - chances.amax(dim=-1, keepdim=True).log()
+            nats = best - own - errors.amax(dim=-1, keepdim=True).log()
             nats_N[part], hits_N[part] = nats[:, 0], (own == best)[:, 0]
-            chances.mul_(weights).scatter_add_(1, targets, -weights)
-            errors_NV[part] = chances
-        ctx.save_for_backward(errors_NV, hidden_ND, table)
+            errors = errors.mul_(weights).scatter_add_(1, targets, -weights).to(dtype)
+            torch.mm(errors, table, out=dhidden_ND[part])
+            if dtable_VD is not None:
+                if dtype == dtable_VD.dtype:
+                    torch.addmm(dtable_VD, errors.T, hidden_ND[part], out=dtable_VD)
+                else:
+                    dtable_VD += torch.mm(errors.T, hidden_ND[part])
+        ctx.save_for_backward(dhidden_ND, dtable_VD)
         ctx.mark_non_differentiable(nats_N, hits_N)
         return (nats_N * weights_N).sum(), nats_N, hits_N
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        errors_NV, hidden_ND, table = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)
-        hidden_gradient_ND = torch.mm(errors_NV, table) * scale
-        if not ctx.needs_input_grad[1]:  # a frozen table
-            return hidden_gradient_ND, None, None, None
-        return hidden_gradient_ND, torch.mm(errors_NV.T, hidden_ND).float() * scale, None, None
+        dhidden_ND, dtable_VD = cast(tuple[Tensor, Tensor | None], ctx.saved_tensors)
+        return dhidden_ND * scale, None if dtable_VD is None else dtable_VD * scale, None, None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import TrainConfig
+from models.muon import Muon
 
 TABLES = ("embed", "wte", "wpe", "lm_head")  # matrices that are look-up tables: AdamW's
 WARMUP_SHARE = 0.1
@@ -41,21 +42,26 @@ class Optimizer:
         # Two of them, so that two cores can orthogonalise at once.
         for half in (matrices[::2], matrices[1::2]):
             if half:
-                muon = torch.optim.Muon(
-                    half,
-                    lr=config.learning_rate,
-                    weight_decay=config.weight_decay,
-                    momentum=MOMENTUM,
-                    adjust_lr_fn="match_rms_adamw",
-                )
-                self.parts.append(muon)
+                decay = config.weight_decay
+                self.parts.append(Muon(half, lr=config.learning_rate, weight_decay=decay, momentum=MOMENTUM))
 
-    def step(self, rate: float, together: Callable[..., Iterable[None]] = map) -> None:
-        """One step at this learning rate, by `together`; the gradients are used up."""
+    def step(
+        self,
+        rate: float,
+        together: Callable[..., Iterable[None]] = map,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """One step at this learning rate, by `together`; the gradients are used up.
+
+        `dtype` is that of Muon's matrix products.
+        """
 
         def one(part: torch.optim.Optimizer) -> None:
             for group in part.param_groups:
                 group["lr"] = rate * group.get("scale", 1.0)
+            if isinstance(part, Muon):
+                part.dtype = dtype
             part.step()
             part.zero_grad(set_to_none=True)
 

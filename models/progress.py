@@ -23,6 +23,8 @@ VALIDATION_TOKENS = 30_000  # a look costs about as much as two or three steps o
 LOOK_SHARE = 0.1  # of the tokens trained on between two looks; by SCORING_GAIN
 TIME_SHARE = 0.05  # of the minutes, for the looks between the epochs' ends
 PROBE_TOKENS = 1024
+PROBE_PRODUCT = (128, 256)  # rows, columns
+HOPELESS = 3  # times the seconds of a product in fp32: a step in bf16 is not tried
 SCORING_GAIN = 3  # scoring is so much faster than training
 PROBE_GAIN = 1.1  # bf16 has to be this much faster: two close ones would be chosen by chance
 
@@ -92,7 +94,7 @@ class Speed:
         return speed
 
 
-def fastest(work: Callable[[], None]) -> float:
+def fastest(work: Callable[[], object]) -> float:
     """Seconds of the best of three, after one that warms up."""
     work()
     took = []
@@ -173,11 +175,25 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
     path = folder / "precision.json"
     if path.exists():
         return str(json.loads(path.read_text())["precision"])
-    seconds = {} if device.type == "cuda" else {name: probe(name) for name in ("fp32", "bf16")}
-    is_slower = bool(seconds) and seconds["fp32"] < PROBE_GAIN * seconds["bf16"]
-    chosen = "fp32" if is_slower else "bf16"
+    if device.type == "cuda":
+        seconds, chosen = {}, "bf16"
+    else:
+        seconds = {"fp32": probe("fp32")}
+        if product_seconds(torch.bfloat16) < HOPELESS * product_seconds(torch.float32):
+            seconds["bf16"] = probe("bf16")
+        is_faster = seconds["fp32"] > PROBE_GAIN * seconds.get("bf16", math.inf)
+        chosen = "bf16" if is_faster else "fp32"
     checkpoint.put_json(path, {"precision": chosen, "seconds": seconds})
     return chosen
+
+
+def product_seconds(dtype: torch.dtype) -> float:
+    """Of a small matrix product.
+
+    A processor without instructions for bf16 takes a hundred times as long as for one of float32.
+    """
+    left, right = torch.ones(2, *PROBE_PRODUCT, dtype=dtype)
+    return fastest(lambda: torch.mm(left, right.T))
 
 
 def seed_everything(seed: int) -> None:

@@ -81,7 +81,7 @@ class Step:
 
     def update(self, rate: float) -> None:
         """Move the weights; the gradient is used up."""
-        self.optimizer.step(rate, self.together)
+        self.optimizer.step(rate, self.together, dtype=self.dtype)
 
     def drop(self) -> None:
         """Forget the gradient."""
@@ -143,13 +143,12 @@ class Step:
 
     def forward(self, part: batches.Batch | Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions that teach something."""
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         if isinstance(part, batches.Batch):
             lesson = self.read(part.to(self.device))
         else:
-            lesson = cast(Packing, self.packing).read(self.model, part, dtype)
+            lesson = cast(Packing, self.packing).read(self.model, part, self.dtype)
         total, nats_N, hits_N = weighted_nats(
-            lesson.hidden_ND.to(dtype),
+            lesson.hidden_ND.to(self.dtype),
             networks.head(self.model).weight,
             lesson.targets_N,
             lesson.weights_N,
@@ -167,6 +166,11 @@ class Step:
             hidden_ND = networks.hidden(self.model, part)[teaches_BT]
         weights_N = torch.where(is_reply_N, 1.0, self.config.context_loss)
         return batches.Lesson(hidden_ND, targets_BT[teaches_BT], weights_N, is_reply_N)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the matrix products."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":

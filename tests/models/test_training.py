@@ -406,3 +406,28 @@ def test_a_slow_network_looks_at_no_more_than_its_share_of_the_minutes_holds(tmp
     assert len(Examples(thinned).ids) == pytest.approx(affordable, rel=0.2)
     without = config.model_copy(update={"max_minutes": None})
     assert progress.affordable_tokens(tmp_path, without) == math.inf
+
+
+@pytest.mark.parametrize(("bf16_seconds", "tried"), [(0.5, ["fp32", "bf16"]), (100.0, ["fp32"])])
+def test_a_precision_whose_products_crawl_is_not_tried_on_a_whole_step(
+    bf16_seconds: float, tried: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {torch.float32: 1.0, torch.bfloat16: bf16_seconds}
+    monkeypatch.setattr(progress, "product_seconds", seconds.__getitem__)
+    asked: list[str] = []
+
+    def probe(precision: str) -> float:
+        asked.append(precision)
+        return {"fp32": 1.0, "bf16": 0.5}[precision]
+
+    chosen = progress.choose_precision(tmp_path, torch.device("cpu"), probe)
+    assert asked == tried
+    assert chosen == tried[-1]
+    assert progress.choose_precision(tmp_path, torch.device("cpu"), probe) == chosen  # what it began with
+    assert asked == tried
+
+
+def test_the_probe_of_a_product_takes_no_longer_than_a_blink() -> None:
+    began_s = time.monotonic()
+    assert progress.product_seconds(torch.bfloat16) > 0
+    assert time.monotonic() - began_s < 1
