@@ -37,7 +37,7 @@ class NetworkConfig(Config):
 
 class TrainConfig(Config):
     learning_rate: float = Field(default=2e-3, gt=0)
-    """Peak rate of the matrices, Muon's or AdamW's; beside Muon the token table has four times it."""
+    """Peak rate of the matrices, Muon's or AdamW's; beside Muon token table and head have four times it."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """`muon`: Muon for the matrices and AdamW for the rest; `adamw`: AdamW for all."""
     weight_decay: float = Field(default=0.1, ge=0)

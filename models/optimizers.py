@@ -11,7 +11,7 @@ from models.muon import Muon
 
 TABLES = ("embed", "wte", "wpe", "lm_head")  # matrices that are look-up tables: AdamW's
 WARMUP_SHARE = 0.1
-# Both by experiment (docs/log.md). Muon's steps are as long as AdamW's; a row of the table, which
+# Both by experiment (docs/log.md). Muon's steps are as long as AdamW's; a row of a table, which
 # few steps touch, can take longer ones. A short training has no use for a long memory.
 TABLE_RATE = 4.0  # times the matrices', beside Muon
 MOMENTUM = 0.9

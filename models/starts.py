@@ -62,7 +62,9 @@ def carry_over(
     """
     pieces_of, told = _pieces(known, vocabulary)
     tables = {id(table) for table in _tables(model)}
-    weights, names = dict(start.named_parameters()), _counterparts(start, model)
+    # A table that serves as the head, too, counts as both: ours may have two.
+    weights = dict(start.named_parameters(remove_duplicate=False))
+    names = _counterparts(start, model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name not in names:
@@ -119,6 +121,7 @@ def _tables(model: PreTrainedModel) -> Iterator[nn.Parameter]:
     parts = (network.encoder, network.decoder) if networks.is_encoder_decoder(model) else (network,)
     for part in parts:
         yield part.get_input_embeddings().weight
+    yield networks.head(model).weight
 
 
 def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:

@@ -108,6 +108,21 @@ def test_rows_go_by_the_tokens_string_and_new_ones_are_means_of_their_pieces(fam
     assert carried and all(torch.equal(model.get_parameter(name), others[name]) for name in carried)
 
 
+def test_a_table_that_was_the_head_as_well_is_lent_to_both():
+    vocabulary = tokenizer.learn_bpe(["hello there"], size=270)
+    torch.manual_seed(1)
+    config = NetworkConfig(**{**SHAPE, "family": "llama"})
+    start, model = (networks.build(config, vocabulary.get_vocab_size(), 16) for _ in range(2))
+    start.config.tie_word_embeddings = True
+    start.tie_weights()
+    starts.carry_over(start, vocabulary, model, vocabulary)
+    table = start.get_input_embeddings().weight
+    assert networks.head(start).weight is table
+    assert torch.equal(model.get_input_embeddings().weight, table)
+    assert torch.equal(networks.head(model).weight, table)
+    assert networks.head(model).weight is not model.get_input_embeddings().weight
+
+
 DECODER = {"family": "encoder-decoder", "n_layer": 1, "n_head": 2, "width": 16}
 
 
