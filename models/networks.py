@@ -155,7 +155,7 @@ def _inputs(base: Any, batch: Batch) -> dict[str, Any]:
 
 
 def head(model: PreTrainedModel) -> nn.Linear:
-    """Hidden states to logits over the vocabulary; its matrix is the decoder's token table."""
+    """Hidden states to logits over the vocabulary; but for `llama` its matrix is the token table."""
     network: Any = model
     return cast(
         nn.Linear, (network.decoder if is_encoder_decoder(model) else network).get_output_embeddings()

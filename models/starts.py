@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from models import adapters, networks, tokenizer
@@ -116,7 +116,7 @@ def _has_spaces(tokens: Iterable[str]) -> bool:
     return any(len(token) > 1 and token.startswith(SPACE) for token in tokens)
 
 
-def _tables(model: PreTrainedModel) -> Iterator[nn.Parameter]:
+def _tables(model: PreTrainedModel) -> Iterator[Tensor]:
     network: Any = model
     parts = (network.encoder, network.decoder) if networks.is_encoder_decoder(model) else (network,)
     for part in parts:

@@ -128,7 +128,8 @@ def test_a_figure_is_of_its_own_steps_and_of_none_before(data: Path, tmp_path: P
     for i, epoch in enumerate(lines(folder, "epoch")):
         steps = figures[1][batches * i : batches * (i + 1)]
         assert min(steps) <= epoch["train_loss"] <= max(steps)
-    assert max(figures[1][-4:]) < sum(figures[1]) / len(figures[1])  # else the above proves nothing
+    # Where all figures are alike the above proves nothing.
+    assert np.mean(figures[1][-batches:]) < 0.9 * np.mean(figures[1][:batches])
 
 
 def test_a_model_that_got_worse_is_not_the_one_that_is_kept(data: Path, tmp_path: Path) -> None:
