@@ -118,18 +118,17 @@ def test_an_epochs_loss_is_its_sum_over_tokens_not_a_mean_of_batches(data: Path,
 def test_a_figure_is_of_its_own_steps_and_of_none_before(data: Path, tmp_path: Path) -> None:
     figures = {}
     for every in (1, 4):
-        folder = run_folder(data, tmp_path / str(every), learning_rate=2e-2, max_epochs=6, log_every=every)
+        folder = run_folder(data, tmp_path / str(every), learning_rate=2e-2, max_epochs=10, log_every=every)
         train(folder)
         figures[every] = [line["loss"] for line in lines(folder, "step")]
     for i, mean in enumerate(figures[4]):
         steps = figures[1][4 * i : 4 * i + 4]
         assert min(steps) <= mean <= max(steps)
-    batches = len(figures[1]) // 6
+    batches = len(figures[1]) // 10
     for i, epoch in enumerate(lines(folder, "epoch")):
         steps = figures[1][batches * i : batches * (i + 1)]
         assert min(steps) <= epoch["train_loss"] <= max(steps)
-    # Where all figures are alike the above proves nothing.
-    assert np.mean(figures[1][-batches:]) < 0.9 * np.mean(figures[1][:batches])
+    assert max(figures[1][-4:]) < sum(figures[1]) / len(figures[1])  # else the above proves nothing
 
 
 def test_a_model_that_got_worse_is_not_the_one_that_is_kept(data: Path, tmp_path: Path) -> None:
