@@ -1,8 +1,8 @@
 """Packed Llama: the way through a LlamaForCausalLM for sequences that lie one after another.
 
 Plain functions of tensors of one shape, so that on a GPU a block is compiled once for all layers;
-there each sequence attends to itself by torch's kernel for unlike lengths. Elsewhere, for tests,
-a mask does the same.
+there each sequence attends to itself by torch's kernel for unlike lengths. In float32, which only
+preflight asks for, and on the CPU, for tests, a mask does the same.
 
 Name suffixes are shapes: N places of all sequences, D width, E queries, keys and values side by
 side, H heads, K width of a head, P half of it, C sequences.
@@ -103,7 +103,9 @@ def _turned(pairs_NHP2: Tensor, turns_N1P2: Tensor) -> Tensor:
 
 def _attend(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tensor, longest: int) -> Tensor:
     """Each place sees the places before it in its sequence; the queries are scaled already."""
-    if q_NHK.is_cuda:
+    if (queries_a_key := q_NHK.shape[1] // k_NHK.shape[1]) > 1:
+        k_NHK, v_NHK = (part.repeat_interleave(queries_a_key, dim=1) for part in (k_NHK, v_NHK))
+    if q_NHK.is_cuda and q_NHK.dtype != torch.float32:  # which the kernel does not take
         own_NHK: Any = varlen_attn(
             q_NHK.contiguous(),
             k_NHK.contiguous(),
@@ -114,12 +116,11 @@ def _attend(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tensor, long
             longest,
             scale=1.0,
             window_size=(-1, 0),
-            enable_gqa=k_NHK.shape[1] != q_NHK.shape[1],
         )
         return cast(Tensor, own_NHK)
     places_N = torch.arange(len(q_NHK), device=q_NHK.device)
     sequence_N = torch.searchsorted(offsets_C[1:], places_N, right=True)
     sees_NN = (sequence_N[:, None] == sequence_N) & (places_N[:, None] >= places_N)
     q, k, v = (part.transpose(0, 1)[None] for part in (q_NHK, k_NHK, v_NHK))
-    seen_HNK = F.scaled_dot_product_attention(q, k, v, attn_mask=sees_NN, scale=1.0, enable_gqa=True)[0]
+    seen_HNK = F.scaled_dot_product_attention(q, k, v, attn_mask=sees_NN, scale=1.0)[0]
     return seen_HNK.transpose(0, 1)

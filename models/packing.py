@@ -23,6 +23,7 @@ from models.batches import Examples, Lesson
 SPARE = 1.1  # of what a batch of average rows needs, so that the places are what it is full by
 GRAINS = 8  # shapes there may be: a part of a batch has fewer places than a whole one
 AMPERE = (8, 0)  # the first GPUs with bfloat16 and the kernel for sequences of unlike lengths
+GRAIN, WIDEST = 8, 256  # widths of a head that the kernel takes: multiples, up to
 
 
 class Room(NamedTuple):
@@ -53,10 +54,17 @@ class Packed:
 
 
 def suits(model: PreTrainedModel) -> bool:
-    """Whether this network is trained on packed sequences on its device: the kernel knows no dropout."""
-    config: Any = model.config
+    """Whether this network is trained on packed sequences on its device."""
     is_able = model.device.type == "cuda" and torch.cuda.get_device_capability(model.device) >= AMPERE
-    return is_able and llama.is_plain(model) and not config.attention_dropout
+    return is_able and is_kernels(model)
+
+
+def is_kernels(model: PreTrainedModel) -> bool:
+    """Whether it is of a shape that the kernel takes, which knows no dropout either."""
+    config: Any = model.config
+    if not llama.is_plain(model) or config.attention_dropout:
+        return False
+    return config.head_dim % GRAIN == 0 and config.head_dim <= WIDEST
 
 
 class Packing:
@@ -82,6 +90,14 @@ class Packing:
             expected = SPARE * rows * float(self.replies.mean())
             teaching = min(places, max(math.ceil(expected), int(self.replies.max())))
         return Room(places, math.ceil(SPARE * rows), teaching)
+
+    def make_room(self, rows: NDArray[np.int64]) -> None:
+        """For these rows in one step, whatever `batch_tokens` are."""
+        places, sequences, teaching = self.room
+        taught = int((self.lengths if self.context_loss else self.replies)[rows].sum())
+        self.room = Room(
+            max(places, int(self.lengths[rows].sum())), max(sequences, len(rows)), max(teaching, taught)
+        )
 
     def epoch_batches(self, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
         """Row numbers of each batch, from (seed, epoch) alone; the next row that does not fit begins one."""

@@ -71,6 +71,8 @@ class Preflight:
         by_length = np.argsort(examples.lengths, kind="stable")
         self.numbers = by_length[(np.linspace(0.1, 0.8, ROWS) * len(by_length)).astype(np.int64)]
         self.rows = [examples.row(i) for i in self.numbers]
+        if self.step.packing:
+            self.step.packing.make_room(self.numbers)
         self.vocabulary = networks.head(model).weight.shape[0]
 
     def checks(self) -> dict[str, Callable[[], None]]:

@@ -50,6 +50,7 @@ class State:
     faults_in_a_row: int = 0
     rate_scale: float = 1.0  # lower in a training that had led nowhere
     parts: int = 1  # of a batch, as the memory asks for
+    is_packed: bool = False  # its batches are those of models/packing.py
     validation: dict[str, float] = field(default_factory=dict)  # the last score
     epoch_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
     window_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
@@ -171,10 +172,11 @@ def step_line(
 
 
 def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], float]) -> str:
-    """bf16 where it is faster here; what a run began with it keeps."""
+    """bf16 where it is faster here; what a run began with on such a device it keeps."""
     path = folder / "precision.json"
-    if path.exists():
-        return str(json.loads(path.read_text())["precision"])
+    told = json.loads(path.read_text()) if path.exists() else {}
+    if told and told.get("device", device.type) == device.type:
+        return str(told["precision"])
     if device.type == "cuda":
         seconds, chosen = {}, "bf16"
     else:
@@ -183,7 +185,7 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
             seconds["bf16"] = probe("bf16")
         is_faster = seconds["fp32"] > PROBE_GAIN * seconds.get("bf16", math.inf)
         chosen = "bf16" if is_faster else "fp32"
-    checkpoint.put_json(path, {"precision": chosen, "seconds": seconds})
+    checkpoint.put_json(path, {"precision": chosen, "seconds": seconds, "device": device.type})
     return chosen
 
 

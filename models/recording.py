@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 WARM_UPS = 3  # on a stream of their own, as the page above asks for
 
-Work = Callable[[Packed, Tensor], Tensor]
+Work = Callable[[Packed, Tensor], Tensor]  # leaves gradients at the parameters
 
 
 class Graph(NamedTuple):
@@ -31,24 +31,27 @@ class Graph(NamedTuple):
 
 
 class Recorded:
-    """`work` leaves gradients at the parameters; so does a call of this, one gradient at a time."""
+    """A call leaves the gradients that its work would leave; they are used up before the next one."""
 
-    def __init__(self, work: Work, parameters: list[nn.Parameter]) -> None:
-        self.work, self.parameters = work, parameters
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters = parameters
         self.graphs: dict[int, Graph] = {}
         self.fails = False
 
-    def __call__(self, part: Packed, tokens: Tensor) -> Tensor:
+    def __call__(self, work: Work, part: Packed, tokens: Tensor) -> Tensor:
         if part.places not in self.graphs and not self.fails:
             try:
-                self.graphs[part.places] = self._record(part, tokens)
+                # A recording that fails leaves its own stream the current one.
+                with torch.cuda.stream(torch.cuda.current_stream()):
+                    self.graphs[part.places] = self._record(work, part, tokens)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
                 self.fails = True
+                self._drop()  # gradients of kernels that never ran
                 log.warning("steps are not recorded as a CUDA graph and take longer: %s", error)
         if self.fails:
-            return self.work(part, tokens)
+            return work(part, tokens)
         graph = self.graphs[part.places]
         graph.part.copy_(part)
         graph.tokens.copy_(tokens)
@@ -57,18 +60,24 @@ class Recorded:
             parameter.grad = gradient  # the optimizer lets go of it after each step
         return graph.told.clone()
 
-    def _record(self, part: Packed, tokens: Tensor) -> Graph:
+    def forget(self) -> None:
+        """Give the memory of all recordings back."""
+        self.graphs.clear()
+
+    def _record(self, work: Work, part: Packed, tokens: Tensor) -> Graph:
         part, tokens = part.clone(), tokens.clone()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
-                self.work(part, tokens)
+                work(part, tokens)
                 self._drop()
         torch.cuda.current_stream().wait_stream(stream)
         kernels = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(kernels):
-            told = self.work(part, tokens)
+        # One replays after another, so what they need only while they run may be the same memory.
+        pool = next(iter(self.graphs.values())).kernels.pool() if self.graphs else None
+        with torch.cuda.graph(kernels, pool=pool):
+            told = work(part, tokens)
         gradients = [parameter.grad for parameter in self.parameters]
         self._drop()
         return Graph(part, tokens, told, gradients, kernels)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -45,7 +45,7 @@ class Step:
         self.has_encoder = networks.is_encoder_decoder(model)
         self.optimizer = Optimizer(model, config)
         self.workers, self.ranks = workers, ranks
-        self.together: Callable[..., Iterable[Any]] = ThreadPoolExecutor(workers).map if workers > 1 else map
+        self.threads = ThreadPoolExecutor(workers) if workers > 1 else None
         self.parts = workers  # of a batch; more where it does not fit the memory whole
         self.precision = "fp32"
         self.packing: Packing | None = None
@@ -53,7 +53,7 @@ class Step:
             self.packing = Packing(examples, config.batch_tokens, config.context_loss, self.device)
         self.recorded: Recorded | None = None
         if self.packing and self.device.type == "cuda":
-            self.recorded = Recorded(self.differentiate, list(model.parameters()))
+            self.recorded = Recorded(list(model.parameters()))
 
     def gradient(self, rows: Rows, *, seed: int) -> Tensor:
         """Leave the gradient of these rows' loss at the weights, clipped.
@@ -71,9 +71,11 @@ class Step:
                 longest = int(self.examples.lengths[rows].max())
                 raise InputError(
                     f"one sequence of {longest} tokens does not fit the memory: "
-                    "lower network.width, network.n_layer or markup.max_tokens"
+                    "lower markup.max_tokens, or train a smaller network"
                 )
             self.parts *= 2
+            if self.recorded:
+                self.recorded.forget()
             self.drop()
             log.warning("a batch does not fit the memory: its gradient is made in %d parts", self.parts)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
@@ -82,6 +84,14 @@ class Step:
     def update(self, rate: float) -> None:
         """Move the weights; the gradient is used up."""
         self.optimizer.step(rate, self.together, dtype=self.dtype)
+
+    def together(self, work: Callable[[Any], Any], parts: Iterable[Any]) -> list[Any]:
+        """What `work` makes of each part; if it fails for one, the others end before that is told."""
+        if self.threads is None:
+            return [work(part) for part in parts]
+        begun = [self.threads.submit(work, part) for part in parts]
+        wait(begun)
+        return [each.result() for each in begun]
 
     def drop(self) -> None:
         """Forget the gradient."""
@@ -117,7 +127,8 @@ class Step:
         together = self.together if count <= self.workers else map
         try:
             if self.recorded and count == 1 and isinstance(parts[0], Packed):
-                return self.recorded(parts[0], torch.tensor(float(tokens), device=self.device))
+                asked = torch.tensor(float(tokens), device=self.device)
+                return self.recorded(self.differentiate, parts[0], asked)
             return torch.stack(list(together(lambda part: self.differentiate(part, tokens), parts))).sum(0)
         except (torch.OutOfMemoryError, MemoryError):
             return None

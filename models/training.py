@@ -271,6 +271,7 @@ class Training:
         for path in self.journal.paths.values():
             sync(path)  # the checkpoint counts on what it has seen of them
         self.state.journal, self.state.parts = self.journal.sizes(), self.step.parts
+        self.state.is_packed = bool(self.step.packing)
         tensors = {
             "model": self.weights(),
             "optimizer": self.step.optimizer.tensors(),
@@ -297,7 +298,11 @@ class Training:
         self.set_weights(found.tensors["model"])
         self.step.optimizer.load_tensors(found.tensors["optimizer"])
         self.best = {name: t.to(self.device) for name, t in found.tensors["best"].items()}
-        self.step.parts = max(self.step.parts, self.state.parts)
+        if self.state.is_packed == bool(self.step.packing):
+            self.step.parts = max(self.step.parts, self.state.parts)
+        else:
+            # From a GPU to a CPU, or back: other batches make up the epoch, other rows may be looked at.
+            self.state.place, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
         self.journal.begin(self.state.journal)
         log.info("goes on at step %d", self.state.step)
 
@@ -352,4 +357,5 @@ def fit(run: Run, stop: threading.Event) -> tuple[Training, str | None]:
                 remedy = f"lower train.learning_rate (now {run.train.learning_rate:g})"
                 raise InputError(f"{error}; at the full rate it went no better: {remedy}") from None
             log.warning("%s; goes back to the last checkpoint, at %g of the rate", error, FALLBACK)
+        del training  # the next one needs its memory
     raise AssertionError("the lower rate is the last that is tried")

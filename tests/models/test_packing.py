@@ -102,6 +102,33 @@ def test_in_parts_the_gradient_is_the_same() -> None:
     assert isinstance(part, Packed) and part.places < 256
 
 
+def test_rows_for_which_room_is_made_teach_all_that_they_have_to() -> None:
+    table = Examples(examples(40, 0, "train"))
+    rows, config = np.arange(30), TrainConfig(batch_tokens=16)
+    step = Step(network(), table, config, workers=1, is_packed=True)
+    assert step.packing is not None
+    step.packing.make_room(rows)
+    told, ours = step.gradient(rows, seed=0), gradients(step.model)
+    padded = Step(network(), table, config, workers=1, is_packed=False)
+    torch.testing.assert_close(told, padded.gradient(rows, seed=0), rtol=1e-4, atol=1e-4)
+    assert_alike(ours, gradients(padded.model))
+
+
+@pytest.mark.parametrize(
+    ("shape", "takes"),
+    [
+        ({"head_dim": 8}, True),
+        ({"head_dim": 10}, False),
+        ({"head_dim": 264}, False),
+        ({"head_dim": 8, "attention_dropout": 0.1}, False),
+    ],
+)
+def test_networks_that_the_gpus_kernel_does_not_take_are_not_packed(
+    shape: dict[str, Any], takes: bool
+) -> None:
+    assert packing.is_kernels(network(**shape)) == takes
+
+
 class Rows(Examples):
     """Rows of these lengths, of which the last half is the reply."""
 
@@ -157,6 +184,29 @@ def test_nearly_all_places_of_a_step_are_of_use() -> None:
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings pack on this device, too."""
     monkeypatch.setattr(packing, "suits", llama.is_plain)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_training_that_goes_on_with_the_other_batches_begins_its_epoch_anew(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_packed: bool
+) -> None:
+    """As one does that goes on on a GPU, or without it."""
+
+    def pack(is_packed: bool) -> None:
+        monkeypatch.setattr(packing, "suits", lambda model: is_packed and llama.is_plain(model))
+
+    folder = run_folder(data, tmp_path / "run", batch_tokens=256 if is_packed else 64)
+    pack(is_packed)
+    begun = Training(Run.read(folder), threading.Event())
+    last = len(begun.order) - 1
+    assert not trainer.train(folder, StopAt(last))
+    pack(not is_packed)
+    made = Training(Run.read(folder), threading.Event())
+    assert (made.state.step, made.state.place) == (last, 0)
+    assert train(folder)
+    told = json.loads((folder / "summary.json").read_text())
+    assert told["stopped_by"] == "max_epochs"
+    assert told["epochs"] == pytest.approx(3, abs=0.5)
 
 
 @pytest.mark.usefixtures("everywhere")

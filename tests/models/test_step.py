@@ -3,7 +3,9 @@
 import json
 import math
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,23 @@ from models.step import Step
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def test_a_half_that_fails_is_told_of_when_the_other_has_ended(data: Path, tmp_path: Path) -> None:
+    run = Run.read(run_folder(data, tmp_path / "run"))
+    step = training.Training(run, threading.Event()).step
+    step.threads = ThreadPoolExecutor(2)
+    ended = []
+
+    def work(part: int) -> None:
+        if part == 0:
+            raise MemoryError
+        time.sleep(0.2)
+        ended.append(part)
+
+    with pytest.raises(MemoryError):
+        step.together(work, [0, 1])
+    assert ended == [1]
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: Callable[[Step], bool], figure: float) -> None:
@@ -160,7 +179,7 @@ def test_a_sequence_that_no_part_is_small_enough_for_ends_the_training_in_one_li
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd(monkeypatch, 0, MemoryError())
-    with pytest.raises(InputError, match="does not fit the memory: lower network"):
+    with pytest.raises(InputError, match="does not fit the memory: lower markup"):
         train(run_folder(data, tmp_path / "run"))
 
 

@@ -294,8 +294,9 @@ def test_a_full_disk_ends_in_one_clear_line_and_the_checkpoints_stay(
         status = trainer.main()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert status == 3
-    assert "File too large" in caplog.records[-1].getMessage()
+    assert status == 2
+    assert "File too large" in (last := caplog.records[-1].getMessage())
+    assert last.endswith("earlier checkpoints are kept: free some space, and the same command goes on")
     assert "Traceback" not in caplog.text
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == kept
     assert train(folder)
@@ -425,6 +426,15 @@ def test_a_precision_whose_products_crawl_is_not_tried_on_a_whole_step(
     assert chosen == tried[-1]
     assert progress.choose_precision(tmp_path, torch.device("cpu"), probe) == chosen  # what it began with
     assert asked == tried
+
+
+def test_on_another_kind_of_device_the_precision_is_chosen_anew(tmp_path: Path) -> None:
+    (tmp_path / "precision.json").write_text('{"precision": "bf16", "seconds": {}, "device": "cuda"}')
+    seconds = {"fp32": 1.0, "bf16": 2.0}
+    for _ in range(2):
+        assert progress.choose_precision(tmp_path, torch.device("cpu"), seconds.__getitem__) == "fp32"
+    told = json.loads((tmp_path / "precision.json").read_text())
+    assert (told["precision"], told["device"]) == ("fp32", "cpu")
 
 
 def test_the_probe_of_a_product_takes_no_longer_than_a_blink() -> None:
