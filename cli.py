@@ -177,7 +177,7 @@ def evaluate(
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model again, on the test split of a corpus (its own, unless one is given)."""
+    """Score a model again, on a test split: of its own corpus, unless one is given; for a folder Cornell."""
     _watch()
     from chat.reference import find_model
     from deployments.here import evaluate_here

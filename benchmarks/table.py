@@ -1,7 +1,7 @@
 """All figures of the training in one table, measured now or found: benchmarks/training.py and quality.py.
 
 python -m benchmarks.table CORPUS --out FOLDER [--minutes 10] [--seeds 3]
-    needs the extra `benchmarks`; about three hours of a quiet machine with two cores
+    needs the extra `benchmarks`; 140 minutes of a quiet machine with two cores
 
 FOLDER gets a file for each run that has ended, so that the same command goes on where it was
 stopped, table.md and quality.png.

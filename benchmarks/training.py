@@ -5,7 +5,9 @@ python -m benchmarks.training CORPUS --out FOLDER [--minutes 1] [--repeats 3]
 
 Useful tokens are those that are no padding. `trainer` and `grouped` are transformers.Trainer on the
 same network and examples, with its default collator and with its length-grouped sampler; a run of
-theirs sees as many tokens a step. All are in the precision that is faster on this machine. Each run
+theirs sees as many tokens a step. All are in the precision that is faster on this machine; the share
+of the peak is told of float32 as well, for that of bfloat16 can be a machine's own (AMX: seven times
+float32's, and the memory no faster). Each run
 is a process of its own for so many minutes, in turn, there and back again, so that a machine that
 slows down favours nobody; a ratio is of two runs of one turn. `busy`: another process keeps the
 second core at work. What `trainer` loses by it is what two threads of OpenMP lose that spin while
@@ -40,8 +42,8 @@ from benchmarks.contest import (
 )
 
 NAMES = ("ours", "trainer", "grouped", "ours-one", "ours-busy", "trainer-busy")
-# 8.8 million parameters; `small` has 2.6.
-NINE_MILLION = ("vocabulary.size=8192", "network.width=320", "network.n_layer=5", "network.n_head=5")
+# `small` three times as wide: 8.7 million parameters, for which its batches would be short.
+NINE_MILLION = ("network.width=384", "train.batch_tokens=8192")
 
 
 def main() -> None:
@@ -63,8 +65,9 @@ def measure(corpus: str, out: Path, *, minutes: float, repeats: int) -> Records:
     for turn in range(repeats):
         for name in NAMES[:: -1 if turn % 2 else 1]:
             records.ensure(f"{name}-{turn}", partial(race, name, small, minutes, turn, precision))
-        for inside, data in (("saves", small), ("peak", larger)):
-            records.ensure(f"{inside}-{turn}", partial(look_inside, inside, data, turn, precision))
+        records.ensure(f"saves-{turn}", partial(look_inside, "saves", small, turn, precision))
+        for dtype in dict.fromkeys((precision, "fp32")):
+            records.ensure(f"peak-{dtype}-{turn}", partial(look_inside, "peak", larger, turn, dtype))
     return records
 
 
@@ -124,9 +127,17 @@ def rows(records: Records) -> list[Row]:
         at_most(f"{spent}: ours, times", over("ours", "ours-busy"), 2.2),
         Row(f"{spent}: Trainer, two OpenMP threads that spin, times", over("trainer", "trainer-busy")),
         at_most("step time that a checkpoint every minute adds", told("saves", "share"), 0.035, ".2%"),
-        at_least(f"share of the {precision} matrix peak, 9 M parameters", told("peak", "share"), 0.45, ".1%"),
-        Row("that peak, GFLOP/s", told("peak", "peak_gflops"), form=",.0f"),
     ]
+    share = "share of the {} matrix peak, 8.7 M parameters, batches of 8,192 tokens"
+    for dtype in dict.fromkeys((precision, "fp32")):
+        shares = told(f"peak-{dtype}", "share")
+        has_goal = dtype == precision
+        lines += [
+            at_least(share.format(dtype), shares, 0.45, ".1%")
+            if has_goal
+            else Row(share.format(dtype), shares, form=".1%"),
+            Row("that peak, GFLOP/s", told(f"peak-{dtype}", "peak_gflops"), form=",.0f"),
+        ]
     return [line for line in lines if line.values]
 
 

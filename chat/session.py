@@ -116,7 +116,7 @@ class Session:
         return [{"role": turn.role, "content": turn.content} for turn in self.turns]
 
     def save(self, path: Path) -> None:
-        """Write the conversation as chat JSONL, one line, which `repartee run --corpus` reads."""
+        """Write the conversation as chat JSONL, one line."""
         if not self.turns:
             raise InputError("there is nothing to save; say something first")
         if path.exists() and path.resolve() not in self._saved:

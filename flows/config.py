@@ -30,4 +30,4 @@ class RetrainConfig(Config):
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
     generation: GenerationConfig = GenerationConfig()
-    """How the registered model answers unless it is told otherwise."""
+    """How the registered model answers in transformers; `repartee chat` has values and a /set of its own."""

@@ -42,7 +42,7 @@ RECIPES = {
             max_minutes=10, max_epochs=20, learning_rate=1e-2, batch_tokens=3072, context_loss=1.0
         ),
     ),
-    # For a GPU: 42 million parameters, steps long enough to keep it at work. Not found by experiment yet.
+    # For a GPU: 46 million parameters, steps long enough to keep it at work. Not found by experiment yet.
     "base": RetrainConfig(
         recipe="base",
         vocabulary=VocabularyConfig(size=8192),
@@ -121,7 +121,7 @@ def settings_page() -> str:
         f"| --- | {' | '.join('---' for _ in RECIPES)} | --- |",
     ]
     for key in values["small"]:
-        row = " | ".join(str(values[name][key]) for name in RECIPES)
+        row = " | ".join(_shown(values[name][key]) for name in RECIPES)
         lines.append(f"| `{key}` | {row} | {_help(key)} |")
     return "\n".join(lines) + "\n"
 
@@ -135,12 +135,17 @@ def _walk(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
+def _shown(value: Any) -> str:
+    """As `--set` takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _help(key: str) -> str:
     model: Any = RetrainConfig
     *groups, last = key.split(".")
     for group in groups:
         model = model.model_fields[group].annotation
-    return (model.model_fields[last].description or "").replace("|", "\\|")
+    return (model.model_fields[last].description or "").replace("|", "\\|").replace("\n", " ")
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, change: str) -> None:

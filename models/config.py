@@ -42,7 +42,7 @@ class TrainConfig(Config):
     """`muon`: Muon for the matrices and AdamW for the rest; `adamw`: AdamW for all."""
     weight_decay: float = Field(default=0.1, ge=0)
     warmup_steps: int = Field(default=50, ge=0)
-    """Steps from rate 0 to the peak; after them the rate falls linearly to 0 at the end."""
+    """Steps from rate 0 to the peak, a tenth of the training at most; from there it falls to 0 at the end."""
     batch_tokens: int = Field(default=4096, ge=1)
     """Tokens of one step, padding included."""
     context_loss: float = Field(default=0.0, ge=0, le=1)
@@ -52,7 +52,7 @@ class TrainConfig(Config):
     max_steps: int | None = Field(default=None, ge=1)
     """Steps, at most; none: as many as the epochs hold."""
     max_minutes: float | None = Field(default=None, gt=0)
-    """Minutes of training, at most; the rate schedule is stretched or pressed to end on time."""
+    """Minutes of training, at most, what comes before its first step not counted; the rate is 0 by then."""
     lora_rank: int = Field(default=0, ge=0, le=256)
     """Rank of the adapters (LoRA) that are trained in place of a pretrained network's weights; 0: all of them
     are. Ten times the learning rate suits them; the extra `finetune` brings peft."""
@@ -63,7 +63,7 @@ class TrainConfig(Config):
     log_every: int = Field(default=20, ge=1)
     """Steps between two lines of metrics.jsonl."""
     validations: int = Field(default=8, ge=1)
-    """Looks at the validation split, evenly over the training, besides the one at each epoch's end."""
+    """Looks at the validation split, at most, evenly over the training; each epoch's end has one besides."""
     checkpoint_seconds: float = Field(default=60, gt=0)
     """Seconds between two checkpoints: what a kill can cost at most."""
     processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SPACE = "Ġ"  # how a byte-level vocabulary writes the space before a word
 END_OF_TEXT = "<|endoftext|>"  # the only control token of GPT-2
+OURS = {"llama", "gpt2"}  # families of our own networks, as transformers calls them
 
 # The settings that decide a network's shapes, by what transformers calls them in any config.
 SHAPES = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "width": "hidden_size"}
@@ -134,6 +135,8 @@ def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
     if differ:
         told = " and ".join(f"{name} is {wanted[name]}, the start's is {had[name]}" for name in differ)
         advice = " ".join(f"--set {name}={had[name]}" for name in differ)
+        if had["network.family"] not in OURS:
+            advice = "--recipe finetune, which trains any network"
         raise InputError(f"{told}: a warm start keeps the network; give {advice}, or --init scratch")
     tables = {id(table) for table in _tables(model)}
     shapes = {name: weight.shape for name, weight in start.named_parameters()}
@@ -147,7 +150,8 @@ def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
             shape = parameter.shape
         if shape != parameter.shape:
             setting = "markup.max_tokens differs" if places else "no setting makes it fit"
-            raise InputError(f"the start's {name} has another shape ({setting}); give --init scratch")
+            remedy = "--init scratch, or --recipe finetune for a pretrained model"
+            raise InputError(f"the start's {name} has another shape ({setting}); give {remedy}")
 
 
 def _settings(model: PreTrainedModel) -> dict[str, Any]:

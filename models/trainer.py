@@ -12,6 +12,7 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
+import errno
 import logging
 import signal
 import sys
@@ -99,9 +100,12 @@ def tell(error: Exception, stop: threading.Event) -> int:
         log.error("training: %s", error)
         return 2
     if isinstance(error, preflight.Defect):
-        log.error("training: %s", error)
+        log.error("training: %s; training would not help: mend the network, or give another start", error)
     elif isinstance(error, OSError):  # a full disk, a folder that is gone: what it did is no help
-        log.error("training: %s; earlier checkpoints are kept, the same command goes on", error)
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        told = "free some space, and the same command goes on" if is_full else "the same command goes on"
+        log.error("training: %s; earlier checkpoints are kept: %s", error, told)
+        return 2 if is_full else 3
     else:
         log.error("%s", "".join(traceback.format_exception(error)))
         log.error("training: %s: %s", type(error).__name__, " ".join(str(error).split()))
