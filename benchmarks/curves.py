@@ -39,7 +39,7 @@ def draw(records: Records, png: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=GREY)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, loc="upper right")  # the curves fall: there is room
+    figure.legend(frameon=False, loc="outside lower left")
     figure.savefig(png, format="png", metadata=NO_VERSION)
 
 

@@ -64,7 +64,7 @@ def is_kernels(model: PreTrainedModel) -> bool:
     config: Any = model.config
     if not llama.is_plain(model) or config.attention_dropout:
         return False
-    return config.head_dim % GRAIN == 0 and config.head_dim <= WIDEST
+    return bool(config.head_dim % GRAIN == 0 and config.head_dim <= WIDEST)
 
 
 class Packing:

@@ -174,9 +174,10 @@ def step_line(
 def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], float]) -> str:
     """bf16 where it is faster here; what a run began with on such a device it keeps."""
     path = folder / "precision.json"
-    told = json.loads(path.read_text()) if path.exists() else {}
-    if told and told.get("device", device.type) == device.type:
-        return str(told["precision"])
+    if path.exists():
+        told = json.loads(path.read_text())
+        if told.get("device", device.type) == device.type:
+            return str(told["precision"])
     if device.type == "cuda":
         seconds, chosen = {}, "bf16"
     else:

@@ -135,7 +135,7 @@ def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
     if differ:
         told = " and ".join(f"{name} is {wanted[name]}, the start's is {had[name]}" for name in differ)
         advice = " ".join(f"--set {name}={had[name]}" for name in differ)
-        if had["network.family"] not in OURS:
+        if had["network.family"] not in {wanted["network.family"], *OURS}:
             advice = "--recipe finetune, which trains any network"
         raise InputError(f"{told}: a warm start keeps the network; give {advice}, or --init scratch")
     tables = {id(table) for table in _tables(model)}
