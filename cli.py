@@ -3,7 +3,6 @@
 Nothing heavy is imported before a verb needs it, so that `repartee --help` answers at once.
 """
 
-import errno
 import json
 import os
 import sys
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from environment import quiet_environment
-from models.errors import InputError
+from models.errors import InputError, is_out_of_space
 
 app = typer.Typer(
     help="Turn conversations into a chat model, again and again.",
@@ -278,7 +277,7 @@ def _users_fault(error: Exception) -> str | None:
     """The line for what the user can mend; None for what only we can."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(error, OSError) and is_out_of_space(error):
         where = error.filename or os.environ.get("REPARTEE_HOME", "var")
         return f"the disk is full ({where}); free some space and give the same command again"
     # Typer carries its own click, whose exceptions have no public name.

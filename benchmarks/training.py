@@ -6,12 +6,11 @@ python -m benchmarks.training CORPUS --out FOLDER [--minutes 1] [--repeats 3]
 Useful tokens are those that are no padding. `trainer` and `grouped` are transformers.Trainer on the
 same network and examples, with its default collator and with its length-grouped sampler; a run of
 theirs sees as many tokens a step. All are in the precision that is faster on this machine; the share
-of the peak is told of float32 as well, for that of bfloat16 can be a machine's own (AMX: seven times
-float32's, and the memory no faster). Each run
-is a process of its own for so many minutes, in turn, there and back again, so that a machine that
-slows down favours nobody; a ratio is of two runs of one turn. `busy`: another process keeps the
-second core at work. What `trainer` loses by it is what two threads of OpenMP lose that spin while
-they wait, as they do by default.
+of the peak is told of float32 as well, for with AMX bfloat16's peak is several times as high and the
+memory no faster. Each run is a process of its own for so many minutes, in turn, there and back again,
+so that a machine that slows down favours nobody; a ratio is of two runs of one turn. `busy`: another
+process keeps the second core at work. What `trainer` loses by it is what two threads of OpenMP lose
+that spin while they wait, as they do by default.
 benchmarks/saves.py and benchmarks/peak.py say how their figures are taken.
 """
 
@@ -66,9 +65,14 @@ def measure(corpus: str, out: Path, *, minutes: float, repeats: int) -> Records:
         for name in NAMES[:: -1 if turn % 2 else 1]:
             records.ensure(f"{name}-{turn}", partial(race, name, small, minutes, turn, precision))
         records.ensure(f"saves-{turn}", partial(look_inside, "saves", small, turn, precision))
-        for dtype in dict.fromkeys((precision, "fp32")):
+        for dtype in peaks(precision):
             records.ensure(f"peak-{dtype}-{turn}", partial(look_inside, "peak", larger, turn, dtype))
     return records
+
+
+def peaks(precision: str) -> list[str]:
+    """The precisions in which the share of the peak is told: that of the contest, and float32."""
+    return list(dict.fromkeys((precision, "fp32")))
 
 
 def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, work: Path) -> Figures:
@@ -129,15 +133,10 @@ def rows(records: Records) -> list[Row]:
         at_most("step time that a checkpoint every minute adds", told("saves", "share"), 0.035, ".2%"),
     ]
     share = "share of the {} matrix peak, 8.7 M parameters, batches of 8,192 tokens"
-    for dtype in dict.fromkeys((precision, "fp32")):
-        shares = told(f"peak-{dtype}", "share")
-        has_goal = dtype == precision
-        lines += [
-            at_least(share.format(dtype), shares, 0.45, ".1%")
-            if has_goal
-            else Row(share.format(dtype), shares, form=".1%"),
-            Row("that peak, GFLOP/s", told(f"peak-{dtype}", "peak_gflops"), form=",.0f"),
-        ]
+    for dtype in peaks(precision):
+        row = Row(share.format(dtype), told(f"peak-{dtype}", "share"), form=".1%")
+        lines.append(at_least(row.figure, row.values, 0.45, row.form) if dtype == precision else row)
+        lines.append(Row("that peak, GFLOP/s", told(f"peak-{dtype}", "peak_gflops"), form=",.0f"))
     return [line for line in lines if line.values]
 
 

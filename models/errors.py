@@ -1,5 +1,7 @@
 """The kinds of failure that are the user's to mend."""
 
+import errno
+
 
 class InputError(Exception):
     """What the user gave is wrong. The message is one line: what, where, and the remedy.
@@ -10,3 +12,8 @@ class InputError(Exception):
 
 class DataRejected(InputError):
     """The corpus itself is at fault: it is not what a model can be trained on."""
+
+
+def is_out_of_space(error: OSError) -> bool:
+    """Whether the disk, a quota or the limit of a file's size was reached."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -56,11 +56,11 @@ class Packed:
 def suits(model: PreTrainedModel) -> bool:
     """Whether this network is trained on packed sequences on its device."""
     is_able = model.device.type == "cuda" and torch.cuda.get_device_capability(model.device) >= AMPERE
-    return is_able and is_kernels(model)
+    return is_able and fits_kernel(model)
 
 
-def is_kernels(model: PreTrainedModel) -> bool:
-    """Whether it is of a shape that the kernel takes, which knows no dropout either."""
+def fits_kernel(model: PreTrainedModel) -> bool:
+    """Whether the kernel takes heads of this shape; it knows no dropout."""
     config: Any = model.config
     if not llama.is_plain(model) or config.attention_dropout:
         return False

@@ -12,7 +12,6 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
-import errno
 import logging
 import signal
 import sys
@@ -26,7 +25,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from models import preflight, ranks, training
-from models.errors import InputError
+from models.errors import InputError, is_out_of_space
 from models.run import Run
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ def tell(error: Exception, stop: threading.Event) -> int:
     if isinstance(error, preflight.Defect):
         log.error("training: %s; training would not help: mend the network, or give another start", error)
     elif isinstance(error, OSError):  # a full disk, a folder that is gone: what it did is no help
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        is_full = is_out_of_space(error)
         told = "free some space, and the same command goes on" if is_full else "the same command goes on"
         log.error("training: %s; earlier checkpoints are kept: %s", error, told)
         return 2 if is_full else 3

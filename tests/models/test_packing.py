@@ -126,7 +126,7 @@ def test_rows_for_which_room_is_made_teach_all_that_they_have_to() -> None:
 def test_networks_that_the_gpus_kernel_does_not_take_are_not_packed(
     shape: dict[str, Any], takes: bool
 ) -> None:
-    assert packing.is_kernels(network(**shape)) == takes
+    assert packing.fits_kernel(network(**shape)) == takes
 
 
 class Rows(Examples):
