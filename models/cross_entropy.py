@@ -11,7 +11,10 @@ import threading
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from models import rounding
 
 SLICE = 256  # positions; times a vocabulary of 4,096 floats: 4 MB
 
@@ -25,8 +28,13 @@ def weighted_nats(
 
     Logits are `hidden_ND @ table_VD.T`, multiplied in hidden_ND's type and then float32.
     """
+    count = len(hidden_ND)
+    more = rounding.rows(count, hidden_ND.dtype, hidden_ND.device) - count
+    # Positions of weight 0: they add nothing.
+    hidden_ND = F.pad(hidden_ND, (0, 0, 0, more))
+    targets_N, weights_N = F.pad(targets_N, (0, more)), F.pad(weights_N, (0, more))
     total, nats_N, hits_N = _Head.apply(hidden_ND, table_VD, targets_N, weights_N)  # type: ignore[no-untyped-call]
-    return total, nats_N, hits_N
+    return total, nats_N[:count], hits_N[:count]
 
 
 _memory = threading.local()

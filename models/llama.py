@@ -5,7 +5,8 @@ over activations, which transformers and autograd make one small operation at a 
 rotations, masks. Here a block is one function with its own backward pass; what it computes is the
 same, to rounding.
 
-Name suffixes are shapes: N places (batch times tokens), B batch, T tokens, D width, E what comes of
+Name suffixes are shapes: P places (batch times tokens), N places and behind them rows of zeros where
+products want a rounder number, B batch, T tokens, D width, E what comes of
 it (queries, keys, values side by side), J batch times groups of heads, K width of a head, F inner
 width of the feed-forward part.
 """
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
+from models import rounding
 from models.adapters import weight
 
 _through_softmax = torch.ops.aten._softmax_backward_data
@@ -27,9 +29,14 @@ _through_silu = torch.ops.aten.silu_backward
 class Shape(NamedTuple):
     batch: int
     tokens: int
+    rows: int  # of the products: the places, and the zeros behind them
     heads: int  # of the queries
     groups: int  # of them, each with one head of keys and values
     eps: float
+
+    @property
+    def places(self) -> int:
+        return self.batch * self.tokens
 
     @property
     def rotated(self) -> int:
@@ -59,15 +66,19 @@ def hidden(model: LlamaForCausalLM, ids_BT: Tensor, dtype: torch.dtype) -> Tenso
     base: Any = model.model
     config: Any = model.config
     batch, tokens = ids_BT.shape
-    shape = Shape(batch, tokens, config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps)
+    rows = rounding.rows(batch * tokens, dtype, ids_BT.device)
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    shape = Shape(batch, tokens, rows, heads, groups, config.rms_norm_eps)
     with torch.autocast("cpu", enabled=False):
         x_ND = base.embed_tokens(ids_BT).flatten(0, 1)
+        x_ND = F.pad(x_ND, (0, 0, 0, shape.rows - shape.places))
         turns_T1K = turns(tokens, config.head_dim, config.rope_parameters["rope_theta"])
         mask_TT = torch.full((tokens,) * 2, -math.inf, dtype=dtype).triu_(1)
         mask_TT = mask_TT.repeat(shape.heads // shape.groups, 1)
         for layer in base.layers:
             products = matrices(layer, config.head_dim, dtype)
             x_ND = _Block.apply(x_ND, *products, turns_T1K, mask_TT, shape)  # type: ignore[no-untyped-call]
+        x_ND = x_ND[: shape.places]
         x_ND = F.rms_norm(x_ND, x_ND.shape[-1:], base.norm.weight, config.rms_norm_eps)
     return x_ND.view(batch, tokens, -1)
 
@@ -121,7 +132,7 @@ class _Block(torch.autograd.Function):
         scores_JTT = torch.baddbmm(mask_TT, q_JTK, k_JTK.mT)
         # In bfloat16 torch's softmax and its gradient take two to twelve times as long.
         p_JTT = torch.softmax(scores_JTT, dim=-1, dtype=torch.float32).to(w_ED.dtype)
-        seen_NE = _from_heads(torch.bmm(p_JTT, v_JTK), shape).flatten(0, 1).flatten(1)
+        seen_NE = _beside_each_other(torch.bmm(p_JTT, v_JTK), shape)
         x_ND = x_ND + torch.mm(seen_NE, w_out.T)
 
         m_ND, mid_rate_N1 = _normed(x_ND, shape.eps, w_FD.dtype)
@@ -153,7 +164,7 @@ class _Block(torch.autograd.Function):
 
         dy_ND = dx_ND.to(dtype)
         dw_out = torch.mm(dy_ND.T, seen_NE)
-        dseen_JTK = _by_heads(torch.mm(dy_ND, w_out), shape, shape.heads)
+        dseen_JTK = _by_heads(torch.mm(dy_ND, w_out)[: shape.places], shape, shape.heads)
         dv_JTK = torch.bmm(p_JTT.mT, dseen_JTK)
         dp_JTT = torch.bmm(dseen_JTK, v_JTK.mT).float()
         dscores_JTT = _through_softmax(dp_JTT, p_JTT.float(), -1, torch.float32).to(dtype)
@@ -187,9 +198,9 @@ def _through_gate(dinner_NF: Tensor, both_NF: Tensor, open_NF: Tensor) -> Tensor
     return dboth_NF
 
 
-def _by_heads(y_NE: Tensor, shape: Shape, heads: int) -> Tensor:
+def _by_heads(y_PE: Tensor, shape: Shape, heads: int) -> Tensor:
     """A group's heads follow each other: J rows of (heads of a group times tokens)."""
-    y_BHTK = y_NE.view(shape.batch, shape.tokens, heads, -1).transpose(1, 2)
+    y_BHTK = y_PE.view(shape.batch, shape.tokens, heads, -1).transpose(1, 2)
     return y_BHTK.reshape(shape.batch * shape.groups, -1, y_BHTK.shape[-1])
 
 
@@ -198,30 +209,41 @@ def _from_heads(y_JTK: Tensor, shape: Shape) -> Tensor:
     return y_JTK.view(shape.batch, -1, shape.tokens, y_JTK.shape[-1]).transpose(1, 2)
 
 
+def _beside_each_other(y_JTK: Tensor, shape: Shape) -> Tensor:
+    """y_NE: what all heads have for a place."""
+    y_BTHK = _from_heads(y_JTK, shape)
+    y_NE = y_JTK.new_empty(shape.rows, shape.heads * y_JTK.shape[-1])
+    y_NE[: shape.places].view(y_BTHK.shape).copy_(y_BTHK)
+    y_NE[shape.places :] = 0
+    return y_NE
+
+
 def _to_heads(e_NE: Tensor, turns_T1K: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
     """Queries and keys, rotated, and values."""
     head_width = 2 * turns_T1K.shape[-1]
     upto = shape.rotated * head_width
-    pairs = e_NE[:, :upto].float().view(shape.batch, shape.tokens, shape.rotated, -1, 2)
+    e_PE = e_NE[: shape.places]
+    pairs = e_PE[:, :upto].float().view(shape.batch, shape.tokens, shape.rotated, -1, 2)
     turned = torch.view_as_complex(pairs) * turns_T1K
-    qk_BTHK = torch.view_as_real(turned).flatten(3).to(e_NE.dtype)
+    qk_BTHK = torch.view_as_real(turned).flatten(3).to(e_PE.dtype)
     queries, keys = qk_BTHK[:, :, : shape.heads], qk_BTHK[:, :, shape.heads :]
     return (
         _by_heads(queries, shape, shape.heads),
         _by_heads(keys, shape, shape.groups),
-        _by_heads(e_NE[:, upto:], shape, shape.groups),
+        _by_heads(e_PE[:, upto:], shape, shape.groups),
     )
 
 
 def _through_heads(dq_JTK: Tensor, dk_JTK: Tensor, dv_JTK: Tensor, turns_T1K: Tensor, shape: Shape) -> Tensor:
     """Gradient of the product behind `_to_heads`, turned back."""
-    places, head_width = shape.batch * shape.tokens, dq_JTK.shape[-1]
+    head_width = dq_JTK.shape[-1]
     dqk_BTHK = dq_JTK.new_empty(shape.batch, shape.tokens, shape.rotated, head_width, dtype=torch.float32)
     dqk_BTHK[:, :, : shape.heads] = _from_heads(dq_JTK, shape)
     dqk_BTHK[:, :, shape.heads :] = _from_heads(dk_JTK, shape)
     torch.view_as_complex(dqk_BTHK.view(*dqk_BTHK.shape[:3], -1, 2)).mul_(turns_T1K.conj())
-    de_NE = dq_JTK.new_empty(places, (shape.rotated + shape.groups) * head_width)
-    upto = shape.rotated * head_width
-    de_NE[:, :upto] = dqk_BTHK.view(places, -1)
-    de_NE[:, upto:] = _from_heads(dv_JTK, shape).reshape(places, -1)
+    de_NE = dq_JTK.new_empty(shape.rows, (shape.rotated + shape.groups) * head_width)
+    de_NE[shape.places :] = 0
+    de_PE, upto = de_NE[: shape.places], shape.rotated * head_width
+    de_PE[:, :upto] = dqk_BTHK.view(shape.places, -1)
+    de_PE[:, upto:] = _from_heads(dv_JTK, shape).reshape(shape.places, -1)
     return de_NE

@@ -2,13 +2,13 @@
 
 torch.optim.Muon takes the matrices one by one, always in bfloat16. On a processor that has no
 bfloat16 a step of a small network then takes ten times as long as its gradient; here matrices of
-one shape are taken together, in the precision of the training.
+one shape, lying or standing, are taken together, in the precision of the training.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -33,29 +33,38 @@ class Muon(torch.optim.Optimizer):
             alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    alike[tuple(parameter.shape)].append(parameter)
-            for shape, parameters in alike.items():
-                updates = torch.stack([self._follow(p, group["momentum"]) for p in parameters])
-                updates = orthogonal(updates, self.dtype).to(parameters[0].dtype)
-                rate = group["lr"] * RMS * math.sqrt(max(shape))
-                for parameter, update in zip(parameters, updates, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update, alpha=-rate)
+                    alike[tuple(sorted(parameter.shape))].append(parameter)
+            for (_, longer), parameters in alike.items():
+                updates = self._follow(parameters, group["momentum"])
+                made = orthogonal(torch.stack([_lying(each) for each in updates]), self.dtype)
+                made = made.to(parameters[0].dtype)
+                moves = [_as(parameter, each) for parameter, each in zip(parameters, made, strict=True)]
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(parameters, moves, alpha=-group["lr"] * RMS * math.sqrt(longer))
 
-    def _follow(self, parameter: Tensor, momentum: float) -> Tensor:
+    def _follow(self, parameters: list[Tensor], momentum: float) -> tuple[Tensor, ...]:
         """Where the gradients of late have pointed, looking a step ahead (Nesterov)."""
-        state, gradient = self.state[parameter], parameter.grad
-        assert gradient is not None
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(gradient)
-        state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-        return gradient.lerp(state["momentum_buffer"], momentum)
+        gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        followed = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        torch._foreach_lerp_(followed, gradients, 1 - momentum)
+        return torch._foreach_lerp(gradients, followed, momentum)
+
+
+def _lying(x_MN: Tensor) -> Tensor:
+    """As wide as it is tall, or wider."""
+    return x_MN.mT if x_MN.shape[0] > x_MN.shape[1] else x_MN
+
+
+def _as(parameter: Tensor, x_MN: Tensor) -> Tensor:
+    """A lying matrix the way the parameter stands."""
+    return x_MN if parameter.shape == x_MN.shape else x_MN.mT
 
 
 def orthogonal(x_LMN: Tensor, dtype: torch.dtype) -> Tensor:
-    """L matrices with their singular values near 1, by Newton and Schulz's iteration."""
-    if x_LMN.shape[1] > x_LMN.shape[2]:
-        return orthogonal(x_LMN.mT, dtype).mT
+    """L matrices, none taller than wide, with singular values near 1, by Newton and Schulz's iteration."""
     x_LMN = x_LMN / x_LMN.flatten(1).norm(dim=1).clamp(min=TINY)[:, None, None]
     x_LMN = x_LMN.to(dtype).contiguous()
     for a, b, c in COEFFICIENTS:

@@ -1,0 +1,52 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from models import llama, networks, rounding
+from models.config import NetworkConfig
+from models.cross_entropy import weighted_nats
+
+CPU = torch.device("cpu")
+
+
+@given(st.integers(0, 10_000))
+def test_a_product_has_a_few_rows_more_of_which_there_are_few_numbers(count: int) -> None:
+    made = rounding.rows(count, torch.bfloat16, CPU)
+    assert count <= made <= count * (1 + 1 / rounding.SHARE)
+    assert len({rounding.rows(n, torch.bfloat16, CPU) for n in range(1024, 2048)}) <= rounding.SHARE + 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device"), [(torch.float32, CPU), (torch.bfloat16, torch.device("cuda", 0))]
+)
+def test_where_no_code_is_written_for_a_size_none_is_changed(
+    dtype: torch.dtype, device: torch.device
+) -> None:
+    assert [rounding.rows(count, dtype, device) for count in (1, 33, 1501)] == [1, 33, 1501]
+
+
+def test_the_rows_that_are_added_change_neither_the_losses_nor_the_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    model = networks.build(NetworkConfig(n_layer=2, n_head=2, width=32), 50, 64)
+    ids_BT = torch.randint(0, 50, (3, 19))
+    targets_N, weights_N = torch.randint(0, 50, (57,)), torch.rand(57)
+
+    def step() -> tuple[Tensor, Tensor, list[Tensor]]:
+        hidden_ND = llama.hidden(model, ids_BT, torch.bfloat16).flatten(0, 1).to(torch.bfloat16)
+        total, nats_N, hits_N = weighted_nats(hidden_ND, networks.head(model).weight, targets_N, weights_N)
+        assert nats_N.shape == hits_N.shape == targets_N.shape
+        return total, nats_N, list(torch.autograd.grad(total, list(model.parameters())))
+
+    assert rounding.rows(57, torch.bfloat16, CPU) == 58
+    total, nats_N, gradients = step()
+    monkeypatch.setattr(rounding, "rows", lambda count, dtype, device: count)
+    plain, plain_N, plain_gradients = step()
+    # A product may add in another order with other rows.
+    torch.testing.assert_close(total, plain, rtol=1e-3, atol=0)
+    torch.testing.assert_close(nats_N, plain_N, rtol=1e-2, atol=1e-2)
+    for made, right in zip(gradients, plain_gradients, strict=True):
+        assert torch.dist(made, right) < 0.01 * right.norm()
