@@ -22,7 +22,7 @@ RECIPES = {
         download=DownloadConfig(corpus="sample"),
         vocabulary=VocabularyConfig(size=1024),
         network=NetworkConfig(n_layer=3, n_head=4, width=128),
-        train=TrainConfig(max_epochs=12, max_minutes=1.5, learning_rate=1.5e-2, batch_tokens=768),
+        train=TrainConfig(max_epochs=6, max_minutes=1.5, learning_rate=1.5e-2, batch_tokens=768),
     ),
     # The article that the project started from, done right.
     "tutorial": RetrainConfig(
