@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,13 +110,13 @@ def two_cores() -> tuple[str, str]:
     return str(here[0]), str(here[1])
 
 
-def start(module: str, *arguments: str, cores: Sequence[str] = ()) -> None:
-    """Run a module to its end on the two cores, or on those that are named."""
+def start(module: str, *arguments: str) -> None:
+    """Run a module to its end on the two cores."""
     environment = dict(os.environ)
     if module == "benchmarks.hf_trainer":
         # Ours is set by quiet_environment; theirs spins for a while, as OpenMP does by default.
         environment.pop("OMP_WAIT_POLICY", None)
-    pinned = ["taskset", "-c", ",".join(cores or two_cores())]
+    pinned = ["taskset", "-c", ",".join(two_cores())]
     command = [*pinned, sys.executable, "-m", module, *arguments]
     said = subprocess.PIPE  # standard output is for the table
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=said, stderr=said)

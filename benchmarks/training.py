@@ -11,7 +11,7 @@ memory no faster. Each run is a process of its own for so many minutes, in turn,
 so that a machine that slows down favours nobody; a ratio is of two runs of one turn. `busy`: another
 process keeps the second core at work. What `trainer` loses by it is what two threads of OpenMP lose
 that spin while they wait, as they do by default.
-benchmarks/saves.py and benchmarks/peak.py say how their figures are taken.
+benchmarks/cores.py, saves.py and peak.py say how their figures are taken.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from benchmarks.contest import (
 )
 
 # In the order of a turn: what is compared with `ours` is next to it.
-NAMES = ("grouped", "trainer", "ours", "ours-one", "ours-busy", "trainer-busy")
+NAMES = ("grouped", "trainer", "ours", "ours-busy", "trainer-busy")
 # `small` three times as wide: 8.7 million parameters, for which its batches would be short.
 NINE_MILLION = ("network.width=384", "train.batch_tokens=8192")
 
@@ -65,7 +65,8 @@ def measure(corpus: str, out: Path, *, minutes: float, repeats: int) -> Records:
     for turn in range(repeats):
         for name in NAMES[:: -1 if turn % 2 else 1]:
             records.ensure(f"{name}-{turn}", partial(race, name, small, minutes, turn, precision))
-        records.ensure(f"saves-{turn}", partial(look_inside, "saves", small, turn, precision))
+        for name in ("cores", "saves"):
+            records.ensure(f"{name}-{turn}", partial(look_inside, name, small, turn, precision))
         for dtype in peaks(precision):
             records.ensure(f"peak-{dtype}-{turn}", partial(look_inside, "peak", larger, turn, dtype))
     return records
@@ -79,14 +80,14 @@ def peaks(precision: str) -> list[str]:
 def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, work: Path) -> Figures:
     """The useful tokens a second of one run, of all that came after its first tenth."""
     write_run(work, data, seed=seed, precision=precision)
-    first, second = two_cores()
+    _, second = two_cores()
     kind, _, where = name.partition("-")
     with spinning(second) if where == "busy" else nullcontext():
         if kind != "ours":
             start("benchmarks.hf_trainer", str(work), kind, str(minutes), f"--precision={precision}")
             rate = json.loads((work / "summary.json").read_text())["tokens_per_second"]
             return {"tokens_per_second": rate}
-        start("models.trainer", str(work), cores=(first,) if where == "one" else ())
+        start("models.trainer", str(work))
     rates = [line["tokens_per_second"] for line in told_by(work) if line["kind"] == "step"]
     # Each line is of five steps, with much the same number of tokens: their time is what adds up.
     return {"tokens_per_second": statistics.harmonic_mean(rates[len(rates) // 10 :])}
@@ -104,7 +105,7 @@ def spinning(core: str) -> Iterator[None]:
 
 
 def look_inside(name: str, data: Prepared, seed: int, precision: str, work: Path) -> Figures:
-    """What benchmarks/saves.py or peak.py tells of a training that it makes itself."""
+    """What benchmarks/cores.py, saves.py or peak.py tells of a training that it makes itself."""
     start(f"benchmarks.{name}", str(write_run(work, data, seed=seed, precision=precision)))
     told: Figures = json.loads((work / "told.json").read_text())
     return told
@@ -128,7 +129,7 @@ def rows(records: Records) -> list[Row]:
         Row(f"{speed}: Trainer, length-grouped", told("grouped"), form=",.0f"),
         at_least("ours, times Trainer's with the default collator", over("ours", "trainer"), 4),
         at_least("ours, times Trainer's length-grouped", over("ours", "grouped"), 1.4),
-        at_least("two cores, times one", over("ours", "ours-one"), 1.6),
+        at_least("two cores, times one", told("cores", "ratio"), 1.6),
         at_most(f"{spent}: ours, times", over("ours", "ours-busy"), 2.2),
         Row(f"{spent}: Trainer, two OpenMP threads that spin, times", over("trainer", "trainer-busy")),
         at_most("step time that a checkpoint every minute adds", told("saves", "share"), 0.035, ".2%"),

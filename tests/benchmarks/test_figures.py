@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import contest, peak, saves
+from benchmarks import contest, cores, peak, saves
 from models import batches, networks
 from models.config import NetworkConfig, TrainConfig
 from models.schemas import EXAMPLES
@@ -49,6 +49,10 @@ def test_the_formula_counts_what_torch_counts_but_for_the_masked_half_of_the_att
 def test_a_checkpoint_costs_its_seconds_and_those_of_the_slower_steps_behind_it() -> None:
     steps_s = [1.0] * 20 + [1.5] * saves.AFTER + [1.0] * 20
     assert saves.cost(steps_s, [(20, 2.0)]) == (2.0, 0.5 * saves.AFTER)
+
+
+def test_two_cores_are_compared_piece_by_piece_and_the_first_tenth_counts_nothing() -> None:
+    assert cores.counted([9.0] + [2.0] * 9, [1.0] + [1.0] * 8 + [4.0]) == [2.0] * 8 + [0.5]
 
 
 def test_a_run_that_has_ended_is_not_repeated_and_other_minutes_are_refused(tmp_path: Path) -> None:

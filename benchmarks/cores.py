@@ -1,0 +1,55 @@
+"""Two cores against one: steps in two halves and whole steps, in turn on the same batches.
+
+python -m benchmarks.cores RUN_DIR      told.json in the folder has the figures
+
+A machine's speed may change within a minute, and two runs one after the other would compare its
+minutes: here pieces of a few steps are compared with their neighbours, in one process, and the ratio
+is the median of theirs. The first tenth counts nothing, when sizes of batches are met for the first
+time.
+"""
+
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from models.checkpoint import put_json
+from models.run import Run
+from models.step import Step
+from models.training import Training
+
+PIECE = 10  # steps
+
+
+def counted(whole_s: list[float], halves_s: list[float]) -> list[float]:
+    """How many times as long each piece took whole, of those that count."""
+    pairs = list(zip(whole_s, halves_s, strict=True))
+    return [one / two for one, two in pairs[len(pairs) // 10 :]]
+
+
+def main(folder: str) -> None:
+    torch.set_num_threads(1)  # as models/trainer.py has it on two cores
+    run = Run.read(Path(folder))
+    training = Training(run, threading.Event())
+    halves, whole = training.step, Step(training.model, training.examples, run.train, workers=1)
+    whole.precision = halves.precision
+    seconds: dict[Step, list[float]] = {halves: [], whole: []}
+    began_s, place = time.monotonic(), 0
+    while time.monotonic() - began_s < 60 * (run.train.max_minutes or 1):
+        for step in (halves, whole) if place % (2 * PIECE) else (whole, halves):
+            piece_s = time.perf_counter()
+            for number in range(place, place + PIECE):
+                step.gradient(training.order[number % len(training.order)], seed=number)
+                step.update(run.train.learning_rate * min(1, number / run.train.warmup_steps))
+            seconds[step].append(time.perf_counter() - piece_s)
+        place += PIECE
+    gains = counted(seconds[whole], seconds[halves])
+    told = {"ratio": statistics.median(gains), "least": min(gains), "most": max(gains), "pieces": len(gains)}
+    put_json(run.folder / "told.json", told)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
