@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import put_json
+from models.optimizers import rate_at
 from models.run import Run
 from models.step import Step
 from models.training import Training
@@ -43,7 +44,7 @@ def main(folder: str) -> None:
             piece_s = time.perf_counter()
             for number in range(place, place + PIECE):
                 step.gradient(training.order[number % len(training.order)], seed=number)
-                step.update(run.train.learning_rate * min(1, number / run.train.warmup_steps))
+                step.update(rate_at(number, 0.0, run.train))
             seconds[step].append(time.perf_counter() - piece_s)
         place += PIECE
     gains = counted(seconds[whole], seconds[halves])

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from models import batches, networks, progress, tokenizer
 from models.checkpoint import put_json
+from models.optimizers import rate_at
 from models.run import Run
 from models.step import Step
 
@@ -72,7 +73,7 @@ def main(folder: str) -> None:
     def learn(number: int) -> NDArray[np.int64]:
         rows = order[number % len(order)]
         step.gradient(rows, seed=number)
-        step.update(config.learning_rate * min(1, number / config.warmup_steps))
+        step.update(rate_at(number, 0.0, config))
         return rows
 
     for number in range(WARM):

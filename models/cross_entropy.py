@@ -11,7 +11,6 @@ import threading
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models import rounding
@@ -29,10 +28,11 @@ def weighted_nats(
     Logits are `hidden_ND @ table_VD.T`, multiplied in hidden_ND's type and then float32.
     """
     count = len(hidden_ND)
-    more = rounding.rows(count, hidden_ND.dtype, hidden_ND.device) - count
+    rows = rounding.rows(count, hidden_ND.dtype, hidden_ND.device)
     # Positions of weight 0: they add nothing.
-    hidden_ND = F.pad(hidden_ND, (0, 0, 0, more))
-    targets_N, weights_N = F.pad(targets_N, (0, more)), F.pad(weights_N, (0, more))
+    hidden_ND, targets_N, weights_N = (
+        rounding.lengthened(x_N, rows) for x_N in (hidden_ND, targets_N, weights_N)
+    )
     total, nats_N, hits_N = _Head.apply(hidden_ND, table_VD, targets_N, weights_N)  # type: ignore[no-untyped-call]
     return total, nats_N[:count], hits_N[:count]
 

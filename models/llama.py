@@ -70,8 +70,7 @@ def hidden(model: LlamaForCausalLM, ids_BT: Tensor, dtype: torch.dtype) -> Tenso
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     shape = Shape(batch, tokens, rows, heads, groups, config.rms_norm_eps)
     with torch.autocast("cpu", enabled=False):
-        x_ND = base.embed_tokens(ids_BT).flatten(0, 1)
-        x_ND = F.pad(x_ND, (0, 0, 0, shape.rows - shape.places))
+        x_ND = rounding.lengthened(base.embed_tokens(ids_BT).flatten(0, 1), shape.rows)
         turns_T1K = turns(tokens, config.head_dim, config.rope_parameters["rope_theta"])
         mask_TT = torch.full((tokens,) * 2, -math.inf, dtype=dtype).triu_(1)
         mask_TT = mask_TT.repeat(shape.heads // shape.groups, 1)

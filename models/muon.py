@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
                 updates = self._follow(parameters, group["momentum"])
                 made = orthogonal(torch.stack([_lying(each) for each in updates]), self.dtype)
                 made = made.to(parameters[0].dtype)
-                moves = [_as(parameter, each) for parameter, each in zip(parameters, made, strict=True)]
+                moves = [_like(parameter, each) for parameter, each in zip(parameters, made, strict=True)]
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(parameters, moves, alpha=-group["lr"] * RMS * math.sqrt(longer))
 
@@ -58,7 +58,7 @@ def _lying(x_MN: Tensor) -> Tensor:
     return x_MN.mT if x_MN.shape[0] > x_MN.shape[1] else x_MN
 
 
-def _as(parameter: Tensor, x_MN: Tensor) -> Tensor:
+def _like(parameter: Tensor, x_MN: Tensor) -> Tensor:
     """A lying matrix the way the parameter stands."""
     return x_MN if parameter.shape == x_MN.shape else x_MN.mT
 

@@ -6,6 +6,8 @@ have hardly a number of places in common, so products are of some more rows, whi
 """
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 SHARE = 16  # sizes between a power of two and the next: a batch is 3 % longer at the mean, or less
 
@@ -14,5 +16,11 @@ def rows(count: int, dtype: torch.dtype, device: torch.device) -> int:
     """How many rows a product of so many is made with: as many, or a few more."""
     if dtype != torch.bfloat16 or device.type != "cpu":
         return count
-    unit = max(1, (1 << count.bit_length()) // 2 // SHARE)
+    unit = max(1, (1 << count.bit_length()) // (2 * SHARE))
     return -(-count // unit) * unit
+
+
+def lengthened(x_N: Tensor, count: int) -> Tensor:
+    """x with so many rows, of one axis or more, the new ones 0; itself where none is missing."""
+    more = count - len(x_N)
+    return F.pad(x_N, (0, 0) * (x_N.ndim - 1) + (0, more)) if more else x_N
