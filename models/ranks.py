@@ -84,6 +84,15 @@ def join() -> Ranks:
     return Ranks(dist.get_rank(), size)
 
 
+def leave() -> None:
+    """Part from the others, before the interpreter ends.
+
+    A thread of theirs may still let go of a message's tensor: without an interpreter it would abort.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def is_member() -> bool:
     """Whether this process was started as one of several."""
     return "RANK" in os.environ

@@ -52,6 +52,8 @@ def train(folder: Path, stop: threading.Event) -> bool:
             return limit is not None
     except Timeout:
         raise InputError(f"another training is at work in {folder}; wait for it, or end it") from None
+    finally:
+        ranks.leave()
 
 
 def main() -> int:

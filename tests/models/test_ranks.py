@@ -167,6 +167,8 @@ def test_one_command_starts_them_ends_them_and_goes_on(data: Path, tmp_path: Pat
     assert not ranks_of(folder)
 
     orphaned = start(folder)
+    # Until then the file tells of the steps of the one before, which are made again.
+    assert orphaned.stderr and orphaned.stderr.readline() == goes_on + "\n"
     wait_for_steps(folder, orphaned, step + 5)
     orphaned.kill()
     orphaned.communicate()
