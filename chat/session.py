@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import ValidationError
 
 from models import networks, tokenizer
 from models.config import GenerationConfig, MarkupConfig
-from models.dialogue import encode_context
+from models.dialogue import encode_context, read_dialogue
 from models.errors import InputError
 from models.generation import Generator, chances
 from models.rendering import load_rendering
@@ -49,7 +49,7 @@ class Session:
     """A conversation with the model in a folder; turns alternate, the user's first."""
 
     def __init__(self, model_folder: Path, generation: GenerationConfig) -> None:
-        made = _read_dialogue(model_folder)
+        made = read_dialogue(model_folder)
         self._form: Form = made["normalisation"]
         self._markup = MarkupConfig(**made["markup"])
         self._tokenizer = tokenizer.load(model_folder)
@@ -211,14 +211,3 @@ def _begun(text: str, stops: tuple[str, ...]) -> int:
     """How much of the text's end may yet become a stop text."""
     starts = (stop[:size] for stop in stops for size in range(1, len(stop)))
     return max((len(start) for start in starts if text.endswith(start)), default=0)
-
-
-def _read_dialogue(folder: Path) -> dict[str, Any]:
-    path = folder / "repartee.json"
-    try:
-        made: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{folder} has no repartee.json; give the folder of a trained model") from None
-    except ValueError:
-        raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
-    return made

@@ -19,9 +19,10 @@ from flows.parameters import of_config
 from flows.prepare import prepare
 from flows.retrain import retrain
 from flows.turns import holder
+from models.dialogue import read_dialogue
 from settings import Settings
 from tasks.artifacts import Artifact
-from tasks.evaluate import read_dialogue, score_model
+from tasks.evaluate import score_model
 from tasks.plan import Link, Step, plan_chain, plan_run
 
 Result = TypeVar("Result")

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from flows.config import RetrainConfig
 from flows.lineage import open_registry
 from flows.recipes import RECIPES
+from models.dialogue import read_dialogue
 from models.errors import InputError
 from models.registry import Version
 from settings import Settings
 from tasks import start
-from tasks.evaluate import read_dialogue
 from tasks.sources import is_foreign
 
 # What each one is for stands in the flows' docstrings, from where Prefect takes it.

@@ -4,8 +4,11 @@ A sequence is `<start> turn <end> turn <end> ...`, and every turn but the first 
 pretrained model's chat template writes, and every turn is the assistant's reply in one rendering.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -36,6 +39,22 @@ class _Turn:
     tail: list[int]  # as context alone: cut on the left
     text_bytes: int
     spelled_nats: float
+
+
+def read_dialogue(folder: Path) -> dict[str, Any]:
+    """What repartee.json says of the model in the folder: family, normalisation, markup.
+
+    Raises:
+        InputError: it is no folder of a trained model.
+    """
+    path = folder / "repartee.json"
+    try:
+        made: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{folder} has no repartee.json; give the folder of a trained model") from None
+    except ValueError:
+        raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
+    return made
 
 
 def encode_conversations(

@@ -17,7 +17,7 @@ from prefect import task
 from pydantic import Field
 
 from models.config import Config, GenerationConfig, MarkupConfig
-from models.dialogue import encode_context
+from models.dialogue import encode_context, read_dialogue
 from models.schemas import EXAMPLES
 from models.text import display, normalise
 from tasks.artifacts import Artifact
@@ -40,12 +40,6 @@ class EvaluateConfig(Config):
     """Test contexts that are answered greedily, for the figures about whole replies."""
     shown_replies: int = Field(default=12, ge=1)
     """How many of them stand in the report."""
-
-
-def read_dialogue(folder: Path) -> dict[str, Any]:
-    """What repartee.json says of a model: family, normalisation, markup."""
-    made: dict[str, Any] = json.loads((folder / "repartee.json").read_text())
-    return made
 
 
 def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "Score":

@@ -13,9 +13,10 @@ from prefect import task
 from pydantic import Field
 
 from models.config import Config
+from models.dialogue import read_dialogue
 from models.registry import Registry, Version
 from tasks.artifacts import Artifact
-from tasks.evaluate import read_dialogue, score_model, write_score
+from tasks.evaluate import score_model, write_score
 from tasks.stage import Stage
 
 log = logging.getLogger(__name__)

@@ -47,6 +47,8 @@ def corpora(tmp_path_factory):
         (folder / name / "movie_conversations.txt").write_text("".join(order[:lines]))
         said = (folder / "good" / "movie_lines.txt").read_text() if lines else ""
         (folder / name / "movie_lines.txt").write_text(said)
+    (folder / "start").mkdir()  # a model, but none that was trained here
+    (folder / "start" / "config.json").write_text("{}")
     return folder
 
 
@@ -78,6 +80,7 @@ def test_help_answers_at_once_and_names_every_verb(tmp_path):
         (["run", "--colour", "red"], "No such option: --colour"),
         (["chat", "--once", "Hello.", "--model", "7"], "no version"),
         (["chat", "--once", "Hello.", "--model", "{c}/good"], "no model folder"),
+        (["evaluate", "{c}/start"], "no repartee.json"),
         (["corpus", "make", "{c}/good"], "not empty"),
     ],
 )
