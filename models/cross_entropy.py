@@ -16,6 +16,7 @@ from torch import Tensor
 from models import rounding
 
 SLICE = 256  # positions; times a vocabulary of 4,096 floats: 4 MB
+GPU_FLOATS = 2**25  # of a slice there, where few large kernels are best: 134 MB
 
 
 def weighted_nats(
@@ -37,6 +38,11 @@ def weighted_nats(
     return total, nats_N[:count], hits_N[:count]
 
 
+def slice_size(vocabulary: int, device: torch.device) -> int:
+    """Positions at a time."""
+    return SLICE if device.type == "cpu" else max(SLICE, GPU_FLOATS // vocabulary)
+
+
 _memory = threading.local()
 
 
@@ -44,7 +50,7 @@ def _kept(vocabulary: int, device: torch.device) -> Tensor:
     """Two slices of floats, the same memory each time: new pages cost more than what is written to them."""
     known: Tensor | None = getattr(_memory, "floats", None)
     if known is None or known.shape[2] != vocabulary or known.device != device:
-        known = _memory.floats = torch.empty(2, SLICE, vocabulary, device=device)
+        known = _memory.floats = torch.empty(2, slice_size(vocabulary, device), vocabulary, device=device)
     return known
 
 
@@ -59,8 +65,8 @@ class _Head(torch.autograd.Function):
         nats_N = torch.empty_like(weights_N)
         hits_N = torch.empty_like(targets_N, dtype=torch.bool)
         floats = _kept(len(table), table_VD.device)
-        for start in range(0, len(hidden_ND), SLICE):
-            part = slice(start, start + SLICE)
+        for start in range(0, len(hidden_ND), floats.shape[1]):
+            part = slice(start, start + floats.shape[1])
             logits, errors = floats[:, : len(hidden_ND[part])]
             if dtype == logits.dtype:
                 torch.mm(hidden_ND[part], table.T, out=logits)

@@ -86,6 +86,7 @@ def _compiled_block() -> Callable[..., Tensor]:
     import torch._dynamo.config as settings
 
     settings.suppress_errors = True  # where nothing can be compiled, it is run as it is
+    settings.recompile_limit = 64  # up to eight shapes, each in two precisions
     return torch.compile(_block, dynamic=False)
 
 

@@ -64,7 +64,9 @@ class Preflight:
         self.fresh = run.start is None
         self.control = tokenizer.load_control(run.tokenizer)
         self.model = copy.deepcopy(model)
-        self.step = Step(self.model, examples, run.train, workers=1)
+        # A step that holds its few rows: what those of the training hold may be large.
+        small = run.train.model_copy(update={"batch_tokens": 1})
+        self.step = Step(self.model, examples, small, workers=1)
         self.precision = precision
         self.has_encoder = self.step.has_encoder
         # Of many lengths, so that there is padding; the very long would take their time.
@@ -156,9 +158,7 @@ class Preflight:
         """The sum that is trained on, by hand."""
         batch = self.batch()
         total, nats_N, _, is_reply_N = self.step.forward(self.step.batch(self.numbers))
-        with torch.no_grad():
-            logits_BTV = networks.head(self.model)(self.hidden(batch)).float().cpu()
-        targets_BT = batch.targets_BT
+        logits_BTV, targets_BT = self.logits(batch), batch.targets_BT
         replies = float(
             F.cross_entropy(logits_BTV.mT, targets_BT, ignore_index=batches.NO_LOSS, reduction="sum")
         )
@@ -247,13 +247,17 @@ class Preflight:
         with evaluating(self.model), torch.no_grad():
             return networks.hidden(self.model, batch.to(self.model.device)).cpu()
 
+    def logits(self, batch: batches.Batch) -> Tensor:
+        """logits_BTV, nothing dropped, in float32."""
+        with torch.no_grad():
+            logits_BTV: Tensor = networks.head(self.model)(self.hidden(batch).to(self.model.device))
+        return logits_BTV.float().cpu()
+
     def row_nats(self, rows: list[batches.Row]) -> list[float]:
         """Of each row's replies."""
         batch = batches.collate(rows, has_encoder=self.has_encoder)
-        with torch.no_grad():
-            logits_BTV = networks.head(self.model)(self.hidden(batch).to(self.model.device)).float().cpu()
         nats_BT = F.cross_entropy(
-            logits_BTV.mT, batch.targets_BT, ignore_index=batches.NO_LOSS, reduction="none"
+            self.logits(batch).mT, batch.targets_BT, ignore_index=batches.NO_LOSS, reduction="none"
         )
         return [float(nats) for nats in nats_BT.double().sum(1)]
 
@@ -275,7 +279,8 @@ def check(model: PreTrainedModel, examples: batches.Examples, run: Run, precisio
     if path.exists():
         return
     began_s = time.monotonic()
-    with torch.random.fork_rng(), evaluating(model):
+    gpus = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), evaluating(model):
         checks = Preflight(model, examples, run, precision).checks()
         for each in checks.values():
             each()

@@ -179,7 +179,9 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
         if told.get("device", device.type) == device.type:
             return str(told["precision"])
     if device.type == "cuda":
-        seconds, chosen = {}, "bf16"
+        # Before Ampere it is emulated, and slow.
+        is_able = torch.cuda.is_bf16_supported(including_emulation=False)
+        seconds, chosen = {}, "bf16" if is_able else "fp32"
     else:
         seconds = {"fp32": probe("fp32")}
         if product_seconds(torch.bfloat16) < HOPELESS * product_seconds(torch.float32):

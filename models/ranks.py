@@ -67,6 +67,8 @@ def _others() -> Iterator[None]:
     """Inside, what torch raises is that one of them is gone: its own report does not say so."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise ConnectionError("another process of this training has ended") from error
 
@@ -82,15 +84,6 @@ def join() -> Ranks:
     if not dist.is_initialized():
         dist.init_process_group(backend, timeout=PATIENCE)
     return Ranks(dist.get_rank(), size)
-
-
-def leave() -> None:
-    """Part from the others, before the interpreter ends.
-
-    A thread of theirs may still let go of a message's tensor: without an interpreter it would abort.
-    """
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def is_member() -> bool:

@@ -127,7 +127,7 @@ class Step:
         together = self.together if count <= self.workers else map
         try:
             if self.recorded and count == 1 and isinstance(parts[0], Packed):
-                asked = torch.tensor(float(tokens), device=self.device)
+                asked = torch.full((), float(tokens), device=self.device)  # filled there: nothing waits
                 return self.recorded(self.differentiate, parts[0], asked)
             return torch.stack(list(together(lambda part: self.differentiate(part, tokens), parts))).sum(0)
         except (torch.OutOfMemoryError, MemoryError):

@@ -52,8 +52,6 @@ def train(folder: Path, stop: threading.Event) -> bool:
             return limit is not None
     except Timeout:
         raise InputError(f"another training is at work in {folder}; wait for it, or end it") from None
-    finally:
-        ranks.leave()
 
 
 def main() -> int:
@@ -135,4 +133,8 @@ def stop_with_parent(stop: threading.Event, handle: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    if ranks.is_member():
+        # Its group's threads may still let go of a tensor: while the interpreter ends they would abort.
+        os._exit(ended)
+    sys.exit(ended)

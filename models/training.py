@@ -144,7 +144,10 @@ class Training:
         self.state.place += 1
 
     def fault(self, told: Tensor) -> str | None:
-        """What is wrong with a step's (nats, correct, tokens, norm), if anything."""
+        """What is wrong with a step's (nats, correct, tokens, norm), if anything.
+
+        The one place where each step waits for the device: a bad gradient must not move the weights.
+        """
         nats, _, tokens, norm = told.tolist()
         loss = nats / max(1, tokens)
         if not math.isfinite(nats) or not math.isfinite(norm):
@@ -172,7 +175,7 @@ class Training:
             )
 
     def tell(self, rate: float) -> None:
-        """The line of the last steps: the one place where the loop waits for the device."""
+        """The line of the last steps."""
         sums = self.window.read()
         self.window.clear()
         self.look_at_clock()

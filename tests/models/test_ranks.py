@@ -14,6 +14,7 @@ from typing import Any
 
 import killings
 import pytest
+import torch
 from safetensors.torch import load_file
 from trainings import StopAt, lines, run_folder, timeless, train, weights
 
@@ -230,6 +231,12 @@ def test_what_the_user_can_mend_is_the_last_line_and_the_status_is_2(data: Path,
     _, said = made.communicate(timeout=60)
     assert made.returncode == 2, said
     assert said.splitlines()[-1].startswith("training: ") and "markup.max_tokens" in said.splitlines()[-1]
+
+
+def test_a_message_for_which_there_is_no_memory_is_not_told_as_another_that_is_gone() -> None:
+    for raised, told in ((torch.OutOfMemoryError, torch.OutOfMemoryError), (RuntimeError, ConnectionError)):
+        with pytest.raises(told), ranks._others():
+            raise raised
 
 
 def test_by_itself_a_machine_without_a_gpu_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

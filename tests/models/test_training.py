@@ -428,6 +428,14 @@ def test_a_precision_whose_products_crawl_is_not_tried_on_a_whole_step(
     assert asked == tried
 
 
+@pytest.mark.parametrize(("is_able", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_that_only_emulates_bf16_trains_in_float32(
+    is_able: bool, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: is_able)
+    assert progress.choose_precision(tmp_path, torch.device("cuda"), {}.__getitem__) == precision
+
+
 def test_on_another_kind_of_device_the_precision_is_chosen_anew(tmp_path: Path) -> None:
     (tmp_path / "precision.json").write_text('{"precision": "bf16", "seconds": {}, "device": "cuda"}')
     seconds = {"fp32": 1.0, "bf16": 2.0}
