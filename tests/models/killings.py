@@ -33,12 +33,7 @@ _forks.set_forkserver_preload(["warmed"])
 
 def start(folder: Path, **how: Any) -> ForkServerProcess:
     """A training in the folder: `dies_at` which of its changes, `counts_into` which file."""
-    process = _forks.Process(target=_train, args=(folder,), kwargs=how)
-    with pytest.MonkeyPatch.context() as environment:
-        # Python 3.11 tells that process where to import from only after it has tried to.
-        environment.setenv("PYTHONPATH", HERE)
-        process.start()
-    return process
+    return start_apart(_train, folder, **how)
 
 
 def start_ranks(folders: list[Path], **how: Any) -> list[ForkServerProcess]:
@@ -53,10 +48,13 @@ def start_ranks(folders: list[Path], **how: Any) -> list[ForkServerProcess]:
     ]
 
 
-def start_apart(work: Callable[..., None], *given: Any) -> ForkServerProcess:
+def start_apart(work: Callable[..., None], *given: Any, **how: Any) -> ForkServerProcess:
     """`work` in a process of its own."""
-    process = _forks.Process(target=work, args=given)
-    process.start()
+    process = _forks.Process(target=work, args=given, kwargs=how)
+    with pytest.MonkeyPatch.context() as environment:
+        # Python 3.11 tells the process that is forked where to import from only after it has tried to.
+        environment.setenv("PYTHONPATH", HERE)
+        process.start()
     return process
 
 
