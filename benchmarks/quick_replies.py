@@ -3,7 +3,6 @@
 python -m benchmarks.quick_replies [REF] [PROMPTS]
 """
 
-import json
 import sys
 
 from environment import quiet_environment
@@ -13,7 +12,7 @@ quiet_environment()
 from chat.reference import find_model  # noqa: E402
 from models import generation, networks, sample, tokenizer  # noqa: E402
 from models.config import GenerationConfig, MarkupConfig  # noqa: E402
-from models.dialogue import encode_context  # noqa: E402
+from models.dialogue import encode_context, read_dialogue  # noqa: E402
 
 SEED = 987_654  # no recipe trains on it
 
@@ -26,7 +25,7 @@ def main(ref: str = "champion", prompts: str = "500") -> None:
     ][: int(prompts)]
     folder = find_model(ref).folder
     learnt = tokenizer.load(folder)
-    markup = MarkupConfig(**json.loads((folder / "repartee.json").read_text())["markup"])
+    markup = MarkupConfig(**read_dialogue(folder)["markup"])
     encoded = [encode_context(context, learnt, markup) for context in contexts]
     replies = generation.Generator(networks.load(folder)).replies(encoded, GenerationConfig(temperature=0))
     texts = [learnt.decode(reply.ids) for reply in replies]

@@ -16,7 +16,7 @@ from torch import Tensor
 from models import rounding
 
 SLICE = 256  # positions; times a vocabulary of 4,096 floats: 4 MB
-GPU_FLOATS = 2**25  # of a slice there, where few large kernels are best: 134 MB
+GPU_FLOATS = 2**25  # of a slice on a GPU, where few large kernels are best: 134 MB
 
 
 def weighted_nats(
@@ -38,11 +38,6 @@ def weighted_nats(
     return total, nats_N[:count], hits_N[:count]
 
 
-def slice_size(vocabulary: int, device: torch.device) -> int:
-    """Positions at a time."""
-    return SLICE if device.type == "cpu" else max(SLICE, GPU_FLOATS // vocabulary)
-
-
 _memory = threading.local()
 
 
@@ -50,7 +45,8 @@ def _kept(vocabulary: int, device: torch.device) -> Tensor:
     """Two slices of floats, the same memory each time: new pages cost more than what is written to them."""
     known: Tensor | None = getattr(_memory, "floats", None)
     if known is None or known.shape[2] != vocabulary or known.device != device:
-        known = _memory.floats = torch.empty(2, slice_size(vocabulary, device), vocabulary, device=device)
+        positions = SLICE if device.type == "cpu" else max(SLICE, GPU_FLOATS // vocabulary)
+        known = _memory.floats = torch.empty(2, positions, vocabulary, device=device)
     return known
 
 

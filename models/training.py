@@ -146,7 +146,7 @@ class Training:
     def fault(self, told: Tensor) -> str | None:
         """What is wrong with a step's (nats, correct, tokens, norm), if anything.
 
-        The one place where each step waits for the device: a bad gradient must not move the weights.
+        Each step waits for the device here: a bad gradient must not move the weights.
         """
         nats, _, tokens, norm = told.tolist()
         loss = nats / max(1, tokens)
