@@ -1,0 +1,132 @@
+"""Encodings: the lines of a text file, whatever encoding and line ends an editor gave it.
+
+UTF-16 and UTF-32 are recognised for the whole file. Any other file is read line by line: a line with a
+multi-byte character that is valid UTF-8 is UTF-8, any other is Windows-1252, the corpus's own encoding.
+"""
+
+import codecs
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+LINE_BYTES = 1 << 20  # a longer line is no utterance; reading stops there and goes on behind it
+SAMPLE_BYTES = 1 << 16  # of the beginning of a file, from which its encoding and line ends are recognised
+
+# Windows-1252, and Latin-1 for the five bytes that it leaves undefined: no byte is ever lost.
+DECODING = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(256))
+_TABLE = dict(enumerate(DECODING))
+_BYTES = {character: byte for byte, character in enumerate(DECODING)}
+
+# The longer mark first: that of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+class Line(NamedTuple):
+    """One line of a file, without its end."""
+
+    text: str
+    is_whole: bool
+    """False: it is longer than `LINE_BYTES`, and `text` is its beginning."""
+
+
+@dataclass
+class LineReader:
+    """Reads files line by line, and counts what it met."""
+
+    encodings: Counter[str] = field(default_factory=Counter)
+    """Lines by encoding; a line in ASCII is the same in all of them."""
+    suspected_mojibake: int = 0
+    """Lines that somebody else has read as Windows-1252 and saved as UTF-8; they stay as they are."""
+
+    def lines(self, path: Path) -> Iterator[Line]:
+        """Each line of a file; memory holds one line at a time, and of an endless one its beginning."""
+        with path.open("rb") as file:
+            sample = file.read(SAMPLE_BYTES)
+            encoding, mark_bytes = _encoding_of(sample)
+            file.seek(mark_bytes)
+            for raw, is_whole in _bounded_lines(_as_bytes(file, sample, encoding)):
+                yield Line(self._decoded(raw.rstrip(b"\r\n"), encoding), is_whole)
+
+    def _decoded(self, raw: bytes, encoding: str | None) -> str:
+        if raw.isascii():
+            self.encodings["ascii" if encoding is None else encoding[:6]] += 1
+            return raw.decode("ascii")
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            self.encodings["windows-1252"] += 1
+            return raw.decode("latin-1").translate(_TABLE)
+        self.encodings["utf-8" if encoding is None else encoding[:6]] += 1
+        self.suspected_mojibake += is_mojibake(text)
+        return text
+
+
+def count_lines(path: Path) -> int:
+    """How many lines a file has, at most: in UTF-16 the byte of a line end may be half of a character."""
+    with path.open("rb") as file:
+        sample = file.read(SAMPLE_BYTES)
+        file.seek(0)
+        end = _line_end(sample).encode()
+        return 1 + sum(chunk.count(end) for chunk in iter(lambda: file.read(LINE_BYTES), b""))
+
+
+def is_mojibake(text: str) -> bool:
+    """Whether the text, saved as Windows-1252, would be valid UTF-8 with a multi-byte character: `â€™`."""
+    if text.isascii():
+        return False
+    try:
+        bytes(_BYTES[character] for character in text).decode("utf-8")
+    except (KeyError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _encoding_of(sample: bytes) -> tuple[str | None, int]:
+    """(encoding of the whole file, bytes of its mark); None: it is decided line by line."""
+    for mark, encoding in _MARKS:
+        if sample.startswith(mark):
+            return encoding, len(mark)
+    if sample.startswith(codecs.BOM_UTF8):
+        return None, len(codecs.BOM_UTF8)
+    # Without a mark: in UTF-16 most text of a European language has a zero in every other byte.
+    pairs = len(sample) // 2
+    if pairs and sample[1::2].count(0) > 0.4 * pairs > sample[::2].count(0):
+        return "utf-16-le", 0
+    if pairs and sample[::2].count(0) > 0.4 * pairs > sample[1::2].count(0):
+        return "utf-16-be", 0
+    return None, 0
+
+
+def _as_bytes(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterator[bytes]:
+    """Pieces that end with a line end, or are `LINE_BYTES` long; of UTF-16 and UTF-32 as UTF-8."""
+    end = _line_end(sample)
+    if encoding is None and end == "\n":
+        yield from iter(lambda: file.readline(LINE_BYTES), b"")
+        return
+    # Latin-1 keeps each byte as it is: only the line ends are looked for.
+    with io.TextIOWrapper(file, encoding or "latin-1", errors="replace", newline=end) as text:
+        for piece in iter(lambda: text.readline(LINE_BYTES), ""):
+            line_end = b"\n" if piece.endswith(end) else b""
+            yield piece.removesuffix(end).encode("latin-1" if encoding is None else "utf-8") + line_end
+
+
+def _line_end(sample: bytes) -> str:
+    """A carriage return alone, as on old Macintoshes, where there is no other line end."""
+    return "\r" if b"\r" in sample and b"\n" not in sample else "\n"
+
+
+def _bounded_lines(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """(line, whether it is whole): of one that is too long only the beginning is kept in memory."""
+    for piece in pieces:
+        is_whole, last = True, piece
+        while not last.endswith(b"\n") and (following := next(pieces, None)) is not None:
+            is_whole, last = False, following
+        yield piece, is_whole
