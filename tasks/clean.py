@@ -26,6 +26,7 @@ from tasks.artifacts import Artifact
 from tasks.stage import Stage, named
 
 SPLITS = ("train", "validation", "test")
+NO_LETTER = "turns with no letter left"
 
 
 class CleanConfig(Config):
@@ -45,6 +46,8 @@ class Conversation:
     group: str
     speakers: list[str]
     texts: list[str]
+    source_id: str
+    """That of the whole conversation, of which this may be a part."""
 
 
 def read_conversations(
@@ -57,6 +60,7 @@ def read_conversations(
         for row in rows:
             counts["turns read"] += 1
             text = normalise(row["text"], config.normalisation)
+            counts[NO_LETTER] += _has_letter(row["text"]) and not _has_letter(text)
             if text:
                 parts[-1].append({**row, "text": text})
             else:
@@ -70,12 +74,17 @@ def read_conversations(
                 group=part[0]["group"],
                 speakers=[row["speaker"] for row in part],
                 texts=[row["text"] for row in part],
+                source_id=conversation,
             )
 
 
+def _has_letter(text: str) -> bool:
+    return any(map(str.isalpha, text))
+
+
 def unit(conversation: Conversation, config: CleanConfig) -> str:
-    """What a split takes or leaves as a whole."""
-    return conversation.group if config.split_by == "group" else conversation.id
+    """What a split takes or leaves as a whole: not a part, or the rest of its conversation gives it away."""
+    return conversation.group if config.split_by == "group" else conversation.source_id
 
 
 def split_of(name: str, config: CleanConfig) -> str:
@@ -135,7 +144,12 @@ def check_splits(kept: list[tuple[Conversation, str]], counts: Counter[str], con
         return
     units = len({unit(c, config) for c, _ in kept})
     remedy = "give more of them"
-    if config.split_by == "group" and len(kept) > units:
+    if config.normalisation == "article" and counts[NO_LETTER] > counts["turns read"] / 2:
+        remedy = (
+            f"{counts[NO_LETTER]:,} of {counts['turns read']:,} turns have no letter left, for `article` keeps "
+            "a to z alone: use --set clean.normalisation=plain"
+        )
+    elif config.split_by == "group" and len(kept) > units:
         remedy = "give more of them, or use --set clean.split_by=conversation"
     raise DataRejected(
         f"the {' and '.join(empty)} split is empty: {counts['conversations read']:,} conversations read, "

@@ -65,7 +65,7 @@ def test_a_share_of_the_groups_goes_to_each_split():
 
 
 def conversation(id, group, *texts):
-    return Conversation(id, group, ["a", "b"] * len(texts), list(texts))
+    return Conversation(id, group, ["a", "b"] * len(texts), list(texts), source_id=id)
 
 
 def test_no_conversation_stands_on_two_sides_and_the_test_set_never_shrinks():
@@ -117,3 +117,32 @@ def test_one_movie_can_be_split_by_conversation(tmp_path):
     assert clean_turns(tmp_path / "out", CleanConfig(split_by="conversation"), tmp_path) == 400
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert sum(report["conversations"].values()) == 200
+
+
+def test_the_parts_of_a_conversation_stay_on_one_side_of_a_split():
+    """An empty turn cuts a conversation in two; each part hashed by itself would land anywhere."""
+    config = CleanConfig(split_by="conversation", validation_share=0.3, test_share=0.3)
+    turns = [
+        row
+        for i in range(60)
+        for row in rows(f"Say {i}.", f"{i}!", "", f"Go on {i}.", f"No {i}.", conversation=f"L{i}")
+    ]
+    conversations = list(read_conversations(turns, config, Counter()))
+    assert len(conversations) == 120
+    sides = {}
+    for part, split in split_conversations(conversations, config, Counter()):
+        sides.setdefault(part.source_id, set()).add(split)
+    assert all(len(splits) == 1 for splits in sides.values())
+    assert set.union(*sides.values()) == {"train", "validation", "test"}
+
+
+def test_a_cleaning_that_deletes_the_language_is_named_as_the_cause(tmp_path):
+    turns = [
+        row for i in range(20) for row in rows("Привет.", "Нет, 5!", conversation=f"L{i}", group=f"m{i}")
+    ]
+    pq.write_table(pa.Table.from_pylist(turns, TURNS), tmp_path / "turns.parquet")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(
+        InputError, match=r"40 of 40 turns have no letter left.*--set clean.normalisation=plain$"
+    ):
+        clean_turns(tmp_path / "out", CleanConfig(normalisation="article"), tmp_path)
