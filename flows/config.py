@@ -1,5 +1,9 @@
 """RetrainConfig: what decides the result of a run, composed of the knobs that the modules own."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from models.config import (
     Config,
     GenerationConfig,
@@ -31,3 +35,12 @@ class RetrainConfig(Config):
     gate: GateConfig = GateConfig()
     generation: GenerationConfig = GenerationConfig()
     """How the registered model answers in transformers; `repartee chat` has values and a /set of its own."""
+
+    @model_validator(mode="after")
+    def _an_encoder_reads_pairs(self) -> Self:
+        if self.network.family == "encoder-decoder" and self.markup.unit != "pair":
+            raise ValueError(
+                "network.family encoder-decoder reads a context and answers it, which is a pair; add "
+                "--set markup.unit=pair (and markup.max_tokens=20 as the recipe tutorial has it)"
+            )
+        return self

@@ -95,7 +95,8 @@ def to_config(
         return RetrainConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"changes: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        key = ": ".join(["changes", *([".".join(map(str, first["loc"]))] if first["loc"] else [])])
+        raise InputError(f"{key}: {first['msg']}") from None
 
 
 def to_config_of(model: str, corpus: str | None) -> tuple[Version, RetrainConfig]:

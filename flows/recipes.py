@@ -102,6 +102,8 @@ def _told(error: ValidationError) -> str:
     first = error.errors()[0]
     # Where a value may be of several kinds, each has its say, under the knob's key and its own name.
     key = ".".join(str(part) for part in first["loc"][:2])
+    if first["type"] == "value_error" and not key:  # about settings of several groups
+        return str(first["ctx"]["error"])
     if first["type"] == "value_error":
         return f"--set {key}: {first['ctx']['error']}"
     said = [each["msg"] for each in error.errors() if each["loc"][:2] == first["loc"][:2]]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from models.config import MarkupConfig
 from models.errors import InputError
 from models.rendering import Rendering
-from models.tokenizer import spelling_nats
+from models.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
 OURS = Rendering()
 LEAST_ROOM = 8  # ids of what was said, beside those of the rendering
@@ -66,17 +66,19 @@ def encode_conversations(
 ) -> Iterator[list[Example]]:
     """For each conversation its examples: every reply in exactly one, with the context that fits.
 
-    What no id stands for (an unknown word, the end of a turn that is too long) is charged its
-    spelling in `spelled_nats`: a model never gains by not knowing a word.
+    What no id stands for (an unknown word, the end of a turn that is too long, the blanks of a word
+    vocabulary) is charged its spelling in `spelled_nats`: a model never gains by not knowing something.
 
     Raises:
         InputError: the rendering leaves no room for what is said.
     """
     check_room(markup, rendering)
     flat = [text for turns in conversations for text in turns]
-    encodings = iter(tokenizer.encode_batch_fast(flat, add_special_tokens=False))
+    # The fast batch has no offsets, which are in characters of the text.
+    encode = tokenizer.encode_batch if forgets_blanks(tokenizer) else tokenizer.encode_batch_fast
+    encodings = iter(encode(flat, add_special_tokens=False))
     for turns in conversations:
-        coded = [_turn(text, next(encodings).ids, markup, tokenizer, spelling, rendering) for text in turns]
+        coded = [_turn(text, next(encodings), markup, tokenizer, spelling, rendering) for text in turns]
         if markup.unit == "pair":
             windows = _pairs(len(coded))
         else:
@@ -97,23 +99,27 @@ def check_room(markup: MarkupConfig, rendering: Rendering) -> None:
 
 def _turn(
     text: str,
-    ids: list[int],
+    encoding: Encoding,
     markup: MarkupConfig,
     tokenizer: Tokenizer,
     spelling: list[float],
     rendering: Rendering,
 ) -> _Turn:
-    unknown = rendering.control.unknown
+    ids, unknown = encoding.ids, rendering.control.unknown
     limit = markup.reply_tokens - rendering.turn
     tail = ids[-(markup.context_tokens - rendering.head - rendering.turn) :]
-    if len(ids) <= limit and unknown not in ids:
-        return _Turn(ids, tail, len(text.encode()), 0.0)
-    # The offsets of `encode` are in characters of the text; those of the fast batch are not made.
-    encoding = tokenizer.encode(text, add_special_tokens=False)
-    kept = list(zip(encoding.ids, encoding.offsets, strict=True))[:limit]
-    nats = sum(spelling_nats(text[start:end], spelling) for i, (start, end) in kept if i == unknown)
+    has_offsets = forgets_blanks(tokenizer)
+    if not has_offsets:
+        if len(ids) <= limit and unknown not in ids:
+            return _Turn(ids, tail, len(text.encode()), 0.0)
+        encoding = tokenizer.encode(text, add_special_tokens=False)
+    offsets = encoding.offsets
+    spelled = [text[start:end] for i, (start, end) in zip(ids[:limit], offsets, strict=False) if i == unknown]
     if len(ids) > limit:
-        nats += spelling_nats(text[encoding.offsets[limit][0] :], spelling)
+        spelled.append(text[offsets[limit][0] :])
+    nats = sum(spelling_nats(part, spelling) for part in spelled)
+    if has_offsets:
+        nats += blank_nats(text, offsets[: limit + 1], spelling)
     return _Turn(ids[:limit], tail, len(text.encode()), nats)
 
 

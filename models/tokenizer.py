@@ -5,9 +5,11 @@ Both are one `tokenizer.json` that `transformers` opens, with the control tokens
 
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -92,6 +94,48 @@ def learn_spelling(texts: Iterable[str]) -> list[float]:
 def spelling_nats(text: str, spelling: list[float]) -> float:
     """What `text` costs when it is spelled byte by byte, its end included."""
     return sum(spelling[byte] for byte in text.encode()) + spelling[256]
+
+
+def forgets_blanks(tokenizer: Tokenizer) -> bool:
+    """Whether `you!` and `you !` have the same ids, as in a `word` vocabulary."""
+    return isinstance(tokenizer.model, models.WordLevel)
+
+
+def learn_blanks(texts: Iterable[str]) -> list[float]:
+    """Nats of no blank and of a blank between a word and a mark, then between a mark and a word.
+
+    These follow the 257 prices of `learn_spelling` for a vocabulary that forgets blanks. Add-one counts.
+    """
+    splitter = pre_tokenizers.Whitespace()
+    counts = [1] * 4
+    for text in texts:
+        for gap in _gaps(text, [offsets for _, offsets in splitter.pre_tokenize_str(text)]):
+            counts[gap] += 1
+    totals = [counts[0] + counts[1]] * 2 + [counts[2] + counts[3]] * 2
+    return [math.log(total / count) for total, count in zip(totals, counts, strict=True)]
+
+
+def blank_nats(text: str, offsets: Sequence[tuple[int, int]], spelling: list[float]) -> float:
+    """What it costs to say where the blanks between the tokens at `offsets` are.
+
+    A bit each where the vocabulary is older than these prices.
+    """
+    prices = spelling[257:] or [math.log(2)] * 4
+    return sum(prices[gap] for gap in _gaps(text, offsets))
+
+
+def _gaps(text: str, offsets: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """For each pair of neighbours that may stand with or without a blank, the index of its price.
+
+    Two words, or two runs of marks, would be one without a blank between them: that costs nothing.
+    """
+    for (_, end), (start, _) in pairwise(offsets):
+        follows_word = bool(_WORD.match(text, end - 1))
+        if start == end or follows_word != bool(_WORD.match(text, start)):
+            yield (0 if follows_word else 2) + (start > end)
+
+
+_WORD = re.compile(r"\w")
 
 
 def save(tokenizer: Tokenizer, spelling: list[float], folder: Path) -> None:

@@ -146,7 +146,7 @@ def check_splits(kept: list[tuple[Conversation, str]], counts: Counter[str], con
     remedy = "give more of them"
     if config.normalisation == "article" and counts[NO_LETTER] > counts["turns read"] / 2:
         remedy = (
-            f"{counts[NO_LETTER]:,} of {counts['turns read']:,} turns have no letter left, for `article` keeps "
+            f"{counts[NO_LETTER]:,} of {counts['turns read']:,} turns have no letter left: `article` keeps "
             "a to z alone: use --set clean.normalisation=plain"
         )
     elif config.split_by == "group" and len(kept) > units:

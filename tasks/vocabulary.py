@@ -30,11 +30,13 @@ def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Pa
     texts = table["text"].to_pylist()
     if start is not None:
         return adopt(out, start, tokenizer.learn_spelling(texts))
+    spelling = tokenizer.learn_spelling(texts)
     if config.kind == "word":
         learnt = tokenizer.learn_words(texts, min_count=config.min_count)
+        spelling += tokenizer.learn_blanks(texts)
     else:
         learnt = tokenizer.learn_bpe(texts, size=config.size)
-    tokenizer.save(learnt, tokenizer.learn_spelling(texts), out)
+    tokenizer.save(learnt, spelling, out)
     return int(learnt.get_vocab_size())
 
 

@@ -41,6 +41,8 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         ("small", ["train.seed"], "give it as key.path=value"),
         ("small", ["train=1"], "no key 'train'"),
         ("small", ["network.width=30"], "width 30 is no multiple of n_head 4"),
+        ("small", ["network.family=encoder-decoder"], "add --set markup.unit=pair"),
+        ("tutorial", ["markup.unit=conversation"], "add --set markup.unit=pair"),
     ],
 )
 def test_a_wrong_recipe_key_or_value_gets_one_line_with_the_remedy(recipe, changes, line):

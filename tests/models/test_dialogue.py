@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +89,27 @@ def test_chat_and_training_read_a_conversation_alike():
     trained = encode(turns, BPE, markup)[0].ids
     context = encode_context(turns[:2], BPE, markup)
     assert trained[: len(context)] == context
+
+
+def test_a_word_vocabulary_pays_for_the_blanks_that_it_forgets():
+    """`you!` and `you !` have the same ids; without a price the model would have said either for nothing."""
+    texts = ["are you there?", "you , there", "hello!", "hello !", "hello!"]
+    words = tokenizer.learn_words(texts, min_count=1)
+    spelling = tokenizer.learn_spelling(texts) + tokenizer.learn_blanks(texts)
+
+    def nats(reply, prices=spelling):
+        return next(encode_conversations([["hello", reply]], words, PAIRS, prices))[0].spelled_nats
+
+    # Of five marks after a word three stand without a blank: 4/7 and 3/7 with one added to each.
+    assert nats("hello!") == pytest.approx(math.log(7 / 4))
+    assert nats("hello !") == pytest.approx(math.log(7 / 3))
+    assert nats("are you there") == 0
+    assert nats("hello!", spelling[:257]) == pytest.approx(math.log(2))  # a vocabulary from before the prices
+
+
+def test_blanks_that_are_always_there_cost_next_to_nothing():
+    texts = ["hey , you !"] * 1000
+    spelling = tokenizer.learn_spelling(texts) + tokenizer.learn_blanks(texts)
+    words = tokenizer.learn_words(texts, min_count=1)
+    example = next(encode_conversations([texts[:2]], words, PAIRS, spelling))[0]
+    assert 0 < example.spelled_nats < 0.01
