@@ -21,6 +21,7 @@ from flows.config import RetrainConfig  # noqa: E402
 from flows.lineage import git_commit, open_lineage  # noqa: E402
 from flows.recipes import configure  # noqa: E402
 from models.checkpoint import put_json  # noqa: E402
+from models.journal import METRICS, Reader  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -126,7 +127,7 @@ def start(module: str, *arguments: str) -> None:
 
 def told_by(work: Path) -> list[Figures]:
     """The lines of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (work / "metrics.jsonl").read_text().splitlines()]
+    return Reader(work / METRICS).read()
 
 
 class Row(NamedTuple):

@@ -22,6 +22,7 @@ import pyarrow.compute as pc  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from models import trainer  # noqa: E402
+from models.journal import METRICS, Reader  # noqa: E402
 from tasks import clean, download, export, parse, vocabulary  # noqa: E402
 
 
@@ -49,7 +50,7 @@ def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> l
     }
     (folder / "run" / "config.json").write_text(json.dumps(config))
     trainer.train(folder / "run", threading.Event())
-    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = Reader(folder / "run" / METRICS).read()
     return [(line["step"], line["loss"]) for line in lines if line["kind"] == "step"]
 
 

@@ -1,14 +1,14 @@
 """Forwarding: the growing metrics.jsonl of a training becomes the curves of its MLflow run."""
 
-import json
 import logging
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from models.journal import Reader
 from models.tracking import Point, Tracking
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class MetricsForwarder:
 
     def __init__(self, tracking: Tracking, run_id: str, path: Path, every_s: float = 5.0) -> None:
         self._tracking, self._run_id, self._path, self._every_s = tracking, run_id, path, every_s
-        self._offset = 0
+        self._reader = Reader(path)
         self._seen: dict[str, int] = defaultdict(int)  # points of each curve in the file so far
         self._waiting: list[Point] = []
         self._sent: dict[str, set[int]] = {}
@@ -68,11 +68,7 @@ class MetricsForwarder:
 
     def _forward(self) -> None:
         """Send the new points that a thinned curve takes while nobody knows its length."""
-        if self._path.exists() and self._path.stat().st_size < self._offset:
-            self._offset = 0  # a resumed training cuts what came after its checkpoint
-            self._seen.clear()
-        points, self._offset = read_points(self._path, self._offset)
-        for point in points:
+        for point in _points(self._reader.read()):
             index = self._seen[point[0]]
             self._seen[point[0]] += 1
             # The smallest power of two that leaves fewer than LIVE_POINTS before this one.
@@ -84,7 +80,7 @@ class MetricsForwarder:
     def _fill(self) -> None:
         """Send the rest of the whole file, evenly, as far as a curve has room."""
         curves: dict[str, list[Point]] = defaultdict(list)
-        for point in read_points(self._path)[0]:
+        for point in read_points(self._path):
             curves[point[0]].append(point)
         for key, points in curves.items():
             missing = [point for point in points if point[3] not in self._steps(key)]
@@ -109,15 +105,9 @@ class MetricsForwarder:
         return self._sent[key]
 
 
-def read_points(path: Path, offset: int = 0) -> tuple[list[Point], int]:
-    """The points in the complete lines from `offset` on, and where the next line begins."""
-    if not path.exists():
-        return [], 0
-    with path.open("rb") as file:
-        file.seek(offset)
-        whole, newline, _torn = file.read().rpartition(b"\n")
-    lines = whole.split(b"\n") if whole else []
-    return [p for line in lines for p in _points(line)], offset + len(whole) + len(newline)
+def read_points(path: Path) -> list[Point]:
+    """The points of all complete lines, a step of a curve once."""
+    return list(_points(Reader(path).read()))
 
 
 def evenly(points: Sequence[Point], most: int) -> list[Point]:
@@ -127,14 +117,14 @@ def evenly(points: Sequence[Point], most: int) -> list[Point]:
     return [points[len(points) - 1 - i * len(points) // most] for i in reversed(range(most))]
 
 
-def _points(line: bytes) -> Iterator[Point]:
-    """One point for each number of a line; a line that is damaged has none."""
-    try:
-        fields = json.loads(line)
-        group, time_ms, step = GROUPS[fields["kind"]], int(fields["time"]), int(fields["step"])
-    except (ValueError, KeyError, TypeError):
-        return
-    for name, value in fields.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if name not in ("kind", "time", "step", group) and is_number and math.isfinite(value):
-            yield f"{group}/{name}", float(value), time_ms, step
+def _points(lines: Iterable[dict[str, Any]]) -> Iterator[Point]:
+    """One point for each number of a line; a line that is none of a curve's has none."""
+    for line in lines:
+        try:
+            group, time_ms, step = GROUPS[line["kind"]], int(line["time"]), int(line["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        for name, value in line.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if name not in ("kind", "time", "step", group) and is_number and math.isfinite(value):
+                yield f"{group}/{name}", float(value), time_ms, step

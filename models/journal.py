@@ -1,14 +1,20 @@
 """Journal: what a training says of itself, in metrics.jsonl for programs and train.log for people.
 
 Both only grow; a resumed training first cuts what was written after its checkpoint, so that no
-step and no epoch is there twice.
+step and no epoch is there twice. Whoever reads metrics.jsonl while it grows does so by `Reader`, which
+knows of the cut. notices.jsonl has what the trainer logs, for the process that started it.
 """
 
 import json
+import logging
 import os
 import time
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
+
+METRICS, NOTICES = "metrics.jsonl", "notices.jsonl"
 
 COLUMNS = (
     "epoch",
@@ -27,7 +33,7 @@ class Journal:
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.writes = writes  # one process of a training does
-        self.paths = {"metrics": folder / "metrics.jsonl", "log": folder / "train.log"}
+        self.paths = {"metrics": folder / METRICS, "log": folder / "train.log"}
 
     def begin(self, sizes: dict[str, int] | None) -> None:
         """Cut the files to what a checkpoint knew of them; a fresh training begins them anew."""
@@ -35,7 +41,8 @@ class Journal:
             return
         for name, path in self.paths.items():
             with path.open("ab") as file:
-                file.truncate((sizes or {}).get(name, 0))
+                # Never beyond its end, which would fill it up with zeros.
+                file.truncate(min(file.tell(), (sizes or {}).get(name, 0)))
         if sizes is None:
             self.paths["log"].write_text(HEADER)
 
@@ -58,3 +65,86 @@ class Journal:
             file.write(" ".join(f"{m[name]:>19.6g}" for name in COLUMNS) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+class NoticeHandler(logging.Handler):
+    """Writes each log record as a line of a run folder's notices.jsonl."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(logging.INFO)
+        self.path = folder / NOTICES
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = {"kind": "notice", "time": time.time_ns() // 1_000_000, "level": record.levelname}
+            with self.path.open("a") as file:
+                file.write(json.dumps({**line, "message": record.getMessage()}) + "\n")
+        except Exception:  # a full disk is reported by what needs the disk
+            self.handleError(record)
+
+
+class Reader:
+    """The lines of a file of JSON lines that grows, and that its writer may cut and write anew.
+
+    A line is given once it is whole. A step of a kind is given once, whatever is written of it again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._position = 0
+        self._last = b""  # the line that ends at the position: another one there means that it was cut
+        self._steps: dict[str, int] = {}  # the highest step of each kind so far
+        self._earlier: set[int] = set()
+        self._warned = False
+
+    def skip(self) -> None:
+        """Pass over all lines that are there now, also where they are read again after a cut."""
+        self._earlier = {hash(line) for line in self._read_bytes()}
+
+    def read(self) -> list[dict[str, Any]]:
+        """The new lines since the last call."""
+        lines = (self._parse(line) for line in self._read_bytes() if hash(line) not in self._earlier)
+        return [line for line in lines if line is not None and self._is_new(line)]
+
+    def _read_bytes(self) -> list[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._position - len(self._last))
+                if file.read(len(self._last)) != self._last:
+                    self._position = 0
+                file.seek(self._position)
+                whole = [line for line in file if line.endswith(b"\n")]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            self._warn(f"cannot be read: {error.strerror}")
+            return []
+        self._position += sum(map(len, whole))
+        if whole or not self._position:
+            self._last = whole[-1] if whole else b""
+        return whole
+
+    def _parse(self, line: bytes) -> dict[str, Any] | None:
+        """The line's content; none, with a warning, where it is damaged."""
+        try:
+            content = json.loads(line)
+        except ValueError:
+            content = None
+        if isinstance(content, dict) and isinstance(content.get("kind"), str):
+            return content
+        self._warn(f"has a damaged line, which is passed over: {line[:60]!r}")
+        return None
+
+    def _warn(self, problem: str) -> None:
+        if not self._warned:
+            log.warning("%s %s", self.path, problem)
+        self._warned = True
+
+    def _is_new(self, line: dict[str, Any]) -> bool:
+        step = line.get("step")
+        if not isinstance(step, int):
+            return True
+        if step <= self._steps.get(line["kind"], -1):
+            return False
+        self._steps[line["kind"]] = step
+        return True

@@ -1,9 +1,10 @@
 """Plots: the course of a training in one picture."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from models.journal import Reader
 
 Point = tuple[int, float]
 
@@ -16,7 +17,7 @@ def loss_curves(metrics_jsonl: Path, png: Path) -> None:
     # Not pyplot: it keeps figures alive and picks a screen. A Figure alone draws with Agg.
     from matplotlib.figure import Figure  # slow to import
 
-    lines = [json.loads(line) for line in metrics_jsonl.read_text().splitlines() if line.strip()]
+    lines = Reader(metrics_jsonl).read()
     figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for axes, key, title in (

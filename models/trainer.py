@@ -1,7 +1,7 @@
 """Trainer: `python -m models.trainer RUN_DIR` makes a model of examples; killed anywhere, it goes on.
 
-It knows neither Prefect nor MLflow: config.json in; metrics.jsonl, train.log, checkpoints, then
-model/ and summary.json out. It ends with 0 done, 2 the user can mend it, 3 it failed,
+It knows neither Prefect nor MLflow: config.json in; metrics.jsonl, train.log, notices.jsonl,
+checkpoints, then model/ and summary.json out. It ends with 0 done, 2 the user can mend it, 3 it failed,
 143 or 130 told to stop: a checkpoint is written and the same command goes on from there.
 """
 
@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from models import preflight, ranks, training
 from models.errors import InputError, is_out_of_space
+from models.journal import NoticeHandler
 from models.run import Run
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,11 @@ def main() -> int:
     )
     asked = parser.parse_args()
     # The same line from each rank would be read once and printed as often as there are ranks.
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    leads = os.environ.get("RANK", "0") == "0"
+    level = logging.INFO if leads else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    if leads:
+        logging.getLogger("models").addHandler(NoticeHandler(asked.run_dir))
     stop = threading.Event()
     signals = stop_on_signals(stop)
     if asked.until_stdin_closes:

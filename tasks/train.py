@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -24,6 +24,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from models.config import Config, NetworkConfig, TrainConfig
 from models.errors import InputError
 from models.forwarding import MetricsForwarder
+from models.journal import METRICS, NOTICES, Reader
 from models.registry import Registry
 from models.tracking import RunStatus
 from tasks.artifacts import Artifact, find
@@ -60,14 +61,17 @@ def train_model(
     if start is not None:
         run["start"] = str(start)
     (work / "config.json").write_text(json.dumps(run, indent=2) + "\n")
+    readers = [Reader(work / METRICS), Reader(work / NOTICES)]
+    for reader in readers:
+        reader.skip()  # an interrupted run of this command has shown it
     with _trainer(work) as process:
-        for metrics in follow(work / "metrics.jsonl", process):
-            watch(metrics)
+        for line in follow(readers, process):
+            _report(watch, line)
     if process.returncode:
         raise _failure(work, process.returncode)
     shutil.copytree(work / "model", out / "model")
     (out / "logs").mkdir()
-    for name in ("metrics.jsonl", "train.log", "summary.json"):
+    for name in (METRICS, "train.log", "summary.json"):
         shutil.copy(work / name, out / "logs" / name)
     return int(json.loads((work / "summary.json").read_text())["steps"])
 
@@ -103,21 +107,23 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
                 process.wait()
 
 
-def follow(path: Path, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    """Each whole line of a growing metrics.jsonl, until the process that writes it has ended."""
-    position = 0
+def follow(readers: Sequence[Reader], process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    """The new lines of growing files, until the process that writes them has ended."""
     ended = False
     while not ended:
-        ended = process.poll() is not None  # asked before the last read, so that no line is missed
-        if path.exists():
-            with path.open("rb") as file:
-                file.seek(position)
-                for line in file:
-                    if line.endswith(b"\n"):
-                        position += len(line)
-                        yield json.loads(line)
+        ended = process.poll() is not None  # looked up before the last read, so that no line is missed
+        for reader in readers:
+            yield from reader.read()
         if not ended:
             time.sleep(POLL_SECONDS)
+
+
+def _report(watch: Watch, line: dict[str, Any]) -> None:
+    """Show a line; one that cannot be shown is no reason to end the training that wrote it."""
+    try:
+        watch(line)
+    except Exception as error:
+        log.warning("train: a line of the training cannot be shown: %s: %s", type(error).__name__, error)
 
 
 def _failure(work: Path, status: int) -> Exception:
@@ -140,10 +146,9 @@ class Reporter:
     def __call__(self, metrics: dict[str, Any]) -> None:
         if metrics["kind"] == "epoch":
             log.info("train: %s", _epoch_line(metrics))
-        if metrics["kind"] == "replies" and metrics["alarm"]:
-            log.warning("train: the replies have collapsed: %s", metrics["alarm"])
-        if metrics["kind"] == "skip":
-            log.warning("train: a step is skipped: %(fault)s; its batch: %(conversations)s", metrics)
+        if metrics["kind"] == "notice" and metrics["level"] in ("INFO", "WARNING"):
+            # An error is the last line of a training that fails: the exception has it.
+            log.log(logging.getLevelName(metrics["level"]), "train: %s", metrics["message"])
         if metrics["kind"] != "step":
             return
         line = _step_line(metrics)
@@ -207,7 +212,7 @@ def train(
     run_id = registry.open_run(fingerprint, name=tags["repartee.run_name"], params=params, tags=tags)
     status: RunStatus = "FAILED"
     try:
-        with MetricsForwarder(registry, run_id, home / "runs" / fingerprint / "metrics.jsonl"):
+        with MetricsForwarder(registry, run_id, home / "runs" / fingerprint / METRICS):
             made = STAGE.run(home, config, inputs, context={"watch": reporter})
         status = "FINISHED"
     except BaseException as error:

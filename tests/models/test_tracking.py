@@ -123,7 +123,7 @@ def test_lines_are_grouped_by_kind_and_damage_is_passed_over(tmp_path: Path) -> 
         + line(4, "validation", bpb=1.25)
         + line(4, "epoch", epoch=1, loss=2)
     )
-    assert read_points(path)[0] == [
+    assert read_points(path) == [
         ("train/loss", 1.5, 1004, 4),
         ("train/learning_rate", 0.1, 1004, 4),
         ("validation/bpb", 1.25, 1004, 4),
