@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from settings import LOOK_SECONDS
+from tasks.partial import lock
 
 
 class Busy(Exception):
@@ -23,7 +24,7 @@ class Busy(Exception):
 def holder(home: Path) -> str | None:
     """Who is at work in this home, for people; None: nobody."""
     try:
-        with FileLock(_lock(home), timeout=0):
+        with lock(_lock(home), timeout_s=0):
             return None
     except Timeout:
         return _told(home)
@@ -36,9 +37,9 @@ def my_turn(home: Path, name: str) -> Iterator[None]:
     Raises:
         Busy: one does.
     """
-    lock = FileLock(_lock(home), timeout=LOOK_SECONDS)
+    turn = lock(_lock(home), timeout_s=LOOK_SECONDS)
     try:
-        lock.acquire()
+        turn.acquire()
     except Timeout:
         raise Busy(_told(home)) from None
     now = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -48,7 +49,7 @@ def my_turn(home: Path, name: str) -> Iterator[None]:
         yield
     finally:
         _told_by(home).unlink(missing_ok=True)
-        lock.release()
+        turn.release()
 
 
 def holder_pid(home: Path) -> int | None:
@@ -68,7 +69,7 @@ def alive(home: Path, flow_run_id: str | None) -> Iterator[None]:
         yield
         return
     path = _sign(home, flow_run_id)
-    with FileLock(path):
+    with lock(path):
         yield
     # Not after an error: it may be that no server heard of the end, and the next start sees to it.
     path.unlink(missing_ok=True)
@@ -78,7 +79,7 @@ def dead_runs(home: Path) -> list[str]:
     """The runs that began in this home and whose process is gone without an end."""
     found = []
     for path in sorted((home / "locks").glob("flow-*.lock")):
-        with suppress(Timeout), FileLock(path, timeout=0):
+        with suppress(Timeout), lock(path, timeout_s=0):
             found.append(path.stem.removeprefix("flow-"))
     return found
 

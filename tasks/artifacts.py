@@ -9,7 +9,6 @@ there whole or not at all. Files under logs/ tell how it went; they are no part 
 import hashlib
 import json
 import logging
-import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from models.errors import InputError
-from models.files import sync
+from models.errors import InputError, is_out_of_space
+from models.files import sha256, sync
+from tasks.partial import lock, sweep
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,13 @@ def verify(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
+def is_whole(folder: Path) -> bool:
+    try:
+        return verify(folder) is not None
+    except CorruptArtifact:
+        return False
+
+
 def new_manifest(folder: Path, ingredients: dict[str, Any], rows: int, seconds: float) -> dict[str, Any]:
     files = {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -132,36 +139,21 @@ def publish(partial: Path, final: Path) -> None:
     sync(final.parent)
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check_home(home: Path) -> None:
     """Make the home folder and sweep what dead runs left half-made in it.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or lies where no lock of the kernel's works.
     """
     try:
         (home / "store").mkdir(parents=True, exist_ok=True)
-        probe = home / "store" / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with lock(home / "store" / ".probe"):
+            pass
     except OSError as error:
+        if is_out_of_space(error):
+            raise
         raise InputError(
-            f"the home folder {home} cannot be written ({error.strerror}): set REPARTEE_HOME to one that can"
+            f"the home folder {home} cannot be written or locked ({error.strerror}): "
+            "set REPARTEE_HOME to one that can"
         ) from None
-    for partial in (home / "store").glob("*/.tmp-*"):
-        if not _is_alive(int(partial.name.split("-")[2])):
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    sweep(home / "store")

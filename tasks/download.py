@@ -36,7 +36,7 @@ def download_corpus(out: Path, config: DownloadConfig) -> int:
     elif source.kind == "local":
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
-        archive = out.parent / ".partial" / source.name  # a cut download goes on at the next start
+        archive = out.parent.parent / ".partial" / source.name  # a cut download goes on at the next start
         check = lambda path: members.update(unpack(path, MEMBERS, out, pins=source.pins))  # noqa: E731
         fetch(list(source.locations), archive, limits=Limits(), progress=_show, check=check)
     (out / "logs").mkdir()  # where it lay decides nothing: the same bytes elsewhere are the same corpus

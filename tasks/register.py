@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow.parquet as pq
 from prefect import task
 
+from models.files import sha256
 from models.forwarding import MetricsForwarder
 from models.registry import Registry, Version
 from models.schemas import EXAMPLES
-from tasks.artifacts import Artifact, sha256
+from tasks.artifacts import Artifact
 from tasks.card import model_card
 from tasks.clean import SPLITS
 from tasks.evaluate import answer

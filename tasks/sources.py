@@ -15,6 +15,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from models.errors import InputError
+from models.files import sha256
 from tasks.fetch import probe, shown
 from tasks.unpack import check_held, paths_in
 
@@ -136,8 +137,7 @@ def _at_path(path: Path) -> Source:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
 

@@ -3,14 +3,12 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
 
 from prefect.states import Completed
 
@@ -21,12 +19,14 @@ from tasks.artifacts import (
     Artifact,
     CorruptArtifact,
     find,
+    is_whole,
     new_manifest,
     publish,
     verify,
     write_manifest,
 )
 from tasks.code import code_fingerprint
+from tasks.partial import building
 
 log = logging.getLogger(__name__)
 
@@ -101,19 +101,17 @@ class Stage:
     def _make(
         self, home: Path, config: Config, digests: Mapping[str, str], extra: Mapping[str, Any], why: str
     ) -> Artifact:
-        started_s = time.monotonic()
         fingerprint = self.fingerprint(config, digests)
         final = home / "store" / self.name / fingerprint
-        partial = final.parent / f".tmp-{fingerprint}-{os.getpid()}-{uuid4().hex[:8]}"
-        partial.mkdir(parents=True)
-        try:
+        with building(final.parent, fingerprint) as partial:
+            if is_whole(final) and (made := find(home, self.name, fingerprint)):
+                return made  # by the builder that was waited for
+            started_s = time.monotonic()
             rows = self.build(partial, config, **extra)
             seconds = round(time.monotonic() - started_s, 3)
             manifest = new_manifest(partial, self.ingredients(config, digests), rows, seconds)
             write_manifest(partial, manifest)
             publish(partial, final)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         return Artifact(self.name, fingerprint, manifest["digest"], final, rows, "ran", seconds, why)
 
     def why(self, home: Path, config: Config, digests: Mapping[str, str]) -> str:

@@ -14,9 +14,10 @@ from prefect import task
 
 from models.config import Config
 from models.errors import InputError
+from models.files import sha256
 from models.registry import Registry
 from tasks import hub
-from tasks.artifacts import Artifact, sha256
+from tasks.artifacts import Artifact
 from tasks.stage import Stage, named
 
 log = logging.getLogger(__name__)

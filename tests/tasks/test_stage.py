@@ -1,12 +1,21 @@
+import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from models.config import Config
+from models.files import sha256
 from tasks.artifacts import CorruptArtifact, check_home, find, verify
 from tasks.stage import SAME, Stage
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Knobs(Config):
@@ -22,6 +31,13 @@ def shout(out, config, quiet=None, fail=False):
     if fail:
         raise RuntimeError("in the middle")
     return config.times
+
+
+def wait_for(happens):
+    deadline_s = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 QUIET, LOUD = Stage("quiet", shout), Stage("loud", shout)
@@ -91,13 +107,104 @@ def test_a_stage_that_fails_leaves_nothing_half_made(tmp_path):
     assert not list((tmp_path / "store" / "quiet").iterdir())
 
 
-def test_what_a_dead_run_left_half_made_is_swept_and_what_a_living_one_makes_stays(tmp_path):
-    dead = tmp_path / "store" / "quiet" / ".tmp-abc-999999999-x"
-    alive = tmp_path / "store" / "quiet" / f".tmp-abc-{os.getpid()}-x"
-    dead.mkdir(parents=True)
-    alive.mkdir()
+BUILD = """
+import sys, time
+from pathlib import Path
+from models.config import Config
+from tasks.stage import Stage
+
+class Knobs(Config):
+    times: int = 2
+    word: str = "a"
+
+def build(out, config):
+    (out / "text.txt").write_text("aa")
+    print("building", flush=True)
+    sys.stdin.readline()
+    return 2
+
+stage = Stage("quiet", build, _code={"sha256": "same"})
+made = stage.run(Path(sys.argv[1]), Knobs(), {})
+print(made.status, flush=True)
+"""
+
+
+@pytest.fixture
+def builder(tmp_path):
+    """Another process in the middle of building `quiet`."""
+    words = [sys.executable, "-c", BUILD, str(tmp_path)]
+    process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "building\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def half_made(home):
+    return list(home.glob("store/quiet/.tmp-*/out/text.txt"))
+
+
+def test_what_a_living_run_builds_stays_and_what_a_dead_one_left_is_swept(builder, tmp_path):
+    """Whose process number is in use here says nothing: a home is shared among containers and machines."""
+    old = tmp_path / "store" / "quiet" / f".tmp-abc-{os.getpid()}-x"
+    old.mkdir()
     check_home(tmp_path)
-    assert not dead.exists() and alive.exists()
+    assert half_made(tmp_path) and not old.exists()
+    builder.kill()
+    builder.wait()
+    assert half_made(tmp_path)
+    check_home(tmp_path)
+    assert not list(tmp_path.glob("store/quiet/.tmp-*"))
+
+
+def test_what_another_process_builds_is_waited_for_and_reused(builder, tmp_path, caplog):
+    same = Stage("quiet", shout, _code={"sha256": "same"})
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(same.run, tmp_path, Knobs(), {})
+        wait_for(lambda: "another process builds this output" in caplog.text)
+        assert not waiting.done()
+        builder.stdin.write("\n")
+        builder.stdin.flush()
+        assert builder.stdout.readline() == "ran\n"
+        assert waiting.result(timeout=60).status == "reused"
+
+
+def test_a_builder_that_waits_takes_over_from_one_that_dies(builder, tmp_path, caplog):
+    same = Stage("quiet", shout, _code={"sha256": "same"})
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(same.run, tmp_path, Knobs(), {})
+        wait_for(lambda: "another process builds this output" in caplog.text)
+        builder.kill()
+        assert waiting.result(timeout=60).status == "ran"
+    assert not list(tmp_path.glob("store/quiet/.tmp-*"))
+
+
+def test_an_output_is_read_once_in_a_process_and_again_when_it_changes(tmp_path, monkeypatch):
+    made = QUIET.run(tmp_path, Knobs(), {})
+    monkeypatch.setattr("models.files.SETTLED_S", 0.0)
+    read = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name)
+    )
+    verify(made.path)
+    verify(made.path)
+    assert len(read) == len(set(read)) == 2
+    path = made.path / "text.txt"
+    before = path.stat()
+    path.write_text("ab")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the size and the time of the old bytes
+    with pytest.raises(CorruptArtifact, match=r"text.txt is not as it was written"):
+        verify(made.path)
+
+
+def test_a_file_that_changed_a_moment_ago_is_not_remembered(tmp_path):
+    path = tmp_path / "x"
+    for text in ("aa", "ab", "ba"):  # of one size, and within one tick of the file system's clock
+        path.write_text(text)
+        assert sha256(path) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_the_manifest_says_what_the_output_was_made_of(tmp_path):

@@ -1,0 +1,75 @@
+"""Partial: the folder in which an output is built, locked for as long as its builder lives.
+
+    store/STAGE/.tmp-FINGERPRINT/lock, out/
+
+The lock is the kernel's: it is free as soon as the builder is gone, however it went and on whichever
+machine or in whichever container it was. A folder whose lock is free holds nothing of anybody's.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+PREFIX = ".tmp-"
+LOCK = "lock"
+OUT = "out"
+
+
+@contextmanager
+def building(folder: Path, fingerprint: str) -> Iterator[Path]:
+    """An empty folder to build an output in, for one builder at a time; it is gone afterwards.
+
+    Whoever else builds the same output is waited for, so it may be there now.
+    """
+    partial = folder / f"{PREFIX}{fingerprint}"
+    held = _acquire(partial)
+    try:
+        shutil.rmtree(partial / OUT, ignore_errors=True)  # of a builder that has died
+        (partial / OUT).mkdir()
+        yield partial / OUT
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        held.release()
+
+
+def sweep(store: Path) -> None:
+    """Remove what dead builders left."""
+    for partial in store.glob(f"*/{PREFIX}*"):
+        dead = lock(partial / LOCK, timeout_s=0)
+        try:
+            dead.acquire()
+        except (Timeout, FileNotFoundError):  # somebody builds there, or has just ended
+            continue
+        except OSError as error:
+            log.warning("%s is left as it is: %s", partial, error.strerror)
+            continue
+        shutil.rmtree(partial, ignore_errors=True)
+        dead.release()
+
+
+def _acquire(partial: Path) -> FileLock:
+    waits = False
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        held = lock(partial / LOCK, timeout_s=-1 if waits else 0)
+        try:
+            held.acquire()
+        except Timeout:
+            log.info("%s: another process builds this output now; waits for it", partial.parent.name)
+            waits = True
+        except FileNotFoundError:  # that process has ended and removed the folder: once more
+            continue
+        else:
+            return held
+
+
+def lock(path: Path, *, timeout_s: float = -1) -> FileLock:
+    """The kernel's; where a file system has none, OSError. There the library would fall back to a
+    plain file, which outlives a dead holder."""
+    return FileLock(path, timeout=timeout_s, fallback_to_soft=False)
