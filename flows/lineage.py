@@ -12,8 +12,8 @@ from prefect.runtime import flow_run as current_run
 
 from flows.config import RetrainConfig
 from flows.recipes import RECIPES
+from models.database import AT
 from models.registry import Registry
-from models.tracking import AT
 from settings import Settings
 from tasks.artifacts import check_home
 

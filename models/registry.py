@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from models.errors import InputError
 from models.manifest import MANIFEST, allowed, check, hashes
-from models.tracking import FINGERPRINT, Tracking
+from models.tracking import FINGERPRINT, Tracking, quoted
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DIGEST = "repartee.digest"
@@ -65,7 +63,7 @@ class Registry(Tracking):
         found: list[Any] = []
         page = None
         while page is None or page:
-            query = f"name = '{self.model}'"
+            query = f"name = {quoted(self.model)}"
             batch = self.ask("search_model_versions", query, max_results=200, page_token=page)
             found += batch
             page = batch.token or ""
@@ -254,10 +252,8 @@ class Registry(Tracking):
         run = self.ask_or_none("get_run", run_id)
         if run is None:
             raise InputError(f"run {run_id}, which holds the model, is gone; train it again")
-        uri = urlsplit(run.info.artifact_uri)
-        if uri.scheme not in ("", "file"):
-            return None
-        return Path(url2pathname(uri.path)) / path
+        folder = self.local_folder(run.info.artifact_uri)
+        return None if folder is None else folder / path
 
     def _download(self, run_id: str, path: str, target: Path) -> None:
         """Copy an artifact folder to `target`, whole or not at all."""

@@ -17,13 +17,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from models import database, sqlite_files
 from models.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FINGERPRINT = "repartee.train_fingerprint"
-AT = "repartee.at"  # the machine and the home that a run works in
-SQLITE = "sqlite:///"
+MAX_NAME = 250  # characters of a run's name
+MAX_DATASET = 500  # characters of a dataset's name
 MAX_VALUE = 6000  # characters of a param; MLflow refuses longer ones
 MAX_NOTE = 8000  # characters of a tag, which a note is
 MAX_DIGEST = 36  # characters of a dataset's digest
 PARAMS_A_CALL, METRICS_A_CALL = 100, 1000  # MLflow's own limits of one log_batch
+
+LOOKS = ("get_", "search_", "list_", "download_")  # how the names of calls begin that only read
 
 ENVIRONMENT = {
     # With MLflow's defaults one call to a dead server takes 247 s; with these 3 s.
@@ -53,6 +56,10 @@ ENVIRONMENT = {
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 Point = tuple[str, float, int, int]
 """A metric's key, value, time in milliseconds, and step."""
+
+
+class Absent(InputError):
+    """There is no database yet in which anything could be found."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Tracking:
             run = self.ask(
                 "create_run",
                 self._experiment_id,
-                run_name=name,
+                run_name=name[:MAX_NAME],
                 tags={**tags, FINGERPRINT: fingerprint},
             )
         else:
@@ -89,10 +96,13 @@ class Tracking:
 
     def find_run(self, fingerprint: str) -> Any | None:
         """The MLflow run of this fingerprint, with its params, metrics and tags."""
+        experiment = self._find_experiment()
+        if experiment is None:
+            return None
         runs = self.ask(
             "search_runs",
-            [self._experiment_id],
-            filter_string=f"tags.`{FINGERPRINT}` = '{fingerprint}'",
+            [experiment],
+            filter_string=f"tags.`{FINGERPRINT}` = {quoted(fingerprint)}",
             order_by=["attributes.start_time ASC"],
             max_results=1,
         )
@@ -100,12 +110,12 @@ class Tracking:
 
     def open_runs(self, at: str) -> list[str]:
         """The runs that began at a place and have not ended, whoever is at work there."""
-        runs = self.ask(
-            "search_runs",
-            [self._experiment_id],
-            filter_string=f"attributes.status = 'RUNNING' and tags.`{AT}` = '{at}'",
-        )
-        return [run.info.run_id for run in runs]
+        experiment = self._find_experiment()
+        if experiment is None:
+            return []
+        # Compared here: a filter cannot hold every path of a home.
+        runs = self.ask("search_runs", [experiment], filter_string="attributes.status = 'RUNNING'")
+        return [run.info.run_id for run in runs if run.data.tags.get(database.AT) == at]
 
     def log_metrics(self, run_id: str, points: Sequence[Point]) -> None:
         """Add points to the run's curves; a point sent twice is there once, by its time."""
@@ -143,7 +153,7 @@ class Tracking:
         remote = urlsplit(source).scheme in ("http", "https")
         schema = [{"name": n, "type": t, "required": True} for n, t in (columns or {}).items()]
         dataset = Dataset(
-            name=name,
+            name=name[:MAX_DATASET],
             digest=digest[:MAX_DIGEST],
             source_type="http" if remote else "local",
             source=json.dumps({"url" if remote else "uri": source}),
@@ -178,7 +188,16 @@ class Tracking:
         return f"{base}/#/experiments/{self._experiment_id}/runs/{run_id}?{mode}"
 
     def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call the client; a store that does not answer is the user's to mend, in one line."""
+        """Call the client; a store that does not answer is the user's to mend, in one line.
+
+        A look at a database that is not there creates none.
+        """
+        if self._file is not None:
+            with self._remedied():
+                if not method.startswith(LOOKS):
+                    self._prepared  # noqa: B018
+                elif "client" not in vars(self) and database.state(self._file) not in database.FILLED:
+                    raise Absent(f"{self._file} holds nothing yet; `repartee run` fills it")
         with self._remedied():
             return getattr(self.client, method)(*args, **kwargs)
 
@@ -186,14 +205,26 @@ class Tracking:
         """Call the client; none where what is asked for does not exist."""
         try:
             return self.ask(method, *args, **kwargs)
+        except Absent:
+            return None
         except Exception as error:
             if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
 
+    def local_folder(self, uri: str) -> Path | None:
+        """Where an artifact of this address lies on this machine's disk, wherever the home is now."""
+        return database.local_folder(uri, self._file, self.artifacts)
+
+    def prepare(self) -> None:
+        """The database is there and has this home's addresses; a server's is the server's own affair."""
+        if self._file is not None:
+            with self._remedied():
+                self._prepared  # noqa: B018
+
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's client; the first use imports it and lays out a new database (seconds)."""
+        """MLflow's client; the first use imports it (seconds)."""
         for key, value in ENVIRONMENT.items():
             os.environ.setdefault(key, value)
         # urllib3 would print each retry on its own; the error says it once.
@@ -201,8 +232,8 @@ class Tracking:
         with self._remedied(), _no_collection():
             if self._remote:
                 _knock(self.tracking_uri)
-            elif self.tracking_uri.startswith(SQLITE):
-                _try_database(Path(self.tracking_uri.removeprefix(SQLITE)))
+            elif self._file is not None:
+                database.make_usable(self._file, self.artifacts)
             from mlflow.tracking.client import MlflowClient
 
             return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
@@ -210,6 +241,18 @@ class Tracking:
     @property
     def _remote(self) -> bool:
         return self.tracking_uri.startswith(("http://", "https://"))
+
+    @property
+    def _file(self) -> Path | None:
+        """The file of a SQLite store; none: a server or another database."""
+        return sqlite_files.file_of(self.tracking_uri)
+
+    @cached_property
+    def _prepared(self) -> None:
+        """Once, before the first call that writes."""
+        assert self._file is not None
+        with _no_collection():
+            database.prepare(self._file, self.artifacts)
 
     @contextmanager
     def _remedied(self) -> Iterator[None]:
@@ -225,7 +268,11 @@ class Tracking:
     def _remedy(self, error: Exception) -> str | None:
         """The user's line about a store that cannot be used, else none."""
         text, uri = bare(" ".join(str(error).split())), bare(self.tracking_uri)
-        if "out-of-date database schema" in text:
+        if "Can't locate revision" in text:
+            return database.newer(uri)
+        if found := re.search(r"out-of-date database schema \(found version (\w+)", text):
+            if found[1] not in database.revisions()[0]:
+                return database.newer(uri)
             command = f"mlflow db upgrade {shlex.quote(uri)}"
             return f"{uri} was written by another MLflow; upgrade it: {command}"
         broken = isinstance(error, OSError | sqlite3.Error) or "OperationalError" in text
@@ -243,20 +290,34 @@ class Tracking:
 
     @cached_property
     def _experiment_id(self) -> str:
-        found = self.ask("get_experiment_by_name", self.experiment)
+        found = self._find_experiment()
+        if found is not None:
+            return found
+        root = None
+        if self._file is not None and self.artifacts is not None:
+            root = self.artifacts.absolute().as_uri()
+        try:
+            return str(self.ask("create_experiment", self.experiment, root))
+        except Exception as error:
+            # Another process was faster.
+            if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return str(self.ask("get_experiment_by_name", self.experiment).experiment_id)
+
+    def _find_experiment(self) -> str | None:
+        """The experiment's id; none: no run has been recorded yet.
+
+        Raises:
+            InputError: somebody deleted it; the line has the command that brings it back.
+        """
+        found = self.ask_or_none("get_experiment_by_name", self.experiment)
         if found is None:
-            root = None
-            if self.tracking_uri.startswith(SQLITE) and self.artifacts is not None:
-                root = self.artifacts.absolute().as_uri()
-            try:
-                return str(self.ask("create_experiment", self.experiment, root))
-            except Exception as error:
-                # Another process was faster.
-                if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = self.ask("get_experiment_by_name", self.experiment)
+            return None
         if found.lifecycle_stage == "deleted":
-            command = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            command = (
+                f"MLFLOW_TRACKING_URI={shlex.quote(bare(self.tracking_uri))} "
+                f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            )
             raise InputError(
                 f"the experiment {self.experiment!r} of {bare(self.tracking_uri)} is deleted; "
                 f"bring it back ({command}) or name another in MLFLOW_EXPERIMENT_NAME"
@@ -279,6 +340,20 @@ def user() -> str:
         return "unknown"
 
 
+def quoted(value: str) -> str:
+    """A value in one of MLflow's filters, which know no escape.
+
+    Raises:
+        InputError: it has both kinds of quotation marks.
+    """
+    mark = '"' if "'" in value else "'"
+    if mark in value:
+        raise InputError(
+            f"{value!r} has both kinds of quotation marks, which MLflow cannot look for; use one kind"
+        )
+    return f"{mark}{value}{mark}"
+
+
 def bare(text: str) -> str:
     """The same without the user and password of the URIs in it."""
     return re.sub(r"://[^/@\s]+@", "://", text)
@@ -293,22 +368,6 @@ def _knock(uri: str) -> None:
     except urllib.error.URLError as error:
         if not isinstance(error.reason, ssl.SSLError):  # MLflow has settings of its own for these
             raise
-
-
-def _try_database(path: Path) -> None:
-    """Fail at once where MLflow would try a database that cannot be used for a minute."""
-    if path.exists() and path.stat().st_size:
-        statement, mode = "PRAGMA schema_version", "ro"
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        statement, mode = "BEGIN IMMEDIATE", "rwc"
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    with closing(sqlite3.connect(uri, uri=True, timeout=1)) as database:
-        try:
-            database.execute(statement)
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error):  # in use is not broken
-                raise
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import pytest
 from installation import ROOT, Shell, remedies, until
 
 from deployments.supervisor import answers
+from models import sqlite_files
+from models.registry import Registry
 
 
 @pytest.fixture
@@ -64,7 +66,8 @@ def test_a_port_in_a_strangers_hands_is_found_and_its_remedy_works(patient):
 
 @pytest.mark.parametrize("name", ["mlflow.db", "prefect/prefect.db"])
 def test_a_damaged_database_is_found_and_its_remedy_works(patient, name):
-    assert patient.shell("repartee models").returncode == 0  # lays MLflow's database out
+    home = patient.home
+    Registry(sqlite_files.address(home / "mlflow.db"), home / "mlartifacts").prepare()
     whole = (patient.home / "mlflow.db").read_bytes()
     path = patient.home / name
     path.parent.mkdir(exist_ok=True)

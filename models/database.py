@@ -1,0 +1,268 @@
+"""MLflow's SQLite database: in what state it is, how it is created and upgraded, and where its artifacts lie.
+
+The addresses of artifacts in it are absolute. They are those of the home that the database lies in,
+wherever that is now: docs/decisions/0011-a-home-can-move.md.
+"""
+
+import importlib.util
+import logging
+import re
+import shlex
+import sqlite3
+from contextlib import closing
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from models import sqlite_files
+from models.errors import InputError
+from models.files import sync
+
+log = logging.getLogger(__name__)
+
+State = Literal["absent", "unfinished", "older", "newer", "current", "foreign"]
+
+EMPTY, FILLED = ("absent", "unfinished"), ("older", "newer", "current")
+AT = "repartee.at"  # the machine and the home that a run works in
+FIRST_TABLES = {"experiments", "runs", "tags", "metrics", "params"}  # before the first revision is recorded
+ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+)
+
+
+@cache
+def revisions() -> tuple[frozenset[str], str]:
+    """(those that the installed MLflow knows, its newest), without importing it."""
+    package = importlib.util.find_spec("mlflow")
+    assert package and package.submodule_search_locations
+    folder = Path(package.submodule_search_locations[0], "store", "db_migrations", "versions")
+    text = "\n".join(path.read_text("utf-8") for path in folder.glob("*.py"))
+    known, before = (
+        set(re.findall(rf"^{name} = ['\"](\w+)['\"]", text, re.MULTILINE))
+        for name in ("revision", "down_revision")
+    )
+    (newest,) = known - before
+    return frozenset(known), newest
+
+
+def state(path: Path) -> State:
+    """
+    Raises:
+        OSError, sqlite3.Error: the file cannot be used.
+    """
+    if not sqlite_files.exists(path):
+        return "absent"
+    known, newest = revisions()
+    with sqlite_files.opened(path) as database:
+        try:
+            names = sqlite_files.tables(database)
+            revision = sqlite_files.revision(database, names)
+            used = _is_used(database, names)
+        except sqlite3.OperationalError as error:
+            if sqlite_files.is_locked(error):  # MLflow waits, too
+                return "current"
+            raise
+    if revision is None:
+        finished = names - sqlite_files.half_copied(names)
+        recognized = finished <= FIRST_TABLES | {"alembic_version"}
+        return "foreign" if not recognized else "older" if used else "unfinished"
+    if revision not in known:
+        return "newer"
+    if sqlite_files.half_copied(names):
+        return "older" if used else "unfinished"
+    return "current" if revision == newest else "older"
+
+
+def prepare(path: Path, artifacts: Path | None) -> None:
+    """The database is one that the installed MLflow can use, and its addresses are those of its home.
+
+    Raises:
+        InputError: it was written by a newer MLflow, or cannot be upgraded.
+        OSError, sqlite3.Error: the file cannot be used.
+    """
+    make_usable(path, artifacts)
+    if artifacts is not None and (moved := moved_roots(path, artifacts)):
+        readdress(path, artifacts, moved)
+
+
+def make_usable(path: Path, artifacts: Path | None) -> None:
+    """The database is there, and the installed MLflow can use it."""
+    found = state(path)
+    if found in EMPTY:
+        create(path, artifacts)
+    if found == "newer":
+        raise InputError(newer(path))
+    if found == "older":
+        _upgrade(path, artifacts)
+
+
+def newer(store: Path | str) -> str:
+    return (
+        f"{store} was written by a newer MLflow than {version('mlflow')}, which is installed and cannot "
+        "read it; use the installation that wrote it, or another home: export REPARTEE_HOME=/another/folder"
+    )
+
+
+def create(path: Path, artifacts: Path | None) -> None:
+    """Lay the database out, or find that another process has."""
+    root = artifacts or path.parent / "mlartifacts"
+
+    def build(new: Path) -> None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        store = SqlAlchemyStore(sqlite_files.address(new), root.absolute().as_uri())  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        SqlAlchemyStore._engine_map.pop(store.db_uri, None)  # the file goes to another name
+
+    sqlite_files.create(path, build, lambda there: state(there) in EMPTY)
+
+
+def _upgrade(path: Path, artifacts: Path | None) -> None:
+    """Upgrade a copy, and write it back in one transaction; the database as it was stays beside it."""
+    with sqlite_files.alone(path):
+        if state(path) != "older":  # another process was faster
+            return
+        with sqlite_files.scratch(path) as folder:
+            old, new = folder / "old.db", folder / path.name
+            _copy(path, old)
+            _copy(old, new)
+            try:
+                _migrate(new)
+            except Exception as error:
+                _give_up(path, " ".join(str(error).split()))
+            else:
+                kept = sqlite_files.free_name(path, "older")
+                old.rename(kept)
+                _copy(new, path)
+                log.warning("%s was written by an older MLflow: it is upgraded, and was %s", path, kept)
+                return
+    create(path, artifacts)
+
+
+def _give_up(path: Path, why: str) -> None:
+    """Set a database aside that never held anything; one that does stays as it is."""
+    with sqlite_files.opened(path) as database:
+        used = _is_used(database, sqlite_files.tables(database))
+    if used:
+        raise InputError(
+            f"{path} was written by another MLflow and cannot be upgraded ({why[:160]}); nothing in it is "
+            f"changed, and this says more: mlflow db upgrade {shlex.quote(sqlite_files.address(path))}"
+        )
+    log.warning("%s holds no run and cannot be upgraded (%s): it is set aside", path, why[:300])
+    sqlite_files.set_aside(path, "unfinished")
+
+
+def _migrate(path: Path) -> None:
+    from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine
+
+    with closing(sqlite3.connect(path)) as database:
+        names = sqlite_files.tables(database)
+        for name in sqlite_files.half_copied(names):
+            if name.removeprefix("_alembic_tmp_") in names:  # what it is a copy of is there
+                database.execute(f'DROP TABLE "{name}"')
+    engine = create_sqlalchemy_engine(sqlite_files.address(path))  # type: ignore[no-untyped-call]
+    try:
+        _upgrade_db(engine)  # type: ignore[no-untyped-call]
+    finally:
+        engine.dispose()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Everything of a database, into another one in one transaction."""
+    into = sqlite3.connect(target, timeout=sqlite_files.BUSY_SECONDS)
+    with closing(into), sqlite_files.opened(source) as database:
+        database.backup(into)
+    sync(target)
+
+
+def _is_used(database: sqlite3.Connection, names: set[str]) -> bool:
+    """Whether it holds a run or a model."""
+    return any(
+        database.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()
+        for name in names & {"runs", "registered_models"}
+    )
+
+
+def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | None:
+    """Where an artifact of this address lies on this machine's disk, wherever the home is now; else none."""
+    recorded = _local(uri)
+    if recorded is None or artifacts is None:
+        return recorded
+    found = re.fullmatch(rf".*/{re.escape(artifacts.name)}(?:/(.*))?", str(recorded))
+    if found is None:
+        return recorded
+    here = artifacts / (found[1] or "")
+    if path is not None and path.absolute().parent == artifacts.absolute().parent:
+        return recorded if recorded.exists() and not here.exists() else here
+    return here if here.exists() and not recorded.exists() else recorded
+
+
+def moved_roots(path: Path, artifacts: Path) -> list[str]:
+    """The roots of its addresses that are those of another home: this one was there, or is its copy."""
+    if path.absolute().parent != artifacts.absolute().parent:
+        return []
+    with sqlite_files.opened(path) as database:
+        names = sqlite_files.tables(database)
+        recorded = {
+            address
+            for table, column in ADDRESSES
+            if table in names
+            for (address,) in database.execute(f"SELECT DISTINCT {column} FROM {table}")
+            if address
+        }
+    roots: dict[str, list[str]] = {}
+    for address in recorded:
+        if found := re.fullmatch(rf"((?:file:)?/.*/{re.escape(artifacts.name)})(?:/(.*))?", address):
+            roots.setdefault(found[1], []).append(found[2] or "")
+    return sorted(root for root, inner in roots.items() if _is_moved(root, inner, artifacts))
+
+
+def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
+    there = _local(root)
+    if there is None or there == artifacts.absolute():
+        return False
+    if not there.exists():
+        return True
+    if artifacts.exists() and there.samefile(artifacts):  # the same home under two paths
+        return False
+    # Another folder, which somebody may have wanted, unless its files are here as well.
+    return any((artifacts / url2pathname(name)).exists() for name in inner if name)
+
+
+def readdress(path: Path, artifacts: Path, roots: list[str]) -> None:
+    """Make the addresses under these roots those of this home, all in one transaction."""
+    here = artifacts.absolute()
+    with sqlite_files.opened(path) as database, database:
+        database.execute("BEGIN IMMEDIATE")
+        names = sqlite_files.tables(database)
+        for root in roots:
+            for table, column in ADDRESSES:
+                if table in names:
+                    database.execute(
+                        f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "
+                        f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
+                        {"old": root, "new": here.as_uri()},
+                    )
+            before = _local(root)
+            assert before is not None
+            database.execute(
+                "UPDATE tags SET value = substr(value, 1, length(value) - length(:old)) || :new "
+                "WHERE key = :key AND substr(value, -length(:old)) = :old",
+                {"key": AT, "old": f":{before.parent}", "new": f":{here.parent}"},
+            )
+            log.warning(
+                "%s was in %s: its artifacts have their addresses in %s now", path, before.parent, here
+            )
+
+
+def _local(uri: str) -> Path | None:
+    if uri.startswith("/"):
+        return Path(uri)
+    parts = urlsplit(uri)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None

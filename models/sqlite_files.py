@@ -1,0 +1,171 @@
+"""SQLite files: created whole or not at all, recovered by one opening, set aside with all their parts."""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from models.errors import InputError
+from models.files import sync
+
+SCHEME = "sqlite:///"
+COMPANIONS = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a file that is in use
+BUSY_SECONDS = 20  # as long as MLflow waits itself
+CREATED, LOCK = ".new-", ".lock"  # of NAME the folder .NAME.new-RANDOM and the file .NAME.lock
+
+
+def address(path: Path) -> str:
+    """The address of a file for SQLAlchemy.
+
+    Raises:
+        InputError: no address can hold this path.
+    """
+    if "?" in str(path):
+        raise InputError(
+            f"the path {path} has a question mark, where the address of a SQLite database ends; "
+            "choose a folder without one: export REPARTEE_HOME=/another/folder"
+        )
+    return f"{SCHEME}{path}"
+
+
+def file_of(uri: str) -> Path | None:
+    """The file of a SQLite database's address, as SQLAlchemy reads it; none: another kind of store."""
+    scheme, found, rest = uri.partition(":///")
+    name = rest.partition("?")[0]
+    if not found or scheme.partition("+")[0] != "sqlite" or name in ("", ":memory:"):
+        return None
+    return Path(name)
+
+
+def exists(path: Path) -> bool:
+    """Whether a database is there; an empty file is none.
+
+    Raises:
+        OSError: the path leads through what is no folder, or is too long.
+    """
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def is_locked(error: Exception) -> bool:
+    """In use is not broken."""
+    return "is locked" in str(error)
+
+
+@contextmanager
+def opened(path: Path, timeout_s: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
+    """A connection that may write where the file may be written: only a writer can take back what
+    a death left half-written (a hot journal)."""
+    mode = "rw" if os.access(path, os.W_OK) else "ro"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    with closing(sqlite3.connect(uri, uri=True, timeout=timeout_s)) as database:
+        yield database
+
+
+def tables(database: sqlite3.Connection) -> set[str]:
+    rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {name for (name,) in rows if not name.startswith("sqlite_")}
+
+
+def half_copied(names: set[str]) -> set[str]:
+    """Tables that Alembic was copying when it was ended."""
+    return {name for name in names if name.startswith("_alembic_tmp_")}
+
+
+def revision(database: sqlite3.Connection, names: set[str]) -> str | None:
+    """Which revision of its tables the database has, by Alembic's own record; none: none is finished."""
+    if "alembic_version" not in names:
+        return None
+    row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return row[0] if row else None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the file; none: SQLite can read all of it, after one opening that recovers it."""
+    try:
+        with opened(path) as database:
+            answer = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        return None if is_locked(error) else str(error)
+    return None if answer == "ok" else " ".join(answer.split())
+
+
+def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path], bool]) -> None:
+    """Build a database under another name and rename it, unless another process was faster.
+
+    What stands there unfinished is set aside. Whoever is killed on the way leaves nothing in the
+    path's place, and the next start begins anew.
+    """
+    with alone(path):
+        if not is_missing(path):
+            return
+        with scratch(path) as folder:
+            new = folder / path.name
+            build(new)
+            finish(new)
+            set_aside(path, "unfinished")
+            new.replace(path)
+            sync(path.parent)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """One process at a time creates, upgrades or rescues this file; a death frees the others."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}{LOCK}")):
+        yield
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A folder beside the file to build in; those that the dead left are removed (call it `alone`)."""
+    for left in path.parent.glob(f".{path.name}{CREATED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}{CREATED}", dir=path.parent) as folder:
+        yield Path(folder)
+
+
+def finish(path: Path) -> None:
+    """All of the database is in its one file, and on the disk."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    sync(path)
+
+
+def set_aside(path: Path, why: str) -> Path | None:
+    """Rename a database and its companions, which would spoil the next one; its new name, if it was there."""
+    target = free_name(path, why)
+    moved = None
+    for old in (path, *(path.with_name(path.name + end) for end in COMPANIONS)):
+        if old.exists():
+            old.rename(target.with_name(target.name + old.name.removeprefix(path.name)))
+            moved = target
+    return moved
+
+
+def copy_aside(path: Path, why: str) -> Path:
+    """Copy a database and its companions byte for byte, whatever state it is in; the copy's name."""
+    target = free_name(path, why)
+    for end in ("", *COMPANIONS):
+        old = path.with_name(path.name + end)
+        if old.exists():
+            copied = target.with_name(target.name + end)
+            shutil.copy2(old, copied)
+            sync(copied)
+    sync(path.parent)
+    return target
+
+
+def free_name(path: Path, why: str) -> Path:
+    """A name beside the file that nothing has yet: NAME.WHY, else NAME.WHY-2."""
+    names = (
+        path.with_name(f"{path.name}.{why}{number}") for number in ("", *(f"-{i}" for i in range(2, 1000)))
+    )
+    return next(name for name in names if not name.exists())
