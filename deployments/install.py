@@ -147,8 +147,9 @@ def skip_missed(client: SyncPrefectClient) -> int:
     for name in DEPLOYMENTS:
         deployment = client.read_deployment_by_name(name)
         for flow_run in late_runs(client, deployment.id, datetime.now(UTC))[1:]:
-            message = "missed while the services were down; the newest of these runs instead"
-            client.set_flow_run_state(flow_run.id, Cancelled(name="Skipped", message=message))
+            message = "skipped: missed while the services were down; the newest of these runs instead"
+            client.set_flow_run_state(flow_run.id, Cancelled(message=message))
+            client.update_flow_run(flow_run.id, tags=[*flow_run.tags, "skipped"])
             skipped += 1
     if skipped:
         log.info("%d missed runs are skipped; the newest of each deployment follows", skipped)

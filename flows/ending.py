@@ -1,25 +1,30 @@
-"""Ending: what a run came to, told to the caller, to the dashboard and in the state's name."""
+"""Ending: what a run came to, returned to the caller and shown in Prefect.
+
+The final state keeps Prefect's own name, since its pages list and filter by these names alone; the outcome
+stands in the state's message, in a tag of the run and behind its name.
+"""
 
 import json
 import time
 from collections.abc import Sequence
+from typing import get_args
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.client.schemas.objects import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
 from prefect.states import Completed
 
 from flows.config import RetrainConfig
 from flows.events import tell_promotion
 from flows.lineage import Lineage, corpus_name
-from flows.outcome import Outcome, stage_row
+from flows.outcome import Ending, Outcome, stage_row, without_outcome
 from models.registry import Version
 from tasks.artifacts import Artifact
 from tasks.evaluate import figure_table
 from tasks.gate import Verdict
 from tasks.plan import Plan
 from tasks.register import Registration
-
-NAMES = {"promoted": "Promoted", "refused": "ChampionKept", "unchanged": "Unchanged", "skipped": "Skipped"}
 
 
 def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:
@@ -42,7 +47,7 @@ def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:
 
 
 def unchanged(run: Lineage, plan: Plan) -> State[Outcome]:
-    return _told(unchanged_outcome(run, plan))
+    return completed(unchanged_outcome(run, plan))
 
 
 def skipped_outcome(run: Lineage, holder: str) -> Outcome:
@@ -60,7 +65,7 @@ def skipped_outcome(run: Lineage, holder: str) -> Outcome:
 
 
 def skipped(run: Lineage, holder: str) -> State[Outcome]:
-    return _told(skipped_outcome(run, holder))
+    return completed(skipped_outcome(run, holder))
 
 
 def tell_scores(version: Version, config: RetrainConfig, figures: dict[str, float]) -> dict[str, float]:
@@ -77,7 +82,7 @@ def conclude(
     if verdict.promote and registered.version:
         tell_promotion(run, registered.version, verdict.reason)
     by_name = {artifact.stage: artifact for artifact in artifacts}
-    return _told(
+    return completed(
         Outcome(
             outcome="promoted" if verdict.promote else "refused",
             reason=verdict.reason,
@@ -99,7 +104,8 @@ def plain(made: Artifact | State[Artifact]) -> Artifact:
     return made.result() if isinstance(made, State) else made
 
 
-def _told(outcome: Outcome) -> State[Outcome]:
+def completed(outcome: Outcome) -> State[Outcome]:
+    """The final state of a run, after the dashboard has been given what leads from it to the figures."""
     create_markdown_artifact(outcome.to_markdown(), key="retrain-summary", description=outcome.headline())
     if outcome.mlflow_url.startswith("http"):
         create_link_artifact(
@@ -108,7 +114,18 @@ def _told(outcome: Outcome) -> State[Outcome]:
             key="mlflow-run",
             description="parameters, curves, datasets and the report",
         )
-    return Completed(name=NAMES[outcome.outcome], message=outcome.reason, data=outcome)
+    context = FlowRunContext.get()
+    if context and context.flow_run:
+        _label(context.flow_run, outcome)
+    return Completed(message=f"{outcome.headline()}; {outcome.reason}", data=outcome)
+
+
+def _label(flow_run: FlowRun, outcome: Outcome) -> None:
+    """The outcome as a tag and behind the name; of a run that is run again, in place of the last one."""
+    tags = {*flow_run.tags} - {*get_args(Ending)} | {outcome.outcome}
+    name = f"{without_outcome(flow_run.name)}: {outcome.short()}"
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, name=name, tags=sorted(tags))
 
 
 def _metrics(evaluate: Artifact) -> dict[str, float]:

@@ -5,12 +5,14 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from coolname.data import config as coolname_lists
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as current_run
 
 from flows.config import RetrainConfig
+from flows.outcome import without_outcome
 from flows.recipes import RECIPES
 from models.database import AT
 from models.registry import Registry
@@ -68,10 +70,33 @@ def open_lineage(config: RetrainConfig) -> Lineage:
 
 
 def run_name() -> str:
-    """What Prefect calls a run: its recipe and its corpus."""
+    """What Prefect calls a run: the name that somebody gave it, else its recipe and its corpus."""
     given = current_run.parameters
     config = RECIPES[given["recipe"]]
-    return f"{config.recipe}-{_short(given.get('corpus') or config.download.corpus)}"
+    return given_name() or f"{config.recipe}-{_short(given.get('corpus') or config.download.corpus)}"
+
+
+def evaluation_name() -> str:
+    return given_name() or f"evaluate-{current_run.parameters['model']}"
+
+
+def given_name() -> str | None:
+    """The name that the current run came with, without what an earlier end wrote behind it.
+
+    None for Prefect's own, an adjective and an animal of coolname's lists: it says nothing.
+    """
+    name = current_run.name or ""
+    words = name.split("-")
+    if len(words) == 2 and words[0] in _coolname_words("adj_any") and words[1] in _coolname_words("subj"):
+        return None
+    return without_outcome(name) or None
+
+
+def _coolname_words(key: str) -> set[str]:
+    entry = cast(dict[str, dict[str, list[str]]], coolname_lists)[key]
+    if "words" in entry:
+        return set(entry["words"])
+    return {word for part in entry["lists"] for word in _coolname_words(part)}
 
 
 def _name(config: RetrainConfig) -> str:

@@ -13,6 +13,7 @@ from prefect.flows import Flow
 from prefect.utilities.urls import url_for
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
+from flows.outcome import Outcome
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,18 +24,23 @@ MAX_REASON = 500  # characters
 
 def notice(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """A flow's hook for its ends: those of which somebody wants to hear are told."""
-    if not state.is_completed() or state.name == "Promoted":
-        tell(flow_run, state)  # otherwise the champion stays or nothing changed: a normal night
+    if not state.is_completed():
+        tell(flow_run, state)
+        return
+    outcome = state.result()
+    if outcome.outcome == "promoted":
+        tell(flow_run, state, outcome)  # otherwise the champion stays or nothing changed: a normal night
 
 
-def tell(flow_run: FlowRun, state: State[Any]) -> None:
+def tell(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -> None:
     """How a run ended, to whoever listens at REPARTEE_NOTICE_URL."""
     reason = " ".join((state.message or "").split())[:MAX_REASON]
     _send(
         {
-            "text": f"Repartee: {flow_run.name}: {state.name}: {reason}",
+            "text": f"Repartee: {flow_run.name}: {reason if outcome else f'{state.name}: {reason}'}",
             "run": flow_run.name,
             "state": state.name,
+            "outcome": outcome.outcome if outcome else None,
             "reason": reason,
             "recipe": flow_run.parameters.get("recipe"),
             "corpus": flow_run.parameters.get("corpus"),

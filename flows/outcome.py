@@ -1,17 +1,20 @@
 """Outcome: what a run came to, as a person reads it and as a program does."""
 
+import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tasks.artifacts import Artifact
 from tasks.evaluate import figure_table
+
+Ending = Literal["promoted", "refused", "unchanged", "skipped"]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The end of a run; `to_json` is the command line's contract."""
 
-    outcome: Literal["promoted", "refused", "unchanged", "skipped"]
+    outcome: Ending
     reason: str
     model: str
     version: int | None
@@ -48,6 +51,20 @@ class Outcome:
         if self.outcome == "skipped":
             return "Skipped: one training at a time"
         return f"Unchanged: champion v{self.version} stays"
+
+    def short(self) -> str:
+        """What stands behind the name of a run: `promoted v3`."""
+        return f"promoted v{self.version}" if self.outcome == "promoted" else _words(self.outcome)
+
+
+def without_outcome(name: str) -> str:
+    """The name of a run as it was before the run ended."""
+    endings = "|".join(_words(each) for each in get_args(Ending))
+    return re.sub(f": ({endings})( v[0-9]+)?$", "", name)
+
+
+def _words(outcome: str) -> str:
+    return outcome.replace("_", " ")
 
 
 def stage_row(artifact: Artifact) -> dict[str, Any]:

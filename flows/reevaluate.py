@@ -8,7 +8,7 @@ Deployed:  deployments/prefect.yaml, entrypoint flows/reevaluate.py:evaluate
 from prefect import flow
 
 from flows.ending import tell_scores
-from flows.lineage import open_lineage
+from flows.lineage import evaluation_name, open_lineage
 from flows.parameters import CorpusName, to_config_of
 from tasks.clean import clean
 from tasks.download import download
@@ -16,7 +16,7 @@ from tasks.gate import champion_artifact, score
 from tasks.parse import parse
 
 
-@flow(name="evaluate", flow_run_name="evaluate-{model}", log_prints=False)
+@flow(name="evaluate", flow_run_name=evaluation_name, log_prints=False)
 def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, float]:
     """The figures of a version; the artifact `evaluation` shows them.
 

@@ -49,7 +49,7 @@ def retrain(
     promote: Promote = "auto",
     changes: Changes | None = None,
 ) -> State[Outcome]:
-    """Ends as Promoted, ChampionKept, Unchanged or Skipped; the summary artifact gives the figures.
+    """Ends as Completed: promoted, refused, unchanged or skipped; the summary artifact gives the figures.
 
     Args:
         recipe: The named configuration that the other values begin as.

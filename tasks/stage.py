@@ -130,13 +130,13 @@ class Stage:
 
 
 def named(artifact: Artifact) -> Artifact:
-    """The end of a stage's task run: the artifact, in a state called `Reused` if nothing was made.
+    """The end of a stage's task run: the artifact, in Prefect's state `Cached` if nothing was made.
 
     Typed as what the tasks that it is passed to receive: Prefect takes it out of the state.
     """
     if artifact.status == "ran":
         return artifact
-    return cast(Artifact, Completed(name="Reused", message=artifact.why, data=artifact))
+    return cast(Artifact, Completed(name="Cached", message=artifact.why, data=artifact))
 
 
 def _ingredients(manifest: Path) -> dict[str, Any] | None:

@@ -68,6 +68,12 @@ class Api:
         raise AssertionError(f"{flow_run_id} did not end: {state}")
 
 
+def outcome(state):
+    """What a run that has completed came to, by the first word of its state's message."""
+    assert state["name"] == "Completed", state
+    return state["message"].partition(":")[0].lower()
+
+
 def command(home, *words):
     environment = {key: value for key, value in os.environ.items() if key not in CONFIGURED}
     return {

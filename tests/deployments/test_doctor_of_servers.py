@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from installation import ROOT, TINY, Shell, remedies, until
+from installation import ROOT, TINY, Shell, outcome, remedies, until
 
 from deployments.supervisor import answers
 
@@ -40,7 +40,7 @@ def test_a_slot_that_nobody_holds_is_found_and_both_remedies_free_it(patient, ap
         else:
             assert patient.shell(remedies(found)).returncode == 0
         assert patient.faults() == {}
-    assert api.ending(api.trigger(TINY))["name"] == "Unchanged"
+    assert outcome(api.ending(api.trigger(TINY))) == "unchanged"
 
 
 def test_runs_whose_process_is_gone_are_found_and_closed(patient, api, home):
@@ -82,13 +82,13 @@ def test_a_late_run_is_found_with_the_reason_and_the_remedy_lets_it_run(patient,
     found = patient.faults()
     assert list(found) == ["late runs"] and "pool repartee is paused" in found["late runs"][0]["what"]
     assert patient.shell(remedies(found)).returncode == 0
-    assert api.ending(run)["name"] == "Unchanged"
+    assert outcome(api.ending(run)) == "unchanged"
     assert patient.faults() == {}
 
 
 def test_a_champion_whose_files_are_damaged_is_found_and_another_version_takes_its_place(patient, api, home):
     other = {**TINY, "promote": "always", "changes": {**TINY["changes"], "train": {"max_steps": 11}}}
-    assert api.ending(api.trigger(other))["name"] == "Promoted"
+    assert outcome(api.ending(api.trigger(other))) == "promoted"
     champion = max((home / "mlartifacts").glob("**/model/model.safetensors"), key=os.path.getmtime)
     weights = champion.read_bytes()
     champion.write_bytes(b"garbage")

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from installation import LONG, ROOT, TINY, Api, command, left_of, until
+from installation import LONG, ROOT, TINY, Api, command, left_of, outcome, until
 
 from deployments.server import temporary_server
 from flows.turns import holder
@@ -42,7 +42,7 @@ def test_what_is_triggered_runs_in_it_and_it_ends_when_told(tmp_path):
         assert [each["active"] for each in retrain["schedules"]] == [False]
         assert "corpus" in retrain["description"] and retrain["work_pool_name"] is None
 
-        assert api.ending(api.trigger(TINY))["name"] == "Promoted"
+        assert outcome(api.ending(api.trigger(TINY))) == "promoted"
         run = api.trigger(LONG)
         until(lambda: list(tmp_path.glob("runs/*/metrics.jsonl")) and holder(tmp_path))
         began_s = time.monotonic()

@@ -12,7 +12,7 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from installation import LONG, ROOT, TINY, ask, command, services, trainers, until
+from installation import LONG, ROOT, TINY, ask, command, outcome, services, trainers, until
 
 from flows.turns import holder, my_turn
 
@@ -27,14 +27,14 @@ def test_it_says_where_everything_is_and_a_second_up_says_it_again(upped, home):
 
 
 def test_a_run_from_the_dashboard_promotes_a_model_and_links_to_mlflow(promoted, api, home):
-    assert promoted["name"] == "Promoted", promoted
+    assert outcome(promoted) == "promoted"
     versions = json.loads(ask(home, "models", "--json"))["models"]
     assert [(row["version"], row["aliases"]) for row in versions] == [(1, ["champion"])]
     artifacts = api.get("/artifacts/filter", {})
     links = [each["data"] for each in artifacts if each["key"] == "mlflow-run"]
     assert links and links[0].startswith("[the run in MLflow](http://127.0.0.1:")
     last = json.loads(ask(home, "status", "--json"))
-    assert last["champion"]["version"] == 1 and last["last_run"]["state"] == "Promoted"
+    assert last["champion"]["version"] == 1 and last["last_run"]["name"] == "quick-sample: promoted v1"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_second_training_is_skipped_and_the_first_is_named(promoted, api, home
         assert here["outcome"] == "skipped" and "small-cornell" in here["reason"]
         assert time.monotonic() - began_s < 10
         deployed = api.ending(api.trigger(TINY))
-    assert deployed["name"] == "Skipped" and "small-cornell" in deployed["message"]
+    assert outcome(deployed) == "skipped" and "small-cornell" in deployed["message"]
 
 
 def test_a_cron_schedule_fires_on_its_minute_and_its_run_ends_well(promoted, api):
@@ -74,7 +74,7 @@ def test_a_cron_schedule_fires_on_its_minute_and_its_run_ends_well(promoted, api
     cron = {"cron": "* * * * *", "timezone": "Asia/Kolkata"}
     schedule = {"active": True, "schedule": cron, "parameters": TINY, "slug": "minutely"}
     made = api.get(f"/deployments/{deployment}/schedules", [schedule])
-    wanted = {"flow_runs": {"state": {"name": {"any_": ["Unchanged"]}}, "tags": {"all_": ["auto-scheduled"]}}}
+    wanted = {"flow_runs": {"tags": {"all_": ["auto-scheduled", "unchanged"]}}}
     try:
         run = until(lambda: api.get("/flow_runs/filter", wanted), 150)[0]
     finally:
@@ -124,8 +124,9 @@ def test_of_ten_missed_runs_the_newest_runs_and_the_others_say_so(promoted, api,
     finally:
         os.killpg(worker, signal.SIGCONT)
     ended = [api.ending(run) for run in runs]
-    assert [state["name"] for state in ended] == ["Skipped"] * 9 + ["Unchanged"]
-    assert "missed while the services were down" in ended[0]["message"]
+    assert [state["name"] for state in ended] == ["Cancelled"] * 9 + ["Completed"]
+    assert "skipped: missed while the services were down" in ended[0]["message"]
+    assert outcome(ended[-1]) == "unchanged"
 
 
 def test_cancelled_in_a_training_everything_is_free_in_15_seconds_and_the_next_run_goes_on(
@@ -161,4 +162,4 @@ def test_a_service_that_is_killed_is_started_again(promoted, api, home, name):
         now = services(home).get(name)
     assert now and now["pid"] != before and now["healthy"]
     if name == "worker":  # the last of them: everything works again
-        assert api.ending(api.trigger(TINY))["name"] == "Unchanged"
+        assert outcome(api.ending(api.trigger(TINY))) == "unchanged"

@@ -72,8 +72,10 @@ def test_the_first_model_is_promoted_and_the_contract_holds(first, home):
 
 def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
     database = sqlite3.connect(home / "prefect" / "prefect.db")
-    flows = database.execute("select name, state_name from flow_run").fetchall()
-    assert ("quick-sample", "Promoted") in flows
+    flows = database.execute("select name, state_name, tags from flow_run").fetchall()
+    assert ("quick-sample: promoted v1", "Completed", '["promoted"]') in flows
+    (message,) = database.execute("select message from flow_run_state where type = 'COMPLETED'").fetchone()
+    assert message == "Promoted: repartee v1 is champion; there was no champion"
     tasks = dict(database.execute("select name, task_inputs from task_run").fetchall())
     assert {
         "plan",
@@ -113,8 +115,11 @@ def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, hom
     assert "not better" in changed["reason"]
     database = sqlite3.connect(home / "prefect" / "prefect.db")
     states = database.execute("select state_name from task_run where name = 'parse'").fetchall()
-    assert ("Reused",) in states
-    assert ("ChampionKept",) in database.execute("select state_name from flow_run").fetchall()
+    assert ("Cached",) in states
+    messages = database.execute("select message from task_run_state where name = 'Cached'").fetchall()
+    assert {message for (message,) in messages} == {"inputs, settings and code are the same"}
+    flows = database.execute("select name, state_name, tags from flow_run").fetchall()
+    assert ("quick-sample: refused", "Completed", '["refused"]') in flows
     assert run(home, "train.learning_rate=1e-6")["outcome"] == "unchanged"
 
 

@@ -1,0 +1,73 @@
+"""How a run reads in Prefect: its state, its name, its tags and its message."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.server import temporary_server
+from flows.outcome import without_outcome
+from flows.turns import my_turn
+
+ROOT = Path(__file__).resolve().parents[2]
+# What a worker does with a run that was made in the dashboard.
+RUN = """
+import sys
+from environment import quiet_environment
+quiet_environment()
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from flows.retrain import retrain
+with get_client(sync_client=True) as client:
+    run = client.read_flow_run(sys.argv[1])
+run_flow(retrain, flow_run=run, parameters=run.parameters, return_type="state")
+"""
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    with (
+        temporary_server(tmp_path_factory.mktemp("server")) as server,
+        temporary_settings({PREFECT_API_URL: server.wait()}),
+        get_client(sync_client=True) as client,
+    ):
+        yield client
+
+
+def skipped(client, home, name, tags=()):
+    """A run of this name, in a home where another one has its turn."""
+    from flows.retrain import retrain
+
+    made = client.create_flow_run(retrain, parameters={"recipe": "quick"}, name=name, tags=tags)
+    with my_turn(home, "small-cornell"):
+        again(client, home, made.id)
+    return made.id
+
+
+def again(client, home, flow_run_id):
+    env = {**os.environ, "REPARTEE_HOME": str(home), "PREFECT_API_URL": str(client.api_url)}
+    subprocess.run([sys.executable, "-c", RUN, str(flow_run_id)], cwd=ROOT, env=env, check=True)
+
+
+def test_a_run_keeps_the_name_and_the_tags_that_it_was_given_and_the_outcome_follows(client, tmp_path):
+    run = client.read_flow_run(skipped(client, tmp_path, "first night", ["nightly"]))
+    assert run.name == "first night: skipped"
+    assert set(run.tags) == {"nightly", "skipped"}
+    assert (run.state.type, run.state.name) == ("COMPLETED", "Completed")
+    assert run.state.message.startswith("Skipped: one training at a time; small-cornell (process")
+
+
+def test_a_name_of_prefects_own_making_gives_way_to_the_recipe_and_the_corpus(client, tmp_path):
+    run = client.read_flow_run(skipped(client, tmp_path, None))
+    assert run.name == "quick-sample: skipped"
+
+
+@pytest.mark.parametrize("ending", ["promoted v12", "refused", "unchanged", "skipped"])
+def test_the_outcome_of_an_earlier_end_is_taken_off_a_name(ending):
+    assert without_outcome(f"first night: {ending}") == "first night"
+    assert without_outcome(f"{ending}: mine") == f"{ending}: mine"
