@@ -45,6 +45,7 @@ Init = Annotated[
         metavar="REF",
     ),
 ]
+INTERRUPTED = 130  # the exit status: 128 + SIGINT
 REF_HELP = "champion, challenger, a version number, or a model folder."
 
 
@@ -262,8 +263,10 @@ def main() -> None:
     quiet_environment()
     try:
         status = app(standalone_mode=False)
+        if status == INTERRUPTED:  # what Typer makes of Ctrl-C
+            raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
-        status = _complain("interrupted; the same command goes on where it was", 130)
+        status = _complain("interrupted; the same command goes on where it was", INTERRUPTED)
     except Exception as error:
         message = _users_fault(error)
         if message is None:

@@ -36,12 +36,20 @@ class Console(logging.Handler):
 
     def _progress(self, text: str) -> None:
         if self.is_terminal:
-            self.stream.write(f"\r\x1b[K  {text}")
+            # A line that wraps could not be replaced: only its last row is written over.
+            self.stream.write(f"\r\x1b[K{f'  {text}'[: self._columns() - 1]}")
             self.stream.flush()
             self.progress_shown = True
         elif time.monotonic() - self.told_s > QUIET_SECONDS:
             self.told_s = time.monotonic()
             self._line(f"  {text}")
+
+    def _columns(self) -> int:
+        """Of the terminal, now; one that does not know has 80."""
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or 80
+        except OSError:
+            return 80
 
     def _line(self, text: str) -> None:
         start = "\r\x1b[K" if self.progress_shown else ""

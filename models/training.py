@@ -197,7 +197,7 @@ class Training:
             self.validate(progress.share_done(self.state, self.steps, self.config))
             nats, correct, tokens, _ = self.sums.read()
             self.journal.write_epoch(
-                epoch=self.state.epoch + (1 if whole else round(self.state.place / len(self.order), 2)),
+                epoch=round(self.state.epoch + self.state.place / len(self.order), 2),
                 step=self.state.step,
                 # Sums over the epoch's tokens / its tokens, never a mean of means.
                 train_loss=nats / max(1, tokens),

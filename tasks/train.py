@@ -64,9 +64,14 @@ def train_model(
     readers = [Reader(work / METRICS), Reader(work / NOTICES)]
     for reader in readers:
         reader.skip()  # an interrupted run of this command has shown it
-    with _trainer(work) as process:
-        for line in follow(readers, process):
-            _report(watch, line)
+    try:
+        with _trainer(work) as process:
+            for line in follow(readers, process):
+                _report(watch, line)
+    except BaseException as error:
+        if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled in the dashboard
+            log.warning("train: stopped; %s", _checkpoint_left(work))
+        raise
     if process.returncode:
         raise _failure(work, process.returncode)
     shutil.copytree(work / "model", out / "model")
@@ -99,6 +104,7 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         cast(IO[bytes], process.stdin).close()  # ranks are in sessions of their own: they end by it
         if process.poll() is None:
+            log.warning("train: stops; it writes a checkpoint first")
             os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(GRACE_SECONDS)
@@ -124,6 +130,13 @@ def _report(watch: Watch, line: dict[str, Any]) -> None:
         watch(line)
     except Exception as error:
         log.warning("train: a line of the training cannot be shown: %s: %s", type(error).__name__, error)
+
+
+def _checkpoint_left(work: Path) -> str:
+    steps = [int(path.name) for path in (work / "checkpoints").glob("[0-9]*") if path.name.isdecimal()]
+    if not steps:
+        return "it had no checkpoint yet, so the same command begins it anew"
+    return f"its checkpoint at step {max(steps):,} is kept, and the same command goes on from there"
 
 
 def _failure(work: Path, status: int) -> Exception:
@@ -176,7 +189,7 @@ def _step_line(metrics: dict[str, Any]) -> str:
 
 def _epoch_line(metrics: dict[str, Any]) -> str:
     return (
-        f"epoch {metrics['epoch']}  loss {metrics['train_loss']:.3f}  "
+        f"epoch {metrics['epoch']:g}  loss {metrics['train_loss']:.3f}  "
         f"accuracy {metrics['train_accuracy']:.1%}  "
         f"validation loss {metrics['validation_loss']:.3f}  accuracy {metrics['validation_accuracy']:.1%}"
     )

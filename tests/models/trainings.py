@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from models import trainer
+from models import tokenizer, trainer
 from models.schemas import EXAMPLES
 from models.tokenizer import END, START
 
@@ -37,6 +38,20 @@ def examples(rows: int, seed: int, split: str) -> pa.Table:
             }
         )
     return pa.Table.from_pylist(made, EXAMPLES)
+
+
+def make_data(folder: Path) -> Path:
+    """examples/ and tokenizer/, as export and vocabulary leave them."""
+    for name in ("examples", "tokenizer"):
+        (folder / name).mkdir()
+    pq.write_table(examples(60, 0, "train"), folder / "examples" / "train.parquet")
+    pq.write_table(examples(20, 1, "validation"), folder / "examples" / "validation.parquet")
+    dialogue = {"normalisation": "plain", "markup": {"unit": "pair", "max_tokens": 16}}
+    (folder / "examples" / "dialogue.json").write_text(json.dumps(dialogue))
+    learnt = tokenizer.learn_words([" ".join(WORDS)], min_count=1)
+    tokenizer.save(learnt, [1.0] * 257, folder / "tokenizer")
+    (folder / "tokenizer" / "manifest.json").write_text("{}")
+    return folder
 
 
 def run_folder(

@@ -1,0 +1,57 @@
+"""Ctrl-C in a training: what is printed, and where the same command goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.soak
+
+ROOT = Path(__file__).resolve().parents[2]
+# No training of these ends before the test has interrupted it.
+ENDLESS = (
+    "train.max_minutes=null",
+    "train.max_epochs=1000000",
+    "train.checkpoint_seconds=0.5",
+    "train.log_every=1",
+)
+
+
+def interrupt(home: Path, after: str) -> tuple[int, list[str]]:
+    """The exit status and the lines of a run that gets Ctrl-C once a line matches."""
+    changes = [word for change in ("download.sample_turns=2000", *ENDLESS) for word in ("--set", change)]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "cli.py"), "run", "--recipe", "quick", *changes],
+        cwd=ROOT,
+        env={**os.environ, "REPARTEE_HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line.strip())
+        if re.search(after, line):
+            process.send_signal(signal.SIGINT)
+            break
+    lines += [line.strip() for line in process.stderr]
+    return process.wait(), lines
+
+
+@pytest.mark.timeout(600)
+def test_an_interrupted_training_says_what_is_kept_and_the_same_command_from_where_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    status, lines = interrupt(tmp_path, r"train: epoch 2 ")
+    assert (status, lines[-1]) == (130, "repartee: interrupted; the same command goes on where it was")
+    kept = re.search(r"its checkpoint at step ([\d,]+) is kept", "\n".join(lines))
+    assert kept, lines
+    status, again = interrupt(tmp_path, "train: goes on at step")
+    assert status == 130, again
+    assert f"train: goes on at step {kept[1].replace(',', '')}" in again
+    assert not [line for line in again if re.search(r"train: epoch [12] ", line)], again
