@@ -3,6 +3,8 @@
 Nothing heavy is imported before a verb needs it, so that `repartee --help` answers at once.
 """
 
+import codecs
+import io
 import json
 import os
 import sys
@@ -17,14 +19,21 @@ from models.errors import InputError, is_out_of_space
 app = typer.Typer(
     help="Turn conversations into a chat model, again and again.",
     epilog="Everything lives under REPARTEE_HOME (./var). Settings for --set: docs/settings.md",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-corpus_app = typer.Typer(help="The generated corpus.", no_args_is_help=True, rich_markup_mode=None)
+corpus_app = typer.Typer(help="The generated corpus.", rich_markup_mode=None)
 app.add_typer(corpus_app, name="corpus")
+
+
+@app.callback(invoke_without_command=True)
+@corpus_app.callback(invoke_without_command=True)
+def _help_without_a_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
 
 Corpus = Annotated[
     str | None,
@@ -123,7 +132,8 @@ def chat(
             session.set(key, str(value))
     if once is None:
         raise typer.Exit(terminal.run(session, title=found.title, stdin=sys.stdin, stdout=sys.stdout))
-    reply = session.reply_once(once)
+    # In a C locale the arguments are read as ASCII; other bytes come as halves of surrogate pairs.
+    reply = session.reply_once(os.fsencode(once).decode("utf-8", "replace"))
     _tell({"reply": reply.text, "version": found.version, "tokens": reply.tokens}, reply.text, as_json)
 
 
@@ -261,6 +271,7 @@ def _tell(result: dict[str, Any], text: str, as_json: bool) -> None:
 def main() -> None:
     """Run the command; its end is 0 done, 2 the user's input is wrong, 130 interrupted, 1 anything else."""
     quiet_environment()
+    _read_and_write_any_character()
     try:
         status = app(standalone_mode=False)
         if status == INTERRUPTED:  # what Typer makes of Ctrl-C
@@ -276,6 +287,16 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _read_and_write_any_character() -> None:
+    """A terminal that is declared to be ASCII is sent `?` for other characters; what it sends is UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        is_ascii = codecs.lookup(sys.stdin.encoding).name == "ascii"
+        sys.stdin.reconfigure(encoding="utf-8" if is_ascii else None, errors="replace")
+
+
 def _users_fault(error: Exception) -> str | None:
     """The line for what the user can mend; None for what only we can."""
     if isinstance(error, InputError):
@@ -285,7 +306,7 @@ def _users_fault(error: Exception) -> str | None:
         return f"the disk is full ({where}); free some space and give the same command again"
     # Typer carries its own click, whose exceptions have no public name.
     told = getattr(error, "format_message", None)
-    return f"{told()}; see `repartee --help`" if told else None
+    return f"{told().rstrip('.')}; see `repartee --help`" if told else None
 
 
 def _complain(message: str, status: int) -> int:

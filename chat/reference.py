@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
+from models.files import path_of
 from models.registry import Registry
 from settings import Settings
 
@@ -31,7 +32,7 @@ def find_model(ref: str) -> Model:
     Raises:
         InputError: there is no such version or folder; the line says which there are.
     """
-    folder = Path(ref).expanduser()
+    folder = path_of(ref)
     if (folder / "config.json").is_file():
         return Model(folder, None, str(folder))
     if "/" in ref or folder.exists():

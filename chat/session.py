@@ -2,9 +2,12 @@
 
 import collections.abc
 import json
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -120,13 +123,15 @@ class Session:
         if not self.turns:
             raise InputError("there is nothing to save; say something first")
         if path.exists() and path.resolve() not in self._saved:
-            raise InputError(f"{path} exists already; save to another file")
-        partial = path.with_name(path.name + ".partial")
+            raise InputError(f"{path} exists already; save to another file: /save {_free_name(path)}")
         line = json.dumps({"messages": self.messages()}, ensure_ascii=False)
+        partial = path.parent / f".repartee-{os.getpid()}.partial"
         try:
             partial.write_text(line + "\n", encoding="utf-8")
             partial.replace(path)
         except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
             raise InputError(f"cannot write {path}: {error.strerror}; save to another file") from None
         self._saved.add(path.resolve())
 
@@ -200,6 +205,12 @@ class Session:
     def _seed(self) -> None:
         seed = self.generation.seed
         self._chances = None if seed is None else chances(seed)
+
+
+def _free_name(path: Path) -> Path:
+    """The first of NAME-2, NAME-3, ... that is not there."""
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(name for name in names if not name.exists())
 
 
 def _before_stop(text: str, stops: tuple[str, ...]) -> int:

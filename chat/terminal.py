@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import closing
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from models.errors import InputError
+from models.files import path_of
 
 if TYPE_CHECKING:
     from chat.session import Session  # imports torch
@@ -32,6 +32,7 @@ HELP = """\
 /save FILE                write the conversation to FILE, as JSON lines
 /help                     show this
 /quit                     end (or Ctrl-D); Ctrl-C stops a reply"""
+ALONE = ("/new", "/retry", "/undo", "/help", "/quit")
 
 
 def run(session: "Session", *, title: str, stdin: TextIO, stdout: TextIO) -> int:
@@ -131,6 +132,8 @@ def _obey(
         return False
     command, _, rest = line.partition(" ")
     rest = rest.strip()
+    if rest and command in ALONE:
+        raise InputError(f"{command} takes nothing after it; give {command} alone")
     if command == "/quit":
         return True
     if command == "/retry":
@@ -175,7 +178,7 @@ def _told(knob: object) -> str:
 def _save(session: "Session", rest: str) -> str:
     if not rest:
         raise InputError("/save where? For example: /save talk.jsonl")
-    path = Path(rest).expanduser()
+    path = path_of(rest)
     session.save(path)
     return f"saved to {path}"
 

@@ -1,14 +1,36 @@
-"""Files: what is written is on the disk, and what is read is known by its digest."""
+"""Files: the path that a person typed, what is written is on the disk, what is read is known by its digest."""
 
 import hashlib
 import os
 import time
 from pathlib import Path
 
+from models.errors import InputError
+
 SETTLED_S = 2.0
 """A file that was written to less long ago may change again with the time of its change the same."""
 
 _known: dict[tuple[str, int, int, int, int, int], str] = {}
+
+
+def path_of(text: str) -> Path:
+    """The path that a person typed, with `~` and `~NAME` resolved; there may be nothing at it.
+
+    Raises:
+        InputError: it names a user that this machine does not have, or no file can have such a path.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.stat()
+    except RuntimeError:
+        name = Path(text).parts[0]
+        raise InputError(f"{text[:80]}: this machine has no user {name[1:]!r}; give the whole path") from None
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{text[:80]!r} cannot be used as a path ({reason}); give another one") from None
+    return path
 
 
 def sync(path: Path) -> None:

@@ -14,7 +14,7 @@ from prefect import task
 
 from models.config import Config
 from models.errors import InputError
-from models.files import sha256
+from models.files import path_of, sha256
 from models.registry import Registry
 from tasks import hub
 from tasks.artifacts import Artifact
@@ -50,7 +50,7 @@ def resolve(init: str, registry: Registry, home: Path) -> Source:
     Raises:
         InputError: there is no such version, folder or file, or it holds no safetensors.
     """
-    path = Path(init).expanduser()
+    path = path_of(init)
     if path.suffix == ".gguf" and path.is_file():
         return Source("gguf", str(path.resolve()), f"gguf:{sha256(path)}")
     if path.is_dir():
@@ -65,7 +65,7 @@ def resolve(init: str, registry: Registry, home: Path) -> Source:
 
 def is_foreign(init: str, home: Path) -> bool:
     """Whether it is a file or folder of this machine that lies outside of `home`."""
-    path = Path(init).expanduser()
+    path = path_of(init)
     is_path = path.is_absolute() or path.exists() or init.startswith((".", "~"))
     return is_path and not path.resolve().is_relative_to(home.resolve())
 

@@ -246,7 +246,7 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
 def _missing(source: Path, name: str, members: tuple[str, ...], held: list[str]) -> InputError:
     visible = [other for other in held if not other.startswith(".")]
     return InputError(
-        f"{source.name} holds {_listed(visible)}, but no {name}: "
+        f"{source.name} holds {f'{_listed(visible)}, but no {name}' if visible else 'no files'}: "
         f"give a zip or folder with {' and '.join(members)}"
     )
 
@@ -255,7 +255,7 @@ def _listed(names: list[str]) -> str:
     """At most three, made safe to print; nothing in them is ours."""
     shown = [ascii(name[:60])[1:-1] for name in sorted(set(names))]
     more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
-    return ", ".join(shown[:3]) + more if shown else "no files"
+    return ", ".join(shown[:3]) + more
 
 
 def _write(member: _Member, path: Path, limits: UnpackLimits, *, pin: str | None) -> str:

@@ -47,6 +47,7 @@ def corpora(tmp_path_factory):
         (folder / name / "movie_conversations.txt").write_text("".join(order[:lines]))
         said = (folder / "good" / "movie_lines.txt").read_text() if lines else ""
         (folder / name / "movie_lines.txt").write_text(said)
+    (folder / "nothing").mkdir()
     (folder / "start").mkdir()  # a model, but none that was trained here
     (folder / "start" / "config.json").write_text("{}")
     return folder
@@ -64,6 +65,30 @@ def test_help_answers_at_once_and_names_every_verb(tmp_path):
         assert verb in done.stdout
 
 
+def test_a_terminal_declared_as_ascii_may_send_and_be_shown_any_character():
+    program = (
+        "import cli, sys; cli._read_and_write_any_character(); print(len(sys.stdin.read()), '\\xe9\\udcff')"
+    )
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, **ascii_only},
+        input="hé👍".encode(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == (b"3 ??\n", b"")
+
+
+@pytest.mark.parametrize("words", [[], ["corpus"]])
+def test_the_command_alone_shows_its_help_line_by_line(words, tmp_path):
+    done = repartee(*words, home=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == repartee(*words, "--help", home=tmp_path).stdout
+    assert len(done.stdout.splitlines()) > 5
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -78,6 +103,11 @@ def test_help_answers_at_once_and_names_every_verb(tmp_path):
         (["run", "--set", "train.learning_rat=1"], "did you mean 'train.learning_rate'?"),
         (["run", "--set", "train.learning_rate=fast"], "valid number"),
         (["run", "--colour", "red"], "No such option: --colour"),
+        (["corpus", "mak"], "No such command 'mak'"),
+        (["run", "--corpus", "{c}/nothing"], "holds no files: give a zip or folder"),
+        (["chat", "--once", "Hello.", "--model", "~nosuchuser/x"], "no user 'nosuchuser'"),
+        (["chat", "--once", "Hello.", "--model", "x" * 300], "File name too long"),
+        (["run", "--init", "~nosuchuser/x"], "no user 'nosuchuser'"),
         (["chat", "--once", "Hello.", "--model", "7"], "no version"),
         (["chat", "--once", "Hello.", "--model", "{c}/good"], "no model folder"),
         (["evaluate", "{c}/start"], "no repartee.json"),

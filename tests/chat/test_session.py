@@ -381,8 +381,10 @@ def test_save_never_writes_over_another_file_and_says_what_is_wrong(session: Ses
     said(session, "hello")
     precious = tmp_path / "precious.txt"
     precious.write_text("mine")
-    with pytest.raises(InputError, match="exists already"):
+    (tmp_path / "precious-2.txt").write_text("mine, too")
+    with pytest.raises(InputError, match=r"exists already; .*: /save .*/precious-3\.txt$"):
         session.save(precious)
+    session.save(tmp_path / "precious-3.txt")
     with pytest.raises(InputError, match="cannot write"):
         session.save(tmp_path / "no" / "such" / "folder.jsonl")
     assert precious.read_text() == "mine"

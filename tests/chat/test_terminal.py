@@ -165,6 +165,11 @@ def test_a_stop_text_may_have_blanks_in_it() -> None:
         ("/set temperature 0.9 0.8", "like /set temperature 0.9"),
         ("/save", "For example: /save talk.jsonl"),
         ("/retry", "no reply to try again"),
+        ("/undo 3", "/undo takes nothing after it"),
+        ("/quit now", "/quit takes nothing after it"),
+        ("/save ~nosuchuser/talk.jsonl", "no user 'nosuchuser'"),
+        (f"/save {'x' * 300}", "cannot be used as a path (File name too long)"),
+        ("/save talk\0.jsonl", "cannot be used as a path (embedded null byte)"),
     ],
 )
 def test_a_wrong_command_is_met_with_the_remedy_and_the_talk_goes_on(line: str, told: str) -> None:
