@@ -1,4 +1,4 @@
-"""Files: the path that a person typed, what is written is on the disk, what is read is known by its digest."""
+"""Files: the path that a person typed; what is written is on the disk; a digest is known once."""
 
 import hashlib
 import os
