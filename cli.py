@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb needs it, so that `repartee --help` answ
 import codecs
 import io
 import json
+import locale
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 
 from environment import quiet_environment
 from models.errors import InputError, is_out_of_space
+from models.files import is_utf8
 
 app = typer.Typer(
     help="Turn conversations into a chat model, again and again.",
@@ -132,8 +134,7 @@ def chat(
             session.set(key, str(value))
     if once is None:
         raise typer.Exit(terminal.run(session, title=found.title, stdin=sys.stdin, stdout=sys.stdout))
-    # In a C locale the arguments are read as ASCII; other bytes come as halves of surrogate pairs.
-    reply = session.reply_once(os.fsencode(once).decode("utf-8", "replace"))
+    reply = session.reply_once(once)
     _tell({"reply": reply.text, "version": found.version, "tokens": reply.tokens}, reply.text, as_json)
 
 
@@ -271,8 +272,10 @@ def _tell(result: dict[str, Any], text: str, as_json: bool) -> None:
 def main() -> None:
     """Run the command; its end is 0 done, 2 the user's input is wrong, 130 interrupted, 1 anything else."""
     quiet_environment()
+    _speak_utf8()
     _read_and_write_any_character()
     try:
+        _check_arguments()
         status = app(standalone_mode=False)
         if status == INTERRUPTED:  # what Typer makes of Ctrl-C
             raise KeyboardInterrupt
@@ -285,6 +288,33 @@ def main() -> None:
         status = _complain(message, 2)
     sys.stdout.flush()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _speak_utf8() -> None:
+    """Start over in Python's UTF-8 mode where the locale has another encoding.
+
+    The files of a home are UTF-8, and so are the names that Prefect and MLflow record.
+    """
+    if (
+        codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
+        or os.environ.get("PYTHONUTF8") == "1"
+    ):
+        return
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    if codecs.lookup(sys.stdout.encoding).name != "ascii":  # the terminal keeps its own encoding
+        environment.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def _check_arguments() -> None:
+    for text in (
+        *sys.argv[1:],
+        *(value for name, value in os.environ.items() if name.startswith("REPARTEE_")),
+    ):
+        if not is_utf8(text):
+            raise InputError(
+                f"{text!r} is not valid UTF-8, so neither Prefect nor MLflow can record it; rename it"
+            )
 
 
 def _read_and_write_any_character() -> None:

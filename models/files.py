@@ -33,6 +33,11 @@ def path_of(text: str) -> Path:
     return path
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a name can be recorded: Python reads a byte that is no UTF-8 as half of a surrogate pair."""
+    return text.isascii() or text.encode("utf-8", "replace").decode() == text
+
+
 def sync(path: Path) -> None:
     """What is written of a file, or the names in a folder, are on the disk when this returns."""
     handle = os.open(path, os.O_RDONLY)

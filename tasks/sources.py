@@ -15,7 +15,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from models.errors import InputError
-from models.files import sha256
+from models.files import is_utf8, sha256
 from tasks.fetch import probe, shown
 from tasks.unpack import check_held, paths_in
 
@@ -132,6 +132,8 @@ def _at_path(path: Path) -> Source:
         raise InputError(f"corpus {path} is neither a file nor a folder: {FORMS}")
     check_held(path, MEMBERS)
     whole = path.resolve()
+    if not is_utf8(str(whole)):
+        raise InputError(f"corpus {str(whole)!r}: its path is not valid UTF-8; rename it")
     return Source("local", (whole.name if path.is_dir() else whole.stem) or "corpus", (str(whole),))
 
 

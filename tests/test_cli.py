@@ -27,6 +27,11 @@ def repartee(*words, home, **environment):
     )
 
 
+def write_corpus_into(folder):
+    folder.mkdir()
+    write_corpus(folder, turns=200, seed=1)
+
+
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory):
     """Corpora that are wrong, each in its own way."""
@@ -35,8 +40,7 @@ def corpora(tmp_path_factory):
     (folder / "text.zip").write_text("hello")
     with zipfile.ZipFile(folder / "other.zip", "w") as archive:
         archive.writestr("readme.md", "no corpus here")
-    (folder / "good").mkdir()
-    write_corpus(folder / "good", turns=200, seed=1)
+    write_corpus_into(folder / "good")
     with zipfile.ZipFile(folder / "good.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in (folder / "good").iterdir():
             archive.write(path, f"corpus folder/{path.name}")
@@ -79,6 +83,20 @@ def test_a_terminal_declared_as_ascii_may_send_and_be_shown_any_character():
         timeout=60,
     )
     assert (done.stdout, done.stderr) == (b"3 ??\n", b"")
+
+
+def test_a_name_that_is_not_utf8_is_refused_and_one_that_is_works_in_any_locale(tmp_path):
+    """Prefect and MLflow keep names as UTF-8; in an ASCII locale Python reads `ü` as halves of characters."""
+    folder = tmp_path / "ü"
+    write_corpus_into(folder)
+    ascii_only = {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    done = repartee("plan", "--corpus", folder, "--json", home=tmp_path / "home", **ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = repartee("plan", "--corpus", os.fsdecode(b"caf\xe9"), home=tmp_path / "home")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "repartee: 'caf\\udce9' is not valid UTF-8, so neither Prefect nor MLflow can record it; rename it\n"
+    )
 
 
 @pytest.mark.parametrize("words", [[], ["corpus"]])
