@@ -4,9 +4,9 @@ Read from the syntax trees, one top-level symbol at a time, through every module
 An edited helper, constant, base class or import changes it; a comment, a docstring, the layout or
 a neighbour does not. What counts:
 
-* A class counts whole. The annotations of its fields count, because pydantic acts on them; all
-  other annotations decide nothing and are left out, the class that they name included. So a
-  method of a config that a function is handed is not seen: write it as a function.
+* A class counts whole, and so does each class that an annotation names: a function that is handed
+  a config calls its methods and names it nowhere else. The text of an annotation counts for the
+  fields of a class alone, because pydantic acts on it.
 * A module counts by the names that are used of it; whole where it is used itself (`getattr(m, x)`)
   or imported with a star. What the import of a module runs, calls for instance, always counts.
 * Not seen: modules and functions that are named by a string, files that are no Python, `__doc__`

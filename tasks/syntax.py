@@ -1,13 +1,14 @@
 """Syntax: a source file by its top-level symbols, and the names that each takes from outside."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 IMPORT = ""  # as a name: what runs when the module is imported, and the module itself
 
-# Of a syntax node: neither annotations nor how something was written decide what runs.
+# Of a syntax node: how something was written decides nothing; of an annotation, only what it names counts.
 LEFT_OUT = {"ctx", "kind", "returns", "simple", "type_comment", "type_ignores", "type_params"}
 
 Symbol = tuple[str, str]  # module, name
@@ -43,6 +44,7 @@ class Module:
     imported: dict[str, list[Symbol]] = field(default_factory=dict)
     imports: set[str] = field(default_factory=set)
     starred: set[str] = field(default_factory=set)
+    typed: dict[str, list[Symbol]] = field(default_factory=dict)  # imported for annotations alone
     loose: list[ast.stmt] = field(default_factory=list)  # run at import, define nothing
     parts: dict[str, Part] = field(default_factory=dict)
 
@@ -53,7 +55,7 @@ class Module:
     def part(self, name: str) -> Part:
         if name not in self.parts:
             nodes = self.loose if name == IMPORT else self.defined[name]
-            names = Names(self.package)
+            names = Names(self.package, self.typed)
             for node in nodes:
                 names.visit(node)
             text = "\n".join(_text(node) for node in nodes)
@@ -64,6 +66,9 @@ class Module:
         """Put each statement where it belongs: by the names that it binds, or with the loose."""
         for node in body:
             if isinstance(node, ast.If) and _is_false_at_import(node.test):
+                for each in node.body:
+                    if isinstance(each, ast.Import | ast.ImportFrom):
+                        self.typed |= _imported(each, self.package)
                 self.sort(node.orelse)
                 continue
             names, only_binds = self._binds(node)
@@ -111,15 +116,16 @@ def parse(name: str, is_package: bool, source: bytes) -> Module:
 class Names(ast.NodeVisitor):
     """Collects the names that code takes from outside of itself, its own variables left out."""
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, typed: Mapping[str, list[Symbol]]) -> None:
         self.mentions: set[Mention] = set()
         self.imports: set[str] = set()
         self._package = package
+        self._typed = typed
+        self._in_annotation = False
         self._scopes: list[dict[str, tuple[Symbol, ...]]] = []
-        self._in_class = False
 
     def _mention(self, name: str, attributes: Iterable[str] = ()) -> None:
-        imported: tuple[Symbol, ...] = ()
+        imported = tuple(self._typed.get(name, ())) if self._in_annotation else ()
         for scope in reversed(self._scopes):
             if name in scope:
                 imported = scope[name]
@@ -132,15 +138,28 @@ class Names(ast.NodeVisitor):
         self,
         scope: dict[str, tuple[Symbol, ...]],
         body: Iterable[ast.AST],
-        *,
-        in_class: bool = False,
     ) -> None:
-        before, self._in_class = self._in_class, in_class
         self._scopes.append(scope)
         for node in body:
             self.visit(node)
         self._scopes.pop()
-        self._in_class = before
+
+    def _annotate(self, annotation: ast.expr | None) -> None:
+        """The classes that an annotation names: code may call their methods and name them nowhere else."""
+        if annotation is not None:
+            before, self._in_annotation = self._in_annotation, True
+            self.visit(annotation)
+            self._in_annotation = before
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if self._in_annotation and isinstance(node.value, str):
+            with suppress(SyntaxError):  # a remark in an Annotated, and no quoted class
+                self.visit(ast.parse(node.value, mode="eval"))
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self.visit(node.value)
+        if not (self._in_annotation and ast.unparse(node.value).endswith("Literal")):
+            self.visit(node.slice)
 
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
@@ -167,16 +186,19 @@ class Names(ast.NodeVisitor):
     visit_ImportFrom = visit_Import
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        shown = [node.target, node.annotation if self._in_class else None, node.value]
-        for part in filter(None, shown):
+        for part in filter(None, [node.target, node.value]):
             self.visit(part)
+        self._annotate(node.annotation)
 
     def visit_FunctionDef(self, node: Function | ast.Lambda) -> None:
         outer = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
         body: list[ast.AST] = []
+        for argument in _arguments(node.args):
+            self._annotate(argument.annotation)
         if isinstance(node, ast.Lambda):
             body.append(node.body)
         else:
+            self._annotate(node.returns)
             outer += node.decorator_list
             body.extend(node.body)
         for part in outer:
@@ -191,7 +213,7 @@ class Names(ast.NodeVisitor):
             self.visit(part)
         # A field hides no name: `train: Train = train()` takes the value from outside.
         scope = {name: symbols for name, symbols in _bound(node.body, self._package).items() if symbols}
-        self._enter(scope, node.body, in_class=True)
+        self._enter(scope, node.body)
 
     def visit_ListComp(self, node: Comprehension) -> None:
         self.visit(node.generators[0].iter)
@@ -205,9 +227,13 @@ def _variables(
     arguments: ast.arguments, body: Iterable[ast.AST], package: str
 ) -> dict[str, tuple[Symbol, ...]]:
     """A function's own names, each with what it is if an import makes it."""
-    listed = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    listed += filter(None, [arguments.vararg, arguments.kwarg])
-    return {**dict.fromkeys([each.arg for each in listed], ()), **_bound(body, package)}
+    names = [each.arg for each in _arguments(arguments)]
+    return {**dict.fromkeys(names, ()), **_bound(body, package)}
+
+
+def _arguments(given: ast.arguments) -> list[ast.arg]:
+    several = [*filter(None, [given.vararg, given.kwarg])]
+    return [*given.posonlyargs, *given.args, *given.kwonlyargs, *several]
 
 
 def _bound(body: Iterable[ast.AST], package: str) -> dict[str, tuple[Symbol, ...]]:

@@ -2,7 +2,9 @@
 
 import ast
 import importlib.util
+import inspect
 import os
+import re
 import shutil
 import textwrap
 import time
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from models.config import Config, MarkupConfig
+from tasks import clean, download, evaluate, export, gate, parse, start, train, vocabulary
 from tasks.code import ROOT, code_fingerprint, reached
 
 PROJECT = {
@@ -325,7 +329,7 @@ def test_a_class_counts_whole_with_its_bases_fields_and_methods(tmp_path):
 
         def job(): return Config()
     """
-    assert single(tmp_path, text) == ["Base", "Config", "HIGH", "Kind", "check", "job"]
+    assert single(tmp_path, text) == ["Base", "Config", "HIGH", "Kind", "Other", "check", "job"]
     before = of(tmp_path, "one.job")
     edit(tmp_path, "one.py", "Its help", "Another help")
     edit(tmp_path, "one.py", "here: Kind", "here: Base")
@@ -334,19 +338,45 @@ def test_a_class_counts_whole_with_its_bases_fields_and_methods(tmp_path):
     assert of(tmp_path, "one.job") != before
 
 
-def test_annotations_of_functions_and_variables_reach_nothing(tmp_path):
-    text = """
-        class Artifact: ...
+@pytest.mark.parametrize(
+    "job",
+    [
+        "def job(one: Markup): return one.length()",
+        "def job(*, one: Markup | None = None): return one.length()",
+        "def job(one: 'list[Markup]'): return one[0].length()",
+        "def job(one):\n    two: Markup = one\n    return two.length()",
+        "def job(one): return find(one).length()\n\ndef find(one) -> 'Markup': return one",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from two import Markup as M\ndef job(one: M): ...",
+        "import two\ndef job(one: two.Markup): return one.length()",
+    ],
+)
+def test_a_method_of_what_an_annotation_names_counts(tmp_path, job):
+    two = "class Markup:\n    def length(self): return half(self)\n\ndef half(x): return x // 4\n\ndef other(): ...\n"
+    write(tmp_path, {"two.py": two})
+    assert "two.half" in single(tmp_path, f"from two import Markup\n{job}\n")
+    assert "two.other" not in names(tmp_path, "one.job")
+    before = of(tmp_path, "one.job")
+    edit(tmp_path, "two.py", "// 4", "// 2")
+    assert of(tmp_path, "one.job") != before
 
-        def job(one: Artifact, *, two: Artifact | None = None) -> Artifact:
-            three: Artifact = one
-            four: Artifact
+
+def test_a_text_of_a_literal_is_no_class(tmp_path):
+    text = "from typing import Literal\n\ndef hub(): ...\n\ndef job(kind: Literal['hub']): ...\n"
+    assert single(tmp_path, text) == ["job"]
+
+
+def test_the_text_of_an_annotation_of_a_function_or_a_variable_counts_for_nothing(tmp_path):
+    text = """
+        def job(one: int, *, two: int | None = None) -> int:
+            three: int = one
+            four: int
             return three
     """
     assert single(tmp_path, text) == ["job"]
     before = of(tmp_path, "one.job")
-    edit(tmp_path, "one.py", ": Artifact = one", " = one")
-    edit(tmp_path, "one.py", "    four: Artifact\n", "")
+    edit(tmp_path, "one.py", ": int = one", " = one")
+    edit(tmp_path, "one.py", "    four: int\n", "")
+    edit(tmp_path, "one.py", "one: int, *", "one, *")
     assert of(tmp_path, "one.job") == before
 
 
@@ -539,6 +569,49 @@ def test_our_own_code_without_comments_and_layout_has_the_same_fingerprint(name,
     for path in tmp_path.rglob("*.py"):
         path.write_text(ast.unparse(ast.parse(path.read_text())), encoding="utf-8")
     assert of(tmp_path, name, BUILDS[name]) == before
+
+
+STAGES = [
+    module.STAGE for module in (start, download, parse, clean, vocabulary, export, train, evaluate, gate)
+]
+
+
+def config_classes(kind):
+    """A config class and those of its fields."""
+    inner = [field.annotation for field in kind.model_fields.values() if isinstance(field.annotation, type)]
+    return {kind}.union(*(config_classes(each) for each in inner if issubclass(each, Config)))
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_method_of_each_config_class_that_a_stage_is_given_is_part_of_its_code(stage, tmp_path):
+    for folder in ("tasks", "models"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pyc*"))
+    name = f"{stage.build.__module__}.{stage.build.__qualname__}"
+    before = of(tmp_path, name, stage.modules)
+    classes = config_classes(inspect.signature(stage.build).parameters["config"].annotation)
+    also = (
+        {MarkupConfig} if stage.name in ("train", "evaluate", "rescore") else set()
+    )  # as the model's files say
+    for kind in classes | also:
+        file = f"{kind.__module__.replace('.', '/')}.py"
+        header = re.search(rf"^class {kind.__name__}\(.*\):\n", (tmp_path / file).read_text(), re.MULTILINE)[
+            0
+        ]
+        added = f"{header}    def added(self): return 1\n\n"
+        edit(tmp_path, file, header, added)
+        assert of(tmp_path, name, stage.modules) != before, kind
+        edit(tmp_path, file, added, header)
+    assert of(tmp_path, name, stage.modules) == before
+
+
+@pytest.mark.parametrize("stage", [export, train, evaluate], ids=lambda module: module.STAGE.name)
+def test_another_share_for_the_context_makes_other_examples_and_another_model(stage, tmp_path):
+    for folder in ("tasks", "models"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pyc*"))
+    name = f"{stage.STAGE.build.__module__}.{stage.STAGE.build.__qualname__}"
+    before = of(tmp_path, name, stage.STAGE.modules)
+    edit(tmp_path, "models/config.py", "self.max_tokens // 4", "self.max_tokens // 2")
+    assert of(tmp_path, name, stage.STAGE.modules) != before
 
 
 def test_forty_modules_take_under_a_third_of_a_second(tmp_path):
