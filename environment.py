@@ -23,7 +23,22 @@ _QUIET = {
 }
 
 
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where our own servers listen
+
+
 def quiet_environment() -> None:
     """Keep the libraries from phoning home and from spinning; what the user has set stays."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    _ask_this_machine_without_a_proxy()
+
+
+def _ask_this_machine_without_a_proxy() -> None:
+    """No proxy reaches the servers of this machine: in both spellings, for the libraries differ."""
+    listed = [
+        each.strip() for name in ("NO_PROXY", "no_proxy") for each in os.environ.get(name, "").split(",")
+    ]
+    if "*" in listed:  # it counts only where it stands alone
+        return
+    hosts = dict.fromkeys(each for each in (*listed, *_THIS_MACHINE) if each)
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(hosts)
