@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "models": set(),
     "environment": set(),
     "console": set(),
-    "settings": set(),
+    "settings": {"models"},  # how a wrong setting is said, and how a database is addressed
     "tasks": {"models"},
     "chat": {"models", "settings"},
     "flows": {"models", "tasks", "settings"},
