@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deployments.prefect_database import prepare
 from deployments.services import closed_to_strangers
 
 START_SECONDS = 120  # a new database takes a dozen on two cores; a busy machine takes its time
@@ -119,4 +120,5 @@ def serve(url: str) -> None:
 
 if __name__ == "__main__":
     os.environ["PREFECT_HOME"] = sys.argv[2]
+    prepare(Path(sys.argv[2]))
     serve(sys.argv[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from environment import HEARTBEAT_SECONDS
+from models.sqlite_files import address as address_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"  # never beyond this machine: there is no login
@@ -76,7 +77,7 @@ def mlflow_service(home: Path, port: int) -> Service:
         command=[
             *(sys.executable, "-m", "deployments.child", sys.executable, "-m", "mlflow", "server"),
             *("--host", HOST, "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
+            *("--backend-store-uri", address_of(home / "mlflow.db")),
             *("--default-artifact-root", (home / "mlartifacts").as_uri()),
             *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
         ],

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from deployments.services import (
 )
 from deployments.supervisor import Supervisor, end_group, stop_on_signals
 from flows.turns import holder_pid
+from models import database
 from models.errors import InputError
 from settings import Settings, services_told, services_up
 from tasks.artifacts import check_home
@@ -67,9 +69,33 @@ def _start_servers(supervisor: Supervisor, here: Settings) -> tuple[str, str]:
         started.append(mlflow)
     for service in started:
         log.info("%s: starts at %s", service.name, service.address)
+        if service.name == "mlflow":
+            _prepare_database(here.root)
         supervisor.start(service)
     supervisor.await_health([service.name for service in started])
     return prefect_url, mlflow_url
+
+
+def _prepare_database(home: Path) -> None:
+    """MLflow's database is whole and knows where its home is; the server would end over it in its log."""
+    path, artifacts = home / "mlflow.db", home / "mlartifacts"
+    try:
+        if database.is_ready(path, artifacts):
+            return
+    except (OSError, sqlite3.Error) as error:
+        raise InputError(f"MLflow cannot use {path} ({error}); `repartee doctor` says what to do") from error
+    done = subprocess.run(
+        [sys.executable, "-m", "models.database", str(path), str(artifacts)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in done.stderr.strip().splitlines():
+        log.info("mlflow: %s", line)
+    if done.returncode:
+        raise InputError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"no {path}")
 
 
 def _port(supervisor: Supervisor, name: str, usual: int) -> int:

@@ -9,6 +9,7 @@ import logging
 import re
 import shlex
 import sqlite3
+import sys
 from contextlib import closing
 from functools import cache
 from importlib.metadata import version
@@ -89,6 +90,11 @@ def prepare(path: Path, artifacts: Path | None) -> None:
     make_usable(path, artifacts)
     if artifacts is not None and (moved := moved_roots(path, artifacts)):
         readdress(path, artifacts, moved)
+
+
+def is_ready(path: Path, artifacts: Path) -> bool:
+    """Whether `prepare` has nothing to do, found out without MLflow."""
+    return state(path) == "current" and not moved_roots(path, artifacts)
 
 
 def make_usable(path: Path, artifacts: Path | None) -> None:
@@ -266,3 +272,10 @@ def _local(uri: str) -> Path | None:
         return Path(uri)
     parts = urlsplit(uri)
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+if __name__ == "__main__":  # for a process that lives long and has no other use for MLflow's memory
+    try:
+        prepare(Path(sys.argv[1]), Path(sys.argv[2]))
+    except InputError as told:
+        sys.exit(str(told))

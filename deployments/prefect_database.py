@@ -1,0 +1,57 @@
+"""Prefect's database of a home, created whole: a server that is killed while it creates its tables in place
+leaves some of them, over which no later one starts."""
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from models import sqlite_files
+
+ELSEWHERE = re.compile(r"PREFECT_(API|SERVER)_DATABASE_(CONNECTION_URL|HOST|NAME)")
+
+
+def prepare(folder: Path) -> None:
+    """`prefect.db` is in the folder with all of its tables, unless another database is configured.
+
+    Raises:
+        subprocess.CalledProcessError: Prefect could not create it; its words are on standard error.
+    """
+    if any(ELSEWHERE.fullmatch(name) and value for name, value in os.environ.items()):
+        return
+    path = folder / "prefect.db"
+    if is_missing(path):
+        sqlite_files.create(path, _build, is_missing)
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no database, or only some tables of one that hold nothing."""
+    if not sqlite_files.exists(path):
+        return True
+    try:
+        with sqlite_files.opened(path) as database:
+            names = sqlite_files.tables(database)
+            if sqlite_files.revision(database, names) and not sqlite_files.half_copied(names):
+                return False
+            return (
+                "flow_run" not in names or not database.execute("SELECT 1 FROM flow_run LIMIT 1").fetchone()
+            )
+    except sqlite3.DatabaseError:  # in use, or damaged: there is one, and the server says what it is
+        return False
+
+
+def _build(path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
+        env={
+            **os.environ,
+            "PREFECT_API_URL": "",
+            "PREFECT_API_DATABASE_CONNECTION_URL": sqlite_files.address(path).replace(
+                "sqlite:", "sqlite+aiosqlite:", 1
+            ),
+        },
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
