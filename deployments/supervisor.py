@@ -218,15 +218,24 @@ def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _is_ours(session: int) -> bool:
-    """Whether a process of this session is one of our services; the number may be another's by now."""
-    if shutil.which("ps") is None:
-        return False  # the pipe has ended it; only a port may still be taken, and another is found
-    listed = subprocess.run(
-        ["ps", "-o", "args=", "-s", str(session)], capture_output=True, text=True, check=False
-    )
+def _is_ours(group: int) -> bool:
+    """Whether a process of this group is one of our services; the number may be another's by now."""
     words = ("deployments.child", "deployments.server", "mlflow server", "prefect worker")
-    return any(word in listed.stdout for word in words)
+    return any(word in command for command in commands_of(group) for word in words)
+
+
+def commands_of(group: int) -> list[str]:
+    """The command lines of a process group; none where nothing lists processes.
+
+    A service that was left is then ended by its pipe; only a port may still be taken, and another is found.
+    """
+    if shutil.which("ps") is None:
+        return []
+    # What POSIX has: to list one session only is the way of Linux alone.
+    asked = ["ps", "-A", "-o", "pgid=", "-o", "args="]
+    listed = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False).stdout
+    rows = (line.split(maxsplit=1) for line in listed.splitlines())
+    return [row[1] for row in rows if len(row) == 2 and row[0] == str(group)]
 
 
 def stop_on_signals(stop: threading.Event) -> None:

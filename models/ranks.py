@@ -7,6 +7,7 @@ They are told who they are as torchrun tells it (RANK, WORLD_SIZE, LOCAL_RANK); 
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -131,7 +132,7 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback())
     _lend_input(stop)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs:
         config = LaunchConfig(
@@ -165,6 +166,12 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
         finally:
             logging.disable(logging.NOTSET)
     return 0
+
+
+def loopback() -> str:
+    """The network interface of this machine to itself: Linux calls it lo, macOS and the BSDs lo0."""
+    names = [name for _, name in socket.if_nameindex()]
+    return "lo0" if "lo0" in names and "lo" not in names else "lo"
 
 
 def _lend_input(stop: threading.Event) -> None:

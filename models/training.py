@@ -340,7 +340,9 @@ class Training:
 
 def cores() -> int:
     """How many this process may use; OMP_NUM_THREADS, where it is set, allows fewer."""
-    return min(len(os.sched_getaffinity(0)), int(os.environ.get("OMP_NUM_THREADS") or sys.maxsize))
+    # Only Linux can keep a process to some of the cores.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, int(os.environ.get("OMP_NUM_THREADS") or sys.maxsize))
 
 
 def fit(run: Run, stop: threading.Event) -> tuple[Training, str | None]:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -247,3 +248,11 @@ def test_by_itself_a_machine_without_a_gpu_has_one_process(monkeypatch: pytest.M
     assert ranks.wanted(2) == 2
     with pytest.raises(InputError, match=r"train\.processes is 8, GPUs to be seen here: 4; give 4 or auto"):
         ranks.wanted(8)
+
+
+@pytest.mark.parametrize(("names", "own"), [(["lo", "eth0"], "lo"), (["en0", "lo0"], "lo0"), ([], "lo")])
+def test_the_ranks_meet_at_the_machines_own_interface_whatever_its_name(
+    names: list[str], own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "if_nameindex", lambda: list(enumerate(names, 1)))
+    assert ranks.loopback() == own

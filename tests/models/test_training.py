@@ -224,6 +224,16 @@ def test_a_loss_that_is_no_number_ends_the_training_and_is_never_saved(data: Pat
     assert not list((folder / "checkpoints").glob("*"))
 
 
+def test_a_training_ends_well_where_no_process_is_kept_to_some_cores(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert training.cores() == os.cpu_count()
+    assert train(run_folder(data, tmp_path / "run", max_steps=2))
+
+
 def test_a_second_trainer_waits_and_then_ends_with_a_clear_line(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,45 @@
+"""What the supervisor knows of processes that another one has left."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deployments.supervisor import _is_ours, commands_of
+
+PORTABLE = """#!/bin/sh
+for word in "$@"; do
+    case "$word" in -A | -o | pgid= | args=) ;; *) echo "ps: illegal option: $word" >&2; exit 1 ;; esac
+done
+exec {ps} "$@"
+"""
+
+
+def test_a_service_that_was_left_is_known_by_its_group_with_what_every_ps_can_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ps = tmp_path / "ps"
+    ps.write_text(PORTABLE.format(ps=shutil.which("ps")))
+    ps.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    waits = [sys.executable, "-c", "input()"]
+    with (
+        subprocess.Popen(
+            [*waits, "deployments.child"], stdin=subprocess.PIPE, start_new_session=True
+        ) as ours,
+        subprocess.Popen(waits, stdin=subprocess.PIPE, start_new_session=True) as another,
+    ):
+        assert _is_ours(ours.pid)
+        assert not _is_ours(another.pid)
+        assert [command.split()[-1] for command in commands_of(ours.pid)] == ["deployments.child"]
+        for process in (ours, another):
+            process.communicate(b"\n")
+    assert not _is_ours(ours.pid)
+
+
+def test_without_ps_nothing_is_taken_for_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not _is_ours(os.getpgid(0))
