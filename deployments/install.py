@@ -7,9 +7,6 @@ services left behind: those that died are closed, and of those that were missed 
 """
 
 import logging
-import os
-import subprocess
-import sys
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -31,7 +28,8 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled
 
-from deployments.services import POOL, ROOT
+from deployments.deploy import deploy
+from deployments.services import POOL
 from environment import HEARTBEAT_SECONDS
 from flows.config import RetrainConfig
 from flows.events import NEW_DATA
@@ -53,7 +51,7 @@ def install() -> None:
     """Everything, into the server that PREFECT_API_URL names."""
     with get_client(sync_client=True) as client:
         _make_pool(client)
-    _deploy()
+        deploy(client)
     put_in_order()
 
 
@@ -76,20 +74,6 @@ def close_dead_runs() -> None:
 def _make_pool(client: SyncPrefectClient) -> None:
     with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-
-
-def _deploy() -> None:
-    command = ("--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *command],
-        cwd=ROOT,
-        env={**os.environ, "PWD": str(ROOT)},  # the file's `{{ $PWD }}`: a shell's would be elsewhere
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"the deployments were refused: {(done.stderr or done.stdout).strip()[-500:]}")
 
 
 def crashed_when_silent() -> AutomationCore:
@@ -136,9 +120,14 @@ def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    for known in client.read_automations_by_name(automation.name):
-        client.delete_automation(known.id)
-    client.create_automation(automation)
+    """Its switch stays as a person has set it."""
+    existing = client.read_automations_by_name(automation.name)
+    if not existing:
+        client.create_automation(automation)
+        return
+    client.update_automation(existing[0].id, automation.model_copy(update={"enabled": existing[0].enabled}))
+    for double in existing[1:]:
+        client.delete_automation(double.id)
 
 
 def skip_missed(client: SyncPrefectClient) -> int:

@@ -16,8 +16,6 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from console import show_progress
 from deployments.services import ROOT
 from deployments.worker import run_until_told
@@ -50,13 +48,17 @@ def main(words: list[str]) -> int | str:
 
 
 async def _run() -> None:
+    from prefect.client.orchestration import get_client
     from prefect.runner import Runner
 
+    from deployments.deploy import entries
     from deployments.install import put_in_order
 
     runner = Runner(name="repartee", pause_on_shutdown=False)
-    for deployment in served():
-        await runner.aadd_deployment(deployment)
+    with get_client(sync_client=True) as client:
+        deployments = entries(client)
+    for entry in deployments:
+        await runner.aadd_deployment(_served(entry))
     await asyncio.to_thread(put_in_order)
     log.info("serves the deployments of prefect.yaml at %s; Ctrl-C ends it", os.environ["PREFECT_API_URL"])
     running = asyncio.ensure_future(runner.start())
@@ -67,26 +69,28 @@ async def _run() -> None:
         await running
 
 
-def served() -> "list[RunnerDeployment]":
-    """The deployments of prefect.yaml, as a process that runs them itself takes them."""
-    told = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
-    return [_served(entry) for entry in told["deployments"]]
-
-
 def _served(entry: dict[str, Any]) -> "RunnerDeployment":
+    """A deployment of prefect.yaml, as a process that runs it itself takes it."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.deployments.runner import RunnerDeployment
     from prefect.flows import load_flow_from_entrypoint
     from prefect.schedules import Cron
 
+    schedules = [dict(each) for each in entry.get("schedules", [])]
     limit = entry.get("concurrency_limit")
-    return RunnerDeployment.from_flow(
+    deployment = RunnerDeployment.from_flow(
         load_flow_from_entrypoint(entry["entrypoint"]),
         name=entry["name"],
         description=entry["description"],
-        schedules=[Cron(each.pop("cron"), **each) for each in entry.get("schedules", [])],
+        parameters=entry.get("parameters"),
+        tags=entry.get("tags"),
+        paused=entry.get("paused"),
+        schedules=[Cron(each.pop("cron"), **each) for each in schedules],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
     )
+    # Sent empty, these would delete what the server holds.
+    deployment.model_fields_set.difference_update({"schedules", "job_variables"} - entry.keys())
+    return deployment
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""Deploy: the deployments of prefect.yaml on a server, without undoing what a person has set there.
+
+install.py makes them a worker's, serve.py runs them itself; both take them from here. What prefect.yaml
+names is ours, all else is the page's. No schedule is in the payload of a deployment that exists: Prefect
+would overwrite the switches of ours, and where one has no slug delete all.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools import validate
+from prefect.utilities.schema_tools.validation import ValidationError
+
+from deployments.services import ROOT
+
+log = logging.getLogger(__name__)
+
+FILE = ROOT / "deployments" / "prefect.yaml"
+WEEKLY = {"cron": "0 3 * * 1", "timezone": "UTC", "slug": "weekly", "active": False}
+SCHEDULED = "retrain/retrain"
+
+
+def deploy(client: SyncPrefectClient) -> None:
+    """The deployments, for the workers of the pool.
+
+    Raises:
+        RuntimeError: the server or Prefect refuses one.
+    """
+    file = yaml.safe_load(FILE.read_text("utf-8")) | {"deployments": entries(client)}
+    with tempfile.NamedTemporaryFile("w", prefix="repartee-", suffix=".yaml", encoding="utf-8") as written:
+        yaml.safe_dump(file, written, allow_unicode=True)
+        written.flush()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"),
+                *("--prefect-file", written.name),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "PWD": str(ROOT)},  # the file's `{{ $PWD }}`: a shell's would be elsewhere
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"the deployments were refused: {(done.stderr or done.stdout).strip()[-500:]}")
+
+
+def entries(client: SyncPrefectClient) -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml, each with what the server holds of it."""
+    return [_entry(client, entry) for entry in yaml.safe_load(FILE.read_text("utf-8"))["deployments"]]
+
+
+def _entry(client: SyncPrefectClient, entry: dict[str, Any]) -> dict[str, Any]:
+    name = f"{entry['entrypoint'].rpartition(':')[2]}/{entry['name']}"
+    try:
+        existing = client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return entry | {"schedules": [WEEKLY]} if name == SCHEDULED else entry
+    from_page = {
+        "parameters": _parameters(name, entry["entrypoint"], existing),
+        "tags": existing.tags,
+        "paused": existing.paused,
+    }
+    pool = {"work_queue_name": existing.work_queue_name, "job_variables": existing.job_variables}
+    if existing.work_pool_name != entry["work_pool"]["name"]:  # it is `serve`'s at the moment
+        pool.pop("work_queue_name")
+    return from_page | entry | {"work_pool": pool | entry["work_pool"]}
+
+
+def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dict[str, Any]:
+    """The values that a person has given it; none where the flow does not take them any more."""
+    if not existing.parameters:
+        return {}
+    schema = parameter_schema(load_flow_from_entrypoint(str(ROOT / entrypoint))).model_dump()
+    why = f"it takes {', '.join(schema['properties'])}"
+    try:
+        validate(existing.parameters, schema, raise_on_error=True, ignore_required=True)
+        if existing.parameters.keys() <= schema["properties"].keys():
+            return existing.parameters
+    except ValidationError as error:
+        why = str(error)
+    log.warning("%s: the parameters %s of its page are dropped: %s", name, existing.parameters, why)
+    return {}

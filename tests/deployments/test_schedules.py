@@ -1,0 +1,108 @@
+"""What a person has set on a deployment's page stays when the deployments are made again, by whichever door."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from installation import ROOT, Api, ask, command, go_up, left_of, until
+from test_serve import serve
+
+from deployments.server import temporary_server
+
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
+
+PAGE = {"parameters": {"recipe": "base"}, "tags": ["night"], "job_variables": {"env": {"A": "1"}}}
+OTHERS = {"cron": "17 4 * * *", "timezone": "Europe/Berlin", "day_or": True}
+
+
+def of_text(text):
+    """The Prefect server of which `up` says where it is; its port may be another's by the next start."""
+    return Api(re.search(r"Prefect +(\S+)", text)[1])
+
+
+def install(home, api):
+    env = {**command(home)["env"], "PREFECT_API_URL": api.base, "PREFECT_HOME": str(home / "prefect")}
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.install"], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def of_page(api):
+    """What the page of the deployment shows, without the moments at which it was written."""
+    found = api.get("/deployments/name/retrain/retrain")
+    schedules = {
+        (each["slug"], each["schedule"]["cron"], each["active"], str(each["parameters"]))
+        for each in found["schedules"]
+    }
+    return found["id"], schedules, {name: found[name] for name in PAGE}, found["paused"]
+
+
+def set_on_page(api):
+    """The weekly schedule is switched on, one with a slug and one without are added, the form is filled in."""
+    deployment = api.get("/deployments/name/retrain/retrain")
+    assert [(each["slug"], each["active"]) for each in deployment["schedules"]] == [("weekly", False)]
+    path = f"/deployments/{deployment['id']}"
+    api.get(f"{path}/schedules/{deployment['schedules'][0]['id']}", {"active": True}, method="PATCH")
+    for schedule in ({"slug": None, "active": True}, {"slug": "quarterly", "active": False}):
+        api.get(f"{path}/schedules", [{**schedule, "schedule": OTHERS, "parameters": {"recipe": "quick"}}])
+    api.get(path, PAGE, method="PATCH")
+    page = of_page(api)
+    assert len(page[1]) == 3 and page[2] == PAGE
+    return page
+
+
+def automations(api):
+    return sorted((each["name"], each["enabled"]) for each in api.get("/automations/filter", {}))
+
+
+def test_a_restart_of_up_keeps_every_schedule_and_its_switch(tmp_path):
+    process, text = go_up(tmp_path)
+    page = set_on_page(of_text(text))
+    ask(tmp_path, "down")
+    process.wait(30)
+
+    process, text = go_up(tmp_path)
+    try:
+        api = of_text(text)
+        assert of_page(api) == page
+        wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        assert until(lambda: api.get("/flow_runs/filter", wanted)), "the schedules make runs again"
+    finally:
+        ask(tmp_path, "down")
+        process.wait(30)
+    assert not left_of(tmp_path)
+
+
+def test_install_and_serve_keep_what_a_person_has_set_on_the_page(tmp_path):
+    with temporary_server(tmp_path) as server:
+        api = Api(server.wait().removesuffix("/api"))
+        install(tmp_path, api)
+        path = f"/deployments/{set_on_page(api)[0]}"
+        api.get(path, {"paused": True}, method="PATCH")
+        page = of_page(api)
+        first, _ = api.get("/automations/filter", {})
+        api.get(f"/automations/{first['id']}", {"enabled": False}, method="PATCH")
+        switches = automations(api)
+
+        install(tmp_path, api)
+        assert of_page(api) == page
+        assert automations(api) == switches, "one that is switched off stays off, and none is doubled"
+
+        process = serve(tmp_path, PREFECT_API_URL=api.base)
+        try:
+            until(lambda: "serves the deployments" in (tmp_path / "serve.log").read_text())
+            assert of_page(api) == page
+        finally:
+            process.terminate()
+            process.wait(60)
+
+        ours = next(each for each in api.get(path)["schedules"] if each["slug"] == "weekly")
+        api.get(f"{path}/schedules/{ours['id']}", method="DELETE")
+        api.get(path, {"enforce_parameter_schema": False, "parameters": {"huge": 1}}, method="PATCH")
+        text = install(tmp_path, api)
+        _, schedules, shown, paused = of_page(api)
+        assert "weekly" not in {slug for slug, *_ in schedules}, "a schedule that a person deleted stays away"
+        assert paused and shown["parameters"] == {} and "huge" in text, "an upgrade may take a field away"
