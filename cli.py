@@ -39,7 +39,11 @@ def _help_without_a_command(context: typer.Context) -> None:
 
 Corpus = Annotated[
     str | None,
-    typer.Option(help="cornell, sample, the path of a zip or folder, or an address.", metavar="SOURCE"),
+    typer.Option(
+        help="cornell, sample, the path of a zip or folder, an address (its query is stored nowhere; a login "
+        "belongs in ~/.netrc), or env:REPARTEE_CORPUS_NAME, a variable with the address.",
+        metavar="SOURCE",
+    ),
 ]
 Recipe = Annotated[str, typer.Option(help="quick, tutorial, small, base or finetune.", metavar="NAME")]
 Changes = Annotated[

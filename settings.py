@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """The registered model in MLflow."""
     notice_url: SecretStr | None = None
     """A webhook that is told of failures, deaths and promotions (flows/notices.py)."""
+    download_hosts: str = ""
+    """Hosts and networks inside that deployed runs may download from, with commas between them."""
     experiment: str = Field(default="repartee", validation_alias="MLFLOW_EXPERIMENT_NAME")
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")

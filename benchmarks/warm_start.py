@@ -75,7 +75,8 @@ def main() -> None:
         root = Path(scratch)
         for name in ("raw", "parsed", "clean"):
             (root / name).mkdir()
-        download.download_corpus(root / "raw", download.DownloadConfig(corpus=asked.corpus))
+        source = download.DownloadConfig(corpus=asked.corpus)
+        download.download_corpus(root / "raw", source, corpus=download.find_corpus(source, root))
         parse.parse_corpus(root / "parsed", parse.ParseConfig(), root / "raw")
         clean.clean_turns(root / "clean", clean.CleanConfig(), root / "parsed")
         learn(root / "first", halve(root / "clean", root / "half"), asked.steps)

@@ -79,7 +79,9 @@ def make(chain: list[Link], home: Path) -> dict[str, Artifact]:
     made: dict[str, Artifact] = {}
     for link in chain:
         inputs = {name: made[name] for name in link.inputs}
-        made[link.stage.name] = link.stage.run(home, link.config, inputs, identity=link.identity)
+        made[link.stage.name] = link.stage.run(
+            home, link.config, inputs, identity=link.identity, context=link.context
+        )
     return made
 
 

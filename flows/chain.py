@@ -1,7 +1,7 @@
 """The chain: each stage with its settings and what it reads, in the order in which they run."""
 
 from flows.config import RetrainConfig
-from flows.lineage import open_registry
+from flows.lineage import open_registry, reach
 from models.errors import InputError
 from settings import Settings
 from tasks import clean, download, evaluate, export, parse, start, train, vocabulary
@@ -31,9 +31,9 @@ def takes_vocabulary(config: RetrainConfig) -> bool:
 
 def turns_chain(config: RetrainConfig) -> list[Link]:
     """From the corpus to clean turns."""
-    source = download.corpus_identity(config.download)
+    corpus = download.find_corpus(config.download, Settings().root, reach())
     return [
-        Link(download.STAGE, config.download, identity=source),
+        Link(download.STAGE, config.download, identity=corpus.identity, context={"corpus": corpus}),
         Link(parse.STAGE, config.parse, ("download",)),
         Link(clean.STAGE, config.clean, ("parse",)),
     ]

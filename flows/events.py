@@ -8,6 +8,7 @@ from prefect.events import emit_event
 from prefect.flows import Flow
 
 from flows.lineage import Lineage
+from models.addresses import bare
 from models.errors import DataRejected
 from tasks.artifacts import Artifact
 
@@ -43,10 +44,15 @@ def tell_rejection(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     error = state.result(raise_on_failure=False)
     if isinstance(error, DataRejected):
         recipe = flow_run.parameters["recipe"]
+        corpus = bare(flow_run.parameters.get("corpus") or "") or None
         run = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}
         emit_event(
             REJECTED,
             resource={"prefect.resource.id": f"repartee.corpus.{flow_run.name.removeprefix(f'{recipe}-')}"},
             related=[run],
-            payload={"recipe": recipe, "corpus": flow_run.parameters.get("corpus"), "reason": str(error)},
+            payload={
+                "recipe": recipe,
+                "corpus": corpus,
+                "reason": str(error),
+            },
         )

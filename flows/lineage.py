@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from coolname.data import config as coolname_lists
 from prefect.context import FlowRunContext
+from prefect.runtime import deployment
 from prefect.runtime import flow_run as current_run
 
 from flows.config import RetrainConfig
@@ -18,6 +19,8 @@ from models.database import AT
 from models.registry import Registry
 from settings import Settings
 from tasks.artifacts import check_home
+from tasks.network import Reach
+from tasks.sources import name_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,7 +76,7 @@ def run_name() -> str:
     """What Prefect calls a run: the name that somebody gave it, else its recipe and its corpus."""
     given = current_run.parameters
     config = RECIPES[given["recipe"]]
-    return given_name() or f"{config.recipe}-{_short(given.get('corpus') or config.download.corpus)}"
+    return given_name() or f"{config.recipe}-{name_of(given.get('corpus') or config.download.corpus)}"
 
 
 def evaluation_name() -> str:
@@ -109,11 +112,19 @@ def open_registry(here: Settings) -> Registry:
 
 def corpus_name(config: RetrainConfig) -> str:
     """Short, for the names of runs: `cornell-standin` of a path that ends so."""
-    return _short(config.download.corpus)
+    return name_of(config.download.corpus)
 
 
-def _short(corpus: str) -> str:
-    return Path(corpus.rstrip("/")).stem or corpus
+def reach() -> Reach:
+    """To whom this run's downloads may connect: one that a form or a schedule began, not to what is inside.
+
+    Raises:
+        InputError: the setting that lists the exceptions is wrong.
+    """
+    allowed = tuple(name.strip() for name in Settings().download_hosts.split(",") if name.strip())
+    found = Reach(public_only=bool(deployment.id), allowed=allowed)
+    found.check()
+    return found
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

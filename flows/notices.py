@@ -14,7 +14,9 @@ from prefect.utilities.urls import url_for
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from flows.outcome import Outcome
+from models.addresses import bare
 from settings import Settings
+from tasks.network import silence_request_log
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ def tell(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -
             "outcome": outcome.outcome if outcome else None,
             "reason": reason,
             "recipe": flow_run.parameters.get("recipe"),
-            "corpus": flow_run.parameters.get("corpus"),
+            "corpus": bare(flow_run.parameters.get("corpus") or "") or None,
             "url": url_for(flow_run) if Settings().prefect_url else None,
         }
     )
@@ -54,6 +56,7 @@ def _send(told: dict[str, Any]) -> None:
     address = Settings().notice_url
     if not address:  # an env file may hold an empty one
         return
+    silence_request_log()  # which would hold the address
     again = Retrying(
         stop=stop_after_attempt(TRIES),
         wait=wait_fixed(1),

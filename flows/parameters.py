@@ -17,15 +17,16 @@ from models.errors import InputError
 from models.registry import Version
 from settings import Settings
 from tasks import start
+from tasks.addresses import BY_VARIABLE, FORM_PATTERN, holds_query, shown
 from tasks.sources import is_foreign
 
 # What each one is for stands in the flows' docstrings, from where Prefect takes it.
 Recipe = Literal["quick", "tutorial", "small", "base", "finetune"]
 CorpusName = Annotated[
     str | None,
-    # For the server, which refuses `file:` and the like before anything starts; a path of the command
-    # line may hold a colon.
-    Field(json_schema_extra={"pattern": r"^([Hh][Tt][Tt][Pp][Ss]?://\S+|[^:]+)$", "maxLength": 2000}),
+    # For the server, which refuses `file:` and secrets before anything is stored or started; a path of the
+    # command line may hold a colon.
+    Field(json_schema_extra={"pattern": FORM_PATTERN, "maxLength": 2000}),
 ]
 Minutes = Annotated[float | None, Field(gt=0, le=10_080)]
 Promote = Literal["auto", "never", "always"]
@@ -50,7 +51,11 @@ def _all_optional(model: type[BaseModel], name: str, *, but: tuple[str, ...] = (
             inner = Annotated[(inner, *knob.metadata)]
         if may_be_none:
             inner |= Literal["none"]
-        fields[key] = (inner | None, Field(default=None, title=key, description=described))
+        extra = knob.json_schema_extra
+        fields[key] = (
+            inner | None,
+            Field(default=None, title=key, description=described, json_schema_extra=extra),
+        )
     return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
 
@@ -81,9 +86,15 @@ def to_config(
         values["train"]["max_minutes"] = minutes
     if promote != "auto":
         values["gate"]["promote"] = promote
-    if deployment.id and is_foreign(values["download"]["corpus"], Settings().root):
+    given = values["download"]["corpus"]
+    if holds_query(given):
         raise InputError(
-            f"corpus {values['download']['corpus']!r}: a deployed run reads names, http(s) addresses and "
+            f"corpus {shown(given)}: Prefect stores a run's parameters, and the query of an address may hold "
+            f"a token: {BY_VARIABLE}"
+        )
+    if deployment.id and is_foreign(given, Settings().root):
+        raise InputError(
+            f"corpus {shown(given)}: a deployed run reads names, http(s) addresses and "
             "files under REPARTEE_HOME; put it there"
         )
     if deployment.id and start.is_foreign(values["start"]["init"], Settings().root):

@@ -8,7 +8,7 @@ from prefect import flow
 from flows.chain import source_of, takes_vocabulary
 from flows.ending import plain
 from flows.events import tell_new_data, tell_rejection
-from flows.lineage import open_lineage, run_name
+from flows.lineage import open_lineage, reach, run_name
 from flows.notices import notice
 from flows.parameters import Changes, CorpusName, Recipe, to_config
 from tasks.artifacts import Artifact
@@ -34,15 +34,16 @@ def prepare(
 
     Args:
         recipe: The named configuration that the other values begin as.
-        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. None: the
-            recipe's own.
+        corpus: `cornell`, `sample`, the http(s) address of a zip (without user, password and query: where it
+            has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker that holds it), or a file under
+            REPARTEE_HOME. None: the recipe's own.
         changes: Any other value of the recipe (docs/settings.md). None: as the recipe has it.
     """
     config = to_config(recipe, corpus, changes=changes)
     run = open_lineage(config)
     source = source_of(config)
     begun = start(config.start, source, run.home) if source else None
-    raw = download(config.download, run.home)
+    raw = download(config.download, run.home, reach())
     turns = parse(raw, config.parse, run.home)
     cleaned = clean(turns, config.clean, run.home)
     theirs = begun if takes_vocabulary(config) else None

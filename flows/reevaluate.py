@@ -8,7 +8,7 @@ Deployed:  deployments/prefect.yaml, entrypoint flows/reevaluate.py:evaluate
 from prefect import flow
 
 from flows.ending import tell_scores
-from flows.lineage import evaluation_name, open_lineage
+from flows.lineage import evaluation_name, open_lineage, reach
 from flows.parameters import CorpusName, to_config_of
 from tasks.clean import clean
 from tasks.download import download
@@ -22,12 +22,13 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
 
     Args:
         model: `champion`, `challenger`, `previous` or a version number.
-        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. None: the
-            one that the version was trained on.
+        corpus: `cornell`, `sample`, the http(s) address of a zip (without user, password and query: where it
+            has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker that holds it), or a file under
+            REPARTEE_HOME. None: the one that the version was trained on.
     """
     version, config = to_config_of(model, corpus)
     run = open_lineage(config)
-    raw = download(config.download, run.home)
+    raw = download(config.download, run.home, reach())
     turns = parse(raw, config.parse, run.home)
     cleaned = clean(turns, config.clean, run.home)
     artifact = champion_artifact(version, run.registry, run.home)

@@ -15,7 +15,7 @@ from flows.chain import retrain_chain, source_of, takes_vocabulary, training
 from flows.config import RetrainConfig
 from flows.ending import conclude, skipped, unchanged
 from flows.events import tell_rejection
-from flows.lineage import Lineage, open_lineage, run_name
+from flows.lineage import Lineage, open_lineage, reach, run_name
 from flows.notices import notice
 from flows.outcome import Outcome
 from flows.parameters import Changes, CorpusName, Minutes, Promote, Recipe, to_config
@@ -53,8 +53,9 @@ def retrain(
 
     Args:
         recipe: The named configuration that the other values begin as.
-        corpus: `cornell`, `sample`, the http(s) address of a zip, or a file under REPARTEE_HOME. None: the
-            recipe's own.
+        corpus: `cornell`, `sample`, the http(s) address of a zip (without user, password and query: where it
+            has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker that holds it), or a file under
+            REPARTEE_HOME. None: the recipe's own.
         minutes: Minutes of training, at most. None: the recipe's own.
         promote: `auto` where it beats the champion, `never` to measure only, `always` in any case.
         changes: Any other value of the recipe (docs/settings.md). None: as the recipe has it.
@@ -77,7 +78,7 @@ def retrain_in_turn(run: Lineage, config: RetrainConfig) -> State[Outcome]:
 
     source = source_of(config)
     begun = start(config.start, source, run.home) if source else None
-    raw = download(config.download, run.home)
+    raw = download(config.download, run.home, reach())
     turns = parse(raw, config.parse, run.home)
     cleaned = clean(turns, config.clean, run.home)
     theirs = begun if takes_vocabulary(config) else None

@@ -2,15 +2,20 @@
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from prefect import task
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from models.config import Config
+from models.errors import InputError
+from tasks.addresses import FORM_PATTERN, shown, storable
 from tasks.artifacts import Artifact
-from tasks.fetch import Limits, fetch, shown
-from tasks.sources import MEMBERS, identity, resolve
+from tasks.fetch import Limits, fetch
+from tasks.network import ANYWHERE, Reach
+from tasks.sources import MEMBERS, Source, archive_in, identity, identity_of_copy, resolve, show_progress
 from tasks.stage import Stage, named
 from tasks.unpack import unpack
 
@@ -18,16 +23,40 @@ log = logging.getLogger(__name__)
 
 
 class DownloadConfig(Config):
-    corpus: str = "cornell"
-    """`cornell`, `sample`, the path of a zip or folder, or an http(s) address."""
+    corpus: Annotated[str, AfterValidator(storable)] = Field(
+        default="cornell", json_schema_extra={"pattern": FORM_PATTERN}
+    )
+    """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query is stored nowhere), or
+    `env:REPARTEE_CORPUS_NAME`, a variable that holds the address."""
     sample_turns: int = Field(default=24_000, ge=100)
     """Turns of the `sample` corpus, which is generated."""
     sample_seed: int = 0
 
 
-def download_corpus(out: Path, config: DownloadConfig) -> int:
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus as a run finds it."""
+
+    source: Source
+    identity: str
+    """What it holds, as far as can be told without getting it."""
+    folder: Path
+    """Where the copies of what comes over the network lie."""
+    reach: Reach = ANYWHERE
+
+
+def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> Corpus:
+    """
+    Raises:
+        InputError: there is no such corpus, or its address cannot be reached.
+    """
+    source, folder = resolve(config.corpus), home / "store" / "download" / ".partial"
+    return Corpus(source, identity(source, folder, reach=reach), folder, reach)
+
+
+def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int:
     """The two raw files; logs/source.json says where they lay; returns the number of files."""
-    source = resolve(config.corpus)
+    source = corpus.source
     members: dict[str, str] = {}
     if source.kind == "sample":
         from models import sample
@@ -36,32 +65,39 @@ def download_corpus(out: Path, config: DownloadConfig) -> int:
     elif source.kind == "local":
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
-        archive = out.parent.parent / ".partial" / source.name  # a cut download goes on at the next start
-        check = lambda path: members.update(unpack(path, MEMBERS, out, pins=source.pins))  # noqa: E731
-        fetch(list(source.locations), archive, limits=Limits(), progress=_show, check=check)
+        members |= _over_the_network(out, corpus)
     (out / "logs").mkdir()  # where it lay decides nothing: the same bytes elsewhere are the same corpus
-    told = {
-        "name": source.name,
-        "corpus": shown(config.corpus) if source.kind == "http" else config.corpus,
-        "members": members,
-    }
-    (out / "logs" / "source.json").write_text(json.dumps(told, indent=2) + "\n")
+    origin = {"name": source.name, "corpus": config.corpus, "members": members}
+    (out / "logs" / "source.json").write_text(json.dumps(origin, indent=2) + "\n")
     return len(MEMBERS)
 
 
-def _show(done_bytes: int, total_bytes: int | None) -> None:
-    of = f" of {total_bytes / 1e6:.1f}" if total_bytes else ""
-    logging.getLogger("progress").info("download: %.1f%s MB", done_bytes / 1e6, of)
+def _over_the_network(out: Path, corpus: Corpus) -> dict[str, str]:
+    """Unpack the copy that is here where it is the wanted one, else a new one; the members' digests."""
+    source, archive = corpus.source, archive_in(corpus.folder, corpus.source)
+    members: dict[str, str] = {}
 
+    def check(path: Path) -> None:
+        members.update(unpack(path, MEMBERS, out, pins=source.pins))
 
-def corpus_identity(config: DownloadConfig) -> str:
-    """What the corpus holds, as far as can be told without getting it."""
-    return identity(resolve(config.corpus))
+    if identity_of_copy(source, corpus.folder) == corpus.identity:
+        try:
+            check(archive)
+            return members
+        except InputError as damage:
+            log.warning("the copy downloaded earlier is not used: %s", damage)
+    urls = list(source.locations)
+    fetch(urls, archive, limits=Limits(), progress=show_progress, check=check, reach=corpus.reach)
+    if corpus.identity.startswith("bytes:") and identity_of_copy(source, corpus.folder) != corpus.identity:
+        raise InputError(f"{shown(urls[0])} has changed just now: give the same command again")
+    return members
 
 
 STAGE = Stage("download", download_corpus)
 
 
-@task(task_run_name="download", retries=1, retry_delay_seconds=2)
-def download(config: DownloadConfig, home: Path) -> Artifact:
-    return named(STAGE.run(home, config, {}, identity=corpus_identity(config)))
+# Not retried by Prefect: `fetch` has its own tries, and any other failure stays.
+@task(task_run_name="download")
+def download(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> Artifact:
+    corpus = find_corpus(config, home, reach)
+    return named(STAGE.run(home, config, {}, identity=corpus.identity, context={"corpus": corpus}))

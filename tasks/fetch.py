@@ -1,13 +1,11 @@
 """Fetch: one file over http(s), whole or not at all.
 
-A download in progress is NAME.part beside NAME.part.json, which says what of; when it is whole and
-has passed its check it becomes NAME. A cut one goes on where it stopped, if the file is the same.
+When it is whole and has passed its check it becomes the copy that is kept (tasks/copies.py). A cut
+download goes on where it stopped, if the file is the same.
 """
 
 import contextlib
-import hashlib
 import itertools
-import json
 import logging
 import os
 import re
@@ -15,19 +13,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from models.errors import InputError
-from tasks.network import Again, Refused, Watch
-from tasks.response import continues, length, status_failure, validator
+from tasks import copies
+from tasks.addresses import shown
+from tasks.network import ANYWHERE, Again, Reach, Refused, Watch, login_of, silence_request_log
+from tasks.response import continues, headers_of_content, length, status_failure
 
 log = logging.getLogger(__name__)
 
 BY_HAND = "download the zip by hand and run with --corpus PATH"
 HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|!--)", re.IGNORECASE)
+
+# Compressed on the way, the byte counts of Range and Content-Length would not be the file's.
+IDENTITY = {"Accept-Encoding": "identity"}
 
 Progress = Callable[[int, int | None], None]
 
@@ -57,6 +59,7 @@ def fetch(
     limits: Limits,
     progress: Progress,
     check: Callable[[Path], object] | None = None,
+    reach: Reach = ANYWHERE,
 ) -> Path:
     """The file that the first good one of the mirrors `urls` holds, at `archive`.
 
@@ -66,64 +69,80 @@ def fetch(
     Raises:
         InputError: no mirror gave a good file.
     """
-    deadline_s = time.monotonic() + limits.total_s
     archive.parent.mkdir(parents=True, exist_ok=True)
+    with copies.only_writer(archive, wait_s=limits.total_s):
+        return _fetch(urls, archive, limits, progress, check, reach)
+
+
+def _fetch(
+    urls: list[str],
+    archive: Path,
+    limits: Limits,
+    progress: Progress,
+    check: Callable[[Path], object] | None,
+    reach: Reach,
+) -> Path:
+    deadline_s = time.monotonic() + limits.total_s
+    part = copies.part_of(archive)
     failures: dict[str, Again | Refused | InputError] = {}
     for url in urls:
         try:
-            _retried(url, _part(archive), limits=limits, deadline_s=deadline_s, progress=progress)
+            _retried(url, part, limits, reach, deadline_s=deadline_s, progress=progress)
             if check:
-                check(_part(archive))
+                check(part)
         except (Again, Refused, InputError) as failure:
-            log.warning("%s: %s", shown(url), failure)
+            if url != urls[-1]:
+                log.info("%s: %s; tries the next mirror", shown(url), failure)
             failures[url] = failure
             if isinstance(failure, InputError):
-                _drop(_part(archive))
+                copies.drop(part)
         else:
-            _publish(archive)
+            copies.publish(archive)
             return archive
-    if all(isinstance(failure, Again) for failure in failures.values()) and _is_kept(archive, urls):
-        log.warning("no mirror answers: the copy downloaded earlier is used (%s)", archive)
+    if all(isinstance(failure, Again) for failure in failures.values()) and copies.is_whole(archive, urls):
+        log.warning("%s; the copy downloaded earlier is used (%s)", _reasons(failures), archive)
         if check:
             check(archive)
         return archive
-    raise InputError(_told(failures))
+    raise InputError(f"{_reasons(failures)}; {BY_HAND}")
 
 
-def probe(url: str, *, timeout_s: float = 5) -> dict[str, str] | None:
-    """What tells one content of an address from another, without getting it; None if unreached."""
-    wanted = ("etag", "last-modified", "content-length")
+def headers_of(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) -> dict[str, str]:
+    """What tells one content of an address from another, without getting it; {}: its server does not say.
+
+    Raises:
+        Again: it does not answer now.
+        Refused: it has no such file, or not for us.
+    """
     limits = Limits(connect_s=timeout_s, slow_after_s=timeout_s)
-    try:
-        with (
-            Watch() as watch,
-            _answer("HEAD", url, {}, watch, limits, time.monotonic() + timeout_s) as response,
-        ):
-            if response.status_code != 200:
-                return {}  # many servers refuse HEAD; the download itself will say what is wrong
-            return {name: response.headers[name] for name in wanted if name in response.headers}
-    except Again as failure:
-        log.warning("%s: %s", shown(url), failure)
-        return None
-    except Refused:
-        return {}
+    failure: Again | Refused = Refused("")
+    for method in ("HEAD", "GET"):  # many servers refuse HEAD; of a GET nothing but the headers is read
+        try:
+            with (
+                Watch(reach) as watch,
+                _answer(method, url, IDENTITY, watch, limits, time.monotonic() + timeout_s) as response,
+            ):
+                if response.status_code != 200:
+                    failure = status_failure(response)
+                elif (found := headers_of_content(response)) or method == "GET":
+                    return found
+        except (Again, Refused) as error:
+            failure = error
+    raise failure
+
+
+def unreached(url: str, failure: Again) -> InputError:
+    """The line for an address that cannot be reached and of which there is no copy."""
+    return InputError(f"{_reasons({url: failure})}; {BY_HAND}")
 
 
 def looks_like_html(head: bytes) -> bool:
     return HTML.match(head) is not None
 
 
-def shown(url: str) -> str:
-    """The address without what may be secret in it: user, password, query."""
-    try:
-        parts = httpx2.URL(url)
-    except (httpx2.InvalidURL, ValueError):
-        return repr(url[:80])
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.host}{port}{parts.path}"
-
-
-def _retried(url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress) -> None:
+def _retried(
+    url: str, part: Path, limits: Limits, reach: Reach, *, deadline_s: float, progress: Progress
+) -> None:
     backoff = wait_exponential_jitter(
         multiplier=limits.first_wait_s, max=limits.longest_wait_s, jitter=limits.first_wait_s
     )
@@ -136,7 +155,8 @@ def _retried(url: str, part: Path, *, limits: Limits, deadline_s: float, progres
         return state.attempt_number >= tries or time.monotonic() + state.upcoming_sleep > deadline_s
 
     def tell(state: RetryCallState) -> None:
-        log.info("%s: %s; again in %.1f s", shown(url), _failure(state), state.upcoming_sleep)
+        if not _failure(state).unreachable:  # which the end says, a moment later
+            log.info("%s: %s; again in %.1f s", shown(url), _failure(state), state.upcoming_sleep)
 
     again = Retrying(
         retry=retry_if_exception_type(Again),
@@ -145,7 +165,7 @@ def _retried(url: str, part: Path, *, limits: Limits, deadline_s: float, progres
         before_sleep=tell,
         reraise=True,
     )
-    again(_try_once, url, part, limits=limits, deadline_s=deadline_s, progress=progress)
+    again(_try_once, url, part, limits, reach, deadline_s=deadline_s, progress=progress)
 
 
 def _failure(state: RetryCallState) -> Again:
@@ -153,22 +173,23 @@ def _failure(state: RetryCallState) -> Again:
     return failure if isinstance(failure, Again) else Again("")
 
 
-def _try_once(url: str, part: Path, *, limits: Limits, deadline_s: float, progress: Progress) -> None:
+def _try_once(
+    url: str, part: Path, limits: Limits, reach: Reach, *, deadline_s: float, progress: Progress
+) -> None:
     """Bring `part` to its end, or raise with it as far as it got."""
     if time.monotonic() > deadline_s:
         raise Again(f"not done within {limits.total_s:g} s")
-    known = _read_state(part, url)
+    known = copies.read_state(part, url)
     offset = part.stat().st_size if known.get("validator") and part.exists() else 0
-    # Compressed on the way, the byte counts of Range and Content-Length would not be the file's.
-    headers = {"Accept-Encoding": "identity"}
+    headers = dict(IDENTITY)
     if offset:
         headers |= {"Range": f"bytes={offset}-", "If-Range": known["validator"]}
-    with Watch() as watch, _answer("GET", url, headers, watch, limits, deadline_s) as response:
+    with Watch(reach) as watch, _answer("GET", url, headers, watch, limits, deadline_s) as response:
         watch.arm(deadline_s - time.monotonic())
         if response.status_code == 206 and offset and continues(response, offset, known):
             total = int(known["total"]) if known.get("total") else None
         elif response.status_code in (206, 416) and offset:
-            _drop(part)
+            copies.drop(part)
             raise Again(f"HTTP {response.status_code} does not fit the {offset} bytes here; starting anew")
         elif response.status_code == 200:
             offset, total = 0, length(response)
@@ -186,6 +207,7 @@ def _answer(
     timeout = httpx2.Timeout(limits.slow_after_s, connect=limits.connect_s)
     watch.arm(min(limits.slow_after_s + limits.connect_s, deadline_s - time.monotonic()))
     try:
+        silence_request_log()
         with httpx2.Client(timeout=timeout) as client:
             here = httpx2.URL(url)
             for _ in range(limits.max_redirects + 1):
@@ -193,7 +215,7 @@ def _answer(
                 request = client.build_request(
                     method, here, headers=headers, extensions={"trace": watch.trace}
                 )
-                response = client.send(request, stream=True)
+                response = client.send(request, stream=True, auth=login_of(here))
                 if not response.has_redirect_location:
                     break
                 response.close()
@@ -228,11 +250,11 @@ def _receive(
     with part.open("ab" if offset else "wb") as file:
         if not offset:
             # After the old bytes are gone and before the first new one, so that it never lies.
-            _write_state(part, url, response, total)
+            copies.write_state(part, url, response, total)
         for chunk in itertools.chain([head], chunks):
             done += len(chunk)
             if done > limits.max_bytes:
-                _drop(part)
+                copies.drop(part)
                 raise Refused(f"more than {limits.max_bytes} bytes; is it the right address?")
             file.write(chunk)
             meter.read(done)
@@ -271,51 +293,9 @@ def _check_headers(response: httpx2.Response, total: int | None, limits: Limits)
         raise Refused(f"{total} bytes, more than the {limits.max_bytes} allowed; is it the right address?")
 
 
-def _part(archive: Path) -> Path:
-    return archive.with_name(archive.name + ".part")
-
-
-def _state(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
-
-
-def _digest(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()  # the address itself may hold a password
-
-
-def _write_state(part: Path, url: str, response: httpx2.Response, total: int | None) -> None:
-    known = {"url_sha256": _digest(url), "validator": validator(response), "total": total}
-    _state(part).write_text(json.dumps(known) + "\n")
-
-
-def _read_state(path: Path, *urls: str) -> dict[str, Any]:
-    """What is known of the file if it came from one of `urls`, else nothing."""
-    try:
-        known = json.loads(_state(path).read_text())
-        return known if known["url_sha256"] in map(_digest, urls) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _is_kept(archive: Path, urls: list[str]) -> bool:
-    return archive.is_file() and bool(_read_state(archive, *urls))
-
-
-def _drop(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _state(part).unlink(missing_ok=True)
-
-
-def _publish(archive: Path) -> None:
-    part = _part(archive)
-    _state(archive).unlink(missing_ok=True)  # first, so that it never describes another file
-    part.replace(archive)
-    _state(part).replace(_state(archive))
-
-
-def _told(failures: dict[str, Again | Refused | InputError]) -> str:
+def _reasons(failures: dict[str, Again | Refused | InputError]) -> str:
     if all(isinstance(failure, Again) and failure.unreachable for failure in failures.values()):
         tried = ", ".join(f"{httpx2.URL(url).host} ({failure})" for url, failure in failures.items())
-        return f"offline: could not reach {tried}; {BY_HAND}"
+        return f"offline: could not reach {tried}"
     tried = ", ".join(f"{shown(url)} ({failure})" for url, failure in failures.items())
-    return f"could not download {tried}; {BY_HAND}"
+    return f"could not download {tried}"

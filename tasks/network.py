@@ -2,13 +2,24 @@
 
 import contextlib
 import ipaddress
+import logging
+import netrc
+import os
 import socket
 import threading
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpx2
+
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
+
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class Again(Exception):
@@ -24,10 +35,40 @@ class Refused(Exception):
     """A failure that will not pass: this address is of no use."""
 
 
+@dataclass(frozen=True)
+class Reach:
+    """To whom a download may connect."""
+
+    public_only: bool = False
+    """Else also to this machine and its network, if that is what the user's own address names."""
+    allowed: tuple[str, ...] = ()
+    """Hosts and networks that may be connected to all the same."""
+
+    def allows(self, host: str, address: str = "") -> bool:
+        """Whether the name or the address is one of `allowed`."""
+        if host.lower() in {name.lower() for name in self.allowed}:
+            return True
+        ip = _unwrapped(address or host)
+        return ip is not None and any(ip in network for network in map(_network, self.allowed) if network)
+
+    def check(self) -> None:
+        """Raise InputError for what is neither a host nor a network."""
+        for name in self.allowed:
+            if "/" in name and _network(name) is None:
+                raise InputError(
+                    f"REPARTEE_DOWNLOAD_HOSTS: {name!r} is no network: give hosts, addresses and networks "
+                    "like 10.0.0.0/8, with commas between them"
+                )
+
+
+ANYWHERE = Reach()
+
+
 class Watch:
     """Watches one request through its redirects: whom it connects to, and that it ends in time."""
 
-    def __init__(self) -> None:
+    def __init__(self, reach: Reach = ANYWHERE) -> None:
+        self._reach = reach
         self._first: str | None = None  # zone of the address that the user gave
         self._scheme = ""
         self._asked = ""
@@ -73,15 +114,31 @@ class Watch:
         if self._scheme == "https" and url.scheme == "http":
             raise Refused("redirected from https to http")
         self._scheme = url.scheme
-        with contextlib.suppress(ValueError):  # most hosts are names, seen again once they are connected to
-            self.admit(url.host)
+        for address in self._addresses_before_connecting(url.host):
+            self.admit(address, url.host)
 
-    def admit(self, address: str) -> None:
+    def _addresses_before_connecting(self, host: str) -> set[str]:
+        """What is known before a connection; the peer itself is looked at again once there is one."""
+        if _unwrapped(host) is not None:
+            return {host}
+        if not self._reach.public_only:
+            return set()
+        try:
+            return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        except (OSError, UnicodeError):
+            return set()  # a name for the proxy to know, or for the connection to fail at
+
+    def admit(self, address: str, host: str = "") -> None:
         """A redirect may lead out, or stay in the zone where the user's own address is."""
         reached = zone(address)
+        if self._reach.public_only and reached != "public" and not self._reach.allows(host, address):
+            raise Refused(
+                f"{host or address} is a {reached} address, which a deployed run may not read; the setting "
+                "REPARTEE_DOWNLOAD_HOSTS lists the hosts that it may"
+            )
         if self._first is None:
             self._first = reached
-        elif reached not in ("public", self._first):
+        elif reached not in ("public", self._first) and not self._reach.allows(host, address):
             raise Refused(f"redirected to the {reached} address {address}")
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
@@ -95,17 +152,59 @@ class Watch:
         if self._asked in self._proxies:
             self._first = self._first or "public"
         elif event.endswith("connect_tcp.complete"):
-            self.admit(stream.get_extra_info("server_addr")[0])
+            self.admit(stream.get_extra_info("server_addr")[0], self._asked)
         if self._late_s is not None:
             raise Again(f"not done within {self._late_s:.3g} s")
 
 
 def zone(address: str) -> str:
     """Raises ValueError for what is not an IP address."""
-    ip: Any = ipaddress.ip_address(address.split("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
+    ip = _unwrapped(address)
+    if ip is None:
+        raise ValueError(f"{address!r} is no IP address")
     if ip.is_loopback or ip.is_unspecified:
         return "loopback"
     if ip.is_link_local:
         return "link-local"
-    return "public" if ip.is_global else "private"
+    return "public" if ip.is_global and not ip.is_multicast else "private"
+
+
+def _unwrapped(address: str) -> Any:
+    """The IP address, of an IPv4 one in an IPv6 one (mapped, 6to4, NAT64) the inner; None for a name."""
+    try:
+        ip: Any = ipaddress.ip_address(address.split("%")[0])
+    except ValueError:
+        return None
+    if ip.version == 6 and ip in NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None) or ip
+
+
+def _network(name: str) -> Any:
+    try:
+        return ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        return None
+
+
+def login_of(url: httpx2.URL) -> httpx2.Auth | None:
+    """The user and password of the host in ~/.netrc, or in the file that NETRC names."""
+    if url.userinfo:
+        return None  # the request takes it from the address
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    try:
+        found = netrc.netrc(path).hosts.get(url.host)  # never its `default`: a redirect may lead anywhere
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeError, netrc.NetrcParseError) as error:
+        reason = getattr(error, "msg", None) or getattr(error, "strerror", None) or "it is no text"
+        log.warning("%s is not used: %s", path, reason)
+        return None
+    return httpx2.BasicAuth(found[0], found[2] or "") if found else None
+
+
+def silence_request_log() -> None:
+    """The client would log each request with its whole address, the secrets in it included."""
+    logger = logging.getLogger("httpx2")
+    if logger.level < logging.WARNING:
+        logger.setLevel(logging.WARNING)

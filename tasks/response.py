@@ -9,6 +9,8 @@ import httpx2
 
 from tasks.network import Again, Refused
 
+CONTENT_HEADERS = ("etag", "last-modified", "content-length")
+
 
 def continues(response: httpx2.Response, offset: int, known: dict[str, Any]) -> bool:
     """Whether a 206 is the rest of the very file that we hold the beginning of."""
@@ -47,3 +49,10 @@ def validator(response: httpx2.Response) -> str | None:
     """What If-Range takes: a strong ETag, or else a date."""
     etag: str = response.headers.get("etag", "")
     return etag if etag and not etag.startswith("W/") else response.headers.get("last-modified")
+
+
+def headers_of_content(response: httpx2.Response) -> dict[str, str]:
+    """What tells one content of an address from another; nothing where there is no validator, which a
+    length alone is not."""
+    found = {name: response.headers[name] for name in CONTENT_HEADERS if name in response.headers}
+    return found if found.keys() - {"content-length"} else {}

@@ -6,7 +6,9 @@
 import hashlib
 import json
 import logging
+import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -14,12 +16,19 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from models.addresses import bare
 from models.errors import InputError
 from models.files import is_utf8, sha256
-from tasks.fetch import probe, shown
+from tasks import addresses, copies
+from tasks.addresses import HTTP, shown
+from tasks.fetch import Limits, fetch, headers_of, unreached
+from tasks.network import ANYWHERE, Again, Reach, Refused
 from tasks.unpack import check_held, paths_in
 
 log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 60  # for which what a server has said holds: plan and download ask the same
+_answers: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 MEMBERS = ("movie_lines.txt", "movie_conversations.txt")
 NAMES = ("cornell", "sample")
@@ -61,25 +70,40 @@ def resolve(corpus: str) -> Source:
         return Source("sample", text)
     if text == "cornell":
         return Source("http", text, CORNELL, CORNELL_PINS)
+    if HTTP.match(text) or addresses.VARIABLE.fullmatch(text):
+        return _at_address(addresses.requested(text))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)  # of one letter: a drive
-    if scheme and scheme[1].lower() in ("http", "https"):
-        return _at_address(text)
     path = _existing(text)
     if path is not None:
         return _at_path(path)
+    if scheme and scheme[1] == "env":
+        raise InputError(f"corpus {shown(text)}: a variable of a corpus is called REPARTEE_CORPUS_NAME")
     if scheme:
         raise InputError(f"corpus {shown(text)}: {scheme[1]}: addresses are not supported: {FORMS}")
     if re.search(r"[/\\~]|\.(zip|txt|jsonl?|parquet)$", text):
-        raise InputError(f"corpus {text[:300]!r}: there is no such file or folder: check the path")
+        raise InputError(f"corpus {shown(text)}: there is no such file or folder: check the path")
     close = get_close_matches(text.lower(), NAMES, n=1)
     hint = f"did you mean {close[0]!r}?" if close else FORMS
-    raise InputError(f"corpus {text[:300]!r}: there is no such corpus: {hint}")
+    raise InputError(f"corpus {shown(text)}: there is no such corpus: {hint}")
+
+
+def name_of(corpus: str) -> str:
+    """Short, for the names of runs: `cornell-standin` of a path that ends so."""
+    text = corpus.strip()
+    if HTTP.match(text):
+        try:
+            return _name_at(bare(text).partition("?")[0])
+        except ValueError:
+            return "corpus"
+    if addresses.VARIABLE.fullmatch(text):
+        return text.removeprefix("env:REPARTEE_CORPUS_").lower()
+    return Path(text.rstrip("/")).stem or text
 
 
 def is_foreign(corpus: str, home: Path) -> bool:
     """Whether it is a file of this machine that lies outside of `home`."""
     text = corpus.strip()
-    if text in NAMES or re.match(r"https?:", text, re.IGNORECASE):
+    if text in NAMES or HTTP.match(text) or addresses.VARIABLE.fullmatch(text):
         return False
     try:
         return not Path(text).expanduser().resolve().is_relative_to(home.resolve())
@@ -87,8 +111,16 @@ def is_foreign(corpus: str, home: Path) -> bool:
         return True
 
 
-def identity(source: Source) -> str:
-    """A cheap stand-in for the content, to plan with: equal identity, equal corpus."""
+def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
+    """A stand-in for the content, to plan with: equal identity, equal corpus.
+
+    `folder` is where copies of what came over the network lie. An address is asked once a minute. If
+    it does not answer, the copy from earlier is the corpus; if its server does not tell one content
+    from another, the bytes do.
+
+    Raises:
+        InputError: a file cannot be read, or an address not be reached.
+    """
     if source.kind == "sample":
         return ""
     if source.pins:
@@ -97,25 +129,80 @@ def identity(source: Source) -> str:
         path = Path(source.locations[0])
         files = paths_in(path, MEMBERS) if path.is_dir() else [path]
         return _digest("files", [_sha256(file) for file in files])
-    found = probe(source.locations[0])
-    if found is None:
-        log.warning("%s is not reached: whether it has changed cannot be told", shown(source.locations[0]))
-    return _digest("address", [source.locations[0], found or {}])
+    key = (source.locations[0], folder, reach)
+    at_s, known = _answers.get(key, (-math.inf, ""))
+    if time.monotonic() - at_s > ANSWER_SECONDS:
+        known = _identity_at_address(source, folder, reach)
+        _answers[key] = (time.monotonic(), known)
+    return known
+
+
+def _identity_at_address(source: Source, folder: Path, reach: Reach) -> str:
+    (url,) = source.locations
+    try:
+        if found := headers_of(url, reach=reach):
+            return _of_headers(url, found)
+    except Refused as refusal:
+        raise InputError(f"corpus {shown(url)}: {refusal}: check the address") from None
+    except Again as failure:
+        if copies.is_whole(archive_in(folder, source), [url]):
+            log.warning("%s: %s; the copy downloaded earlier is used", shown(url), failure)
+            return identity_of_copy(source, folder)
+        if failure.unreachable:
+            raise unreached(url, failure) from None
+    check = lambda path: check_held(path, MEMBERS)  # noqa: E731
+    archive = archive_in(folder, source)
+    fetch([url], archive, limits=Limits(), progress=show_progress, check=check, reach=reach)
+    return _digest("bytes", _sha256(archive))
+
+
+def identity_of_copy(source: Source, folder: Path) -> str:
+    """The identity of what was downloaded from an address before; "" if nothing was."""
+    archive, url = archive_in(folder, source), source.locations[0]
+    if source.pins:
+        return identity(source, folder) if archive.is_file() else ""  # the check compares the pins
+    if not copies.is_whole(archive, [url]):
+        return ""
+    if headers := copies.read_state(archive, url).get("headers"):
+        return _of_headers(url, headers)
+    return _digest("bytes", _sha256(archive))
+
+
+def archive_in(folder: Path, source: Source) -> Path:
+    """Where the copy of an address lies; its query, which may be new each time, makes no other file."""
+    if source.pins:
+        return folder / source.name
+    return folder / f"{source.name}-{hashlib.sha256(shown(source.locations[0]).encode()).hexdigest()[:8]}"
+
+
+def show_progress(done_bytes: int, total_bytes: int | None) -> None:
+    of = f" of {total_bytes / 1e6:.1f}" if total_bytes else ""
+    logging.getLogger("progress").info("download: %.1f%s MB", done_bytes / 1e6, of)
+
+
+def _of_headers(url: str, headers: Mapping[str, str]) -> str:
+    # Without a user and password, which somebody could find by trying.
+    query = url.partition("#")[0].partition("?")[2]
+    return _digest("address", [shown(url), query, dict(headers)])
 
 
 def _at_address(url: str) -> Source:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(
-            f"corpus {shown(url)} is not an address ({error}): give http(s)://HOST/FILE.zip"
-        ) from None
+    except ValueError:
+        host = None
     if not host:
-        raise InputError(f"corpus {shown(url)} has no host: give http(s)://HOST/FILE.zip")
+        raise InputError(f"corpus {shown(url)} is not an address with a host: give http(s)://HOST/FILE.zip")
+    return Source("http", _name_at(url), (url,))
+
+
+def _name_at(url: str) -> str:
+    """Safe as the name of a file."""
+    parts = urlsplit(url)
     stem = PurePosixPath(unquote(parts.path)).stem
-    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:80] for text in (stem, host)]
-    return Source("http", names[0] or names[1] or "corpus", (url,))
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:80] for text in (stem, parts.hostname or "")]
+    return names[0] or names[1] or "corpus"
 
 
 def _existing(text: str) -> Path | None:

@@ -8,15 +8,17 @@ import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefect import task
+from pydantic import AfterValidator, Field
 
 from models.config import Config
 from models.errors import InputError
 from models.files import path_of, sha256
 from models.registry import Registry
 from tasks import hub
+from tasks.addresses import shown
 from tasks.artifacts import Artifact
 from tasks.stage import Stage, named
 
@@ -29,8 +31,16 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 FORMS = "give champion, challenger, a version number, a model folder, a .gguf file or a hub's ORG/NAME"
 
 
+def _no_address(init: str) -> str:
+    if "://" in init:  # which could hold a password, and would be stored
+        raise InputError(f"init {shown(init)}: an address is no start; {FORMS}")
+    return init
+
+
 class StartConfig(Config):
-    init: str = SCRATCH
+    init: Annotated[str, AfterValidator(_no_address)] = Field(
+        default=SCRATCH, json_schema_extra={"pattern": "^(?!.*://)"}
+    )
     """Where the weights begin: `scratch`, a version (`champion`, 3), a model folder, a .gguf file, or
     ORG/NAME of the Hugging Face hub."""
 

@@ -4,20 +4,27 @@ import contextlib
 import json
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from filelock import FileLock
 
 from models.errors import InputError
-from tasks.fetch import Limits, fetch, probe, shown
-from tasks.network import Refused, Watch, zone
+from tasks.addresses import shown
+from tasks.fetch import Limits, fetch, headers_of
+from tasks.network import Again, Reach, Refused, Watch, zone
 
+ROOT = Path(__file__).resolve().parents[2]
 BODY = b"PK\x03\x04" + bytes(range(256)) * 40
 QUICK = Limits(
     total_s=5,
@@ -117,6 +124,13 @@ def get(url: str | list[str], folder: Path, limits: Limits = QUICK, **more: obje
     assert path == folder / "corpus"
     assert not (folder / "corpus.part").exists()
     return path.read_bytes()
+
+
+def until(happens: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 def whole(call: Call) -> None:
@@ -490,13 +504,176 @@ def test_no_address_is_written_down(server: FaultServer, tmp_path: Path) -> None
         "url_sha256",
         "validator",
         "total",
+        "headers",
     }
     assert shown("https://me:pw@host:8443/a/x.zip?token=t#f") == "https://host:8443/a/x.zip"
 
 
-def test_a_probe_tells_contents_apart(server: FaultServer) -> None:
-    server.answers = [lambda call: call.send(200, length=77, ETag='"one"', X="y"), status(405)]
-    assert probe(server.root) == {"etag": '"one"', "content-length": "77"}
-    assert server.calls[0].method == "HEAD"
-    assert probe(server.root) == {}
-    assert probe(closed_port()) is None
+def test_a_server_is_asked_for_what_tells_contents_apart(server: FaultServer) -> None:
+    server.answers = [lambda call: call.send(200, length=77, ETag='"one"', X="y")]
+    assert headers_of(server.root) == {"etag": '"one"', "content-length": "77"}
+    assert [call.method for call in server.calls] == ["HEAD"]
+
+
+@pytest.mark.parametrize("code", [403, 404, 405, 501, 503])
+def test_a_server_that_refuses_head_is_asked_by_get(server: FaultServer, code: int) -> None:
+    server.answers = [status(code), lambda call: call.send(200, BODY, ETag='"one"')]
+    assert headers_of(server.root) == {"etag": '"one"', "content-length": str(len(BODY))}
+    assert [call.method for call in server.calls] == ["HEAD", "GET"]
+
+
+def test_a_length_alone_tells_nothing_apart(server: FaultServer) -> None:
+    server.answers = [lambda call: call.send(200, BODY)]
+    assert headers_of(server.root) == {}
+
+
+def test_a_server_that_is_away_or_has_no_such_file_says_nothing(server: FaultServer) -> None:
+    server.answers = [status(503), status(503), status(404)]
+    with pytest.raises(Again, match="HTTP 503"):
+        headers_of(server.root)
+    with pytest.raises(Refused, match="HTTP 404"):
+        headers_of(server.root)
+    with pytest.raises(Again) as failure:
+        headers_of(closed_port())
+    assert failure.value.unreachable
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from tasks.fetch import Limits, fetch
+fetch([sys.argv[1]], Path(sys.argv[2]), limits=Limits(), progress=lambda *_: None)
+"""
+
+
+def test_two_downloads_to_one_file_come_one_after_the_other(
+    server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each wrote into the other's NAME.part, and the first to end took it away from under the second."""
+    go_on = threading.Event()
+
+    def slow(call: Call) -> None:
+        call.wire.sendall(b"HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY[:5000])
+        go_on.wait(60)
+        call.wire.sendall(BODY[5000:])
+
+    server.answers = [slow, whole]
+    words = [sys.executable, "-c", FETCH, server.root, str(tmp_path / "corpus")]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE) as other:
+        until(lambda: (tmp_path / "corpus.part").exists())
+        caplog.set_level(logging.INFO)
+        with ThreadPoolExecutor() as pool:
+            mine = pool.submit(get, server.root, tmp_path)
+            until(lambda: "another process downloads corpus now" in caplog.text)
+            assert len(server.calls) == 1
+            go_on.set()
+            assert mine.result(timeout=60) == BODY
+        assert other.wait(60) == 0
+    assert (tmp_path / "corpus").read_bytes() == BODY
+
+
+def test_a_download_that_another_never_ends_is_not_waited_for_without_end(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.answers = [whole]
+    with (
+        FileLock(tmp_path / "corpus.lock", is_singleton=False),
+        ThreadPoolExecutor() as pool,
+        pytest.raises(InputError, match=r"another process has been downloading .*corpus for 0.1 s"),
+    ):
+        pool.submit(get, server.root, tmp_path, Limits(total_s=0.1)).result()
+    assert server.calls == []
+
+
+INSIDE = ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"]
+INSIDE += [
+    "::1",
+    "::",
+    "fe80::1",
+    "fd00::1",
+    "::ffff:127.0.0.1",
+    "64:ff9b::7f00:1",
+    "2002:7f00:1::",
+    "224.0.0.1",
+]
+
+
+@pytest.mark.parametrize("address", INSIDE)
+def test_a_deployed_run_reads_no_address_inside(address: str) -> None:
+    host = f"[{address}]" if ":" in address else address
+    with (
+        Watch(Reach(public_only=True)) as watch,
+        pytest.raises(Refused, match="which a deployed run may not"),
+    ):
+        watch.admit_url(httpx2.URL(f"http://{host}/x.zip"))
+
+
+@pytest.mark.parametrize("host", ["localhost", "2130706433", "0x7f.1", "127.1"])
+def test_nor_a_name_or_another_spelling_of_one(server: FaultServer, tmp_path: Path, host: str) -> None:
+    server.answers = [whole]
+    url = server.root.replace("127.0.0.1", host) + "/x.zip"
+    with pytest.raises(InputError, match=r"loopback address.*REPARTEE_DOWNLOAD_HOSTS"):
+        get(url, tmp_path, reach=Reach(public_only=True))
+    assert server.calls == []
+
+
+def test_nor_a_name_that_leads_inside_once_it_is_connected_to(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that answers twice, first with a public address: what counts is the peer."""
+    look_up, asked = socket.getaddrinfo, []
+
+    def rebind(host: Any, port: Any, *args: Any, **more: Any) -> Any:
+        asked.append(host)
+        public = len(asked) == 1
+        return look_up("93.184.216.34" if public else "127.0.0.1", port, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebind)
+    server.answers = [whole]
+    url = server.root.replace("127.0.0.1", "rebinding.example") + "/x.zip"
+    with pytest.raises(InputError, match=r"rebinding.example is a loopback address"):
+        get(url, tmp_path, reach=Reach(public_only=True))
+    assert len(asked) == 2 and server.calls == []
+
+
+def test_nor_by_a_redirect(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [status(302, Location="http://169.254.169.254/latest/meta-data")]
+    allowed = Reach(public_only=True, allowed=("127.0.0.1",))
+    with pytest.raises(InputError, match=r"169.254.169.254 is a link-local address, which a deployed run"):
+        get(server.root, tmp_path, reach=allowed)
+
+
+@pytest.mark.parametrize("allowed", ["127.0.0.1", "127.0.0.0/8", "LOCALHOST"])
+def test_but_the_hosts_and_networks_that_the_setting_lists(
+    server: FaultServer, tmp_path: Path, allowed: str
+) -> None:
+    server.answers = [whole]
+    url = server.root.replace("127.0.0.1", "localhost" if allowed == "LOCALHOST" else "127.0.0.1")
+    assert get(url, tmp_path, reach=Reach(public_only=True, allowed=("10.0.0.0/8", allowed))) == BODY
+
+
+def test_a_network_that_is_none_is_told() -> None:
+    with pytest.raises(InputError, match=r"REPARTEE_DOWNLOAD_HOSTS: '10.0.0.0/33' is no network"):
+        Reach(public_only=True, allowed=("files.example.org", "10.0.0.0/33")).check()
+
+
+def test_user_and_password_of_a_host_come_from_netrc_and_go_to_no_other(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine localhost login me password pw\ndefault login you password no\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    here = server.root.replace("127.0.0.1", "localhost")
+    server.answers = [status(302, Location=server.root + "/b"), whole]
+    assert get(here + "/a", tmp_path) == BODY
+    assert server.calls[0].headers["authorization"] == "Basic bWU6cHc="
+    assert "authorization" not in server.calls[1].headers
+
+
+def test_the_client_logs_no_address(
+    server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answers = [whole]
+    with caplog.at_level(logging.INFO):
+        get(server.root + "/x.zip?token=s3cr3t", tmp_path)
+    assert server.calls[0].path == "/x.zip?token=s3cr3t"
+    assert "s3cr3t" not in caplog.text

@@ -1,0 +1,106 @@
+"""Addresses of corpora: what is stored of one, and what only the request gets.
+
+A run's settings stand in Prefect, in MLflow and in manifests for as long as these last. So a query,
+which may hold a token, is stored as a mark alone and stays in this process, and a user and password
+are refused. `env:REPARTEE_CORPUS_NAME` means the address that this variable holds: all of it.
+"""
+
+import hashlib
+import os
+import re
+
+import httpx2
+
+from models.errors import InputError
+
+HTTP = re.compile(r"https?:", re.IGNORECASE)
+VARIABLE = re.compile(r"env:(REPARTEE_CORPUS_[A-Z0-9_]+)")
+MARK = re.compile(r"\?redacted-[0-9a-f]{8}")
+BY_VARIABLE = "put the whole address into a variable REPARTEE_CORPUS_NAME and give env:REPARTEE_CORPUS_NAME"
+
+FORM_PATTERN = (
+    r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?"
+    r"|env:REPARTEE_CORPUS_[A-Z0-9_]+|[^:]+)$"
+)
+"""What a deployment's form takes: nothing that would store a secret, no `file:` and the like."""
+
+_queries: dict[str, str] = {}  # the whole address of each that is stored with a mark
+
+
+def storable(corpus: str) -> str:
+    """The corpus as it may be stored; the query of an address is remembered in this process.
+
+    Raises:
+        InputError: there is a user or a password in it.
+    """
+    text = corpus.strip()
+    if not HTTP.match(text):
+        return corpus
+    address, _, _ = text.partition("#")
+    base, has_query, query = address.partition("?")
+    if "@" in text and _holds_login(base):
+        raise InputError(
+            f"corpus {shown(text)}: a user and password in an address would be stored with the run: put them "
+            f"into ~/.netrc (machine HOST login USER password PASSWORD), or {BY_VARIABLE}"
+        )
+    if not has_query or MARK.fullmatch(f"?{query}"):
+        return address
+    stored = f"{base}?redacted-{hashlib.sha256(query.encode()).hexdigest()[:8]}"
+    _queries[stored] = address
+    return stored
+
+
+def _holds_login(base: str) -> bool:
+    """Whether there is a user before the host, or what can only be the beginning of a password after it."""
+    host = base.partition(":")[2].lstrip("/").partition("/")[0]
+    port = re.sub(r"\[.*\]", "", host).partition(":")[2]
+    return "@" in host or not re.fullmatch(r"\d*", port)
+
+
+def holds_query(corpus: str) -> bool:
+    """Whether storing it would store a query."""
+    return bool(HTTP.match(corpus.strip())) and storable(corpus) != corpus.strip().partition("#")[0]
+
+
+def requested(corpus: str) -> str:
+    """The whole address behind what is stored.
+
+    Raises:
+        InputError: it is known to another process alone, or the variable holds none.
+    """
+    text = corpus.strip()
+    if found := VARIABLE.fullmatch(text):
+        address = os.environ.get(found[1], "").strip()
+        if not HTTP.match(address):
+            raise InputError(
+                f"corpus {text}: the variable {found[1]} holds no http(s) address: set it where the run works"
+            )
+        return address
+    if MARK.search(text) and text not in _queries:
+        raise InputError(
+            f"corpus {shown(text)}: the query of this address is not stored: give the whole address with "
+            f"--corpus, or {BY_VARIABLE}"
+        )
+    return _queries.get(text, text)
+
+
+def shown(corpus: str) -> str:
+    """A corpus for people: of an address no user, password, query or fragment."""
+    try:
+        parts = httpx2.URL(corpus.strip())
+    except (httpx2.InvalidURL, ValueError):
+        return _without_login(corpus)
+    if not parts.host:
+        return _without_login(corpus)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.host}{port}{parts.path}"
+
+
+def _without_login(text: str) -> str:
+    """What is no address, but may have been meant as one."""
+    found = re.fullmatch(r"((?:[A-Za-z][\w+.-]+:)?/*)(.*)", text.strip()[:300], re.DOTALL)
+    assert found is not None
+    rest = found[2].rpartition("@")[2] if ":" in found[0].partition("@")[0] else found[2]
+    start = "" if rest != found[2] and "/" not in found[1] else found[1]
+    query = r"\?" if ":" in found[1] else r"\?[\w.~-]+="  # a file's name may hold a question mark
+    return repr(start + re.split(query, rest, maxsplit=1)[0])
