@@ -225,10 +225,7 @@ class Tracking:
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client; the first use imports it (seconds)."""
-        for key, value in ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
-        # urllib3 would print each retry on its own; the error says it once.
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+        _set_environment()
         with self._remedied(), _no_collection():
             if self._remote:
                 _knock(self.tracking_uri)
@@ -251,6 +248,7 @@ class Tracking:
     def _prepared(self) -> None:
         """Once, before the first call that writes."""
         assert self._file is not None
+        _set_environment()
         with _no_collection():
             database.prepare(self._file, self.artifacts)
 
@@ -330,6 +328,14 @@ class Tracking:
         entities = [Param(key, str(value)[:MAX_VALUE]) for key, value in params.items()]
         for start in range(0, len(entities), PARAMS_A_CALL):
             self.ask("log_batch", run_id, params=entities[start : start + PARAMS_A_CALL])
+
+
+def _set_environment() -> None:
+    """Before MLflow is imported, which reads it then."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    # urllib3 would print each retry on its own; the error says it once.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def user() -> str:
