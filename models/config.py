@@ -68,6 +68,9 @@ class TrainConfig(Config):
     """Seconds between two checkpoints: what a kill can cost at most."""
     processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """That share each batch; `auto`: one for each GPU of the machine, else one. docs/scale.md has more."""
+    fast_path: Literal["auto", "on", "off"] = "auto"
+    """Packed sequences, compiled blocks and CUDA graphs on a CUDA GPU. `auto`: if they prove themselves on a
+    few rows; `on`: an error if they do not; `off`: padded batches, through transformers' own forward pass."""
     seed: int = 0
     """Of the weights, the batches and the dropout."""
 

@@ -39,7 +39,9 @@ class Decoder(Protocol):
 
 
 def decoder_of(model: PreTrainedModel) -> Decoder:
-    return LlamaDecoder(model) if llama.is_plain(model) else ForwardDecoder(model)
+    # Apple's GPUs know few operations on complex numbers.
+    is_ours = llama.is_plain(model) and model.device.type != "mps"
+    return LlamaDecoder(model) if is_ours else ForwardDecoder(model)
 
 
 class Block(NamedTuple):

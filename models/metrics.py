@@ -122,8 +122,8 @@ def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sum
     told = [_nats(networks.head(model)(some_ND), asked_N) for some_ND, asked_N in parts]
     nats_N, correct_N = (torch.cat(each) for each in zip(*told, strict=True))
     row_N = (batch.targets_BT >= 0).nonzero()[:, 0].cpu().numpy()
-    nats = np.bincount(row_N, nats_N.double().cpu().numpy(), minlength=len(rows))
-    correct = np.bincount(row_N, correct_N.double().cpu().numpy(), minlength=len(rows))
+    nats = np.bincount(row_N, nats_N.cpu().double().numpy(), minlength=len(rows))
+    correct = np.bincount(row_N, correct_N.cpu().double().numpy(), minlength=len(rows))
     return nats.astype(np.float64), correct.astype(np.float64)
 
 

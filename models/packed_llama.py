@@ -2,7 +2,8 @@
 
 Plain functions of tensors of one shape, so that on a GPU a block is compiled once for all layers;
 there each sequence attends to itself by torch's kernel for unlike lengths. In float32, which only
-preflight asks for, and on the CPU, for tests, a mask does the same.
+preflight asks for, and on the CPU, for tests, a mask does the same. Which of these parts are used,
+the path says.
 
 Name suffixes are shapes: N places of all sequences, D width, E queries, keys and values side by
 side, H heads, K width of a head, P half of it, C sequences.
@@ -19,7 +20,9 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import PreTrainedModel
 
 from models import llama
+from models.devices import FastPath
 
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
 COMPILED_FROM = 8192  # places: a training of shorter steps is over before compiling pays
 
 
@@ -30,6 +33,7 @@ def hidden(
     offsets_C: Tensor,
     longest: int,
     dtype: torch.dtype,
+    path: FastPath,
 ) -> Tensor:
     """hidden_ND of the last norm, in float32; the products are made in `dtype`.
 
@@ -38,7 +42,11 @@ def hidden(
     """
     network: Any = model
     config, base = network.config, network.model
-    block = _compiled_block() if ids_N.is_cuda and len(ids_N) >= COMPILED_FROM else _block
+    has_kernels = ids_N.device.type != "cpu"  # where only tests pack
+    is_compiled = path.compiled and has_kernels and len(ids_N) >= COMPILED_FROM
+    block = compiled_block() if is_compiled else _block
+    # The kernel does not take float32.
+    attend = _attend_varlen if path.varlen and has_kernels and dtype != torch.float32 else _attend
     # Some GPUs' autocast would cast what is meant to stay in float32.
     with torch.autocast(ids_N.device.type, enabled=False):
         x_ND = base.embed_tokens(ids_N)
@@ -54,6 +62,7 @@ def hidden(
                 longest,
                 config.num_attention_heads,
                 config.rms_norm_eps,
+                attend,
             )
         return F.rms_norm(x_ND, x_ND.shape[-1:], base.norm.weight, config.rms_norm_eps)
 
@@ -66,6 +75,7 @@ def _block(
     longest: int,
     heads: int,
     eps: float,
+    attend: Attend,
 ) -> Tensor:
     """x + attention(normed(x)), then that + feed_forward(normed(that)); `llama.matrices` hold the norms."""
     w_ED, w_out, w_FD, w_down = matrices
@@ -75,19 +85,27 @@ def _block(
     upto = (heads + groups) * head_width
     qk_NHK = _turned(e_NE[:, :upto].view(places, heads + groups, -1, 2), turns_N1P2)
     v_NHK = e_NE[:, upto:].view(places, groups, head_width)
-    seen_NHK = _attend(qk_NHK[:, :heads], qk_NHK[:, heads:], v_NHK, offsets_C, longest)
+    seen_NHK = attend(qk_NHK[:, :heads], qk_NHK[:, heads:], v_NHK, offsets_C, longest)
     x_ND = x_ND + F.linear(seen_NHK.flatten(1), w_out)
     gate_NF, up_NF = F.linear(_normed(x_ND, eps).to(w_FD.dtype), w_FD).chunk(2, dim=1)
     return x_ND + F.linear(F.silu(gate_NF) * up_NF, w_down)
 
 
 @functools.cache
-def _compiled_block() -> Callable[..., Tensor]:
+def compiled_block() -> Callable[..., Tensor]:
     import torch._dynamo.config as settings
 
     settings.suppress_errors = True  # where nothing can be compiled, it is run as it is
     settings.recompile_limit = 64  # up to eight shapes, each in two precisions
     return torch.compile(_block, dynamic=False)
+
+
+def raise_what_does_not_compile() -> None:
+    """From here on an error of the compiler is raised; by default the block is run as it is."""
+    import torch._dynamo.config as settings
+
+    compiled_block()
+    settings.suppress_errors = False
 
 
 def _normed(x_ND: Tensor, eps: float) -> Tensor:
@@ -102,23 +120,32 @@ def _turned(pairs_NHP2: Tensor, turns_N1P2: Tensor) -> Tensor:
     return turned.flatten(2).to(pairs_NHP2.dtype)
 
 
+def _repeated(q_NHK: Tensor, *parts: Tensor) -> list[Tensor]:
+    """Keys and values, each as often as there are queries for it."""
+    times = q_NHK.shape[1] // parts[0].shape[1]
+    return [part.repeat_interleave(times, dim=1) if times > 1 else part for part in parts]
+
+
+def _attend_varlen(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tensor, longest: int) -> Tensor:
+    """`_attend` by the kernel for sequences of unlike lengths."""
+    k_NHK, v_NHK = _repeated(q_NHK, k_NHK, v_NHK)
+    own_NHK: Any = varlen_attn(
+        q_NHK.contiguous(),
+        k_NHK.contiguous(),
+        v_NHK.contiguous(),
+        offsets_C,
+        offsets_C,
+        longest,
+        longest,
+        scale=1.0,
+        window_size=(-1, 0),
+    )
+    return cast(Tensor, own_NHK)
+
+
 def _attend(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tensor, longest: int) -> Tensor:
     """Each place sees the places before it in its sequence; the queries are scaled already."""
-    if (queries_a_key := q_NHK.shape[1] // k_NHK.shape[1]) > 1:
-        k_NHK, v_NHK = (part.repeat_interleave(queries_a_key, dim=1) for part in (k_NHK, v_NHK))
-    if q_NHK.is_cuda and q_NHK.dtype != torch.float32:  # which the kernel does not take
-        own_NHK: Any = varlen_attn(
-            q_NHK.contiguous(),
-            k_NHK.contiguous(),
-            v_NHK.contiguous(),
-            offsets_C,
-            offsets_C,
-            longest,
-            longest,
-            scale=1.0,
-            window_size=(-1, 0),
-        )
-        return cast(Tensor, own_NHK)
+    k_NHK, v_NHK = _repeated(q_NHK, k_NHK, v_NHK)
     places_N = torch.arange(len(q_NHK), device=q_NHK.device)
     sequence_N = torch.searchsorted(offsets_C[1:], places_N, right=True)
     sees_NN = (sequence_N[:, None] == sequence_N) & (places_N[:, None] >= places_N)

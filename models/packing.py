@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from models import llama, packed_llama
 from models.batches import Examples, Lesson
+from models.devices import FAST, FastPath
 
 SPARE = 1.1  # of what a batch of average rows needs, so that the places are what it is full by
 GRAINS = 8  # shapes there may be: a part of a batch has fewer places than a whole one
@@ -53,10 +54,15 @@ class Packed:
         self.offsets_C.copy_(other.offsets_C)
 
 
-def suits(model: PreTrainedModel) -> bool:
-    """Whether this network is trained on packed sequences on its device."""
-    is_able = model.device.type == "cuda" and torch.cuda.get_device_capability(model.device) >= AMPERE
-    return is_able and fits_kernel(model)
+def obstacle(model: PreTrainedModel, device: torch.device) -> str | None:
+    """Why this network cannot be trained on packed sequences on that device, if it cannot."""
+    if device.type != "cuda":
+        return f"the device is {device.type}, no CUDA GPU"
+    if torch.cuda.get_device_capability(device) < AMPERE:
+        return f"{torch.cuda.get_device_name(device)} is older than Ampere"
+    if not fits_kernel(model):
+        return "the network is no Llama without dropout and biases, with heads as wide as a multiple of 8"
+    return None
 
 
 def fits_kernel(model: PreTrainedModel) -> bool:
@@ -71,9 +77,14 @@ class Packing:
     """Batches of some examples in steps of `batch_tokens` places."""
 
     def __init__(
-        self, examples: Examples, batch_tokens: int, context_loss: float, device: torch.device
+        self,
+        examples: Examples,
+        batch_tokens: int,
+        context_loss: float,
+        device: torch.device,
+        path: FastPath = FAST,
     ) -> None:
-        self.context_loss = context_loss
+        self.context_loss, self.path = context_loss, path
         self.lengths = examples.lengths - 1  # the last id is no input
         self.starts = examples.starts[:-1]
         self.replies = examples.replies
@@ -140,7 +151,7 @@ class Packing:
         is_there_N = start_N >= 0
         here_N = torch.where(is_there_N, start_N + within_N, 0)
         hidden_ND = packed_llama.hidden(
-            model, self.ids[here_N], within_N, packed.offsets_C, self.longest, dtype
+            model, self.ids[here_N], within_N, packed.offsets_C, self.longest, dtype, self.path
         )
         is_reply_N = self.is_reply[here_N + 1] & is_there_N
         teaches_N = is_there_N if self.context_loss else is_reply_N

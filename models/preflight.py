@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import batches, checkpoint, networks, tokenizer
+from models import batches, checkpoint, devices, networks, tokenizer
 from models.config import GenerationConfig
+from models.devices import PLAIN, FastPath
 from models.generation import Generator, evaluating
 from models.run import Run
 from models.step import Step
@@ -59,14 +60,21 @@ class Defect(Exception):
 class Preflight:
     """The checks of one training."""
 
-    def __init__(self, model: PreTrainedModel, examples: batches.Examples, run: Run, precision: str) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        examples: batches.Examples,
+        run: Run,
+        precision: str,
+        path: FastPath = PLAIN,
+    ) -> None:
         self.run = run
         self.fresh = run.start is None
         self.control = tokenizer.load_control(run.tokenizer)
         self.model = copy.deepcopy(model)
         # A step that holds its few rows: what those of the training hold may be large.
         small = run.train.model_copy(update={"batch_tokens": 1})
-        self.step = Step(self.model, examples, small, workers=1)
+        self.step = Step(self.model, examples, small, workers=1, path=path)
         self.precision = precision
         self.has_encoder = self.step.has_encoder
         # Of many lengths, so that there is padding; the very long would take their time.
@@ -269,21 +277,22 @@ def close(one_BTD: Tensor, other_BTD: Tensor) -> bool:
     return torch.allclose(one_BTD, other_BTD, rtol=1e-3, atol=1e-4)
 
 
-def check(model: PreTrainedModel, examples: batches.Examples, run: Run, precision: str) -> None:
+def check(
+    model: PreTrainedModel, examples: batches.Examples, run: Run, precision: str, path: FastPath = PLAIN
+) -> None:
     """Make all checks, once in a run folder; they leave no trace in the network or in the chances.
 
     Raises:
         Defect: one of them has failed.
     """
-    path = run.folder / "preflight.json"
-    if path.exists():
+    record = run.folder / "preflight.json"
+    if record.exists():
         return
     began_s = time.monotonic()
-    gpus = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), evaluating(model):
-        checks = Preflight(model, examples, run, precision).checks()
+    with devices.random_state_restored(model.device), evaluating(model):
+        checks = Preflight(model, examples, run, precision, path).checks()
         for each in checks.values():
             each()
     seconds = time.monotonic() - began_s
-    checkpoint.put_json(path, {"checks": list(checks), "seconds": seconds})
+    checkpoint.put_json(record, {"checks": list(checks), "seconds": seconds})
     log.info("preflight: %s: all well, in %.1f s", ", ".join(checks), seconds)

@@ -58,17 +58,16 @@ class State:
 
 
 class Sums:
-    """(nats, correct, reply tokens, gradient norm) over steps, kept on the device until read."""
+    """(nats, correct, reply tokens, gradient norm) over steps, which the caller has waited for."""
 
-    def __init__(self, device: torch.device, values: list[float]) -> None:
-        # In float32 a count would stop at 2**24.
-        self.total = torch.tensor(values, dtype=torch.float64, device=device)
+    def __init__(self, values: list[float]) -> None:
+        # In float32 a count would stop at 2**24, and not every device has float64.
+        self.total = torch.tensor(values, dtype=torch.float64)
 
     def add(self, told: Tensor) -> None:
-        self.total += told
+        self.total += told.cpu()
 
     def read(self) -> list[float]:
-        """Waits for the device."""
         values: list[float] = self.total.tolist()
         return values
 
@@ -178,9 +177,9 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
         told = json.loads(path.read_text())
         if told.get("device", device.type) == device.type:
             return str(told["precision"])
-    if device.type == "cuda":
-        # Before Ampere it is emulated, and slow.
-        is_able = torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        # Before Ampere it is emulated, and slow; Apple's first GPUs do not have it.
+        is_able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         seconds, chosen = {}, "bf16" if is_able else "fp32"
     else:
         seconds = {"fp32": probe("fp32")}

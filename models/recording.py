@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models import devices
 from models.packing import Packed
 
 log = logging.getLogger(__name__)
@@ -36,21 +37,23 @@ class Recorded:
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
         self.graphs: dict[int, Graph] = {}
-        self.fails = False
+        self.failure: str | None = None
 
     def __call__(self, work: Work, part: Packed, tokens: Tensor) -> Tensor:
-        if part.places not in self.graphs and not self.fails:
+        if part.places not in self.graphs and self.failure is None:
             try:
                 # A recording that fails leaves its own stream the current one.
                 with torch.cuda.stream(torch.cuda.current_stream()):
                     self.graphs[part.places] = self._record(work, part, tokens)
-            except torch.OutOfMemoryError:
-                raise
             except RuntimeError as error:
-                self.fails = True
+                # What ends a recording is followed by the error of the recording that was ended.
+                for cause in (error, error.__context__):
+                    if cause is not None and devices.is_out_of_memory(cause):
+                        raise cause from None
+                self.failure = " ".join(str(error).split())
                 self._drop()  # gradients of kernels that never ran
-                log.warning("steps are not recorded as a CUDA graph and take longer: %s", error)
-        if self.fails:
+                log.warning("steps are not recorded as a CUDA graph and take longer: %s", self.failure)
+        if self.failure is not None:
             return work(part, tokens)
         graph = self.graphs[part.places]
         graph.part.copy_(part)

@@ -56,8 +56,9 @@ class Run:
 
     def key(self) -> str:
         """Of all that decides the weights: a checkpoint with another key is of another training."""
-        # A training may go on with other processes: by rounding alone its weights are then others.
-        configs = (self.network.model_dump(), self.train.model_dump(exclude={"processes"}))
+        # A training may go on with other processes or on the other path: its weights are then others by
+        # rounding alone.
+        configs = (self.network.model_dump(), self.train.model_dump(exclude={"processes", "fast_path"}))
         parts: list[Any] = [self.normalisation, *configs, self.markup.model_dump()]
         files = [self.examples / f"{split}.parquet" for split in ("train", "validation")]
         start = sorted(self.start.glob("*.safetensors")) if self.start else []

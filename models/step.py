@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import batches, networks, packing, progress
+from models import batches, devices, networks, progress
 from models.config import TrainConfig
 from models.cross_entropy import weighted_nats
+from models.devices import PLAIN, FastPath
 from models.errors import InputError
 from models.optimizers import Optimizer
 from models.packing import Packed, Packing
@@ -38,7 +39,7 @@ class Step:
         *,
         workers: int,
         ranks: Ranks = ALONE,
-        is_packed: bool | None = None,
+        path: FastPath = PLAIN,
     ) -> None:
         self.model, self.examples, self.config = model, examples, config
         self.device = model.device
@@ -48,11 +49,12 @@ class Step:
         self.threads = ThreadPoolExecutor(workers) if workers > 1 else None
         self.parts = workers  # of a batch; more where it does not fit the memory whole
         self.precision = "fp32"
+        self.path = path
         self.packing: Packing | None = None
-        if packing.suits(model) if is_packed is None else is_packed:
-            self.packing = Packing(examples, config.batch_tokens, config.context_loss, self.device)
+        if path.packed:
+            self.packing = Packing(examples, config.batch_tokens, config.context_loss, self.device, path)
         self.recorded: Recorded | None = None
-        if self.packing and self.device.type == "cuda":
+        if path.recorded and self.device.type == "cuda":
             self.recorded = Recorded(list(model.parameters()))
 
     def gradient(self, rows: Rows, *, seed: int) -> Tensor:
@@ -96,8 +98,7 @@ class Step:
     def drop(self) -> None:
         """Forget the gradient."""
         self.model.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        devices.free_memory(self.device)
 
     def _over_ranks(self, told: Tensor | None) -> Tensor | None:
         """The sums over all ranks, with the gradients; none: the memory of one did not hold its part."""
@@ -130,10 +131,8 @@ class Step:
                 asked = torch.full((), float(tokens), device=self.device)  # filled there: nothing waits
                 return self.recorded(self.differentiate, parts[0], asked)
             return torch.stack(list(together(lambda part: self.differentiate(part, tokens), parts))).sum(0)
-        except (torch.OutOfMemoryError, MemoryError):
-            return None
-        except RuntimeError as error:
-            if "can't allocate memory" not in str(error):  # the CPU's allocator has no error of its own
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error):
                 raise
             return None
 

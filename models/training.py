@@ -13,7 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import batches, checkpoint, collapse, metrics, networks, preflight, progress, starts, tokenizer
+from models import (
+    batches,
+    checkpoint,
+    collapse,
+    devices,
+    fast_path,
+    metrics,
+    networks,
+    preflight,
+    progress,
+    starts,
+    tokenizer,
+)
 from models.errors import InputError
 from models.files import sync
 from models.journal import Journal
@@ -39,7 +51,7 @@ class Training:
     def __init__(self, run: Run, stop: threading.Event, *, rate_scale: float = 1.0) -> None:
         self.run, self.config, self.stop = run, run.train, stop
         self.ranks = join()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = devices.best()
         self.table = batches.read(run.examples, "train")
         self.examples = batches.Examples(self.table)
         progress.seed_everything(self.config.seed)
@@ -48,6 +60,7 @@ class Training:
         self.guess_nats = math.log(vocabulary)
         self.sides = self.examples.sides(has_encoder=networks.is_encoder_decoder(self.model))
         run.check(self.examples, self.sides, vocabulary)
+        path = fast_path.choose(run, self.model, self.device, self.ranks, stop)
         self.model.to(self.device)  # type: ignore[arg-type]
         if self.device.type == "cpu":
             # For short sequences several times faster backward in bf16 than torch's fused kernel.
@@ -56,7 +69,7 @@ class Training:
         # Dropout draws from one sequence of chances, which two threads would share out at random.
         both = self.device.type == "cpu" and cores() > 1 and not run.network.dropout
         workers = 2 if both else 1
-        self.step = Step(self.model, self.examples, self.config, workers=workers, ranks=self.ranks)
+        self.step = Step(self.model, self.examples, self.config, workers=workers, ranks=self.ranks, path=path)
         self.key = run.key()
         self.journal = Journal(run.folder, writes=self.ranks.lead)
         self.state = progress.State()
@@ -68,8 +81,8 @@ class Training:
             )
         self.resume()
         self.state.rate_scale = min(rate_scale, self.state.rate_scale)
-        self.sums = progress.Sums(self.device, self.state.epoch_sums)
-        self.window = progress.Sums(self.device, self.state.window_sums)
+        self.sums = progress.Sums(self.state.epoch_sums)
+        self.window = progress.Sums(self.state.window_sums)
         self.speed = progress.Speed()
         self.order = self.shuffle(self.state.epoch)
         # Packed, an epoch may have a batch more or less than another: the plan is of the first.
@@ -328,6 +341,7 @@ class Training:
             "best_step": self.state.best_step,
             "stopped_by": limit,
             "precision": self.step.precision,
+            "path": "fast" if self.step.path.packed else "plain",
             "skipped_steps": self.state.skipped,
             "device": str(self.device),
             "processes": self.ranks.size,
@@ -354,7 +368,8 @@ def fit(run: Run, stop: threading.Event) -> tuple[Training, str | None]:
     for rate_scale in (1.0, FALLBACK):
         training = Training(run, stop, rate_scale=rate_scale)
         if not training.state.step and training.ranks.lead:
-            preflight.check(training.model, training.examples, run, training.step.precision)
+            step = training.step
+            preflight.check(training.model, training.examples, run, step.precision, step.path)
         try:
             return training, training.fit()
         except Diverged as error:

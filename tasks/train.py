@@ -97,7 +97,11 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
             stdout=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
-            env={"OMP_WAIT_POLICY": "passive", **os.environ},
+            env={
+                "OMP_WAIT_POLICY": "passive",
+                "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # what Apple's GPU cannot do, the processor does
+                **os.environ,
+            },
         )
     try:
         yield process

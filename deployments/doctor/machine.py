@@ -86,7 +86,7 @@ def locks(place: Place) -> Iterator[Fault]:
 def gpu(place: Place) -> Iterator[Fault]:
     """A GPU that is there is used."""
     if shutil.which("nvidia-smi") is None:
-        raise Unseen("this machine has no NVIDIA GPU: trainings run on its processor")
+        raise Unseen("this machine has no NVIDIA GPU: trainings run on its processor, or on Apple's GPU")
     asked = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
     if asked.returncode:
         said = (asked.stdout or asked.stderr).strip()[:200]

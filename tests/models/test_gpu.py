@@ -1,7 +1,8 @@
 """On a GPU each tensor must be where its partners are, and a recorded step may wait for nothing.
 
 No GPU is needed to see either: torch's fake tensors hold nothing, claim to be on a device, meet those of
-another with an error, and cannot be asked for what they hold.
+another with an error, and cannot be asked for what they hold. Of the kernel for sequences of unlike lengths,
+which has no counterpart on the CPU, its own description of what comes out is used.
 """
 
 from collections.abc import Callable
@@ -15,19 +16,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import varlen
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from trainings import NETWORK, examples
 
-from models import networks, preflight
+from models import llama, networks, packed_llama, preflight, progress
 from models.batches import Examples
 from models.config import NetworkConfig, TrainConfig
+from models.devices import FAST
 from models.step import Step
 
 GPU = "gpu:0"
 
 
-def network() -> Any:
-    made = networks.build(NetworkConfig(**NETWORK), 20, 16)
+def network(family: str = "llama") -> Any:
+    made = networks.build(NetworkConfig(**{**NETWORK, "family": family}), 20, 16)
     for module in made.modules():  # which `to` does not do with fake tensors
         for name, weight in module._parameters.items():
             if weight is not None:
@@ -38,26 +43,66 @@ def network() -> Any:
     return made
 
 
+class WithoutFloat64(TorchDispatchMode):
+    """As on Apple's GPUs."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for each in tree_leaves(made):
+            is_double = isinstance(each, Tensor) and each.dtype == torch.float64
+            assert not (is_double and each.device == torch.device(GPU)), f"{func} makes float64"
+        return made
+
+
 def pretend(work: Callable[[], None]) -> None:
     """`work` where there is such a device: in a process of its own, for torch never forgets one."""
     _setup_privateuseone_for_python_backend("gpu")
     Tensor.pin_memory = lambda self: self  # type: ignore[method-assign, assignment]
     torch.autocast = lambda *_, **__: nullcontext()  # type: ignore[misc, assignment]
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    plain = Tensor.__getitem__
+
+    def choose(self: Tensor, index: Any) -> Tensor:
+        """A fake mask cannot be asked how many it lets through: all."""
+        if isinstance(index, Tensor) and index.dtype == torch.bool:
+            return self.flatten(0, index.ndim - 1)
+        return plain(self, index)
+
+    Tensor.__getitem__ = choose  # type: ignore[method-assign, assignment]
+    with FakeTensorMode(allow_non_fake_inputs=True), WithoutFloat64():
         work()
 
 
 def learn() -> None:
     """A packed step and its update, which is what is recorded."""
     table = Examples(examples(40, 0, "train"))
+    calls = []
+    kernel = packed_llama.varlen_attn
+    packed_llama.varlen_attn = lambda *given, **how: calls.append(1) or kernel(*given, **how)  # type: ignore
     for context_loss, precision in product((0.0, 0.5), ("fp32", "bf16")):
         config = TrainConfig(batch_tokens=256, context_loss=context_loss)
-        step = Step(network(), table, config, workers=1, is_packed=True)
+        step = Step(network(), table, config, workers=1, path=FAST)
         step.precision = precision
         told = step.differentiate(step.batch(np.arange(30)), torch.full((), 90.0, device=GPU))
-        assert told.device == torch.device(GPU)
-        assert all(p.grad is not None and p.grad.device == told.device for p in step.model.parameters())
-        step.update(1e-3)
+        check(step, told)
+        assert bool(calls) == (precision == "bf16")
+        calls.clear()
+
+
+def learn_padded() -> None:
+    """A step of the plain path, as any GPU has to make it."""
+    table = Examples(examples(40, 0, "train"))
+    for family, context_loss in product(("llama", "gpt2", "encoder-decoder"), (0.0, 0.5)):
+        config = TrainConfig(batch_tokens=256, context_loss=context_loss)
+        step = Step(network(family), table, config, workers=1)
+        told = step.differentiate(step.batch(np.arange(30)), 90)
+        check(step, told)
+        progress.Sums([0.0] * 4).add(torch.cat([told, told[:1]]))
+
+
+def check(step: Step, told: Tensor) -> None:
+    assert told.device == torch.device(GPU)
+    assert all(p.grad is not None and p.grad.device == told.device for p in step.model.parameters())
+    step.update(1e-3)
 
 
 def look() -> None:
@@ -68,8 +113,67 @@ def look() -> None:
     assert made.logits(made.batch()).device.type == "cpu"
 
 
-@pytest.mark.parametrize("work", [learn, look])
+def varlen_by_mask(*given: Any, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """What the kernel computes, as torch's documentation has it; the rest are figures for its backward pass."""
+    query, key, value, offsets, _, _, longest, is_causal, scale, window = given[:10]
+    assert is_causal and list(window) == [-1, 0] and longest >= int(offsets.diff().max())
+    share, rows = shares(query, key, offsets, scale)
+    made = (share @ rows(value)).transpose(0, 1).to(query.dtype).contiguous()
+    return made, query.new_zeros(query.shape[1::-1]).float(), torch.zeros(2, dtype=torch.uint64)
+
+
+def varlen_backward_by_mask(*given: Any, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    come, query, key, value, _, _, offsets = given[:7]
+    scale = given[12]
+    share, rows = shares(query, key, offsets, scale)
+    dshare = rows(come) @ rows(value).mT
+    dscores = share * (dshare - (dshare * share).sum(-1, keepdim=True)) * scale
+    made = (dscores @ rows(key), dscores.mT @ rows(query), share.mT @ rows(come))
+    dq, dk, dv = (each.transpose(0, 1).to(query.dtype).contiguous() for each in made)
+    return dq, dk, dv
+
+
+def shares(query: Tensor, key: Tensor, offsets: Tensor, scale: float) -> tuple[Tensor, Callable[..., Tensor]]:
+    """How much each place sees of which, a matrix for each head."""
+
+    def rows(part: Tensor) -> Tensor:
+        return part.float().transpose(0, 1)
+
+    places = torch.arange(len(query))
+    sequence = torch.searchsorted(offsets[1:], places, right=True)
+    sees = (sequence[:, None] == sequence) & (places[:, None] >= places)
+    return (rows(query) @ rows(key).mT * scale).masked_fill(~sees, -torch.inf).softmax(-1), rows
+
+
+def compile_block() -> None:
+    """A block with the kernel in it is one graph, forward and backward, and computes what it does without."""
+    varlen._varlen_attn.register_kernel("cpu")(varlen_by_mask)
+    varlen._varlen_attn_backward.register_kernel("cpu")(varlen_backward_by_mask)
+    torch.manual_seed(0)
+    layer = networks.build(NetworkConfig(n_layer=1, n_head=2, width=16), 20, 16).model.layers[0]
+    offsets = torch.tensor([0, 9, 16, 16], dtype=torch.int32)
+    turns = torch.view_as_real(llama.turns(16, 8, 1e4))
+    figures = []
+    block = torch.compile(packed_llama._block, backend="aot_eager", fullgraph=True, dynamic=False)
+    for one, attend in ((packed_llama._block, packed_llama._attend), (block, packed_llama._attend_varlen)):
+        torch.manual_seed(1)
+        x_ND = torch.randn(16, 16, requires_grad=True)
+        weights = [w.detach().requires_grad_() for w in llama.matrices(layer, 8, torch.bfloat16)]
+        made_ND = one(x_ND, tuple(weights), turns, offsets, 9, 2, 1e-6, attend)
+        (made_ND * torch.linspace(-1, 1, 16)).sum().backward()
+        figures.append([made_ND.detach(), *(w.grad for w in (x_ND, *weights))])
+    for with_mask, with_kernel in zip(*figures, strict=True):
+        assert (with_kernel - with_mask).norm() < 0.02 * with_mask.norm()
+
+
+def test_a_block_with_the_kernel_in_it_is_compiled_as_one_graph() -> None:
+    made = killings.start_apart(compile_block)
+    made.join(300)
+    assert made.exitcode == 0
+
+
+@pytest.mark.parametrize("work", [learn, learn_padded, look])
 def test_all_that_works_together_is_on_the_gpu(work: Callable[[], None]) -> None:
     made = killings.start_apart(pretend, work)
-    made.join(60)
+    made.join(300)
     assert made.exitcode == 0

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from trainings import StopAt, examples, run_folder, timeless, train, weights
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from models import llama, packed_llama, packing, trainer
+from models import fast_path, llama, packed_llama, packing, trainer
 from models.batches import Examples
 from models.config import TrainConfig
+from models.devices import FAST, PLAIN
 from models.packing import Packed, Packing
 from models.run import Run
 from models.step import Step
@@ -61,7 +62,7 @@ def test_each_sequence_has_the_hidden_states_and_gradients_that_it_has_alone(sha
     expected = gradients(model)
     within_N = torch.cat([torch.arange(len(row)) for row in rows])
     offsets_C = torch.tensor([0, 3, 4, 11, 16, 16, 16], dtype=torch.int32)
-    packed_ND = packed_llama.hidden(model, torch.cat(rows), within_N, offsets_C, 7, torch.float32)
+    packed_ND = packed_llama.hidden(model, torch.cat(rows), within_N, offsets_C, 7, torch.float32, FAST)
     torch.testing.assert_close(packed_ND, alone_ND, rtol=1e-4, atol=1e-4)
     (packed_ND * mix_ND).sum().backward()
     assert_alike(gradients(model), expected)
@@ -73,7 +74,7 @@ def test_a_block_is_traced_as_one_graph() -> None:
     turns_N1P2 = torch.view_as_real(llama.turns(16, 6, 1e4))
     matrices = llama.matrices(model.model.layers[0], 6, torch.float32)
     offsets_C = torch.tensor([0, 9, 16], dtype=torch.int32)
-    given_ = (torch.randn(16, 24), matrices, turns_N1P2, offsets_C, 9, 4, 1e-6)
+    given_ = (torch.randn(16, 24), matrices, turns_N1P2, offsets_C, 9, 4, 1e-6, packed_llama._attend)
     torch.testing.assert_close(block(*given_), packed_llama._block(*given_))
 
 
@@ -82,7 +83,7 @@ def test_a_block_is_traced_as_one_graph() -> None:
 def test_a_step_leaves_the_gradient_and_figures_of_a_padded_one(context_loss: float, rows: range) -> None:
     table = Examples(examples(40, 0, "train"))
     config = TrainConfig(batch_tokens=256, context_loss=context_loss)
-    steps = [Step(network(), table, config, workers=1, is_packed=packed) for packed in (False, True)]
+    steps = [Step(network(), table, config, workers=1, path=path) for path in (PLAIN, FAST)]
     (expected, theirs), (told, ours) = (
         (step.gradient(np.array(rows), seed=0), gradients(step.model)) for step in steps
     )
@@ -92,7 +93,7 @@ def test_a_step_leaves_the_gradient_and_figures_of_a_padded_one(context_loss: fl
 
 def test_in_parts_the_gradient_is_the_same() -> None:
     table = Examples(examples(40, 0, "train"))
-    step = Step(network(), table, TrainConfig(batch_tokens=256), workers=1, is_packed=True)
+    step = Step(network(), table, TrainConfig(batch_tokens=256), workers=1, path=FAST)
     expected, whole = step.gradient(np.arange(30), seed=0), gradients(step.model)
     step.parts = 3
     told, in_parts = step.gradient(np.arange(30), seed=0), gradients(step.model)
@@ -105,11 +106,11 @@ def test_in_parts_the_gradient_is_the_same() -> None:
 def test_rows_for_which_room_is_made_teach_all_that_they_have_to() -> None:
     table = Examples(examples(40, 0, "train"))
     rows, config = np.arange(30), TrainConfig(batch_tokens=16)
-    step = Step(network(), table, config, workers=1, is_packed=True)
+    step = Step(network(), table, config, workers=1, path=FAST)
     assert step.packing is not None
     step.packing.make_room(rows)
     told, ours = step.gradient(rows, seed=0), gradients(step.model)
-    padded = Step(network(), table, config, workers=1, is_packed=False)
+    padded = Step(network(), table, config, workers=1, path=PLAIN)
     torch.testing.assert_close(told, padded.gradient(rows, seed=0), rtol=1e-4, atol=1e-4)
     assert_alike(ours, gradients(padded.model))
 
@@ -182,8 +183,8 @@ def test_nearly_all_places_of_a_step_are_of_use() -> None:
 
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings pack on this device, too."""
-    monkeypatch.setattr(packing, "suits", llama.is_plain)
+    """Trainings pack on this device, too, as where the fast path has proved itself."""
+    monkeypatch.setattr(fast_path, "choose", lambda *_: FAST)
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
@@ -193,7 +194,7 @@ def test_a_training_that_goes_on_with_the_other_batches_begins_its_epoch_anew(
     """As one does that goes on on a GPU, or without it."""
 
     def pack(is_packed: bool) -> None:
-        monkeypatch.setattr(packing, "suits", lambda model: is_packed and llama.is_plain(model))
+        monkeypatch.setattr(fast_path, "choose", lambda *_: FAST if is_packed else PLAIN)
 
     folder = run_folder(data, tmp_path / "run", batch_tokens=256 if is_packed else 64)
     pack(is_packed)
@@ -253,4 +254,4 @@ def test_sequences_that_see_each_other_are_caught_by_the_preflight(
         for parameter in made.model.parameters():
             parameter.mul_(8)  # so early, attention moves little
     with pytest.raises(preflight.Defect, match="preflight: loss:"):
-        preflight.Preflight(made.model, made.examples, made.run, "fp32").loss()
+        preflight.Preflight(made.model, made.examples, made.run, "fp32", FAST).loss()

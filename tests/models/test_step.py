@@ -146,6 +146,7 @@ def crowd(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception) -> None:
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory"),
     MemoryError(),
+    RuntimeError("MPS backend out of memory (MPS allocated: 5.05 GB, max allowed: 9.07 GB)"),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
 ]
 

@@ -1,0 +1,138 @@
+"""Fast path: what a GPU trains on once it has proved that it teaches what the plain path does.
+
+The proof (models/proof.py) is made by a process of its own, before the training takes memory of the GPU:
+whatever a kernel does there, crash, hang or spoil the GPU's state, it cannot touch the training's weights,
+optimizer or random numbers. Which path was chosen, and why, stands in the run folder's fast_path.json.
+"""
+
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+from transformers import PreTrainedModel
+
+from models import checkpoint, devices, packing, progress
+from models.devices import FAST, PLAIN, FastPath
+from models.errors import InputError
+from models.ranks import Ranks
+from models.run import Run
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD, LOG = "fast_path.json", "fast_path.log"
+LIMIT_SECONDS = 900  # for the process, compilation included
+POLL_SECONDS = 0.2
+
+
+class Stopped(Exception):
+    """The training was asked to stop meanwhile."""
+
+
+def choose(
+    run: Run, model: PreTrainedModel, device: torch.device, ranks: Ranks, stop: threading.Event
+) -> FastPath:
+    """The path that all processes of this training take; what it began on it goes on with.
+
+    Raises:
+        InputError: `train.fast_path` is `on`, and the fast path cannot be taken.
+    """
+    if run.train.fast_path == "off":
+        return PLAIN
+    reason = packing.obstacle(model, device)
+    if not all(able for (able,) in ranks.gather(float(reason is None))):
+        _refuse_if_on(run, reason or "a GPU of another process cannot take the fast path")
+        return PLAIN
+    is_fast = ranks.lead and _is_proved(run, device, stop)
+    return FAST if ranks.gather(float(is_fast))[0][0] else PLAIN
+
+
+def _refuse_if_on(run: Run, reason: str) -> None:
+    if run.train.fast_path == "on":
+        raise InputError(f"train.fast_path is on, and {reason}; give --set train.fast_path=auto")
+
+
+def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
+    """Whether the fast path has proved itself in this run folder on such a device, now or before."""
+    precision = progress.choose_precision(run.folder, device, lambda _: math.inf)
+    if precision != "bf16":
+        _refuse_if_on(run, "the training is in float32, which the kernel does not take")
+        return False
+    about = {"device": devices.name(device), "torch": torch.__version__}
+    path = run.folder / RECORD
+    record = json.loads(path.read_text()) if path.exists() else {}
+    if any(record.get(key) != value for key, value in about.items()):
+        record = {}
+    if record and (record["path"] == "fast" or run.train.fast_path == "auto"):
+        return bool(record["path"] == "fast")
+    began_s = time.monotonic()
+    log.info("fast path: one batch is compared with the plain path; to compile may take a minute or two")
+    try:
+        proof = _prove_apart(run, device, precision, stop)
+    except Stopped:
+        return False
+    reason = proof.pop("failure", None)
+    record = {"path": "plain" if reason else "fast", "failure": reason, **about, **proof}
+    checkpoint.put_json(path, record)
+    if reason is None:
+        log.info("fast path: proved in %.0f s: %s", time.monotonic() - began_s, _summary(proof))
+        return True
+    _refuse_if_on(run, reason)
+    log.warning("the plain path trains, and not the fast one: %s (%s)", reason, run.folder / LOG)
+    return False
+
+
+def _summary(proof: dict[str, Any]) -> str:
+    speed = {name: proof["tokens_per_second"][name] for name in ("fast", "plain")}
+    return f"{speed['fast']:,.0f} tokens/s, {speed['plain']:,.0f} on the plain path"
+
+
+def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading.Event) -> dict[str, Any]:
+    """What the process that makes the proof says; if it says nothing, what became of it.
+
+    Raises:
+        Stopped: before it had ended.
+    """
+    command = [sys.executable, "-m", "models.proof", str(run.folder), device.type, precision]
+    group = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    environment = {name: value for name, value in os.environ.items() if name not in group}
+    with (run.folder / LOG).open("wb") as errors, _process(command, environment, errors) as process:
+        until_s = time.monotonic() + LIMIT_SECONDS
+        while process.poll() is None:
+            if stop.is_set():
+                raise Stopped
+            if time.monotonic() > until_s:
+                return {"failure": f"its proof took longer than {LIMIT_SECONDS / 60:g} minutes"}
+            time.sleep(POLL_SECONDS)
+        said = cast(IO[bytes], process.stdout).read().decode(errors="replace").strip()
+    if process.returncode == 0:
+        return cast(dict[str, Any], json.loads(said))
+    lines = (run.folder / LOG).read_text(errors="replace").strip().splitlines()
+    last = lines[-1] if lines else "it said nothing"
+    return {"failure": f"its proof ended with status {process.returncode}: {last}"}
+
+
+@contextmanager
+def _process(
+    command: list[str], environment: dict[str, str], errors: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with this one: it reads the pipe on its standard input."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        cast(IO[bytes], process.stdin).close()

@@ -1,0 +1,280 @@
+"""The fast path is trained on where it has proved that it teaches what the plain one does.
+
+Here the packed sequences are on the CPU, a mask in the kernel's place; the rest of the proof is the same.
+"""
+
+import json
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from trainings import run_folder, train, weights
+
+from models import devices, fast_path, packed_llama, packing, proof
+from models.devices import FAST, PLAIN
+from models.errors import InputError
+from models.proof import Taught, Unproved
+from models.ranks import Ranks
+from models.recording import Recorded
+from models.run import Run
+from models.training import Training
+
+CPU = torch.device("cpu")
+PROVED = {"tokens_per_second": {"fast": 2.0, "plain": 1.0}, "loss": 1.0, "norm": 1.0}
+PACKING = "packing with the variable-length kernel"
+
+
+@pytest.fixture
+def run(data: Path, tmp_path: Path) -> Run:
+    return Run.read(run_folder(data, tmp_path / "run", precision="bf16", batch_tokens=128))
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which path is faster here says nothing."""
+    monkeypatch.setattr(proof, "_seconds_a_token", lambda *_: 0.5)
+
+
+@pytest.fixture
+def able(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This device could take the fast path."""
+    monkeypatch.setattr(packing, "obstacle", lambda *_: None)
+
+
+def choose(run: Run, stop: threading.Event | None = None) -> devices.FastPath:
+    return fast_path.choose(run, cast(Any, None), CPU, Ranks(), stop or threading.Event())
+
+
+def record(run: Run) -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads((run.folder / fast_path.RECORD).read_text())
+    return kept
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("context_loss", [0.0, 0.5])
+def test_packed_steps_prove_themselves(
+    data: Path, tmp_path: Path, precision: str, context_loss: float
+) -> None:
+    run = Run.read(run_folder(data, tmp_path / "run", batch_tokens=128, context_loss=context_loss))
+    made = proof.prove(run, CPU, precision)
+    assert made["tokens_per_second"] == {"fast": 2.0, "plain": 2.0}
+
+
+def leak(plain: Callable[..., Tensor], *given: Any) -> Tensor:
+    """Sequences see each other."""
+    q, k, v, offsets_C, longest = given
+    return plain(q, k, v, offsets_C[[0, -1]], longest)
+
+
+def shift(plain: Callable[..., Tensor], *given: Any) -> Tensor:
+    """Each place has what the one before it has seen."""
+    return plain(*given).roll(1, dims=0)
+
+
+def crash(plain: Callable[..., Tensor], *given: Any) -> Tensor:
+    raise RuntimeError("no kernel image is available\nfor this device")
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize(
+    ("defect", "failure"),
+    [
+        (leak, f"{PACKING}: (loss|gradient|the gradient)"),
+        (shift, f"{PACKING}: (loss|gradient|the gradient)"),
+        (crash, f"{PACKING}: RuntimeError: no kernel image is available$"),
+    ],
+)
+def test_what_is_wrong_with_the_fast_path_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, defect: Callable[..., Tensor], failure: str
+) -> None:
+    plain = packed_llama._attend
+    monkeypatch.setattr(packed_llama, "_attend", lambda *given: defect(plain, *given))
+    with pytest.raises(Unproved, match=failure):
+        proof.prove(run, CPU, "bf16")
+
+
+def taught(loss: float = 2.0, norm: float = 1.0, off: float = 0.0) -> Taught:
+    return Taught(loss, norm, {"w": torch.tensor([3.0, 4.0 + off])})
+
+
+@pytest.mark.parametrize(
+    ("fast", "failure"),
+    [
+        (taught(loss=2.02), "loss 2.0200, on the plain path 2.0000"),
+        (taught(loss=float("nan")), "loss nan"),
+        (taught(norm=1.1), "gradient norm 1.1, on the plain path 1"),
+        (taught(off=1.5), "the gradient of w is 30% away"),
+        (Taught(2.0, 1.0, {}), "w has a gradient on one of the paths alone"),
+    ],
+)
+def test_what_is_further_away_than_rounding_is_refused(fast: Taught, failure: str) -> None:
+    proof.check_taught(taught(), taught(loss=2.005, norm=1.02, off=0.5))
+    with pytest.raises(Unproved, match=failure):
+        proof.check_taught(taught(), fast)
+
+
+def test_an_update_in_another_direction_and_a_slower_path_are_refused() -> None:
+    move = {"w": torch.tensor([1.0, 0.0])}
+    proof.check_moved(move, {"w": torch.tensor([1.0, 0.3])})
+    with pytest.raises(Unproved, match="141% away from where"):
+        proof.check_moved(move, {"w": torch.tensor([0.0, 1.0])})
+    proof.check_speed(plain_s=0.2, fast_s=0.1)
+    with pytest.raises(Unproved, match="slower: 5 tokens/s, 10 on the plain path"):
+        proof.check_speed(plain_s=0.1, fast_s=0.2)
+
+
+@pytest.mark.parametrize(("asked", "path"), [("auto", PLAIN), ("off", PLAIN)])
+def test_without_a_gpu_the_plain_path_trains(
+    data: Path, tmp_path: Path, asked: str, path: devices.FastPath
+) -> None:
+    run = Run.read(run_folder(data, tmp_path / "run", fast_path=asked))
+    assert choose(run) == path
+    assert not (run.folder / fast_path.RECORD).exists()
+
+
+def test_without_a_gpu_to_insist_on_the_fast_path_is_an_error_in_one_line(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train\.fast_path is on, and the device is cpu, no CUDA GPU; give"):
+        train(run_folder(data, tmp_path / "run", fast_path="on"))
+
+
+@pytest.mark.usefixtures("able")
+def test_a_proof_is_made_once_on_a_device_and_its_path_is_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs = []
+
+    def prove(*_: Any) -> dict[str, Any]:
+        proofs.append(1)
+        return dict(PROVED)
+
+    monkeypatch.setattr(fast_path, "_prove_apart", prove)
+    assert [choose(run), choose(run)] == [FAST, FAST]
+    assert (record(run)["path"], record(run)["device"], len(proofs)) == ("fast", "cpu", 1)
+    monkeypatch.setattr(devices, "name", lambda _: "another GPU")
+    assert choose(run) == FAST
+    assert (record(run)["device"], len(proofs)) == ("another GPU", 2)
+
+
+@pytest.mark.usefixtures("able")
+def test_a_path_that_failed_is_tried_again_only_where_it_is_insisted_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fast_path, "_prove_apart", lambda *_: {"failure": "the CUDA graph: it is torn"})
+    folder = run_folder(data, tmp_path / "run", precision="bf16")
+    assert [choose(Run.read(folder)) for _ in range(2)] == [PLAIN, PLAIN]
+    told = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(told) == 1 and "plain path trains" in told[0] and "the CUDA graph: it is torn" in told[0]
+    config = json.loads((folder / "config.json").read_text())
+    config["train"]["fast_path"] = "on"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"train\.fast_path is on, and the CUDA graph: it is torn; give"):
+        choose(Run.read(folder))
+
+
+@pytest.mark.usefixtures("able")
+def test_in_float32_nothing_is_packed(data: Path, tmp_path: Path) -> None:
+    assert choose(Run.read(run_folder(data, tmp_path / "run", precision="fp32"))) == PLAIN
+
+
+@pytest.mark.soak  # a process, which imports torch
+@pytest.mark.usefixtures("able")
+def test_the_proof_leaves_weights_and_random_numbers_as_they_were(run: Run) -> None:
+    """It is a process of its own, here on the CPU: whether it is the faster path there is left to chance."""
+
+    def state() -> list[bytes]:
+        chances = [str(random.getstate()), str(np.random.get_state())]
+        tensors = [torch.get_rng_state(), *made.weights().values(), *made.step.optimizer.tensors().values()]
+        return [*(each.encode() for each in chances), *(t.detach().numpy().tobytes() for t in tensors)]
+
+    (run.folder / fast_path.RECORD).write_text(
+        json.dumps({"path": "plain", "device": "cpu", "torch": torch.__version__})
+    )
+    made = Training(run, threading.Event())
+    made.learn(np.arange(4), 1e-3)
+    before = state()
+    (run.folder / fast_path.RECORD).unlink()
+    choose(run)
+    assert state() == before
+    kept = record(run)
+    if kept["path"] == "plain":
+        assert "slower" in kept["failure"]
+    else:
+        assert 0 < kept["seconds"] < 120 and kept["tokens_per_second"]["fast"] > 0
+
+
+@pytest.mark.usefixtures("able")
+def test_a_training_whose_fast_path_fails_ends_in_the_bytes_of_one_that_never_tried_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_path, "_prove_apart", lambda *_: {"failure": "it is torn"})
+    torch.set_num_threads(1)
+    tried, never = (
+        run_folder(data, tmp_path / asked, precision="bf16", fast_path=asked) for asked in ("auto", "off")
+    )
+    assert train(tried) and train(never)
+    assert weights(tried) == weights(never)
+    assert json.loads((tried / "summary.json").read_text())["path"] == "plain"
+
+
+@pytest.mark.soak
+def test_a_proof_that_dies_is_a_failure_with_its_last_line(run: Run) -> None:
+    """As it does here where it is to compute on Apple's GPU."""
+    told = fast_path._prove_apart(run, torch.device("mps"), "fp32", threading.Event())
+    assert told["failure"].startswith("its proof ended with status 1: ")
+    assert "mps" in told["failure"].lower()
+
+
+@pytest.mark.usefixtures("able")
+def test_a_stop_ends_the_proof_and_nothing_is_recorded(run: Run) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert choose(run, stop) == PLAIN
+    assert not (run.folder / fast_path.RECORD).exists()
+
+
+@pytest.mark.parametrize("is_in_its_context", [False, True])
+def test_memory_that_runs_out_in_a_recording_does_not_end_recording(
+    monkeypatch: pytest.MonkeyPatch, is_in_its_context: bool
+) -> None:
+    """What ends a capture in its middle is followed by an error of the capture's own."""
+    for name in ("stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: threading.Lock())
+
+    def record(*_: Any) -> Any:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            if is_in_its_context:
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    made = Recorded([])
+    monkeypatch.setattr(made, "_record", record)
+    part = packing.Packed(torch.zeros(1), torch.zeros(2), 8)
+    with pytest.raises(torch.OutOfMemoryError):
+        made(lambda *_: torch.zeros(3), part, torch.ones(()))
+    assert made.failure is None
+
+
+def test_a_recording_that_fails_is_told_once_and_the_step_is_made_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: threading.Lock())
+
+    def record(*_: Any) -> Any:
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    made = Recorded([])
+    monkeypatch.setattr(made, "_record", record)
+    part = packing.Packed(torch.zeros(1), torch.zeros(2), 8)
+    for _ in range(2):
+        assert made(lambda *_: torch.ones(3), part, torch.ones(())).tolist() == [1, 1, 1]
+    assert made.failure == "operation not permitted when stream is capturing"
+    assert len(caplog.records) == 1
