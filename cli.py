@@ -129,10 +129,10 @@ def chat(
     from chat import terminal
     from chat.reference import find_model
     from chat.session import Session
-    from models.config import GenerationConfig
+    from models.defaults import read_generation
 
     found = find_model(model)
-    session = Session(found.folder, GenerationConfig())
+    session = Session(found.folder, read_generation(found.folder))
     for key, value in {"temperature": temperature, "top_p": top_p, "seed": seed}.items():
         if value is not None:
             session.set(key, str(value))

@@ -34,7 +34,7 @@ class RetrainConfig(Config):
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
     generation: GenerationConfig = GenerationConfig()
-    """How the registered model answers in transformers; `repartee chat` has values and a /set of its own."""
+    """How the registered model answers unless told otherwise, in `repartee chat` and in transformers."""
 
     @model_validator(mode="after")
     def _an_encoder_reads_pairs(self) -> Self:

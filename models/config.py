@@ -88,7 +88,7 @@ class GenerationConfig(Config):
     max_tokens: int = Field(default=60, ge=1)
     """Of one reply."""
     seed: int | None = None
-    """The same seed gives the same reply; none: a new one each time."""
+    """In the chat, the same seed gives the same reply; none: a new one each time."""
     top_k: int = Field(default=0, ge=0)
     """Sample from this many of the likeliest tokens; 0: from as many as `top_p` lets in."""
     repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from prefect import task
 
+from models import defaults
+from models.config import GenerationConfig
 from models.files import sha256
 from models.forwarding import MetricsForwarder
 from models.registry import Registry, Version
@@ -49,17 +51,8 @@ def check_answers(folder: Path) -> str:
 
 def generation_defaults(params: dict[str, Any]) -> dict[str, Any]:
     """The knobs of the generation as `transformers` calls them."""
-    chosen = {
-        "do_sample": True,
-        "temperature": params["generation.temperature"],
-        "top_p": params["generation.top_p"],
-        "top_k": params["generation.top_k"],  # even 0: where it is left out, transformers takes 50
-        "repetition_penalty": params["generation.repetition_penalty"],
-        "no_repeat_ngram_size": params["generation.no_repeat_ngram"],
-        "max_new_tokens": params["generation.max_tokens"],
-    }
-    # With any of these, `generate` wants to be given the tokenizer.
-    return chosen | ({"stop_strings": list(stop)} if (stop := params["generation.stop"]) else {})
+    knobs = {key: params[f"generation.{key}"] for key in GenerationConfig.model_fields}
+    return defaults.to_transformers(GenerationConfig(**knobs))
 
 
 def build_folder(
@@ -67,7 +60,7 @@ def build_folder(
 ) -> None:
     """The folder that is registered: the trained one, how it answers by default, and its card."""
     shutil.copytree(model, out)
-    path = out / "generation_config.json"
+    path = out / defaults.FILE
     chosen = json.loads(path.read_text()) | generation_defaults(params)
     path.write_text(json.dumps(chosen, indent=2) + "\n")
     (out / "README.md").write_text(model_card(tags["repartee.corpus"], report, params))

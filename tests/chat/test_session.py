@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+import cli
 from chat.session import Session
 from models import networks, tokenizer
 from models.config import GenerationConfig, NetworkConfig
+from models.defaults import to_transformers
 from models.errors import InputError
 from models.text import Form, display
 from models.tokenizer import END, PAD, START, UNK
@@ -396,3 +399,23 @@ def test_a_folder_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> Non
     (tmp_path / "repartee.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         Session(tmp_path, CHANCE)
+
+
+def test_the_chat_answers_with_the_values_of_the_models_folder_unless_told_otherwise(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    path = model / "generation_config.json"
+    chosen = to_transformers(GenerationConfig(temperature=2.0, top_p=1.0, max_tokens=5, seed=1))
+    path.write_text(json.dumps(json.loads(path.read_text()) | chosen))
+
+    def answer(**options: object) -> dict[str, object]:
+        cli.chat(str(model), "hello", as_json=True, **options)  # type: ignore[arg-type]
+        return dict(json.loads(capsys.readouterr().out))
+
+    first = answer()
+    assert first["tokens"] == 5
+    assert answer() == first, "the seed reaches the chat"
+    assert answer(seed=2) != first
+    assert answer(temperature=0.0) == answer(temperature=0.0, seed=2) != first

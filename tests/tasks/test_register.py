@@ -26,11 +26,15 @@ def test_the_knobs_of_the_generation_are_those_that_transformers_knows(tmp_path:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_transformers_answers_with_the_knobs_of_a_recipe(recipe: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"temperature": 0, "seed": 3}], ids=["its own", "temperature 0"])
+def test_transformers_answers_with_the_knobs_of_a_recipe(
+    recipe: str, changes: dict[str, object], tmp_path: Path
+) -> None:
     model = networks.build(NetworkConfig(n_layer=1, n_head=1, width=8), 20, 90)
     networks.save(model, tmp_path)
     path = tmp_path / "generation_config.json"
-    knobs = generation_defaults(flatten(RECIPES[recipe].model_dump(mode="json")))
+    values = flatten(RECIPES[recipe].model_dump(mode="json"))
+    knobs = generation_defaults({**values, **flatten({"generation": changes})})
     path.write_text(json.dumps(json.loads(path.read_text()) | knobs))
     loaded = LlamaForCausalLM.from_pretrained(tmp_path).eval()
     assert loaded.generate(torch.tensor([[1, 5, 2]])).shape[1] > 3

@@ -1,0 +1,67 @@
+"""Defaults: how the model of a folder answers unless told otherwise, under the names of transformers."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.config import GenerationConfig
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
+
+FILE = "generation_config.json"
+NAMES = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",  # even 0: where it is left out, transformers takes 50
+    "repetition_penalty": "repetition_penalty",
+    "no_repeat_ngram": "no_repeat_ngram_size",
+    "max_tokens": "max_new_tokens",
+    "stop": "stop_strings",  # `generate` wants to be given the tokenizer where there are any
+    "seed": "seed",  # ours alone: transformers passes it over
+}
+SAMPLING = ("temperature", "top_p", "top_k")
+
+
+def to_transformers(config: GenerationConfig) -> dict[str, Any]:
+    """The content of generation_config.json; a temperature of 0 is a choice without sampling there."""
+    chosen: dict[str, Any] = {"do_sample": config.temperature > 0}
+    for ours, theirs in NAMES.items():
+        value = getattr(config, ours)
+        if value in (None, ()) or (config.temperature == 0 and ours in SAMPLING):
+            continue
+        chosen[theirs] = list(value) if isinstance(value, tuple) else value
+    return chosen
+
+
+def read_generation(folder: Path) -> GenerationConfig:
+    """What a model folder says of its replies; our own defaults where it says nothing, or nothing of use.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / FILE
+    try:
+        content: dict[str, Any] = dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return GenerationConfig()
+    except (ValueError, TypeError):
+        raise InputError(
+            f"{path} is damaged: it is no JSON object; take the model from its source again"
+        ) from None
+    values = {ours: content[theirs] for ours, theirs in NAMES.items() if content.get(theirs) is not None}
+    if content.get("do_sample") is False:
+        values["temperature"] = 0
+    return GenerationConfig(**{key: value for key, value in values.items() if _is_valid(path, key, value)})
+
+
+def _is_valid(path: Path, key: str, value: Any) -> bool:
+    try:
+        GenerationConfig(**{key: value})
+    except ValidationError as error:
+        log.warning("%s: %s is passed over: %s", path, NAMES[key], error.errors()[0]["msg"])
+        return False
+    return True
