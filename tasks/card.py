@@ -14,7 +14,7 @@ SEQ2SEQ = """    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 """
 
 
-def model_card(corpus: str, report: dict[str, Any], params: dict[str, Any]) -> str:
+def model_card(corpus: str, report: dict[str, Any], params: dict[str, Any], machine: dict[str, str]) -> str:
     """README.md of a model folder: the front matter that Hugging Face reads, figures, limits, use."""
     metrics = report["metrics"]
     rows = "\n".join(f"| {key} | {_figure(value)} |" for key, value in metrics.items())
@@ -35,7 +35,8 @@ tags: [dialogue, repartee]
 # A reply model of {corpus}
 
 A small dialogue model ({family}, {metrics["parameters"]:,} parameters), {begun} on the
-corpus `{corpus}` by Repartee with the recipe `{params["recipe"]}`.
+corpus `{corpus}` by Repartee with the recipe `{params["recipe"]}`, in {machine["precision"]} on {machine["device"]} (chosen by what
+was faster on that machine: the same settings elsewhere may train in another precision, to slightly other weights).
 
 ## Figures
 

@@ -63,7 +63,14 @@ def build_folder(
     path = out / defaults.FILE
     chosen = json.loads(path.read_text()) | generation_defaults(params)
     path.write_text(json.dumps(chosen, indent=2) + "\n")
-    (out / "README.md").write_text(model_card(tags["repartee.corpus"], report, params))
+    card = model_card(tags["repartee.corpus"], report, params, found_out(model.parent))
+    (out / "README.md").write_text(card)
+
+
+def found_out(training: Path) -> dict[str, str]:
+    """What a training chose by its machine: with the same settings, another may choose otherwise."""
+    summary = json.loads((training / "logs" / "summary.json").read_text())
+    return {key: str(summary[key]) for key in ("precision", "device")}
 
 
 def write_down(
@@ -83,6 +90,7 @@ def write_down(
         (f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report["metrics"].items()
     ]
     registry.log_metrics(run_id, figures)
+    registry.log_tags(run_id, {f"repartee.{key}": value for key, value in found_out(train.path).items()})
     log_datasets(registry, run_id, export, corpus)
     registry.log_artifacts(run_id, evaluate.path, "report")
     registry.log_artifacts(run_id, train.path / "logs", "training")

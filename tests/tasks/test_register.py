@@ -9,7 +9,7 @@ from flows.lineage import flatten
 from flows.recipes import RECIPES, configure
 from models import networks
 from models.config import NetworkConfig
-from tasks.register import generation_defaults
+from tasks.register import build_folder, generation_defaults
 
 
 def params(*changes: str) -> dict[str, object]:
@@ -38,3 +38,13 @@ def test_transformers_answers_with_the_knobs_of_a_recipe(
     path.write_text(json.dumps(json.loads(path.read_text()) | knobs))
     loaded = LlamaForCausalLM.from_pretrained(tmp_path).eval()
     assert loaded.generate(torch.tensor([[1, 5, 2]])).shape[1] > 3
+
+
+def test_the_card_says_in_which_precision_the_model_was_trained_and_on_what(tmp_path: Path) -> None:
+    training = tmp_path / "training"
+    networks.save(networks.build(NetworkConfig(n_layer=1, n_head=1, width=8), 20, 90), training / "model")
+    (training / "logs").mkdir()
+    (training / "logs" / "summary.json").write_text('{"precision": "bf16", "device": "cpu", "steps": 3}')
+    report = {"metrics": {"parameters": 8}, "samples": []}
+    build_folder(tmp_path / "out", training / "model", report, params(), {"repartee.corpus": "sample"})
+    assert "in bf16 on cpu" in (tmp_path / "out" / "README.md").read_text()
