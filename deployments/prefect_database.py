@@ -42,6 +42,13 @@ def is_missing(path: Path) -> bool:
         return False
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a server can go on with it."""
+    with sqlite_files.opened(path) as database:
+        names = sqlite_files.tables(database)
+        return "flow_run" in names and sqlite_files.revision(database, names) is not None
+
+
 def _build(path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],

@@ -6,7 +6,9 @@ manifest.json holds the SHA-256 of each file, and the version's tag holds that o
 
 import hashlib
 import json
+import logging
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +16,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from models.errors import InputError
 from models.manifest import MANIFEST, allowed, check, hashes
 from models.tracking import FINGERPRINT, Tracking, quoted
+
+log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DIGEST = "repartee.digest"
 PROMOTED_AT, REPLACED = "repartee.promoted_at", "repartee.previous"
 HISTORY = "repartee.history."
 ENTRY = re.compile(r"(?P<at>\S+) v(?P<version>\d+)(?: after v(?P<previous>\d+))?: (?P<why>.*)", re.DOTALL)
+PARTIAL = ".tmp-"  # a folder into which a model is being copied
 MAX_WHY = 4000  # characters; a tag of a registered model holds 5,000
 
 
@@ -258,10 +265,15 @@ class Registry(Tracking):
     def _download(self, run_id: str, path: str, target: Path) -> None:
         """Copy an artifact folder to `target`, whole or not at all."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=target.parent) as scratch:
-            copied = Path(self.ask("download_artifacts", run_id, path, scratch))
-            if not target.exists():
-                copied.replace(target)
+        # One at a time: what else is half-copied there is a dead one's.
+        with FileLock(target.parent / ".lock"):
+            for left in target.parent.glob(f"{PARTIAL}*"):
+                log.info("%s is left of a copy that was cut off, and goes", left)
+                shutil.rmtree(left, ignore_errors=True)
+            if target.exists():
+                return
+            with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as scratch:
+                Path(self.ask("download_artifacts", run_id, path, scratch)).replace(target)
 
     def _store(self, model_folder: Path, manifest: str, run_id: str, path: str) -> None:
         self.log_artifacts(run_id, model_folder, path)

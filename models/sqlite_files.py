@@ -139,28 +139,38 @@ def finish(path: Path) -> None:
     sync(path)
 
 
-def set_aside(path: Path, why: str) -> Path | None:
-    """Rename a database and its companions, which would spoil the next one; its new name, if it was there."""
+def set_aside(path: Path, why: str) -> None:
+    """Rename a database and its companions, which would spoil the next one."""
     target = free_name(path, why)
-    moved = None
-    for old in (path, *(path.with_name(path.name + end) for end in COMPANIONS)):
-        if old.exists():
-            old.rename(target.with_name(target.name + old.name.removeprefix(path.name)))
-            moved = target
-    return moved
+    for old, end in _parts(path):
+        old.rename(target.with_name(target.name + end))
 
 
 def copy_aside(path: Path, why: str) -> Path:
     """Copy a database and its companions byte for byte, whatever state it is in; the copy's name."""
     target = free_name(path, why)
-    for end in ("", *COMPANIONS):
-        old = path.with_name(path.name + end)
-        if old.exists():
-            copied = target.with_name(target.name + end)
-            shutil.copy2(old, copied)
-            sync(copied)
+    copy(path, target)
     sync(path.parent)
     return target
+
+
+def copy(path: Path, target: Path) -> None:
+    for old, end in _parts(path):
+        copied = target.with_name(target.name + end)
+        shutil.copy2(old, copied)
+        sync(copied)
+
+
+def remove(path: Path) -> None:
+    """The file with its companions."""
+    for old, _ in _parts(path):
+        old.unlink()
+
+
+def _parts(path: Path) -> list[tuple[Path, str]]:
+    """(what there is of the database, what its name ends with after the database's)"""
+    named = [(path.with_name(path.name + end), end) for end in ("", *COMPANIONS)]
+    return [(part, end) for part, end in named if part.exists()]
 
 
 def free_name(path: Path, why: str) -> Path:

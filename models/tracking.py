@@ -40,6 +40,7 @@ MAX_NOTE = 8000  # characters of a tag, which a note is
 MAX_DIGEST = 36  # characters of a dataset's digest
 PARAMS_A_CALL, METRICS_A_CALL = 100, 1000  # MLflow's own limits of one log_batch
 
+STORES = re.compile(r"https?://|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 LOOKS = ("get_", "search_", "list_", "download_")  # how the names of calls begin that only read
 
 ENVIRONMENT = {
@@ -227,6 +228,11 @@ class Tracking:
         """MLflow's client; the first use imports it (seconds)."""
         _set_environment()
         with self._remedied(), _no_collection():
+            if not STORES.match(self.tracking_uri):
+                raise InputError(
+                    f"{bare(self.tracking_uri)[:200]} is no address of an MLflow server or a database; "
+                    "set MLFLOW_TRACKING_URI to one (http://HOST:PORT, sqlite:////PATH), or unset it"
+                )
             if self._remote:
                 _knock(self.tracking_uri)
             elif self._file is not None:
@@ -273,6 +279,11 @@ class Tracking:
                 return database.newer(uri)
             command = f"mlflow db upgrade {shlex.quote(uri)}"
             return f"{uri} was written by another MLflow; upgrade it: {command}"
+        if isinstance(error, ImportError) or "Can't load plugin" in text:
+            return (
+                f"MLflow at {uri} needs a package that is not installed ({text[:160]}); install the team's: "
+                "pip install -c constraints.txt -e '.[team]'"
+            )
         broken = isinstance(error, OSError | sqlite3.Error) or "OperationalError" in text
         if broken and not self._remote:
             return (

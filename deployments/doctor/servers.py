@@ -1,17 +1,18 @@
 """The servers: those that are up or configured, what strangers may do there, their clocks and databases."""
 
-import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
-from shlex import quote
+from functools import partial
 
+from deployments import prefect_database
 from deployments.doctor.place import NO_SERVER, Fault, Place, Unseen
 from deployments.supervisor import answers
+from flows.turns import holder
+from models import database, sqlite_files
+from models.rescue import rescue
 from models.tracking import bare
 
 STRANGER = "stranger.example"
@@ -83,26 +84,32 @@ def clock(place: Place) -> Iterator[Fault]:
 
 
 def databases(place: Place) -> Iterator[Fault]:
-    """The databases of the home are whole."""
-    for name, path, lost in (
-        ("MLflow", place.home / "mlflow.db", "the next `repartee run` registers the store's model anew"),
-        ("Prefect", place.home / "prefect" / "prefect.db", "the next start has an empty history of runs"),
+    """The databases of the home are whole, and know where it is."""
+    for name, path, is_whole in (
+        ("MLflow", place.home / "mlflow.db", lambda new: database.state(new) in database.FILLED),
+        ("Prefect", place.home / "prefect" / "prefect.db", prefect_database.is_whole),
     ):
-        if path.exists() and (wrong := _damage(path)):
-            old, new = quote(str(path)), quote(f"{path}.damaged")
+        if sqlite_files.exists(path) and (wrong := sqlite_files.damage(path)):
+            in_use = bool(place.services) or holder(place.home) is not None
             yield Fault(
-                f"{name}'s database {path} is damaged ({wrong}); put aside, {lost}",
-                f"repartee down; mv {old} {new}; rm -f {old}-wal {old}-shm",
+                f"{name}'s database {path} is damaged ({wrong}); what can be read of it goes into a new one, "
+                f"and it stays as {path.name}.damaged",
+                "repartee down; repartee doctor --fix",
+                None if in_use else partial(rescue, path, is_whole),
             )
+    yield from _moved(place)
 
 
-def _damage(path: Path) -> str | None:
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10)) as database:
-            told = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    return None if told == "ok" else str(told)
+def _moved(place: Place) -> Iterator[Fault]:
+    path, artifacts = place.home / "mlflow.db", place.home / "mlartifacts"
+    if not sqlite_files.exists(path) or sqlite_files.damage(path):
+        return
+    if roots := database.moved_roots(path, artifacts):
+        yield Fault(
+            f"{path} says that its artifacts are in {', '.join(roots)}: the home was there, or is its copy",
+            "repartee doctor --fix",
+            partial(database.readdress, path, artifacts, roots),
+        )
 
 
 def _ask(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str]] | None:

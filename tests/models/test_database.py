@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -10,10 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from databases import leave_a_hot_journal
 
 from models import database, sqlite_files
 from models.errors import InputError
 from models.registry import Registry
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -50,33 +52,6 @@ def register(registry: Registry, scratch: Path, fingerprint: str) -> int:
     version = registry.register(folder, run_id, fingerprint=fingerprint, tags={}, description="")
     registry.promote(version, "there was no champion")
     return version.number
-
-
-def in_a_process_that_dies(script: str, *words: object) -> None:
-    done = subprocess.run([sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-DIES_WHILE_IT_WRITES = """
-import os, signal, sqlite3, sys
-writer = sqlite3.connect(sys.argv[1], isolation_level=None)
-writer.execute("PRAGMA cache_size = 1")
-writer.execute("BEGIN IMMEDIATE")
-writer.execute("UPDATE tags SET value = hex(randomblob(3000))")
-writer.execute("CREATE TABLE filler AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)"
-               " SELECT hex(randomblob(2000)) AS text FROM n")
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def leave_a_hot_journal(path: Path) -> None:
-    in_a_process_that_dies(DIES_WHILE_IT_WRITES, path)
-    assert path.with_name(f"{path.name}-journal").stat().st_size
-    with (
-        closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as reader,
-        pytest.raises(sqlite3.OperationalError, match="readonly"),
-    ):
-        reader.execute("PRAGMA schema_version")
 
 
 def test_a_write_that_a_kill_cut_off_is_taken_back_by_the_next_look(home: Path) -> None:
@@ -194,6 +169,23 @@ def test_a_database_of_a_newer_mlflow_is_never_told_to_upgrade(home: Path) -> No
         with pytest.raises(InputError, match="was written by a newer MLflow") as caught:
             use(open_home(home))
         assert "db upgrade" not in str(caught.value)
+
+
+@pytest.mark.flow
+def test_a_server_is_started_over_a_database_that_is_whole_and_knows_its_home(
+    home: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    home.rename(moved)
+    path, artifacts = moved / "mlflow.db", moved / "mlartifacts"
+    assert not database.is_ready(path, artifacts)
+    command = [sys.executable, "-m", "models.database", str(path), str(artifacts)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert database.is_ready(path, artifacts)
+    with closing(sqlite3.connect(path)) as written, written:
+        written.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "a newer MLflow" in done.stderr
 
 
 MAKES_AN_OLDER_ONE = """

@@ -220,3 +220,15 @@ def test_nothing_is_printed(
     registry.close_run(version.run_id, "FINISHED")
     registry.folder(version, tmp_path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_left_of_a_copy_that_was_cut_off_goes_with_the_next_copy(
+    registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = register(registry, model, registry.model)
+    left = tmp_path / "cache" / ".tmp-killed" / "model"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    registry._download(version.run_id, "model", tmp_path / "cache" / "v1")
+    assert (tmp_path / "cache" / "v1" / "model.safetensors").read_bytes() == b"weights"
+    assert not left.parent.exists()

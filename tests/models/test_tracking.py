@@ -217,6 +217,13 @@ def test_a_file_that_is_no_database_is_named_at_once(tmp_path: Path) -> None:
         Tracking(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).find_run("f")
 
 
+@pytest.mark.parametrize("uri", ["./mlruns", "foo://x", "http:/x", "postgresql+nobody://x/y"])
+def test_an_address_of_no_store_is_one_line(uri: str) -> None:
+    with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI|not installed") as caught:
+        Tracking(uri, None).find_run("f")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_home_that_cannot_be_made_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot use sqlite:///"):

@@ -1,0 +1,103 @@
+"""A damaged SQLite file: what can still be read of it, as a new one."""
+
+import logging
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from models import sqlite_files
+from models.files import sync
+
+log = logging.getLogger(__name__)
+
+
+def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
+    """Put what can be read of a damaged file in its place; whether that `is_whole` enough to go on with.
+
+    Before anything is changed there is a copy, NAME.damaged. Where nothing useful can be read the file
+    is gone but for the copy, and the next start begins anew.
+    """
+    with sqlite_files.alone(path):
+        kept = sqlite_files.copy_aside(path, "damaged")
+        with sqlite_files.scratch(path) as folder:
+            for number, read in enumerate((_by_the_shell, _row_by_row)):
+                copy, new = folder / f"copy-{number}.db", folder / f"new-{number}.db"
+                sqlite_files.copy(kept, copy)
+                read(copy, new)
+                if _is_sound(new) and is_whole(new):
+                    sqlite_files.finish(new)
+                    sqlite_files.remove(path)
+                    new.replace(path)
+                    sync(path.parent)
+                    log.warning("%s holds what could be read of it; as it was: %s", path, kept)
+                    return True
+        sqlite_files.remove(path)
+    log.warning("nothing could be read of %s, which is %s now", path, kept)
+    return False
+
+
+def _is_sound(path: Path) -> bool:
+    return sqlite_files.exists(path) and sqlite_files.damage(path) is None
+
+
+def _by_the_shell(damaged: Path, new: Path) -> None:
+    """SQLite's own recovery, which looks at every page; only its shell has it."""
+    shell = shutil.which("sqlite3")
+    if shell is None:
+        return
+    read = subprocess.Popen(
+        [shell, str(damaged), ".recover --ignore-freelist"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert read.stdout is not None
+    with read.stdout:
+        subprocess.run(
+            [shell, str(new)],
+            stdin=read.stdout,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    if read.wait():
+        log.info("%s could not recover %s", shell, damaged)
+
+
+def _row_by_row(damaged: Path, new: Path) -> None:
+    """Each table from its first row on, and from its last one back, as far as its pages can be read."""
+    with sqlite_files.opened(damaged) as old, closing(sqlite3.connect(new)) as into:
+        old.text_factory = lambda text: text.decode("utf-8", "replace")  # whatever the damage made of it
+        try:
+            schema = old.execute("SELECT type, name, sql FROM sqlite_master WHERE sql NOT NULL").fetchall()
+        except sqlite3.DatabaseError as error:
+            log.info("the tables of %s cannot be read (%s)", damaged, error)
+            return
+        for kind, name, statement in sorted(schema, key=lambda row: row[0] != "table"):
+            if name.startswith("sqlite_"):
+                continue
+            try:
+                into.execute(statement)
+                if kind == "table":
+                    _copy_rows(old, into, name)
+            except sqlite3.DatabaseError as error:
+                log.info("%s %s of %s is lost (%s)", kind, name, damaged, error)
+        into.commit()
+
+
+def _copy_rows(old: sqlite3.Connection, into: sqlite3.Connection, table: str) -> None:
+    quoted = '"' + table.replace('"', '""') + '"'
+    for row in _readable(old, quoted):
+        marks = ", ".join("?" * len(row))
+        into.execute(f"INSERT OR IGNORE INTO {quoted} VALUES ({marks})", row)
+
+
+def _readable(old: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
+    """The rows before the first damaged page and those behind the last one; a row may come twice."""
+    for order in ("ASC", "DESC"):
+        try:
+            yield from old.execute(f"SELECT * FROM {table} ORDER BY rowid {order}")
+        except sqlite3.DatabaseError as error:
+            log.info("%s cannot be read to its end (%s)", table, error)
+        else:
+            return
