@@ -6,6 +6,9 @@ The work pool, the deployments of prefect.yaml, the automations, and the runs th
 services left behind: those that died are closed, and of those that were missed the newest stays.
 """
 
+import flows  # noqa: F401  # its environment comes before Prefect
+
+# isort: split
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from deployments.prefect_database import prepare
 from deployments.services import closed_to_strangers
+from environment import quiet_environment
 
 START_SECONDS = 120  # a new database takes a dozen on two cores; a busy machine takes its time
 
 # A single run has no schedule, no late runs, no foreman; what writes its own records down stays on.
 LEAN = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
@@ -119,6 +119,7 @@ def serve(url: str) -> None:
 
 
 if __name__ == "__main__":
+    quiet_environment()
     os.environ["PREFECT_HOME"] = sys.argv[2]
     prepare(Path(sys.argv[2]))
     serve(sys.argv[1])

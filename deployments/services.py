@@ -45,7 +45,6 @@ def prefect_service(home: Path, port: int) -> Service:
         env={
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_API_URL": "",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_API_URL": f"{address}/api",
             **closed_to_strangers(address),
             # In memory, a restart would forget who holds a slot, and with a limit of one and
@@ -83,8 +82,6 @@ def mlflow_service(home: Path, port: int) -> Service:
         ],
         env={
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "DO_NOT_TRACK": "true",
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         },
         address=address,

@@ -16,6 +16,7 @@ from deployments.child import GRACE_SECONDS
 from deployments.services import POOL, ROOT
 from deployments.supervisor import POLL_SECONDS, stop_on_signals
 from deployments.up import end_training
+from environment import quiet_environment
 from settings import Settings
 
 # In a process of its own: what it imports is wanted for a moment, and the worker stays for months.
@@ -23,6 +24,7 @@ CLOSE = "from deployments.install import close_dead_runs; close_dead_runs()"
 
 
 def main(words: list[str]) -> int:
+    quiet_environment()  # inherited by Prefect's worker and its runs
     name = f"repartee-{socket.gethostname()}"
     command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name, "--with-healthcheck"]
     return run_until_told([sys.executable, "-m", "prefect", *command, *words])

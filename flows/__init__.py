@@ -1,0 +1,1 @@
+__import__("environment").quiet_environment()  # before Prefect, whatever imports a flow

@@ -3,6 +3,9 @@
 (start >) download > parse > clean > vocabulary > export
 """
 
+import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
+
+# isort: split
 from prefect import flow
 
 from flows.chain import source_of, takes_vocabulary

@@ -5,6 +5,9 @@
 Deployed:  deployments/prefect.yaml, entrypoint flows/reevaluate.py:evaluate
 """
 
+import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
+
+# isort: split
 from prefect import flow
 
 from flows.ending import tell_scores

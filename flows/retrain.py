@@ -8,6 +8,9 @@ Deployed:  deployments/prefect.yaml, entrypoint flows/retrain.py:retrain
 This file says what runs, in which order, on which inputs. How is said in tasks/.
 """
 
+import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
+
+# isort: split
 from prefect import flow
 from prefect.client.schemas.objects import State
 

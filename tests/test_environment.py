@@ -1,10 +1,15 @@
 """What the libraries find in the environment of every one of our processes."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
 
 PROXIES = {f"{scheme}_PROXY": "http://127.0.0.1:9" for scheme in ("HTTP", "HTTPS", "ALL")}
 LOOK = """
@@ -37,3 +42,72 @@ def test_the_servers_of_this_machine_are_reached_without_the_proxy_and_others_th
 def test_the_hosts_that_the_user_excepted_stay_excepted(name):
     assert bypassed("127.0.0.1", "corp.example", **{name: "corp.example"}) == [True, True]
     assert bypassed("127.0.0.1", "data.example", **{name: "*"}) == [True, True]
+
+
+FLOW = """
+import prefect.main  # a worker's process, and many a program, have read Prefect's settings before
+from flows.parameters import Changes
+from flows.prepare import prepare
+from prefect.client.orchestration import get_client
+from prefect.logging.handlers import APILogWorker
+
+prepare("quick", changes=Changes(download={"sample_turns": 3000}, vocabulary={"size": 600}))
+APILogWorker.drain_all(timeout=60)
+with get_client(sync_client=True) as client:
+    print(*(each.message for each in client.read_logs()), sep="\\n")
+"""
+
+
+@pytest.mark.flow
+def test_a_flow_called_from_python_logs_what_its_stages_say_and_phones_nobody(tmp_path):
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "REPARTEE_HOME": str(tmp_path / "home"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "240",
+    }
+    done = subprocess.run([sys.executable, "-c", FLOW], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("parse: 3,000 rows in ") for line in lines), lines
+    assert "telemetry" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "module", ["deployments.install", "deployments.worker", "deployments.serve", "flows"]
+)
+def test_a_door_has_the_environment_before_it_starts_anything(module):
+    look = f"import {module}, os, logging; print(os.environ.get('DO_NOT_TRACK'), logging.getLogger('tasks').level)"
+    env = {"PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-c", look], env=env, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["true", "20"], done.stderr
+
+
+def test_a_server_that_is_none_of_ours_is_started_in_the_environment(tmp_path):
+    (tmp_path / "theirs.py").write_text("import os, sys; print(os.environ['DO_NOT_TRACK'], *sys.argv[1:])")
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-m", "environment", "theirs", "server", "--port", "1"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["true", "server", "--port", "1"], done.stderr
+
+
+def test_every_unit_and_every_container_of_ours_starts_through_a_door():
+    compose = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())["services"]
+    commands = {name: each["command"] for name, each in compose.items() if "command" in each}
+    words = {
+        name: " ".join(command) if isinstance(command, list) else command
+        for name, command in commands.items()
+    }
+    for unit in (ROOT / "deployments" / "systemd").glob("*.service"):
+        words[unit.name] = re.search(r"(?m)^ExecStart=\S*/(\S+ .*)$", unit.read_text())[1]
+    assert len(words) == 10
+    doors = re.compile(
+        r"python -m (environment (prefect|mlflow) server|deployments\.(install|worker)\b)|repartee up$"
+    )
+    for name, command in words.items():
+        assert doors.match(command), f"{name}: {command}"

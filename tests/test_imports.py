@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "settings": {"models"},  # how a wrong setting is said, and how a database is addressed
     "tasks": {"models"},
     "chat": {"models", "settings"},
-    "flows": {"models", "tasks", "settings"},
+    "flows": {"models", "tasks", "settings", "environment"},
     "deployments": OURS - {"cli"},
     "cli": OURS,
 }

@@ -110,7 +110,7 @@ class Team:
             env["PGHOST"] = str(self.postgres)
         kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        told = {"env": {**kept, "DO_NOT_TRACK": "true", "PYTHONPATH": path, **env}, "cwd": ROOT}
+        told = {"env": {**kept, "PYTHONPATH": path, **env}, "cwd": ROOT}
         if log:
             file = (self.folder / f"{name}.log").open("ab")
             told |= {"stdout": file, "stderr": file, "stdin": subprocess.DEVNULL, "start_new_session": True}

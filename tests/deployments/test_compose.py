@@ -101,7 +101,10 @@ def test_the_commands_use_switches_that_the_installed_programs_know(where, words
     if program == "python":
         module = ROOT / f"{rest[1].replace('.', '/')}.py"
         assert rest[0] == "-m" and '__name__ == "__main__"' in module.read_text()
-        program, rest = "prefect", ["worker", "start"]  # what deployments.worker hands on
+        if rest[1] == "environment":
+            _, _, program, *rest = rest
+        else:
+            program, rest = "prefect", ["worker", "start"]  # what deployments.worker hands on
     if not switches:
         return
     verbs = rest[: next(i for i, word in enumerate([*rest, "--"]) if word.startswith("-"))]

@@ -37,6 +37,15 @@ def test_a_run_from_the_dashboard_promotes_a_model_and_links_to_mlflow(promoted,
     assert last["champion"]["version"] == 1 and last["last_run"]["name"] == "quick-sample: promoted v1"
 
 
+def test_the_logs_of_a_run_in_the_dashboard_tell_counts_losses_and_the_verdict(promoted, api):
+    wanted = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}, "sort": "START_TIME_ASC"}
+    run = api.get("/flow_runs/filter", wanted)[0]["id"]
+    logs = api.get("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
+    lines = "\n".join(each["message"] for each in logs)
+    for line in ("parse: 3,000 rows in ", "  loss ", "validation loss", "gate: promotes: "):
+        assert line in lines, lines
+
+
 @pytest.mark.parametrize(
     ("parameters", "field"),
     [
