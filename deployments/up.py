@@ -23,7 +23,7 @@ from deployments.services import (
 )
 from deployments.supervisor import Supervisor, end_group, stop_on_signals
 from flows.turns import holder_pid
-from models import database
+from models import database, sqlite_files
 from models.errors import InputError
 from settings import Settings, services_told, services_up
 from tasks.artifacts import check_home
@@ -83,7 +83,7 @@ def _prepare_database(home: Path) -> None:
         if database.is_ready(path, artifacts):
             return
     except (OSError, sqlite3.Error) as error:
-        raise InputError(f"MLflow cannot use {path} ({error}); `repartee doctor` says what to do") from error
+        raise InputError(f"MLflow cannot use {path} ({error}); {sqlite_files.remedy(str(error))}") from error
     done = subprocess.run(
         [sys.executable, "-m", "models.database", str(path), str(artifacts)],
         cwd=ROOT,

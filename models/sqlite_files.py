@@ -59,6 +59,21 @@ def is_locked(error: Exception) -> bool:
     return "is locked" in str(error)
 
 
+def is_damaged(message: str) -> bool:
+    return any(words in message for words in ("malformed", "not a database", "disk I/O error"))
+
+
+def remedy(message: str) -> str:
+    """What a person can do about an error of SQLite's."""
+    if is_damaged(message):
+        return "`repartee doctor --fix` rescues what can be read of it"
+    if "is locked" in message:
+        return "end the other program that is writing to it, or wait for it"
+    if "is full" in message:
+        return "free some space on its disk, and give the same command again"
+    return "make it and its folder writable"
+
+
 @contextmanager
 def opened(path: Path, timeout_s: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
     """A connection that may write where the file may be written: only a writer can take back what

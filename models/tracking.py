@@ -40,6 +40,7 @@ MAX_NOTE = 8000  # characters of a tag, which a note is
 MAX_DIGEST = 36  # characters of a dataset's digest
 PARAMS_A_CALL, METRICS_A_CALL = 100, 1000  # MLflow's own limits of one log_batch
 
+DATABASE_ERROR = re.compile(r"\bOperationalError\b|\bDatabaseError\b")
 STORES = re.compile(r"https?://|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 LOOKS = ("get_", "search_", "list_", "download_")  # how the names of calls begin that only read
 
@@ -284,11 +285,11 @@ class Tracking:
                 f"MLflow at {uri} needs a package that is not installed ({text[:160]}); install the team's: "
                 "pip install -c constraints.txt -e '.[team]'"
             )
-        broken = isinstance(error, OSError | sqlite3.Error) or "OperationalError" in text
+        broken = isinstance(error, OSError | sqlite3.Error) or DATABASE_ERROR.search(text)
         if broken and not self._remote:
             return (
-                f"MLflow cannot use {uri} ({text[:160]}); "
-                "make it and its folder writable, or set MLFLOW_TRACKING_URI or REPARTEE_HOME"
+                f"MLflow cannot use {uri} ({text[:160]}); {sqlite_files.remedy(text)}, "
+                "or set MLFLOW_TRACKING_URI or REPARTEE_HOME"
             )
         if self._remote and (isinstance(error, OSError) or "API request to" in text):
             return (

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
@@ -33,6 +32,7 @@ from flows.lineage import open_lineage
 from flows.reconcile import open_flow_runs, reconcile
 from flows.turns import holder, my_turn
 from models.registry import CHAMPION, Version
+from models.sqlite_files import exists, file_of
 
 LATE_SECONDS = 60  # the worker asks every two seconds, another's every fifteen
 AT_WORK = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
@@ -58,8 +58,8 @@ def deployments(place: Place) -> Iterator[Fault]:
 
 def champion(place: Place) -> Iterator[Fault]:
     """The champion's files are whole, and it is the version that was promoted last."""
-    database = Path(place.here.tracking_uri.removeprefix("sqlite:///"))
-    if database.is_absolute() and not database.exists():
+    database = file_of(place.here.tracking_uri)
+    if database is not None and not exists(database):
         raise Unseen("no model is registered yet: `repartee run` makes the first")
     versions, history = place.registry.versions(), place.registry.history()
     now = next((version for version in versions if CHAMPION in version.aliases), None)

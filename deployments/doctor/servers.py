@@ -84,9 +84,10 @@ def clock(place: Place) -> Iterator[Fault]:
 
 
 def databases(place: Place) -> Iterator[Fault]:
-    """The databases of the home are whole, and know where it is."""
+    """The databases are whole, and know where the home is."""
+    tracking = sqlite_files.file_of(place.here.tracking_uri) or place.home / "mlflow.db"
     for name, path, is_whole in (
-        ("MLflow", place.home / "mlflow.db", lambda new: database.state(new) in database.FILLED),
+        ("MLflow", tracking, lambda new: database.state(new) in database.FILLED),
         ("Prefect", place.home / "prefect" / "prefect.db", prefect_database.is_whole),
     ):
         if sqlite_files.exists(path) and (wrong := sqlite_files.damage(path)):

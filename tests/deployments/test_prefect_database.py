@@ -1,13 +1,20 @@
 """prefect.db: there whole or not at all, whoever is killed."""
 
+import os
+import random
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 
 import pytest
 
 from deployments import prefect_database
 from deployments.server import temporary_server
+from deployments.services import ROOT
 from models import sqlite_files
 
 
@@ -68,3 +75,29 @@ def test_a_damaged_one_and_one_elsewhere_are_none_of_its_affairs(tmp_path, monke
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://db/prefect")
     prefect_database.prepare(tmp_path)
     assert not tmp_path.exists()
+
+
+CREATES = "import sys; from pathlib import Path; from deployments import prefect_database as p; p.prepare(Path(sys.argv[1]))"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+def test_killed_at_random_instants_the_next_one_finds_a_database_or_creates_it(whole, tmp_path):
+    creation = [sys.executable, "-c", CREATES]
+    began_s = time.monotonic()
+    subprocess.run([*creation, str(tmp_path / "measured")], cwd=ROOT, check=True)
+    whole_s = time.monotonic() - began_s
+    for number in range(8):
+        folder = tmp_path / str(number)
+        process = subprocess.Popen([*creation, str(folder)], cwd=ROOT, start_new_session=True)
+        time.sleep(random.uniform(0.3, 1) * whole_s)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        prefect_database.prepare(folder)
+        assert not prefect_database.is_missing(folder / "prefect.db"), number
+        assert sqlite_files.damage(folder / "prefect.db") is None
+        with (
+            closing(sqlite3.connect(folder / "prefect.db")) as found,
+            closing(sqlite3.connect(whole)) as wanted,
+        ):
+            assert sqlite_files.tables(found) == sqlite_files.tables(wanted)

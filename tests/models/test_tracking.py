@@ -1,12 +1,14 @@
 import itertools
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -222,6 +224,21 @@ def test_an_address_of_no_store_is_one_line(uri: str) -> None:
     with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI|not installed") as caught:
         Tracking(uri, None).find_run("f")
     assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_is_damaged_within_is_one_line_with_the_command_that_rescues_it(
+    tracking: Tracking, run_id: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(tracking.tracking_uri.removeprefix("sqlite:///"), path)
+    with closing(sqlite3.connect(path)) as copy:
+        (root,) = copy.execute("SELECT rootpage FROM sqlite_master WHERE name = 'tags'").fetchone()
+        size = copy.execute("PRAGMA page_size").fetchone()[0]
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+    with pytest.raises(InputError, match=r"malformed.*repartee doctor --fix"):
+        Tracking(f"sqlite:///{path}", tmp_path / "mlartifacts").open_run("g", "night", {}, {"a": "b"})
 
 
 def test_a_home_that_cannot_be_made_is_named_at_once(tmp_path: Path) -> None:
