@@ -24,6 +24,7 @@ from deployments.services import (
 from deployments.supervisor import Supervisor, end_group, stop_on_signals
 from flows.turns import holder_pid
 from models import database, sqlite_files
+from models.addresses import bare
 from models.errors import InputError
 from settings import Settings, services_told, services_up
 from tasks.artifacts import check_home
@@ -166,8 +167,8 @@ def down() -> str:
 def told(state: dict[str, Any]) -> str:
     """Where everything is, and what to do first."""
     addresses = {name: service["address"] for name, service in state["services"].items()}
-    prefect = addresses.get("prefect") or (Settings().prefect_api_url or "").removesuffix("/api")
-    mlflow = addresses.get("mlflow") or Settings().mlflow_tracking_uri
+    prefect = bare(addresses.get("prefect") or (Settings().prefect_api_url or "").removesuffix("/api"))
+    mlflow = bare(addresses.get("mlflow") or Settings().mlflow_tracking_uri or "")
     return f"""
   Prefect   {prefect}
   MLflow    {mlflow}

@@ -46,7 +46,7 @@ def tell(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -
             "reason": reason,
             "recipe": flow_run.parameters.get("recipe"),
             "corpus": bare(flow_run.parameters.get("corpus") or "") or None,
-            "url": url_for(flow_run) if Settings().prefect_url else None,
+            "url": bare(url_for(flow_run) or "") or None if Settings().prefect_url else None,
         }
     )
 

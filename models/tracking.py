@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from models import database, sqlite_files
+from models.addresses import bare
 from models.errors import InputError
 
 if TYPE_CHECKING:
@@ -370,11 +371,6 @@ def quoted(value: str) -> str:
             f"{value!r} has both kinds of quotation marks, which MLflow cannot look for; use one kind"
         )
     return f"{mark}{value}{mark}"
-
-
-def bare(text: str) -> str:
-    """The same without the user and password of the URIs in it."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 def _knock(uri: str) -> None:

@@ -41,13 +41,19 @@ def storable(corpus: str) -> str:
     if "@" in text and _holds_login(base):
         raise InputError(
             f"corpus {shown(text)}: a user and password in an address would be stored with the run: put them "
-            f"into ~/.netrc (machine HOST login USER password PASSWORD), or {BY_VARIABLE}"
+            f"into ~/.netrc (machine {_host(text)} login USER password PASSWORD), or {BY_VARIABLE}"
         )
     if not has_query or MARK.fullmatch(f"?{query}"):
         return address
     stored = f"{base}?redacted-{hashlib.sha256(query.encode()).hexdigest()[:8]}"
     _queries[stored] = address
     return stored
+
+
+def _host(address: str) -> str:
+    """Of an address that is safe to show, else the word for it."""
+    found = re.match(r"https?://([^/:]+)", shown(address))
+    return found[1] if found else "HOST"
 
 
 def _holds_login(base: str) -> bool:

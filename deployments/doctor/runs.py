@@ -31,6 +31,7 @@ from flows.config import RetrainConfig
 from flows.lineage import open_lineage
 from flows.reconcile import open_flow_runs, reconcile
 from flows.turns import holder, my_turn
+from models.addresses import bare
 from models.registry import CHAMPION, Version
 from models.sqlite_files import exists, file_of
 
@@ -200,7 +201,7 @@ def _install_command(place: Place) -> str:
 
 
 def _at(place: Place) -> str:
-    return f"PREFECT_API_URL={place.prefect_url}"
+    return f"PREFECT_API_URL={bare(place.prefect_url or '')}"
 
 
 def _another(place: Place, versions: list[Version], again: Version | None = None) -> str:

@@ -1,14 +1,18 @@
 """What the dashboard's form gives is the configuration that the command line gives."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import parameters
+from flows.lineage import reach
 from flows.parameters import of_config, to_config
 from flows.recipes import RECIPES, configure
 from flows.retrain import retrain
 from models.errors import InputError
+from tasks.network import Reach
 
 CHANGES = st.lists(
     st.sampled_from(
@@ -85,3 +89,46 @@ def test_a_deployed_run_begins_with_no_model_outside_of_the_home(tmp_path, monke
         to_config("small", changes=begun)
     champion = parameters.Changes.model_validate({"start": {"init": "champion"}})
     assert to_config("small", changes=champion).start.init == "champion"
+
+
+@pytest.mark.parametrize(
+    ("corpus", "is_taken"),
+    [
+        ("cornell", True),
+        ("uploads/films.zip", True),
+        ("https://h.org:8443/@me/films.zip", True),
+        ("HTTP://h.org", True),
+        ("env:REPARTEE_CORPUS_FILMS", True),
+        ("https://h.org/films.zip?token=s3cr3t", False),
+        ("https://me:s3cr3t@h.org/films.zip", False),
+        ("https://h.org/films.zip#s3cr3t", False),
+        ("env:MLFLOW_TRACKING_PASSWORD", False),
+        ("file:///etc/passwd", False),
+    ],
+)
+def test_the_form_takes_no_address_that_may_hold_a_secret(corpus, is_taken):
+    """The server compares it before it stores the parameters."""
+    schema = retrain.parameters.model_dump()
+    patterns = [
+        schema["properties"]["corpus"]["pattern"],
+        schema["definitions"]["DownloadConfig"]["properties"]["corpus"]["pattern"],
+    ]
+    assert [bool(re.search(pattern, corpus)) for pattern in patterns] == [is_taken] * 2
+
+
+def test_a_flow_that_is_called_with_a_query_says_where_it_belongs():
+    with pytest.raises(InputError, match=r"Prefect stores .*env:REPARTEE_CORPUS_NAME") as error:
+        to_config("small", "https://h.org/films.zip?token=s3cr3t")
+    assert "s3cr3t" not in str(error.value)
+    config = configure("small", "https://h.org/films.zip?token=s3cr3t", [])
+    assert "s3cr3t" not in str(of_config(config)) and to_config(**of_config(config)) == config
+
+
+def test_a_run_that_a_deployment_began_reaches_public_hosts_and_those_of_the_setting(monkeypatch):
+    monkeypatch.setenv("REPARTEE_DOWNLOAD_HOSTS", "files.example, 10.0.0.0/8")
+    assert not reach().public_only
+    monkeypatch.setattr(parameters.deployment, "id", "4", raising=False)
+    assert reach() == Reach(public_only=True, allowed=("files.example", "10.0.0.0/8"))
+    monkeypatch.setenv("REPARTEE_DOWNLOAD_HOSTS", "10.0.0.0/40")
+    with pytest.raises(InputError, match="is no network"):
+        reach()

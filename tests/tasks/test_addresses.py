@@ -53,6 +53,11 @@ def test_user_and_password_are_refused_and_not_shown(address: str) -> None:
         assert SECRET not in str(error.value)
 
 
+def test_the_line_for_netrc_names_the_host() -> None:
+    with pytest.raises(InputError, match=r"machine h\.org login USER password PASSWORD"):
+        storable(f"https://me:{SECRET}@h.org:8443/a.zip")
+
+
 def test_a_variable_holds_the_whole_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPARTEE_CORPUS_FILMS", f"https://me:{SECRET}@h.org/films.zip?token={SECRET}")
     stored = DownloadConfig(corpus="env:REPARTEE_CORPUS_FILMS").corpus
