@@ -18,7 +18,7 @@ from flows.outcome import Outcome, stage_row
 from flows.parameters import of_config
 from flows.prepare import prepare
 from flows.retrain import retrain
-from flows.turns import holder
+from flows.turns import dead_runs, holder
 from models.dialogue import read_dialogue
 from settings import Settings
 from tasks.artifacts import Artifact
@@ -35,7 +35,8 @@ def retrain_here(config: RetrainConfig) -> Outcome:
         return skipped_outcome(run, busy)
     chain = retrain_chain(config)
     _, kept = plan_chain(chain, run.home)
-    if Settings().prefect_url is None and len(kept) == len(chain):
+    # What a dead run left open in Prefect's database is closed there, so that takes a server.
+    if Settings().prefect_url is None and len(kept) == len(chain) and not dead_runs(run.home):
         plan = plan_run(chain, config.gate, run.home, run.registry)
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)

@@ -111,6 +111,19 @@ def test_the_same_again_is_unchanged_at_once_and_names_the_champion(first, home)
     assert {step["action"] for step in planned} == {"reuse"}
 
 
+def test_a_run_that_died_is_closed_also_by_one_that_has_nothing_to_do(first, home):
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        running = "state_type = 'RUNNING', state_name = 'Running'"
+        database.execute(f"update flow_run set {running} where id = ?", (first["flow_run_id"],))
+        database.execute(
+            "update flow_run_state set type = 'RUNNING', name = 'Running' where type = 'COMPLETED'"
+        )
+    (home / "locks" / f"flow-{first['flow_run_id']}.lock").touch()
+    assert run(home)["outcome"] == "unchanged"
+    states = database.execute("select state_name from flow_run where id = ?", (first["flow_run_id"],))
+    assert states.fetchall() == [("Crashed",)]
+
+
 def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, home):
     changed = run(home, "train.learning_rate=1e-6")
     ran = [name for name, status in statuses(changed).items() if status == "ran"]
