@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from flows.lineage import flatten
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURED = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
@@ -21,14 +25,20 @@ TINY = {
         "evaluate": {"sample_replies": 10},
     },
 }
-LONG = {
-    **TINY,
-    "minutes": 30,
-    "changes": {
-        **TINY["changes"],
-        "train": {"max_epochs": 1_000_000, "max_steps": 10_000_000, "checkpoint_seconds": 1},
-    },
-}
+ENDLESS = {"max_minutes": "none", "max_epochs": 1_000_000, "checkpoint_seconds": 1}
+LONG = {**TINY, "changes": {**TINY["changes"], "train": ENDLESS}}
+PATIENCE_S = 900  # for what must happen, on however slow a machine; what never happens takes as long to fail
+
+
+def training(seed, **train):
+    """The parameters of a training that no other test has: `train` decides what ends it."""
+    return {**TINY, "changes": {**TINY["changes"], "train": {**train, "seed": seed}}}
+
+
+def settings(changes):
+    """The same changes as words of the command line."""
+    words = {key: "null" if value == "none" else value for key, value in flatten(changes).items()}
+    return [f"--set={key}={value}" for key, value in words.items()]
 
 
 class Api:
@@ -45,7 +55,7 @@ class Api:
         request = urllib.request.Request(self.base + path, data=data, headers=self.headers, method=method)
         for tries_left in reversed(range(10)):
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     return json.loads(answer.read() or b"null")
             except urllib.error.HTTPError as error:
                 # Its database is busy for a moment: Prefect's own client asks again, too.
@@ -58,7 +68,7 @@ class Api:
         deployment = self.get(f"/deployments/name/{name}")
         return self.get(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})["id"]
 
-    def ending(self, flow_run_id, timeout_s=120):
+    def ending(self, flow_run_id, timeout_s=PATIENCE_S):
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:
             state = self.get(f"/flow_runs/{flow_run_id}")["state"]
@@ -84,7 +94,7 @@ def command(home, *words):
     }
 
 
-def ask(home, *words, timeout_s=120):
+def ask(home, *words, timeout_s=PATIENCE_S):
     done = subprocess.run(**command(home, *words), capture_output=True, timeout=timeout_s)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -114,11 +124,49 @@ def left_of(home):
     return [line for line in listed.splitlines() if str(home) in line]
 
 
+def kill_everything(home):
+    """`kill -9` of every process that works for this home, whoever started it."""
+    while found := [
+        int(environ.parent.name)
+        for environ in Path("/proc").glob("[0-9]*/environ")
+        if _works_for(home, environ)
+    ]:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _works_for(home, environ):
+    with suppress(OSError):  # it has ended, or is somebody else's
+        return f"REPARTEE_HOME={home}\0".encode() in environ.read_bytes()
+    return False
+
+
 def trainers(home):
     return [line for line in left_of(home) if "models.trainer" in line]
 
 
-def until(wanted, timeout_s=120):
+def trainer_group(home):
+    """The process group of the training of this home; None: nobody trains."""
+    listed = subprocess.run(["ps", "-eo", "pgid,args"], capture_output=True, text=True, check=True).stdout
+    groups = [
+        line.split()[0] for line in listed.splitlines() if "models.trainer" in line and str(home) in line
+    ]
+    return int(groups[0]) if groups else None
+
+
+@contextmanager
+def held(home):
+    """Inside, the training of this home makes no step, and so cannot end."""
+    group = until(lambda: trainer_group(home))
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        yield group
+    finally:
+        os.killpg(group, signal.SIGCONT)
+
+
+def until(wanted, timeout_s=PATIENCE_S):
     deadline_s = time.monotonic() + timeout_s
     while not (found := wanted()):
         assert time.monotonic() < deadline_s, "it did not happen in time"
@@ -144,7 +192,7 @@ class Shell:
 
     def shell(self, line, **env):
         return subprocess.run(
-            ["bash", "-c", line], env={**self.env, **env}, capture_output=True, text=True, timeout=120
+            ["bash", "-c", line], env={**self.env, **env}, capture_output=True, text=True, timeout=PATIENCE_S
         )
 
     def faults(self, before="true", words="", **env):

@@ -1,0 +1,200 @@
+"""Killed at random instants from the first command in a new home to the promotion, the same command goes on.
+
+Everything that works for the home dies at once, without a word: the command, the trainer, the server. The
+seed of the instants is in the log. `KILL_SWEEP_SEED=N` gives the same ones again, and `--stepwise` goes on
+with the home at which a sweep was stopped.
+"""
+
+import json
+import logging
+import os
+import random
+import sqlite3
+import subprocess
+import time
+from itertools import pairwise
+
+import pytest
+from installation import TINY, ask, command, kill_everything, left_of
+
+from flows.lineage import flatten
+
+pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
+log = logging.getLogger(__name__)
+
+SEED = int(os.environ.get("KILL_SWEEP_SEED") or int.from_bytes(os.urandom(4)))
+TRAIN = {"max_steps": 40, "max_minutes": None, "checkpoint_seconds": 1e-9, "log_every": 1}
+CHANGES = flatten(TINY["changes"] | {"train": TRAIN})
+CHANGED = [f"--set={key}={json.dumps(value)}" for key, value in CHANGES.items()]
+WORDS = ["run", "--recipe", "quick", "--json", *CHANGED]
+
+FILES = {"Prefect's database": "prefect/*.db*", "MLflow's database": "*mlflow.db*"}
+LINES = {
+    "data": "download: ",
+    "training": "train: ",
+    "steps": "  loss ",
+    "evaluation": "evaluate: ",
+    "gate": "gate: ",
+    "upload": "register: writes",
+    "promotion": " is stored",
+    "end": " serves",
+}
+PHASES = [
+    "start",
+    "Prefect's database",
+    "data",
+    "MLflow's database",
+    "training",
+    "steps",
+    "evaluation",
+    "gate",
+    "upload",
+    "promotion",
+    "end",
+]
+"""The phases of a run in their order: it writes these files, or says these words on standard error."""
+HOMES = [
+    ["data", "MLflow's database", "MLflow's database", "steps", "promotion"],
+    ["start", "Prefect's database", "data", "training", "upload"],
+    ["Prefect's database", "MLflow's database", "steps", "gate", "end"],
+    ["MLflow's database", "MLflow's database", "steps", "upload", "promotion"],
+    ["Prefect's database", "MLflow's database", "training", "evaluation", "promotion"],
+]
+"""The phases in which each new home is hit, 25 in all."""
+
+
+class Command:
+    """The same command each time, in a process of its own."""
+
+    def __init__(self, home):
+        self.home, self.began_ns = home, time.time_ns()
+        self.errors = home.parent / f"{home.name}-{self.began_ns}.log"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(**command(home, *WORDS), stdout=subprocess.PIPE, stderr=errors)
+
+    def reaches(self, phase):
+        """Whether this phase begins, or a later one, before the command ends."""
+        while True:
+            has_ended = self.process.poll() is not None
+            if any(self.is_in(each) for each in PHASES[PHASES.index(phase) :]):
+                return True
+            if has_ended:
+                return False
+            time.sleep(0.005)
+
+    def is_in(self, phase):
+        if phase in LINES:
+            return LINES[phase] in self.errors.read_text()
+        return phase == "start" or any(self.is_new(path) for path in self.home.glob(FILES[phase]))
+
+    def is_new(self, path):
+        try:
+            return path.stat().st_ctime_ns > self.began_ns
+        except FileNotFoundError:
+            return False
+
+    def is_killed(self, phase, after_s):
+        """Whether it still was at work so long after the beginning of the phase."""
+        if self.reaches(phase):
+            try:
+                self.process.wait(after_s)
+            except subprocess.TimeoutExpired:
+                kill_everything(self.home)
+                self.process.communicate()
+                log.warning("%skilled %.3f s into: %s", self.errors.read_text(), after_s, phase)
+                return True
+        self.result()
+        return False
+
+    def result(self):
+        out, _ = self.process.communicate()
+        log.warning("%s", self.errors.read_text())
+        assert self.process.returncode == 0, self.errors.read_text()
+        return json.loads(out)
+
+
+class Whole:
+    """An uninterrupted run: what comes of it, and how long its phases take."""
+
+    def __init__(self, home):
+        self.home = home
+        process, instants = Command(home), []
+        for phase in PHASES:
+            assert process.reaches(phase), process.errors.read_text()
+            instants.append(time.monotonic())
+        made = {stage["name"]: stage for stage in process.result()["stages"]}
+        instants.append(time.monotonic())
+        took = (end - begin for begin, end in pairwise(instants))
+        self.seconds = dict(zip(PHASES, took, strict=True))
+        self.work = f"runs/{made['train']['fingerprint']}"
+        summary = home / "store" / "train" / made["train"]["fingerprint"] / "logs" / "summary.json"
+        self.precision = {"precision": json.loads(summary.read_text())["precision"]}
+        log.warning("KILL_SWEEP_SEED=%d, seconds of an uninterrupted run: %s", SEED, self.seconds)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    home = tmp_path_factory.mktemp("sweep") / "whole"
+    home.mkdir()
+    return Whole(home)
+
+
+def rows(home, statement, file="mlflow.db"):
+    database = sqlite3.connect(home / file)
+    try:
+        return database.execute(statement).fetchall()
+    finally:
+        database.close()
+
+
+def curves(home):
+    """The points of each curve that does not tell how fast this machine was."""
+    timeless = "key not like '%second%'"
+    return rows(home, f"select key, step, value from metrics where {timeless} order by key, step, value")
+
+
+def weights(home):
+    (found,) = home.glob("mlartifacts/*/artifacts/model/model.safetensors")
+    return found.read_bytes()
+
+
+def assert_whole(home, whole):
+    """The same command ends well, and what it leaves is what the uninterrupted run leaves."""
+    result = Command(home).result()
+    assert result["outcome"] in ("promoted", "unchanged") and result["version"] == 1, result
+    assert not left_of(home)
+    for file in ("mlflow.db", "prefect/prefect.db"):
+        assert rows(home, "pragma integrity_check", file) == [("ok",)]
+    assert rows(home, "select version from model_versions") == [(1,)]
+    assert rows(home, "select alias, version from registered_model_aliases") == [("champion", 1)]
+    history = json.loads(ask(home, "history", "--json"))["history"]
+    assert [(entry["version"], entry["previous"]) for entry in history] == [(1, None)]
+    assert rows(home, "select status from runs") == [("FINISHED",)]
+    assert curves(home) == curves(whole.home)
+    assert weights(home) == weights(whole.home)
+    open_runs = "select name from flow_run where state_type not in ('COMPLETED', 'CRASHED', 'FAILED')"
+    assert rows(home, open_runs, "prefect/prefect.db") == []
+    assert not list((home / "runs").iterdir()) and not list(home.glob("store/**/.tmp-*"))
+    told = json.loads(ask(home, "doctor", "--json"))
+    assert told["healthy"], [check for check in told["checks"] if check["faults"]]
+
+
+@pytest.mark.parametrize("number", range(len(HOMES)))
+def test_killed_at_random_instants_the_same_command_goes_on_to_one_version(whole, tmp_path, number):
+    homes = (new_home(tmp_path / str(life), whole) for life in range(100))
+    chances = random.Random(f"{SEED}-{number}")
+    home = next(homes)
+    for phase in HOMES[number]:
+        after_s = chances.random() * whole.seconds[phase]
+        while not Command(home).is_killed(phase, after_s):
+            # The machine is faster now, and the command had ended: sooner then, in the next home.
+            assert_whole(home, whole)
+            home, after_s = next(homes), after_s / 2
+    assert_whole(home, whole)
+
+
+def new_home(home, whole):
+    (home / whole.work).mkdir(parents=True)
+    # Chosen by time, so not the same twice: a test fixes it.
+    (home / whole.work / "precision.json").write_text(json.dumps(whole.precision))
+    return home
