@@ -1,30 +1,30 @@
-"""One home that is up, for every test that changes nothing that another one needs."""
+"""One home that is up for each file of tests, which change nothing in it that another of them needs."""
 
 import re
 
 import pytest
-from installation import TINY, Api, ask, go_up, left_of
+from installation import PATIENCE_S, TINY, Api, ask, go_up, left_of
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def home(tmp_path_factory):
     return tmp_path_factory.mktemp("up")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def upped(home):
     process, told = go_up(home)
     yield told
     ask(home, "down")
-    process.wait(30)
+    process.wait(PATIENCE_S)
     assert not left_of(home)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(upped):
     return Api(re.search(r"Prefect +(\S+)", upped)[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def promoted(api):
     return api.ending(api.trigger(TINY))

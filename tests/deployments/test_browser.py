@@ -5,11 +5,16 @@ import re
 import shutil
 
 import pytest
-from installation import ask, go_up, left_of
+from installation import PATIENCE_S, ask, go_up, left_of
 from playwright.sync_api import Page, expect, sync_playwright
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(900)]
-SLOW_MS = 240_000  # a training of half a minute, on a busy machine
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.flow,
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed: apt-get install chromium"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,19 +27,17 @@ def addresses(home):
     process, told = go_up(home)
     yield {name: re.search(rf"{name} +(\S+)", told)[1] for name in ("Prefect", "MLflow")}
     ask(home, "down")
-    process.wait(30)
+    process.wait(PATIENCE_S)
     assert not left_of(home)
 
 
 @pytest.fixture(scope="module")
 def page():
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "this test drives a browser: apt-get install chromium"
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         opened = browser.new_page(viewport={"width": 1400, "height": 1000})
-        opened.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
+        opened.set_default_timeout(1000 * PATIENCE_S)
+        expect.set_options(timeout=1000 * PATIENCE_S)
         yield opened
         browser.close()
 
@@ -90,7 +93,7 @@ def test_from_the_form_to_a_promoted_version_in_mlflow_and_a_chat(addresses, pag
     set_minutes(page, "0.3")
     page.screenshot(path=tmp_path / "form.png", full_page=True)
     page.goto(f"{addresses['Prefect']}/runs/flow-run/{submit(page)}")
-    expect(page.get_by_text("Promoted", exact=True).first).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_text("quick-sample: promoted v1").first).to_be_visible()
     page.screenshot(path=tmp_path / "run.png")
 
     page.get_by_text("Artifacts", exact=True).first.click()

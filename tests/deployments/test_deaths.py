@@ -1,4 +1,7 @@
-"""Deaths in the middle of a deployed training: each process on its own, and all of them at once."""
+"""Deaths in the middle of a deployed training: each process on its own, and all of them at once.
+
+A training here never ends by itself before the test has acted: it is endless, or held (SIGSTOP) until then.
+"""
 
 import json
 import os
@@ -6,26 +9,42 @@ import re
 import signal
 import sqlite3
 import subprocess
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from installation import LONG, Api, ask, command, go_up, left_of, outcome, services, trainers, until
+from installation import (
+    ENDLESS,
+    PATIENCE_S,
+    TINY,
+    Api,
+    ask,
+    command,
+    go_up,
+    held,
+    kill_everything,
+    left_of,
+    outcome,
+    services,
+    settings,
+    trainer_group,
+    trainers,
+    training,
+    until,
+)
 
-from flows.lineage import flatten
 from flows.turns import holder, holder_pid
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
+# Each step writes a checkpoint: so many take seconds on however fast a machine, and it is held after the first ones.
+LASTING = {**ENDLESS, "max_steps": 400, "checkpoint_seconds": 1e-9, "log_every": 1}
+HEARTBEATS = 5  # half a minute apart: three missed ones are a death
 
 
-def begun(api, home, minutes):
-    """A training that has written a checkpoint: (its run, its folder)."""
+def begun(api, home, parameters, sign):
+    """A training that has written a file like this into its folder: (its run, the file)."""
     known = set(home.glob("runs/*"))
-    run = api.trigger({**LONG, "minutes": minutes})
-    checkpoints = until(
-        lambda: [path for path in home.glob("runs/*/checkpoints/0*") if path.parents[1] not in known]
-    )
-    return run, checkpoints[0].parents[1]
+    run = api.trigger(parameters)
+    signs = until(lambda: [path for path in home.glob(f"runs/*/{sign}") if known.isdisjoint(path.parents)])
+    return run, signs[0]
 
 
 def cancel(api, home, run):
@@ -45,101 +64,107 @@ def databases_are_true(home):
     assert database.execute(twice).fetchall() == []
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_at_work(request):
+    """What a test that failed has left at work is ended, so that the next one finds its turn free."""
+    yield
+    if "api" in request.fixturenames:
+        api, home = request.getfixturevalue("api"), request.getfixturevalue("home")
+        running = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
+        for run in api.get("/flow_runs/filter", running):
+            cancel(api, home, run["id"])
+
+
 @pytest.mark.parametrize(("victim", "end"), [("trainer", "FAILED"), ("flow", "CRASHED")])
 def test_a_training_whose_trainer_or_flow_is_killed_ends_and_the_next_goes_on(
     promoted, api, home, victim, end
 ):
-    minutes = 31 if victim == "trainer" else 32
-    run, work = begun(api, home, minutes)
-    found = subprocess.run(["pgrep", "-f", f"models.trainer {work}"], capture_output=True, text=True).stdout
-    os.kill(int(found.split()[0]) if victim == "trainer" else holder_pid(home), signal.SIGKILL)
+    parameters = training({"trainer": 1, "flow": 2}[victim], **ENDLESS)
+    run, checkpoint = begun(api, home, parameters, "checkpoints/0*")
+    if victim == "trainer":
+        os.killpg(trainer_group(home), signal.SIGKILL)
+    else:
+        os.kill(holder_pid(home), signal.SIGKILL)
     assert api.ending(run)["type"] == end
     until(lambda: holder(home) is None and not trainers(home))
 
-    again = api.trigger({**LONG, "minutes": minutes})
-    until(lambda: "goes on at step" in (work / "stderr.log").read_text())
+    again = api.trigger(parameters)
+    until(lambda: "goes on at step" in (checkpoint.parents[1] / "stderr.log").read_text())
     assert api.get(f"/flow_runs/{run}")["state"]["type"] == end
     cancel(api, home, again)
 
 
-@pytest.mark.parametrize("victim", ["prefect", "mlflow"])
-def test_a_training_outlives_the_death_of_a_server(promoted, api, home, victim):
-    minutes = {"prefect": 1.0, "mlflow": 1.01}[victim]
-    run, _ = begun(api, home, minutes)
-    trainer = trainers(home)
+@pytest.mark.parametrize("victim", ["prefect", "mlflow", "worker"])
+def test_a_training_outlives_the_death_of_a_service(promoted, api, home, victim):
+    parameters = training({"prefect": 3, "mlflow": 4, "worker": 5}[victim], **LASTING)
     before = services(home)[victim]["pid"]
+    run, journal = begun(api, home, parameters, "metrics.jsonl")
     os.killpg(before, signal.SIGKILL)
-    until(lambda: services(home)[victim]["pid"] != before and services(home)[victim]["healthy"])
-    assert trainer and trainers(home) == trainer, "the training did not outlive it"
-    ended = api.ending(run)
-    assert outcome(ended) in ("promoted", "refused")
-    assert holder(home) is None
-    databases_are_true(home)
-    assert outcome(api.ending(api.trigger({**LONG, "minutes": minutes}))) == "unchanged"
-
-
-def test_a_training_outlives_the_death_of_the_worker(promoted, api, home):
-    run, _ = begun(api, home, 1.02)
-    trainer = trainers(home)
-    before = services(home)["worker"]["pid"]
-    os.killpg(before, signal.SIGKILL)
-    until(lambda: services(home)["worker"]["pid"] != before)
-    assert trainer and trainers(home) == trainer, "the training did not outlive it"
-    ended = api.ending(run, timeout_s=200)
-    assert outcome(ended) in ("promoted", "refused")
+    length = journal.stat().st_size
+    until(lambda: journal.stat().st_size > length)
+    with held(home) as trainer:
+        until(lambda: services(home)[victim]["pid"] != before and services(home)[victim]["healthy"])
+        assert trainer_group(home) == trainer
+    assert outcome(api.ending(run)) in ("promoted", "refused")
     until(lambda: holder(home) is None and not trainers(home))
-    assert outcome(api.ending(api.trigger({**LONG, "minutes": 1.02}))) == "unchanged"
     databases_are_true(home)
+    assert outcome(api.ending(api.trigger(parameters))) == "unchanged"
 
 
 def test_a_killed_run_of_the_command_line_is_missed(promoted, api, home):
-    words = [word for key, value in flatten(LONG["changes"]).items() for word in ("--set", f"{key}={value}")]
+    words = settings(training(6, **ENDLESS)["changes"])
     process = subprocess.Popen(**command(home, "run", "--recipe", "quick", *words), start_new_session=True)
     until(lambda: holder(home) is not None and trainers(home))
     running = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-    run = until(lambda: api.get("/flow_runs/filter", running))[0]["id"]
+    (run,) = api.get("/flow_runs/filter", running)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert api.ending(run, timeout_s=200)["type"] == "CRASHED"
+    assert api.ending(run["id"])["type"] == "CRASHED"
 
 
 def test_a_long_run_of_the_command_line_is_not_taken_for_dead(promoted, api, home):
-    changes = flatten(LONG["changes"])
-    words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
-    told = json.loads(
-        ask(home, "run", "--recipe", "quick", *words, "--set", "train.max_minutes=2", "--json", timeout_s=300)
+    words = settings(training(7, **LASTING)["changes"])
+    process = subprocess.Popen(
+        **command(home, "run", "--recipe", "quick", *words, "--json"), stdout=subprocess.PIPE
     )
-    assert told["outcome"] in ("promoted", "refused")
-    states = api.get("/flow_run_states/?flow_run_id=" + told["flow_run_id"])
+    with held(home):
+        running = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+        (run,) = api.get("/flow_runs/filter", running)
+        until(lambda: heartbeats(api, run["id"]) >= HEARTBEATS)
+    result = json.loads(process.communicate()[0])
+    assert result["outcome"] in ("promoted", "refused") and result["flow_run_id"] == run["id"]
+    states = api.get("/flow_run_states/?flow_run_id=" + run["id"])
     assert "CRASHED" not in {state["type"] for state in states}
-    assert api.get(f"/flow_runs/{told['flow_run_id']}")["state"]["type"] == "COMPLETED"
+    assert api.get(f"/flow_runs/{run['id']}")["state"]["type"] == "COMPLETED"
+
+
+def heartbeats(api, run):
+    wanted = {
+        "event": {"name": ["prefect.flow-run.heartbeat"]},
+        "resource": {"id": [f"prefect.flow-run.{run}"]},
+    }
+    return api.get("/events/filter", {"filter": wanted})["total"]
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "everything"])
 def test_killed_in_a_training_the_next_up_puts_all_in_order(tmp_path, victim):
     process, told = go_up(tmp_path)
     api = Api(re.search(r"Prefect +(\S+)", told)[1])
-    run = api.trigger(LONG)
-    until(lambda: list(tmp_path.glob("runs/*/checkpoints/0*")))
+    run, _ = begun(api, tmp_path, training(0, **ENDLESS), "checkpoints/0*")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     if victim == "everything":
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with suppress(OSError):
-                if f"REPARTEE_HOME={tmp_path}\0".encode() in path.read_bytes():
-                    os.kill(int(path.parent.name), signal.SIGKILL)
-    until(lambda: not left_of(tmp_path) and holder(tmp_path) is None, 60)
+        kill_everything(tmp_path)
+    until(lambda: not left_of(tmp_path) and holder(tmp_path) is None)
 
     process, told = go_up(tmp_path)
     try:
         api = Api(re.search(r"Prefect +(\S+)", told)[1])
         assert api.get(f"/flow_runs/{run}")["state"]["type"] == "CRASHED"
-        assert outcome(api.ending(api.trigger({**LONG, "minutes": 0.2}))) == "promoted", (
-            "a lock or a slot is stuck"
-        )
+        assert outcome(api.ending(api.trigger(TINY))) == "promoted", "a lock or a slot is stuck"
         databases_are_true(tmp_path)
         assert json.loads(ask(tmp_path, "status", "--json"))["training"] is None
     finally:
         ask(tmp_path, "down")
-        process.wait(30)
+        process.wait(PATIENCE_S)
     assert not left_of(tmp_path)

@@ -11,12 +11,12 @@ import urllib.error
 import urllib.request
 
 import pytest
-from installation import LONG, ROOT, TINY, outcome, trainers, until
+from installation import ENDLESS, PATIENCE_S, ROOT, TINY, outcome, trainers, training, until
 from team import FILLED, Team, authorization, postgres, query, status
 
 from flows.turns import holder, my_turn
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
 
 ADMIN = f"admin:{FILLED['MLFLOW_AUTH_ADMIN_PASSWORD']}"
 
@@ -35,7 +35,7 @@ def team(cluster, tmp_path_factory):
             with_servers.start(name)
         for name in ("prefect", "mlflow"):
             until(lambda name=name: with_servers.is_healthy(name))
-        assert with_servers.start("install").wait(120) == 0, with_servers.said("install")
+        assert with_servers.start("install").wait(PATIENCE_S) == 0, with_servers.said("install")
         with_servers.start("worker")
         until(lambda: with_servers.is_healthy("worker"))
         yield with_servers
@@ -57,8 +57,20 @@ def repartee(team, *words):
     return json.loads(team.run(sys.executable, str(ROOT / "cli.py"), *words, "--json"))
 
 
-def mlflow_states(cluster):
-    return sorted(state for (state,) in query(cluster, "mlflow", "select status from runs"))
+def mlflow_state(cluster, run):
+    """Of the MLflow run that belongs to a flow run."""
+    tagged = f"select run_uuid from tags where key = 'prefect.flow_run_id' and value = '{run}'"
+    ((state,),) = query(cluster, "mlflow", f"select status from runs where run_uuid in ({tagged})")
+    return state
+
+
+def begun(api, team, parameters):
+    """A training that has written a checkpoint: (its run, its folder)."""
+    known = set(team.home.glob("runs/*"))
+    run = api.trigger(parameters)
+    work = until(lambda: [path for path in team.home.glob("runs/*") if path not in known])[0]
+    until(lambda: list(work.glob("checkpoints/0*")))
+    return run, work
 
 
 def cancel(api, run):
@@ -95,7 +107,9 @@ def test_a_run_promotes_a_model_and_all_of_it_stands_in_the_two_databases(promot
     versions = repartee(team, "models")["models"]
     assert [(row["version"], row["aliases"]) for row in versions] == [(1, ["champion"])]
     assert query(cluster, "mlflow", "select name, version from model_versions") == [("repartee", 1)]
-    assert query(cluster, "prefect", "select state_name from flow_run") == [("Completed",)]
+    run = promoted["state_details"]["flow_run_id"]
+    stored = query(cluster, "prefect", f"select state_name from flow_run where id = '{run}'")
+    assert stored == [("Completed",)]
     assert list((team.folder / "artifacts").rglob("model.safetensors"))
     assert not list(team.folder.rglob("*.db")), "something still writes to SQLite"
     assert repartee(team, "chat", "--once", "Hello.")["version"] == 1
@@ -123,40 +137,37 @@ def test_a_schedule_makes_runs_and_they_run(promoted, api):
     made = api.get(f"/deployments/{deployment}/schedules", [schedule])
     wanted = {"flow_runs": {"tags": {"all_": ["auto-scheduled", "unchanged"]}}}
     try:
-        assert until(lambda: api.get("/flow_runs/filter", wanted), 180)
+        assert until(lambda: api.get("/flow_runs/filter", wanted))
     finally:
         api.get(f"/deployments/{deployment}/schedules/{made[0]['id']}", method="DELETE")
 
 
 def test_cancelled_in_a_training_everything_is_free_and_the_next_run_goes_on(promoted, api, team, cluster):
-    run = api.trigger(LONG)
-    checkpoint = until(lambda: list(team.home.glob("runs/*/checkpoints/0*")))[0]
+    parameters = training(1, **ENDLESS)
+    run, work = begun(api, team, parameters)
     cancel(api, run)
     until(lambda: holder(team.home) is None and not trainers(team.home))
-    assert mlflow_states(cluster) == ["FINISHED", "KILLED"]
-    again = api.trigger(LONG)
-    said = checkpoint.parents[1] / "stderr.log"
+    assert mlflow_state(cluster, run) == "KILLED"
+    again = api.trigger(parameters)
+    said = work / "stderr.log"
     until(lambda: "goes on at step" in said.read_text())
     cancel(api, again)
     until(lambda: holder(team.home) is None and not trainers(team.home))
 
 
 def test_a_worker_told_to_end_in_a_training_leaves_a_checkpoint_and_no_run_open(promoted, api, team, cluster):
-    longer = {**LONG, "minutes": 31}
-    known = set(team.home.glob("runs/*"))
-    run = api.trigger(longer)
-    work = until(lambda: [path for path in team.home.glob("runs/*") if path not in known])[0]
-    until(lambda: list(work.glob("checkpoints/0*")))
+    parameters = training(2, **ENDLESS)
+    run, work = begun(api, team, parameters)
     began_s = time.monotonic()
     team.running["worker"].terminate()
     assert team.running["worker"].wait(90) == 0, team.said("worker")
     assert time.monotonic() - began_s < 90  # compose.yaml's stop_grace_period, the unit's TimeoutStopSec
     assert not trainers(team.home) and holder(team.home) is None
     assert api.get(f"/flow_runs/{run}")["state"]["type"] == "CRASHED"
-    assert "RUNNING" not in mlflow_states(cluster)
+    assert mlflow_state(cluster, run) == "KILLED"
 
     team.start("worker")
-    again = api.trigger(longer)
+    again = api.trigger(parameters)
     until(lambda: "goes on at step" in (work / "stderr.log").read_text())
     cancel(api, again)
 
@@ -178,6 +189,6 @@ def test_up_with_both_servers_configured_starts_a_worker_alone_and_names_the_das
         if line.startswith("Up in"):
             break
     process.terminate()
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert f"  {team.prefect}/deployments " in said and f"  {team.mlflow}/#/models " in said, said
     assert {path.stem for path in (tmp_path / "services").glob("*.log")} == {"install", "worker"}
