@@ -1,11 +1,11 @@
 """WHERE things live on this machine. Nothing here decides a result, and nothing here is logged."""
 
+import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -142,19 +142,36 @@ def _unfit_text(text: str, most: int = 100_000) -> str | None:
 
 def services_up(home: Path) -> dict[str, Any] | None:
     """What the supervisor of this home says of its services; None where none lives."""
-    if not (home / "services").is_dir():
-        return None
+    return services_told(home) if is_held(home / "services" / "up.lock") else None
+
+
+def is_held(lock: Path) -> bool:
+    """Whether somebody holds a lock; a look shares it, so that none is taken for a holder."""
     try:
-        with FileLock(home / "services" / "up.lock", timeout=0):
-            return None
-    except Timeout:
-        return services_told(home)
+        handle = os.open(lock, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def services_told(home: Path) -> dict[str, Any]:
-    """What it said last, dead or alive."""
+    """What it said last, dead or alive; process 0 where nothing that can be read stands there."""
     try:
-        told: dict[str, Any] = json.loads((home / "services" / "state.json").read_text())
-        return told
-    except (OSError, ValueError):
+        told = json.loads((home / "services" / "state.json").read_text())
+        services = {
+            str(name): {
+                "pid": int(each["pid"]),
+                "address": str(each["address"]),
+                "health": str(each["health"]),
+            }
+            for name, each in told["services"].items()
+        }
+        return {"pid": int(told["pid"]), "services": services}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"pid": 0, "services": {}}

@@ -1,9 +1,10 @@
 """Child: run a command that ends when whoever started it does.
 
-    python -m deployments.child COMMAND...
+    python -m deployments.child HOME COMMAND...
 
-It reads a pipe on its standard input, whose other end its parent holds: when that closes, however
-the parent ended, the command's whole process group is told to end, and is ended.
+HOME says whose it is: `up` ends what a killed one has left, and nothing of another home's. It reads a pipe
+on its standard input, whose other end its parent holds: when that closes, however the parent ended, the
+command's whole process group is told to end, and is ended.
 """
 
 import os
@@ -20,7 +21,7 @@ def main() -> int:
     # The group's signals are the command's: this process stays to see it end.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=_default_signals)
+    process = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, preexec_fn=_default_signals)
 
     def watch() -> None:
         while os.read(0, 1024):

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import sys
 import tempfile
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from environment import HEARTBEAT_SECONDS
+from models.errors import InputError
 from models.sqlite_files import address as address_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +76,7 @@ def mlflow_service(home: Path, port: int) -> Service:
     return Service(
         name="mlflow",
         command=[
-            *(sys.executable, "-m", "deployments.child", sys.executable, "-m", "mlflow", "server"),
+            *(sys.executable, "-m", "deployments.child", str(home), sys.executable, "-m", "mlflow", "server"),
             *("--host", HOST, "--port", str(port), "--workers", "1"),
             *("--backend-store-uri", address_of(home / "mlflow.db")),
             *("--default-artifact-root", (home / "mlartifacts").as_uri()),
@@ -94,7 +96,7 @@ def worker_service(home: Path, prefect_api_url: str, mlflow_url: str) -> Service
     return Service(
         name="worker",
         command=[
-            *(sys.executable, "-m", "deployments.child", sys.executable, "-m", "prefect"),
+            *(sys.executable, "-m", "deployments.child", str(home), sys.executable, "-m", "prefect"),
             *("worker", "start", "--pool", POOL, "--type", "process"),
             *("--name", f"repartee-{socket.gethostname()}"),
         ],
@@ -134,8 +136,7 @@ def take_port(wanted: int) -> tuple[int, FileLock]:
     A server listens seconds after its port is chosen. Another home's that starts in these seconds
     would choose the same, and one of the two would take the other's server for its own.
     """
-    folder = Path(tempfile.gettempdir()) / f"repartee-ports-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = _ports_folder()
     for port in (wanted, *(_any_port() for _ in range(10))):
         lock = FileLock(folder / f"{port}.lock", timeout=0)
         with suppress(Timeout):
@@ -144,6 +145,26 @@ def take_port(wanted: int) -> tuple[int, FileLock]:
                 return port, lock
             lock.release()
     raise OSError(f"no port is free on {HOST}")
+
+
+def _ports_folder() -> Path:
+    """One that all homes of this user share; a name that another user has taken is passed over."""
+    shared = Path(tempfile.gettempdir())
+    for number in range(100):
+        folder = shared / f"repartee-ports-{os.getuid()}{f'-{number}' if number else ''}"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:  # a file
+            continue
+        except OSError as error:
+            raise InputError(
+                f"the folder for temporary files {shared} cannot be written ({error.strerror}): "
+                "set TMPDIR to one that can"
+            ) from None
+        known = folder.lstat()
+        if known.st_uid == os.getuid() and stat.S_ISDIR(known.st_mode):
+            return folder
+    raise InputError(f"others have taken every repartee-ports-{os.getuid()} in {shared}: set TMPDIR to yours")
 
 
 def _any_port() -> int:

@@ -1,6 +1,8 @@
 """Status: what a person wants to know at a glance, in ten lines."""
 
+import os
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -75,9 +77,18 @@ def _champion(registry: Registry) -> dict[str, Any] | None:
 
 
 def _disk(home: Path) -> dict[str, int]:
-    there = home if home.is_dir() else home.parent
-    used = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
-    return {"used_bytes": used, "free_bytes": shutil.disk_usage(there).free}
+    there = next(folder for folder in (home, *home.parents) if folder.is_dir())
+    return {"used_bytes": used_bytes(home), "free_bytes": shutil.disk_usage(there).free}
+
+
+def used_bytes(folder: Path) -> int:
+    """Of its files; those that vanish while it is looked at count for nothing."""
+    used = 0
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                used += Path(inner, name).lstat().st_size
+    return used
 
 
 def _runs(client: SyncPrefectClient, states: tuple[StateType, ...], sort: FlowRunSort) -> list[FlowRun]:

@@ -25,6 +25,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from deployments.child import GRACE_SECONDS
 from deployments.services import ROOT, Service
 from models.errors import InputError
+from models.sqlite_files import address
 from settings import LOOK_SECONDS, services_told
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,8 @@ class Supervisor:
     def keep(self) -> None:
         """Start again what dies or hangs, until told to stop."""
         while not self.stop.wait(POLL_SECONDS):
+            if services_told(self.home)["pid"] != os.getpid():  # it was deleted, and `down` asks it
+                self._tell()
             for kept in self.kept.values():
                 self._look_after(kept)
 
@@ -189,9 +192,9 @@ class Supervisor:
         partial.replace(path)
 
     def _sweep(self) -> None:
-        """End what a killed supervisor left, where a process of that number is one of ours."""
+        """End what a killed supervisor left, where a process of that number is one of this home's."""
         for name, told in self.before.items():
-            if _is_ours(told["pid"]):
+            if is_service(told["pid"], self.home):
                 log.warning("%s was left by a supervisor that is gone; it is ended", name)
                 end_group(told["pid"])
 
@@ -218,10 +221,19 @@ def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _is_ours(group: int) -> bool:
-    """Whether a process of this group is one of our services; the number may be another's by now."""
-    words = ("deployments.child", "deployments.server", "mlflow server", "prefect worker")
-    return any(word in command for command in commands_of(group) for word in words)
+def is_service(group: int, home: Path) -> bool:
+    """Whether this group is a service of this home; its number may be another's by now."""
+    child, database, server = (
+        f"deployments.child {home} ",
+        f" {address(home / 'mlflow.db')} ",
+        f" {home}/prefect",
+    )
+    return group > 0 and any(
+        child in command
+        or database in command
+        or ("deployments.server" in command and command.endswith(server))
+        for command in commands_of(group)
+    )
 
 
 def commands_of(group: int) -> list[str]:
@@ -231,8 +243,8 @@ def commands_of(group: int) -> list[str]:
     """
     if shutil.which("ps") is None:
         return []
-    # What POSIX has: to list one session only is the way of Linux alone.
-    asked = ["ps", "-A", "-o", "pgid=", "-o", "args="]
+    # To list one session only is the way of Linux alone; -w twice: whole, whatever COLUMNS says.
+    asked = ["ps", "-A", "-w", "-w", "-o", "pgid=", "-o", "args="]
     listed = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False).stdout
     rows = (line.split(maxsplit=1) for line in listed.splitlines())
     return [row[1] for row in rows if len(row) == 2 and row[0] == str(group)]

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from deployments.services import (
     take_port,
     worker_service,
 )
-from deployments.supervisor import Supervisor, end_group, stop_on_signals
+from deployments.supervisor import Supervisor, end_group, is_service, stop_on_signals
 from flows.turns import holder_pid
 from models import database, sqlite_files
 from models.addresses import bare
@@ -32,6 +34,7 @@ from tasks.artifacts import check_home
 log = logging.getLogger(__name__)
 
 DOWN_SECONDS = 60
+TELL_SECONDS = 10  # where state.json is gone, the supervisor soon writes it again
 
 
 def up(say: Callable[[str], None]) -> None:
@@ -149,19 +152,45 @@ def end_training(home: Path) -> None:
 def down() -> str:
     """End everything that `up` started here; what to say of it."""
     home = Settings().root
-    state = services_up(home)
-    if state is None:
+    supervisor = _supervisor(home)
+    if supervisor is None:
         return f"nothing is up in {home}"
-    os.kill(state["pid"], signal.SIGTERM)
+    _signal(supervisor, signal.SIGTERM)
     deadline_s = time.monotonic() + DOWN_SECONDS
-    while services_up(home) is not None:
+    while (state := services_up(home)) is not None:
         if time.monotonic() > deadline_s:
             for service in state["services"].values():
-                end_group(service["pid"], grace_s=0)
-            os.kill(state["pid"], signal.SIGKILL)
+                if is_service(service["pid"], home):
+                    end_group(service["pid"], grace_s=0)
+            _signal(supervisor, signal.SIGKILL)
             break
         time.sleep(0.1)
     return "down: every service has ended"
+
+
+def _supervisor(home: Path) -> int | None:
+    """The process that keeps the services of this home; none: nothing is up.
+
+    Raises:
+        InputError: one does, and does not say which it is.
+    """
+    deadline_s = time.monotonic() + TELL_SECONDS
+    while (state := services_up(home)) is not None:
+        if state["pid"] > 0:
+            return int(state["pid"])
+        if time.monotonic() > deadline_s:
+            lock = home / "services" / "up.lock"
+            raise InputError(
+                f"{home} is up, and services/state.json, which says in which process, is gone; "
+                f"give the same command again, or: fuser -k -TERM {shlex.quote(str(lock))}"
+            )
+        time.sleep(0.1)
+    return None
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def told(state: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from settings import LOOK_SECONDS
+from settings import LOOK_SECONDS, is_held
 from tasks.partial import lock
 
 
@@ -23,11 +23,7 @@ class Busy(Exception):
 
 def holder(home: Path) -> str | None:
     """Who is at work in this home, for people; None: nobody."""
-    try:
-        with lock(_lock(home), timeout_s=0):
-            return None
-    except Timeout:
-        return _told(home)
+    return _told(home) if is_held(home / "locks" / "training.lock") else None
 
 
 @contextmanager
@@ -77,11 +73,8 @@ def alive(home: Path, flow_run_id: str | None) -> Iterator[None]:
 
 def dead_runs(home: Path) -> list[str]:
     """The runs that began in this home and whose process is gone without an end."""
-    found = []
-    for path in sorted((home / "locks").glob("flow-*.lock")):
-        with suppress(Timeout), lock(path, timeout_s=0):
-            found.append(path.stem.removeprefix("flow-"))
-    return found
+    signs = sorted((home / "locks").glob("flow-*.lock"))
+    return [sign.stem.removeprefix("flow-") for sign in signs if not is_held(sign)]
 
 
 def bury(home: Path, flow_run_id: str) -> None:

@@ -6,10 +6,12 @@ A folder is built under a temporary name, flushed and renamed, its manifest writ
 there whole or not at all. Files under logs/ tell how it went; they are no part of the digest.
 """
 
+import errno
 import hashlib
 import json
 import logging
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -128,15 +130,26 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 def publish(partial: Path, final: Path) -> None:
     """Rename into place; a damaged output that stands there goes, one that another run finished stays."""
-    if final.exists():
+    while True:
         try:
-            verify(final)
+            if verify(final) is not None:
+                return
         except CorruptArtifact:
-            shutil.rmtree(final)
+            _set_aside(final, partial.with_name(f"{partial.name}-damaged"))
+        try:
+            partial.rename(final)
+        except OSError as error:  # another run has just finished it
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
         else:
+            sync(final.parent)
             return
-    partial.rename(final)
-    sync(final.parent)
+
+
+def _set_aside(damaged: Path, aside: Path) -> None:
+    with suppress(FileNotFoundError):  # another run has
+        damaged.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_home(home: Path) -> None:

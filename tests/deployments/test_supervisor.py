@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deployments.supervisor import _is_ours, commands_of
+from deployments.supervisor import commands_of, is_service
 
 PORTABLE = """#!/bin/sh
 for word in "$@"; do
-    case "$word" in -A | -o | pgid= | args=) ;; *) echo "ps: illegal option: $word" >&2; exit 1 ;; esac
+    case "$word" in -A | -w | -o | pgid= | args=) ;; *) echo "ps: illegal option: $word" >&2; exit 1 ;; esac
 done
 exec {ps} "$@"
 """
@@ -28,18 +28,21 @@ def test_a_service_that_was_left_is_known_by_its_group_with_what_every_ps_can_do
     waits = [sys.executable, "-c", "input()"]
     with (
         subprocess.Popen(
-            [*waits, "deployments.child"], stdin=subprocess.PIPE, start_new_session=True
+            [*waits, "deployments.child", str(tmp_path), "mlflow"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         ) as ours,
         subprocess.Popen(waits, stdin=subprocess.PIPE, start_new_session=True) as another,
     ):
-        assert _is_ours(ours.pid)
-        assert not _is_ours(another.pid)
-        assert [command.split()[-1] for command in commands_of(ours.pid)] == ["deployments.child"]
+        assert is_service(ours.pid, tmp_path)
+        assert not is_service(ours.pid, tmp_path.parent) and not is_service(ours.pid, tmp_path / "another")
+        assert not is_service(another.pid, tmp_path)
+        assert [command.split()[-1] for command in commands_of(ours.pid)] == ["mlflow"]
         for process in (ours, another):
             process.communicate(b"\n")
-    assert not _is_ours(ours.pid)
+    assert not is_service(ours.pid, tmp_path)
 
 
 def test_without_ps_nothing_is_taken_for_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not _is_ours(os.getpgid(0))
+    assert not is_service(os.getpgid(0), tmp_path)
