@@ -13,7 +13,7 @@ from deployments.server import temporary_server
 from flows.chain import prepare_chain, retrain_chain, turns_chain
 from flows.config import RetrainConfig
 from flows.ending import skipped_outcome, unchanged_outcome
-from flows.lineage import open_lineage
+from flows.lineage import open_lineage, open_registry
 from flows.outcome import Outcome, stage_row
 from flows.parameters import of_config
 from flows.prepare import prepare
@@ -54,8 +54,8 @@ def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
 
 
 def plan_here(config: RetrainConfig) -> list[Step]:
-    run = open_lineage(config)
-    return plan_run(retrain_chain(config), config.gate, run.home, run.registry).steps
+    here = Settings()  # and no lineage, which makes the home: a look leaves nothing
+    return plan_run(retrain_chain(config), config.gate, here.root, open_registry(here)).steps
 
 
 def _with_server(home: Path, flow: Flow[..., Result], parameters: dict[str, Any]) -> Result:

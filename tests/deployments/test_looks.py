@@ -1,0 +1,23 @@
+"""A look changes nothing: a folder in which nothing was ever made stays empty."""
+
+import pytest
+
+from chat.reference import find_model, list_versions
+from deployments.champion import history
+from deployments.here import plan_here
+from deployments.status import status
+from flows.recipes import configure
+from models.errors import InputError
+
+
+@pytest.mark.parametrize("depth", ["var", "no/where/deep/var"])
+def test_looking_leaves_nothing(tmp_path, monkeypatch, depth):
+    home = tmp_path / "empty" / depth
+    monkeypatch.setenv("REPARTEE_HOME", str(home))
+    told = status()
+    assert (told["champion"], told["unknown"]) == (None, None)
+    assert list_versions() == [] and history() == []
+    assert {step.action for step in plan_here(configure("quick", None, []))} == {"run"}
+    with pytest.raises(InputError, match="no version of 'repartee' is registered yet"):
+        find_model("champion")
+    assert not list(tmp_path.iterdir())
