@@ -1,7 +1,7 @@
 """transformers.Trainer on a run folder of ours: what the contests measure against.
 
 python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES [--rate R] [--precision bf16|fp32]
-    [--attention sdpa|eager] [--rows N] [--looks N]
+    [--attention sdpa|eager] [--rows N] [--looks N] [--device cpu|cuda|mps]
 
 model/ and summary.json are written, as our trainer does. The validation rows are those that a run of
 ours looks at; the time of the looks is not counted.
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
     parser.add_argument("--rows", type=int, help="of a batch; without it as many tokens as a batch of ours")
     parser.add_argument("--looks", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
     asked = parser.parse_args()
     run = Run.read(asked.run_dir)
     progress.seed_everything(run.train.seed)
@@ -95,7 +96,7 @@ def main() -> None:
     validation = looked_at(run, examples)
 
     def bpb() -> float:
-        with torch.autocast("cpu", torch.bfloat16, enabled=asked.precision == "bf16"):
+        with torch.autocast(asked.device, torch.bfloat16, enabled=asked.precision == "bf16"):
             return metrics.score(model, validation).bpb
 
     clock = Clock(60 * asked.minutes, asked.looks, bpb)
@@ -139,7 +140,7 @@ def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, asked: a
         adam_beta2=0.95,
         weight_decay=0.1,
         bf16=asked.precision == "bf16",
-        use_cpu=True,
+        use_cpu=asked.device == "cpu",
         train_sampling_strategy="group_by_length" if asked.name == "grouped" else "random",
         save_strategy="no",
         logging_steps=50,

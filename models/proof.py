@@ -84,7 +84,7 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
     fast_rows = cast(packing.Packing, step(FAST).packing).epoch_batches(seed=run.train.seed, epoch=0)[0]
     expected = taught_padded(plain, fast_rows)
     moves = moved(plain, run.train.learning_rate, weights)
-    plain_s = _seconds_a_token(plain, typical(examples, run.train.batch_tokens))
+    plain_s = seconds_a_token(plain, typical(examples, run.train.batch_tokens))
     del plain
     seconds = {}
     for name, path in PARTS.items():
@@ -98,7 +98,7 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
         seconds[name] = time.monotonic() - since_s
     with _named("an update"):
         check_moved(moves, moved(fast, run.train.learning_rate, weights))
-    fast_s = _seconds_a_token(fast, fast_rows)
+    fast_s = seconds_a_token(fast, fast_rows)
     check_speed(plain_s, fast_s)
     return {
         "loss": expected.loss,
@@ -168,6 +168,14 @@ def moved(step: Step, rate: float, weights: dict[str, Tensor]) -> dict[str, Tens
     return moves
 
 
+def furthest(plain: Taught, fast: Taught) -> float:
+    """How far a weight's gradient is from the plain path's, of its length, at most."""
+    return max(
+        float((fast.gradients[name] - expected).norm()) / max(1e-30, float(expected.norm()))
+        for name, expected in plain.gradients.items()
+    )
+
+
 def check_taught(plain: Taught, fast: Taught) -> None:
     """Raises Unproved where they differ by more than the rounding of two correct ways."""
     if not abs(fast.loss - plain.loss) <= LOSS * plain.loss:
@@ -203,7 +211,7 @@ def _length(tensors: Any) -> float:
     return float(sum(float(each.double().square().sum()) for each in tensors) ** 0.5)
 
 
-def _seconds_a_token(step: Step, rows: NDArray[np.int64]) -> float:
+def seconds_a_token(step: Step, rows: NDArray[np.int64]) -> float:
     """Of a step that leaves the weights where they are."""
 
     def learn() -> None:

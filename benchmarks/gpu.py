@@ -1,0 +1,268 @@
+"""Does the training work on this machine's GPU, and how fast? One command, twenty minutes.
+
+python -m benchmarks.gpu [--minutes 20] [--out var/gpu-benchmark] [--corpus sample] [--device cuda|mps|cpu]
+    needs the extra `benchmarks` for the row `trainer`; `--device cpu` tries the rows on a tiny network
+
+Rows: each part of the fast path on and off, against the plain path; a batch that does not fit the memory;
+a training that is killed and goes on; the throughput of the recipe `base` and its share of the GPU's peak
+(MFU), and transformers.Trainer's on the same network and examples; a whole `retrain` with `base`. Each is a
+process of its own with its share of the minutes: a row that fails, hangs or spoils the GPU is a row with its
+error. FOLDER/results.json has the figures and FOLDER/logs what each row said. The same command goes on where
+it was stopped: a row that is done is not repeated, one that failed is. Exit status 0: all rows are done, 1:
+one has failed, 2: there is no GPU.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from models.checkpoint import put_json
+from models.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = "results.json"
+
+Figures = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    share: float  # of the minutes
+    what: str
+    after: tuple[str, ...] = ()  # rows that it needs
+    kinds: tuple[str, ...] = ("cuda", "mps", "cpu")  # of devices that it can be had on
+
+
+FAST_PATH_KINDS = ("cuda", "cpu")  # on the CPU without kernel, compiler and graph: the row's logic alone
+ROWS = (
+    Row("data", 0.10, "the examples of the recipe"),
+    Row("packing", 0.04, "packed sequences against padded ones", ("data",), FAST_PATH_KINDS),
+    Row(
+        "varlen",
+        0.04,
+        "the kernel for sequences of unlike lengths against a mask",
+        ("data",),
+        FAST_PATH_KINDS,
+    ),
+    Row("compile", 0.08, "compiled blocks against the same in eager mode", ("data",), FAST_PATH_KINDS),
+    Row("graph", 0.08, "a CUDA graph against the same kernels sent one by one", ("data",), FAST_PATH_KINDS),
+    Row("memory", 0.04, "a batch that does not fit the memory", ("data",)),
+    Row("resume", 0.17, "a training that is killed and goes on", ("data",)),
+    Row("ours", 0.12, "throughput of `base`", ("data",)),
+    Row("trainer", 0.10, "throughput of transformers.Trainer, length-grouped", ("data",)),
+    Row("retrain", 0.23, "a whole `repartee run --recipe base`"),
+)
+
+Start = Callable[[Row, Path, str, float], Figures]
+
+
+class Failed(Exception):
+    """A row has failed; the message is its error in one line."""
+
+
+class Results:
+    """The rows that have been tried, in one file that is whole at any time."""
+
+    def __init__(self, folder: Path, about: Figures) -> None:
+        self.path = folder / RESULTS
+        folder.mkdir(parents=True, exist_ok=True)
+        found = json.loads(self.path.read_text()) if self.path.exists() else {"about": about, "rows": {}}
+        for name, value in about.items():
+            if found["about"].get(name) != value:
+                told = f"{self.path} has figures with {name} {found['about'].get(name)}, this is {value}"
+                raise InputError(f"{told}; give another --out, or remove that folder")
+        self.about: Figures = found["about"]
+        self.rows: dict[str, Figures] = found["rows"]
+
+    def is_done(self, name: str) -> bool:
+        return bool(self.rows.get(name, {}).get("status") == "done")
+
+    def put(self, name: str, row: Figures) -> None:
+        self.rows[name] = row
+        put_json(self.path, {"about": self.about, "rows": self.rows})
+
+
+def measure(results: Results, folder: Path, device: str, minutes: float, start: Start) -> None:
+    """Try all rows that are not done; whatever becomes of one, the next is tried."""
+    for number, row in enumerate(ROWS, start=1):
+        if results.is_done(row.name):
+            continue
+        began_s = time.monotonic()
+        missing = [name for name in row.after if not results.is_done(name)]
+        print(f"{number}/{len(ROWS)} {row.name}: {row.what}", file=sys.stderr)
+        if device not in row.kinds:
+            made: Figures = {"status": "left out", "error": f"not to be had on {device}"}
+        elif missing:
+            made = {"status": "failed", "error": f"needs the row {missing[0]}, which is not done"}
+        else:
+            try:
+                made = {"status": "done", "figures": start(row, folder, device, 60 * minutes * row.share)}
+            except Failed as error:
+                made = {"status": "failed", "error": str(error)}
+        results.put(row.name, {**made, "seconds": round(time.monotonic() - began_s, 1)})
+
+
+def start_row(row: Row, folder: Path, device: str, limit_s: float, *, corpus: str) -> Figures:
+    """The figures that the row's process writes.
+
+    Raises:
+        Failed: it ended otherwise, or took longer.
+    """
+    answer, log = folder / f".{row.name}.json", folder / "logs" / f"{row.name}.log"
+    answer.unlink(missing_ok=True)
+    log.parent.mkdir(exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu_rows",
+        row.name,
+        str(folder.resolve()),
+        device,
+        str(limit_s),
+        corpus,
+    ]
+    with log.open("wb") as said:
+        status = run_to_end(command, environment(folder, device), said, limit_s)
+    if status is None:
+        raise Failed(f"took longer than its {limit_s:.0f} s; {last_line(log)}")
+    if status or not answer.exists():
+        raise Failed(last_line(log) or f"ended with status {status} and said nothing")
+    figures: Figures = json.loads(answer.read_text())
+    answer.unlink()
+    return figures
+
+
+def environment(folder: Path, device: str) -> dict[str, str]:
+    """A home of its own, and one GPU: transformers.Trainer would take all of them."""
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL")
+    }
+    first = given.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    return {
+        **given,
+        "REPARTEE_HOME": str((folder / "home").resolve()),
+        "CUDA_VISIBLE_DEVICES": first if device == "cuda" else "",
+        "PYTORCH_ENABLE_MPS_FALLBACK": "1",
+    }
+
+
+def run_to_end(command: Sequence[str], environment: dict[str, str], said: Any, limit_s: float) -> int | None:
+    """The exit status of a command, none if it took longer; nothing that it started lives on."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # all of them have ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def table(results: Results) -> str:
+    """Markdown: a line for each row, below it what it was measured on."""
+    lines = ["| row | what | | figures | s |", "| --- | --- | --- | --- | --- |"]
+    for row in ROWS:
+        made = results.rows.get(row.name, {"status": "not tried", "seconds": 0})
+        figures = ", ".join(f"{name} {shown(value)}" for name, value in made.get("figures", {}).items())
+        text = made.get("error", figures).replace("|", "\\|")
+        lines.append(f"| {row.name} | {row.what} | {made['status']} | {text} | {made['seconds']:.0f} |")
+    ours, theirs = (results.rows.get(name, {}).get("figures") for name in ("ours", "trainer"))
+    if ours and theirs:
+        ratio = ours["tokens_per_second"] / theirs["tokens_per_second"]
+        lines.append(f"| | ours, times transformers.Trainer's tokens/s | | {ratio:.2f} | |")
+    about = ", ".join(f"{name} {value}" for name, value in results.about.items())
+    return "\n".join([*lines, "", f"Measured with {about}."])
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def device_of(asked: str | None) -> Any:
+    """The device to measure on.
+
+    Raises:
+        InputError: there is none but the CPU, and nobody asked for that.
+    """
+    import torch
+
+    from models import devices
+
+    found = devices.best()
+    if asked != "cpu" and found.type != asked and (asked or found.type == "cpu"):
+        missing = f"torch {torch.__version__} sees no {f'{asked} ' if asked else ''}GPU here"
+        raise InputError(f"{missing}; `repartee doctor` says why, and --device cpu tries the rows in small")
+    return torch.device(asked or found.type)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--minutes", type=float, default=20, help="for all rows together (default: 20)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("var/gpu-benchmark"), help="default: var/gpu-benchmark"
+    )
+    parser.add_argument("--corpus", default="sample", help="as `repartee run` takes it; default: sample")
+    parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="default: the GPU")
+    asked = parser.parse_args()
+    try:
+        device = device_of(asked.device)
+        results = Results(asked.out, about(asked, device))
+    except InputError as error:
+        print(f"benchmarks.gpu: {error}", file=sys.stderr)
+        return 2
+    try:
+        measure(results, asked.out, device.type, asked.minutes, partial(start_row, corpus=asked.corpus))
+    except KeyboardInterrupt:
+        print(f"stopped; what is done is in {results.path}, and the same command goes on", file=sys.stderr)
+        return 130
+    print(table(results))
+    return 0 if all(each["status"] != "failed" for each in results.rows.values()) else 1
+
+
+def about(asked: argparse.Namespace, device: Any) -> Figures:
+    """What figures that stand in one table have in common."""
+    import torch
+
+    from models import devices
+
+    return {
+        "device": devices.name(device),
+        "torch": torch.__version__,
+        "corpus": asked.corpus,
+        "minutes": asked.minutes,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,339 @@
+"""The rows of benchmarks/gpu.py, each in a process of its own.
+
+python -m benchmarks.gpu_rows ROW FOLDER DEVICE SECONDS CORPUS    the figures go to FOLDER/.ROW.json
+"""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.gpu import ROOT, Failed, Figures
+from benchmarks.peak import flops
+from models import batches, devices, packed_llama, progress, proof, starts
+from models.checkpoint import put_json
+from models.devices import FAST, PLAIN, FastPath
+from models.journal import METRICS, Reader
+from models.run import Run
+from models.step import Step
+
+PLACES = 8192  # of the steps that compare the parts: as many as are compiled, and a mask still fits
+# What is on, and what it is compared with.
+PARTS = {
+    "packing": (FastPath(packed=True), PLAIN),
+    "varlen": (FastPath(packed=True, varlen=True), FastPath(packed=True)),
+    "compile": (FAST._replace(recorded=False), FastPath(packed=True, varlen=True)),
+    "graph": (FAST, FAST._replace(recorded=False)),
+}
+KILLED_STEPS, SAVE_SECONDS = 100, 2.0
+SAME_LOSS = 0.05  # a GPU's sums come in another order each time
+SIDES = (4096, 8192)  # of the square products that the peak is the best of
+# `base` is what it is on a GPU; elsewhere a row is tried, not measured.
+TURNS = 50_000
+TINY = (
+    "network.n_layer=2",
+    "network.n_head=2",
+    "network.width=32",
+    "train.batch_tokens=512",
+    "vocabulary.size=512",
+    "download.sample_turns=2000",
+)
+
+
+class Place(NamedTuple):
+    """Where a row works, on what, and for how long."""
+
+    folder: Path
+    device: torch.device
+    limit_s: float
+    corpus: str = "sample"
+
+    @property
+    def precision(self) -> str:
+        return "bf16" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+    def changes(self) -> list[str]:
+        return list(TINY) if self.device.type == "cpu" else [f"download.sample_turns={TURNS}"]
+
+
+def data(place: Place) -> Figures:
+    """A run folder whose examples the other rows use."""
+    from benchmarks.contest import prepare, write_run
+
+    prepared = prepare("base", place.corpus, [*place.changes(), "train.processes=1", "train.max_epochs=1000"])
+    (place.folder / "run").mkdir(exist_ok=True)
+    write_run(place.folder / "run", prepared)
+    examples = batches.Examples(batches.read(Run.read(place.folder / "run").examples, "train"))
+    return {"sequences": len(examples), "tokens": len(examples.ids)}
+
+
+def work_folder(place: Place, name: str, **train: Any) -> Path:
+    """A run folder of that name, with these changes of its training; what it had is gone."""
+    folder = place.folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    config = json.loads((place.folder / "run" / "config.json").read_text())
+    config["train"].update(train)
+    (folder / "config.json").write_text(json.dumps(config))
+    # What is chosen by a stopwatch is chosen once, for all rows.
+    put_json(folder / "precision.json", {"precision": place.precision})
+    return folder
+
+
+def part(name: str, place: Place) -> Figures:
+    """The step with a part of the fast path on, against the plain path, and against the same without it."""
+    on, off = PARTS[name]
+    is_tiny = place.device.type == "cpu"
+    run = Run.read(work_folder(place, name, **({} if is_tiny else {"batch_tokens": PLACES})))
+    examples, model = read(run, place.device)
+    weights = {key: p.detach().to("cpu", copy=True) for key, p in model.named_parameters()}
+
+    def step(path: FastPath) -> Step:
+        made = Step(model, examples, run.train, workers=1, path=path)
+        made.precision = place.precision
+        return made
+
+    packing = step(FAST).packing
+    assert packing is not None
+    rows = packing.epoch_batches(seed=run.train.seed, epoch=0)[0]
+    plain, rate = step(PLAIN), run.train.learning_rate
+    expected = proof.taught_padded(plain, rows)
+    moves = proof.moved(plain, rate, weights)
+    tried = step(on)
+    found = proof.taught(tried, rows)
+    proof.check_taught(expected, found)
+    proof.check_moved(moves, proof.moved(tried, rate, weights))
+    if tried.recorded and tried.recorded.failure:
+        raise Failed(tried.recorded.failure)
+    typical = proof.typical(examples, run.train.batch_tokens)
+    seconds = {
+        path: proof.seconds_a_token(step(path), rows if path.packed else typical) for path in (on, off)
+    }
+    return {
+        "loss": found.loss,
+        "plain": expected.loss,
+        "gradient_away": proof.furthest(expected, found),
+        "tokens_per_second": 1 / seconds[on],
+        "without": 1 / seconds[off],
+    }
+
+
+def read(run: Run, device: torch.device) -> tuple[batches.Examples, Any]:
+    """The examples, and the network as the training begins with it."""
+    examples = batches.Examples(batches.read(run.examples, "train"))
+    progress.seed_everything(run.train.seed)
+    model, _ = starts.begin(run)
+    return examples, model.to(device)  # type: ignore[arg-type]
+
+
+def memory(place: Place) -> Figures:
+    """A padded step with room for a part of it: made in more parts, it teaches the same."""
+    run = Run.read(work_folder(place, "memory"))
+    examples, model = read(run, place.device)
+    rows = proof.typical(examples, run.train.batch_tokens)
+    step = Step(model, examples, run.train, workers=1)
+    step.precision = place.precision
+    whole = proof.taught(step, rows)
+    step.drop()
+    with scarce(step):
+        in_parts = proof.taught(step, rows)
+    if step.parts == 1:
+        raise Failed("the whole batch found room where there was to be too little: nothing was tried")
+    proof.check_taught(whole, in_parts)
+    return {"parts": step.parts, "loss": in_parts.loss, "whole": whole.loss}
+
+
+@contextmanager
+def scarce(step: Step) -> Iterator[None]:
+    """Room for about two thirds of what a whole batch takes."""
+    device = step.device
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        devices.free_memory(device)
+        kept = torch.cuda.memory_allocated(device)
+        room = kept + (peak - kept) * 2 / 3
+        torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info(device)[1], device)
+        yield
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        return
+    plain: Any = step.differentiate
+    full: list[int] = []
+
+    def differentiate(batch: Any, tokens: Any) -> Any:
+        full.append(len(batch.inputs_BT))
+        if len(batch.inputs_BT) > 2 / 3 * full[0]:
+            raise torch.OutOfMemoryError("as a device with less memory would say")
+        return plain(batch, tokens)
+
+    step.differentiate = differentiate  # type: ignore[method-assign]
+    yield
+
+
+def resume(place: Place) -> Figures:
+    """Killed between two checkpoints, the same command goes on and ends where an uninterrupted one does."""
+    how = {"max_steps": KILLED_STEPS, "max_minutes": None, "log_every": 1}
+    whole = work_folder(place, "resume-whole", **how)
+    end_of(trainer(whole), whole)
+    cut = work_folder(
+        place, "resume-cut", **how, checkpoint_seconds=SAVE_SECONDS if place.device.type != "cpu" else 0.01
+    )
+    keep_path(whole, cut)
+    process = trainer(cut)
+    try:
+        while process.poll() is None and saved_step(cut) == 0:
+            time.sleep(0.01)
+    finally:
+        process.kill()
+    if process.wait() != -signal.SIGKILL:
+        raise Failed(f"the training ended with {process.returncode} before it could be killed")
+    at = saved_step(cut)
+    end_of(trainer(cut), cut)
+    steps = [line["step"] for line in told(cut, "step")]
+    if steps != list(range(1, KILLED_STEPS + 1)):
+        raise Failed(f"its steps are {steps[:3]} to {steps[-3:]}, {len(steps)} of them")
+    losses = [told(folder, "validation")[-1]["loss"] for folder in (whole, cut)]
+    if abs(losses[1] - losses[0]) > SAME_LOSS * losses[0]:
+        raise Failed(f"validation loss {losses[1]:.4f}, without the kill {losses[0]:.4f}")
+    return {"killed_after_checkpoint": at, "loss": losses[1], "whole": losses[0]}
+
+
+def trainer(work: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "models.trainer", str(work)], cwd=ROOT)
+
+
+def end_of(process: subprocess.Popen[bytes], work: Path) -> Figures:
+    """The summary of a training that has ended well."""
+    if status := process.wait():
+        raise Failed(f"the training in {work} ended with status {status}")
+    summary: Figures = json.loads((work / "summary.json").read_text())
+    return summary
+
+
+def keep_path(one: Path, other: Path) -> None:
+    """What the first training's proof has found holds for the second."""
+    if (found := one / "fast_path.json").exists():
+        (other / found.name).write_bytes(found.read_bytes())
+
+
+def saved_step(work: Path) -> int:
+    return max((int(path.name) for path in (work / "checkpoints").glob("[0-9]*")), default=0)
+
+
+def told(work: Path, kind: str) -> list[Figures]:
+    return [line for line in Reader(work / METRICS).read() if line["kind"] == kind]
+
+
+def ours(place: Place) -> Figures:
+    """Useful tokens a second of our trainer, and the share of the peak that its matrix products are."""
+    work = work_folder(place, "ours", max_minutes=place.limit_s / 60 / 3, log_every=5)
+    summary = end_of(trainer(work), work)
+    rates = [line["tokens_per_second"] for line in told(work, "step")]
+    if not rates:
+        raise Failed(f"it made {summary['steps']} steps in its time, of which none was told")
+    rate = statistics.harmonic_mean(rates[len(rates) // 10 :])
+    peak = peak_flops(place.device, place.precision)
+    return {
+        "tokens_per_second": rate,
+        "mfu": rate * flops_a_token(Run.read(work), place.device) / peak,
+        "peak_tflops": peak / 1e12,
+        "path": summary["path"],
+        "precision": summary["precision"],
+        "parameters": summary["parameters"],
+        "steps": summary["steps"],
+    }
+
+
+def flops_a_token(run: Run, device: torch.device) -> float:
+    """Of the matrix products over all examples, by the formula of benchmarks/peak.py."""
+    examples, model = read(run, device)
+    everything: NDArray[np.int64] = np.arange(len(examples))
+    return flops(model, examples, everything, run.train.context_loss) / float(examples.lengths.sum())
+
+
+def peak_flops(device: torch.device, precision: str) -> float:
+    """FLOP/s of the best square product."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    best = 0.0
+    for side in SIDES if device.type != "cpu" else (512,):
+        left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
+
+        def product(left: Any = left, right: Any = right) -> None:
+            for _ in range(10):
+                torch.mm(left, right)
+            devices.wait(device)
+
+        best = max(best, 10 * 2 * side**3 / progress.fastest(product))
+    return best
+
+
+def hf_trainer(place: Place) -> Figures:
+    """The same figure of transformers.Trainer, on the same network and examples, in the same precision."""
+    work = work_folder(place, "trainer")
+    minutes = str(place.limit_s / 60 / 3)
+    how = [f"--precision={place.precision}", f"--device={place.device.type}"]
+    command = [sys.executable, "-m", "benchmarks.hf_trainer", str(work), "grouped", minutes, *how]
+    summary = end_of(subprocess.Popen(command, cwd=ROOT), work)
+    peak = peak_flops(place.device, place.precision)
+    rate = summary["tokens_per_second"]
+    mfu = rate * flops_a_token(Run.read(work), place.device) / peak
+    return {"tokens_per_second": rate, "mfu": mfu, "steps": summary["steps"]}
+
+
+def retrain(place: Place) -> Figures:
+    """The command that a user gives, from the corpus to a version in service."""
+    minutes = place.limit_s / 60 / 4
+    changes = [*place.changes(), f"train.max_minutes={minutes}", "evaluate.max_replies=500"]
+    asked = ["--recipe", "base", "--corpus", place.corpus, "--json"]
+    command = [sys.executable, "-m", "cli", "run", *asked]
+    command += [each for change in changes for each in ("--set", change)]
+    made = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if made.returncode:
+        raise Failed(f"repartee run ended with status {made.returncode}; its last line is in the log")
+    result = json.loads(made.stdout)
+    stages = {stage["name"]: stage["seconds"] for stage in result["stages"]}
+    return {
+        "outcome": result["outcome"],
+        "test_bpb": result["metrics"].get("test_bpb"),
+        "seconds": result["seconds"],
+        "train_seconds": stages.get("train"),
+        "evaluate_seconds": stages.get("evaluate"),
+    }
+
+
+FIGURES: dict[str, Callable[[Place], Figures]] = {
+    "data": data,
+    **{name: partial(part, name) for name in PARTS},
+    "memory": memory,
+    "resume": resume,
+    "ours": ours,
+    "trainer": hf_trainer,
+    "retrain": retrain,
+}
+
+
+def main(name: str, folder: str, device: str, limit_s: str, corpus: str) -> None:
+    place = Place(Path(folder), torch.device(device), float(limit_s), corpus)
+    packed_llama.raise_what_does_not_compile()
+    try:
+        figures = FIGURES[name](place)
+    except (Failed, proof.Unproved) as error:
+        sys.exit(f"{error}")
+    put_json(place.folder / f".{name}.json", figures)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main(*sys.argv[1:])
