@@ -4,6 +4,7 @@ from typing import Any
 
 from flows.lineage import open_registry
 from models.errors import InputError
+from models.promotions import WHOEVER
 from models.registry import Registry
 from models.tracking import user
 from settings import Settings
@@ -17,17 +18,20 @@ def promote(ref: str, why: str | None) -> dict[str, Any]:
 def rollback() -> dict[str, Any]:
     """Put the champion's predecessor into service again; once more takes that back."""
     registry = open_registry(Settings())
+    registry.reconcile()  # a promotion that was cut off counts as what it came to
     last = next(iter(registry.history()), None)
     if last is None or last.previous is None:
         raise InputError("there was no champion before this one; `repartee models` lists the versions")
-    return _promote(registry, str(last.previous), f"v{last.version} was rolled back, by {user()}")
+    champion = registry.champion()
+    why = f"v{last.version} was rolled back, by {user()}"
+    return _promote(registry, str(last.previous), why, champion.number if champion else None)
 
 
-def _promote(registry: Registry, ref: str, why: str) -> dict[str, Any]:
+def _promote(registry: Registry, ref: str, why: str, instead_of: int | None = WHOEVER) -> dict[str, Any]:
     version, before = registry.find(ref), registry.champion()
     if damage := registry.damage(version):
         raise InputError(f"v{version.number} cannot serve: {damage}")
-    registry.promote(version, why)
+    registry.promote(version, why, judged_against=instead_of, by_hand=True)
     previous = before.number if before else None
     return {"version": version.number, "previous": previous, "why": why}
 
@@ -43,6 +47,7 @@ def history() -> list[dict[str, Any]]:
     """Each change of the champion, the newest first."""
     return [
         {"at": entry.at.isoformat(), "version": entry.version, "previous": entry.previous, "why": entry.why}
+        | {"flow_run_id": entry.flow_run_id}
         for entry in open_registry(Settings()).history()
     ]
 

@@ -1,5 +1,6 @@
 """Here: one run on this machine, now, with a Prefect server of its own if none is configured."""
 
+import shlex
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,6 +18,7 @@ from flows.lineage import open_lineage, open_registry
 from flows.outcome import Outcome, stage_row
 from flows.parameters import of_config
 from flows.prepare import prepare
+from flows.reconcile import reconcile_champion
 from flows.retrain import retrain
 from flows.turns import dead_runs, holder
 from models.dialogue import read_dialogue
@@ -37,6 +39,7 @@ def retrain_here(config: RetrainConfig) -> Outcome:
     _, kept = plan_chain(chain, run.home)
     # What a dead run left open in Prefect's database is closed there, so that takes a server.
     if Settings().prefect_url is None and len(kept) == len(chain) and not dead_runs(run.home):
+        reconcile_champion(run)
         plan = plan_run(chain, config.gate, run.home, run.registry)
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)
@@ -107,7 +110,9 @@ def summary(outcome: Outcome) -> str:
     if outcome.outcome == "skipped":
         return f"\n{outcome.headline()}\n  {outcome.reason}; the same command goes on when it has ended"
     m = outcome.metrics
-    model = "" if outcome.outcome != "refused" else f" --model {outcome.model_path}"
+    serves = outcome.outcome in ("promoted", "unchanged")
+    model = "" if serves else f" --model {shlex.quote(outcome.model_path)}"
+    run = f"MLflow run {outcome.mlflow_run_id}" if outcome.mlflow_run_id else "no MLflow run yet"
     guess = f"always guessing the commonest token: {m['test_majority_accuracy']:.1%}"
     return f"""
 {outcome.headline()}
@@ -115,7 +120,7 @@ def summary(outcome: Outcome) -> str:
 
   {m["test_bpb"]:.4f} bits per byte, perplexity {m["test_perplexity"]:.2f}
   accuracy {m["test_accuracy"]:.1%} ({guess})
-  {m["parameters"]:,} parameters, {outcome.seconds:.0f} s, MLflow run {outcome.mlflow_run_id}
+  {m["parameters"]:,} parameters, {outcome.seconds:.0f} s, {run}
 
 What now?
   repartee chat{model}

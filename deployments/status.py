@@ -23,7 +23,8 @@ from deployments.supervisor import answers
 from flows.lineage import open_registry
 from flows.turns import holder
 from models.errors import InputError
-from models.registry import PROMOTED_AT, Registry
+from models.promotions import PROMOTED_AT
+from models.registry import Registry
 from settings import Settings, services_up
 
 ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)

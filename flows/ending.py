@@ -7,6 +7,7 @@ stands in the state's message, in a tag of the run and behind its name.
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import get_args
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -19,10 +20,10 @@ from flows.config import RetrainConfig
 from flows.events import tell_promotion
 from flows.lineage import Lineage, corpus_name
 from flows.outcome import Ending, Outcome, stage_row, without_outcome
+from flows.recipes import run_command
 from models.registry import Version
 from tasks.artifacts import Artifact
 from tasks.evaluate import figure_table
-from tasks.gate import Verdict
 from tasks.plan import Plan
 from tasks.register import Registration
 
@@ -76,26 +77,46 @@ def tell_scores(version: Version, config: RetrainConfig, figures: dict[str, floa
 
 
 def conclude(
-    run: Lineage, made: Sequence[Artifact | State[Artifact]], verdict: Verdict, registered: Registration
+    run: Lineage, made: Sequence[Artifact | State[Artifact]], registered: Registration
 ) -> State[Outcome]:
-    artifacts = [plain(artifact) for artifact in made]
+    verdict = registered.verdict
     if verdict.promote and registered.version:
         tell_promotion(run, registered.version, verdict.reason)
-    by_name = {artifact.stage: artifact for artifact in artifacts}
     return completed(
-        Outcome(
+        replace(
+            _trained(run, made),
             outcome="promoted" if verdict.promote else "refused",
             reason=verdict.reason,
-            model=run.registry.model,
             version=registered.champion,
             mlflow_run_id=registered.run_id,
-            flow_run_id=run.flow_run_id,
-            seconds=round(time.monotonic() - run.started_s, 3),
-            stages=[stage_row(artifact) for artifact in artifacts],
-            metrics=_metrics(by_name["evaluate"]),
-            model_path=str(by_name["train"].path / "model"),
             mlflow_url=run.registry.run_url(registered.run_id),
         )
+    )
+
+
+def trained_not_registered(
+    run: Lineage, made: Sequence[Artifact | State[Artifact]], config: RetrainConfig, outage: str
+) -> State[Outcome]:
+    """The model is kept; the same run again registers it, without a training."""
+    finish = f"the training is kept, and the same run registers it: {run_command(config)}"
+    return completed(replace(_trained(run, made), reason=f"{outage}; {finish}"))
+
+
+def _trained(run: Lineage, made: Sequence[Artifact | State[Artifact]]) -> Outcome:
+    """What is known of a run once its model is made."""
+    artifacts = [plain(artifact) for artifact in made]
+    by_name = {artifact.stage: artifact for artifact in artifacts}
+    return Outcome(
+        outcome="trained_not_registered",
+        reason="",
+        model=run.registry.model,
+        version=None,
+        mlflow_run_id=None,
+        flow_run_id=run.flow_run_id,
+        seconds=round(time.monotonic() - run.started_s, 3),
+        stages=[stage_row(artifact) for artifact in artifacts],
+        metrics=_metrics(by_name["evaluate"]),
+        model_path=str(by_name["train"].path / "model"),
     )
 
 

@@ -3,9 +3,11 @@
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 from coolname.data import config as coolname_lists
 from prefect.context import FlowRunContext
@@ -17,6 +19,7 @@ from flows.outcome import without_outcome
 from flows.recipes import RECIPES
 from models.database import AT
 from models.registry import Registry
+from models.tracking import HOME
 from settings import Settings
 from tasks.artifacts import check_home
 from tasks.network import Reach
@@ -36,7 +39,8 @@ class Lineage:
     tags: dict[str, str]
     flow_run_id: str | None
     started_s: float
-    at: str  # the machine and the home: who may say that a run here is dead
+    at: str  # the machine and the home, for people
+    identity: str  # of the home: who may say that a run here is dead
 
 
 def open_lineage(config: RetrainConfig) -> Lineage:
@@ -50,12 +54,14 @@ def open_lineage(config: RetrainConfig) -> Lineage:
     flow_run = context.flow_run if context else None
     name = _name(config)
     at = f"{socket.gethostname()}:{here.root}"
+    identity = home_identity(here.root)
     tags = {
         "repartee.run_name": name,
         "repartee.recipe": config.recipe,
         "repartee.corpus": corpus_name(config),
         "repartee.source": config.download.corpus,
         AT: at,
+        HOME: identity,
         "mlflow.source.git.commit": git_commit(),
     }
     if flow_run:
@@ -69,7 +75,16 @@ def open_lineage(config: RetrainConfig) -> Lineage:
         flow_run_id=str(flow_run.id) if flow_run else None,
         started_s=time.monotonic(),
         at=at,
+        identity=identity,
     )
+
+
+def home_identity(home: Path) -> str:
+    """Which home this is, under whatever path or host name it is met; a copy of it is another one."""
+    path = home / "identity"
+    with suppress(FileExistsError), path.open("x") as file:
+        file.write(uuid4().hex)
+    return f"{path.read_text()}-{home.stat().st_ino}"
 
 
 def run_name() -> str:

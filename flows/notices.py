@@ -30,7 +30,7 @@ def notice(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         tell(flow_run, state)
         return
     outcome = state.result()
-    if outcome.outcome == "promoted":
+    if outcome.outcome in ("promoted", "trained_not_registered"):
         tell(flow_run, state, outcome)  # otherwise the champion stays or nothing changed: a normal night
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from tasks.artifacts import Artifact
 from tasks.evaluate import figure_table
 
-Ending = Literal["promoted", "refused", "unchanged", "skipped"]
+Ending = Literal["promoted", "refused", "unchanged", "skipped", "trained_not_registered"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Outcome:
             return f"Refused: {kept}"
         if self.outcome == "skipped":
             return "Skipped: one training at a time"
+        if self.outcome == "trained_not_registered":
+            return "Trained, not registered: MLflow does not answer"
         return f"Unchanged: champion v{self.version} stays"
 
     def short(self) -> str:

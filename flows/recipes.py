@@ -2,12 +2,14 @@
 
 import difflib
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from flows.config import RetrainConfig
+from models.addresses import bare
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.errors import InputError
 from tasks.clean import CleanConfig
@@ -98,6 +100,16 @@ def configure(recipe: str, corpus: str | None, changes: list[str], init: str | N
         raise InputError(_told(error)) from None
 
 
+def run_command(config: RetrainConfig) -> str:
+    """The command line that makes this configuration: `repartee run` with what differs from its recipe."""
+    base = dict(_walk(RECIPES[config.recipe]))
+    words = ["repartee", "run", "--recipe", config.recipe]
+    for key, value in _walk(config):
+        if key in base and base[key] != value:
+            words += ["--set", f"{key}={_shown(value)}"]
+    return bare(shlex.join(words))
+
+
 def _told(error: ValidationError) -> str:
     first = error.errors()[0]
     # Where a value may be of several kinds, each has its say, under the knob's key and its own name.
@@ -139,7 +151,7 @@ def _walk(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _shown(value: Any) -> str:
     """As `--set` takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and _parse(value) == value else json.dumps(value)
 
 
 def _help(key: str) -> str:

@@ -12,6 +12,7 @@ from prefect.states import Cancelled, Crashed
 from flows.lineage import Lineage
 from flows.notices import tell
 from flows.turns import bury, dead_runs
+from models.errors import TrackingUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,30 @@ def reconcile(run: Lineage) -> list[str]:
             for flow_run_id in dead:
                 told += _end(client, flow_run_id)
                 bury(run.home, flow_run_id)
-    for run_id in run.registry.open_runs(run.at):
-        run.registry.close_run(run_id, "KILLED")
-        told.append(f"MLflow run {run_id}")
+    told += _close_mlflow_runs(run)
     for line in told:
         log.warning("%s was open and its process is gone: it is closed", line)
+    reconcile_champion(run)
+    return told
+
+
+def reconcile_champion(run: Lineage) -> None:
+    """The champion and its history say the same, also where a promotion was cut off between the two."""
+    try:
+        for line in run.registry.reconcile():
+            log.warning(line)
+    except TrackingUnavailable:
+        log.debug("the champion cannot be looked at: MLflow does not answer")  # the plan says so
+
+
+def _close_mlflow_runs(run: Lineage) -> list[str]:
+    told = []
+    try:
+        for run_id in run.registry.open_runs(run.identity, run.at):
+            run.registry.close_run(run_id, "KILLED")
+            told.append(f"MLflow run {run_id}")
+    except TrackingUnavailable:
+        log.debug("open MLflow runs cannot be looked at: MLflow does not answer")
     return told
 
 

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 
 from flows.chain import retrain_chain, source_of, takes_vocabulary, training
 from flows.config import RetrainConfig
-from flows.ending import conclude, skipped, unchanged
+from flows.ending import conclude, skipped, trained_not_registered, unchanged
 from flows.events import tell_rejection
 from flows.lineage import Lineage, open_lineage, reach, run_name
 from flows.notices import notice
@@ -24,6 +24,7 @@ from flows.outcome import Outcome
 from flows.parameters import Changes, CorpusName, Minutes, Promote, Recipe, to_config
 from flows.reconcile import reconcile
 from flows.turns import Busy, alive, my_turn
+from models.errors import TrackingUnavailable
 from tasks.clean import clean
 from tasks.download import download
 from tasks.evaluate import evaluate
@@ -52,7 +53,7 @@ def retrain(
     promote: Promote = "auto",
     changes: Changes | None = None,
 ) -> State[Outcome]:
-    """Ends as Completed: promoted, refused, unchanged or skipped; the summary artifact gives the figures.
+    """Ends as Completed; the message and the summary artifact say what it came to, and give the figures.
 
     Args:
         recipe: The named configuration that the other values begin as.
@@ -90,7 +91,21 @@ def retrain_in_turn(run: Lineage, config: RetrainConfig) -> State[Outcome]:
 
     trained = train(ids, examples, training(config), run.home, run.registry, run.params, run.tags, begun)
     report = evaluate(trained, cleaned, examples, config.evaluate, run.home)
-    verdict = gate(trained, report, cleaned, config.gate, run.home, run.registry)
-    registered = register(trained, report, verdict, examples, run.registry, run.params, run.tags)
-    made = [begun] if begun else []
-    return conclude(run, [*made, raw, turns, cleaned, ids, examples, trained, report], verdict, registered)
+    made = [*([begun] if begun else []), raw, turns, cleaned, ids, examples, trained, report]
+    try:
+        verdict = gate(trained, report, cleaned, config.gate, run.home, run.registry)
+        registered = register(
+            trained,
+            report,
+            verdict,
+            examples,
+            cleaned,
+            run.registry,
+            run.params,
+            run.tags,
+            config.gate,
+            run.home,
+        )
+    except TrackingUnavailable as outage:
+        return trained_not_registered(run, made, config, str(outage))
+    return conclude(run, made, registered)

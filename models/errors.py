@@ -10,6 +10,10 @@ class InputError(Exception):
     """
 
 
+class TrackingUnavailable(InputError):
+    """MLflow does not answer. What needs it waits; a training does not need it."""
+
+
 class DataRejected(InputError):
     """The corpus itself is at fault: it is not what a model can be trained on."""
 

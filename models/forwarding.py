@@ -23,12 +23,21 @@ class MetricsForwarder:
 
     While the file grows a curve is thinned more and more; `close` fills it up evenly to 1,000
     points. What an outage kept back is sent by then, or by the next forwarder on the same file: a
-    step that the run has is not sent again.
+    step that the run has is not sent again. `certain` says how much of the file stays: a training that
+    diverged goes back to its checkpoint and cuts what came after, and MLflow never gives a point back.
     """
 
-    def __init__(self, tracking: Tracking, run_id: str, path: Path, every_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        tracking: Tracking,
+        run_id: str,
+        path: Path,
+        every_s: float = 5.0,
+        certain: Callable[[], int] | None = None,
+    ) -> None:
         self._tracking, self._run_id, self._path, self._every_s = tracking, run_id, path, every_s
-        self._reader = Reader(path)
+        self._certain = certain
+        self._reader = Reader(path, certain)
         self._seen: dict[str, int] = defaultdict(int)  # points of each curve in the file so far
         self._waiting: list[Point] = []
         self._sent: dict[str, set[int]] = {}
@@ -80,7 +89,7 @@ class MetricsForwarder:
     def _fill(self) -> None:
         """Send the rest of the whole file, evenly, as far as a curve has room."""
         curves: dict[str, list[Point]] = defaultdict(list)
-        for point in read_points(self._path):
+        for point in read_points(self._path, self._certain):
             curves[point[0]].append(point)
         for key, points in curves.items():
             missing = [point for point in points if point[3] not in self._steps(key)]
@@ -105,9 +114,9 @@ class MetricsForwarder:
         return self._sent[key]
 
 
-def read_points(path: Path) -> list[Point]:
+def read_points(path: Path, certain: Callable[[], int] | None = None) -> list[Point]:
     """The points of all complete lines, a step of a curve once."""
-    return list(_points(Reader(path).read()))
+    return list(_points(Reader(path, certain).read()))
 
 
 def evenly(points: Sequence[Point], most: int) -> list[Point]:

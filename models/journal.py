@@ -5,10 +5,12 @@ step and no epoch is there twice. Whoever reads metrics.jsonl while it grows doe
 knows of the cut. notices.jsonl has what the trainer logs, for the process that started it.
 """
 
+import io
 import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,16 @@ class Journal:
             os.fsync(file.fileno())
 
 
+def checkpointed_size(folder: Path) -> int:
+    """How much of a run folder's metrics.jsonl its newest checkpoint knows: that much is never cut."""
+    for path in sorted((folder / "checkpoints").glob("[0-9]*/state.json"), reverse=True):
+        try:
+            return int(json.loads(path.read_text())["journal"]["metrics"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # it is just being replaced, or damaged
+    return 0
+
+
 class NoticeHandler(logging.Handler):
     """Writes each log record as a line of a run folder's notices.jsonl."""
 
@@ -87,10 +99,11 @@ class Reader:
     """The lines of a file of JSON lines that grows, and that its writer may cut and write anew.
 
     A line is given once it is whole. A step of a kind is given once, whatever is written of it again.
+    `certain` says how many bytes of the file its writer never cuts: lines beyond are left for later.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, certain: Callable[[], int] | None = None) -> None:
+        self.path, self._certain = path, certain
         self._position = 0
         self._last = b""  # the line that ends at the position: another one there means that it was cut
         self._steps: dict[str, int] = {}  # the highest step of each kind so far
@@ -113,7 +126,8 @@ class Reader:
                 if file.read(len(self._last)) != self._last:
                     self._position = 0
                 file.seek(self._position)
-                whole = [line for line in file if line.endswith(b"\n")]
+                room = -1 if self._certain is None else max(0, self._certain() - self._position)
+                whole = [line for line in io.BytesIO(file.read(room)) if line.endswith(b"\n")]
         except FileNotFoundError:
             return []
         except OSError as error:

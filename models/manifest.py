@@ -56,5 +56,5 @@ def check(folder: Path, digest: str, name: str) -> None:
         state = "is not as it was registered" if (folder / damaged).exists() else "is missing"
         raise InputError(
             f"{folder / damaged} of {name} {state}; delete {folder} if it is a copy, "
-            "else put another version into service (`repartee promote`)"
+            "else put another version into service (`repartee promote`) or make a new one (`repartee run`)"
         )

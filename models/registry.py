@@ -18,19 +18,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from models.errors import InputError
+from models.errors import InputError, TrackingUnavailable
 from models.manifest import MANIFEST, allowed, check, hashes
-from models.tracking import FINGERPRINT, Tracking, quoted
+from models.promotions import CHAMPION, TAKEN_OUT, WHOEVER, Promotions
+from models.tracking import FINGERPRINT, quoted
 
 log = logging.getLogger(__name__)
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-DIGEST = "repartee.digest"
-PROMOTED_AT, REPLACED = "repartee.promoted_at", "repartee.previous"
-HISTORY = "repartee.history."
-ENTRY = re.compile(r"(?P<at>\S+) v(?P<version>\d+)(?: after v(?P<previous>\d+))?: (?P<why>.*)", re.DOTALL)
+DIGEST, MODEL_DIGEST = "repartee.digest", "repartee.model_digest"
 PARTIAL = ".tmp-"  # a folder into which a model is being copied
-MAX_WHY = 4000  # characters; a tag of a registered model holds 5,000
 
 
 @dataclass(frozen=True)
@@ -49,38 +45,28 @@ class Version:
     """Where its files are, for MLflow."""
 
 
-@dataclass(frozen=True)
-class Promotion:
-    """One change of the champion."""
-
-    at: datetime
-    version: int
-    previous: int | None
-    why: str
-
-
-class Registry(Tracking):
+class Registry(Promotions):
     """The versions of one model, and the runs that they came from."""
 
     def versions(self) -> list[Version]:
         """All versions, the newest first."""
-        model = self.ask_or_none("get_registered_model", self.model)
-        if model is None:
-            return []
-        found: list[Any] = []
-        page = None
-        while page is None or page:
-            query = f"name = {quoted(self.model)}"
-            batch = self.ask("search_model_versions", query, max_results=200, page_token=page)
-            found += batch
-            page = batch.token or ""
+        found = self._found()
         metrics = self._metrics([version.run_id for version in found])
-        versions = [_version(v, model.aliases, metrics.get(v.run_id, {})) for v in found]
-        return sorted(versions, key=lambda version: -version.number)
+        aliases = self._model_state()[1] if found else {}
+        return [_version(version, aliases, metrics.get(version.run_id, {})) for version in found]
 
     def champion(self) -> Version | None:
         """The version in service; none before the first promotion."""
         return self._aliased(CHAMPION)
+
+    def taken_out(self, fingerprint: str, model_digest: str) -> tuple[int, str] | None:
+        """The version of this training or of these weights that a person took out of service, and when."""
+        for version in self._found():
+            tags = version.tags
+            same = tags.get(FINGERPRINT) == fingerprint or tags.get(MODEL_DIGEST) == model_digest
+            if same and TAKEN_OUT in tags:
+                return int(version.version), str(tags[TAKEN_OUT])
+        return None
 
     def find(self, ref: str) -> Version:
         """The version of a number or of an alias: champion, challenger or previous."""
@@ -106,11 +92,13 @@ class Registry(Tracking):
         mine = [v for v in self.versions() if run_id == v.run_id or _made_by(v, fingerprint)]
         for version in mine:
             if version.tags.get(DIGEST) == digest:
-                if self.damage(version):
+                if not self.damage(version):
+                    return version
+                if self._has_run(version):
                     self._store(model_folder, manifest, version.run_id, _artifact_path(version))
-                return version
+                    return version
         # Other files of the same training (not every device is exact) leave the older ones alone.
-        path = "model" if not mine else f"model-{digest[:12]}"
+        path = "model" if run_id not in {version.run_id for version in mine} else f"model-{digest[:12]}"
         # Before there is a version, so that there never is one that cannot be read.
         self._store(model_folder, manifest, run_id, path)
         self._make_model()
@@ -136,83 +124,75 @@ class Registry(Tracking):
         local = self._local(version.run_id, path)
         if local is None:
             local = cache / f"{self.model}-v{version.number}-{digest[:12]}"
+            if local.exists() and _is_damaged(local, digest):
+                log.warning("%s is not as it was copied; it is copied again", local)
+                shutil.rmtree(local)
             if not local.exists():
                 self._download(version.run_id, path, local)
         check(local, digest, self._name(version))
         return local
 
-    def damage(self, version: Version) -> str | None:
-        """What is wrong with the stored files of a version; none: they are as they were registered."""
+    def unreadable(self, version: Version, cache: Path) -> str | None:
+        """Why nobody can load a version; none: it can be loaded."""
         try:
-            self._read_back(version.run_id, _artifact_path(version), version.tags.get(DIGEST, ""))
+            self.folder(version, cache)
+        except TrackingUnavailable:
+            raise  # it says nothing of the files
         except InputError as error:
             return str(error)
         return None
 
-    def promote(self, version: Version, why: str) -> Version:
-        """Put a version into service: it is the champion, the old champion `previous`."""
-        old = self.champion()
-        if old is not None and old.number != version.number:
-            self._point(PREVIOUS, old)
-        if old is None or old.number != version.number:
-            self._point(CHAMPION, version)
-        # Also where it is the champion already: an earlier try may have stopped here.
-        self._record(version, why)
-        now = self.champion()
-        if now is None or now.number != version.number:
-            there = "nothing" if now is None else self._name(now)
-            raise InputError(
-                f"{self._name(version)} was promoted, but {there} is the champion now: somebody "
-                "else promoted at the same time; compare them (`repartee models`)"
-            )
-        return now
+    def params(self, version: Version) -> dict[str, str]:
+        """The configuration that a version was trained with, flat; empty where its run is gone."""
+        run = self.ask_or_none("get_run", version.run_id) if version.run_id else None
+        return {} if run is None else dict(run.data.params)
+
+    def damage(self, version: Version) -> str | None:
+        """What is wrong with the stored files of a version; none: they are as they were registered."""
+        try:
+            self._read_back(version.run_id, _artifact_path(version), version.tags.get(DIGEST, ""))
+        except TrackingUnavailable:
+            raise  # it says nothing of the files
+        except InputError as error:
+            return str(error)
+        return None
+
+    def promote(
+        self,
+        version: Version,
+        why: str,
+        *,
+        judged_against: int | None = WHOEVER,
+        by_hand: bool = False,
+        flow_run_id: str | None = None,
+    ) -> Version:
+        """Put a version into service: it is the champion, the old champion `previous`.
+
+        Raises:
+            ChampionMoved: the champion is no longer the one that it was judged against.
+        """
+        self._promote(
+            version.number, why, judged_against=judged_against, by_hand=by_hand, flow_run_id=flow_run_id
+        )
+        return self.find(str(version.number))
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Add tags to a version, the gate's verdict for one."""
         for key, value in tags.items():
-            self._set("set_model_version_tag", str(version.number), key, value)
+            self._tag_version(version.number, key, value)
 
-    def history(self) -> list[Promotion]:
-        """Who was champion since when, and why, the newest first."""
-        model = self.ask_or_none("get_registered_model", self.model)
-        tags: dict[str, str] = {} if model is None else model.tags
-        keys = sorted((key for key in tags if key.startswith(HISTORY)), reverse=True)
-        entries = [entry for key in keys if (entry := ENTRY.fullmatch(tags[key]))]
-        return [
-            Promotion(
-                at=datetime.fromisoformat(entry["at"]),
-                version=int(entry["version"]),
-                previous=int(entry["previous"]) if entry["previous"] else None,
-                why=entry["why"],
-            )
-            for entry in entries
-        ]
-
-    def _record(self, version: Version, why: str) -> None:
-        """Add the promotion to the history, unless it is its newest entry."""
-        entries = self.history()
-        if entries and entries[0].version == version.number:
-            return
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        before = entries[0].version if entries else None
-        self.tag(version, {PROMOTED_AT: at, REPLACED: "" if before is None else str(before)})
-        after = "" if before is None else f" after v{before}"
-        # Numbered, not timed: the order survives a clock that jumps.
-        key = f"{HISTORY}{len(entries) + 1:06d}-v{version.number}"
-        entry = f"{at} v{version.number}{after}: {why[:MAX_WHY]}"
-        self._set("set_registered_model_tag", key, entry)
-
-    def _point(self, alias: str, version: Version) -> None:
-        self._set("set_registered_model_alias", alias, str(version.number))
-
-    def _set(self, method: str, *args: str) -> None:
-        """Set an alias or a tag; MLflow fails where two processes set the same new one at once."""
-        try:
-            self.ask(method, self.model, *args)
-        except Exception as error:
-            if "IntegrityError" not in str(error):
-                raise
-            self.ask(method, self.model, *args)
+    def _found(self) -> list[Any]:
+        """MLflow's own records of all versions, the newest first."""
+        if self.ask_or_none("get_registered_model", self.model) is None:
+            return []
+        found: list[Any] = []
+        page = None
+        while page is None or page:
+            query = f"name = {quoted(self.model)}"
+            batch = self.ask("search_model_versions", query, max_results=200, page_token=page)
+            found += batch
+            page = batch.token or ""
+        return sorted(found, key=lambda version: -int(version.version))
 
     def _aliased(self, alias: str) -> Version | None:
         model = self.ask_or_none("get_registered_model", self.model)
@@ -254,11 +234,17 @@ class Registry(Tracking):
     def _name(self, version: Version) -> str:
         return f"{self.model} version {version.number}"
 
+    def _has_run(self, version: Version) -> bool:
+        return self.ask_or_none("get_run", version.run_id) is not None
+
     def _local(self, run_id: str, path: str) -> Path | None:
         """The artifact's folder where MLflow keeps it on this machine's disk, else none."""
         run = self.ask_or_none("get_run", run_id)
         if run is None:
-            raise InputError(f"run {run_id}, which holds the model, is gone; train it again")
+            raise InputError(
+                f"the files of the model are gone with MLflow run {run_id}, which was deleted; "
+                "`repartee run` makes a new one, or put another version into service (`repartee promote`)"
+            )
         folder = self.local_folder(run.info.artifact_uri)
         return None if folder is None else folder / path
 
@@ -273,7 +259,19 @@ class Registry(Tracking):
             if target.exists():
                 return
             with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as scratch:
-                Path(self.ask("download_artifacts", run_id, path, scratch)).replace(target)
+                self._fetch(run_id, path, Path(scratch)).replace(target)
+
+    def _fetch(self, run_id: str, path: str, scratch: Path) -> Path:
+        try:
+            with self.time_for(0):
+                return Path(self.ask("download_artifacts", run_id, path, str(scratch)))
+        except Exception as error:
+            if isinstance(error, InputError) or not _is_missing(error):
+                raise
+            raise InputError(
+                f"MLflow run {run_id} has no {path} any more; `repartee run` makes a new model, or put "
+                "another version into service (`repartee promote`)"
+            ) from error
 
     def _store(self, model_folder: Path, manifest: str, run_id: str, path: str) -> None:
         self.log_artifacts(run_id, model_folder, path)
@@ -301,6 +299,22 @@ def _version(found: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) 
         description=found.description or "",
         source=found.source,
     )
+
+
+def _is_damaged(folder: Path, digest: str) -> bool:
+    try:
+        check(folder, digest, "the copy")
+    except InputError:
+        return True
+    return False
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the artifacts are not there, in the words of the various stores."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)  # botocore's response is a dictionary
+    words = ("NoSuchKey", "No such file", "No such artifact", "404", "Not Found")
+    return status == 404 or (status is None and any(word in str(error) for word in words))
 
 
 def _made_by(version: Version, fingerprint: str) -> bool:

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from models import database, sqlite_files
 from models.addresses import bare
-from models.errors import InputError
+from models.errors import InputError, TrackingUnavailable
 
 if TYPE_CHECKING:
     from mlflow.tracking.client import MlflowClient
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FINGERPRINT = "repartee.train_fingerprint"
+HOME = "repartee.home"  # the home's identity, wherever it is: whose run it is
 MAX_NAME = 250  # characters of a run's name
 MAX_DATASET = 500  # characters of a dataset's name
 MAX_VALUE = 6000  # characters of a param; MLflow refuses longer ones
@@ -45,11 +46,13 @@ DATABASE_ERROR = re.compile(r"\bOperationalError\b|\bDatabaseError\b")
 STORES = re.compile(r"https?://|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 LOOKS = ("get_", "search_", "list_", "download_")  # how the names of calls begin that only read
 
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # of an upload; what is slower counts as hung
 ENVIRONMENT = {
     # With MLflow's defaults one call to a dead server takes 247 s; with these 3 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # a hung server costs three of these
+    TIMEOUT: "10",  # a hung server costs three of these
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -78,8 +81,11 @@ class Tracking:
     def open_run(
         self, fingerprint: str, name: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> str:
-        """The id of the run of this fingerprint: the one there is, else a new one."""
-        run = self.find_run(fingerprint)
+        """The id of this home's run of this fingerprint: the one there is, else a new one.
+
+        What trained a model is written once: a run that has finished stays as it is.
+        """
+        run = self.find_run(fingerprint, tags.get(HOME))
         if run is None:
             tags = {"mlflow.user": user(), "mlflow.source.name": self.model, **tags}
             run = self.ask(
@@ -88,6 +94,8 @@ class Tracking:
                 run_name=name[:MAX_NAME],
                 tags={**tags, FINGERPRINT: fingerprint},
             )
+        elif run.info.status == "FINISHED":
+            return str(run.info.run_id)
         else:
             self.log_tags(run.info.run_id, tags)
             if run.info.status in ("FAILED", "KILLED"):
@@ -97,28 +105,39 @@ class Tracking:
         self._log_params(run.info.run_id, new)
         return str(run.info.run_id)
 
-    def find_run(self, fingerprint: str) -> Any | None:
-        """The MLflow run of this fingerprint, with its params, metrics and tags."""
+    def find_run(self, fingerprint: str, home: str | None = None) -> Any | None:
+        """The MLflow run of this fingerprint, of one home or of any, with its params, metrics and tags."""
         experiment = self._find_experiment()
         if experiment is None:
             return None
+        mine = f" and tags.`{HOME}` = {quoted(home)}" if home else ""
         runs = self.ask(
             "search_runs",
             [experiment],
-            filter_string=f"tags.`{FINGERPRINT}` = {quoted(fingerprint)}",
+            filter_string=f"tags.`{FINGERPRINT}` = {quoted(fingerprint)}{mine}",
             order_by=["attributes.start_time ASC"],
             max_results=1,
         )
         return runs[0] if runs else None
 
-    def open_runs(self, at: str) -> list[str]:
-        """The runs that began at a place and have not ended, whoever is at work there."""
+    def open_runs(self, home: str, at: str) -> list[str]:
+        """The runs that began in a home and have not ended, whoever is at work there.
+
+        Those of before homes had an identity are known by the machine and the path.
+        """
         experiment = self._find_experiment()
         if experiment is None:
             return []
         # Compared here: a filter cannot hold every path of a home.
         runs = self.ask("search_runs", [experiment], filter_string="attributes.status = 'RUNNING'")
-        return [run.info.run_id for run in runs if run.data.tags.get(database.AT) == at]
+        owners = {run.info.run_id: run.data.tags for run in runs}
+        owner_before = {id_: home for id_, tags in owners.items() if tags.get(database.AT) == at}
+        return [id_ for id_, tags in owners.items() if tags.get(HOME, owner_before.get(id_)) == home]
+
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether somebody has deleted the run, in the dashboard for one."""
+        run = self.ask_or_none("get_run", run_id)
+        return run is None or run.info.lifecycle_stage == "deleted"
 
     def log_metrics(self, run_id: str, points: Sequence[Point]) -> None:
         """Add points to the run's curves; a point sent twice is there once, by its time."""
@@ -168,7 +187,9 @@ class Tracking:
 
     def log_artifacts(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Copy the files of a folder to the run, under `path`."""
-        self.ask("log_artifacts", run_id, str(folder), path)
+        sizes = (file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        with self.time_for(max(sizes, default=0)):
+            self.ask("log_artifacts", run_id, str(folder), path)
 
     def log_text(self, run_id: str, text: str, path: str) -> None:
         """Write one text file to the run's artifacts."""
@@ -179,16 +200,23 @@ class Tracking:
         self.log_tags(run_id, {"mlflow.note.content": markdown})
 
     def close_run(self, run_id: str, status: RunStatus) -> None:
-        self.ask("set_terminated", run_id, status)
+        """End the run; one that has finished has done so when it did."""
+        if self.ask("get_run", run_id).info.status != "FINISHED":
+            self.ask("set_terminated", run_id, status)
 
     def run_url(self, run_id: str) -> str:
         """Where to look at a run: a link, or the command that opens the page with it."""
         if not self._remote:
             return f"mlflow ui --backend-store-uri {shlex.quote(bare(self.tracking_uri))}"
         base = bare(self.tracking_uri).rstrip("/")
+        try:
+            experiment = self._experiment_id
+        except TrackingUnavailable as outage:
+            log.warning("no link to the run: %s", outage)
+            return base
         # The page opens in a mode for agents, where a run is an "evaluation", unless told.
         mode = "workflowType=machine_learning"
-        return f"{base}/#/experiments/{self._experiment_id}/runs/{run_id}?{mode}"
+        return f"{base}/#/experiments/{experiment}/runs/{run_id}?{mode}"
 
     def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call the client; a store that does not answer is the user's to mend, in one line.
@@ -267,33 +295,47 @@ class Tracking:
         except InputError:
             raise
         except Exception as error:
-            if remedy := self._remedy(error):
-                raise InputError(remedy) from error
+            if remedied := self._remedy(error):
+                raise remedied from error
             raise
 
-    def _remedy(self, error: Exception) -> str | None:
+    def _remedy(self, error: Exception) -> InputError | None:
         """The user's line about a store that cannot be used, else none."""
         text, uri = bare(" ".join(str(error).split())), bare(self.tracking_uri)
         if "Can't locate revision" in text:
-            return database.newer(uri)
+            return InputError(database.newer(uri))
         if found := re.search(r"out-of-date database schema \(found version (\w+)", text):
             if found[1] not in database.revisions()[0]:
-                return database.newer(uri)
+                return InputError(database.newer(uri))
             command = f"mlflow db upgrade {shlex.quote(uri)}"
-            return f"{uri} was written by another MLflow; upgrade it: {command}"
+            return InputError(f"{uri} was written by another MLflow; upgrade it: {command}")
         if isinstance(error, ImportError) or "Can't load plugin" in text:
-            return (
+            return InputError(
                 f"MLflow at {uri} needs a package that is not installed ({text[:160]}); install the team's: "
                 "pip install -c constraints.txt -e '.[team]'"
             )
-        broken = isinstance(error, OSError | sqlite3.Error) or DATABASE_ERROR.search(text)
-        if broken and not self._remote:
-            return (
-                f"MLflow cannot use {uri} ({text[:160]}); {sqlite_files.remedy(text)}, "
-                "or set MLFLOW_TRACKING_URI or REPARTEE_HOME"
+        if self._remote:
+            return self._remedy_of_server(error, text)
+        if not isinstance(error, OSError | sqlite3.Error) and not DATABASE_ERROR.search(text):
+            return None
+        kind = TrackingUnavailable if "database is locked" in text else InputError
+        return kind(
+            f"MLflow cannot use {uri} ({text[:160]}); {sqlite_files.remedy(text)}, "
+            "or set MLFLOW_TRACKING_URI or REPARTEE_HOME"
+        )
+
+    def _remedy_of_server(self, error: Exception, text: str) -> InputError | None:
+        uri = bare(self.tracking_uri)
+        status = _status(error, text)
+        if status in (401, 403):
+            return InputError(
+                f"MLflow at {uri} refuses the login (status {status}); "
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
-        if self._remote and (isinstance(error, OSError) or "API request to" in text):
-            return (
+        if status and 400 <= status < 500:
+            return None
+        if status or isinstance(error, OSError) or "API request to" in text:
+            return TrackingUnavailable(
                 f"MLflow at {uri} does not answer ({text[:160]}); "
                 "start it, or unset MLFLOW_TRACKING_URI to use the database in REPARTEE_HOME"
             )
@@ -335,6 +377,23 @@ class Tracking:
             )
         return str(found.experiment_id)
 
+    @contextmanager
+    def time_for(self, size_bytes: int) -> Iterator[None]:
+        """Inside, a request may take as long as a file of this size does."""
+        if not self._remote:
+            yield
+            return
+        assert self.client  # which sets the limit
+        with self._remedied():
+            _knock(self.tracking_uri)  # a server that hangs is found in seconds all the same
+        before = os.environ[TIMEOUT]
+        needed_s = SLOWEST_START_S + size_bytes // SLOWEST_BYTES_A_SECOND
+        os.environ[TIMEOUT] = str(max(int(before), needed_s))
+        try:
+            yield
+        finally:
+            os.environ[TIMEOUT] = before
+
     def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         from mlflow.entities import Param
 
@@ -371,6 +430,15 @@ def quoted(value: str) -> str:
             f"{value!r} has both kinds of quotation marks, which MLflow cannot look for; use one kind"
         )
     return f"{mark}{value}{mark}"
+
+
+def _status(error: Exception, text: str) -> int | None:
+    """The HTTP status of an answer that was none; None where there was no answer, or a good one."""
+    if found := re.search(r"failed with error code (\d{3})", text):
+        return int(found[1])
+    if getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE":
+        return 503
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _knock(uri: str) -> None:

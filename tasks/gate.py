@@ -5,21 +5,28 @@ Refusing is a normal end: the verdict says why, and the champion stays.
 
 import json
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from prefect import task
 from pydantic import Field
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from models.config import Config
 from models.dialogue import read_dialogue
-from models.registry import Registry, Version
-from tasks.artifacts import Artifact
+from models.errors import TrackingUnavailable
+from models.registry import MODEL_DIGEST, Registry, Version
+from tasks.artifacts import MANIFEST, Artifact
 from tasks.evaluate import score_model, write_score
 from tasks.stage import Stage
 
 log = logging.getLogger(__name__)
+
+COPIES = "registry"  # the folder of a home in which a server's models are copied
+WAIT_SECONDS = 30  # for MLflow to answer; after that the model waits for the next run
+Result = TypeVar("Result")
 
 
 class GateConfig(Config):
@@ -54,9 +61,16 @@ def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Pa
 
 
 def judge(
-    candidate: dict[str, Any], champion: dict[str, Any] | None, name: int, config: GateConfig
+    candidate: dict[str, Any],
+    champion: dict[str, Any] | None,
+    name: int,
+    config: GateConfig,
+    overlap: str = "",
 ) -> Verdict:
-    """Promote where there is no champion, or where bits per byte on the same bytes are fewer, unless told."""
+    """Promote where there is no champion, or where bits per byte on the same bytes are fewer, unless told.
+
+    `overlap` says why the champion may have trained on the test split: then the two do not compare.
+    """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion["bpb"])
         return Verdict(False, "gate.promote is never: it was only measured", *against)
@@ -72,6 +86,8 @@ def judge(
             f"`{champion['normalisation']}`: bits per byte compare only within one"
         )
         return Verdict(False, reason, name, old)
+    if overlap:
+        return Verdict(False, overlap, name)
     told = f"{new:.4f} bits per byte against champion v{name}'s {old:.4f} on the same test bytes"
     if candidate.get("max_replies"):
         told += f" ({candidate['replies']:,} replies of the test split)"
@@ -81,17 +97,58 @@ def judge(
     return Verdict(False, f"not better: {told}{short}", name, old)
 
 
+def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:
+    """Why a champion that was trained with these settings may know today's test split, or "".
+
+    The test split is the groups whose hash is below `clean.test_share`: a smaller share is a part of a
+    larger one.
+    """
+    by, share = trained.get("clean.split_by"), trained.get("clean.test_share")
+    if by is None or share is None:
+        return ""
+    if by == today["split_by"] and float(share) >= today["test_share"]:
+        return ""
+    return (
+        f"champion v{name} was trained with clean.split_by={by} and clean.test_share={share}, this model "
+        f"with {today['split_by']} and {today['test_share']}: the champion may have trained on today's test "
+        "split, so the two do not compare; `--set gate.promote=always` promotes all the same"
+    )
+
+
 STAGE = Stage("rescore", rescore_champion)
 
 
 def champion_digest(champion: Version) -> str:
-    return champion.tags.get("repartee.model_digest", f"version {champion.number} of {champion.run_id}")
+    return champion.tags.get(MODEL_DIGEST, f"version {champion.number} of {champion.run_id}")
 
 
 def champion_artifact(champion: Version, registry: Registry, home: Path) -> Artifact:
     """The model in service, as an input like any other."""
-    folder, name = registry.folder(champion, home / "registry"), f"v{champion.number}"
+    folder, name = registry.folder(champion, home / COPIES), f"v{champion.number}"
     return Artifact("champion", name, champion_digest(champion), folder, 1, "reused", 0.0, "it is in service")
+
+
+def unreadable(champion: Version, registry: Registry, home: Path) -> str:
+    """Why the champion is no bar, or "" where it can be loaded."""
+    damage = registry.unreadable(champion, home / COPIES)
+    return f"champion v{champion.number} cannot be read and is no bar ({damage})" if damage else ""
+
+
+def taken_out(train: Artifact, registry: Registry) -> str:
+    """Why the gate leaves this training alone: a person took its version out of service; or ""."""
+    found = registry.taken_out(train.fingerprint, train.digest)
+    if found is None:
+        return ""
+    version, why = found
+    return (
+        f"v{version}, which this training made, was taken out of service by hand ({why}); "
+        f"`repartee promote {version}` puts it back"
+    )
+
+
+def overlap(champion: Version, clean: Artifact, registry: Registry) -> str:
+    today = json.loads((clean.path / MANIFEST).read_text())["ingredients"]["config"]
+    return split_overlap(registry.params(champion), today, champion.number)
 
 
 @task(task_run_name="score")
@@ -110,17 +167,38 @@ def gate(
     home: Path,
     registry: Registry,
 ) -> Verdict:
+    return patiently(lambda: decide(train, evaluate, clean, config, home, registry))
+
+
+def decide(
+    train: Artifact, evaluate: Artifact, clean: Artifact, config: GateConfig, home: Path, registry: Registry
+) -> Verdict:
+    """The verdict about a model, and the champion that it was judged against.
+
+    Raises:
+        TrackingUnavailable: nobody can say now who the champion is.
+    """
     candidate = json.loads((evaluate.path / "score.json").read_text())
     champion = registry.champion()
-    if champion is None:
+    if refusal := taken_out(train, registry):
+        verdict = Verdict(False, refusal, champion.number if champion else None)
+    elif champion is None:
         verdict = judge(candidate, None, 0, config)
-    elif champion_digest(champion) == train.digest and (damage := registry.damage(champion)):
-        told = f"it is champion v{champion.number} itself, whose files are stored again ({damage})"
-        verdict = Verdict(True, told, champion.number)
+    elif damage := unreadable(champion, registry, home):
+        verdict = _without_bar(champion, damage, train, config)
     else:
         verdict = _against(champion, candidate, clean, config, home, registry)
     log.info("gate: %s: %s", "promotes" if verdict.promote else "refuses", verdict.reason)
     return verdict
+
+
+def _without_bar(champion: Version, damage: str, train: Artifact, config: GateConfig) -> Verdict:
+    if champion_digest(champion) == train.digest:
+        damage = f"it is champion v{champion.number} itself, whose files are stored again ({damage})"
+    elif config.promote == "never":
+        damage = f"gate.promote is never: it was only measured; {damage}"
+        return Verdict(False, damage, champion.number)
+    return Verdict(True, damage, champion.number)
 
 
 def _against(
@@ -133,10 +211,27 @@ def _against(
 ) -> Verdict:
     artifact = champion_artifact(champion, registry, home)
     rescored = _score_again(artifact, clean, candidate["max_replies"], home)
-    return judge(candidate, rescored, champion.number, config)
+    return judge(candidate, rescored, champion.number, config, overlap(champion, clean, registry))
 
 
 def _score_again(model: Artifact, clean: Artifact, max_replies: int | None, home: Path) -> dict[str, Any]:
     made = STAGE.run(home, RescoreConfig(max_replies=max_replies), {"champion": model, "clean": clean})
     told: dict[str, Any] = json.loads((made.path / "score.json").read_text())
     return told
+
+
+def patiently(ask: Callable[[], Result]) -> Result:
+    """What it gives, once MLflow answers: a server may be starting again."""
+    again = Retrying(
+        retry=retry_if_exception_type(TrackingUnavailable),
+        stop=stop_after_delay(WAIT_SECONDS),
+        wait=wait_fixed(3),
+        before_sleep=_waits,
+        reraise=True,
+    )
+    return again(ask)
+
+
+def _waits(state: RetryCallState) -> None:
+    if state.attempt_number == 1:
+        log.info("waits up to %d s for MLflow, which does not answer", WAIT_SECONDS)

@@ -1,6 +1,7 @@
 """Plan: what a run would do and why, told before anything is started."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any, Literal
 from prefect import task
 
 from models.config import Config
+from models.errors import TrackingUnavailable
 from models.registry import Registry, Version
 from tasks import gate
 from tasks.artifacts import Artifact, find
 from tasks.stage import Stage, digests_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Plan:
     steps: list[Step]
     kept: dict[str, Artifact]
     champion: Version | None
+    warning: str = ""
+    """What is wrong with MLflow or the champion, and hinders no training."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -67,29 +73,41 @@ def plan_chain(chain: Sequence[Link], home: Path) -> tuple[list[Step], dict[str,
 
 
 def plan_run(chain: Sequence[Link], gate_config: gate.GateConfig, home: Path, registry: Registry) -> Plan:
-    """The whole chain, gate and registration included."""
+    """The whole chain, gate and registration included; the champion is looked at before the training."""
     steps, kept = plan_chain(chain, home)
-    if "evaluate" not in kept:
-        waits = [Step(name, "run", "evaluate would run first") for name in ("gate", "register")]
-        return Plan(steps + waits, kept, None)
-    champion = registry.champion()
-    damage = registry.damage(champion) if champion else None
-    settled = "" if damage else _settled(kept, champion, gate_config, home)
+    try:
+        champion = registry.champion()
+        damage = gate.unreadable(champion, registry, home) if champion else ""
+        settled = "" if damage else _settled(kept, champion, gate_config, home, registry)
+    except TrackingUnavailable as outage:
+        why = f"{outage}; the model that is trained waits for the next run"
+        return Plan([*steps, Step("gate", "run", why), Step("register", "run", why)], kept, None, why)
     action: Literal["run", "reuse"] = "reuse" if settled else "run"
-    why = settled or (
-        damage or (f"champion v{champion.number} has not met it" if champion else "there is no champion")
-    )
-    return Plan([*steps, Step("gate", action, why), Step("register", action, why)], kept, champion)
+    why = settled or _open_question(kept, champion, damage)
+    return Plan([*steps, Step("gate", action, why), Step("register", action, why)], kept, champion, damage)
+
+
+def _open_question(kept: Mapping[str, Artifact], champion: Version | None, damage: str) -> str:
+    """Why the gate has something to do."""
+    if "evaluate" not in kept:
+        return "; ".join(["evaluate would run first", *([damage] if damage else [])])
+    return damage or (f"champion v{champion.number} has not met it" if champion else "there is no champion")
 
 
 def _settled(
-    kept: Mapping[str, Artifact], champion: Version | None, config: gate.GateConfig, home: Path
+    kept: Mapping[str, Artifact],
+    champion: Version | None,
+    config: gate.GateConfig,
+    home: Path,
+    registry: Registry,
 ) -> str:
     """How the model that these outputs made has already been judged, or "" if it has not."""
-    if champion is None:
+    if champion is None or "evaluate" not in kept:
         return ""
     if champion.tags.get("repartee.train_fingerprint") == kept["train"].fingerprint:
         return f"this very model is champion v{champion.number}"
+    if refusal := gate.taken_out(kept["train"], registry):
+        return f"already refused: {refusal}"
     score = json.loads((kept["evaluate"].path / "score.json").read_text())
     rescoring = gate.RescoreConfig(max_replies=score["max_replies"])
     digests = {"champion": gate.champion_digest(champion), "clean": kept["clean"].digest}
@@ -97,10 +115,14 @@ def _settled(
     if rescored is None:
         return ""
     champions = json.loads((rescored.path / "score.json").read_text())
-    verdict = gate.judge(score, champions, champion.number, config)
+    overlap = gate.overlap(champion, kept["clean"], registry)
+    verdict = gate.judge(score, champions, champion.number, config, overlap)
     return "" if verdict.promote else f"already refused: {verdict.reason}"
 
 
 @task(task_run_name="plan")
 def plan(chain: Sequence[Link], gate_config: gate.GateConfig, home: Path, registry: Registry) -> Plan:
-    return plan_run(chain, gate_config, home, registry)
+    planned = plan_run(chain, gate_config, home, registry)
+    if planned.warning:
+        log.warning("plan: %s", planned.warning)
+    return planned

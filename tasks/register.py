@@ -4,7 +4,9 @@ import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,22 @@ from prefect import task
 
 from models import defaults
 from models.config import GenerationConfig
+from models.errors import InputError
 from models.files import sha256
 from models.forwarding import MetricsForwarder
-from models.registry import Registry, Version
+from models.promotions import ChampionMoved
+from models.registry import MODEL_DIGEST, Registry, Version
 from models.schemas import EXAMPLES
 from tasks.artifacts import Artifact
 from tasks.card import model_card
 from tasks.clean import SPLITS
 from tasks.evaluate import answer
-from tasks.gate import Verdict
+from tasks.gate import GateConfig, Verdict, champion_digest, decide, patiently
 
 log = logging.getLogger(__name__)
 
 VERSION_TAGS = ("repartee.recipe", "repartee.corpus", "repartee.source")  # its run has all of them
+MAX_VERDICTS = 5
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Registration:
     run_id: str
     version: int | None
     champion: int | None  # who serves now
+    verdict: Verdict  # the gate's, or the later one about a champion that had changed meanwhile
 
 
 def check_answers(folder: Path) -> str:
@@ -79,10 +85,9 @@ def write_down(
     train: Artifact,
     evaluate: Artifact,
     export: Artifact,
-    verdict: Verdict,
     corpus: str,
 ) -> None:
-    """Curves, datasets, report and verdict on the MLflow run; sending them twice changes nothing."""
+    """Curves, datasets and report on the MLflow run; sending them twice changes nothing."""
     with MetricsForwarder(registry, run_id, train.path / "logs" / "metrics.jsonl"):
         pass  # what the forwarder of the training could not send is sent now
     report = json.loads((evaluate.path / "report.json").read_text())
@@ -94,10 +99,19 @@ def write_down(
     log_datasets(registry, run_id, export, corpus)
     registry.log_artifacts(run_id, evaluate.path, "report")
     registry.log_artifacts(run_id, train.path / "logs", "training")
+
+
+def write_verdict(
+    registry: Registry, run_id: str, evaluate: Artifact, verdict: Verdict, flow_run_id: str | None
+) -> None:
+    """The verdict on top of the run's page, and as an entry of its own among those before it."""
     outcome = "promoted" if verdict.promote else "refused"
     note = f"**{outcome.capitalize()}**: {verdict.reason}\n\n{(evaluate.path / 'report.md').read_text()}"
     registry.note(run_id, note)
-    registry.log_tags(run_id, {"repartee.verdict": outcome, "repartee.reason": verdict.reason})
+    at = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    where = f" in {flow_run_id}" if flow_run_id else ""
+    entry = {f"repartee.judged.{at}": f"{outcome}{where}: {verdict.reason}"}
+    registry.log_tags(run_id, {"repartee.verdict": outcome, "repartee.reason": verdict.reason, **entry})
 
 
 def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str) -> None:
@@ -116,7 +130,7 @@ def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str)
         )
 
 
-def put_into_service(
+def store_version(
     registry: Registry,
     run_id: str,
     train: Artifact,
@@ -125,7 +139,7 @@ def put_into_service(
     params: dict[str, Any],
     tags: dict[str, str],
 ) -> Version:
-    """Load, answer, register, promote; a retry finds the version that it made before."""
+    """Load, answer, register; a retry finds the version that it made before."""
     report = json.loads((evaluate.path / "report.json").read_text())
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
@@ -137,34 +151,90 @@ def put_into_service(
             fingerprint=train.fingerprint,
             tags={
                 **{key: tags[key] for key in VERSION_TAGS},
-                "repartee.model_digest": train.digest,
+                MODEL_DIGEST: train.digest,
                 "repartee.test_bpb": f"{report['metrics']['test_bpb']:.4f}",
                 "repartee.verdict": verdict.reason,
             },
             description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
         )
     log.info("register: %s v%d is stored", registry.model, version.number)
-    promoted = registry.promote(version, verdict.reason)
-    log.info("register: %s v%d serves", registry.model, version.number)
-    return promoted
+    return version
 
 
-@task(task_run_name="register", retries=1, retry_delay_seconds=2)
+def settle(
+    registry: Registry,
+    train: Artifact,
+    verdict: Verdict,
+    store: Callable[[Verdict], Version],
+    judge_again: Callable[[], Verdict],
+    flow_run_id: str | None,
+) -> tuple[Verdict, int | None]:
+    """The last verdict, and the version that serves by it; one about a former champion is given again."""
+    for _ in range(MAX_VERDICTS):
+        if not verdict.promote:
+            return verdict, None
+        try:
+            if serves := _serves_already(registry, train, verdict):
+                return verdict, serves
+            registry.check_champion(verdict.champion)
+            version = store(verdict)
+            registry.promote(
+                version, verdict.reason, judged_against=verdict.champion, flow_run_id=flow_run_id
+            )
+        except ChampionMoved as moved:
+            log.warning("register: %s", moved)
+            verdict = judge_again()
+        else:
+            log.info("register: %s v%d serves", registry.model, version.number)
+            return verdict, version.number
+    raise InputError(
+        f"the champion changed {MAX_VERDICTS} times while this model was judged; "
+        "give the same command again: the training is kept"
+    )
+
+
+def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> int | None:
+    """The version of this model, where an earlier try moved the alias and did not hear of it."""
+    champion = registry.champion()
+    if champion is None or champion.number == verdict.champion or champion_digest(champion) != train.digest:
+        return None
+    registry.reconcile()
+    return champion.number
+
+
+@task(task_run_name="register")
 def register(
     train: Artifact,
     evaluate: Artifact,
     verdict: Verdict,
     export: Artifact,
+    clean: Artifact,
     registry: Registry,
     params: dict[str, Any],
     tags: dict[str, str],
+    config: GateConfig,
+    home: Path,
 ) -> Registration:
-    log.info("register: writes the run to MLflow")
-    name = tags["repartee.run_name"]
-    run_id = registry.open_run(train.fingerprint, name=name, params=params, tags=tags)
-    write_down(registry, run_id, train, evaluate, export, verdict, tags["repartee.corpus"])
-    version = None
-    if verdict.promote:
-        version = put_into_service(registry, run_id, train, evaluate, verdict, params, tags).number
-    registry.close_run(run_id, "FINISHED")
-    return Registration(run_id, version, version or verdict.champion)
+    """
+    Raises:
+        TrackingUnavailable: MLflow does not answer; the next run goes on from here.
+    """
+
+    def attempt() -> Registration:
+        log.info("register: writes the run to MLflow")
+        name, flow_run_id = tags["repartee.run_name"], tags.get("prefect.flow_run_id")
+        run_id = registry.open_run(train.fingerprint, name=name, params=params, tags=tags)
+        write_down(registry, run_id, train, evaluate, export, tags["repartee.corpus"])
+        last, version = settle(
+            registry,
+            train,
+            verdict,
+            lambda told: store_version(registry, run_id, train, evaluate, told, params, tags),
+            lambda: decide(train, evaluate, clean, config, home, registry),
+            flow_run_id,
+        )
+        write_verdict(registry, run_id, evaluate, last, flow_run_id)
+        registry.close_run(run_id, "FINISHED")
+        return Registration(run_id, version, version or last.champion, last)
+
+    return patiently(attempt)

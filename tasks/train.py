@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 from uuid import UUID
@@ -22,12 +22,13 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from models.config import Config, NetworkConfig, TrainConfig
-from models.errors import InputError
+from models.errors import InputError, TrackingUnavailable
 from models.forwarding import MetricsForwarder
-from models.journal import METRICS, NOTICES, Reader
+from models.journal import METRICS, NOTICES, Reader, checkpointed_size
 from models.registry import Registry
 from models.tracking import RunStatus
 from tasks.artifacts import Artifact, find
+from tasks.deletion import RunDeleted, deletions, raise_if_deleted, sources_of
 from tasks.stage import Stage, digests_of, named
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,13 @@ def train_model(
     *,
     work: Path,
     watch: Watch,
+    deleted: list[str],
 ) -> int:
-    """Run the trainer in `work` until it ends; model/ and logs/ go to `out`; returns the steps made."""
+    """Run the trainer in `work` until it ends; model/ and logs/ go to `out`; returns the steps made.
+
+    Raises:
+        RunDeleted: its run was, says `deleted`.
+    """
     work.mkdir(parents=True, exist_ok=True)
     made = json.loads((export / "dialogue.json").read_text())
     run = {**config.model_dump(mode="json"), **made, "tokenizer": str(vocabulary), "examples": str(export)}
@@ -66,7 +72,7 @@ def train_model(
         reader.skip()  # an interrupted run of this command has shown it
     try:
         with _trainer(work) as process:
-            for line in follow(readers, process):
+            for line in follow(readers, process, lambda: raise_if_deleted(deleted, work)):
                 _report(watch, line)
     except BaseException as error:
         if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled in the dashboard
@@ -117,14 +123,17 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
                 process.wait()
 
 
-def follow(readers: Sequence[Reader], process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    """The new lines of growing files, until the process that writes them has ended."""
+def follow(
+    readers: Sequence[Reader], process: subprocess.Popen[bytes], check: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, Any]]:
+    """The new lines of growing files, until the process that writes them has ended, or a check raises."""
     ended = False
     while not ended:
         ended = process.poll() is not None  # looked up before the last read, so that no line is missed
         for reader in readers:
             yield from reader.read()
         if not ended:
+            check()
             time.sleep(POLL_SECONDS)
 
 
@@ -226,17 +235,60 @@ def train(
     if find(home, STAGE.name, fingerprint):
         return named(STAGE.run(home, config, inputs))
     reporter = Reporter()
-    run_id = registry.open_run(fingerprint, name=tags["repartee.run_name"], params=params, tags=tags)
+    run_id = _open_run(registry, fingerprint, params, tags)
     status: RunStatus = "FAILED"
     try:
-        with MetricsForwarder(registry, run_id, home / "runs" / fingerprint / METRICS):
-            made = STAGE.run(home, config, inputs, context={"watch": reporter})
+        made = _make(home, config, inputs, fingerprint, reporter, registry, run_id, tags)
         status = "FINISHED"
     except BaseException as error:
-        if not isinstance(error, Exception):  # told to stop: Ctrl-C, SIGTERM, cancelled in the dashboard
+        # Told to stop: Ctrl-C, SIGTERM, cancelled or deleted in a dashboard.
+        if isinstance(error, RunDeleted) or not isinstance(error, Exception):
             status = "KILLED"
         raise
     finally:
-        registry.close_run(run_id, status)
+        _close_run(registry, run_id, status)
     reporter.done()
     return named(made)
+
+
+def _make(
+    home: Path,
+    config: TrainingConfig,
+    inputs: dict[str, Artifact],
+    fingerprint: str,
+    reporter: Reporter,
+    registry: Registry,
+    run_id: str | None,
+    tags: dict[str, str],
+) -> Artifact:
+    """The stage itself, with all that looks on."""
+    work = home / "runs" / fingerprint
+    with ExitStack() as watching:
+        if run_id is not None:
+            watching.enter_context(
+                MetricsForwarder(registry, run_id, work / METRICS, certain=lambda: checkpointed_size(work))
+            )
+        sources = sources_of(registry, run_id, tags.get("prefect.flow_run_id"))
+        found = watching.enter_context(deletions(sources))
+        return STAGE.run(home, config, inputs, context={"watch": reporter, "deleted": found})
+
+
+def _open_run(
+    registry: Registry, fingerprint: str, params: dict[str, Any], tags: dict[str, str]
+) -> str | None:
+    """The MLflow run of a training; none where MLflow does not answer, and the training needs none."""
+    try:
+        return registry.open_run(fingerprint, name=tags["repartee.run_name"], params=params, tags=tags)
+    except TrackingUnavailable as outage:
+        log.info("train: trains without MLflow, which gets the curves later")
+        log.debug("train: %s", outage)
+        return None
+
+
+def _close_run(registry: Registry, run_id: str | None, status: RunStatus) -> None:
+    """What goes wrong here is a line, not the end of the training or in the way of its own error."""
+    try:
+        if run_id is not None and not registry.is_deleted(run_id):
+            registry.close_run(run_id, status)
+    except Exception as error:
+        log.warning("train: MLflow run %s stays open until the next start: %s", run_id, error)

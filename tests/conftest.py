@@ -1,5 +1,6 @@
 import json
 import os
+import uuid
 
 import hypothesis
 import pytest
@@ -23,6 +24,20 @@ def _nobody_elses_home(monkeypatch, tmp_path):
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REPARTEE_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def registry(store):
+    """A model of its own in the one database, whose layout takes seconds."""
+    from models.registry import Registry
+
+    name = f"repartee-{uuid.uuid4().hex[:8]}"
+    return Registry(f"sqlite:///{store}/mlflow.db", store / "mlartifacts", model=name)
 
 
 CHAT_MARKS = ("<|endoftext|>", "<|im_start|>", "<|tool|>", "<|im_end|>")

@@ -32,7 +32,8 @@ from flows.lineage import open_lineage
 from flows.reconcile import open_flow_runs, reconcile
 from flows.turns import holder, my_turn
 from models.addresses import bare
-from models.registry import CHAMPION, Version
+from models.promotions import CHAMPION
+from models.registry import Version
 from models.sqlite_files import exists, file_of
 
 LATE_SECONDS = 60  # the worker asks every two seconds, another's every fifteen
@@ -86,7 +87,7 @@ def dead(place: Place) -> Iterator[Fault]:
         raise Unseen(f"{busy} is at work, and has seen to it")
     with _client(place) as client:
         run = open_lineage(RetrainConfig())
-        gone = [f"MLflow run {run_id}" for run_id in run.registry.open_runs(run.at)]
+        gone = [f"MLflow run {run_id}" for run_id in run.registry.open_runs(run.identity, run.at)]
         gone += [f"flow run {name}" for name in open_flow_runs(client, place.home)]
     for line in gone:
         told = f"{line} is open, and its process is gone"

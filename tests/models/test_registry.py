@@ -1,50 +1,16 @@
 import threading
-import uuid
 from pathlib import Path
 
 import pytest
+from registries import model_folder, register, three
 
 from models.errors import InputError
 from models.registry import Registry, Version
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture
-def registry(store: Path) -> Registry:
-    """A model of its own in the one database, whose layout takes seconds."""
-    name = f"repartee-{uuid.uuid4().hex[:8]}"
-    return Registry(f"sqlite:///{store}/mlflow.db", store / "mlartifacts", model=name)
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return model_folder(tmp_path / "model", b"weights")
-
-
-def model_folder(folder: Path, weights: bytes) -> Path:
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(weights)
-    (folder / "config.json").write_text("{}")
-    (folder / "chat_template.jinja").write_text("{{ messages }}")
-    (folder / "README.md").write_text("# A model")
-    return folder
-
-
-def register(registry: Registry, folder: Path, fingerprint: str) -> Version:
-    run_id = registry.open_run(fingerprint, "night", {}, {})
-    registry.log_metrics(run_id, [("test/bpb", 1.5, 1, 1)])
-    return registry.register(
-        folder, run_id, fingerprint=fingerprint, tags={"recipe": "quick"}, description="first"
-    )
-
-
-def three(registry: Registry, tmp_path: Path) -> list[Version]:
-    folders = [model_folder(tmp_path / str(i), b"%d" % i) for i in range(3)]
-    return [register(registry, folder, f"{registry.model}-{i}") for i, folder in enumerate(folders)]
 
 
 def test_a_registered_model_is_read_back_as_it_was(registry: Registry, model: Path, tmp_path: Path) -> None:
@@ -72,6 +38,19 @@ def test_registering_again_mends_damaged_files(registry: Registry, model: Path, 
     assert "model.safetensors" in (registry.damage(first) or "")
     assert register(registry, model, registry.model) == first
     assert registry.damage(first) is None
+
+
+def test_files_that_are_gone_with_their_run_are_stored_again_as_a_new_version(
+    registry: Registry, model: Path
+) -> None:
+    first = register(registry, model, registry.model)
+    registry.promote(first, "the first")
+    registry.client.delete_run(first.run_id)
+    registry.client._tracking_client.store._hard_delete_run(first.run_id)  # as `mlflow gc` does
+    assert "gone" in (registry.damage(first) or "")
+    second = register(registry, model, registry.model)
+    assert (second.number, registry.damage(second)) == (2, None)
+    assert second.run_id != first.run_id
 
 
 def test_a_try_that_died_before_the_version_is_finished_by_the_next(registry: Registry, model: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from models.errors import InputError
 from models.forwarding import MAX_POINTS, MetricsForwarder, evenly, read_points
+from models.journal import checkpointed_size
 from models.tracking import Tracking
 
 
@@ -143,6 +145,27 @@ def test_a_resumed_training_that_repeats_steps_adds_no_second_points(
     path.write_text("".join([line(0, loss=0), line(1, loss=1), *later]))
     assert forward(tracking, run_id, path)
     assert curve(tracking, run_id, "train/loss") == [(step, float(step)) for step in range(6)]
+
+
+def test_what_a_diverged_training_takes_back_was_never_sent(
+    tracking: Tracking, run_id: str, tmp_path: Path
+) -> None:
+    path, state = tmp_path / "metrics.jsonl", tmp_path / "checkpoints" / "000000002" / "state.json"
+    state.parent.mkdir(parents=True)
+    good = line(1, loss=3.0) + line(2, loss=2.0)
+    state.write_text(json.dumps({"journal": {"metrics": len(good)}}))
+    path.write_text(good + line(3, loss=900.0) + line(4, loss=9000.0))
+    certain = partial(checkpointed_size, tmp_path)
+    with MetricsForwarder(tracking, run_id, path, every_s=0.05, certain=certain) as running:
+        while len(curve(tracking, run_id, "train/loss")) < 2:
+            time.sleep(0.05)
+        path.write_text(good + line(3, loss=1.5) + line(4, loss=1.0))
+        time.sleep(0.2)
+        later = state.parents[1] / "000000004" / "state.json"
+        later.parent.mkdir()
+        later.write_text(json.dumps({"journal": {"metrics": path.stat().st_size}}))
+        assert running.close()
+    assert curve(tracking, run_id, "train/loss") == [(1, 3.0), (2, 2.0), (3, 1.5), (4, 1.0)]
 
 
 def test_five_thousand_points_become_at_most_a_thousand_spread_evenly(

@@ -1,4 +1,6 @@
-from tasks.gate import GateConfig, judge
+import pytest
+
+from tasks.gate import GateConfig, judge, split_overlap
 
 GOOD = {"bpb": 1.5, "normalisation": "plain"}
 BAD = {"bpb": 1.6, "normalisation": "plain"}
@@ -44,3 +46,25 @@ def test_never_only_measures_and_always_promotes_and_both_say_so():
     assert not judge(GOOD, None, 0, GateConfig(promote="never")).promote
     always = judge(BAD, GOOD, 3, GateConfig(promote="always"))
     assert always.promote and "1.6000" in always.reason and "1.5000" in always.reason
+
+
+@pytest.mark.parametrize(
+    ("trained", "today", "compares"),
+    [
+        (("group", 0.05), ("group", 0.05), True),
+        (("group", 0.10), ("group", 0.05), True),  # today's test split is a part of the champion's
+        (("group", 0.05), ("group", 0.10), False),
+        (("conversation", 0.05), ("group", 0.05), False),
+    ],
+)
+def test_a_champion_that_may_have_trained_on_todays_test_split_is_not_compared(trained, today, compares):
+    params = {"clean.split_by": trained[0], "clean.test_share": str(trained[1])}
+    overlap = split_overlap(params, {"split_by": today[0], "test_share": today[1]}, 3)
+    verdict = judge(GOOD, BAD, 3, GateConfig(), overlap)
+    assert verdict.promote == compares
+    assert compares or ("may have trained on today's test split" in verdict.reason and verdict.champion == 3)
+    assert judge(GOOD, BAD, 3, GateConfig(promote="always"), overlap).promote
+
+
+def test_a_champion_of_which_no_settings_are_known_is_compared():
+    assert split_overlap({}, {"split_by": "group", "test_share": 0.05}, 3) == ""

@@ -3,13 +3,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from registries import three
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from flows.lineage import flatten
 from flows.recipes import RECIPES, configure
 from models import networks
 from models.config import NetworkConfig
-from tasks.register import build_folder, generation_defaults
+from models.registry import Registry, Version
+from tasks.artifacts import Artifact
+from tasks.gate import Verdict
+from tasks.register import build_folder, generation_defaults, settle
 
 
 def params(*changes: str) -> dict[str, object]:
@@ -48,3 +52,40 @@ def test_the_card_says_in_which_precision_the_model_was_trained_and_on_what(tmp_
     report = {"metrics": {"parameters": 8}, "samples": []}
     build_folder(tmp_path / "out", training / "model", report, params(), {"repartee.corpus": "sample"})
     assert "in bf16 on cpu" in (tmp_path / "out" / "README.md").read_text()
+
+
+def trained(digest: str) -> Artifact:
+    return Artifact("train", "fingerprint", digest, Path(), 1, "ran", 0.0, "")
+
+
+def test_a_champion_that_changed_after_the_verdict_is_judged_again_and_may_stay(
+    registry: Registry, tmp_path: Path
+) -> None:
+    one, two, worse = three(registry, tmp_path)
+    registry.promote(one, "the first")
+    stored: list[Version] = []
+
+    def store(verdict: Verdict) -> Version:
+        stored.append(worse)
+        registry.promote(two, "a person wants it", by_hand=True)  # while the model is uploaded
+        return worse
+
+    again = Verdict(False, "not better than v2", 2)
+    verdict = Verdict(True, "better than v1", 1)
+    settled = settle(registry, trained("d"), verdict, store, lambda: again, None)
+    assert (settled, stored, registry.find("champion").number) == ((again, None), [worse], 2)
+    # And one that changed before is judged again before anything is stored.
+    assert settle(registry, trained("d"), verdict, store, lambda: again, None) == (again, None)
+    assert stored == [worse]
+
+
+def test_a_promotion_whose_answer_was_lost_is_not_judged_against_itself(
+    registry: Registry, tmp_path: Path
+) -> None:
+    one, two, _ = three(registry, tmp_path)
+    registry.tag(two, {"repartee.model_digest": "d"})
+    registry.promote(one, "the first")
+    registry.promote(two, "better than v1", judged_against=1)
+    verdict = Verdict(True, "better than v1", 1)
+    store = pytest.fail
+    assert settle(registry, trained("d"), verdict, store, store, None) == (verdict, 2)  # type: ignore[arg-type]

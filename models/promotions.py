@@ -1,0 +1,272 @@
+"""Promotions: who is champion, since when and why; a change of it is whole, or it did not happen.
+
+A promotion writes its intent, moves the alias, and records itself; docs/decisions/0012-promotion.md says
+why in this order. All of it stands in the aliases and tags of MLflow's registered model.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from models.errors import InputError, TrackingUnavailable
+from models.tracking import Tracking
+
+log = logging.getLogger(__name__)
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+PROMOTED_AT, REPLACED = "repartee.promoted_at", "repartee.previous"
+HISTORY, INTENT = "repartee.history.", "repartee.intent"
+TAKEN_OUT = "repartee.taken_out"  # of a version that a person replaced, when
+ENTRY = re.compile(
+    r"(?P<at>\S+) v(?P<version>\d+)(?: after v(?P<previous>\d+))?"
+    r"(?: in (?P<flow_run_id>[\w-]+))?: (?P<why>.*)",
+    re.DOTALL,
+)
+MAX_WHY = 4000  # characters; a tag of a registered model holds 5,000
+LOCK_SECONDS = 120  # a promotion is a few requests, each of which may have to wait for its time limit
+WHOEVER = 0  # is champion: what a person promotes was judged against nobody
+FOREIGN = "the alias was moved outside of Repartee"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One change of the champion."""
+
+    at: datetime
+    version: int
+    previous: int | None
+    why: str
+    flow_run_id: str | None = None
+    """The Prefect run that did it; none: a person."""
+
+
+@dataclass(frozen=True)
+class _Intent:
+    """A promotion that has begun: whoever comes next can finish it."""
+
+    at: str
+    version: int
+    previous: int | None
+    why: str
+    flow_run_id: str | None
+    by_hand: bool
+
+    def entry(self) -> str:
+        after = "" if self.previous is None else f" after v{self.previous}"
+        where = f" in {self.flow_run_id}" if self.flow_run_id else ""
+        return f"{self.at} v{self.version}{after}{where}: {self.why[:MAX_WHY]}"
+
+
+class ChampionMoved(InputError):
+    """The champion is another one than the one that the verdict was about."""
+
+
+class Promotions(Tracking):
+    """The aliases of the registered model, and the history of its champion."""
+
+    def history(self) -> list[Promotion]:
+        """Who was champion since when, and why, the newest first; one cut off before its entry included."""
+        tags, aliases = self._model_state()
+        entries = _entries(tags)
+        intent = _intent(tags)
+        if intent and aliases.get(CHAMPION) == intent.version and not _is_recorded(intent, entries):
+            entries = [_promotion(intent.entry()), *entries]
+        return entries
+
+    def check_champion(self, number: int | None) -> None:
+        """
+        Raises:
+            ChampionMoved: the champion is another version than this.
+        """
+        champion = self._model_state()[1].get(CHAMPION)
+        if champion != number:
+            raise ChampionMoved(_moved(number, champion))
+
+    def reconcile(self) -> list[str]:
+        """Finish or drop a promotion that was cut off, and record an alias moved by others; says what."""
+        tags, aliases = self._model_state()
+        if INTENT not in tags and not _foreign(tags, aliases):
+            return []
+        with self._promoting():
+            return [*self._finish(), *self._record_foreign()]
+
+    def _promote(
+        self, number: int, why: str, *, judged_against: int | None, by_hand: bool, flow_run_id: str | None
+    ) -> None:
+        """
+        Raises:
+            ChampionMoved: the champion is neither the one that it was judged against nor this version.
+        """
+        with self._promoting():
+            for line in [*self._finish(), *self._record_foreign(but=number)]:
+                log.warning(line)
+            tags, aliases = self._model_state()
+            champion = aliases.get(CHAMPION)
+            if judged_against != WHOEVER and champion not in (judged_against, number):
+                raise ChampionMoved(_moved(judged_against, champion))
+            newest = next(iter(_entries(tags)), None)
+            if champion == number and newest and newest.version == number:
+                return
+            before = newest.version if newest and newest.version != number else None
+            intent = _Intent(_now(), number, before, why[:MAX_WHY], flow_run_id, by_hand)
+            self._set("set_registered_model_tag", INTENT, _dump(intent))
+            if champion != number:
+                self._point(CHAMPION, number)
+            self._complete(number)
+
+    def _complete(self, number: int) -> None:
+        """The alias has moved: an outage from here on undoes nothing, and the next start goes on."""
+        try:
+            self._finish()
+            champion = self._model_state()[1].get(CHAMPION)
+        except TrackingUnavailable as outage:
+            log.warning("v%d serves; its history is written at the next start: %s", number, outage)
+            return
+        if champion != number:
+            there = "nothing" if champion is None else f"v{champion}"
+            raise InputError(
+                f"v{number} was promoted, but {there} is the champion now: somebody else promoted at "
+                "the same time; compare them (`repartee models`)"
+            )
+
+    def _finish(self) -> list[str]:
+        """Record the promotion whose alias has moved; forget the one whose alias has not."""
+        tags, aliases = self._model_state()
+        intent = _intent(tags)
+        if intent is None:
+            return []
+        if aliases.get(CHAMPION) != intent.version:
+            self.ask("delete_registered_model_tag", self.model, INTENT)
+            return [f"the promotion of v{intent.version} was cut off before it served: it is forgotten"]
+        replaced = intent.previous
+        if replaced is not None and self._exists(replaced):
+            self._point(PREVIOUS, replaced)
+            if intent.by_hand:
+                self._tag_version(replaced, TAKEN_OUT, f"{intent.at}: {intent.why}")
+        if intent.by_hand:
+            self._clear(intent.version, TAKEN_OUT)
+        self._tag_version(intent.version, PROMOTED_AT, intent.at)
+        self._tag_version(intent.version, REPLACED, "" if replaced is None else str(replaced))
+        self._record(intent)
+        self.ask("delete_registered_model_tag", self.model, INTENT)
+        return [f"the promotion of v{intent.version} was cut off before its history: it is recorded"]
+
+    def _record_foreign(self, but: int | None = None) -> list[str]:
+        """An entry for a champion that the history does not know, so that a rollback finds its way."""
+        tags, aliases = self._model_state()
+        number = _foreign(tags, aliases)
+        if number is None or number == but:
+            return []
+        newest = next(iter(_entries(tags)), None)
+        before = newest.version if newest else None
+        self._record(_Intent(_now(), number, before, FOREIGN, None, False))
+        return [f"v{number} is the champion, and the history did not have it: it is recorded"]
+
+    def _record(self, intent: _Intent) -> None:
+        entries = _entries(self._model_state()[0])
+        if not _is_recorded(intent, entries):
+            # Numbered, not timed: the order survives a clock that jumps.
+            key = f"{HISTORY}{len(entries) + 1:06d}-v{intent.version}"
+            self._set("set_registered_model_tag", key, intent.entry())
+
+    @contextmanager
+    def _promoting(self) -> Iterator[None]:
+        """Inside, nobody else who uses this home promotes; MLflow itself lets the last writer win."""
+        if self.artifacts is None:
+            yield
+            return
+        folder = self.artifacts.parent / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = folder / "promotion.lock"
+        try:
+            with FileLock(lock, timeout=LOCK_SECONDS):
+                yield
+        except Timeout:
+            raise InputError(
+                f"another promotion has been at work for {LOCK_SECONDS} s ({lock}); end it and try again"
+            ) from None
+
+    def _model_state(self) -> tuple[dict[str, str], dict[str, int]]:
+        """The registered model's tags, and the version that each alias points to."""
+        model = self.ask_or_none("get_registered_model", self.model)
+        if model is None:
+            return {}, {}
+        return dict(model.tags), {alias: int(number) for alias, number in model.aliases.items()}
+
+    def _exists(self, number: int) -> bool:
+        return self.ask_or_none("get_model_version", self.model, str(number)) is not None
+
+    def _point(self, alias: str, number: int) -> None:
+        self._set("set_registered_model_alias", alias, str(number))
+
+    def _tag_version(self, number: int, key: str, value: str) -> None:
+        self._set("set_model_version_tag", str(number), key, value)
+
+    def _clear(self, number: int, key: str) -> None:
+        version = self.ask("get_model_version", self.model, str(number))
+        if key in version.tags:
+            self.ask("delete_model_version_tag", self.model, str(number), key)
+
+    def _set(self, method: str, *args: str) -> None:
+        """Set an alias or a tag; MLflow fails where two processes set the same new one at once."""
+        try:
+            self.ask(method, self.model, *args)
+        except Exception as error:
+            if "IntegrityError" not in str(error):
+                raise
+            self.ask(method, self.model, *args)
+
+
+def _entries(tags: Mapping[str, str]) -> list[Promotion]:
+    keys = sorted((key for key in tags if key.startswith(HISTORY)), reverse=True)
+    return [_promotion(tags[key]) for key in keys if ENTRY.fullmatch(tags[key])]
+
+
+def _promotion(text: str) -> Promotion:
+    entry = ENTRY.fullmatch(text)
+    assert entry is not None
+    return Promotion(
+        at=datetime.fromisoformat(entry["at"]),
+        version=int(entry["version"]),
+        previous=int(entry["previous"]) if entry["previous"] else None,
+        why=entry["why"],
+        flow_run_id=entry["flow_run_id"],
+    )
+
+
+def _intent(tags: Mapping[str, str]) -> _Intent | None:
+    return _Intent(**json.loads(tags[INTENT])) if INTENT in tags else None
+
+
+def _dump(intent: _Intent) -> str:
+    return json.dumps(asdict(intent), ensure_ascii=False)
+
+
+def _is_recorded(intent: _Intent, entries: list[Promotion]) -> bool:
+    return any(
+        entry.version == intent.version and entry.at == datetime.fromisoformat(intent.at) for entry in entries
+    )
+
+
+def _foreign(tags: Mapping[str, str], aliases: Mapping[str, int]) -> int | None:
+    """The champion, where the history's newest entry is of another; none: they agree."""
+    champion: Any = aliases.get(CHAMPION)
+    newest = next(iter(_entries(tags)), None)
+    return champion if champion is not None and (newest is None or newest.version != champion) else None
+
+
+def _moved(judged_against: int | None, champion: int | None) -> str:
+    was = "without a champion" if judged_against is None else f"against champion v{judged_against}"
+    now = "there is none now" if champion is None else f"v{champion} is the champion now"
+    return f"it was judged {was}, and {now}: the verdict no longer holds; give the command again"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

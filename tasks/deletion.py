@@ -1,0 +1,87 @@
+"""Deletion: a training whose run somebody deletes in a dashboard ends, and its checkpoint stays."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+
+from models.errors import InputError
+from models.registry import Registry
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 15
+
+
+class RunDeleted(InputError):
+    """Somebody deleted the run of a training that goes on."""
+
+
+@contextmanager
+def deletions(
+    sources: Mapping[str, Callable[[], bool]], every_s: float = EVERY_SECONDS
+) -> Iterator[list[str]]:
+    """Inside, the names of the sources that have said that the run is deleted appear in the list.
+
+    Each is asked by a thread of its own: one that hangs holds no other up.
+    """
+    found: list[str] = []
+    stop = threading.Event()
+
+    def watch(name: str, is_deleted: Callable[[], bool]) -> None:
+        while not stop.wait(every_s):
+            try:
+                if is_deleted():
+                    found.append(name)
+                    return
+            except Exception as error:  # an outage says nothing of the run
+                log.debug("%s does not say whether the run is there: %s", name, error)
+
+    for name, is_deleted in sources.items():
+        # Prefect's settings, its server's address for one, are the context's.
+        run = copy_context().run
+        threading.Thread(
+            target=run, args=(watch, name, is_deleted), name=f"watch-{name}", daemon=True
+        ).start()
+    try:
+        yield found
+    finally:
+        stop.set()
+
+
+def sources_of(
+    registry: Registry, run_id: str | None, flow_run_id: str | None
+) -> dict[str, Callable[[], bool]]:
+    """How to find out whether the MLflow run and the Prefect run of a training have been deleted."""
+    sources: dict[str, Callable[[], bool]] = {}
+    if run_id:
+        sources[f"MLflow run {run_id}"] = lambda: registry.is_deleted(run_id)
+    if flow_run_id:
+        sources[f"Prefect run {flow_run_id}"] = lambda: _is_deleted_in_prefect(flow_run_id)
+    return sources
+
+
+def raise_if_deleted(found: list[str], work: Path) -> None:
+    """
+    Raises:
+        RunDeleted: the run is gone.
+    """
+    if found:
+        raise RunDeleted(
+            f"{found[0]} was deleted while it trained, so the training has ended; its checkpoint is kept in "
+            f"{work}, and the same command goes on from it"
+        )
+
+
+def _is_deleted_in_prefect(flow_run_id: str) -> bool:
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_flow_run(flow_run_id)  # type: ignore[arg-type]
+        except ObjectNotFound:
+            return True
+    return False

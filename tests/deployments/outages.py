@@ -1,0 +1,62 @@
+"""What a command comes to when a server of its is dead or hangs: the rows of docs/outages.md, each with a test.
+
+`python tests/deployments/outages.py > docs/outages.md` writes the page.
+"""
+
+import sys
+from dataclasses import dataclass
+
+HEAD = """# When a server does not answer
+
+A server is *dead* where nothing listens any more (SIGKILL), and *hung* where it takes the connection and says nothing (SIGSTOP). Each row
+is a test of `tests/deployments/test_outages.py` with a real server; the page is made of the same rows.
+
+| server | is | from | the command ends with | outcome | and says | the same command, once the server answers |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One outage, and what is promised."""
+
+    server: str
+    fault: str  # dead or hung
+    moment: str
+    exit: int
+    outcome: str  # of --json; "" where the command is refused
+    says: str  # a part of the reason, or of the line on standard error
+    again: str
+
+    def line(self) -> str:
+        outcome = f"`{self.outcome}`" if self.outcome else "none"
+        cells = (self.server, self.fault, self.moment, str(self.exit), outcome, self.says, self.again)
+        return f"| {' | '.join(cells)} |\n"
+
+
+KEPT = "does not answer ... the training is kept, and the same run registers it"
+REUSES = "reuses the training: `promoted`"
+MLFLOW = [
+    Row("MLflow", fault, moment, 0, "trained_not_registered", KEPT, REUSES)
+    for moment in (
+        "the start of `run`",
+        "the training of `run`",
+        "the gate of `run`",
+        "the registration of `run`",
+        "the promotion of `run`",
+    )
+    for fault in ("dead", "hung")
+] + [
+    Row("MLflow", fault, f"the start of `{verb}`", 2, "", "does not answer ... start it", "answers")
+    for verb in ("models", "chat")
+    for fault in ("dead", "hung")
+]
+ROWS = [*MLFLOW]
+
+
+def page() -> str:
+    return HEAD + "".join(row.line() for row in ROWS)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
