@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.errors import InputError
+from models.files import sha256
 
 MANIFEST = "manifest.json"
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".md")
@@ -35,11 +36,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def hashes(files: Mapping[str, Path]) -> dict[str, str]:
-    digests = {}
-    for name, path in files.items():
-        with path.open("rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+    return {name: sha256(path) for name, path in files.items()}
 
 
 def check(folder: Path, digest: str, name: str) -> None:

@@ -91,7 +91,7 @@ def _fetch(
             if check:
                 check(part)
         except (Again, Refused, InputError) as failure:
-            if url != urls[-1]:
+            if url != urls[-1] and not getattr(failure, "unreachable", False):
                 log.info("%s: %s; tries the next mirror", shown(url), failure)
             failures[url] = failure
             if isinstance(failure, InputError):

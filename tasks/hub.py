@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from models.addresses import bare
 from models.errors import InputError
 
 PATTERNS = ["*.safetensors", "*.json", "*.jinja"]  # no pickle, and nothing that could hold code
@@ -68,7 +69,7 @@ def answer(name: str, what: str, *rest: str) -> str:
         raise InputError("the hub has no such model for everyone to read") from None
     except (HfHubHTTPError, HTTPError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the hub cannot be asked ({reason})") from None
+        raise InputError(f"the hub cannot be asked ({bare(reason)})") from None
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from prefect.states import Completed
 
+from models.addresses import bare
 from models.config import Config
 from tasks.artifacts import (
     MANIFEST,
@@ -173,4 +174,4 @@ def _config_differences(path: str, before: Any, now: Any) -> list[str]:
             _config_differences(f"{path}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys
         ]
         return [line for lines in told for line in lines]
-    return [f"{path} is {now}, it was {before}"]
+    return [bare(f"{path} is {now}, it was {before}")]
