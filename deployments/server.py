@@ -4,6 +4,7 @@ Prefect's own ephemeral server outlives a killed flow; this one reads a pipe tha
 parent, however that ends. Its runs stay in HOME/prefect, where a server for the dashboard finds them.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -20,7 +21,10 @@ from deployments.prefect_database import prepare
 from deployments.services import closed_to_strangers
 from environment import quiet_environment
 
-START_SECONDS = 120  # a new database takes a dozen on two cores; a busy machine takes its time
+log = logging.getLogger("deployments.server")  # also where it is __main__
+
+START_SECONDS = 600  # a new database takes a dozen on two cores; on a busy machine minutes
+NEWS_SECONDS = 30  # until whoever waits is told what for
 
 # A single run has no schedule, no late runs, no foreman; what writes its own records down stays on.
 LEAN = {
@@ -61,8 +65,11 @@ class Server:
         Raises:
             RuntimeError: it ended or did not answer in time; its log is named.
         """
-        deadline_s = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline_s:
+        began_s, was_told = time.monotonic(), False
+        while (elapsed_s := time.monotonic() - began_s) < START_SECONDS:
+            if elapsed_s > NEWS_SECONDS and not was_told:
+                log.info("waits for Prefect's server, whose first start in a home lays out its database")
+                was_told = True
             if self.process.poll() is not None:
                 raise RuntimeError(
                     f"the Prefect server ended with status {self.process.returncode}; see {self.log}"

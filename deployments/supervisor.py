@@ -30,7 +30,8 @@ from settings import LOOK_SECONDS, services_told
 
 log = logging.getLogger(__name__)
 
-START_SECONDS = 120  # of one service: new databases on a busy machine take their time
+FIRST_START_SECONDS = 600  # of all servers together: new databases take minutes on a busy machine
+START_SECONDS = 120  # of one that is started again: only after them it can hang
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a dead one is started again
 STEADY_SECONDS = 60  # up for so long, its next death waits as little as a first one
 POLL_SECONDS = 0.5
@@ -109,7 +110,7 @@ class Supervisor:
         Raises:
             InputError: one of them ended or did not answer in time; its log is named.
         """
-        deadline_s = time.monotonic() + START_SECONDS
+        deadline_s = time.monotonic() + FIRST_START_SECONDS
         for name in names:
             kept = self.kept[name]
             while kept.process.poll() is not None or not answers(kept.service.health):
