@@ -249,7 +249,7 @@ def ours(place: Place) -> Figures:
         "tokens_per_second": rate,
         "mfu": rate * flops_a_token(Run.read(work), place.device) / peak,
         "peak_tflops": peak / 1e12,
-        "path": summary["path"],
+        "fast_path": summary["fast_path"],
         "precision": summary["precision"],
         "parameters": summary["parameters"],
         "steps": summary["steps"],

@@ -341,7 +341,7 @@ class Training:
             "best_step": self.state.best_step,
             "stopped_by": limit,
             "precision": self.step.precision,
-            "path": "fast" if self.step.path.packed else "plain",
+            "fast_path": "on" if self.step.path.packed else "off",
             "skipped_steps": self.state.skipped,
             "device": str(self.device),
             "processes": self.ranks.size,

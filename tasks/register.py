@@ -76,7 +76,7 @@ def build_folder(
 def found_out(training: Path) -> dict[str, str]:
     """What a training chose by its machine: with the same settings, another may choose otherwise."""
     summary = json.loads((training / "logs" / "summary.json").read_text())
-    return {key: str(summary[key]) for key in ("precision", "device")}
+    return {key: str(summary[key]) for key in ("precision", "device", "fast_path")}
 
 
 def write_down(

@@ -73,6 +73,7 @@ def test_the_first_model_is_promoted_and_the_contract_holds(first, home):
 def test_the_mlflow_run_says_in_which_precision_it_trained_and_on_what(first, home):
     tags = dict(sqlite3.connect(home / "mlflow.db").execute("select key, value from tags").fetchall())
     assert (tags["repartee.precision"], tags["repartee.device"]) in [("fp32", "cpu"), ("bf16", "cpu")]
+    assert tags["repartee.fast_path"] == "off"  # it is for GPUs
 
 
 def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):

@@ -220,7 +220,7 @@ def test_a_training_whose_fast_path_fails_ends_in_the_bytes_of_one_that_never_tr
     )
     assert train(tried) and train(never)
     assert weights(tried) == weights(never)
-    assert json.loads((tried / "summary.json").read_text())["path"] == "plain"
+    assert json.loads((tried / "summary.json").read_text())["fast_path"] == "off"
 
 
 @pytest.mark.soak

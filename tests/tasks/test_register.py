@@ -48,7 +48,9 @@ def test_the_card_says_in_which_precision_the_model_was_trained_and_on_what(tmp_
     training = tmp_path / "training"
     networks.save(networks.build(NetworkConfig(n_layer=1, n_head=1, width=8), 20, 90), training / "model")
     (training / "logs").mkdir()
-    (training / "logs" / "summary.json").write_text('{"precision": "bf16", "device": "cpu", "steps": 3}')
+    (training / "logs" / "summary.json").write_text(
+        '{"precision": "bf16", "device": "cpu", "fast_path": "off", "steps": 3}'
+    )
     report = {"metrics": {"parameters": 8}, "samples": []}
     build_folder(tmp_path / "out", training / "model", report, params(), {"repartee.corpus": "sample"})
     assert "in bf16 on cpu" in (tmp_path / "out" / "README.md").read_text()
