@@ -84,8 +84,9 @@ class Settings(BaseSettings):
         return f"{address}/api" if address else None
 
     def _address(self, service: str) -> str | None:
-        state = services_up(self.root)
-        return state["services"].get(service, {}).get("address") if state else None
+        """Where a service that is up answers; none while it starts."""
+        found = (services_up(self.root) or {"services": {}})["services"].get(service)
+        return found["address"] if found and not found["starting"] else None
 
 
 def _fit(value: Any, variable: str, what: str, why: str | None) -> Any:
@@ -167,6 +168,7 @@ def services_told(home: Path) -> dict[str, Any]:
         services = {
             str(name): {
                 "pid": int(each["pid"]),
+                "starting": bool(each.get("starting")),
                 "address": str(each["address"]),
                 "health": str(each["health"]),
             }

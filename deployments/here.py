@@ -11,6 +11,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
 
 from deployments.heartbeat import Heart
 from deployments.server import temporary_server
+from deployments.supervisor import await_up
 from flows.chain import prepare_chain, retrain_chain, turns_chain
 from flows.config import RetrainConfig
 from flows.ending import skipped_outcome, unchanged_outcome
@@ -62,6 +63,7 @@ def plan_here(config: RetrainConfig) -> list[Step]:
 
 
 def _with_server(home: Path, flow: Flow[..., Result], parameters: dict[str, Any]) -> Result:
+    await_up(home)
     if url := Settings().prefect_url:
         settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
         with temporary_settings(settings), Heart() as heart:

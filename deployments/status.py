@@ -42,6 +42,7 @@ def status() -> dict[str, Any]:
         "disk": _disk(here.root),
         "last_run": None,
         "next_run": None,
+        "scheduled": None,  # whether the switch of a schedule is on
     }
     try:
         told["champion"] = _champion(open_registry(here))
@@ -51,6 +52,7 @@ def status() -> dict[str, Any]:
     if url and answers(f"{url}/health"):
         with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
             told |= {"last_run": _last_run(client), "next_run": _next_run(client)}
+            told["scheduled"] = _is_scheduled(client)
     return told
 
 
@@ -78,8 +80,12 @@ def _champion(registry: Registry) -> dict[str, Any] | None:
 
 
 def _disk(home: Path) -> dict[str, int]:
-    there = next(folder for folder in (home, *home.parents) if folder.is_dir())
-    return {"used_bytes": used_bytes(home), "free_bytes": shutil.disk_usage(there).free}
+    return {"used_bytes": used_bytes(home), "free_bytes": shutil.disk_usage(nearest_folder(home)).free}
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder itself, or what there is of the way to it."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def used_bytes(folder: Path) -> int:
@@ -121,6 +127,11 @@ def _next_run(client: SyncPrefectClient) -> dict[str, Any] | None:
     return None
 
 
+def _is_scheduled(client: SyncPrefectClient) -> bool:
+    retrain = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])))
+    return any(not each.paused and any(one.active for one in each.schedules) for each in retrain)
+
+
 def status_text(told: dict[str, Any]) -> str:
     champion, last, following, disk = (told[name] for name in ("champion", "last_run", "next_run", "disk"))
     lines = [("home", told["home"]), ("champion", "none yet: `repartee run` makes the first")]
@@ -141,15 +152,23 @@ def status_text(told: dict[str, Any]) -> str:
         lines.append(("next run", f"{following['name']} at {following['at']}"))
     else:
         paused = "none: the schedule is paused (the switch is on the deployment's page)"
-        lines.append(("next run", paused if up else unknown))
+        planned = "not planned yet: the server does it within a minute of a change of the schedule"
+        lines.append(("next run", (planned if told["scheduled"] else paused) if up else unknown))
     for name, service in told["services"].items():
-        sick = "" if service["healthy"] else ", DOES NOT ANSWER"
+        sick = ", starts" if service["starting"] else "" if service["healthy"] else ", DOES NOT ANSWER"
         lines.append((name, f"{service['address'] or 'at work'}{sick} (process {service['pid']})"))
     if not up:
         lines.append(("services", "down; `repartee up` starts them"))
-    used, free = (disk[f"{kind}_bytes"] / 1e9 for kind in ("used", "free"))
-    lines.append(("disk", f"{used:.1f} GB used here, {free:.1f} GB free"))
+    used, free = (size_text(disk[f"{kind}_bytes"]) for kind in ("used", "free"))
+    lines.append(("disk", f"{used} used here, {free} free"))
     return "\n".join(f"  {name:<10}{text}" for name, text in lines)
+
+
+def size_text(size_bytes: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return f"{size_bytes / 1e3:,.0f} kB"
 
 
 def _since(moment: str | None) -> str:

@@ -26,7 +26,7 @@ from deployments.child import GRACE_SECONDS
 from deployments.services import ROOT, Service
 from models.errors import InputError
 from models.sqlite_files import address
-from settings import LOOK_SECONDS, services_told
+from settings import LOOK_SECONDS, services_told, services_up
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Kept:
     service: Service
     process: subprocess.Popen[bytes]
     started_s: float
+    starting: bool  # its first start: nobody is sent to its address before it answers
     wait_s: float = FIRST_WAIT_S
     again_s: float | None = None  # when it is to be started again
     looked_s: float = 0.0
@@ -101,7 +102,7 @@ class Supervisor:
         self._lock.release()
 
     def start(self, service: Service) -> None:
-        self.kept[service.name] = Kept(service, self._spawn(service), time.monotonic())
+        self.kept[service.name] = Kept(service, self._spawn(service), time.monotonic(), bool(service.health))
         self._tell()
 
     def await_health(self, names: Sequence[str]) -> None:
@@ -119,6 +120,8 @@ class Supervisor:
                 if kept.process.poll() is not None or time.monotonic() > deadline_s:
                     raise InputError(f"{name} did not start: {self._last_line(name)} ({self.log_path(name)})")
                 time.sleep(0.1)
+            kept.starting = False
+        self._tell()
 
     def keep(self) -> None:
         """Start again what dies or hangs, until told to stop."""
@@ -183,6 +186,7 @@ class Supervisor:
                     "pid": kept.process.pid,
                     "address": kept.service.address,
                     "health": kept.service.health,
+                    "starting": kept.starting,
                 }
                 for name, kept in self.kept.items()
             },
@@ -198,6 +202,17 @@ class Supervisor:
             if is_service(told["pid"], self.home):
                 log.warning("%s was left by a supervisor that is gone; it is ended", name)
                 end_group(told["pid"])
+
+
+def await_up(home: Path) -> None:
+    """Where `up` is starting Prefect's server, wait for it: a second one would use the same database."""
+    deadline_s = time.monotonic() + START_SECONDS
+    while (state := services_up(home)) and state["services"].get("prefect", {"starting": False})["starting"]:
+        if time.monotonic() > deadline_s:
+            raise InputError(
+                f"{home} is on its way up since {START_SECONDS} s; `repartee status` says how it is"
+            )
+        time.sleep(0.1)
 
 
 def _end(process: subprocess.Popen[bytes], grace_s: float = GRACE_SECONDS) -> None:

@@ -42,7 +42,8 @@ def up(say: Callable[[str], None]) -> None:
     here = Settings()
     check_home(here.root)
     if state := services_up(here.root):
-        say(told(state) if state["services"] else f"{here.root} is on its way up; ask `repartee status`")
+        starting = not state["services"] or any(each["starting"] for each in state["services"].values())
+        say(f"{here.root} is on its way up; ask `repartee status`" if starting else told(state))
         return
     with Supervisor(here.root) as supervisor:
         stop_on_signals(supervisor.stop)

@@ -337,7 +337,11 @@ class Tracking:
         if status or isinstance(error, OSError) or "API request to" in text:
             return TrackingUnavailable(
                 f"MLflow at {uri} does not answer ({text[:160]}); "
-                "start it, or unset MLFLOW_TRACKING_URI to use the database in REPARTEE_HOME"
+                + (
+                    "start it, or unset MLFLOW_TRACKING_URI to use the database in REPARTEE_HOME"
+                    if os.environ.get("MLFLOW_TRACKING_URI")
+                    else "`repartee up` starts it again in a moment, and `repartee status` says how it is"
+                )
             )
         return None
 

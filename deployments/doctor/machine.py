@@ -1,20 +1,23 @@
 """The machine: packages, the home's disk and locks, the GPU, the switches in the environment, the ports."""
 
+import errno
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
-from deployments.doctor.place import Fault, Place, Unseen
+from deployments.doctor.place import NO_HOME, Fault, Place, Unseen
 from deployments.services import is_free
+from deployments.status import nearest_folder
 from settings import services_told
-from tasks.artifacts import check_home
 
 NEEDED_BYTES = 1_000_000_000  # some runs of `small`; a database that meets a full disk stops everything
 
@@ -50,13 +53,25 @@ def packages(place: Place) -> Iterator[Fault]:
 
 def home(place: Place) -> Iterator[Fault]:
     """The home folder can be written."""
-    check_home(place.home)
-    yield from ()
+    there = nearest_folder(place.home)
+    try:
+        if place.home.exists() and there != place.home:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if there != place.home:  # nothing has run yet, and looking makes no home
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        else:
+            tempfile.TemporaryDirectory(prefix=".doctor-", dir=there).cleanup()
+    except OSError as error:
+        yield Fault(
+            f"the home folder {place.home} cannot be written ({error.strerror})",
+            "export REPARTEE_HOME=/a/folder/that/you/can/write",
+        )
 
 
 def disk(place: Place) -> Iterator[Fault]:
     """There is room for some runs."""
-    free = shutil.disk_usage(place.home).free
+    free = shutil.disk_usage(nearest_folder(place.home)).free
     if free < NEEDED_BYTES:
         yield Fault(
             f"{free / 1e6:,.0f} MB are free for {place.home}, which needs {NEEDED_BYTES / 1e6:,.0f}; what "
@@ -67,15 +82,16 @@ def disk(place: Place) -> Iterator[Fault]:
 
 def locks(place: Place) -> Iterator[Fault]:
     """A lock on the home's file system keeps a second one out; not every network's does."""
-    path = place.home / "locks" / ".doctor.lock"
-    path.parent.mkdir(exist_ok=True)
-    with FileLock(path):
-        try:
-            with FileLock(path, timeout=0):
-                shared = True
-        except Timeout:
-            shared = False
-    path.unlink(missing_ok=True)
+    if not place.home.is_dir():
+        raise Unseen(NO_HOME)
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=place.home) as folder:
+        path = Path(folder) / "lock"
+        with FileLock(path):
+            try:
+                with FileLock(path, timeout=0):
+                    shared = True
+            except Timeout:
+                shared = False
     if shared:
         yield Fault(
             f"locks do not exclude on the file system of {place.home}: two trainings could run at once",

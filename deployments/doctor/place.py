@@ -10,6 +10,7 @@ from deployments.supervisor import answers
 from models.registry import Registry
 from settings import Settings, services_up
 
+NO_HOME = "nothing has run here yet: `repartee run` makes the home"
 NO_SERVER = "no server answers: `repartee up` starts them"
 
 

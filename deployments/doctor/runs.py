@@ -23,7 +23,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.doctor.place import NO_SERVER, Fault, Place, Unseen
+from deployments.doctor.place import NO_HOME, NO_SERVER, Fault, Place, Unseen
 from deployments.doctor.servers import AGAIN
 from deployments.install import AUTOMATIONS, DEPLOYMENTS, late_runs
 from deployments.services import POOL, ROOT, client_env
@@ -83,6 +83,8 @@ def champion(place: Place) -> Iterator[Fault]:
 
 def dead(place: Place) -> Iterator[Fault]:
     """No run counts as running whose process is gone."""
+    if not place.home.is_dir():
+        raise Unseen(NO_HOME)
     if busy := holder(place.home):
         raise Unseen(f"{busy} is at work, and has seen to it")
     with _client(place) as client:

@@ -1,6 +1,7 @@
 """Who is up in a home, asked while others ask, while files vanish, and where the state is gone."""
 
 import fcntl
+import json
 import os
 import shlex
 import subprocess
@@ -13,8 +14,9 @@ import pytest
 from filelock import FileLock
 
 from deployments.services import take_port
-from deployments.status import used_bytes
-from settings import services_up
+from deployments.status import size_text, used_bytes
+from deployments.supervisor import await_up
+from settings import Settings, services_up
 
 ROOT = Path(__file__).resolve().parents[2]
 KEEPS = """
@@ -111,3 +113,33 @@ def test_a_name_that_another_user_has_taken_stops_no_port(
     _, lock = take_port(0)
     assert Path(lock.lock_file).parent == tmp_path / f"{taken.name}-1"
     lock.release()
+
+
+def test_nobody_is_sent_to_a_server_that_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPARTEE_HOME", str(tmp_path))
+    (tmp_path / "services").mkdir()
+    state = tmp_path / "services" / "state.json"
+    service = {"pid": 1, "address": "http://127.0.0.1:1", "health": "http://127.0.0.1:1/health"}
+
+    def says(starting: bool) -> None:
+        services = {name: {**service, "starting": starting} for name in ("prefect", "mlflow")}
+        state.with_suffix(".new").write_text(json.dumps({"pid": 1, "services": services}))
+        state.with_suffix(".new").replace(state)
+
+    with FileLock(tmp_path / "services" / "up.lock"):
+        says(starting=True)
+        assert Settings().tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+        assert Settings().prefect_url is None
+        is_up = threading.Timer(0.5, says, [False])
+        is_up.start()
+        await_up(tmp_path)
+        is_up.join()
+        assert Settings().tracking_uri == "http://127.0.0.1:1"
+        assert Settings().prefect_url == "http://127.0.0.1:1/api"
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"), [(0, "0 kB"), (65_012_345, "65.0 MB"), (79_310_000_000, "79.3 GB")]
+)
+def test_a_size_is_in_a_unit_that_tells_it(size_bytes: int, text: str) -> None:
+    assert size_text(size_bytes) == text

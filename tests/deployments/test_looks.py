@@ -4,6 +4,7 @@ import pytest
 
 from chat.reference import find_model, list_versions
 from deployments.champion import history
+from deployments.doctor import doctor
 from deployments.here import plan_here
 from deployments.status import status
 from flows.recipes import configure
@@ -17,6 +18,7 @@ def test_looking_leaves_nothing(tmp_path, monkeypatch, depth):
     told = status()
     assert (told["champion"], told["unknown"]) == (None, None)
     assert list_versions() == [] and history() == []
+    assert doctor(fix=True, say=lambda _: None)["healthy"]
     assert {step.action for step in plan_here(configure("quick", None, []))} == {"run"}
     with pytest.raises(InputError, match="no version of 'repartee' is registered yet"):
         find_model("champion")
