@@ -41,7 +41,7 @@ def retrain_here(config: RetrainConfig) -> Outcome:
     # What a dead run left open in Prefect's database is closed there, so that takes a server.
     if Settings().prefect_url is None and len(kept) == len(chain) and not dead_runs(run.home):
         reconcile_champion(run)
-        plan = plan_run(chain, config.gate, run.home, run.registry)
+        plan = plan_run(chain, config.gate, run.home, run.registry, config.generation)
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)
     # Typed as the state that it ends in, called as a function it gives what that state holds.
@@ -59,7 +59,8 @@ def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
 
 def plan_here(config: RetrainConfig) -> list[Step]:
     here = Settings()  # and no lineage, which makes the home: a look leaves nothing
-    return plan_run(retrain_chain(config), config.gate, here.root, open_registry(here)).steps
+    chain, registry = retrain_chain(config), open_registry(here)
+    return plan_run(chain, config.gate, here.root, registry, config.generation).steps
 
 
 def _with_server(home: Path, flow: Flow[..., Result], parameters: dict[str, Any]) -> Result:

@@ -76,7 +76,7 @@ def retrain(
 
 def retrain_in_turn(run: Lineage, config: RetrainConfig) -> State[Outcome]:
     """The chain itself."""
-    steps = plan(retrain_chain(config), config.gate, run.home, run.registry)
+    steps = plan(retrain_chain(config), config.gate, run.home, run.registry, config.generation)
     if steps.nothing_to_do:
         return unchanged(run, steps)
 
@@ -93,7 +93,7 @@ def retrain_in_turn(run: Lineage, config: RetrainConfig) -> State[Outcome]:
     report = evaluate(trained, cleaned, examples, config.evaluate, run.home)
     made = [*([begun] if begun else []), raw, turns, cleaned, ids, examples, trained, report]
     try:
-        verdict = gate(trained, report, cleaned, config.gate, run.home, run.registry)
+        verdict = gate(trained, report, cleaned, config.gate, run.home, run.registry, config.generation)
         registered = register(
             trained,
             report,

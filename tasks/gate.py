@@ -14,10 +14,12 @@ from prefect import task
 from pydantic import Field
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from models.config import Config
+from models.config import Config, GenerationConfig
 from models.dialogue import read_dialogue
 from models.errors import TrackingUnavailable
 from models.registry import MODEL_DIGEST, Registry, Version
+from models.tracking import FINGERPRINT
+from tasks.answers import other_answers
 from tasks.artifacts import MANIFEST, Artifact
 from tasks.evaluate import score_model, write_score
 from tasks.stage import Stage
@@ -151,6 +153,21 @@ def overlap(champion: Version, clean: Artifact, registry: Registry) -> str:
     return split_overlap(registry.params(champion), today, champion.number)
 
 
+def wish(
+    champion: Version,
+    train: Artifact,
+    config: GateConfig,
+    generation: GenerationConfig,
+    registry: Registry,
+    home: Path,
+) -> str:
+    """Why the champion's own weights are registered once more: they are to answer otherwise; or ""."""
+    is_another = champion.tags.get(FINGERPRINT) != train.fingerprint
+    if is_another or config.promote == "never" or taken_out(train, registry):
+        return ""
+    return other_answers(champion.number, generation, registry.folder(champion, home / COPIES))
+
+
 @task(task_run_name="score")
 def score(model: Artifact, clean: Artifact, max_replies: int | None, home: Path) -> dict[str, float]:
     """The figures of a model on the test split of a corpus, made or reused."""
@@ -166,12 +183,19 @@ def gate(
     config: GateConfig,
     home: Path,
     registry: Registry,
+    generation: GenerationConfig,
 ) -> Verdict:
-    return patiently(lambda: decide(train, evaluate, clean, config, home, registry))
+    return patiently(lambda: decide(train, evaluate, clean, config, home, registry, generation))
 
 
 def decide(
-    train: Artifact, evaluate: Artifact, clean: Artifact, config: GateConfig, home: Path, registry: Registry
+    train: Artifact,
+    evaluate: Artifact,
+    clean: Artifact,
+    config: GateConfig,
+    home: Path,
+    registry: Registry,
+    generation: GenerationConfig,
 ) -> Verdict:
     """The verdict about a model, and the champion that it was judged against.
 
@@ -186,6 +210,8 @@ def decide(
         verdict = judge(candidate, None, 0, config)
     elif damage := unreadable(champion, registry, home):
         verdict = _without_bar(champion, damage, train, config)
+    elif different := wish(champion, train, config, generation, registry, home):
+        verdict = Verdict(True, different, champion.number)
     else:
         verdict = _against(champion, candidate, clean, config, home, registry)
     log.info("gate: %s: %s", "promotes" if verdict.promote else "refuses", verdict.reason)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from prefect import task
 
-from models.config import Config
+from models.config import Config, GenerationConfig
 from models.errors import TrackingUnavailable
 from models.registry import Registry, Version
 from tasks import gate
@@ -72,18 +72,27 @@ def plan_chain(chain: Sequence[Link], home: Path) -> tuple[list[Step], dict[str,
     return steps, kept
 
 
-def plan_run(chain: Sequence[Link], gate_config: gate.GateConfig, home: Path, registry: Registry) -> Plan:
+def plan_run(
+    chain: Sequence[Link],
+    gate_config: gate.GateConfig,
+    home: Path,
+    registry: Registry,
+    generation: GenerationConfig,
+) -> Plan:
     """The whole chain, gate and registration included; the champion is looked at before the training."""
     steps, kept = plan_chain(chain, home)
     try:
         champion = registry.champion()
         damage = gate.unreadable(champion, registry, home) if champion else ""
-        settled = "" if damage else _settled(kept, champion, gate_config, home, registry)
+        wish = ""
+        if champion and "evaluate" in kept and not damage:
+            wish = gate.wish(champion, kept["train"], gate_config, generation, registry, home)
+        settled = "" if damage or wish else _settled(kept, champion, gate_config, home, registry)
     except TrackingUnavailable as outage:
         why = f"{outage}; the model that is trained waits for the next run"
         return Plan([*steps, Step("gate", "run", why), Step("register", "run", why)], kept, None, why)
     action: Literal["run", "reuse"] = "reuse" if settled else "run"
-    why = settled or _open_question(kept, champion, damage)
+    why = settled or wish or _open_question(kept, champion, damage)
     return Plan([*steps, Step("gate", action, why), Step("register", action, why)], kept, champion, damage)
 
 
@@ -121,8 +130,14 @@ def _settled(
 
 
 @task(task_run_name="plan")
-def plan(chain: Sequence[Link], gate_config: gate.GateConfig, home: Path, registry: Registry) -> Plan:
-    planned = plan_run(chain, gate_config, home, registry)
+def plan(
+    chain: Sequence[Link],
+    gate_config: gate.GateConfig,
+    home: Path,
+    registry: Registry,
+    generation: GenerationConfig,
+) -> Plan:
+    planned = plan_run(chain, gate_config, home, registry, generation)
     if planned.warning:
         log.warning("plan: %s", planned.warning)
     return planned

@@ -57,8 +57,11 @@ def check_answers(folder: Path) -> str:
 
 def generation_defaults(params: dict[str, Any]) -> dict[str, Any]:
     """The knobs of the generation as `transformers` calls them."""
-    knobs = {key: params[f"generation.{key}"] for key in GenerationConfig.model_fields}
-    return defaults.to_transformers(GenerationConfig(**knobs))
+    return defaults.to_transformers(generation_of(params))
+
+
+def generation_of(params: dict[str, Any]) -> GenerationConfig:
+    return GenerationConfig(**{key: params[f"generation.{key}"] for key in GenerationConfig.model_fields})
 
 
 def build_folder(
@@ -230,7 +233,7 @@ def register(
             train,
             verdict,
             lambda told: store_version(registry, run_id, train, evaluate, told, params, tags),
-            lambda: decide(train, evaluate, clean, config, home, registry),
+            lambda: decide(train, evaluate, clean, config, home, registry, generation_of(params)),
             flow_run_id,
         )
         write_verdict(registry, run_id, evaluate, last, flow_run_id)

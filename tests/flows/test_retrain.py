@@ -162,6 +162,34 @@ def test_a_champion_whose_stored_files_are_damaged_is_stored_again(first, home):
     assert run(home)["outcome"] == "unchanged"
 
 
+def served(home):
+    """How the champion's files say that it answers."""
+    database = sqlite3.connect(home / "mlflow.db")
+    champion = "select version from registered_model_aliases where alias = 'champion'"
+    source = f"select source, run_id from model_versions where version = ({champion})"
+    [(path, run_id)] = database.execute(source).fetchall()
+    folder = home / "mlartifacts" / run_id / "artifacts" / path.split("/", 2)[2].removeprefix(f"{run_id}/")
+    return json.loads((folder / "generation_config.json").read_text())
+
+
+@pytest.mark.timeout(900)  # five runs
+def test_a_change_of_the_generation_alone_reaches_the_champion_without_a_training(first, home):
+    before = served(home)
+    values = ("generation.temperature=0.25", "generation.seed=4")
+    assert {step["name"]: step for step in run(home, *values, verb="plan")["stages"]}["gate"][
+        "action"
+    ] == "run"
+    changed = run(home, *values)
+    assert (changed["outcome"], set(statuses(changed).values())) == ("promoted", {"reused"})
+    assert changed["version"] > first["version"]
+    assert "generation.temperature is 0.25, it was 0.7" in changed["reason"]
+    assert served(home) == {**before, "temperature": 0.25, "seed": 4}
+    again = run(home, *values)
+    assert (again["outcome"], again["version"]) == ("unchanged", changed["version"])
+    back = run(home)
+    assert (back["outcome"], back["version"], served(home)) == ("promoted", 1, before)
+
+
 @pytest.mark.timeout(900)  # eleven runs
 def test_killed_in_stage_after_stage_the_same_command_goes_on_and_keeps_what_was_done(tmp_path):
     stages = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]

@@ -1,18 +1,21 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from registries import three
+from registries import model_folder, register, three
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from flows.lineage import flatten
 from flows.recipes import RECIPES, configure
 from models import networks
+from models.config import GenerationConfig as Generation
 from models.config import NetworkConfig
+from models.defaults import to_transformers
 from models.registry import Registry, Version
 from tasks.artifacts import Artifact
-from tasks.gate import Verdict
+from tasks.gate import GateConfig, Verdict, wish
 from tasks.register import build_folder, generation_defaults, settle
 
 
@@ -56,6 +59,9 @@ def test_the_card_says_in_which_precision_the_model_was_trained_and_on_what(tmp_
     assert "in bf16 on cpu" in (tmp_path / "out" / "README.md").read_text()
 
 
+AUTO = GateConfig()
+
+
 def trained(digest: str) -> Artifact:
     return Artifact("train", "fingerprint", digest, Path(), 1, "ran", 0.0, "")
 
@@ -91,3 +97,27 @@ def test_a_promotion_whose_answer_was_lost_is_not_judged_against_itself(
     verdict = Verdict(True, "better than v1", 1)
     store = pytest.fail
     assert settle(registry, trained("d"), verdict, store, store, None) == (verdict, 2)  # type: ignore[arg-type]
+
+
+def test_a_champion_is_registered_anew_only_where_it_is_to_answer_otherwise(
+    registry: Registry, tmp_path: Path
+) -> None:
+    folder = model_folder(tmp_path / "model", b"weights")
+    values = Generation(temperature=0.25, stop=("|",))
+    (folder / "generation_config.json").write_text(json.dumps(to_transformers(values)))
+    version = registry.promote(register(registry, folder, "fingerprint"), "the first")
+    ours = trained("d")
+
+    def asked(values: Generation, train: Artifact = ours, config: GateConfig = AUTO) -> str:
+        return wish(version, train, config, values, registry, tmp_path)
+
+    assert asked(values) == ""
+    changed = values.model_copy(update={"temperature": 0.5, "seed": 3})
+    assert asked(changed) == (
+        f"it is champion v{version.number} itself, which is to answer otherwise: "
+        "generation.temperature is 0.5, it was 0.25, generation.seed is 3, it was None"
+    )
+    assert asked(changed, replace(ours, fingerprint="another")) == ""
+    assert asked(changed, config=GateConfig(promote="never")) == ""
+    registry.promote(three(registry, tmp_path)[0], "by hand", by_hand=True)
+    assert asked(changed) == "", "a person took it out of service"

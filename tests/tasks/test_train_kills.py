@@ -29,7 +29,7 @@ network, train = json.loads(sys.argv[4])
 config = TrainingConfig(network=NetworkConfig(**network), train=TrainConfig(**train))
 out.mkdir(exist_ok=True)
 train_model(
-    out, config, data / "tokenizer", data / "examples", work=work, watch=lambda line: print(json.dumps(line), flush=True)
+    out, config, data / "tokenizer", data / "examples", work=work, watch=lambda line: print(json.dumps(line), flush=True), deleted=[]
 )
 """
 TRAIN = {
