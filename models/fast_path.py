@@ -70,11 +70,9 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
         return False
     about = {"device": devices.name(device), "torch": torch.__version__}
     path = run.folder / RECORD
-    record = json.loads(path.read_text()) if path.exists() else {}
-    if any(record.get(key) != value for key, value in about.items()):
-        record = {}
-    if record and (record["path"] == "fast" or run.train.fast_path == "auto"):
-        return bool(record["path"] == "fast")
+    known = _recorded(path, about)
+    if known == "fast" or (known == "plain" and run.train.fast_path == "auto"):
+        return known == "fast"
     began_s = time.monotonic()
     log.info("fast path: one batch is compared with the plain path; to compile may take a minute or two")
     try:
@@ -90,6 +88,18 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
     _refuse_if_on(run, reason)
     log.warning("the plain path trains, and not the fast one: %s (%s)", reason, run.folder / LOG)
     return False
+
+
+def _recorded(path: Path, about: dict[str, str]) -> str | None:
+    """The path that was chosen before on such a device; none: it was another one, or cannot be read."""
+    try:
+        record = json.loads(path.read_text())
+        return str(record["path"]) if about.items() <= record.items() else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s is passed over: %s: %s", path, type(error).__name__, error)
+        return None
 
 
 def _summary(proof: dict[str, Any]) -> str:

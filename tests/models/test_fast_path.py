@@ -179,6 +179,15 @@ def test_a_path_that_failed_is_tried_again_only_where_it_is_insisted_on(
 
 
 @pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("torn", ["", "[]", '{"path"', '{"device": "cpu"}'])
+def test_a_torn_record_is_passed_over(run: Run, monkeypatch: pytest.MonkeyPatch, torn: str) -> None:
+    monkeypatch.setattr(fast_path, "_prove_apart", lambda *_: dict(PROVED))
+    (run.folder / fast_path.RECORD).write_text(torn)
+    assert choose(run) == FAST
+    assert record(run)["path"] == "fast"
+
+
+@pytest.mark.usefixtures("able")
 def test_in_float32_nothing_is_packed(data: Path, tmp_path: Path) -> None:
     assert choose(Run.read(run_folder(data, tmp_path / "run", precision="fp32"))) == PLAIN
 
