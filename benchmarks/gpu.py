@@ -135,7 +135,7 @@ def start_row(row: Row, folder: Path, device: str, limit_s: float, *, corpus: st
     with log.open("wb") as said:
         status = run_to_end(command, environment(folder, device), said, limit_s)
     if status is None:
-        raise Failed(f"took longer than its {limit_s:.0f} s; {last_line(log)}")
+        raise Failed(f"took longer than its {limit_s:.0f} s, after: {last_line(log) or 'nothing said'}")
     if status or not answer.exists():
         raise Failed(last_line(log) or f"ended with status {status} and said nothing")
     figures: Figures = json.loads(answer.read_text())
