@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def _unfit_text(text: str, most: int = 100_000) -> str | None:
         text.encode()
     except UnicodeEncodeError:
         return "is not written in UTF-8"
-    if not text.isprintable():
+    if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
         return "holds a line break, a tab or another character that is none"
     if len(text) > most:
         return f"is {len(text)} letters long, and {most} are the limit"

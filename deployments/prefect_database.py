@@ -6,9 +6,11 @@ import re
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from models import sqlite_files
+from models.errors import InputError
 
 ELSEWHERE = re.compile(r"PREFECT_(API|SERVER)_DATABASE_(CONNECTION_URL|HOST|NAME)")
 
@@ -17,13 +19,13 @@ def prepare(folder: Path) -> None:
     """`prefect.db` is in the folder with all of its tables, unless another database is configured.
 
     Raises:
-        subprocess.CalledProcessError: Prefect could not create it; its words are on standard error.
+        InputError: Prefect could not create it; its last words are in the line.
     """
     if any(ELSEWHERE.fullmatch(name) and value for name, value in os.environ.items()):
         return
     path = folder / "prefect.db"
     if is_missing(path):
-        sqlite_files.create(path, _build, is_missing)
+        sqlite_files.create(path, partial(_build, folder), is_missing)
 
 
 def is_missing(path: Path) -> bool:
@@ -49,16 +51,26 @@ def is_whole(path: Path) -> bool:
         return "flow_run" in names and sqlite_files.revision(database, names) is not None
 
 
-def _build(path: Path) -> None:
-    subprocess.run(
+def _build(folder: Path, path: Path) -> None:
+    done = subprocess.run(
         [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
         env={
             **os.environ,
+            "PREFECT_HOME": str(folder),
             "PREFECT_API_URL": "",
             "PREFECT_API_DATABASE_CONNECTION_URL": sqlite_files.address(path).replace(
                 "sqlite:", "sqlite+aiosqlite:", 1
             ),
         },
         stdin=subprocess.DEVNULL,
-        check=True,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    if done.returncode:
+        log = folder / "create.log"
+        log.write_text(done.stdout + done.stderr)
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise InputError(
+            f"Prefect cannot create its database in {folder}: {said[-1][:200] if said else ''} ({log})"
+        )

@@ -96,6 +96,7 @@ class Server:
 @contextmanager
 def temporary_server(home: Path) -> Iterator[Server]:
     """A server that is starting; `wait` for it before its first use."""
+    prepare(home / "prefect")  # here, so that the server's time to start is its own
     server = Server(home)
     try:
         yield server

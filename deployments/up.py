@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from deployments import prefect_database
 from deployments.services import (
     MLFLOW_PORT,
     PREFECT_PORT,
@@ -74,6 +75,8 @@ def _start_servers(supervisor: Supervisor, here: Settings) -> tuple[str, str]:
         started.append(mlflow)
     for service in started:
         log.info("%s: starts at %s", service.name, service.address)
+        if service.name == "prefect":
+            prefect_database.prepare(here.root / "prefect")
         if service.name == "mlflow":
             _prepare_database(here.root)
         supervisor.start(service)

@@ -20,6 +20,7 @@ def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
     Before anything is changed there is a copy, NAME.damaged. Where nothing useful can be read the file
     is gone but for the copy, and the next start begins anew.
     """
+    path = path.resolve()  # SQLite keeps the companions of a linked file beside the file itself
     with sqlite_files.alone(path):
         kept = sqlite_files.copy_aside(path, "damaged")
         with sqlite_files.scratch(path) as folder:

@@ -1,6 +1,8 @@
 """SQLite files: created whole or not at all, recovered by one opening, set aside with all their parts."""
 
+import logging
 import os
+import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -8,14 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from models.errors import InputError
 from models.files import sync
 
+log = logging.getLogger(__name__)
+
 SCHEME = "sqlite:///"
 COMPANIONS = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a file that is in use
 BUSY_SECONDS = 20  # as long as MLflow waits itself
+WAIT_SECONDS = 300  # a new database takes seconds, on a busy machine a minute
 CREATED, LOCK = ".new-", ".lock"  # of NAME the folder .NAME.new-RANDOM and the file .NAME.lock
 
 
@@ -118,6 +123,7 @@ def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path
     What stands there unfinished is set aside. Whoever is killed on the way leaves nothing in the
     path's place, and the next start begins anew.
     """
+    path = path.resolve()  # a link stays one
     with alone(path):
         if not is_missing(path):
             return
@@ -134,8 +140,22 @@ def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path
 def alone(path: Path) -> Iterator[None]:
     """One process at a time creates, upgrades or rescues this file; a death frees the others."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}{LOCK}")):
+    held = FileLock(path.with_name(f".{path.name}{LOCK}"))
+    try:
+        held.acquire(timeout=1)
+    except Timeout:
+        log.info("%s is in the hands of another process, which creates or mends it; waits for it", path)
+        try:
+            held.acquire(timeout=WAIT_SECONDS)
+        except Timeout:
+            raise InputError(
+                f"another process has been creating or mending {path} for {WAIT_SECONDS // 60} minutes; "
+                f"see which, and end it: fuser -v {shlex.quote(held.lock_file)}"
+            ) from None
+    try:
         yield
+    finally:
+        held.release()
 
 
 @contextmanager

@@ -65,6 +65,12 @@ def test_a_name_that_no_experiment_can_have_is_one_line(monkeypatch, name):
         Settings()
 
 
+def test_a_home_may_have_any_letter_that_is_one(monkeypatch, tmp_path):
+    home = tmp_path / '50% off #1 👩‍👩‍👧 o\'neil "x" a\u00a0b\u3000c'
+    monkeypatch.setenv("REPARTEE_HOME", str(home))
+    assert Settings().tracking_uri == f"sqlite:///{home}/mlflow.db"
+
+
 @pytest.mark.parametrize("verb", ["models", "status", "plan", "run"])
 def test_every_verb_says_it_in_one_line_before_anything_is_done(tmp_path, verb):
     done = subprocess.run(

@@ -130,6 +130,13 @@ def test_a_database_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         assert made.execute("SELECT x FROM t").fetchall() == [(1,)]
 
 
+def test_a_creator_that_stands_still_is_named_after_a_while(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sqlite_files, "WAIT_SECONDS", 0.2)
+    path = tmp_path / "a.db"
+    with sqlite_files.alone(path), pytest.raises(InputError, match=r"fuser -v .*\.a\.db\.lock"):
+        sqlite_files.create(path, lambda new: new.touch(), lambda there: not there.exists())
+
+
 @pytest.mark.flow
 def test_two_that_begin_in_one_home_at_once_find_one_database(tmp_path: Path) -> None:
     script = "import sys; from pathlib import Path; from models.registry import Registry\n"
