@@ -335,8 +335,8 @@ def _users_fault(error: Exception) -> str | None:
     """The line for what the user can mend; None for what only we can."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, OSError) and is_out_of_space(error):
-        where = error.filename or os.environ.get("REPARTEE_HOME", "var")
+    if is_out_of_space(error):
+        where = getattr(error, "filename", None) or os.environ.get("REPARTEE_HOME", "var")
         return f"the disk is full ({where}); free some space and give the same command again"
     # Typer carries its own click, whose exceptions have no public name.
     told = getattr(error, "format_message", None)

@@ -1,6 +1,10 @@
 """The kinds of failure that are the user's to mend."""
 
 import errno
+import re
+
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = re.compile(rf"os error ({'|'.join(map(str, OUT_OF_SPACE))})\b|database or disk is full")
 
 
 class InputError(Exception):
@@ -18,6 +22,13 @@ class DataRejected(InputError):
     """The corpus itself is at fault: it is not what a model can be trained on."""
 
 
-def is_out_of_space(error: OSError) -> bool:
-    """Whether the disk, a quota or the limit of a file's size was reached."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def is_out_of_space(error: BaseException | None) -> bool:
+    """Whether the disk, a quota or the limit of a file's size was reached, whatever a library made of it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
+            return True
+        # Of Rust's (safetensors, tokenizers) and of SQLite's, behind MLflow too, only the text is left.
+        if FULL.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -104,11 +104,13 @@ def tell(error: Exception, stop: threading.Event) -> int:
         return 2
     if isinstance(error, preflight.Defect):
         log.error("training: %s; training would not help: mend the network, or give another start", error)
-    elif isinstance(error, OSError):  # a full disk, a folder that is gone: what it did is no help
-        is_full = is_out_of_space(error)
-        told = "free some space, and the same command goes on" if is_full else "the same command goes on"
-        log.error("training: %s; earlier checkpoints are kept: %s", error, told)
-        return 2 if is_full else 3
+    elif is_out_of_space(error):
+        reason = str(error) if "disk is full" in str(error) else f"the disk is full ({error})"
+        more = "earlier checkpoints are kept: free some space, and the same command goes on"
+        log.error("training: %s; %s", reason, more)
+        return 2
+    elif isinstance(error, OSError):  # a folder that is gone: what it did is no help
+        log.error("training: %s; earlier checkpoints are kept: the same command goes on", error)
     else:
         log.error("%s", "".join(traceback.format_exception(error)))
         log.error("training: %s: %s", type(error).__name__, " ".join(str(error).split()))
