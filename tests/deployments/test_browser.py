@@ -93,7 +93,7 @@ def test_from_the_form_to_a_promoted_version_in_mlflow_and_a_chat(addresses, pag
     set_minutes(page, "0.3")
     page.screenshot(path=tmp_path / "form.png", full_page=True)
     page.goto(f"{addresses['Prefect']}/runs/flow-run/{submit(page)}")
-    expect(page.get_by_text("quick-sample: promoted v1").first).to_be_visible()
+    expect(page.get_by_text(": promoted v1").first).to_be_visible()
     page.screenshot(path=tmp_path / "run.png")
 
     page.get_by_text("Artifacts", exact=True).first.click()
