@@ -74,16 +74,22 @@ class Failed(Exception):
 class Results:
     """The rows that have been tried, in one file that is whole at any time."""
 
+    about: Figures
+    rows: dict[str, Figures]
+
     def __init__(self, folder: Path, about: Figures) -> None:
         self.path = folder / RESULTS
-        folder.mkdir(parents=True, exist_ok=True)
-        found = json.loads(self.path.read_text()) if self.path.exists() else {"about": about, "rows": {}}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            found = json.loads(self.path.read_text()) if self.path.exists() else {"about": about, "rows": {}}
+            self.about, self.rows = dict(found["about"]), dict(found["rows"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            told = f"{self.path} cannot be used: {type(error).__name__}: {error}"
+            raise InputError(f"{told}; give another --out") from None
         for name, value in about.items():
-            if found["about"].get(name) != value:
-                told = f"{self.path} has figures with {name} {found['about'].get(name)}, this is {value}"
+            if self.about.get(name) != value:
+                told = f"{self.path} has figures with {name} {self.about.get(name)}, this is {value}"
                 raise InputError(f"{told}; give another --out, or remove that folder")
-        self.about: Figures = found["about"]
-        self.rows: dict[str, Figures] = found["rows"]
 
     def is_done(self, name: str) -> bool:
         return bool(self.rows.get(name, {}).get("status") == "done")
@@ -235,6 +241,10 @@ def main() -> int:
     parser.add_argument("--corpus", default="sample", help="as `repartee run` takes it; default: sample")
     parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="default: the GPU")
     asked = parser.parse_args()
+    if asked.minutes <= 0:
+        parser.error(f"--minutes is {asked.minutes:g}; give more than 0")
+    if Path(asked.corpus).exists():  # the rows are made elsewhere
+        asked.corpus = str(Path(asked.corpus).resolve())
     try:
         device = device_of(asked.device)
         results = Results(asked.out, about(asked, device))

@@ -98,6 +98,19 @@ def test_figures_of_another_gpu_are_not_mixed_in(tmp_path: Path) -> None:
         gpu.Results(tmp_path, {**ABOUT, "device": "another"})
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}"])
+def test_a_torn_file_of_results_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / gpu.RESULTS).write_text(content)
+    with pytest.raises(InputError, match=r"results\.json cannot be used: .*; give another --out"):
+        gpu.Results(tmp_path, ABOUT)
+
+
+def test_a_file_in_the_folders_place_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(InputError, match="cannot be used: FileExistsError"):
+        gpu.Results(tmp_path / "out", ABOUT)
+
+
 def test_without_a_gpu_it_says_so_in_one_line_and_ends_with_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
