@@ -16,6 +16,7 @@ from models.registry import Registry
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 15
+TIMEOUT_S = 10.0  # for Prefect's answer
 
 
 class RunDeleted(InputError):
@@ -79,7 +80,8 @@ def raise_if_deleted(found: list[str], work: Path) -> None:
 
 
 def _is_deleted_in_prefect(flow_run_id: str) -> bool:
-    with get_client(sync_client=True) as client:
+    # With settings of its own it is a client of its own: the flow's is no other thread's to close.
+    with get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client:
         try:
             client.read_flow_run(flow_run_id)  # type: ignore[arg-type]
         except ObjectNotFound:

@@ -35,7 +35,8 @@ class GateConfig(Config):
     min_gain: float = Field(default=0.0, ge=0)
     """Bits per byte by which a model must beat the champion."""
     promote: Literal["auto", "never", "always"] = "auto"
-    """`auto`: where it beats the champion; `never`: only measure; `always`: in any case."""
+    """`auto`: where it beats the champion; `never`: only measure; `always`: in any case, but never what
+    a person took out of service."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,8 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
-from installation import ROOT, TINY, command, until
+from installation import PATIENCE_S, ROOT, TINY, command, settings, until
 from outages import MLFLOW, page
-
-from flows.lineage import flatten
 
 SEEDS = {row: seed for seed, row in enumerate(MLFLOW, 100)}  # a training of its own for each
 # The line after which the server goes, so that what comes next meets it.
@@ -25,7 +23,7 @@ BEFORE = {
     "the promotion of `run`": r"is stored",
 }
 RUN = ["run", "--recipe", "quick", "--set", "gate.promote=always", "--set", "train.log_every=1"]
-RUN += [word for key, value in flatten(TINY["changes"]).items() for word in ("--set", f"{key}={value}")]
+RUN += settings(TINY["changes"])
 
 
 def test_the_page_has_the_rows_that_are_tested():
@@ -55,7 +53,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        until(self.answers, 240)
+        until(self.answers)
 
     def answers(self):
         try:
@@ -72,7 +70,7 @@ class Server:
     def recover(self, fault):
         if fault == "hung":
             os.killpg(self.process.pid, signal.SIGCONT)
-            until(self.answers, 60)
+            until(self.answers)
         else:
             self.up()
 
@@ -107,7 +105,7 @@ def start(home, server, *words):
 
 
 def ended(process, said=""):
-    out, err = process.communicate(timeout=500)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in err
     return process.returncode, json.loads(out) if out else {}, said + err
 
@@ -129,7 +127,7 @@ def run_into(row, home, server, words):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("row", MLFLOW, ids=lambda row: f"{row.fault}-{row.moment.replace('`', '')}")
 def test_an_outage_of_mlflow_ends_as_promised(row, home, server):
     verb = re.search(r"`(\w+)`", row.moment)[1]

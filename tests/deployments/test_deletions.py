@@ -1,0 +1,47 @@
+"""Somebody deletes the run of a training that goes on: it ends, its checkpoint stays, nothing is promoted."""
+
+import json
+
+import pytest
+from installation import ENDLESS, TINY, ask, services, trainers, training, until
+
+from flows.turns import holder
+from models.tracking import Tracking
+
+pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
+
+
+def versions(home):
+    return [model["version"] for model in json.loads(ask(home, "models", "--json"))["models"]]
+
+
+def begun(api, home, seed):
+    """A training without an end that has written a checkpoint: (its Prefect run, its folder)."""
+    known = set(home.glob("runs/*"))
+    run = api.trigger(training(seed, **ENDLESS))
+    made = until(
+        lambda: [path for path in home.glob("runs/*/checkpoints/0*") if known.isdisjoint(path.parents)]
+    )
+    return run, made[0].parents[1]
+
+
+@pytest.mark.parametrize("place", ["MLflow", "Prefect"])
+def test_a_training_whose_run_is_deleted_ends_within_a_minute_and_keeps_its_checkpoint(
+    promoted, api, home, place
+):
+    before = versions(home)
+    run, work = begun(api, home, {"MLflow": 51, "Prefect": 52}[place])
+    if place == "Prefect":
+        api.get(f"/flow_runs/{run}", method="DELETE")
+    else:
+        tracking = Tracking(services(home)["mlflow"]["address"], None)
+        tracking.client.delete_run(tracking.find_run(work.name).info.run_id)
+    until(lambda: not trainers(home), 90)  # within a minute, and half of one for a busy machine
+    until(lambda: holder(home) is None)
+    assert list(work.glob("checkpoints/0*/complete.json"))
+    assert versions(home) == before
+    if place == "MLflow":
+        state = api.ending(run)
+        assert state["type"] == "FAILED" and "was deleted while it trained" in state["message"]
+    # The worker lives, and the next run is not skipped.
+    assert api.ending(api.trigger(TINY))["type"] == "COMPLETED"
