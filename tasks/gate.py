@@ -205,7 +205,8 @@ def decide(
     """
     candidate = json.loads((evaluate.path / "score.json").read_text())
     champion = registry.champion()
-    if refusal := taken_out(train, registry):
+    serves = champion is not None and champion_digest(champion) == train.digest
+    if not serves and (refusal := taken_out(train, registry)):
         verdict = Verdict(False, refusal, champion.number if champion else None)
     elif champion is None:
         verdict = judge(candidate, None, 0, config)
