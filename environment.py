@@ -27,6 +27,8 @@ _QUIET = {
     "OMP_WAIT_POLICY": "passive",
     # Its own 180 would have every longer run taken for dead.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+    # Runs that ended 90 days ago go with their logs; Prefect's own default keeps them for ever.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
     # Of the server that Prefect starts for a flow called from Python: a new database takes its time.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may run without one

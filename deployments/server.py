@@ -19,6 +19,7 @@ from pathlib import Path
 
 from deployments.prefect_database import prepare
 from deployments.services import closed_to_strangers
+from deployments.supervisor import rotate
 from environment import quiet_environment
 
 log = logging.getLogger("deployments.server")  # also where it is __main__
@@ -48,6 +49,7 @@ class Server:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         address = f"http://127.0.0.1:{_free_port()}"
         self.url = f"{address}/api"
+        rotate(self.log)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deployments.server", self.url, str(self.log.parent)],

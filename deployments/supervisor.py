@@ -35,6 +35,7 @@ START_SECONDS = 120  # of one that is started again: only after them it can hang
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a dead one is started again
 STEADY_SECONDS = 60  # up for so long, its next death waits as little as a first one
 POLL_SECONDS = 0.5
+LOG_BYTES = 10_000_000  # of one log; as much again lies beside it
 HEALTH_SECONDS = 10  # between two looks at a service that runs
 SICK_LOOKS = 6  # missed in a row: it hangs, and is started again
 
@@ -128,7 +129,8 @@ class Supervisor:
         while not self.stop.wait(POLL_SECONDS):
             if services_told(self.home)["pid"] != os.getpid():  # it was deleted, and `down` asks it
                 self._tell()
-            for kept in self.kept.values():
+            for name, kept in self.kept.items():
+                rotate(self.log_path(name))
                 self._look_after(kept)
 
     def log_path(self, name: str) -> Path:
@@ -162,6 +164,7 @@ class Supervisor:
         return kept.missed >= SICK_LOOKS
 
     def _spawn(self, service: Service) -> subprocess.Popen[bytes]:
+        rotate(self.log_path(service.name))
         with self.log_path(service.name).open("ab") as log_file:
             return subprocess.Popen(
                 service.command,
@@ -202,6 +205,20 @@ class Supervisor:
             if is_service(told["pid"], self.home):
                 log.warning("%s was left by a supervisor that is gone; it is ended", name)
                 end_group(told["pid"])
+
+
+def rotate(path: Path) -> None:
+    """A log that has grown large begins again, with its last lines beside it; whoever writes it goes on."""
+    try:
+        if path.stat().st_size > LOG_BYTES:
+            shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+            os.truncate(path, 0)  # it is open for appending
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a full disk ends no service
+        log.warning("%s could not be rotated: %s", path, error.strerror)
+        with suppress(OSError):
+            os.truncate(path, 0)
 
 
 def await_up(home: Path) -> None:

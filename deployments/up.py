@@ -24,7 +24,7 @@ from deployments.services import (
     take_port,
     worker_service,
 )
-from deployments.supervisor import Supervisor, end_group, is_service, stop_on_signals
+from deployments.supervisor import Supervisor, end_group, is_service, rotate, stop_on_signals
 from flows.turns import holder_pid
 from models import database, sqlite_files
 from models.addresses import bare
@@ -121,6 +121,7 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
     """Deployments, automations and what a pause left behind; in a process of its own, whose memory goes."""
     log.info("deployments: the work pool, prefect.yaml and the automations")
     path = supervisor.log_path("install")
+    rotate(path)
     with path.open("ab") as log_file:
         done = subprocess.run(
             [sys.executable, "-m", "deployments.install"],

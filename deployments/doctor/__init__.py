@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deployments.doctor import machine, runs, servers
+from deployments.doctor import leftovers, machine, runs, servers
 from deployments.doctor.place import Check, Fault, Place, Unseen
 from models.errors import InputError
 from settings import Settings
@@ -16,6 +16,7 @@ CHECKS: dict[str, Check] = {
     "packages": machine.packages,
     "home": machine.home,
     "disk": machine.disk,
+    "leftovers": leftovers.leftovers,
     "locks": machine.locks,
     "gpu": machine.gpu,
     "switches": machine.switches,

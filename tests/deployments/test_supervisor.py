@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.supervisor import commands_of, is_service
+from deployments import supervisor
+from deployments.supervisor import commands_of, is_service, rotate
 
 PORTABLE = """#!/bin/sh
 for word in "$@"; do
@@ -41,6 +42,23 @@ def test_a_service_that_was_left_is_known_by_its_group_with_what_every_ps_can_do
         for process in (ours, another):
             process.communicate(b"\n")
     assert not is_service(ours.pid, tmp_path)
+
+
+def test_a_log_that_has_grown_large_begins_again_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LOG_BYTES", 1000)
+    path = tmp_path / "worker.log"
+    with path.open("ab", buffering=0) as writer:
+        writer.write(b"x" * 900 + b"\n")
+        rotate(path)
+        assert not (tmp_path / "worker.log.1").exists()
+        writer.write(b"y" * 200 + b"\n")
+        rotate(path)
+        writer.write(b"the next line\n")
+    assert path.read_text() == "the next line\n"
+    assert (tmp_path / "worker.log.1").read_text().endswith("y\n")
+    rotate(tmp_path / "missing.log")
 
 
 def test_without_ps_nothing_is_taken_for_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

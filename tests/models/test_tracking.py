@@ -214,10 +214,16 @@ def test_an_outage_is_told_once_and_never_raised(
     assert curve(tracking, run_id, "train/loss") == [(1, 3.0)]
 
 
-def test_a_server_that_refuses_is_named_with_the_remedy_within_seconds() -> None:
+def test_a_server_that_refuses_is_named_with_the_remedy_within_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
     started_s = time.monotonic()
+    with pytest.raises(InputError, match=r"does not answer.*`repartee status` says how it is"):
+        Tracking(address, None).find_run("f")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(InputError, match=r"does not answer.*start it, or unset MLFLOW_TRACKING_URI"):
-        Tracking(f"http://127.0.0.1:{free_port()}", None).find_run("f")
+        Tracking(address, None).find_run("f")
     assert time.monotonic() - started_s < 5
 
 

@@ -1,0 +1,47 @@
+"""What was cut off and is left for a month is named, with what removes it; what is in use is not."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from deployments.doctor.leftovers import leftovers
+from deployments.doctor.place import Place
+from settings import Settings
+
+
+def aged(path: Path, days: float) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * 5_000_000)
+    moment_s = time.time() - days * 86_400
+    for each in (path, path.parent):
+        os.utime(each, (moment_s, moment_s))
+    return path
+
+
+def test_what_is_left_for_a_month_is_named_and_the_remedy_removes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "a home"
+    monkeypatch.setenv("REPARTEE_HOME", str(home))
+    place = Place(Settings())
+    assert not list(leftovers(place))
+    old = aged(home / "runs" / "old" / "metrics.jsonl", 40).parent
+    new = aged(home / "runs" / "new" / "metrics.jsonl", 2).parent
+    busy = home / "runs" / "busy"
+    parts = home / "store" / "download" / ".partial"
+    aged(parts / "corpus.part", 40)
+    aged(parts / "corpus.part.json", 40)
+    aged(parts / "corpus", 40)
+    with FileLock(aged(busy / "lock", 40)):
+        aged(busy / "lock", 40)
+        training, download = leftovers(place)
+    assert "a training that was cut off" in training.what and "5.0 MB" in training.what
+    assert "a download that was cut off" in download.what
+    for fault in (training, download):
+        subprocess.run(["bash", "-c", fault.remedy], check=True)
+    assert not old.exists() and new.exists() and busy.exists()
+    assert [each.name for each in parts.iterdir()] == ["corpus"]
