@@ -1,7 +1,7 @@
 """MLflow's SQLite database: in what state it is, how it is created and upgraded, and where its artifacts lie.
 
 The addresses of artifacts in it are absolute. They are those of the home that the database lies in,
-wherever that is now: docs/decisions/0011-a-home-can-move.md.
+wherever that is now: docs/decisions/0013-a-home-can-move.md.
 """
 
 import importlib.util
