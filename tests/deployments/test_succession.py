@@ -12,7 +12,7 @@ from installation import PATIENCE_S, TINY, left_of, outcome, services, until
 from flows.turns import holder
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(3600)]
-RUNS, EVERY_S = 200, 3
+RUNS, EVERY_S = 200, 2
 
 
 def open_files(home):
