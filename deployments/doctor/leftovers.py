@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from deployments.doctor.place import Fault, Place
@@ -34,10 +35,14 @@ def _fault(what: str, paths: list[Path]) -> Fault:
 
 
 def _days(path: Path) -> float:
-    """Since its newest change."""
-    changes = [each.lstat().st_mtime for each in (path, *path.rglob("*"))]
-    return (time.time() - max(changes)) / 86_400
+    """Since its newest change; what vanishes while it is looked at has just changed."""
+    newest_s = time.time()
+    with suppress(FileNotFoundError):
+        newest_s = max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
+    return (time.time() - newest_s) / 86_400
 
 
 def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
+    with suppress(FileNotFoundError):
+        return file.lstat().st_size
+    return 0
