@@ -4,7 +4,7 @@ import errno
 import re
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FULL = re.compile(rf"os error ({'|'.join(map(str, OUT_OF_SPACE))})\b|database or disk is full")
+FULL = re.compile(rf"(os error |\[Errno )({'|'.join(map(str, OUT_OF_SPACE))})\b|database or disk is full")
 
 
 class InputError(Exception):
@@ -27,7 +27,7 @@ def is_out_of_space(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
             return True
-        # Of Rust's (safetensors, tokenizers) and of SQLite's, behind MLflow too, only the text is left.
+        # Of Rust's (safetensors, tokenizers), SQLite's and shutil.copytree's only the text is left.
         if FULL.search(str(error)):
             return True
         error = error.__cause__ or error.__context__

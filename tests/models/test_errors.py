@@ -11,7 +11,7 @@ from models.errors import is_out_of_space
 ROOT = Path(__file__).resolve().parents[2]
 # A limit on the size of any file stands for the disk: the write fails in the same place.
 LIMITED = """
-import resource, signal, sqlite3, sys
+import resource, shutil, signal, sqlite3, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import pyarrow as pa, pyarrow.parquet as pq, torch, safetensors.torch
@@ -32,6 +32,7 @@ for write in (
     lambda: Tokenizer(models.BPE()).save("tokenizer"),
     lambda: pq.write_table(pa.table({"a": list(range(10_000))}), "table"),
     lambda: Path("text").write_bytes(b"x" * 100_000),
+    lambda: shutil.copytree(sys.argv[1] + "/tasks", "tasks"),
     full_database,
 ):
     try:
@@ -45,7 +46,7 @@ for write in (
 def test_a_full_disk_is_known_whichever_library_meets_it(tmp_path: Path) -> None:
     words = [sys.executable, "-B", "-c", LIMITED, str(ROOT)]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["True"] * 5, done.stdout + done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["True"] * 6, done.stdout + done.stderr
 
 
 def test_a_full_disk_behind_another_error_is_known() -> None:
