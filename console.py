@@ -62,6 +62,8 @@ def show_progress() -> None:
     """Let the stages speak on standard error; the libraries stay silent unless something is wrong."""
     # Read when Prefect sets its logging up: its own lines go to the run's logs, not to this terminal.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
+    logging.raiseExceptions = False  # a log line that Prefect's server does not take is none for the terminal
     console = Console(sys.stderr)
     for name in ("tasks", "models", "flows", "deployments", "progress"):
         logger = logging.getLogger(name)

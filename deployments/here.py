@@ -2,16 +2,9 @@
 
 import shlex
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from prefect.events.worker import EventsWorker
-from prefect.flows import Flow
-from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-from deployments.heartbeat import Heart
-from deployments.server import temporary_server
-from deployments.supervisor import await_up
+from deployments.recorded import run_recorded
 from flows.chain import prepare_chain, retrain_chain, turns_chain
 from flows.config import RetrainConfig
 from flows.ending import skipped_outcome, unchanged_outcome
@@ -20,6 +13,7 @@ from flows.outcome import Outcome, stage_row
 from flows.parameters import of_config
 from flows.prepare import prepare
 from flows.reconcile import reconcile_champion
+from flows.results import Result
 from flows.retrain import retrain
 from flows.turns import dead_runs, holder
 from models.dialogue import read_dialogue
@@ -27,8 +21,6 @@ from settings import Settings
 from tasks.artifacts import Artifact
 from tasks.evaluate import score_model
 from tasks.plan import Link, Step, plan_chain, plan_run
-
-Result = TypeVar("Result")
 
 
 def retrain_here(config: RetrainConfig) -> Outcome:
@@ -44,8 +36,10 @@ def retrain_here(config: RetrainConfig) -> Outcome:
         plan = plan_run(chain, config.gate, run.home, run.registry, config.generation)
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)
-    # Typed as the state that it ends in, called as a function it gives what that state holds.
-    return cast(Outcome, _with_server(run.home, retrain, of_config(config)))
+    ended: Outcome | Result = run_recorded(run.home, retrain, of_config(config))
+    outcome = ended.outcome if isinstance(ended, Result) else ended
+    assert outcome is not None
+    return outcome
 
 
 def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
@@ -54,31 +48,15 @@ def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
     prepare_chain(config)  # a corpus that is not there is told before anything is started
     asked = ("recipe", "corpus", "changes")
     parameters = {key: value for key, value in of_config(config).items() if key in asked}
-    return [stage_row(artifact) for artifact in _with_server(home, prepare, parameters)]
+    ended: list[Artifact] | Result = run_recorded(home, prepare, parameters)
+    artifacts = ended.artifacts if isinstance(ended, Result) else ended
+    return [stage_row(artifact) for artifact in artifacts]
 
 
 def plan_here(config: RetrainConfig) -> list[Step]:
     here = Settings()  # and no lineage, which makes the home: a look leaves nothing
     chain, registry = retrain_chain(config), open_registry(here)
     return plan_run(chain, config.gate, here.root, registry, config.generation).steps
-
-
-def _with_server(home: Path, flow: Flow[..., Result], parameters: dict[str, Any]) -> Result:
-    await_up(home)
-    if url := Settings().prefect_url:
-        settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        with temporary_settings(settings), Heart() as heart:
-            return cast(Result, flow.with_options(on_running=[heart.begin])(**parameters))
-    with temporary_server(home) as server:
-        # On which nobody listens for heartbeats.
-        settings = {PREFECT_API_URL: server.wait(), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        with temporary_settings(settings):
-            try:
-                return cast(Result, flow(**parameters))
-            finally:
-                # What the run said last must arrive while there is somebody to tell it to.
-                APILogWorker.drain_all(timeout=5)
-                EventsWorker.drain_all(timeout=5)
 
 
 def make(chain: list[Link], home: Path) -> dict[str, Artifact]:

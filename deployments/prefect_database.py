@@ -1,6 +1,7 @@
 """Prefect's database of a home, created whole: a server that is killed while it creates its tables in place
 leaves some of them, over which no later one starts."""
 
+import logging
 import os
 import re
 import sqlite3
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from models import sqlite_files
 from models.errors import InputError
+
+log = logging.getLogger(__name__)
 
 ELSEWHERE = re.compile(r"PREFECT_(API|SERVER)_DATABASE_(CONNECTION_URL|HOST|NAME)")
 
@@ -24,8 +27,19 @@ def prepare(folder: Path) -> None:
     if any(ELSEWHERE.fullmatch(name) and value for name, value in os.environ.items()):
         return
     path = folder / "prefect.db"
+    set_damaged_aside(path)
     if is_missing(path):
         sqlite_files.create(path, partial(_build, folder), is_missing)
+
+
+def set_damaged_aside(path: Path) -> None:
+    """The database holds what was, and decides nothing: a damaged one makes room for a new one."""
+    if sqlite_files.exists(path) and (damage := sqlite_files.damage(path)):
+        kept = sqlite_files.free_name(path, "damaged")
+        sqlite_files.set_aside(path, "damaged")
+        log.warning(
+            "%s is damaged (%s): Prefect's history begins anew, the old file is %s", path, damage, kept
+        )
 
 
 def is_missing(path: Path) -> bool:

@@ -8,24 +8,29 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
-from prefect.states import Completed
+from prefect.flows import Flow
+from prefect.states import Cancelled, Completed
 
 from flows.config import RetrainConfig
 from flows.events import tell_promotion
 from flows.lineage import Lineage, corpus_name
 from flows.outcome import Ending, Outcome, stage_row, without_outcome
 from flows.recipes import run_command
+from flows.results import Result, forget_result, save_result
+from flows.turns import bury
 from models.registry import Version
+from settings import Settings
 from tasks.artifacts import Artifact
 from tasks.evaluate import figure_table
 from tasks.plan import Plan
 from tasks.register import Registration
+from tasks.reporting import report
 
 
 def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:
@@ -48,7 +53,7 @@ def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:
 
 
 def unchanged(run: Lineage, plan: Plan) -> State[Outcome]:
-    return completed(unchanged_outcome(run, plan))
+    return completed(run, unchanged_outcome(run, plan))
 
 
 def skipped_outcome(run: Lineage, holder: str) -> Outcome:
@@ -66,13 +71,13 @@ def skipped_outcome(run: Lineage, holder: str) -> Outcome:
 
 
 def skipped(run: Lineage, holder: str) -> State[Outcome]:
-    return completed(skipped_outcome(run, holder))
+    return completed(run, skipped_outcome(run, holder))
 
 
 def tell_scores(version: Version, config: RetrainConfig, figures: dict[str, float]) -> dict[str, float]:
     head = f"# v{version.number} on the test split of {corpus_name(config)}"
     text = f"{head}\n\n{figure_table(figures)}"
-    create_markdown_artifact(text, key="evaluation", description=head.removeprefix("# "))
+    report(create_markdown_artifact, text, key="evaluation", description=head.removeprefix("# "))
     return figures
 
 
@@ -83,6 +88,7 @@ def conclude(
     if verdict.promote and registered.version:
         tell_promotion(run, registered.version, verdict.reason)
     return completed(
+        run,
         replace(
             _trained(run, made),
             outcome="promoted" if verdict.promote else "refused",
@@ -90,7 +96,7 @@ def conclude(
             version=registered.champion,
             mlflow_run_id=registered.run_id,
             mlflow_url=run.registry.run_url(registered.run_id),
-        )
+        ),
     )
 
 
@@ -99,7 +105,7 @@ def trained_not_registered(
 ) -> State[Outcome]:
     """The model is kept; the same run again registers it, without a training."""
     finish = f"the training is kept, and the same run registers it: {run_command(config)}"
-    return completed(replace(_trained(run, made), reason=f"{outage}; {finish}"))
+    return completed(run, replace(_trained(run, made), reason=f"{outage}; {finish}"))
 
 
 def _trained(run: Lineage, made: Sequence[Artifact | State[Artifact]]) -> Outcome:
@@ -125,8 +131,31 @@ def plain(made: Artifact | State[Artifact]) -> Artifact:
     return made.result() if isinstance(made, State) else made
 
 
-def completed(outcome: Outcome) -> State[Outcome]:
-    """The final state of a run, after the dashboard has been given what leads from it to the figures."""
+def interrupted() -> State[Any]:
+    """A person ended the run with Ctrl-C: nothing has crashed."""
+    return Cancelled(message="interrupted; the same command goes on where it was")
+
+
+def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """A flow's last hook for its ends: what a later start would have had to tell of it is told."""
+    home = Settings().root
+    forget_result(home, str(flow_run.id))
+    bury(home, str(flow_run.id))
+
+
+def completed(run: Lineage, outcome: Outcome) -> State[Outcome]:
+    """The final state of a run; its result is on the disk before Prefect is asked to record it."""
+    save_result(run.home, run.flow_run_id, Result(outcome))
+    report(_show, outcome)
+    return final_state(outcome)
+
+
+def final_state(outcome: Outcome) -> State[Outcome]:
+    return Completed(message=f"{outcome.headline()}; {outcome.reason}", data=outcome)
+
+
+def _show(outcome: Outcome) -> None:
+    """What the dashboard has of a run besides its state."""
     create_markdown_artifact(outcome.to_markdown(), key="retrain-summary", description=outcome.headline())
     if outcome.mlflow_url.startswith("http"):
         create_link_artifact(
@@ -137,16 +166,15 @@ def completed(outcome: Outcome) -> State[Outcome]:
         )
     context = FlowRunContext.get()
     if context and context.flow_run:
-        _label(context.flow_run, outcome)
-    return Completed(message=f"{outcome.headline()}; {outcome.reason}", data=outcome)
+        with get_client(sync_client=True) as client:
+            label(client, context.flow_run, outcome)
 
 
-def _label(flow_run: FlowRun, outcome: Outcome) -> None:
+def label(client: SyncPrefectClient, flow_run: FlowRun, outcome: Outcome) -> None:
     """The outcome as a tag and behind the name; of a run that is run again, in place of the last one."""
     tags = {*flow_run.tags} - {*get_args(Ending)} | {outcome.outcome}
     name = f"{without_outcome(flow_run.name)}: {outcome.short()}"
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, name=name, tags=sorted(tags))
+    client.update_flow_run(flow_run.id, name=name, tags=sorted(tags))
 
 
 def _metrics(evaluate: Artifact) -> dict[str, float]:

@@ -8,9 +8,12 @@ from prefect.events import emit_event
 from prefect.flows import Flow
 
 from flows.lineage import Lineage
+from flows.recipes import RECIPES
 from models.addresses import bare
 from models.errors import DataRejected
 from tasks.artifacts import Artifact
+from tasks.reporting import report
+from tasks.sources import name_of
 
 NEW_DATA = "repartee.data.prepared"
 PROMOTED = "repartee.champion.promoted"
@@ -20,7 +23,8 @@ REJECTED = "repartee.data.rejected"
 def tell_new_data(run: Lineage, made: Sequence[Artifact]) -> None:
     """Where the examples are others than before: `train` may begin."""
     if made[-1].status == "ran":
-        emit_event(
+        report(
+            emit_event,
             NEW_DATA,
             resource={"prefect.resource.id": f"repartee.corpus.{run.tags['repartee.corpus']}"},
             payload={
@@ -32,7 +36,8 @@ def tell_new_data(run: Lineage, made: Sequence[Artifact]) -> None:
 
 
 def tell_promotion(run: Lineage, version: int, reason: str) -> None:
-    emit_event(
+    report(
+        emit_event,
         PROMOTED,
         resource={"prefect.resource.id": f"repartee.model.{run.registry.model}"},
         payload={"version": version, "reason": reason},
@@ -45,10 +50,11 @@ def tell_rejection(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     if isinstance(error, DataRejected):
         recipe = flow_run.parameters["recipe"]
         corpus = bare(flow_run.parameters.get("corpus") or "") or None
+        name = name_of(corpus or RECIPES[recipe].download.corpus)
         run = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}
         emit_event(
             REJECTED,
-            resource={"prefect.resource.id": f"repartee.corpus.{flow_run.name.removeprefix(f'{recipe}-')}"},
+            resource={"prefect.resource.id": f"repartee.corpus.{name}"},
             related=[run],
             payload={
                 "recipe": recipe,

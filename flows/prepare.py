@@ -6,14 +6,19 @@
 import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
 
 # isort: split
+from typing import cast
+
 from prefect import flow
 
 from flows.chain import source_of, takes_vocabulary
-from flows.ending import plain
+from flows.config import RetrainConfig
+from flows.ending import end_is_recorded, interrupted, plain
 from flows.events import tell_new_data, tell_rejection
-from flows.lineage import open_lineage, reach, run_name
+from flows.lineage import Lineage, open_lineage, reach, run_name
 from flows.notices import notice
 from flows.parameters import Changes, CorpusName, Recipe, to_config
+from flows.results import Result, save_result
+from flows.turns import stay_alive
 from tasks.artifacts import Artifact
 from tasks.clean import clean
 from tasks.download import download
@@ -27,8 +32,9 @@ from tasks.vocabulary import vocabulary
     name="prepare",
     flow_run_name=run_name,
     log_prints=False,
-    on_failure=[tell_rejection, notice],
-    on_crashed=[notice],
+    on_completion=[end_is_recorded],
+    on_failure=[tell_rejection, notice, end_is_recorded],
+    on_crashed=[notice, end_is_recorded],
 )
 def prepare(
     recipe: Recipe = "small", corpus: CorpusName = None, changes: Changes | None = None
@@ -44,6 +50,15 @@ def prepare(
     """
     config = to_config(recipe, corpus, changes=changes)
     run = open_lineage(config)
+    stay_alive(run.home, run.flow_run_id)
+    try:
+        return prepare_stages(run, config)
+    except KeyboardInterrupt:
+        return cast(list[Artifact], interrupted())
+
+
+def prepare_stages(run: Lineage, config: RetrainConfig) -> list[Artifact]:
+    """The stages themselves."""
     source = source_of(config)
     begun = start(config.start, source, run.home) if source else None
     raw = download(config.download, run.home, reach())
@@ -53,5 +68,6 @@ def prepare(
     ids = vocabulary(cleaned, config.vocabulary, run.home, theirs)
     examples = export(cleaned, ids, config.markup, run.home)
     made = [plain(each) for each in (*([begun] if begun else []), raw, turns, cleaned, ids, examples)]
+    save_result(run.home, run.flow_run_id, Result(artifacts=made))
     tell_new_data(run, made)
     return made

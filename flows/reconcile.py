@@ -7,10 +7,12 @@ from typing import Any
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Crashed
+from prefect.states import Cancelled, Completed, Crashed
 
+from flows.ending import final_state, label
 from flows.lineage import Lineage
 from flows.notices import tell
+from flows.results import find_result, forget_result
 from flows.turns import bury, dead_runs
 from models.errors import TrackingUnavailable
 
@@ -23,11 +25,10 @@ SILENT = "no heartbeat: its process is gone"  # what the automation says, which 
 def reconcile(run: Lineage) -> list[str]:
     """End the runs of this home that are not alive; by whoever has the turn. Says what it ended."""
     told = []
-    if dead := dead_runs(run.home):
-        with get_client(sync_client=True) as client:
-            for flow_run_id in dead:
-                told += _end(client, flow_run_id)
-                bury(run.home, flow_run_id)
+    try:
+        told += _end_flow_runs(run.home)
+    except Exception as error:  # what Prefect does not know yet is no reason not to train
+        log.warning("Prefect was not told which runs are dead: %s: %s", type(error).__name__, error)
     told += _close_mlflow_runs(run)
     for line in told:
         log.warning("%s was open and its process is gone: it is closed", line)
@@ -55,6 +56,17 @@ def _close_mlflow_runs(run: Lineage) -> list[str]:
     return told
 
 
+def _end_flow_runs(home: Path) -> list[str]:
+    ended = []
+    if dead := dead_runs(home):
+        with get_client(sync_client=True) as client:
+            for flow_run_id in dead:
+                ended += _end(client, home, flow_run_id)
+                forget_result(home, flow_run_id)
+                bury(home, flow_run_id)
+    return ended
+
+
 def open_flow_runs(client: SyncPrefectClient, home: Path) -> list[str]:
     """The names of the dead runs of a home that the server does not know to have ended."""
     runs = [_read(client, each) for each in dead_runs(home)]
@@ -68,9 +80,11 @@ def _read(client: SyncPrefectClient, flow_run_id: str) -> FlowRun | None:
         return None  # it was deleted, or its server had another database
 
 
-def _end(client: SyncPrefectClient, flow_run_id: str) -> list[str]:
+def _end(client: SyncPrefectClient, home: Path, flow_run_id: str) -> list[str]:
     flow_run = _read(client, flow_run_id)
     if flow_run is None or flow_run.state is None:
+        return []
+    if _complete(client, home, flow_run):
         return []
     if flow_run.state.is_final():
         if flow_run.state.message == SILENT:
@@ -82,3 +96,20 @@ def _end(client: SyncPrefectClient, flow_run_id: str) -> list[str]:
     if end.is_crashed():
         tell(flow_run, end)
     return [f"flow run {flow_run.name}"]
+
+
+def _complete(client: SyncPrefectClient, home: Path, flow_run: FlowRun) -> bool:
+    """Whether the run had done its work, and only Prefect could not be told: then it is now.
+
+    It may call the run crashed meanwhile: its process had ended without a word.
+    """
+    result = find_result(home, str(flow_run.id))
+    if result is None or not flow_run.state or flow_run.state.is_completed():
+        return False
+    if result.outcome is None:
+        client.set_flow_run_state(flow_run.id, Completed(), force=True)
+    else:
+        client.set_flow_run_state(flow_run.id, final_state(result.outcome), force=True)
+        label(client, flow_run, result.outcome)
+    log.info("flow run %s had ended: Prefect knows it now", flow_run.name)
+    return True

@@ -16,14 +16,21 @@ from prefect.client.schemas.objects import State
 
 from flows.chain import retrain_chain, source_of, takes_vocabulary, training
 from flows.config import RetrainConfig
-from flows.ending import conclude, skipped, trained_not_registered, unchanged
+from flows.ending import (
+    conclude,
+    end_is_recorded,
+    interrupted,
+    skipped,
+    trained_not_registered,
+    unchanged,
+)
 from flows.events import tell_rejection
 from flows.lineage import Lineage, open_lineage, reach, run_name
 from flows.notices import notice
 from flows.outcome import Outcome
 from flows.parameters import Changes, CorpusName, Minutes, Promote, Recipe, to_config
 from flows.reconcile import reconcile
-from flows.turns import Busy, alive, my_turn
+from flows.turns import Busy, my_turn, stay_alive
 from models.errors import TrackingUnavailable
 from tasks.clean import clean
 from tasks.download import download
@@ -42,9 +49,9 @@ from tasks.vocabulary import vocabulary
     name="retrain",
     flow_run_name=run_name,
     log_prints=False,
-    on_completion=[notice],
-    on_failure=[tell_rejection, notice],
-    on_crashed=[notice],
+    on_completion=[notice, end_is_recorded],
+    on_failure=[tell_rejection, notice, end_is_recorded],
+    on_crashed=[notice, end_is_recorded],
 )
 def retrain(
     recipe: Recipe = "small",
@@ -67,11 +74,14 @@ def retrain(
     config = to_config(recipe, corpus, minutes, promote, changes)
     run = open_lineage(config)
     try:
-        with my_turn(run.home, run.name), alive(run.home, run.flow_run_id):
+        with my_turn(run.home, run.name):
+            stay_alive(run.home, run.flow_run_id)
             reconcile(run)
             return retrain_in_turn(run, config)
     except Busy as busy:
         return skipped(run, str(busy))
+    except KeyboardInterrupt:
+        return interrupted()
 
 
 def retrain_in_turn(run: Lineage, config: RetrainConfig) -> State[Outcome]:

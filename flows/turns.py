@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from settings import LOOK_SECONDS, is_held
 from tasks.partial import lock
@@ -58,17 +58,14 @@ def holder_pid(home: Path) -> int | None:
     return None
 
 
-@contextmanager
-def alive(home: Path, flow_run_id: str | None) -> Iterator[None]:
-    """Inside, this run counts as one that goes on."""
-    if flow_run_id is None:
-        yield
-        return
-    path = _sign(home, flow_run_id)
-    with lock(path):
-        yield
-    # Not after an error: it may be that no server heard of the end, and the next start sees to it.
-    path.unlink(missing_ok=True)
+_signs: dict[str, FileLock] = {}  # of the runs of this process
+
+
+def stay_alive(home: Path, flow_run_id: str | None) -> None:
+    """From here on this run counts as one that goes on, until `bury` or, without it, its process's end."""
+    if flow_run_id is not None:
+        _signs[flow_run_id] = lock(_sign(home, flow_run_id))
+        _signs[flow_run_id].acquire()
 
 
 def dead_runs(home: Path) -> list[str]:
@@ -78,7 +75,9 @@ def dead_runs(home: Path) -> list[str]:
 
 
 def bury(home: Path, flow_run_id: str) -> None:
-    """Forget a dead run, once all that it left has been put in order."""
+    """Forget a run: its end is recorded, and all that it left is in order."""
+    if sign := _signs.pop(flow_run_id, None):
+        sign.release()
     _sign(home, flow_run_id).unlink(missing_ok=True)
 
 

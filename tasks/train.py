@@ -29,12 +29,14 @@ from models.registry import Registry
 from models.tracking import RunStatus
 from tasks.artifacts import Artifact, find
 from tasks.deletion import RunDeleted, deletions, raise_if_deleted, sources_of
+from tasks.reporting import report
 from tasks.stage import Stage, digests_of, named
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.5
+AWAY_SECONDS = 55  # added to the usual five
 GRACE_SECONDS = 20  # from SIGTERM to SIGKILL: a checkpoint is written within
 
 Watch = Callable[[dict[str, Any]], None]
@@ -165,7 +167,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.progress = logging.getLogger("progress")
-        self.artifact = cast(UUID, create_progress_artifact(progress=0.0, description="training"))
+        self.artifact = cast(UUID | None, report(create_progress_artifact, 0.0, description="training"))
         self.told_s = time.monotonic()
         self.logged_s = time.monotonic()
 
@@ -180,15 +182,20 @@ class Reporter:
         line = _step_line(metrics)
         self.progress.info("train: %s", line)
         if time.monotonic() - self.told_s > 5:
-            self.told_s = time.monotonic()
-            share = min(100.0, 100 * metrics["progress"])
-            update_progress_artifact(self.artifact, progress=share, description=line)
+            self._show(min(100.0, 100 * metrics["progress"]), line)
         if time.monotonic() - self.logged_s > 60:
             self.logged_s = time.monotonic()
             log.info("train: %s", line)
 
     def done(self) -> None:
-        update_progress_artifact(self.artifact, progress=100.0, description="training has ended")
+        self._show(100.0, "training has ended")
+
+    def _show(self, percent: float, line: str) -> None:
+        """In Prefect; where that does not answer, the next try is a minute away, and the training goes on."""
+        shown = self.artifact and report(
+            update_progress_artifact, self.artifact, progress=percent, description=line
+        )
+        self.told_s = time.monotonic() + (0 if shown else AWAY_SECONDS)
 
 
 def _step_line(metrics: dict[str, Any]) -> str:

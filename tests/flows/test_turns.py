@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.turns import Busy, alive, bury, dead_runs, holder, holder_pid, my_turn
+from flows.turns import Busy, bury, dead_runs, holder, holder_pid, my_turn, stay_alive
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from flows.turns import alive, my_turn
-with my_turn(Path(sys.argv[1]), "small-cornell"), alive(Path(sys.argv[1]), "abc"):
+from flows.turns import my_turn, stay_alive
+with my_turn(Path(sys.argv[1]), "small-cornell"):
+    stay_alive(Path(sys.argv[1]), "abc")
     print("held", flush=True)
     time.sleep(60)
 """
@@ -56,10 +57,12 @@ def test_a_killed_one_frees_its_turn_and_is_known_as_dead(other, tmp_path):
     assert dead_runs(tmp_path) == []
 
 
-def test_a_run_that_ends_leaves_nothing_to_bury(tmp_path):
-    with my_turn(tmp_path, "x"), alive(tmp_path, "run"):
-        assert dead_runs(tmp_path) == []
-    assert dead_runs(tmp_path) == []
+def test_a_run_whose_end_is_recorded_is_not_known_as_dead(tmp_path):
+    with my_turn(tmp_path, "x"):
+        stay_alive(tmp_path, "run")
+    assert dead_runs(tmp_path) == [], "its end is not recorded yet, and its process is here"
+    bury(tmp_path, "run")
+    assert dead_runs(tmp_path) == [] and not list((tmp_path / "locks").glob("flow-*"))
     assert holder(tmp_path) is None
 
 
