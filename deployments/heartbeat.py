@@ -32,10 +32,25 @@ class Heart:
     def begin(self, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         # With this thread's context, which knows the server.
         beats = contextvars.copy_context().run
-        threading.Thread(target=beats, args=(self._beat, str(flow_run.id)), daemon=True).start()
+        threading.Thread(target=beats, args=(self._beat, beat_of(flow, flow_run)), daemon=True).start()
 
-    def _beat(self, flow_run_id: str) -> None:
+    def _beat(self, beat: dict[str, Any]) -> None:
         while True:
-            emit_event(BEAT, resource={"prefect.resource.id": f"prefect.flow-run.{flow_run_id}"})
+            emit_event(**beat)
             if self._stop.wait(HEARTBEAT_SECONDS):
                 return
+
+
+def beat_of(flow: Flow[..., Any], flow_run: FlowRun) -> dict[str, Any]:
+    """The event: of which run, and of which flow, by which the automation knows ours."""
+    return {
+        "event": BEAT,
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"},
+        "related": [
+            {
+                "prefect.resource.id": f"prefect.flow.{flow_run.flow_id}",
+                "prefect.resource.role": "flow",
+                "prefect.resource.name": flow.name,
+            }
+        ],
+    }

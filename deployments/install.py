@@ -61,7 +61,8 @@ def install() -> None:
 def put_in_order() -> None:
     """What goes with the deployments: the automations, and an end for what a pause left behind."""
     with get_client(sync_client=True) as client:
-        for automation in (crashed_when_silent(), train_on_new_data(client)):
+        ours = {client.read_deployment_by_name(name).flow_id for name in DEPLOYMENTS}
+        for automation in (crashed_when_silent(ours), train_on_new_data(client)):
             _put(client, automation)
         skip_missed(client)
     close_dead_runs()
@@ -79,15 +80,20 @@ def _make_pool(client: SyncPrefectClient) -> None:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
 
 
-def crashed_when_silent() -> AutomationCore:
-    """A run whose heartbeat stops for three beats is dead: nobody else would ever say so."""
+def crashed_when_silent(flow_ids: set[UUID]) -> AutomationCore:
+    """A run of these flows whose heartbeat stops for three beats is dead: nobody else would ever say so."""
     return AutomationCore(
         name=CRASHED_WHEN_SILENT,
-        description="A flow run that sends no heartbeat any more has lost its process.",
+        description="A run of Repartee's flows that sends no heartbeat any more has lost its process.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDS)},
             match={"prefect.resource.id": "prefect.flow-run.*"},
+            # On a server that others use, their runs are theirs: they may beat more slowly, or not at all.
+            match_related={
+                "prefect.resource.role": "flow",
+                "prefect.resource.id": sorted(f"prefect.flow.{flow_id}" for flow_id in flow_ids),
+            },
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,

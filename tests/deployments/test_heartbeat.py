@@ -1,0 +1,28 @@
+"""Which runs the automation takes for dead when their heartbeat stops: ours, on a server that others use, too."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import ReceivedEvent
+
+from deployments.heartbeat import beat_of
+from deployments.install import crashed_when_silent
+
+OURS = uuid4()
+
+
+@flow
+def retrain():
+    pass
+
+
+@pytest.mark.parametrize(("flow_id", "watched"), [(OURS, True), (uuid4(), False)])
+def test_the_silence_of_our_runs_alone_is_a_death(flow_id, watched):
+    trigger = crashed_when_silent({OURS, uuid4()}).trigger
+    beat = beat_of(retrain, FlowRun(flow_id=flow_id))
+    event = ReceivedEvent(id=uuid4(), occurred=datetime.now(UTC), received=datetime.now(UTC), **beat)
+    assert EventTrigger.model_validate(trigger.model_dump()).covers(event) is watched
