@@ -29,6 +29,7 @@ from flows.turns import holder_pid
 from models import database, sqlite_files
 from models.addresses import bare
 from models.errors import InputError
+from models.tracking import ENVIRONMENT
 from settings import Settings, services_told, services_up
 from tasks.artifacts import check_home
 
@@ -95,6 +96,7 @@ def _prepare_database(home: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "models.database", str(path), str(artifacts)],
         cwd=ROOT,
+        env={**ENVIRONMENT, **os.environ},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -25,7 +25,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def addresses(home):
     process, told = go_up(home)
-    yield {name: re.search(rf"{name} +(\S+)", told)[1] for name in ("Prefect", "MLflow")}
+    yield {name: re.search(rf"{name} +(http\S+)", told)[1] for name in ("Prefect", "MLflow")}
     ask(home, "down")
     process.wait(PATIENCE_S)
     assert not left_of(home)
