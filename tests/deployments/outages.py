@@ -51,7 +51,36 @@ MLFLOW = [
     for verb in ("models", "chat")
     for fault in ("dead", "hung")
 ]
-ROWS = [*MLFLOW]
+CONFIGURED, OWN = "Prefect, configured", "Prefect, the run's own"
+UNKNOWN = "Prefect was not told how this run ended"
+RECORDED = "`unchanged`; the first run's end is recorded"
+PREFECT = [
+    *(
+        Row(
+            CONFIGURED,
+            fault,
+            "the start of `run`",
+            2,
+            "",
+            "cannot be used ... unset PREFECT_API_URL",
+            "`promoted`",
+        )
+        for fault in ("dead", "hung")
+    ),
+    Row(
+        OWN, "dead", "the start of `run`", 0, "promoted", "this run is not recorded in Prefect", "`unchanged`"
+    ),
+    *(
+        Row(server, fault, moment, 0, "promoted", UNKNOWN, RECORDED)
+        for server, moment in (
+            (CONFIGURED, "the training of `run`"),
+            (OWN, "the training of `run`"),
+            (OWN, "the registration of `run`"),
+        )
+        for fault in ("dead", "hung")
+    ),
+]
+ROWS = [*MLFLOW, *PREFECT]
 
 
 def page() -> str:

@@ -5,16 +5,19 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from installation import PATIENCE_S, ROOT, TINY, command, settings, until
-from outages import MLFLOW, page
+from outages import CONFIGURED, MLFLOW, PREFECT, page
 
-SEEDS = {row: seed for seed, row in enumerate(MLFLOW, 100)}  # a training of its own for each
+from deployments.server import Server as PrefectServer
+
+SEEDS = {row: seed for seed, row in enumerate([*MLFLOW, *PREFECT], 100)}  # a training of its own for each
 # The line after which the server goes, so that what comes next meets it.
 BEFORE = {
     "the training of `run`": r"train: runs",
@@ -22,6 +25,7 @@ BEFORE = {
     "the registration of `run`": r"gate: promotes",
     "the promotion of `run`": r"is stored",
 }
+FAULTS = {"dead": signal.SIGKILL, "hung": signal.SIGSTOP}
 RUN = ["run", "--recipe", "quick", "--set", "gate.promote=always", "--set", "train.log_every=1"]
 RUN += settings(TINY["changes"])
 
@@ -63,7 +67,7 @@ class Server:
             return False
 
     def fail(self, fault):
-        os.killpg(self.process.pid, signal.SIGKILL if fault == "dead" else signal.SIGSTOP)
+        os.killpg(self.process.pid, FAULTS[fault])
         if fault == "dead":
             self.process.wait()
 
@@ -115,15 +119,19 @@ def run_into(row, home, server, words):
     if row.moment not in BEFORE:
         with away(server, row.fault):
             return ended(start(home, server, *words))
-    process, said = start(home, server, *words), ""
-    for line in process.stderr:
-        said += line
-        if re.search(BEFORE[row.moment], line):
-            break
-    else:
-        raise AssertionError(f"it never came to {row.moment}: {said}")
+    process = start(home, server, *words)
+    said = until_said(process, BEFORE[row.moment])
     with away(server, row.fault):
         return ended(process, said)
+
+
+def until_said(process, wanted):
+    said = ""
+    for line in process.stderr:
+        said += line
+        if re.search(wanted, line):
+            return said
+    raise AssertionError(f"it never said {wanted}: {said}")
 
 
 @pytest.mark.soak
@@ -156,3 +164,85 @@ def points(server, run_id):
     with urllib.request.urlopen(asked, timeout=30) as answer:
         steps = [int(point["step"]) for point in json.load(answer)["metrics"]]
     return len(steps) if len(steps) == len(set(steps)) else -1
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A home whose runs Prefect records, or does not."""
+    return tmp_path_factory.mktemp("recorded")
+
+
+def run(home, row, address):
+    words = [*RUN, "--set", f"train.seed={SEEDS[row]}", "--json"]
+    told = command(home, *words)
+    told["env"] |= {"PREFECT_API_URL": address} if address else {}
+    return subprocess.Popen(**told, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def own_server(home):
+    """The process of the server that a run of this home has started for itself."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    (found,) = [
+        line
+        for line in listed.splitlines()
+        if "deployments.server http" in line and f"{home}/prefect" in line
+    ]
+    return int(found.split()[0])
+
+
+def run_into_prefects(row, home, folder):
+    """The command, with Prefect's server away from the row's moment on."""
+    server = PrefectServer(folder) if row.server == CONFIGURED else None
+    try:
+        address = server.wait() if server else ""
+        moved = home / "prefect.away"
+        if row.moment not in BEFORE and server:
+            os.kill(server.process.pid, FAULTS[row.fault])
+        elif row.moment not in BEFORE:
+            (home / "prefect").rename(moved) if (home / "prefect").exists() else moved.mkdir()
+            (home / "prefect").write_text("no folder, no server")
+        process, said = run(home, row, address), ""
+        if row.moment in BEFORE:
+            said = until_said(process, BEFORE[row.moment])
+            os.kill(server.process.pid if server else own_server(home), FAULTS[row.fault])
+        result = ended(process, said)
+        if moved.exists():
+            (home / "prefect").unlink()
+            moved.rename(home / "prefect")
+        return result
+    finally:
+        if server:
+            server.process.kill()
+            server.stop()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "row", PREFECT, ids=lambda row: f"{row.server}-{row.fault}-{row.moment.replace('`', '')}"
+)
+def test_an_outage_of_prefect_ends_as_promised(row, recorded, tmp_path):
+    status, told, said = run_into_prefects(row, recorded, tmp_path)
+    assert status == row.exit, said
+    assert told.get("outcome", "") == row.outcome, said
+    assert all(part in said for part in row.says.split(" ... ")), said
+
+    if row.server == CONFIGURED:
+        server = PrefectServer(tmp_path)
+        try:
+            status, told, said = ended(run(recorded, row, server.wait()))
+        finally:
+            server.stop()
+    else:
+        status, told, said = ended(run(recorded, row, ""))
+    assert status == 0, said
+    assert f"`{told['outcome']}`" == row.again.partition(";")[0]
+    if "recorded" in row.again:
+        home = tmp_path if row.server == CONFIGURED else recorded
+        with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
+            states = database.execute(
+                "select distinct state_name from flow_run where name like 'quick%'"
+            ).fetchall()
+        assert states == [("Completed",)]
