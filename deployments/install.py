@@ -10,6 +10,8 @@ import flows  # noqa: F401  # its environment comes before Prefect
 
 # isort: split
 import logging
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -39,6 +41,8 @@ from flows.events import NEW_DATA
 from flows.lineage import open_lineage
 from flows.reconcile import SILENT, reconcile
 from flows.turns import Busy, my_turn
+from models.errors import InputError
+from settings import Settings
 
 log = logging.getLogger("deployments.install")  # also where it is __main__
 
@@ -167,8 +171,21 @@ def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) 
     )
 
 
-if __name__ == "__main__":
+def in_one_line(action: Callable[[], object]) -> int:
+    """The exit status of an action that works on the configured server: 2 and one line where it cannot."""
     from console import show_progress
+    from deployments.recorded import check_answers
 
     show_progress()
-    install()
+    try:
+        if url := Settings().prefect_api_url:
+            check_answers(url)
+        action()
+    except InputError as error:
+        sys.stderr.write(f"repartee: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(in_one_line(install))

@@ -20,7 +20,7 @@ from environment import quiet_environment
 from settings import Settings
 
 # In a process of its own: what it imports is wanted for a moment, and the worker stays for months.
-CLOSE = "from deployments.install import close_dead_runs; close_dead_runs()"
+CLOSE = "from deployments.install import close_dead_runs, in_one_line; exit(in_one_line(close_dead_runs))"
 
 
 def main(words: list[str]) -> int:
@@ -34,12 +34,13 @@ def run_until_told(command: list[str]) -> int:
     """Run what runs our flows; told to end, end the training first, and say so to the servers."""
     stop = threading.Event()
     stop_on_signals(stop)
-    _close_dead_runs()
+    if status := _close_dead_runs():
+        return status
     # In a session of its own: a Ctrl-C must not reach it before the run has ended.
     process = subprocess.Popen(command, start_new_session=True)
     while not stop.wait(POLL_SECONDS):
-        if (status := process.poll()) is not None:
-            return status
+        if (ended := process.poll()) is not None:
+            return ended
     try:
         end_training(Settings().root)
         _close_dead_runs()
@@ -48,8 +49,10 @@ def run_until_told(command: list[str]) -> int:
     return 0
 
 
-def _close_dead_runs() -> None:
-    subprocess.run([sys.executable, "-c", CLOSE], cwd=ROOT, start_new_session=True, check=True)
+def _close_dead_runs() -> int:
+    """The exit status; where it is not 0, a line on standard error says why."""
+    closing = subprocess.run([sys.executable, "-c", CLOSE], cwd=ROOT, start_new_session=True, check=False)
+    return closing.returncode
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -44,6 +44,30 @@ def test_the_hosts_that_the_user_excepted_stay_excepted(name):
     assert bypassed("127.0.0.1", "data.example", **{name: "*"}) == [True, True]
 
 
+@pytest.mark.parametrize("client", ["httpx", "httpx2"])
+def test_a_socks_proxy_of_the_office_hinders_no_client(client):
+    """The clients build what speaks to the proxy even where no request goes through it."""
+    program = f"import {client}; {client}.Client().close()"
+    environment = {**os.environ, "ALL_PROXY": "socks5://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("module", ["deployments.install", "deployments.worker", "deployments.serve"])
+def test_a_team_server_that_is_not_there_is_one_line(module, tmp_path):
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        "REPARTEE_HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", module], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("repartee: the Prefect server at http://127.0.0.1:9/api (PREFECT_API_URL)")
+    assert len(done.stderr.splitlines()) == 1
+
+
 FLOW = """
 import prefect.main  # a worker's process, and many a program, have read Prefect's settings before
 from flows.parameters import Changes
