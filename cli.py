@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from console import show_progress
 from environment import quiet_environment
 from models.errors import InputError, is_out_of_space
 from models.files import is_utf8
@@ -73,7 +74,6 @@ def run(
     as_json: Json = False,
 ) -> None:
     """The whole chain once, here: from the corpus to a registered model, or the reason why not."""
-    _watch()
     from deployments.here import retrain_here, summary
     from flows.recipes import configure
 
@@ -90,7 +90,6 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """The data half: download, parse, clean, vocabulary, export."""
-    _watch()
     from deployments.here import prepare_here, stage_table
     from flows.recipes import configure
 
@@ -193,7 +192,6 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a model again, on a test split: of its own corpus, unless one is given; for a folder Cornell."""
-    _watch()
     from chat.reference import find_model
     from deployments.here import evaluate_here
     from flows.recipes import configure
@@ -207,7 +205,6 @@ def evaluate(
 @app.command()
 def up() -> None:
     """Prefect, MLflow, a worker and the deployments, here, until Ctrl-C or `repartee down`."""
-    _watch()
     from deployments.up import up as run_up
 
     run_up(lambda text: print(text, flush=True))
@@ -216,7 +213,6 @@ def up() -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Champion, runs, services and disk, in ten lines."""
-    _watch()
     from deployments.status import status as look
     from deployments.status import status_text
 
@@ -238,7 +234,6 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """What is wrong with this installation, and the remedy; ends with 1 where something is."""
-    _watch()
     from deployments.doctor import doctor as examine
     from deployments.doctor import summary
 
@@ -262,13 +257,6 @@ def corpus_make(
     print(f"{path}: {write_corpus(path, turns=turns, seed=seed):,} turns")
 
 
-def _watch() -> None:
-    """Before Prefect is imported, which looks at once for where to log."""
-    from console import show_progress
-
-    show_progress()
-
-
 def _tell(result: dict[str, Any], text: str, as_json: bool) -> None:
     print(json.dumps(result, default=str) if as_json else text)
 
@@ -277,6 +265,7 @@ def main() -> None:
     """Run the command; its end is 0 done, 2 the user's input is wrong, 130 interrupted, 1 anything else."""
     quiet_environment()
     _speak_utf8()
+    show_progress()  # before Prefect is imported, which looks at once for where to log
     _read_and_write_any_character()
     try:
         _check_arguments()
