@@ -63,7 +63,8 @@ class _RunLogs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         for handler in logging.getLogger("prefect.extra").handlers:
-            handler.handle(record)
+            if type(handler).__module__.startswith("prefect."):
+                handler.handle(record)
 
 
 def _ask_this_machine_without_a_proxy() -> None:

@@ -18,7 +18,7 @@ from flows.retrain import retrain
 from flows.turns import dead_runs, holder
 from models.dialogue import read_dialogue
 from settings import Settings
-from tasks.artifacts import Artifact
+from tasks.artifacts import Artifact, check_writable
 from tasks.evaluate import score_model
 from tasks.plan import Link, Step, plan_chain, plan_run
 
@@ -55,6 +55,7 @@ def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
 
 def plan_here(config: RetrainConfig) -> list[Step]:
     here = Settings()  # and no lineage, which makes the home: a look leaves nothing
+    check_writable(here.root)
     chain, registry = retrain_chain(config), open_registry(here)
     return plan_run(chain, config.gate, here.root, registry, config.generation).steps
 

@@ -146,7 +146,11 @@ def _upgrade(path: Path, artifacts: Path | None) -> None:
                 kept = sqlite_files.free_name(path, "older")
                 old.rename(kept)
                 _copy(new, path)
-                log.warning("%s was written by an older MLflow: it is upgraded, and was %s", path, kept)
+                log.warning(
+                    "%s was written by an older MLflow and is upgraded; %s is the database as it was",
+                    path,
+                    kept,
+                )
                 return
     create(path, artifacts)
 

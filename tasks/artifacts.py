@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -165,8 +166,22 @@ def check_home(home: Path) -> None:
     except OSError as error:
         if is_out_of_space(error):
             raise
-        raise InputError(
-            f"the home folder {home} cannot be written or locked ({error.strerror}): "
-            "set REPARTEE_HOME to one that can"
-        ) from None
+        raise _unusable(home, f"written or locked ({error.strerror})") from None
     sweep(home / "store")
+
+
+def check_writable(home: Path) -> None:
+    """As far as can be found out without making anything: the home, or the way to it, can be written.
+
+    Raises:
+        InputError: it cannot.
+    """
+    there = next(path for path in (home, *home.parents) if path.exists())
+    if not there.is_dir():
+        raise _unusable(home, f"written ({os.strerror(errno.ENOTDIR)})")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unusable(home, f"written ({os.strerror(errno.EACCES)})")
+
+
+def _unusable(home: Path, what: str) -> InputError:
+    return InputError(f"the home folder {home} cannot be {what}: set REPARTEE_HOME to one that can")

@@ -1,6 +1,5 @@
 """The machine: packages, the home's disk and locks, the GPU, the switches in the environment, the ports."""
 
-import errno
 import os
 import shlex
 import shutil
@@ -17,7 +16,9 @@ from packaging.requirements import Requirement
 from deployments.doctor.place import NO_HOME, Fault, Place, Unseen
 from deployments.services import is_free
 from deployments.status import nearest_folder
+from models.errors import InputError
 from settings import services_told
+from tasks.artifacts import check_writable
 
 NEEDED_BYTES = 1_000_000_000  # some runs of `small`; a database that meets a full disk stops everything
 
@@ -53,20 +54,15 @@ def packages(place: Place) -> Iterator[Fault]:
 
 def home(place: Place) -> Iterator[Fault]:
     """The home folder can be written."""
-    there = nearest_folder(place.home)
+    remedy = "export REPARTEE_HOME=/a/folder/that/you/can/write"
     try:
-        if place.home.exists() and there != place.home:
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if there != place.home:  # nothing has run yet, and looking makes no home
-            if not os.access(there, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        else:
-            tempfile.TemporaryDirectory(prefix=".doctor-", dir=there).cleanup()
+        check_writable(place.home)
+        if place.home.exists():
+            tempfile.TemporaryDirectory(prefix=".doctor-", dir=place.home).cleanup()
+    except InputError as error:
+        yield Fault(str(error), remedy)
     except OSError as error:
-        yield Fault(
-            f"the home folder {place.home} cannot be written ({error.strerror})",
-            "export REPARTEE_HOME=/a/folder/that/you/can/write",
-        )
+        yield Fault(f"the home folder {place.home} cannot be written ({error.strerror})", remedy)
 
 
 def disk(place: Place) -> Iterator[Fault]:

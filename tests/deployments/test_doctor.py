@@ -96,6 +96,7 @@ fcntl.flock = flock
 
 
 def test_a_file_system_whose_locks_do_not_exclude_is_found_and_its_remedy_works(patient, tmp_path):
+    patient.home.mkdir()  # doctor makes none, and without one there is no file system to look at
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SHARED_LOCKS)
     planted = {"PYTHONPATH": str(tmp_path / "site"), "SHARED": str(patient.home)}

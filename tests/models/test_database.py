@@ -158,7 +158,7 @@ def test_two_that_begin_in_one_home_at_once_find_one_database(tmp_path: Path) ->
 def test_looking_creates_no_database(tmp_path: Path) -> None:
     registry = open_home(tmp_path / "var")
     assert (registry.versions(), registry.champion(), registry.history()) == ([], None, [])
-    assert registry.find_run("f") is None and registry.open_runs("here") == []
+    assert registry.find_run("f") is None and registry.open_runs("home", "here") == []
     with pytest.raises(InputError, match="no version of 'repartee' is registered yet"):
         registry.find("champion")
     assert not (tmp_path / "var").exists()
@@ -283,7 +283,7 @@ def test_the_runs_of_a_moved_home_are_still_its_own(home: Path, tmp_path: Path) 
     home.rename(moved)
     registry = open_home(moved)
     registry.prepare()
-    assert registry.open_runs(f"host:{moved}") == [run_id]
+    assert registry.open_runs("home", f"host:{moved}") == [run_id]
 
 
 @pytest.mark.flow
@@ -309,7 +309,7 @@ def test_homes_models_and_experiments_may_have_odd_names(home: Path, tmp_path: P
     assert register(registry, tmp_path, "f") == 1
     at = f"host:{odd}"
     run_id = registry.open_run("g", "night" * 100, {}, {database.AT: at})
-    assert registry.open_runs(at) == [run_id]
+    assert registry.open_runs("home", at) == [run_id]
     assert [version.number for version in registry.versions()] == [1]
     assert registry.folder(registry.find("champion"), tmp_path / "cache").is_dir()
 
