@@ -28,7 +28,7 @@ def path_of(text: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or "it holds a null character"
         raise InputError(f"{text[:80]!r} cannot be used as a path ({reason}); give another one") from None
     return path
 

@@ -120,7 +120,7 @@ def services(home):
 
 def left_of(home):
     """Every process that works for this home."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if str(home) in line]
 
 
@@ -148,7 +148,9 @@ def trainers(home):
 
 def trainer_group(home):
     """The process group of the training of this home; None: nobody trains."""
-    listed = subprocess.run(["ps", "-eo", "pgid,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pgid,args"], capture_output=True, text=True, check=True
+    ).stdout
     groups = [
         line.split()[0] for line in listed.splitlines() if "models.trainer" in line and str(home) in line
     ]

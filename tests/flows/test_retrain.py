@@ -43,7 +43,7 @@ def statuses(outcome):
 
 
 def servers_of(home):
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if f"{home}/" in line]
 
 

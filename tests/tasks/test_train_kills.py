@@ -62,7 +62,7 @@ class Command:
     def trainers(self) -> list[int]:
         """The trainer's process, if it runs."""
         listed = subprocess.run(
-            ["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True
+            ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
         ).stdout
         return [int(line.split()[0]) for line in listed.splitlines() if f"models.trainer {self.work}" in line]
 
