@@ -145,7 +145,8 @@ def status_text(told: dict[str, Any]) -> str:
     up = bool(told["services"])
     unknown = "not known: no Prefect server answers (`repartee up` starts one)"
     if last:
-        lines.append(("last run", f"{last['name']}; {last['state']}: {last['why'] or 'without a message'}"))
+        state = "" if last["state"] == "Completed" and last["why"] else f"{last['state']}: "
+        lines.append(("last run", f"{last['name']}; {state}{last['why'] or 'without a message'}"))
     else:
         lines.append(("last run", "none so far" if up else unknown))
     if following:
