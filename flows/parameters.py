@@ -86,28 +86,36 @@ def to_config(
         values["train"]["max_minutes"] = minutes
     if promote != "auto":
         values["gate"]["promote"] = promote
-    given = values["download"]["corpus"]
-    if holds_query(given):
-        raise InputError(
-            f"corpus {shown(given)}: Prefect stores a run's parameters, and the query of an address may hold "
-            f"a token: {BY_VARIABLE}"
-        )
-    if deployment.id and is_foreign(given, Settings().root):
-        raise InputError(
-            f"corpus {shown(given)}: a deployed run reads names, http(s) addresses and "
-            "files under REPARTEE_HOME; put it there"
-        )
-    if deployment.id and start.is_foreign(values["start"]["init"], Settings().root):
-        raise InputError(
-            f"start.init {values['start']['init']!r}: a deployed run begins with versions and what "
-            "lies under REPARTEE_HOME; put it there"
-        )
+    _check_sources(values["download"]["corpus"], values["start"]["init"])
     try:
         return RetrainConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ": ".join(["changes", *([".".join(map(str, first["loc"]))] if first["loc"] else [])])
         raise InputError(f"{key}: {first['msg']}") from None
+
+
+def _check_sources(corpus: str, init: str) -> None:
+    """
+    Raises:
+        InputError: Prefect would store a secret of the corpus's address; or, in a run that the dashboard or a
+            schedule started, one of the two is a file outside of the home.
+    """
+    if holds_query(corpus):
+        raise InputError(
+            f"corpus {shown(corpus)}: Prefect stores a run's parameters, and the query of an address may "
+            f"hold a token: {BY_VARIABLE}"
+        )
+    if deployment.id and is_foreign(corpus, Settings().root):
+        raise InputError(
+            f"corpus {shown(corpus)}: a deployed run reads names, http(s) addresses and "
+            "files under REPARTEE_HOME; put it there"
+        )
+    if deployment.id and start.is_foreign(init, Settings().root):
+        raise InputError(
+            f"start.init {init!r}: a deployed run begins with versions and what "
+            "lies under REPARTEE_HOME; put it there"
+        )
 
 
 def to_config_of(model: str, corpus: str | None) -> tuple[Version, RetrainConfig]:
