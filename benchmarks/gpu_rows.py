@@ -185,7 +185,13 @@ def scarce(step: Step) -> Iterator[None]:
 def resume(place: Place) -> Figures:
     """Killed between two checkpoints, the same command goes on and ends where an uninterrupted one does."""
     # Nothing but the number of its steps ends it, on however small a corpus.
-    how = {"max_steps": KILLED_STEPS, "max_epochs": 1e6, "max_minutes": None, "patience": None, "log_every": 1}
+    how = {
+        "max_steps": KILLED_STEPS,
+        "max_epochs": 1e6,
+        "max_minutes": None,
+        "patience": None,
+        "log_every": 1,
+    }
     whole = work_folder(place, "resume-whole", **how)
     end_of(trainer(whole), whole)
     cut = work_folder(

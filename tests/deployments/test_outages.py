@@ -31,7 +31,7 @@ RUN += settings(TINY["changes"])
 
 
 def test_the_page_has_the_rows_that_are_tested():
-    told = "python tests/deployments/outages.py > docs/outages.md"
+    told = "python tests/support/outages.py > docs/outages.md"
     assert (ROOT / "docs" / "outages.md").read_text() == page(), told
 
 

@@ -1,6 +1,6 @@
 """What a command comes to when a server of its is dead or hangs: the rows of docs/outages.md, each with a test.
 
-`python tests/deployments/outages.py > docs/outages.md` writes the page.
+`python tests/support/outages.py > docs/outages.md` writes the page.
 """
 
 import sys
