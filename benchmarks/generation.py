@@ -25,7 +25,7 @@ quiet_environment()
 from models import networks  # noqa: E402
 from models.config import GenerationConfig, NetworkConfig  # noqa: E402
 from models.generation import Generator  # noqa: E402
-from models.tokenizer import END, PAD, START, UNK  # noqa: E402
+from models.text.tokenizer import END, PAD, START, UNK  # noqa: E402
 
 VOCABULARY, POSITIONS, TOKENS = 6144, 256, 48
 CONTEXT = [START, *range(100, 114), END]

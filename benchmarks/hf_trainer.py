@@ -27,9 +27,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from models import batches, metrics, networks, progress, tokenizer
+from models import batches, metrics, networks, progress
 from models.checkpoint import put_json
 from models.run import Run
+from models.text import tokenizer
 
 IGNORED = -100  # what transformers leaves out of a loss
 RATE = 1e-3  # usual at this size; benchmarks/quality.py searches for the best one

@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import batches, networks, progress, tokenizer
+from models import batches, networks, progress
 from models.checkpoint import put_json
 from models.optimizers import rate_at
 from models.run import Run
 from models.step import Step
+from models.text import tokenizer
 
 SIDES = (2048, 4096)
 ROUNDS = 5

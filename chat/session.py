@@ -14,13 +14,14 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from models import networks, tokenizer
+from models import networks
 from models.config import GenerationConfig, MarkupConfig
-from models.dialogue import encode_context, read_dialogue
 from models.errors import InputError
 from models.generation import Generator, chances
-from models.rendering import load_rendering
-from models.text import Form, display, normalise
+from models.text import tokenizer
+from models.text.chat_template import load_rendering
+from models.text.encoding import encode_context, read_dialogue
+from models.text.normalisation import Form, display, normalise
 
 Pieces = collections.abc.Generator[str, None, None]
 

@@ -16,7 +16,7 @@ from flows.reconcile import reconcile_champion
 from flows.results import Result
 from flows.retrain import retrain
 from flows.turns import dead_runs, holder
-from models.dialogue import read_dialogue
+from models.text.encoding import read_dialogue
 from settings import Settings
 from tasks.artifacts import Artifact, check_writable
 from tasks.evaluate import score_model

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from flows.config import RetrainConfig
 from flows.lineage import open_registry
 from flows.recipes import RECIPES
-from models.dialogue import read_dialogue
 from models.errors import InputError
 from models.registry import Version
+from models.text.encoding import read_dialogue
 from settings import Settings
 from tasks import start
 from tasks.addresses import BY_VARIABLE, FORM_PATTERN, holds_query, shown

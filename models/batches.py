@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.schemas import EXAMPLES
-from models.tokenizer import PAD, START
+from models.text.tokenizer import PAD, START
 
 NO_LOSS = -1  # target of a position that carries no loss
 

@@ -14,7 +14,7 @@ from models import metrics
 from models.batches import Examples
 from models.config import GenerationConfig
 from models.generation import Generator
-from models.tokenizer import OURS, Control
+from models.text.tokenizer import OURS, Control
 
 CONTEXTS = 32  # of the validation split, evenly
 TOKENS = 24  # of a reply at most

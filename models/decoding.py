@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from models import llama
-from models.tokenizer import PAD, START
+from models.text.tokenizer import PAD, START
 
 Advance = Callable[[Sequence[int]], Tensor]
 """The token that each row was given -> logits_BV of the next."""

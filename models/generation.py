@@ -18,7 +18,7 @@ from models.config import GenerationConfig
 from models.decoding import decoder_of
 from models.errors import InputError
 from models.repetition import Repetition
-from models.tokenizer import OURS, START, Control
+from models.text.tokenizer import OURS, START, Control
 
 # Colder than this is the likeliest token each time: dividing by it leaves nothing else.
 GREEDY_BELOW = 1e-4

@@ -33,7 +33,7 @@ from models import adapters, llama
 from models.batches import Batch
 from models.config import NetworkConfig
 from models.errors import InputError
-from models.tokenizer import END, PAD, START
+from models.text.tokenizer import END, PAD, START
 
 CLASSES: dict[str, type[PreTrainedModel]] = {
     "llama": LlamaForCausalLM,

@@ -22,12 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import batches, checkpoint, devices, networks, tokenizer
+from models import batches, checkpoint, devices, networks
 from models.config import GenerationConfig
 from models.devices import PLAIN, FastPath
 from models.generation import Generator, evaluating
 from models.run import Run
 from models.step import Step
+from models.text import tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models import adapters, networks, tokenizer
+from models import adapters, networks
 from models.batches import Batch
 from models.errors import InputError
 from models.run import Run
+from models.text import tokenizer
 
 log = logging.getLogger(__name__)
 

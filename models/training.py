@@ -24,7 +24,6 @@ from models import (
     preflight,
     progress,
     starts,
-    tokenizer,
 )
 from models.errors import InputError
 from models.files import sync
@@ -33,6 +32,7 @@ from models.optimizers import rate_at
 from models.ranks import join
 from models.run import Run
 from models.step import Step
+from models.text import tokenizer
 
 log = logging.getLogger(__name__)
 

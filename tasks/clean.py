@@ -21,7 +21,7 @@ from pydantic import Field
 from models.config import Config
 from models.errors import DataRejected
 from models.schemas import SPLIT_TURNS, TURNS
-from models.text import normalise
+from models.text.normalisation import normalise
 from tasks.artifacts import Artifact
 from tasks.stage import Stage, named
 

@@ -41,7 +41,7 @@ def code_fingerprint(
 def reached(
     function: Callable[..., object], *, modules: tuple[str, ...] = (), root: Path = ROOT
 ) -> list[str]:
-    """The symbols behind the fingerprint: `models.text.normalise`; a module for what it runs."""
+    """The symbols behind the fingerprint: `models.text.normalisation.normalise`; a module for what it runs."""
     symbols = sorted(_reach(function, modules, root))
     return [f"{module}.{name}".removesuffix(".") for module, name in symbols]
 

@@ -17,9 +17,9 @@ from prefect import task
 from pydantic import Field
 
 from models.config import Config, GenerationConfig, MarkupConfig
-from models.dialogue import encode_context, read_dialogue
 from models.schemas import EXAMPLES
-from models.text import display, normalise
+from models.text.encoding import encode_context, read_dialogue
+from models.text.normalisation import display, normalise
 from tasks.artifacts import Artifact
 from tasks.export import encode_split, read_split
 from tasks.stage import Stage, named
@@ -98,9 +98,10 @@ def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list
 
 def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:
     """(text, ids, whether it ended by itself) of the greedy reply to each context."""
-    from models import networks, tokenizer
+    from models import networks
     from models.generation import Generator
-    from models.rendering import load_rendering
+    from models.text import tokenizer
+    from models.text.chat_template import load_rendering
 
     made, learnt, rendering = read_dialogue(folder), tokenizer.load(folder), load_rendering(folder)
     markup = MarkupConfig(**made["markup"])

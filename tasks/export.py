@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from prefect import task
 
 from models.config import MarkupConfig
-from models.dialogue import encode_conversations
 from models.errors import DataRejected
-from models.rendering import load_rendering
 from models.schemas import EXAMPLES, SPLIT_TURNS
-from models.tokenizer import load, load_spelling
+from models.text.chat_template import load_rendering
+from models.text.encoding import encode_conversations
+from models.text.tokenizer import load, load_spelling
 from tasks.artifacts import Artifact
 from tasks.clean import SPLITS
 from tasks.stage import Stage, named

@@ -15,9 +15,9 @@ from pydantic import Field
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from models.config import Config, GenerationConfig
-from models.dialogue import read_dialogue
 from models.errors import TrackingUnavailable
 from models.registry import MODEL_DIGEST, Registry, Version
+from models.text.encoding import read_dialogue
 from models.tracking import FINGERPRINT
 from tasks.answers import other_answers
 from tasks.artifacts import MANIFEST, Artifact

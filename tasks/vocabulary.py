@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from prefect import task
 from pydantic import Field
 
-from models import tokenizer
 from models.config import Config
+from models.text import tokenizer
 from tasks.artifacts import Artifact
 from tasks.stage import Stage, named
 
@@ -42,18 +42,18 @@ def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Pa
 
 def adopt(out: Path, start: Path, spelling: list[float]) -> int:
     """The tokenizer of a start, its chat template and its control ids; returns the number of ids."""
-    from models import rendering  # transformers takes seconds to import
+    from models.text import chat_template  # transformers takes seconds to import
 
-    theirs = rendering.open_tokenizer(start)
+    theirs = chat_template.open_tokenizer(start)
     if not theirs.chat_template:
-        theirs.chat_template = rendering.PLAIN_TEMPLATE
+        theirs.chat_template = chat_template.PLAIN_TEMPLATE
     theirs.save_pretrained(out)
     for path in out.iterdir():
         if path.suffix not in (".json", ".jinja"):
             path.unlink()  # the same in another form, which no reader needs
     shutil.copyfile(start / "tokenizer.json", out / "tokenizer.json")  # to the byte
     tokenizer.save_spelling(spelling, out)
-    tokenizer.save_control(rendering.read_control(out), out)
+    tokenizer.save_control(chat_template.read_control(out), out)
     return int(tokenizer.load(out).get_vocab_size())
 
 

@@ -35,7 +35,7 @@ def files() -> list[Path]:
 
 
 def imports(node: ast.AST, *, inside_functions: bool = True) -> Iterator[str]:
-    """Every module that is imported; `from models import text` is `models` and `models.text`."""
+    """Every module that is imported; `from models import text` is `models` and `models.text.normalisation`."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):

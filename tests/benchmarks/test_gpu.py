@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_rows
-from models import proof, tokenizer
+from models import proof
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.errors import InputError
 from models.schemas import EXAMPLES
-from models.tokenizer import END, START
+from models.text import tokenizer
+from models.text.tokenizer import END, START
 
 NAMES = [row.name for row in gpu.ROWS]
 ABOUT = {"device": "a GPU", "minutes": 20}

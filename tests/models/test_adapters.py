@@ -16,9 +16,10 @@ from test_llama import gradients, network
 from trainings import StopAt, timeless, train, weights
 from transformers import AutoModelForCausalLM
 
-from models import adapters, llama, networks, tokenizer, trainer
+from models import adapters, llama, networks, trainer
 from models.errors import InputError
 from models.schemas import EXAMPLES
+from models.text import tokenizer
 
 Pretrained = Callable[..., Path]
 

@@ -12,7 +12,7 @@ from models import batches
 from models.batches import NO_LOSS, Examples, bucket, collate, epoch_batches
 from models.networks import next_ids
 from models.schemas import EXAMPLES
-from models.tokenizer import END, PAD, START
+from models.text.tokenizer import END, PAD, START
 
 
 def row(ids: list[int], flags: list[int]) -> batches.Row:

@@ -7,7 +7,7 @@ from trainings import StopAt, lines, run_folder, timeless, train, weights
 from models import collapse, networks, trainer
 from models.batches import read
 from models.collapse import Look
-from models.tokenizer import END
+from models.text.tokenizer import END
 
 HEALTHY = {
     "distinct_1": 0.4,

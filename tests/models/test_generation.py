@@ -10,7 +10,7 @@ from models import networks
 from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError
 from models.generation import FEW, Generator, Reply, _pick, evaluating
-from models.tokenizer import END, PAD, START, UNK, Control
+from models.text.tokenizer import END, PAD, START, UNK, Control
 
 VOCABULARY, POSITIONS = 40, 24
 CONTEXTS = [[1, 5, 2], [1, 6, 7, 8, 2], [1, 9, 2, 10, 11, 2], [1, *range(4, 18), 2], [1, 12, 13, 2]]

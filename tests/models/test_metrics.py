@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import dialogue, metrics, networks, tokenizer
+from models import metrics, networks
 from models.config import MarkupConfig, NetworkConfig
 from models.metrics import Score
 from models.schemas import EXAMPLES
-from models.tokenizer import END, PAD, START, UNK
+from models.text import encoding, tokenizer
+from models.text.tokenizer import END, PAD, START, UNK
 
 
 def network(family: Any, vocabulary: int = 30) -> Any:
@@ -88,7 +89,7 @@ CONVERSATION = row(
 
 def encoded(conversations: list[list[str]], learnt: Any, spelling: list[float]) -> pa.Table:
     markup = MarkupConfig(max_tokens=64)
-    examples = dialogue.encode_conversations(conversations, learnt, markup, spelling)
+    examples = encoding.encode_conversations(conversations, learnt, markup, spelling)
     rows = [{**row([], []), **vars(example)} for each in examples for example in each]
     return pa.Table.from_pylist(rows, EXAMPLES)
 

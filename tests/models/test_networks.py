@@ -16,7 +16,7 @@ from models.batches import Batch, Row, collate
 from models.config import NetworkConfig, TrainConfig
 from models.errors import InputError
 from models.optimizers import Optimizer
-from models.tokenizer import END, PAD, START
+from models.text.tokenizer import END, PAD, START
 
 FAMILIES = ["llama", "gpt2", "encoder-decoder"]
 VOCABULARY, POSITIONS = 40, 24

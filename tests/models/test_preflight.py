@@ -17,10 +17,11 @@ from torch import Tensor
 from trainings import NETWORK, run_folder
 from transformers import PreTrainedModel
 
-from models import batches, llama, networks, preflight, progress, step, tokenizer, trainer, training
+from models import batches, llama, networks, preflight, progress, step, trainer, training
 from models.batches import NO_LOSS, Batch
 from models.run import Run
-from models.tokenizer import END, PAD
+from models.text import tokenizer
+from models.text.tokenizer import END, PAD
 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"network": {"width": 32, "n_layer": 2}, "context_loss": 0.5},

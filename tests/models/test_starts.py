@@ -9,13 +9,14 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from models import networks, starts, tokenizer, trainer
+from models import networks, starts, trainer
 from models.batches import Batch
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
-from models.dialogue import encode_conversations
 from models.errors import InputError
 from models.run import Run
 from models.schemas import EXAMPLES
+from models.text import tokenizer
+from models.text.encoding import encode_conversations
 
 OLD_WORDS = "abcdefghijklmnop"
 SHAPE = {"family": "gpt2", "n_layer": 1, "n_head": 2, "width": 32}

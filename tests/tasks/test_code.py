@@ -52,7 +52,7 @@ PROJECT = {
             return clean(rows)
     ''',
     "models/__init__.py": "",
-    "models/text.py": """
+    "models/text/normalisation.py": """
         import re
 
         BLANKS = re.compile(r"\\s+")  # one or more
@@ -120,9 +120,9 @@ def root(tmp_path):
 def test_what_is_reached_is_told_by_name(root):
     assert names(root) == [
         "models.schemas.TURNS",
-        "models.text.BLANKS",
-        "models.text.MARKS",
-        "models.text.normalise",
+        "models.text.normalisation.BLANKS",
+        "models.text.normalisation.MARKS",
+        "models.text.normalisation.normalise",
         "tasks.clean.LIMIT",
         "tasks.clean._tidy",
         "tasks.clean.clean",
@@ -136,12 +136,12 @@ def test_what_is_reached_is_told_by_name(root):
         ("tasks/clean.py", "LIMIT = 60", "LIMIT = 61"),
         ("tasks/clean.py", "return inner(row)", "return inner(row[1:])"),
         ("tasks/clean.py", "return normalise(text)", "return normalise(text[1:])"),
-        ("models/text.py", 'r"\\s+"', 'r"\\s*"'),
-        ("models/text.py", '"dash": "-"', '"dash": "--"'),
+        ("models/text/normalisation.py", 'r"\\s+"', 'r"\\s*"'),
+        ("models/text/normalisation.py", '"dash": "-"', '"dash": "--"'),
         ("models/schemas.py", '("id", "text")', '("id", "words")'),
         ("tasks/clean.py", "limit=LIMIT", "limit=60"),
-        ("models/text.py", 'sub(" ", text)', 'sub("", text)'),
-        ("models/text.py", "import re\n", "import regex as re\n"),
+        ("models/text/normalisation.py", 'sub(" ", text)', 'sub("", text)'),
+        ("models/text/normalisation.py", "import re\n", "import regex as re\n"),
     ],
 )
 def test_a_change_of_what_is_reached_changes_it(root, file, old, new):
@@ -153,20 +153,20 @@ def test_a_change_of_what_is_reached_changes_it(root, file, old, new):
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("models/text.py", "  # one or more", "  # at least one"),
+        ("models/text/normalisation.py", "  # one or more", "  # at least one"),
         ("tasks/clean.py", '"""Keep what is short."""', '"""Keep the short."""\n\n    # why'),
         ("tasks/clean.py", '"""Clean."""', ""),
         ("tasks/clean.py", "LIMIT = 60", "LIMIT = 60\n'''Longer is a monologue.'''\n\n\n"),
         ("tasks/clean.py", "LIMIT = 60", "LIMIT: int = 6_0"),
         ("tasks/clean.py", "def _tidy(row):", "def _tidy(row: str) -> 'list[str]':"),
         ("tasks/clean.py", "[_tidy(row) for", "[\n        _tidy(\n row) for"),
-        ("models/text.py", '"\'"', "'\\x27'"),
+        ("models/text/normalisation.py", '"\'"', "'\\x27'"),
         ("tasks/clean.py", "return rows", "return rows[1:]"),
         ("tasks/clean.py", "UNRELATED = 1", "UNRELATED = 2"),
         ("tasks/clean.py", '@task(name="clean")', "@task"),
         ("tasks/clean.py", "from functools import partial", "import json"),
-        ("models/text.py", "OTHER = 3", "OTHER = 4"),
-        ("models/text.py", "    return text\n", "    return text.lower()\n"),
+        ("models/text/normalisation.py", "OTHER = 3", "OTHER = 4"),
+        ("models/text/normalisation.py", "    return text\n", "    return text.lower()\n"),
         ("models/schemas.py", '("ids",)', '("ids", "split")'),
     ],
 )
@@ -200,17 +200,17 @@ def test_an_edit_is_seen_though_size_and_time_stay(root):
 @pytest.mark.parametrize(
     ("imports", "use"),
     [
-        ("from models.text import normalise", "normalise(x)"),
-        ("from models.text import normalise as tidy", "tidy(x)"),
+        ("from models.text.normalisation import normalise", "normalise(x)"),
+        ("from models.text.normalisation import normalise as tidy", "tidy(x)"),
         ("from models import text", "text.normalise(x)"),
         ("from models import text as t", "t.normalise(x)"),
-        ("import models.text", "models.text.normalise(x)"),
-        ("import models.text as t", "t.normalise(x)"),
-        ("import models", "models.text.normalise(x)"),
+        ("import models.text.normalisation", "models.text.normalisation.normalise(x)"),
+        ("import models.text.normalisation as t", "t.normalise(x)"),
+        ("import models", "models.text.normalisation.normalise(x)"),
         ("from .other import again", "again(x)"),
         ("from . import other", "other.again(x)"),
         ("try:\n    from fast import normalise\nexcept ImportError:\n"
-         "    from models.text import normalise", "normalise(x)"),
+         "    from models.text.normalisation import normalise", "normalise(x)"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("where", ["top", "function"])
@@ -221,14 +221,19 @@ def test_every_form_of_import_leads_to_the_symbol_and_to_no_other(root, imports,
         root,
         {
             "tasks/job.py": body if where == "function" else f"{imports}\n\n{body}",
-            "tasks/other.py": "from models.text import normalise as again\n",
+            "tasks/other.py": "from models.text.normalisation import normalise as again\n",
         },
     )
     told = names(root, "tasks.job.job")
-    expected = {"models.text.BLANKS", "models.text.MARKS", "models.text.normalise", "tasks.job.job"}
+    expected = {
+        "models.text.normalisation.BLANKS",
+        "models.text.normalisation.MARKS",
+        "models.text.normalisation.normalise",
+        "tasks.job.job",
+    }
     assert set(told) - {"tasks.job.normalise"} == expected
     before = of(root, "tasks.job.job")
-    edit(root, "models/text.py", 'sub(" ", text)', 'sub("", text)')
+    edit(root, "models/text/normalisation.py", 'sub(" ", text)', 'sub("", text)')
     assert of(root, "tasks.job.job") != before
 
 
@@ -248,18 +253,18 @@ def test_a_re_export_of_a_package_is_followed(root):
     write(
         root,
         {
-            "models/__init__.py": "from models.text import normalise as tidy\n",
+            "models/__init__.py": "from models.text.normalisation import normalise as tidy\n",
             "tasks/job.py": "from models import tidy\n\ndef job(x):\n    return tidy(x)\n",
         },
     )
-    assert "models.text.BLANKS" in names(root, "tasks.job.job")
+    assert "models.text.normalisation.BLANKS" in names(root, "tasks.job.job")
     before = of(root, "tasks.job.job")
     edit(root, "models/__init__.py", "normalise as tidy", "display as tidy")
     assert of(root, "tasks.job.job") != before
 
 
 def test_two_imports_that_swap_their_names_change_it(root):
-    text = "from models.text import {} as a, {} as b\n\ndef job(x):\n    return a(b(x))\n"
+    text = "from models.text.normalisation import {} as a, {} as b\n\ndef job(x):\n    return a(b(x))\n"
     write(root, {"tasks/job.py": text.format("normalise", "display")})
     before = of(root, "tasks.job.job")
     write(root, {"tasks/job.py": text.format("display", "normalise")})
@@ -270,14 +275,16 @@ def test_two_imports_that_swap_their_names_change_it(root):
     "text",
     [
         "from models import text\n\ndef job(n):\n    return getattr(text, n)\n",
-        "import models.text\n\ndef job(n):\n    return vars(models.text)[n]\n",
-        "from models.text import *\n\ndef job(x):\n    return normalise(x)\n",
+        "import models.text.normalisation\n\ndef job(n):\n    return vars(models.text.normalisation)[n]\n",
+        "from models.text.normalisation import *\n\ndef job(x):\n    return normalise(x)\n",
         "from models import text\n\ndef job():\n    return text.made_at_run_time\n",
     ],
 )
 def test_a_module_that_is_used_itself_or_with_a_star_counts_whole(root, text):
     write(root, {"tasks/job.py": text})
-    assert {"models.text.OTHER", "models.text.display"} <= set(names(root, "tasks.job.job"))
+    assert {"models.text.normalisation.OTHER", "models.text.normalisation.display"} <= set(
+        names(root, "tasks.job.job")
+    )
 
 
 def test_where_a_module_lies_is_not_what_it_holds(root):
@@ -513,7 +520,7 @@ def test_a_module_that_is_started_as_a_process_counts_from_its_main(root):
     """
     write(root, {"models/training.py": text})
     assert set(names(root, modules=("models.training",))) - set(names(root)) == {
-        "models.text.display",
+        "models.text.normalisation.display",
         "models.training.main",
         "models.training.train",
     }

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from models import tokenizer
 from models.config import MarkupConfig
 from models.schemas import EXAMPLES, SPLIT_TURNS
+from models.text import tokenizer
 from tasks.export import export_examples
 from tasks.vocabulary import VocabularyConfig, learn_vocabulary
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import tokenizer
 from models.config import MarkupConfig
-from models.dialogue import encode_context, encode_conversations
-from models.tokenizer import END, START, UNK, spelling_nats
+from models.text import tokenizer
+from models.text.encoding import encode_context, encode_conversations
+from models.text.tokenizer import END, START, UNK, spelling_nats
 
 TEXTS = ["hello there", "how are you", "fine and you", "i am well"]
 WORDS = tokenizer.learn_words(TEXTS, min_count=1)

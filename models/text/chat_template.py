@@ -12,7 +12,7 @@ from typing import Any, cast
 from tokenizers import Tokenizer
 
 from models.errors import InputError
-from models.tokenizer import END, OURS, START, Control, load, load_control
+from models.text.tokenizer import END, OURS, START, Control, load, load_control
 
 # Of a pretrained model that was never taught to chat: each turn with the token that ends a text.
 PLAIN_TEMPLATE = "{%- for message in messages -%}{{- message['content'] + eos_token -}}{%- endfor -%}"

@@ -14,8 +14,8 @@ from tokenizers import Encoding, Tokenizer
 
 from models.config import MarkupConfig
 from models.errors import InputError
-from models.rendering import Rendering
-from models.tokenizer import blank_nats, forgets_blanks, spelling_nats
+from models.text.chat_template import Rendering
+from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
 OURS = Rendering()
 LEAST_ROOM = 8  # ids of what was said, beside those of the rendering

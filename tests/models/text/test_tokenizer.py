@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from models import tokenizer
-from models.tokenizer import CONTROL, END, PAD, START, UNK
+from models.text import tokenizer
+from models.text.tokenizer import CONTROL, END, PAD, START, UNK
 
 TEXTS = ["hello there .", "how are you ?", "i am fine .", "hello you .", "naïve café — 你好"] * 5
 

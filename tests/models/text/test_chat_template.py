@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import rendering, tokenizer
 from models.config import MarkupConfig
-from models.dialogue import encode_context, encode_conversations
 from models.errors import InputError
-from models.rendering import load_rendering, open_tokenizer
+from models.text import chat_template, tokenizer
+from models.text.chat_template import load_rendering, open_tokenizer
+from models.text.encoding import encode_context, encode_conversations
 
 SPELLING = [1.0] * 257
 WIDE = MarkupConfig(max_tokens=256)
@@ -22,7 +22,7 @@ TURNS = st.lists(st.text("ab é<|", min_size=1, max_size=30), min_size=2, max_si
 def adopt(pretrained, tmp_path_factory):
     def made(**knobs):
         folder = pretrained(tmp_path_factory.mktemp("models") / "theirs", **knobs)
-        tokenizer.save_control(rendering.read_control(folder), folder)
+        tokenizer.save_control(chat_template.read_control(folder), folder)
         return folder
 
     return made
@@ -130,4 +130,4 @@ def test_a_template_that_leaves_no_room_is_told_with_the_setting(theirs):
 def test_a_template_that_cannot_be_used_is_told(pretrained, tmp_path, template, line):
     folder = pretrained(tmp_path / "odd", template=template)
     with pytest.raises(InputError, match=line):
-        rendering.read_control(folder)
+        chat_template.read_control(folder)

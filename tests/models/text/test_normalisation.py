@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.text import display, normalise
+from models.text.normalisation import display, normalise
 
 
 @given(st.text(), st.sampled_from(["plain", "article"]))
