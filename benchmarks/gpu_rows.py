@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu import ROOT, Failed, Figures
 from benchmarks.peak import flops
-from models import batches, devices, packed_llama, progress, proof, starts
+from models import devices, packed_llama, progress, proof, starts
 from models.checkpoint import put_json
+from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
 from models.journal import METRICS, Reader
 from models.run import Run

@@ -27,8 +27,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from models import batches, metrics, networks, progress
+from models import metrics, networks, progress
 from models.checkpoint import put_json
+from models.data import batches
 from models.run import Run
 from models.text import tokenizer
 

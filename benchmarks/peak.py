@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import batches, networks, progress
+from models import networks, progress
 from models.checkpoint import put_json
+from models.data import batches
 from models.optimizers import rate_at
 from models.run import Run
 from models.step import Step

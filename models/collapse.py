@@ -11,8 +11,8 @@ import pyarrow as pa
 from transformers import PreTrainedModel
 
 from models import metrics
-from models.batches import Examples
 from models.config import GenerationConfig
+from models.data.batches import Examples
 from models.generation import Generator
 from models.text.tokenizer import OURS, Control
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from models import networks
-from models.batches import Examples, Row, bucket, collate
+from models.data.batches import Examples, Row, bucket, collate
 from models.generation import evaluating
 
 log = logging.getLogger(__name__)

@@ -30,8 +30,8 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
 from models import adapters, llama
-from models.batches import Batch
 from models.config import NetworkConfig
+from models.data.batches import Batch
 from models.errors import InputError
 from models.text.tokenizer import END, PAD, START
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from models import llama, packed_llama
-from models.batches import Examples, Lesson
+from models.data.batches import Examples, Lesson
 from models.devices import FAST, FastPath
 
 SPARE = 1.1  # of what a batch of average rows needs, so that the places are what it is full by

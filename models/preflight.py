@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import batches, checkpoint, devices, networks
+from models import checkpoint, devices, networks
 from models.config import GenerationConfig
+from models.data import batches
 from models.devices import PLAIN, FastPath
 from models.generation import Generator, evaluating
 from models.run import Run

@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import batches, devices, packed_llama, packing, progress, starts
+from models import devices, packed_llama, packing, progress, starts
+from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
 from models.run import Run
 from models.step import Step

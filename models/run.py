@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from models import checkpoint, networks
-from models.batches import Examples
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
+from models.data.batches import Examples
 from models.errors import InputError
 
 

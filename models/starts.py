@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from models import adapters, networks
-from models.batches import Batch
+from models.data.batches import Batch
 from models.errors import InputError
 from models.run import Run
 from models.text import tokenizer

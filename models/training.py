@@ -13,18 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import (
-    batches,
-    checkpoint,
-    collapse,
-    devices,
-    fast_path,
-    metrics,
-    networks,
-    preflight,
-    progress,
-    starts,
-)
+from models import checkpoint, collapse, devices, fast_path, metrics, networks, preflight, progress, starts
+from models.data import batches
 from models.errors import InputError
 from models.files import sync
 from models.journal import Journal

@@ -19,8 +19,8 @@ from prefect import task
 from pydantic import Field
 
 from models.config import Config
+from models.data.schemas import SPLIT_TURNS, TURNS
 from models.errors import DataRejected
-from models.schemas import SPLIT_TURNS, TURNS
 from models.text.normalisation import normalise
 from tasks.artifacts import Artifact
 from tasks.stage import Stage, named

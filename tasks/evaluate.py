@@ -17,7 +17,7 @@ from prefect import task
 from pydantic import Field
 
 from models.config import Config, GenerationConfig, MarkupConfig
-from models.schemas import EXAMPLES
+from models.data.schemas import EXAMPLES
 from models.text.encoding import encode_context, read_dialogue
 from models.text.normalisation import display, normalise
 from tasks.artifacts import Artifact

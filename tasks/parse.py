@@ -20,8 +20,8 @@ from prefect import task
 from pydantic import Field
 
 from models.config import Config
+from models.data.schemas import REJECTS, TURNS
 from models.errors import DataRejected
-from models.schemas import REJECTS, TURNS
 from tasks.artifacts import Artifact
 from tasks.encodings import LINE_BYTES, LineReader, count_lines
 from tasks.sources import MEMBERS

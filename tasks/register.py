@@ -15,12 +15,12 @@ from prefect import task
 
 from models import defaults
 from models.config import GenerationConfig
+from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.files import sha256
 from models.forwarding import MetricsForwarder
 from models.promotions import ChampionMoved
 from models.registry import MODEL_DIGEST, Registry, Version
-from models.schemas import EXAMPLES
 from tasks.artifacts import Artifact
 from tasks.card import model_card
 from tasks.clean import SPLITS

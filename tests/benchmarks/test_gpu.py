@@ -15,8 +15,8 @@ import torch
 from benchmarks import gpu, gpu_rows
 from models import proof
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
+from models.data.schemas import EXAMPLES
 from models.errors import InputError
-from models.schemas import EXAMPLES
 from models.text import tokenizer
 from models.text.tokenizer import END, START
 

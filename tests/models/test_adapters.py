@@ -17,8 +17,8 @@ from trainings import StopAt, timeless, train, weights
 from transformers import AutoModelForCausalLM
 
 from models import adapters, llama, networks, trainer
+from models.data.schemas import EXAMPLES
 from models.errors import InputError
-from models.schemas import EXAMPLES
 from models.text import tokenizer
 
 Pretrained = Callable[..., Path]

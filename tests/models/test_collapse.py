@@ -5,8 +5,8 @@ import torch
 from trainings import StopAt, lines, run_folder, timeless, train, weights
 
 from models import collapse, networks, trainer
-from models.batches import read
 from models.collapse import Look
+from models.data.batches import read
 from models.text.tokenizer import END
 
 HEALTHY = {

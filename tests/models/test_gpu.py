@@ -23,8 +23,8 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from trainings import NETWORK, examples
 
 from models import llama, networks, packed_llama, preflight, progress
-from models.batches import Examples
 from models.config import NetworkConfig, TrainConfig
+from models.data.batches import Examples
 from models.devices import FAST
 from models.step import Step
 

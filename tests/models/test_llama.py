@@ -6,8 +6,8 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from models import llama, networks
-from models.batches import Batch
 from models.config import NetworkConfig
+from models.data.batches import Batch
 
 VOCABULARY = 40
 SHAPES = [

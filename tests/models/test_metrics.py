@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from models import metrics, networks
 from models.config import MarkupConfig, NetworkConfig
+from models.data.schemas import EXAMPLES
 from models.metrics import Score
-from models.schemas import EXAMPLES
 from models.text import encoding, tokenizer
 from models.text.tokenizer import END, PAD, START, UNK
 

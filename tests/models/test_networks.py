@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
 from models import networks
-from models.batches import Batch, Row, collate
 from models.config import NetworkConfig, TrainConfig
+from models.data.batches import Batch, Row, collate
 from models.errors import InputError
 from models.optimizers import Optimizer
 from models.text.tokenizer import END, PAD, START

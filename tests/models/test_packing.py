@@ -14,8 +14,8 @@ from trainings import StopAt, examples, run_folder, timeless, train, weights
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from models import fast_path, llama, packed_llama, packing, trainer
-from models.batches import Examples
 from models.config import TrainConfig
+from models.data.batches import Examples
 from models.devices import FAST, PLAIN
 from models.packing import Packed, Packing
 from models.run import Run

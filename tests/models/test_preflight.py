@@ -17,8 +17,9 @@ from torch import Tensor
 from trainings import NETWORK, run_folder
 from transformers import PreTrainedModel
 
-from models import batches, llama, networks, preflight, progress, step, trainer, training
-from models.batches import NO_LOSS, Batch
+from models import llama, networks, preflight, progress, step, trainer, training
+from models.data import batches
+from models.data.batches import NO_LOSS, Batch
 from models.run import Run
 from models.text import tokenizer
 from models.text.tokenizer import END, PAD

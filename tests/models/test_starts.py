@@ -10,11 +10,11 @@ import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
 from models import networks, starts, trainer
-from models.batches import Batch
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
+from models.data.batches import Batch
+from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.run import Run
-from models.schemas import EXAMPLES
 from models.text import tokenizer
 from models.text.encoding import encode_conversations
 

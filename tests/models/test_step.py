@@ -16,7 +16,7 @@ from torch import Tensor
 from trainings import StopAt, lines, run_folder, train, weights
 
 from models import trainer, training
-from models.batches import Batch
+from models.data.batches import Batch
 from models.errors import InputError
 from models.run import Run
 from models.step import Step

@@ -18,11 +18,11 @@ from filelock import FileLock
 from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
 
 from models import metrics, networks, progress, trainer, training
-from models.batches import Examples, read
 from models.config import TrainConfig
+from models.data.batches import Examples, read
+from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.run import Run
-from models.schemas import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models import trainer
-from models.schemas import EXAMPLES
+from models.data.schemas import EXAMPLES
 from models.text import tokenizer
 from models.text.tokenizer import END, START
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.data.schemas import TURNS
 from models.errors import InputError
-from models.schemas import TURNS
 from tasks.clean import (
     CleanConfig,
     Conversation,

@@ -67,7 +67,7 @@ PROJECT = {
         def display(text):
             return text
     """,
-    "models/schemas.py": """
+    "models/data/schemas.py": """
         TURNS = ("id", "text")
         EXAMPLES = ("ids",)
     """,
@@ -119,7 +119,7 @@ def root(tmp_path):
 
 def test_what_is_reached_is_told_by_name(root):
     assert names(root) == [
-        "models.schemas.TURNS",
+        "models.data.schemas.TURNS",
         "models.text.normalisation.BLANKS",
         "models.text.normalisation.MARKS",
         "models.text.normalisation.normalise",
@@ -138,7 +138,7 @@ def test_what_is_reached_is_told_by_name(root):
         ("tasks/clean.py", "return normalise(text)", "return normalise(text[1:])"),
         ("models/text/normalisation.py", 'r"\\s+"', 'r"\\s*"'),
         ("models/text/normalisation.py", '"dash": "-"', '"dash": "--"'),
-        ("models/schemas.py", '("id", "text")', '("id", "words")'),
+        ("models/data/schemas.py", '("id", "text")', '("id", "words")'),
         ("tasks/clean.py", "limit=LIMIT", "limit=60"),
         ("models/text/normalisation.py", 'sub(" ", text)', 'sub("", text)'),
         ("models/text/normalisation.py", "import re\n", "import regex as re\n"),
@@ -167,7 +167,7 @@ def test_a_change_of_what_is_reached_changes_it(root, file, old, new):
         ("tasks/clean.py", "from functools import partial", "import json"),
         ("models/text/normalisation.py", "OTHER = 3", "OTHER = 4"),
         ("models/text/normalisation.py", "    return text\n", "    return text.lower()\n"),
-        ("models/schemas.py", '("ids",)', '("ids", "split")'),
+        ("models/data/schemas.py", '("ids",)', '("ids", "split")'),
     ],
 )
 def test_a_change_of_anything_else_does_not(root, file, old, new):
@@ -178,8 +178,8 @@ def test_a_change_of_anything_else_does_not(root, file, old, new):
 
 def test_the_order_of_the_definitions_does_not_count(root):
     before = of(root)
-    text = (root / "models/schemas.py").read_text().strip().splitlines()
-    (root / "models/schemas.py").write_text("\n".join(reversed(text)))
+    text = (root / "models/data/schemas.py").read_text().strip().splitlines()
+    (root / "models/data/schemas.py").write_text("\n".join(reversed(text)))
     assert of(root) == before
 
 
@@ -190,9 +190,9 @@ def test_two_projects_of_the_same_code_agree(root, tmp_path_factory):
 
 
 def test_an_edit_is_seen_though_size_and_time_stay(root):
-    before, path = of(root), root / "models/schemas.py"
+    before, path = of(root), root / "models/data/schemas.py"
     known = path.stat()
-    edit(root, "models/schemas.py", '"id"', '"di"')
+    edit(root, "models/data/schemas.py", '"id"', '"di"')
     os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))
     assert of(root) != before
 
@@ -553,11 +553,11 @@ def test_methods_and_inner_functions_count_as_what_they_stand_in(tmp_path):
 
 def test_a_function_that_was_loaded_from_its_path_is_found_by_it(root):
     path = root / "models" / "schemas.py"
-    edit(root, "models/schemas.py", "TURNS =", "def job(): return TURNS\nTURNS =")
+    edit(root, "models/data/schemas.py", "TURNS =", "def job(): return TURNS\nTURNS =")
     spec = importlib.util.spec_from_file_location("__loaded__", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert reached(module.job, root=root) == ["models.schemas.TURNS", "models.schemas.job"]
+    assert reached(module.job, root=root) == ["models.data.schemas.TURNS", "models.data.schemas.job"]
 
 
 BUILDS = {

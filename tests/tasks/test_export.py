@@ -8,7 +8,7 @@ import pytest
 from datasets import load_dataset
 
 from models.config import MarkupConfig
-from models.schemas import EXAMPLES, SPLIT_TURNS
+from models.data.schemas import EXAMPLES, SPLIT_TURNS
 from models.text import tokenizer
 from tasks.export import export_examples
 from tasks.vocabulary import VocabularyConfig, learn_vocabulary

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import batches
-from models.batches import NO_LOSS, Examples, bucket, collate, epoch_batches
+from models.data import batches
+from models.data.batches import NO_LOSS, Examples, bucket, collate, epoch_batches
+from models.data.schemas import EXAMPLES
 from models.networks import next_ids
-from models.schemas import EXAMPLES
 from models.text.tokenizer import END, PAD, START
 
 

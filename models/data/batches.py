@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.schemas import EXAMPLES
+from models.data.schemas import EXAMPLES
 from models.text.tokenizer import PAD, START
 
 NO_LOSS = -1  # target of a position that carries no loss
