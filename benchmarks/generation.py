@@ -22,9 +22,9 @@ from environment import quiet_environment
 
 quiet_environment()
 
-from models import networks  # noqa: E402
 from models.config import GenerationConfig, NetworkConfig  # noqa: E402
 from models.generation import Generator  # noqa: E402
+from models.network import networks  # noqa: E402
 from models.text.tokenizer import END, PAD, START, UNK  # noqa: E402
 
 VOCABULARY, POSITIONS, TOKENS = 6144, 256, 48

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu import ROOT, Failed, Figures
 from benchmarks.peak import flops
-from models import devices, packed_llama, progress, proof, starts
+from models import devices, progress, proof, starts
 from models.checkpoint import put_json
 from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
 from models.journal import METRICS, Reader
+from models.network.llama import packed_block
 from models.run import Run
 from models.step import Step
 
@@ -334,7 +335,7 @@ FIGURES: dict[str, Callable[[Place], Figures]] = {
 
 def main(name: str, folder: str, device: str, limit_s: str, corpus: str) -> None:
     place = Place(Path(folder), torch.device(device), float(limit_s), corpus)
-    packed_llama.raise_what_does_not_compile()
+    packed_block.raise_what_does_not_compile()
     try:
         figures = FIGURES[name](place)
     except (Failed, proof.Unproved) as error:

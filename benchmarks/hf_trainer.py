@@ -27,9 +27,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from models import metrics, networks, progress
+from models import metrics, progress
 from models.checkpoint import put_json
 from models.data import batches
+from models.network import networks
 from models.run import Run
 from models.text import tokenizer
 

@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import networks, progress
+from models import progress
 from models.checkpoint import put_json
 from models.data import batches
+from models.network import networks
 from models.optimizers import rate_at
 from models.run import Run
 from models.step import Step

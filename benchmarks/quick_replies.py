@@ -10,8 +10,9 @@ from environment import quiet_environment
 quiet_environment()
 
 from chat.reference import find_model  # noqa: E402
-from models import generation, networks, sample  # noqa: E402
+from models import generation, sample  # noqa: E402
 from models.config import GenerationConfig, MarkupConfig  # noqa: E402
+from models.network import networks  # noqa: E402
 from models.text import tokenizer  # noqa: E402
 from models.text.encoding import encode_context, read_dialogue  # noqa: E402
 

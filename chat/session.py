@@ -14,10 +14,10 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from models import networks
 from models.config import GenerationConfig, MarkupConfig
 from models.errors import InputError
 from models.generation import Generator, chances
+from models.network import networks
 from models.text import tokenizer
 from models.text.chat_template import load_rendering
 from models.text.encoding import encode_context, read_dialogue

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from models import rounding
+from models.network.llama import row_padding
 
 SLICE = 256  # positions; times a vocabulary of 4,096 floats: 4 MB
 GPU_FLOATS = 2**25  # of a slice on a GPU, where few large kernels are best: 134 MB
@@ -29,10 +29,10 @@ def weighted_nats(
     Logits are `hidden_ND @ table_VD.T`, multiplied in hidden_ND's type and then float32.
     """
     count = len(hidden_ND)
-    rows = rounding.rows(count, hidden_ND.dtype, hidden_ND.device)
+    rows = row_padding.rows(count, hidden_ND.dtype, hidden_ND.device)
     # Positions of weight 0: they add nothing.
     hidden_ND, targets_N, weights_N = (
-        rounding.lengthened(x_N, rows) for x_N in (hidden_ND, targets_N, weights_N)
+        row_padding.lengthened(x_N, rows) for x_N in (hidden_ND, targets_N, weights_N)
     )
     total, nats_N, hits_N = _Head.apply(hidden_ND, table_VD, targets_N, weights_N)  # type: ignore[no-untyped-call]
     return total, nats_N[:count], hits_N[:count]

@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from models.config import GenerationConfig
-from models.decoding import decoder_of
 from models.errors import InputError
+from models.network.llama.decoder import decoder_of
 from models.repetition import Repetition
 from models.text.tokenizer import OURS, START, Control
 

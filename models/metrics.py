@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import networks
 from models.data.batches import Examples, Row, bucket, collate
 from models.generation import evaluating
+from models.network import networks
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import llama, packed_llama
 from models.data.batches import Examples, Lesson
 from models.devices import FAST, FastPath
+from models.network.llama import cpu_block, packed_block
 
 SPARE = 1.1  # of what a batch of average rows needs, so that the places are what it is full by
 GRAINS = 8  # shapes there may be: a part of a batch has fewer places than a whole one
@@ -68,7 +68,7 @@ def obstacle(model: PreTrainedModel, device: torch.device) -> str | None:
 def fits_kernel(model: PreTrainedModel) -> bool:
     """Whether the kernel takes heads of this shape; it knows no dropout."""
     config: Any = model.config
-    if not llama.is_plain(model) or config.attention_dropout:
+    if not cpu_block.is_plain(model) or config.attention_dropout:
         return False
     return bool(config.head_dim % GRAIN == 0 and config.head_dim <= WIDEST)
 
@@ -150,7 +150,7 @@ class Packing:
         start_N = packed.starts_C[sequence_N]
         is_there_N = start_N >= 0
         here_N = torch.where(is_there_N, start_N + within_N, 0)
-        hidden_ND = packed_llama.hidden(
+        hidden_ND = packed_block.hidden(
             model, self.ids[here_N], within_N, packed.offsets_C, self.longest, dtype, self.path
         )
         is_reply_N = self.is_reply[here_N + 1] & is_there_N

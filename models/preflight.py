@@ -22,11 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import checkpoint, devices, networks
+from models import checkpoint, devices
 from models.config import GenerationConfig
 from models.data import batches
 from models.devices import PLAIN, FastPath
 from models.generation import Generator, evaluating
+from models.network import networks
 from models.run import Run
 from models.step import Step
 from models.text import tokenizer

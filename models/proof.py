@@ -24,9 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import devices, packed_llama, packing, progress, starts
+from models import devices, packing, progress, starts
 from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
+from models.network.llama import packed_block
 from models.run import Run
 from models.step import Step
 
@@ -228,7 +229,7 @@ def main(folder: str, kind: str, precision: str) -> None:
     os.dup2(2, 1)  # compilers print, too
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    packed_llama.raise_what_does_not_compile()
+    packed_block.raise_what_does_not_compile()
     try:
         proof = prove(Run.read(Path(folder)), torch.device(kind), precision)
     except Unproved as error:

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models import adapters, networks
 from models.data.batches import Batch
 from models.errors import InputError
+from models.network import lora, networks
 from models.run import Run
 from models.text import tokenizer
 
@@ -40,7 +40,7 @@ def begin(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
     if run.network.family == "pretrained":
         model = _whole(run)
         if run.train.lora_rank:
-            adapters.add(model, run.train.lora_rank)
+            lora.add(model, run.train.lora_rank)
         return model, {}
     if run.train.lora_rank:
         both = f"train.lora_rank is {run.train.lora_rank} and network.family {run.network.family}"

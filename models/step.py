@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import devices, networks, progress
+from models import devices, progress
 from models.config import TrainConfig
 from models.cross_entropy import weighted_nats
 from models.data import batches
 from models.devices import PLAIN, FastPath
 from models.errors import InputError
+from models.network import networks
 from models.optimizers import Optimizer
 from models.packing import Packed, Packing
 from models.ranks import Ranks

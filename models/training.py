@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import checkpoint, collapse, devices, fast_path, metrics, networks, preflight, progress, starts
+from models import checkpoint, collapse, devices, fast_path, metrics, preflight, progress, starts
 from models.data import batches
 from models.errors import InputError
 from models.files import sync
 from models.journal import Journal
+from models.network import networks
 from models.optimizers import rate_at
 from models.ranks import join
 from models.run import Run

@@ -47,7 +47,8 @@ def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "S
 
     Which conversations `max_replies` leaves depends on the text alone: they are any model's.
     """
-    from models import metrics, networks  # torch takes seconds to import
+    from models import metrics  # torch takes seconds to import
+    from models.network import networks  # torch takes seconds to import
 
     markup = MarkupConfig(**read_dialogue(folder)["markup"])
     whole = count_replies(turns)
@@ -98,8 +99,8 @@ def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list
 
 def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:
     """(text, ids, whether it ended by itself) of the greedy reply to each context."""
-    from models import networks
     from models.generation import Generator
+    from models.network import networks
     from models.text import tokenizer
     from models.text.chat_template import load_rendering
 
@@ -127,7 +128,8 @@ def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float
 
 def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, export: Path) -> int:
     """score.json, report.json, report.md and loss.png; returns the replies scored."""
-    from models import metrics, networks, plots
+    from models import metrics, plots
+    from models.network import networks
 
     model, turns = train / "model", clean / "turns.parquet"
     normalisation = read_dialogue(model)["normalisation"]

@@ -132,7 +132,7 @@ def convert(path: Path, out: Path) -> None:
         )
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from models.networks import quiet
+    from models.network.networks import quiet
 
     where = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
     try:

@@ -9,10 +9,10 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import contest, cores, peak, saves
-from models import networks
 from models.config import NetworkConfig, TrainConfig
 from models.data import batches
 from models.data.schemas import EXAMPLES
+from models.network import networks
 from models.step import Step
 
 LAYERS, WIDTH, ROWS, PLACES = 2, 32, 3, 16

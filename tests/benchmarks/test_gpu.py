@@ -180,7 +180,7 @@ def test_a_part_of_the_fast_path_is_compared_with_the_plain_one(place: gpu_rows.
 def test_a_part_that_teaches_something_else_is_refused(
     place: gpu_rows.Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.packed_llama._attend", lambda q, k, v, *_: v)
+    monkeypatch.setattr("models.network.llama.packed_block._attend", lambda q, k, v, *_: v)
     with pytest.raises(proof.Unproved, match="the plain path"):
         gpu_rows.FIGURES["packing"](place)
 

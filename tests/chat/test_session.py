@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 
 import cli
 from chat.session import Session
-from models import networks
 from models.config import GenerationConfig, NetworkConfig
 from models.defaults import to_transformers
 from models.errors import InputError
+from models.network import networks
 from models.text import tokenizer
 from models.text.normalisation import Form, display
 from models.text.tokenizer import END, PAD, START, UNK

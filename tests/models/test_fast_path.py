@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from trainings import run_folder, train, weights
 
-from models import devices, fast_path, packed_llama, packing, proof
+from models import devices, fast_path, packing, proof
 from models.devices import FAST, PLAIN
 from models.errors import InputError
+from models.network.llama import packed_block
 from models.proof import Taught, Unproved
 from models.ranks import Ranks
 from models.recording import Recorded
@@ -94,8 +95,8 @@ def crash(plain: Callable[..., Tensor], *given: Any) -> Tensor:
 def test_what_is_wrong_with_the_fast_path_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, defect: Callable[..., Tensor], failure: str
 ) -> None:
-    plain = packed_llama._attend
-    monkeypatch.setattr(packed_llama, "_attend", lambda *given: defect(plain, *given))
+    plain = packed_block._attend
+    monkeypatch.setattr(packed_block, "_attend", lambda *given: defect(plain, *given))
     with pytest.raises(Unproved, match=failure):
         proof.prove(run, CPU, "bf16")
 

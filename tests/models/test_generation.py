@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import networks
 from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError
 from models.generation import FEW, Generator, Reply, _pick, evaluating
+from models.network import networks
 from models.text.tokenizer import END, PAD, START, UNK, Control
 
 VOCABULARY, POSITIONS = 40, 24

@@ -22,10 +22,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from trainings import NETWORK, examples
 
-from models import llama, networks, packed_llama, preflight, progress
+from models import preflight, progress
 from models.config import NetworkConfig, TrainConfig
 from models.data.batches import Examples
 from models.devices import FAST
+from models.network import networks
+from models.network.llama import cpu_block, packed_block
 from models.step import Step
 
 GPU = "gpu:0"
@@ -76,8 +78,8 @@ def learn() -> None:
     """A packed step and its update, which is what is recorded."""
     table = Examples(examples(40, 0, "train"))
     calls = []
-    kernel = packed_llama.varlen_attn
-    packed_llama.varlen_attn = lambda *given, **how: calls.append(1) or kernel(*given, **how)  # type: ignore
+    kernel = packed_block.varlen_attn
+    packed_block.varlen_attn = lambda *given, **how: calls.append(1) or kernel(*given, **how)  # type: ignore
     for context_loss, precision in product((0.0, 0.5), ("fp32", "bf16")):
         config = TrainConfig(batch_tokens=256, context_loss=context_loss)
         step = Step(network(), table, config, workers=1, path=FAST)
@@ -152,13 +154,13 @@ def compile_block() -> None:
     torch.manual_seed(0)
     layer = networks.build(NetworkConfig(n_layer=1, n_head=2, width=16), 20, 16).model.layers[0]
     offsets = torch.tensor([0, 9, 16, 16], dtype=torch.int32)
-    turns = torch.view_as_real(llama.turns(16, 8, 1e4))
+    turns = torch.view_as_real(cpu_block.turns(16, 8, 1e4))
     figures = []
-    block = torch.compile(packed_llama._block, backend="aot_eager", fullgraph=True, dynamic=False)
-    for one, attend in ((packed_llama._block, packed_llama._attend), (block, packed_llama._attend_varlen)):
+    block = torch.compile(packed_block._block, backend="aot_eager", fullgraph=True, dynamic=False)
+    for one, attend in ((packed_block._block, packed_block._attend), (block, packed_block._attend_varlen)):
         torch.manual_seed(1)
         x_ND = torch.randn(16, 16, requires_grad=True)
-        weights = [w.detach().requires_grad_() for w in llama.matrices(layer, 8, torch.bfloat16)]
+        weights = [w.detach().requires_grad_() for w in cpu_block.matrices(layer, 8, torch.bfloat16)]
         made_ND = one(x_ND, tuple(weights), turns, offsets, 9, 2, 1e-6, attend)
         (made_ND * torch.linspace(-1, 1, 16)).sum().backward()
         figures.append([made_ND.detach(), *(w.grad for w in (x_ND, *weights))])

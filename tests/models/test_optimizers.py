@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import networks
 from models.config import NetworkConfig, TrainConfig
+from models.network import networks
 from models.optimizers import Optimizer, rate_at
 
 

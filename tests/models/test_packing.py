@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from trainings import StopAt, examples, run_folder, timeless, train, weights
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from models import fast_path, llama, packed_llama, packing, trainer
+from models import fast_path, packing, trainer
 from models.config import TrainConfig
 from models.data.batches import Examples
 from models.devices import FAST, PLAIN
+from models.network.llama import cpu_block, packed_block
 from models.packing import Packed, Packing
 from models.run import Run
 from models.step import Step
@@ -62,7 +63,7 @@ def test_each_sequence_has_the_hidden_states_and_gradients_that_it_has_alone(sha
     expected = gradients(model)
     within_N = torch.cat([torch.arange(len(row)) for row in rows])
     offsets_C = torch.tensor([0, 3, 4, 11, 16, 16, 16], dtype=torch.int32)
-    packed_ND = packed_llama.hidden(model, torch.cat(rows), within_N, offsets_C, 7, torch.float32, FAST)
+    packed_ND = packed_block.hidden(model, torch.cat(rows), within_N, offsets_C, 7, torch.float32, FAST)
     torch.testing.assert_close(packed_ND, alone_ND, rtol=1e-4, atol=1e-4)
     (packed_ND * mix_ND).sum().backward()
     assert_alike(gradients(model), expected)
@@ -70,12 +71,12 @@ def test_each_sequence_has_the_hidden_states_and_gradients_that_it_has_alone(sha
 
 def test_a_block_is_traced_as_one_graph() -> None:
     model = network()
-    block = torch.compile(packed_llama._block, backend="eager", fullgraph=True, dynamic=False)
-    turns_N1P2 = torch.view_as_real(llama.turns(16, 6, 1e4))
-    matrices = llama.matrices(model.model.layers[0], 6, torch.float32)
+    block = torch.compile(packed_block._block, backend="eager", fullgraph=True, dynamic=False)
+    turns_N1P2 = torch.view_as_real(cpu_block.turns(16, 6, 1e4))
+    matrices = cpu_block.matrices(model.model.layers[0], 6, torch.float32)
     offsets_C = torch.tensor([0, 9, 16], dtype=torch.int32)
-    given_ = (torch.randn(16, 24), matrices, turns_N1P2, offsets_C, 9, 4, 1e-6, packed_llama._attend)
-    torch.testing.assert_close(block(*given_), packed_llama._block(*given_))
+    given_ = (torch.randn(16, 24), matrices, turns_N1P2, offsets_C, 9, 4, 1e-6, packed_block._attend)
+    torch.testing.assert_close(block(*given_), packed_block._block(*given_))
 
 
 @pytest.mark.parametrize("context_loss", [0.0, 0.5, 1.0])
@@ -242,13 +243,13 @@ def test_sequences_that_see_each_other_are_caught_by_the_preflight(
 
     folder = run_folder(data, tmp_path / "run", batch_tokens=128)
     (folder / "preflight.json").unlink()
-    plain = packed_llama._attend
+    plain = packed_block._attend
 
     def leaking(*given_: Any) -> torch.Tensor:
         q, k, v, offsets_C, longest = given_
         return plain(q, k, v, offsets_C[[0, -1]], longest)
 
-    monkeypatch.setattr(packed_llama, "_attend", leaking)
+    monkeypatch.setattr(packed_block, "_attend", leaking)
     with torch.no_grad():
         made = Training(Run.read(folder), threading.Event())
         for parameter in made.model.parameters():

@@ -17,9 +17,11 @@ from torch import Tensor
 from trainings import NETWORK, run_folder
 from transformers import PreTrainedModel
 
-from models import llama, networks, preflight, progress, step, trainer, training
+from models import preflight, progress, step, trainer, training
 from models.data import batches
 from models.data.batches import NO_LOSS, Batch
+from models.network import networks
+from models.network.llama import cpu_block
 from models.run import Run
 from models.text import tokenizer
 from models.text.tokenizer import END, PAD
@@ -132,7 +134,7 @@ def encoder_unread(batch: Batch) -> Batch:
 
 
 def no_causal_mask(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
-    monkeypatch.setattr(llama, "math", SimpleNamespace(inf=0.0))
+    monkeypatch.setattr(cpu_block, "math", SimpleNamespace(inf=0.0))
 
 
 def counted_per_batch(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:

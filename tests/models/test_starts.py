@@ -9,11 +9,12 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from models import networks, starts, trainer
+from models import starts, trainer
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.data.batches import Batch
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
+from models.network import networks
 from models.run import Run
 from models.text import tokenizer
 from models.text.encoding import encode_conversations

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from models import networks
 from models.errors import InputError
+from models.network import networks
 from models.registry import Registry
 from tasks.start import StartConfig, resolve, take_start
 

@@ -9,10 +9,10 @@ from transformers import GenerationConfig, LlamaForCausalLM
 
 from flows.lineage import flatten
 from flows.recipes import RECIPES, configure
-from models import networks
 from models.config import GenerationConfig as Generation
 from models.config import NetworkConfig
 from models.defaults import to_transformers
+from models.network import networks
 from models.registry import Registry, Version
 from tasks.artifacts import Artifact
 from tasks.gate import GateConfig, Verdict, wish

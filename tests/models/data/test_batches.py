@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.data import batches
 from models.data.batches import NO_LOSS, Examples, bucket, collate, epoch_batches
 from models.data.schemas import EXAMPLES
-from models.networks import next_ids
+from models.network.networks import next_ids
 from models.text.tokenizer import END, PAD, START
 
 

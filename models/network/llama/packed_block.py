@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 from transformers import PreTrainedModel
 
-from models import llama
 from models.devices import FastPath
+from models.network.llama import cpu_block
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
 COMPILED_FROM = 8192  # places: a training of shorter steps is over before compiling pays
@@ -51,12 +51,12 @@ def hidden(
     with torch.autocast(ids_N.device.type, enabled=False):
         x_ND = base.embed_tokens(ids_N)
         with ids_N.device:
-            turns_T1P = llama.turns(longest, config.head_dim, config.rope_parameters["rope_theta"])
+            turns_T1P = cpu_block.turns(longest, config.head_dim, config.rope_parameters["rope_theta"])
         turns_N1P2 = torch.view_as_real(turns_T1P)[within_N]
         for layer in base.layers:
             x_ND = block(
                 x_ND,
-                llama.matrices(layer, config.head_dim, dtype),
+                cpu_block.matrices(layer, config.head_dim, dtype),
                 turns_N1P2,
                 offsets_C,
                 longest,

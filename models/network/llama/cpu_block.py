@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from models import rounding
-from models.adapters import weight
+from models.network.llama import row_padding
+from models.network.lora import weight
 
 _through_softmax = torch.ops.aten._softmax_backward_data
 _through_silu = torch.ops.aten.silu_backward
@@ -66,11 +66,11 @@ def hidden(model: LlamaForCausalLM, ids_BT: Tensor, dtype: torch.dtype) -> Tenso
     base: Any = model.model
     config: Any = model.config
     batch, tokens = ids_BT.shape
-    rows = rounding.rows(batch * tokens, dtype, ids_BT.device)
+    rows = row_padding.rows(batch * tokens, dtype, ids_BT.device)
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     shape = Shape(batch, tokens, rows, heads, groups, config.rms_norm_eps)
     with torch.autocast("cpu", enabled=False):
-        x_ND = rounding.lengthened(base.embed_tokens(ids_BT).flatten(0, 1), shape.rows)
+        x_ND = row_padding.lengthened(base.embed_tokens(ids_BT).flatten(0, 1), shape.rows)
         turns_T1K = turns(tokens, config.head_dim, config.rope_parameters["rope_theta"])
         mask_TT = torch.full((tokens,) * 2, -math.inf, dtype=dtype).triu_(1)
         mask_TT = mask_TT.repeat(shape.heads // shape.groups, 1)

@@ -16,9 +16,11 @@ from test_llama import gradients, network
 from trainings import StopAt, timeless, train, weights
 from transformers import AutoModelForCausalLM
 
-from models import adapters, llama, networks, trainer
+from models import trainer
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
+from models.network import lora, networks
+from models.network.llama import cpu_block
 from models.text import tokenizer
 
 Pretrained = Callable[..., Path]
@@ -26,25 +28,25 @@ Pretrained = Callable[..., Path]
 
 def test_our_own_pass_through_the_network_reads_them() -> None:
     model = network()
-    plain_BTD = llama.hidden(model, torch.ones(1, 5, dtype=torch.long), torch.float32)
-    adapters.add(model, 3)
+    plain_BTD = cpu_block.hidden(model, torch.ones(1, 5, dtype=torch.long), torch.float32)
+    lora.add(model, 3)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
     ids_BT = torch.randint(0, 40, (3, 11))
     theirs_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
-    ours_BTD = llama.hidden(model, ids_BT, torch.float32)
+    ours_BTD = cpu_block.hidden(model, ids_BT, torch.float32)
     torch.testing.assert_close(ours_BTD, theirs_BTD, rtol=1e-4, atol=1e-4)
     theirs, ours = gradients(model, theirs_BTD), gradients(model, ours_BTD)
     assert ours.keys() == theirs.keys() and all("lora" in name for name in ours)
     for name, gradient in theirs.items():
         assert (ours[name] - gradient).abs().max() / gradient.abs().max() < 1e-3, name
-    whole: Any = adapters.merged(model)
-    merged_BTD = llama.hidden(whole, ids_BT, torch.float32)
+    whole: Any = lora.merged(model)
+    merged_BTD = cpu_block.hidden(whole, ids_BT, torch.float32)
     torch.testing.assert_close(merged_BTD, theirs_BTD, rtol=1e-3, atol=1e-3)
-    assert not adapters.are_in(whole) and adapters.are_in(model)
+    assert not lora.are_in(whole) and lora.are_in(model)
     assert not torch.allclose(
-        llama.hidden(model, torch.ones(1, 5, dtype=torch.long), torch.float32), plain_BTD
+        cpu_block.hidden(model, torch.ones(1, 5, dtype=torch.long), torch.float32), plain_BTD
     )
 
 
@@ -117,7 +119,7 @@ def test_they_are_for_a_pretrained_network_and_need_peft(
     pretrained: Pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(pretrained(tmp_path / "start"), tmp_path / "run")
-    monkeypatch.setattr(adapters, "find_spec", lambda name: None)
+    monkeypatch.setattr(lora, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"train.lora_rank needs peft: pip install .*finetune"):
         train(run)
     config = json.loads((run / "config.json").read_text())
@@ -132,6 +134,6 @@ def test_they_are_for_a_pretrained_network_and_need_peft(
 
 def test_a_network_without_any_is_saved_as_it_is(tmp_path: Path) -> None:
     model = network()
-    assert not adapters.are_in(model)
+    assert not lora.are_in(model)
     networks.save(model, tmp_path)
     assert (tmp_path / "model.safetensors").is_file()

@@ -29,10 +29,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
-from models import adapters, llama
 from models.config import NetworkConfig
 from models.data.batches import Batch
 from models.errors import InputError
+from models.network import lora
+from models.network.llama import cpu_block
 from models.text.tokenizer import END, PAD, START
 
 CLASSES: dict[str, type[PreTrainedModel]] = {
@@ -129,8 +130,8 @@ def hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
     No mask is made for the decoder: what it must not see, the padding, lies to the right.
     """
     network: Any = model
-    if llama.reads(model):
-        return llama.hidden(network, batch.inputs_BT, products_dtype(model))
+    if cpu_block.reads(model):
+        return cpu_block.hidden(network, batch.inputs_BT, products_dtype(model))
     if batch.context_BS is None:
         base = network.base_model
         return cast(Tensor, base(**_inputs(base, batch)).last_hidden_state)
@@ -177,7 +178,7 @@ def next_ids(batch: Batch) -> Tensor:
 def save(model: PreTrainedModel, folder: Path) -> None:
     """config.json, generation_config.json and model.safetensors, adapters merged."""
     with quiet():
-        (adapters.merged(model) if adapters.are_in(model) else model).save_pretrained(folder)
+        (lora.merged(model) if lora.are_in(model) else model).save_pretrained(folder)
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:

@@ -4,18 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import llama, networks, rounding
 from models.config import NetworkConfig
 from models.cross_entropy import weighted_nats
+from models.network import networks
+from models.network.llama import cpu_block, row_padding
 
 CPU = torch.device("cpu")
 
 
 @given(st.integers(0, 10_000))
 def test_a_product_has_a_few_rows_more_of_which_there_are_few_numbers(count: int) -> None:
-    made = rounding.rows(count, torch.bfloat16, CPU)
-    assert count <= made <= count * (1 + 1 / rounding.SHARE)
-    assert len({rounding.rows(n, torch.bfloat16, CPU) for n in range(1024, 2048)}) <= rounding.SHARE + 1
+    made = row_padding.rows(count, torch.bfloat16, CPU)
+    assert count <= made <= count * (1 + 1 / row_padding.SHARE)
+    assert len({row_padding.rows(n, torch.bfloat16, CPU) for n in range(1024, 2048)}) <= row_padding.SHARE + 1
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ def test_a_product_has_a_few_rows_more_of_which_there_are_few_numbers(count: int
 def test_where_no_code_is_written_for_a_size_none_is_changed(
     dtype: torch.dtype, device: torch.device
 ) -> None:
-    assert [rounding.rows(count, dtype, device) for count in (1, 33, 1501)] == [1, 33, 1501]
+    assert [row_padding.rows(count, dtype, device) for count in (1, 33, 1501)] == [1, 33, 1501]
 
 
 def test_the_rows_that_are_added_change_neither_the_losses_nor_the_gradients(
@@ -36,14 +37,14 @@ def test_the_rows_that_are_added_change_neither_the_losses_nor_the_gradients(
     targets_N, weights_N = torch.randint(0, 50, (57,)), torch.rand(57)
 
     def step() -> tuple[Tensor, Tensor, list[Tensor]]:
-        hidden_ND = llama.hidden(model, ids_BT, torch.bfloat16).flatten(0, 1).to(torch.bfloat16)
+        hidden_ND = cpu_block.hidden(model, ids_BT, torch.bfloat16).flatten(0, 1).to(torch.bfloat16)
         total, nats_N, hits_N = weighted_nats(hidden_ND, networks.head(model).weight, targets_N, weights_N)
         assert nats_N.shape == hits_N.shape == targets_N.shape
         return total, nats_N, list(torch.autograd.grad(total, list(model.parameters())))
 
-    assert rounding.rows(57, torch.bfloat16, CPU) == 58
+    assert row_padding.rows(57, torch.bfloat16, CPU) == 58
     total, nats_N, gradients = step()
-    monkeypatch.setattr(rounding, "rows", lambda count, dtype, device: count)
+    monkeypatch.setattr(row_padding, "rows", lambda count, dtype, device: count)
     plain, plain_N, plain_gradients = step()
     # A product may add in another order with other rows.
     torch.testing.assert_close(total, plain, rtol=1e-3, atol=0)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
-from models import networks
 from models.config import NetworkConfig, TrainConfig
 from models.data.batches import Batch, Row, collate
 from models.errors import InputError
+from models.network import networks
 from models.optimizers import Optimizer
 from models.text.tokenizer import END, PAD, START
 

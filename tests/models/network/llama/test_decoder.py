@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from models import networks
 from models.config import NetworkConfig
-from models.decoding import ForwardDecoder, LlamaDecoder, decoder_of
+from models.network import networks
+from models.network.llama.decoder import ForwardDecoder, LlamaDecoder, decoder_of
 
 VOCABULARY, POSITIONS = 30, 20
 SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import llama
+from models.network.llama import cpu_block
 from models.text.tokenizer import PAD, START
 
 Advance = Callable[[Sequence[int]], Tensor]
@@ -40,7 +40,7 @@ class Decoder(Protocol):
 
 def decoder_of(model: PreTrainedModel) -> Decoder:
     # Apple's GPUs know few operations on complex numbers.
-    is_ours = llama.is_plain(model) and model.device.type != "mps"
+    is_ours = cpu_block.is_plain(model) and model.device.type != "mps"
     return LlamaDecoder(model) if is_ours else ForwardDecoder(model)
 
 
@@ -66,7 +66,7 @@ class LlamaDecoder:
         head_VD = network.lm_head.weight.float() * network.model.norm.weight * config.hidden_size**0.5
         self.head_DV = head_VD.T.contiguous()
         self.floor = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=model.device)
-        self.turns_P1K = llama.turns(
+        self.turns_P1K = cpu_block.turns(
             config.max_position_embeddings, config.head_dim, config.rope_parameters["rope_theta"]
         ).to(model.device)
 
@@ -87,7 +87,7 @@ def _repacked(layer: Any, config: Any) -> Block:
     """
     if layer.input_layernorm.weight.dtype != torch.float32:
         layer = copy.deepcopy(layer).float()
-    w_ED, w_out, w_FD, w_down = llama.matrices(layer, config.head_dim, torch.float32)
+    w_ED, w_out, w_FD, w_down = cpu_block.matrices(layer, config.head_dim, torch.float32)
     root = config.hidden_size**0.5
     return Block(*(w.T.contiguous() for w in (w_ED * root, w_out, w_FD * root, w_down)))
 
