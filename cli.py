@@ -128,7 +128,7 @@ def chat(
     from chat import terminal
     from chat.reference import find_model
     from chat.session import Session
-    from models.defaults import read_generation
+    from models.generation.generation_config import read_generation
 
     found = find_model(model)
     session = Session(found.folder, read_generation(found.folder))

@@ -10,8 +10,9 @@ from environment import quiet_environment
 quiet_environment()
 
 from chat.reference import find_model  # noqa: E402
-from models import generation, sample  # noqa: E402
+from models import sample  # noqa: E402
 from models.config import GenerationConfig, MarkupConfig  # noqa: E402
+from models.generation import generator  # noqa: E402
 from models.network import networks  # noqa: E402
 from models.text import tokenizer  # noqa: E402
 from models.text.encoding import encode_context, read_dialogue  # noqa: E402
@@ -29,7 +30,7 @@ def main(ref: str = "champion", prompts: str = "500") -> None:
     learnt = tokenizer.load(folder)
     markup = MarkupConfig(**read_dialogue(folder)["markup"])
     encoded = [encode_context(context, learnt, markup) for context in contexts]
-    replies = generation.Generator(networks.load(folder)).replies(encoded, GenerationConfig(temperature=0))
+    replies = generator.Generator(networks.load(folder)).replies(encoded, GenerationConfig(temperature=0))
     texts = [learnt.decode(reply.ids) for reply in replies]
     valid = [sample.is_valid_reply(context, text) for context, text in zip(contexts, texts, strict=True)]
     for context, text, accepted in zip(contexts, texts, valid, strict=True):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from models.config import GenerationConfig, MarkupConfig
 from models.errors import InputError
-from models.generation import Generator, chances
+from models.generation.generator import Generator, chances
 from models.network import networks
 from models.text import tokenizer
 from models.text.chat_template import load_rendering

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from models import metrics
 from models.config import GenerationConfig
 from models.data.batches import Examples
-from models.generation import Generator
+from models.generation.generator import Generator
 from models.text.tokenizer import OURS, Control
 
 CONTEXTS = 32  # of the validation split, evenly

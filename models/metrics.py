@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from models.data.batches import Examples, Row, bucket, collate
-from models.generation import evaluating
+from models.generation.generator import evaluating
 from models.network import networks
 
 log = logging.getLogger(__name__)

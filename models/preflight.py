@@ -26,7 +26,7 @@ from models import checkpoint, devices
 from models.config import GenerationConfig
 from models.data import batches
 from models.devices import PLAIN, FastPath
-from models.generation import Generator, evaluating
+from models.generation.generator import Generator, evaluating
 from models.network import networks
 from models.run import Run
 from models.step import Step

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models.config import GenerationConfig
-from models.defaults import read_generation, to_transformers
+from models.generation.generation_config import read_generation, to_transformers
 
 
 def other_answers(champion: int, generation: GenerationConfig, folder: Path) -> str:

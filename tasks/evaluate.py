@@ -99,7 +99,7 @@ def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list
 
 def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:
     """(text, ids, whether it ended by itself) of the greedy reply to each context."""
-    from models.generation import Generator
+    from models.generation.generator import Generator
     from models.network import networks
     from models.text import tokenizer
     from models.text.chat_template import load_rendering

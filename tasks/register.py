@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 from prefect import task
 
-from models import defaults
 from models.config import GenerationConfig
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.files import sha256
 from models.forwarding import MetricsForwarder
+from models.generation import generation_config
 from models.promotions import ChampionMoved
 from models.registry import MODEL_DIGEST, Registry, Version
 from tasks.artifacts import Artifact
@@ -57,7 +57,7 @@ def check_answers(folder: Path) -> str:
 
 def generation_defaults(params: dict[str, Any]) -> dict[str, Any]:
     """The knobs of the generation as `transformers` calls them."""
-    return defaults.to_transformers(generation_of(params))
+    return generation_config.to_transformers(generation_of(params))
 
 
 def generation_of(params: dict[str, Any]) -> GenerationConfig:
@@ -69,7 +69,7 @@ def build_folder(
 ) -> None:
     """The folder that is registered: the trained one, how it answers by default, and its card."""
     shutil.copytree(model, out)
-    path = out / defaults.FILE
+    path = out / generation_config.FILE
     chosen = json.loads(path.read_text()) | generation_defaults(params)
     path.write_text(json.dumps(chosen, indent=2) + "\n")
     card = model_card(tags["repartee.corpus"], report, params, found_out(model.parent))

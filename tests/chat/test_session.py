@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 import cli
 from chat.session import Session
 from models.config import GenerationConfig, NetworkConfig
-from models.defaults import to_transformers
 from models.errors import InputError
+from models.generation.generation_config import to_transformers
 from models.network import networks
 from models.text import tokenizer
 from models.text.normalisation import Form, display

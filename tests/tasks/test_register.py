@@ -11,7 +11,7 @@ from flows.lineage import flatten
 from flows.recipes import RECIPES, configure
 from models.config import GenerationConfig as Generation
 from models.config import NetworkConfig
-from models.defaults import to_transformers
+from models.generation.generation_config import to_transformers
 from models.network import networks
 from models.registry import Registry, Version
 from tasks.artifacts import Artifact

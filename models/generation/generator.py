@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from models.config import GenerationConfig
 from models.errors import InputError
+from models.generation.repetition import Repetition
 from models.network.llama.decoder import decoder_of
-from models.repetition import Repetition
 from models.text.tokenizer import OURS, START, Control
 
 # Colder than this is the likeliest token each time: dividing by it leaves nothing else.

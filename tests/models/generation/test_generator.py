@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError
-from models.generation import FEW, Generator, Reply, _pick, evaluating
+from models.generation.generator import FEW, Generator, Reply, _pick, evaluating
 from models.network import networks
 from models.text.tokenizer import END, PAD, START, UNK, Control
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.config import GenerationConfig
-from models.defaults import FILE, read_generation, to_transformers
 from models.errors import InputError
+from models.generation.generation_config import FILE, read_generation, to_transformers
 
 
 @given(
