@@ -21,7 +21,7 @@ from flows.config import RetrainConfig  # noqa: E402
 from flows.lineage import git_commit, open_lineage  # noqa: E402
 from flows.recipes import configure  # noqa: E402
 from models.checkpoint import put_json  # noqa: E402
-from models.journal import METRICS, Reader  # noqa: E402
+from models.metrics_log import METRICS, Reader  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 

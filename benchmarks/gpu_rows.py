@@ -27,7 +27,7 @@ from models import devices, progress, proof, starts
 from models.checkpoint import put_json
 from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
-from models.journal import METRICS, Reader
+from models.metrics_log import METRICS, Reader
 from models.network.llama import packed_block
 from models.run import Run
 from models.step import Step

@@ -22,7 +22,7 @@ import pyarrow.compute as pc  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from models import trainer  # noqa: E402
-from models.journal import METRICS, Reader  # noqa: E402
+from models.metrics_log import METRICS, Reader  # noqa: E402
 from tasks import clean, download, export, parse, vocabulary  # noqa: E402
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.errors import InputError
 from models.files import path_of
-from models.registry import Registry
+from models.registry.versions import Registry
 from settings import Settings
 
 

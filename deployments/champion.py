@@ -4,9 +4,9 @@ from typing import Any
 
 from flows.lineage import open_registry
 from models.errors import InputError
-from models.promotions import WHOEVER
-from models.registry import Registry
-from models.tracking import user
+from models.registry.promotions import WHOEVER
+from models.registry.runs import user
+from models.registry.versions import Registry
 from settings import Settings
 
 

@@ -23,8 +23,8 @@ from deployments.supervisor import answers
 from flows.lineage import open_registry
 from flows.turns import holder
 from models.errors import InputError
-from models.promotions import PROMOTED_AT
-from models.registry import Registry
+from models.registry.promotions import PROMOTED_AT
+from models.registry.versions import Registry
 from settings import Settings, services_up
 
 ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)

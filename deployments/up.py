@@ -26,10 +26,11 @@ from deployments.services import (
 )
 from deployments.supervisor import Supervisor, end_group, is_service, rotate, stop_on_signals
 from flows.turns import holder_pid
-from models import database, sqlite_files
+from models import sqlite_files
 from models.addresses import bare
 from models.errors import InputError
-from models.tracking import ENVIRONMENT
+from models.registry import database
+from models.registry.runs import ENVIRONMENT
 from settings import Settings, services_told, services_up
 from tasks.artifacts import check_home
 
@@ -94,7 +95,7 @@ def _prepare_database(home: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         raise InputError(f"MLflow cannot use {path} ({error}); {sqlite_files.remedy(str(error))}") from error
     done = subprocess.run(
-        [sys.executable, "-m", "models.database", str(path), str(artifacts)],
+        [sys.executable, "-m", "models.registry.database", str(path), str(artifacts)],
         cwd=ROOT,
         env={**ENVIRONMENT, **os.environ},
         stdin=subprocess.DEVNULL,

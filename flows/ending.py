@@ -24,7 +24,7 @@ from flows.outcome import Ending, Outcome, stage_row, without_outcome
 from flows.recipes import run_command
 from flows.results import Result, forget_result, save_result
 from flows.turns import bury
-from models.registry import Version
+from models.registry.versions import Version
 from settings import Settings
 from tasks.artifacts import Artifact
 from tasks.evaluate import figure_table

@@ -17,9 +17,9 @@ from prefect.runtime import flow_run as current_run
 from flows.config import RetrainConfig
 from flows.outcome import without_outcome
 from flows.recipes import RECIPES
-from models.database import AT
-from models.registry import Registry
-from models.tracking import HOME
+from models.registry.database import AT
+from models.registry.runs import HOME
+from models.registry.versions import Registry
 from settings import Settings
 from tasks.artifacts import check_home
 from tasks.network import Reach

@@ -13,7 +13,7 @@ from flows.config import RetrainConfig
 from flows.lineage import open_registry
 from flows.recipes import RECIPES
 from models.errors import InputError
-from models.registry import Version
+from models.registry.versions import Version
 from models.text.encoding import read_dialogue
 from settings import Settings
 from tasks import start

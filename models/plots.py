@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.journal import Reader
+from models.metrics_log import Reader
 
 Point = tuple[int, float]
 

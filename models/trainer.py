@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from models import preflight, ranks, training
 from models.errors import InputError, is_out_of_space
-from models.journal import NoticeHandler
+from models.metrics_log import NoticeHandler
 from models.run import Run
 
 log = logging.getLogger(__name__)

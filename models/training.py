@@ -17,7 +17,7 @@ from models import checkpoint, collapse, devices, fast_path, metrics, preflight,
 from models.data import batches
 from models.errors import InputError
 from models.files import sync
-from models.journal import Journal
+from models.metrics_log import Journal
 from models.network import networks
 from models.optimizers import rate_at
 from models.ranks import join

@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from models.errors import InputError
-from models.registry import Registry
+from models.registry.versions import Registry
 
 log = logging.getLogger(__name__)
 

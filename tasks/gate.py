@@ -16,9 +16,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from models.config import Config, GenerationConfig
 from models.errors import TrackingUnavailable
-from models.registry import MODEL_DIGEST, Registry, Version
+from models.registry.runs import FINGERPRINT
+from models.registry.versions import MODEL_DIGEST, Registry, Version
 from models.text.encoding import read_dialogue
-from models.tracking import FINGERPRINT
 from tasks.answers import other_answers
 from tasks.artifacts import MANIFEST, Artifact
 from tasks.evaluate import score_model, write_score

@@ -11,7 +11,7 @@ from prefect import task
 
 from models.config import Config, GenerationConfig
 from models.errors import TrackingUnavailable
-from models.registry import Registry, Version
+from models.registry.versions import Registry, Version
 from tasks import gate
 from tasks.artifacts import Artifact, find
 from tasks.stage import Stage, digests_of

@@ -17,12 +17,12 @@ from models.config import GenerationConfig
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.files import sha256
-from models.forwarding import MetricsForwarder
 from models.generation import generation_config
-from models.promotions import ChampionMoved
-from models.registry import MODEL_DIGEST, Registry, Version
+from models.registry.metrics_forwarder import MetricsForwarder
+from models.registry.model_card import model_card
+from models.registry.promotions import ChampionMoved
+from models.registry.versions import MODEL_DIGEST, Registry, Version
 from tasks.artifacts import Artifact
-from tasks.card import model_card
 from tasks.clean import SPLITS
 from tasks.evaluate import answer
 from tasks.gate import GateConfig, Verdict, champion_digest, decide, patiently

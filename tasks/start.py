@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from models.config import Config
 from models.errors import InputError
 from models.files import path_of, sha256
-from models.registry import Registry
+from models.registry.versions import Registry
 from tasks import hub
 from tasks.addresses import shown
 from tasks.artifacts import Artifact

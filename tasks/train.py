@@ -23,10 +23,10 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from models.config import Config, NetworkConfig, TrainConfig
 from models.errors import InputError, TrackingUnavailable
-from models.forwarding import MetricsForwarder
-from models.journal import METRICS, NOTICES, Reader, checkpointed_size
-from models.registry import Registry
-from models.tracking import RunStatus
+from models.metrics_log import METRICS, NOTICES, Reader, checkpointed_size
+from models.registry.metrics_forwarder import MetricsForwarder
+from models.registry.runs import RunStatus
+from models.registry.versions import Registry
 from tasks.artifacts import Artifact, find
 from tasks.deletion import RunDeleted, deletions, raise_if_deleted, sources_of
 from tasks.reporting import report

@@ -34,7 +34,7 @@ def store(tmp_path_factory):
 @pytest.fixture
 def registry(store):
     """A model of its own in the one database, whose layout takes seconds."""
-    from models.registry import Registry
+    from models.registry.versions import Registry
 
     name = f"repartee-{uuid.uuid4().hex[:8]}"
     return Registry(f"sqlite:///{store}/mlflow.db", store / "mlartifacts", model=name)

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "deployments": OURS - {"cli"},
     "cli": OURS,
 }
-MLFLOW_DOORS = {"models/registry.py", "models/tracking.py", "models/database.py"}
+MLFLOW_DOORS = {"models/registry/versions.py", "models/registry/runs.py", "models/registry/database.py"}
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "pandas", "pyarrow"}
 
 

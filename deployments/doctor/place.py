@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.supervisor import answers
-from models.registry import Registry
+from models.registry.versions import Registry
 from settings import Settings, services_up
 
 NO_HOME = "nothing has run here yet: `repartee run` makes the home"

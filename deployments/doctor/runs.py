@@ -32,8 +32,8 @@ from flows.lineage import open_lineage
 from flows.reconcile import open_flow_runs, reconcile
 from flows.turns import holder, my_turn
 from models.addresses import bare
-from models.promotions import CHAMPION
-from models.registry import Version
+from models.registry.promotions import CHAMPION
+from models.registry.versions import Version
 from models.sqlite_files import exists, file_of
 
 LATE_SECONDS = 60  # the worker asks every two seconds, another's every fifteen

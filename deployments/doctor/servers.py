@@ -11,9 +11,10 @@ from deployments import prefect_database
 from deployments.doctor.place import NO_SERVER, Fault, Place, Unseen
 from deployments.supervisor import answers
 from flows.turns import holder
-from models import database, sqlite_files
+from models import sqlite_files
 from models.addresses import bare
-from models.rescue import rescue
+from models.registry import database
+from models.registry.rescue import rescue
 
 STRANGER = "stranger.example"
 SKEW_SECONDS = 30  # a heartbeat: beyond it the living are taken for dead

@@ -6,7 +6,7 @@ import pytest
 from installation import ENDLESS, TINY, ask, services, trainers, training, until
 
 from flows.turns import holder
-from models.tracking import Tracking
+from models.registry.runs import Tracking
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
 

@@ -17,7 +17,7 @@ from installation import ROOT, Shell, remedies, until
 
 from deployments.supervisor import answers
 from models import sqlite_files
-from models.registry import Registry
+from models.registry.versions import Registry
 
 
 @pytest.fixture

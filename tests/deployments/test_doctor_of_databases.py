@@ -10,7 +10,7 @@ from databases import leave_a_hot_journal
 from deployments.doctor import servers
 from deployments.doctor.place import Place
 from models import sqlite_files
-from models.registry import Registry
+from models.registry.versions import Registry
 from settings import Settings
 
 

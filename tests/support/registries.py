@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.registry import Registry, Version
+from models.registry.versions import Registry, Version
 
 
 def model_folder(folder: Path, weights: bytes) -> Path:

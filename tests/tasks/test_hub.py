@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import InputError
 from models.network import networks
-from models.registry import Registry
+from models.registry.versions import Registry
 from tasks.start import StartConfig, resolve, take_start
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -13,7 +13,7 @@ from models.config import GenerationConfig as Generation
 from models.config import NetworkConfig
 from models.generation.generation_config import to_transformers
 from models.network import networks
-from models.registry import Registry, Version
+from models.registry.versions import Registry, Version
 from tasks.artifacts import Artifact
 from tasks.gate import GateConfig, Verdict, wish
 from tasks.register import build_folder, generation_defaults, settle

@@ -16,7 +16,7 @@ from models import trainer
 from models.config import GenerationConfig, MarkupConfig
 from models.data.schemas import SPLIT_TURNS
 from models.errors import InputError
-from models.registry import Registry
+from models.registry.versions import Registry
 from tasks import start
 from tasks.evaluate import EvaluateConfig, evaluate_model, score_model
 from tasks.export import export_examples

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from models.journal import METRICS, Reader
+from models.metrics_log import METRICS, Reader
 from tasks.train import follow
 
 TRUNCATES = """

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from models.journal import Reader
-from models.tracking import Point, Tracking
+from models.metrics_log import Reader
+from models.registry.runs import Point, Tracking
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import pytest
 from registries import three
 
 from models.errors import TrackingUnavailable
-from models.promotions import FOREIGN, ChampionMoved
-from models.registry import Registry
+from models.registry.promotions import FOREIGN, ChampionMoved
+from models.registry.versions import Registry
 
 
 class Killed(BaseException):

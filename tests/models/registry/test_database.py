@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from databases import leave_a_hot_journal
 
-from models import database, sqlite_files
+from models import sqlite_files
 from models.errors import InputError
-from models.registry import Registry
+from models.registry import database
+from models.registry.versions import Registry
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_a_creator_that_stands_still_is_named_after_a_while(tmp_path: Path, monk
 
 @pytest.mark.flow
 def test_two_that_begin_in_one_home_at_once_find_one_database(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from models.registry import Registry\n"
+    script = "import sys; from pathlib import Path; from models.registry.versions import Registry\n"
     script += "home = Path(sys.argv[1])\n"
     script += "r = Registry(f'sqlite:///{home}/mlflow.db', home / 'mlartifacts')\n"
     script += "r.open_run(sys.argv[2], 'night', {}, {})\n"
@@ -186,7 +187,7 @@ def test_a_server_is_started_over_a_database_that_is_whole_and_knows_its_home(
     home.rename(moved)
     path, artifacts = moved / "mlflow.db", moved / "mlartifacts"
     assert not database.is_ready(path, artifacts)
-    command = [sys.executable, "-m", "models.database", str(path), str(artifacts)]
+    command = [sys.executable, "-m", "models.registry.database", str(path), str(artifacts)]
     subprocess.run(command, cwd=ROOT, check=True)
     assert database.is_ready(path, artifacts)
     with closing(sqlite3.connect(path)) as written, written:

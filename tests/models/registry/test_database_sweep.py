@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from models import database, sqlite_files
-from models.registry import Registry
+from models import sqlite_files
+from models.registry import database
+from models.registry.versions import Registry
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3000)]
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KILLS = 25
 
 WRITES = """

@@ -19,9 +19,9 @@ from typing import Any
 from filelock import FileLock
 
 from models.errors import InputError, TrackingUnavailable
-from models.manifest import MANIFEST, allowed, check, hashes
-from models.promotions import CHAMPION, TAKEN_OUT, WHOEVER, Promotions
-from models.tracking import FINGERPRINT, quoted
+from models.registry.manifest import MANIFEST, allowed, check, hashes
+from models.registry.promotions import CHAMPION, TAKEN_OUT, WHOEVER, Promotions
+from models.registry.runs import FINGERPRINT, quoted
 
 log = logging.getLogger(__name__)
 

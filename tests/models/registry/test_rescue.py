@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models import sqlite_files
-from models.rescue import rescue
+from models.registry.rescue import rescue
 
 PAGE = 4096
 

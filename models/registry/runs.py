@@ -1,6 +1,6 @@
 """MLflow runs: one a training, found again by its fingerprint, never made twice.
 
-With models/registry.py this is the only door to MLflow. Everything goes through one client with
+With models/registry/versions.py this is the only door to MLflow. Everything goes through one client with
 explicit run ids: no active run, no autolog, no global URI. MLflow is imported on first use.
 """
 
@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from models import database, sqlite_files
+from models import sqlite_files
 from models.addresses import bare
 from models.errors import InputError, TrackingUnavailable
+from models.registry import database
 
 if TYPE_CHECKING:
     from mlflow.tracking.client import MlflowClient

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from models.errors import InputError, TrackingUnavailable
-from models.tracking import Tracking
+from models.registry.runs import Tracking
 
 log = logging.getLogger(__name__)
 

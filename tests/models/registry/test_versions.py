@@ -5,7 +5,7 @@ import pytest
 from registries import model_folder, register, three
 
 from models.errors import InputError
-from models.registry import Registry, Version
+from models.registry.versions import Registry, Version
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.journal import METRICS, Journal, Reader
+from models.metrics_log import METRICS, Journal, Reader
 
 
 def text(*steps: int, kind: str = "step", time: int = 1) -> str:
