@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.contest import Records
-from models.plots import GREY, NO_VERSION
+from models.evaluation.plots import GREY, NO_VERSION
 
 LINES = {
     "ours": ("#c8472f", "-", "Repartee, small"),

@@ -27,9 +27,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from models import metrics, progress
+from models import progress
 from models.checkpoint import put_json
 from models.data import batches
+from models.evaluation import metrics
 from models.network import networks
 from models.run import Run
 from models.text import tokenizer

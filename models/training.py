@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import checkpoint, collapse, devices, fast_path, metrics, preflight, progress, starts
+from models import checkpoint, devices, fast_path, preflight, progress, starts
 from models.data import batches
 from models.errors import InputError
+from models.evaluation import collapse, metrics
 from models.files import sync
 from models.metrics_log import Journal
 from models.network import networks

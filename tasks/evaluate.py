@@ -25,7 +25,7 @@ from tasks.export import encode_split, read_split
 from tasks.stage import Stage, named
 
 if TYPE_CHECKING:
-    from models.metrics import Score
+    from models.evaluation.metrics import Score
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "S
 
     Which conversations `max_replies` leaves depends on the text alone: they are any model's.
     """
-    from models import metrics  # torch takes seconds to import
+    from models.evaluation import metrics  # torch takes seconds to import
     from models.network import networks  # torch takes seconds to import
 
     markup = MarkupConfig(**read_dialogue(folder)["markup"])
@@ -114,7 +114,7 @@ def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int]
 
 def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float]:
     """Figures about whole replies: do they vary, do they repeat themselves, do they end?"""
-    from models import metrics
+    from models.evaluation import metrics
 
     ids = [reply for _, reply, _ in replies]
     return {
@@ -128,7 +128,7 @@ def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float
 
 def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, export: Path) -> int:
     """score.json, report.json, report.md and loss.png; returns the replies scored."""
-    from models import metrics, plots
+    from models.evaluation import metrics, plots
     from models.network import networks
 
     model, turns = train / "model", clean / "turns.parquet"

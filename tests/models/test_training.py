@@ -17,11 +17,12 @@ import torch
 from filelock import FileLock
 from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
 
-from models import metrics, progress, trainer, training
+from models import progress, trainer, training
 from models.config import TrainConfig
 from models.data.batches import Examples, read
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
+from models.evaluation import metrics
 from models.network import networks
 from models.run import Run
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from trainings import StopAt, lines, run_folder, timeless, train, weights
 
-from models import collapse, trainer
-from models.collapse import Look
+from models import trainer
 from models.data.batches import read
+from models.evaluation import collapse
+from models.evaluation.collapse import Look
 from models.network import networks
 from models.text.tokenizer import END
 

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import metrics
 from models.config import MarkupConfig, NetworkConfig
 from models.data.schemas import EXAMPLES
-from models.metrics import Score
+from models.evaluation import metrics
+from models.evaluation.metrics import Score
 from models.network import networks
 from models.text import encoding, tokenizer
 from models.text.tokenizer import END, PAD, START, UNK

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.plots import loss_curves
+from models.evaluation.plots import loss_curves
 
 
 def step(at: int, **more: Any) -> dict[str, Any]:
