@@ -20,8 +20,8 @@ from flows.chain import prepare_chain  # noqa: E402
 from flows.config import RetrainConfig  # noqa: E402
 from flows.lineage import git_commit, open_lineage  # noqa: E402
 from flows.recipes import configure  # noqa: E402
-from models.checkpoint import put_json  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
+from models.training.checkpoint import put_json  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,7 +82,7 @@ def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
 
 def probe(corpus: str, work: Path) -> Figures:
     """Which precision our trainer takes on this machine: that of all contestants."""
-    start("models.trainer", str(write_run(work, prepare("small", corpus, ["train.max_steps=1"]))))
+    start("models.training.trainer", str(write_run(work, prepare("small", corpus, ["train.max_steps=1"]))))
     told: Figures = json.loads((work / "precision.json").read_text())
     return told
 

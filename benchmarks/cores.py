@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import put_json
-from models.optimizers import rate_at
-from models.run import Run
-from models.step import Step
-from models.training import Training
+from models.training.checkpoint import put_json
+from models.training.loop import Training
+from models.training.optimizer import rate_at
+from models.training.run_folder import Run
+from models.training.step import Step
 
 PIECE = 10  # steps
 
@@ -32,7 +32,7 @@ def counted(whole_s: list[float], halves_s: list[float]) -> list[float]:
 
 
 def main(folder: str) -> None:
-    torch.set_num_threads(1)  # as models/trainer.py has it on two cores
+    torch.set_num_threads(1)  # as models/training/trainer.py has it on two cores
     run = Run.read(Path(folder))
     training = Training(run, threading.Event())
     halves, whole = training.step, Step(training.model, training.examples, run.train, workers=1)

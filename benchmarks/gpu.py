@@ -25,8 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models.checkpoint import put_json
 from models.errors import InputError
+from models.training.checkpoint import put_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = "results.json"

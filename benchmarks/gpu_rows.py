@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu import ROOT, Failed, Figures
 from benchmarks.peak import flops
-from models import devices, progress, proof, starts
-from models.checkpoint import put_json
+from models import devices
 from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
 from models.metrics_log import METRICS, Reader
 from models.network.llama import packed_block
-from models.run import Run
-from models.step import Step
+from models.training import fast_path_proof, initial_weights, state
+from models.training.checkpoint import put_json
+from models.training.run_folder import Run
+from models.training.step import Step
 
 PLACES = 8192  # of the steps that compare the parts: as many as are compiled, and a mask still fits
 # What is on, and what it is compared with.
@@ -112,22 +113,23 @@ def part(name: str, place: Place) -> Figures:
     assert packing is not None
     rows = packing.epoch_batches(seed=run.train.seed, epoch=0)[0]
     plain, rate = step(PLAIN), run.train.learning_rate
-    expected = proof.taught_padded(plain, rows)
-    moves = proof.moved(plain, rate, weights)
+    expected = fast_path_proof.taught_padded(plain, rows)
+    moves = fast_path_proof.moved(plain, rate, weights)
     tried = step(on)
-    found = proof.taught(tried, rows)
-    proof.check_taught(expected, found)
-    proof.check_moved(moves, proof.moved(tried, rate, weights))
+    found = fast_path_proof.taught(tried, rows)
+    fast_path_proof.check_taught(expected, found)
+    fast_path_proof.check_moved(moves, fast_path_proof.moved(tried, rate, weights))
     if tried.recorded and tried.recorded.failure:
         raise Failed(tried.recorded.failure)
-    typical = proof.typical(examples, run.train.batch_tokens)
+    typical = fast_path_proof.typical(examples, run.train.batch_tokens)
     seconds = {
-        path: proof.seconds_a_token(step(path), rows if path.packed else typical) for path in (on, off)
+        path: fast_path_proof.seconds_a_token(step(path), rows if path.packed else typical)
+        for path in (on, off)
     }
     return {
         "loss": found.loss,
         "plain": expected.loss,
-        "gradient_away": proof.furthest(expected, found),
+        "gradient_away": fast_path_proof.furthest(expected, found),
         "tokens_per_second": 1 / seconds[on],
         "without": 1 / seconds[off],
     }
@@ -136,8 +138,8 @@ def part(name: str, place: Place) -> Figures:
 def read(run: Run, device: torch.device) -> tuple[batches.Examples, Any]:
     """The examples, and the network as the training begins with it."""
     examples = batches.Examples(batches.read(run.examples, "train"))
-    progress.seed_everything(run.train.seed)
-    model, _ = starts.begin(run)
+    state.seed_everything(run.train.seed)
+    model, _ = initial_weights.begin(run)
     return examples, model.to(device)  # type: ignore[arg-type]
 
 
@@ -145,16 +147,16 @@ def memory(place: Place) -> Figures:
     """A padded step with room for a part of it: made in more parts, it teaches the same."""
     run = Run.read(work_folder(place, "memory"))
     examples, model = read(run, place.device)
-    rows = proof.typical(examples, run.train.batch_tokens)
+    rows = fast_path_proof.typical(examples, run.train.batch_tokens)
     step = Step(model, examples, run.train, workers=1)
     step.precision = place.precision
-    whole = proof.taught(step, rows)
+    whole = fast_path_proof.taught(step, rows)
     step.drop()
     with scarce(step):
-        in_parts = proof.taught(step, rows)
+        in_parts = fast_path_proof.taught(step, rows)
     if step.parts == 1:
         raise Failed("the whole batch found room where there was to be too little: nothing was tried")
-    proof.check_taught(whole, in_parts)
+    fast_path_proof.check_taught(whole, in_parts)
     return {"parts": step.parts, "loss": in_parts.loss, "whole": whole.loss}
 
 
@@ -220,7 +222,7 @@ def resume(place: Place) -> Figures:
 
 
 def trainer(work: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "models.trainer", str(work)], cwd=ROOT)
+    return subprocess.Popen([sys.executable, "-m", "models.training.trainer", str(work)], cwd=ROOT)
 
 
 def end_of(process: subprocess.Popen[bytes], work: Path) -> Figures:
@@ -284,7 +286,7 @@ def peak_flops(device: torch.device, precision: str) -> float:
                 torch.mm(left, right)
             devices.wait(device)
 
-        best = max(best, 10 * 2 * side**3 / progress.fastest(product))
+        best = max(best, 10 * 2 * side**3 / state.fastest(product))
     return best
 
 
@@ -338,7 +340,7 @@ def main(name: str, folder: str, device: str, limit_s: str, corpus: str) -> None
     packed_block.raise_what_does_not_compile()
     try:
         figures = FIGURES[name](place)
-    except (Failed, proof.Unproved) as error:
+    except (Failed, fast_path_proof.Unproved) as error:
         sys.exit(f"{error}")
     put_json(place.folder / f".{name}.json", figures)
 

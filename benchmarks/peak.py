@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import progress
-from models.checkpoint import put_json
 from models.data import batches
 from models.network import networks
-from models.optimizers import rate_at
-from models.run import Run
-from models.step import Step
 from models.text import tokenizer
+from models.training import state
+from models.training.checkpoint import put_json
+from models.training.optimizer import rate_at
+from models.training.run_folder import Run
+from models.training.step import Step
 
 SIDES = (2048, 4096)
 ROUNDS = 5
@@ -46,8 +46,8 @@ def peak_flops(dtype: torch.dtype) -> float:
     for side in SIDES:
         left, right = (torch.randn(side, side, dtype=dtype) for _ in range(2))
         product: Any = partial(torch.mm, left, right, out=torch.empty_like(left))
-        best = max(best, *(2 * side**3 / progress.fastest(product) for _ in range(ROUNDS)))
-    torch.set_num_threads(1)  # as models/trainer.py has it on two cores
+        best = max(best, *(2 * side**3 / state.fastest(product) for _ in range(ROUNDS)))
+    torch.set_num_threads(1)  # as models/training/trainer.py has it on two cores
     return best
 
 
@@ -65,7 +65,7 @@ def main(folder: str) -> None:
     run = Run.read(Path(folder))
     config = run.train
     examples = batches.Examples(batches.read(run.examples, "train"))
-    progress.seed_everything(config.seed)
+    state.seed_everything(config.seed)
     vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
     model = networks.build(run.network, vocabulary, run.positions())
     step = Step(model, examples, config, workers=2)

@@ -113,7 +113,7 @@ def search(records: Records, data: Prepared, minutes: float) -> Figures:
 
 
 def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
-    start("models.trainer", str(write_run(work, data, seed=seed)))
+    start("models.training.trainer", str(write_run(work, data, seed=seed)))
     told: Figures = json.loads((work / "summary.json").read_text())
     lines = told_by(work)
     step = next(line for line in lines if line["kind"] == "step")

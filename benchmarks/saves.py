@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.checkpoint import put_json
-from models.run import Run
-from models.training import Training
+from models.training.checkpoint import put_json
+from models.training.loop import Training
+from models.training.run_folder import Run
 
 EVERY_SECONDS = 10.0
 AFTER = 10  # steps
@@ -57,7 +57,7 @@ def cost(steps_s: list[float], saves: list[tuple[int, float]]) -> tuple[float, f
 
 
 def main(folder: str) -> None:
-    torch.set_num_threads(1)  # as models/trainer.py has it on two cores
+    torch.set_num_threads(1)  # as models/training/trainer.py has it on two cores
     run = Run.read(Path(folder))
     often = run.train.model_copy(update={"checkpoint_seconds": EVERY_SECONDS})
     training = Timed(replace(run, train=often), threading.Event())

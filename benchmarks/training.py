@@ -87,7 +87,7 @@ def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, w
             start("benchmarks.hf_trainer", str(work), kind, str(minutes), f"--precision={precision}")
             rate = json.loads((work / "summary.json").read_text())["tokens_per_second"]
             return {"tokens_per_second": rate}
-        start("models.trainer", str(work))
+        start("models.training.trainer", str(work))
     rates = [line["tokens_per_second"] for line in told_by(work) if line["kind"] == "step"]
     # Each line is of five steps, with much the same number of tokens: their time is what adds up.
     return {"tokens_per_second": statistics.harmonic_mean(rates[len(rates) // 10 :])}

@@ -21,8 +21,8 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
-from models import trainer  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
+from models.training import trainer  # noqa: E402
 from tasks import clean, download, export, parse, vocabulary  # noqa: E402
 
 

@@ -81,7 +81,7 @@ def is_foreign(init: str, home: Path) -> bool:
 
 
 def _folder(folder: Path) -> Source:
-    from models.starts import weight_files  # torch takes seconds to import
+    from models.training.initial_weights import weight_files  # torch takes seconds to import
 
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():

@@ -1,6 +1,6 @@
 """Train: the examples become a model folder, in a process of its own.
 
-The trainer (`python -m models.trainer`) knows neither Prefect nor MLflow. It works in
+The trainer (`python -m models.training.trainer`) knows neither Prefect nor MLflow. It works in
 runs/FINGERPRINT, where a killed one goes on; this task watches its metrics.jsonl.
 """
 
@@ -96,7 +96,7 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     It reads the pipe on its standard input: when this process dies, however it dies, the pipe
     closes, and the trainer writes a checkpoint and ends.
     """
-    command = [sys.executable, "-m", "models.trainer", str(work), "--until-stdin-closes"]
+    command = [sys.executable, "-m", "models.training.trainer", str(work), "--until-stdin-closes"]
     with (work / "stderr.log").open("wb") as errors:
         process = subprocess.Popen(
             command,
@@ -218,7 +218,7 @@ def _epoch_line(metrics: dict[str, Any]) -> str:
 STAGE = Stage(
     "train",
     train_model,
-    modules=("models.trainer",),
+    modules=("models.training.trainer",),
     resumable=True,
 )
 

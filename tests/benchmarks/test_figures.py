@@ -13,7 +13,7 @@ from models.config import NetworkConfig, TrainConfig
 from models.data import batches
 from models.data.schemas import EXAMPLES
 from models.network import networks
-from models.step import Step
+from models.training.step import Step
 
 LAYERS, WIDTH, ROWS, PLACES = 2, 32, 3, 16
 

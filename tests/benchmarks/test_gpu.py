@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_rows
-from models import proof
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.text import tokenizer
 from models.text.tokenizer import END, START
+from models.training import fast_path_proof
 
 NAMES = [row.name for row in gpu.ROWS]
 ABOUT = {"device": "a GPU", "minutes": 20}
@@ -181,7 +181,7 @@ def test_a_part_that_teaches_something_else_is_refused(
     place: gpu_rows.Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.network.llama.packed_block._attend", lambda q, k, v, *_: v)
-    with pytest.raises(proof.Unproved, match="the plain path"):
+    with pytest.raises(fast_path_proof.Unproved, match="the plain path"):
         gpu_rows.FIGURES["packing"](place)
 
 

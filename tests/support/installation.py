@@ -143,7 +143,7 @@ def _works_for(home, environ):
 
 
 def trainers(home):
-    return [line for line in left_of(home) if "models.trainer" in line]
+    return [line for line in left_of(home) if "models.training.trainer" in line]
 
 
 def trainer_group(home):
@@ -152,7 +152,9 @@ def trainer_group(home):
         ["ps", "-ww", "-eo", "pgid,args"], capture_output=True, text=True, check=True
     ).stdout
     groups = [
-        line.split()[0] for line in listed.splitlines() if "models.trainer" in line and str(home) in line
+        line.split()[0]
+        for line in listed.splitlines()
+        if "models.training.trainer" in line and str(home) in line
     ]
     return int(groups[0]) if groups else None
 

@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import save_file
 from trainings import StopAt
 
-from models import trainer
-from models.step import Step
-from models.training import Training
+from models.training import trainer
+from models.training.loop import Training
+from models.training.step import Step
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models import trainer
 from models.data.schemas import EXAMPLES
 from models.text import tokenizer
 from models.text.tokenizer import END, START
+from models.training import trainer
 
 WORDS = "abcdefghijklmnop"
 NETWORK = {"n_layer": 1, "n_head": 2, "width": 16}

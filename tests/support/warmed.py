@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.dataset  # noqa: F401
 import torch
 
-from models import trainer  # noqa: F401
 from models.config import NetworkConfig
 from models.network import networks  # noqa: F401
+from models.training import trainer  # noqa: F401
 
 torch.set_num_threads(1)
 with tempfile.TemporaryDirectory() as folder:

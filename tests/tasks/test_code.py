@@ -518,13 +518,13 @@ def test_a_module_that_is_started_as_a_process_counts_from_its_main(root):
         def train(): return text.display("a")
         def unused(): return 1
     """
-    write(root, {"models/training.py": text})
-    assert set(names(root, modules=("models.training",))) - set(names(root)) == {
+    write(root, {"models/training/loop.py": text})
+    assert set(names(root, modules=("models.training.loop",))) - set(names(root)) == {
         "models.text.normalisation.display",
-        "models.training.main",
-        "models.training.train",
+        "models.training.loop.main",
+        "models.training.loop.train",
     }
-    assert of(root, modules=("models.training",)) != of(root)
+    assert of(root, modules=("models.training.loop",)) != of(root)
 
 
 @pytest.mark.parametrize("name", ["tasks.clean.gone", "nowhere.job"])
@@ -564,7 +564,7 @@ BUILDS = {
     "tasks.download.download_corpus": (),
     "tasks.clean.clean_turns": (),
     "tasks.evaluate.evaluate_model": (),
-    "tasks.train.train_model": ("models.trainer",),
+    "tasks.train.train_model": ("models.training.trainer",),
 }
 
 

@@ -64,7 +64,11 @@ class Command:
         listed = subprocess.run(
             ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
         ).stdout
-        return [int(line.split()[0]) for line in listed.splitlines() if f"models.trainer {self.work}" in line]
+        return [
+            int(line.split()[0])
+            for line in listed.splitlines()
+            if f"models.training.trainer {self.work}" in line
+        ]
 
     def kill(self, process: subprocess.Popen[str], victim: str) -> None:
         if victim in ("trainer", "both"):

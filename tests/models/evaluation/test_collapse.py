@@ -4,12 +4,12 @@ import pytest
 import torch
 from trainings import StopAt, lines, run_folder, timeless, train, weights
 
-from models import trainer
 from models.data.batches import read
 from models.evaluation import collapse
 from models.evaluation.collapse import Look
 from models.network import networks
 from models.text.tokenizer import END
+from models.training import trainer
 
 HEALTHY = {
     "distinct_1": 0.4,

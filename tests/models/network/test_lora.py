@@ -16,12 +16,12 @@ from test_llama import gradients, network
 from trainings import StopAt, timeless, train, weights
 from transformers import AutoModelForCausalLM
 
-from models import trainer
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.network import lora, networks
 from models.network.llama import cpu_block
 from models.text import tokenizer
+from models.training import trainer
 
 Pretrained = Callable[..., Path]
 

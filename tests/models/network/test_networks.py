@@ -15,8 +15,8 @@ from models.config import NetworkConfig, TrainConfig
 from models.data.batches import Batch, Row, collate
 from models.errors import InputError
 from models.network import networks
-from models.optimizers import Optimizer
 from models.text.tokenizer import END, PAD, START
+from models.training.optimizer import Optimizer
 
 FAMILIES = ["llama", "gpt2", "encoder-decoder"]
 VOCABULARY, POSITIONS = 40, 24

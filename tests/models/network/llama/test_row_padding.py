@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.config import NetworkConfig
-from models.cross_entropy import weighted_nats
 from models.network import networks
 from models.network.llama import cpu_block, row_padding
+from models.training.loss import weighted_nats
 
 CPU = torch.device("cpu")
 

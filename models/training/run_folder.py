@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from transformers import PreTrainedModel
 
-from models import checkpoint
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.data.batches import Examples
 from models.errors import InputError
 from models.network import networks
+from models.training import checkpoint
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from torch import Tensor
 from trainings import NETWORK, run_folder
 from transformers import PreTrainedModel
 
-from models import preflight, progress, step, trainer, training
 from models.data import batches
 from models.data.batches import NO_LOSS, Batch
 from models.network import networks
 from models.network.llama import cpu_block
-from models.run import Run
 from models.text import tokenizer
 from models.text.tokenizer import END, PAD
+from models.training import loop, preflight, state, step, trainer
+from models.training.run_folder import Run
 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"network": {"width": 32, "n_layer": 2}, "context_loss": 0.5},
@@ -38,13 +38,13 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def training_of(data: Path, folder: Path, family: str = "llama", **changes: Any) -> training.Training:
+def training_of(data: Path, folder: Path, family: str = "llama", **changes: Any) -> loop.Training:
     made = run_folder(data, folder, **{**SHAPES[family], **changes})
     (made / "preflight.json").unlink()
-    return training.Training(Run.read(made), threading.Event())
+    return loop.Training(Run.read(made), threading.Event())
 
 
-def check(made: training.Training) -> None:
+def check(made: loop.Training) -> None:
     preflight.check(made.model, made.examples, made.run, made.step.precision)
 
 
@@ -77,7 +77,7 @@ def test_the_two_sides_of_a_pair_may_together_be_longer_than_an_encoder(data: Pa
     config = json.loads((folder / "config.json").read_text())
     config["markup"]["max_tokens"] = 8  # a side has 6 ids, both have 11
     (folder / "config.json").write_text(json.dumps(config))
-    check(training.Training(Run.read(folder), threading.Event()))
+    check(loop.Training(Run.read(folder), threading.Event()))
 
 
 # A plant: what is done to the code, or to the network.
@@ -255,4 +255,4 @@ def test_a_defect_ends_the_trainer_with_status_3_and_one_line(
         assert trainer.main() == 3
     assert caplog.records[-1].getMessage().startswith("training: preflight: targets: ")
     assert not (folder / "model").exists()
-    assert math.isinf(progress.State().best_bpb)
+    assert math.isinf(state.State().best_bpb)

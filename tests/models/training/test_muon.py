@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.muon import Muon, orthogonal
+from models.training.muon import Muon, orthogonal
 
 SHAPES = [(8, 8), (8, 24), (24, 8), (8, 8), (1, 8)]
 

@@ -1,4 +1,4 @@
-"""Trainer: `python -m models.trainer RUN_DIR` makes a model of examples; killed anywhere, it goes on.
+"""Trainer: `python -m models.training.trainer RUN_DIR` makes a model of examples; killed anywhere, it goes on.
 
 It knows neither Prefect nor MLflow: config.json in; metrics.jsonl, train.log, notices.jsonl,
 checkpoints, then model/ and summary.json out. It ends with 0 done, 2 the user can mend it, 3 it failed,
@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from models import preflight, ranks, training
 from models.errors import InputError, is_out_of_space
 from models.metrics_log import NoticeHandler
-from models.run import Run
+from models.training import distributed, loop, preflight
+from models.training.run_folder import Run
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ def train(folder: Path, stop: threading.Event) -> bool:
     Raises:
         InputError: the config or the examples cannot be used, or another trainer is at work here.
     """
-    run, us = Run.read(folder), ranks.join()
+    run, us = Run.read(folder), distributed.join()
     try:
         with FileLock(folder / "lock", timeout=LOCK_SECONDS) if us.lead else nullcontext():
-            done, limit = training.fit(run, stop)
+            done, limit = loop.fit(run, stop)
             # A rank that ended would have the others ended, too: rank 0 has saved by then.
             with us.lead_first():
                 if limit is not None and us.lead:
@@ -56,7 +56,7 @@ def train(folder: Path, stop: threading.Event) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m models.trainer", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models.training.trainer", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end with the process that started this"
@@ -82,13 +82,15 @@ def main() -> int:
 
 def work(folder: Path, stop: threading.Event) -> int:
     """Train as this process, or start the ranks that do; the exit status."""
-    if not ranks.is_member():
-        processes = ranks.wanted(Run.read(folder).train.processes)
+    if not distributed.is_member():
+        processes = distributed.wanted(Run.read(folder).train.processes)
         if processes > 1:
-            return ranks.launch(processes, training.cores(), stop, "-m", "models.trainer", str(folder))
+            return distributed.launch(
+                processes, loop.cores(), stop, "-m", "models.training.trainer", str(folder)
+            )
     else:
-        threading.Thread(target=ranks.stop_with_launcher, args=(stop,), daemon=True).start()
-    torch.set_num_threads(1 if training.cores() == 2 else max(1, training.cores() // 2))
+        threading.Thread(target=distributed.stop_with_launcher, args=(stop,), daemon=True).start()
+    torch.set_num_threads(1 if loop.cores() == 2 else max(1, loop.cores() // 2))
     return 0 if train(folder, stop) else STOPPED
 
 
@@ -140,7 +142,7 @@ def stop_with_parent(stop: threading.Event, handle: int) -> None:
 
 if __name__ == "__main__":
     ended = main()
-    if ranks.is_member():
+    if distributed.is_member():
         # Its group's threads may still let go of a tensor: while the interpreter ends they would abort.
         os._exit(ended)
     sys.exit(ended)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import TrainConfig
-from models.muon import Muon
+from models.training.muon import Muon
 
 TABLES = ("embed", "wte", "wpe", "lm_head")  # matrices that are look-up tables: AdamW's
 WARMUP_SHARE = 0.1

@@ -15,9 +15,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from models import checkpoint
 from models.config import TrainConfig
 from models.data.batches import Examples
+from models.training import checkpoint
 
 VALIDATION_TOKENS = 30_000  # a look costs about as much as two or three steps of 4,096 tokens
 LOOK_SHARE = 0.1  # of the tokens trained on between two looks; by SCORING_GAIN
@@ -50,7 +50,7 @@ class State:
     faults_in_a_row: int = 0
     rate_scale: float = 1.0  # lower in a training that had led nowhere
     parts: int = 1  # of a batch, as the memory asks for
-    is_packed: bool = False  # its batches are those of models/packing.py
+    is_packed: bool = False  # its batches are those of models/training/packing.py
     validation: dict[str, float] = field(default_factory=dict)  # the last score
     epoch_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
     window_sums: list[float] = field(default_factory=lambda: [0.0] * 4)

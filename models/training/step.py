@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import devices, progress
+from models import devices
 from models.config import TrainConfig
-from models.cross_entropy import weighted_nats
 from models.data import batches
 from models.devices import PLAIN, FastPath
 from models.errors import InputError
 from models.network import networks
-from models.optimizers import Optimizer
-from models.packing import Packed, Packing
-from models.ranks import Ranks
-from models.recording import Recorded
+from models.training import state
+from models.training.cuda_graph import Recorded
+from models.training.distributed import Ranks
+from models.training.loss import weighted_nats
+from models.training.optimizer import Optimizer
+from models.training.packing import Packed, Packing
 
 log = logging.getLogger(__name__)
 
@@ -198,4 +199,4 @@ class Step:
             self.forward(batch)[0].backward()  # type: ignore[no-untyped-call]
             self.drop()
 
-        return progress.fastest(both_ways)
+        return state.fastest(both_ways)

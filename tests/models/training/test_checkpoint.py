@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from models import checkpoint
+from models.training import checkpoint
 
 STATE = {"step": 3, "best_bpb": 1.5}
 

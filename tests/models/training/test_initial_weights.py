@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from models import starts, trainer
 from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.data.batches import Batch
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.network import networks
-from models.run import Run
 from models.text import tokenizer
 from models.text.encoding import encode_conversations
+from models.training import initial_weights, trainer
+from models.training.run_folder import Run
 
 OLD_WORDS = "abcdefghijklmnop"
 SHAPE = {"family": "gpt2", "n_layer": 1, "n_head": 2, "width": 32}
@@ -95,9 +95,9 @@ def test_rows_go_by_the_tokens_string_and_new_ones_are_means_of_their_pieces(fam
     config = NetworkConfig(**{**SHAPE, "family": family})
     torch.manual_seed(1)
     start, model = (networks.build(config, each.get_vocab_size(), 16) for each in (old, new))
-    told = starts.carry_over(start, old, model, new)
+    told = initial_weights.carry_over(start, old, model, new)
     assert told["new"] > 0 and told["kept"] > 256
-    had, has = (list(starts._tables(each)) for each in (start, model))
+    had, has = (list(initial_weights._tables(each)) for each in (start, model))
     known, now = old.get_vocab(), new.get_vocab()
     for before_VD, after_VD in zip(had, has, strict=True):
         for token, row in now.items():
@@ -117,7 +117,7 @@ def test_a_table_that_was_the_head_as_well_is_lent_to_both():
     start, model = (networks.build(config, vocabulary.get_vocab_size(), 16) for _ in range(2))
     start.config.tie_word_embeddings = True
     start.tie_weights()
-    starts.carry_over(start, vocabulary, model, vocabulary)
+    initial_weights.carry_over(start, vocabulary, model, vocabulary)
     table = start.get_input_embeddings().weight
     assert networks.head(start).weight is table
     assert torch.equal(model.get_input_embeddings().weight, table)
@@ -135,7 +135,7 @@ def test_the_tutorials_decoder_begins_with_the_blocks_of_a_gpt2(pretrained, tmp_
     torch.manual_seed(1)
     fresh, model = (networks.build(NetworkConfig(**DECODER), learnt.get_vocab_size(), 16) for _ in range(2))
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    told = starts.carry_over(start, known, model, learnt)
+    told = initial_weights.carry_over(start, known, model, learnt)
     lent = dict(start.named_parameters())
     for name, weight in model.named_parameters():
         if name.startswith("encoder.") or "cross" in name:
@@ -227,7 +227,7 @@ def pretrained_run(folder, start, max_tokens):
 
 def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropout(pretrained, tmp_path):
     start = pretrained(tmp_path / "theirs", family="gpt2")
-    model, _ = starts.begin(pretrained_run(tmp_path, start, 200))
+    model, _ = initial_weights.begin(pretrained_run(tmp_path, start, 200))
     given = dict(networks.load(start).named_parameters())
     assert model.training and all(
         torch.equal(weight, given[name]) for name, weight in model.named_parameters()
@@ -239,7 +239,7 @@ def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropou
 def test_a_start_that_reads_fewer_places_is_told(pretrained, tmp_path):
     run = pretrained_run(tmp_path, pretrained(tmp_path / "theirs"), 512)
     with pytest.raises(InputError, match=r"asks for 512 places and the start reads 256: lower it"):
-        starts.begin(run)
+        initial_weights.begin(run)
 
 
 def test_a_network_that_scales_its_logits_is_refused(pretrained, tmp_path):
@@ -251,4 +251,4 @@ def test_a_network_that_scales_its_logits_is_refused(pretrained, tmp_path):
         network.get_input_embeddings().weight.mul_(20)
     network.save_pretrained(start)
     with pytest.raises(InputError, match="a granite scales or shifts its logits"):
-        starts.begin(pretrained_run(tmp_path, start, 200))
+        initial_weights.begin(pretrained_run(tmp_path, start, 200))

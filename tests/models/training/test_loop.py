@@ -17,16 +17,16 @@ import torch
 from filelock import FileLock
 from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
 
-from models import progress, trainer, training
 from models.config import TrainConfig
 from models.data.batches import Examples, read
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.evaluation import metrics
 from models.network import networks
-from models.run import Run
+from models.training import loop, state, trainer
+from models.training.run_folder import Run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -213,7 +213,7 @@ def test_the_minutes_of_earlier_pieces_count(data: Path, tmp_path: Path) -> None
     folder = run_folder(data, tmp_path / "run", max_minutes=60, max_epochs=10_000)
     trainer.train(folder, StopAt(1))
     run = Run.read(folder)
-    made = training.Training(run, threading.Event())
+    made = loop.Training(run, threading.Event())
     assert made.state.elapsed_s > 0
     assert made.state.step == 1
 
@@ -232,7 +232,7 @@ def test_a_training_ends_well_where_no_process_is_kept_to_some_cores(
     """As on macOS."""
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert training.cores() == os.cpu_count()
+    assert loop.cores() == os.cpu_count()
     assert train(run_folder(data, tmp_path / "run", max_steps=2))
 
 
@@ -333,7 +333,7 @@ def test_the_users_mistake_is_status_2_and_ours_is_3_with_a_last_line(
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "models.trainer", str(folder), *more],
+        [sys.executable, "-m", "models.training.trainer", str(folder), *more],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
@@ -378,7 +378,7 @@ def test_when_its_parent_is_gone_it_writes_a_checkpoint_and_ends(data: Path, tmp
 
 def gradients(data: Path, folder: Path, parts: int, **knobs: Any) -> dict[str, torch.Tensor]:
     """Of a step on twelve rows, in so many parts."""
-    made = training.Training(Run.read(run_folder(data, folder, **knobs)), threading.Event())
+    made = loop.Training(Run.read(run_folder(data, folder, **knobs)), threading.Event())
     made.step.parts = parts
     made.step.gradient(np.arange(12), seed=0)
     return {name: p.grad.clone() for name, p in made.model.named_parameters() if p.grad is not None}
@@ -393,7 +393,7 @@ def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(data: Path, tmp_pa
 
 def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tmp_path: Path) -> None:
     run = Run.read(run_folder(data, tmp_path / "run", context_loss=0.5))
-    made = training.Training(run, threading.Event())
+    made = loop.Training(run, threading.Event())
     part = made.step.batch(np.arange(4))
     logits_BTV = networks.head(made.model)(networks.hidden(made.model, part)).detach()
     by_hand = {True: 0.0, False: 0.0}
@@ -413,12 +413,12 @@ def test_a_slow_network_looks_at_no_more_than_its_share_of_the_minutes_holds(tmp
     table = examples(4000, 0, "validation")
     config = TrainConfig(max_minutes=10, batch_tokens=10_000)
     (tmp_path / "precision.json").write_text('{"precision": "bf16", "seconds": {"fp32": 1.0, "bf16": 20.0}}')
-    affordable = progress.affordable_tokens(tmp_path, config)
+    affordable = state.affordable_tokens(tmp_path, config)
     assert affordable == 3 * 1024 / 20 * 0.05 * 600  # three times the probe's speed, a twentieth of the time
-    thinned = progress.thin(table, 1000, 10**6, affordable, config)
+    thinned = state.thin(table, 1000, 10**6, affordable, config)
     assert len(Examples(thinned).ids) == pytest.approx(affordable, rel=0.2)
     without = config.model_copy(update={"max_minutes": None})
-    assert progress.affordable_tokens(tmp_path, without) == math.inf
+    assert state.affordable_tokens(tmp_path, without) == math.inf
 
 
 @pytest.mark.parametrize(("bf16_seconds", "tried"), [(0.5, ["fp32", "bf16"]), (100.0, ["fp32"])])
@@ -426,17 +426,17 @@ def test_a_precision_whose_products_crawl_is_not_tried_on_a_whole_step(
     bf16_seconds: float, tried: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: bf16_seconds}
-    monkeypatch.setattr(progress, "product_seconds", seconds.__getitem__)
+    monkeypatch.setattr(state, "product_seconds", seconds.__getitem__)
     asked: list[str] = []
 
     def probe(precision: str) -> float:
         asked.append(precision)
         return {"fp32": 1.0, "bf16": 0.5}[precision]
 
-    chosen = progress.choose_precision(tmp_path, torch.device("cpu"), probe)
+    chosen = state.choose_precision(tmp_path, torch.device("cpu"), probe)
     assert asked == tried
     assert chosen == tried[-1]
-    assert progress.choose_precision(tmp_path, torch.device("cpu"), probe) == chosen  # what it began with
+    assert state.choose_precision(tmp_path, torch.device("cpu"), probe) == chosen  # what it began with
     assert asked == tried
 
 
@@ -445,19 +445,19 @@ def test_a_gpu_that_only_emulates_bf16_trains_in_float32(
     is_able: bool, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: is_able)
-    assert progress.choose_precision(tmp_path, torch.device("cuda"), {}.__getitem__) == precision
+    assert state.choose_precision(tmp_path, torch.device("cuda"), {}.__getitem__) == precision
 
 
 def test_on_another_kind_of_device_the_precision_is_chosen_anew(tmp_path: Path) -> None:
     (tmp_path / "precision.json").write_text('{"precision": "bf16", "seconds": {}, "device": "cuda"}')
     seconds = {"fp32": 1.0, "bf16": 2.0}
     for _ in range(2):
-        assert progress.choose_precision(tmp_path, torch.device("cpu"), seconds.__getitem__) == "fp32"
+        assert state.choose_precision(tmp_path, torch.device("cpu"), seconds.__getitem__) == "fp32"
     told = json.loads((tmp_path / "precision.json").read_text())
     assert (told["precision"], told["device"]) == ("fp32", "cpu")
 
 
 def test_the_probe_of_a_product_takes_no_longer_than_a_blink() -> None:
     began_s = time.monotonic()
-    assert progress.product_seconds(torch.bfloat16) > 0
+    assert state.product_seconds(torch.bfloat16) > 0
     assert time.monotonic() - began_s < 1

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.cross_entropy import SLICE, weighted_nats
+from models.training.loss import SLICE, weighted_nats
 
 
 @pytest.fixture(params=[0, 1, 7, SLICE, 2 * SLICE + 3])

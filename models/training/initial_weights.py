@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from models.data.batches import Batch
 from models.errors import InputError
 from models.network import lora, networks
-from models.run import Run
 from models.text import tokenizer
+from models.training.run_folder import Run
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import load_file
 from trainings import StopAt, lines, run_folder, timeless, train, weights
 
-from models import ranks, trainer
 from models.errors import InputError
+from models.training import distributed, trainer
 
 KNOBS: dict[str, Any] = {"log_every": 1, "max_epochs": 2, "context_loss": 0.5}
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def train_together(folder: Path, size: int = 2, **how: Any) -> list[int | None]:
@@ -119,13 +119,16 @@ def wait_for(path: Path) -> None:
 
 def start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "models.trainer", str(folder)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "models.training.trainer", str(folder)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 def ranks_of(folder: Path) -> dict[int, int]:
     """The process number of each rank that is there."""
-    wanted = f"models.trainer {folder} --until-stdin-closes$"
+    wanted = f"models.training.trainer {folder} --until-stdin-closes$"
     found = subprocess.run(["pgrep", "-f", wanted], capture_output=True, text=True)
     made = {}
     for number in found.stdout.split():
@@ -182,7 +185,7 @@ def test_one_command_starts_them_ends_them_and_goes_on(data: Path, tmp_path: Pat
 
 
 def be_a_launcher(told: Path) -> None:
-    ranks._lend_input(threading.Event())
+    distributed._lend_input(threading.Event())
     subprocess.run(["sh", "-c", f"echo > {told}-begun; cat; echo > {told}"])
 
 
@@ -198,10 +201,10 @@ def test_a_launcher_that_is_killed_before_its_ranks_can_know_it_still_closes_the
 
 
 def wait_for_a_lost_one() -> None:
-    ranks.SHUTDOWN_SECONDS = 0  # type: ignore[assignment]
+    distributed.SHUTDOWN_SECONDS = 0  # type: ignore[assignment]
     asked = threading.Event()
     asked.set()
-    threading.Thread(target=ranks.stop_with_launcher, args=(asked,), daemon=True).start()
+    threading.Thread(target=distributed.stop_with_launcher, args=(asked,), daemon=True).start()
     time.sleep(60)
 
 
@@ -236,18 +239,18 @@ def test_what_the_user_can_mend_is_the_last_line_and_the_status_is_2(data: Path,
 
 def test_a_message_for_which_there_is_no_memory_is_not_told_as_another_that_is_gone() -> None:
     for raised, told in ((torch.OutOfMemoryError, torch.OutOfMemoryError), (RuntimeError, ConnectionError)):
-        with pytest.raises(told), ranks._others():
+        with pytest.raises(told), distributed._others():
             raise raised
 
 
 def test_by_itself_a_machine_without_a_gpu_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert ranks.wanted("auto") == 1
+    assert distributed.wanted("auto") == 1
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    assert ranks.wanted("auto") == 4
-    assert ranks.wanted(2) == 2
+    assert distributed.wanted("auto") == 4
+    assert distributed.wanted(2) == 2
     with pytest.raises(InputError, match=r"train\.processes is 8, GPUs to be seen here: 4; give 4 or auto"):
-        ranks.wanted(8)
+        distributed.wanted(8)
 
 
 @pytest.mark.parametrize(("names", "own"), [(["lo", "eth0"], "lo"), (["en0", "lo0"], "lo0"), ([], "lo")])
@@ -255,4 +258,4 @@ def test_the_ranks_meet_at_the_machines_own_interface_whatever_its_name(
     names: list[str], own: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "if_nameindex", lambda: list(enumerate(names, 1)))
-    assert ranks.loopback() == own
+    assert distributed.loopback() == own

@@ -4,7 +4,7 @@ Both start from the same weights, in the same precision, with the same rows, whi
 fast path's. They are compared part by part, so that a failure has a name: packing with the kernel for
 sequences of unlike lengths, the compiled blocks, the CUDA graph; then one update, and the time of a step.
 
-python -m models.proof RUN_DIR DEVICE PRECISION    one JSON object on standard output, for models/fast_path.py
+python -m models.training.fast_path_proof RUN_DIR DEVICE PRECISION    one JSON object on standard output, for models/training/fast_path.py
 """
 
 import json
@@ -24,12 +24,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import devices, packing, progress, starts
+from models import devices
 from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
 from models.network.llama import packed_block
-from models.run import Run
-from models.step import Step
+from models.training import initial_weights, packing, state
+from models.training.run_folder import Run
+from models.training.step import Step
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +71,8 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
     """
     began_s = time.monotonic()
     examples = batches.Examples(batches.read(run.examples, "train"))
-    progress.seed_everything(run.train.seed)
-    model, _ = starts.begin(run)
+    state.seed_everything(run.train.seed)
+    model, _ = initial_weights.begin(run)
     model.to(device)  # type: ignore[arg-type]
     weights = {
         name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad
@@ -221,7 +222,7 @@ def seconds_a_token(step: Step, rows: NDArray[np.int64]) -> float:
         step.update(0.0)
         devices.wait(step.device)
 
-    return progress.fastest(learn) / int(step.examples.lengths[rows].sum())
+    return state.fastest(learn) / int(step.examples.lengths[rows].sum())
 
 
 def main(folder: str, kind: str, precision: str) -> None:

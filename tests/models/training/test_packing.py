@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from trainings import StopAt, examples, run_folder, timeless, train, weights
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from models import fast_path, packing, trainer
 from models.config import TrainConfig
 from models.data.batches import Examples
 from models.devices import FAST, PLAIN
 from models.network.llama import cpu_block, packed_block
-from models.packing import Packed, Packing
-from models.run import Run
-from models.step import Step
-from models.training import Training
+from models.training import fast_path, packing, trainer
+from models.training.loop import Training
+from models.training.packing import Packed, Packing
+from models.training.run_folder import Run
+from models.training.step import Step
 
 SHAPES = [
     pytest.param({}, id="as many heads of keys as of queries"),
@@ -239,7 +239,7 @@ def test_the_preflight_looks_at_packed_steps(data: Path, tmp_path: Path) -> None
 def test_sequences_that_see_each_other_are_caught_by_the_preflight(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models import preflight
+    from models.training import preflight
 
     folder = run_folder(data, tmp_path / "run", batch_tokens=128)
     (folder / "preflight.json").unlink()

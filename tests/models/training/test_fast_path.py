@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 from trainings import run_folder, train, weights
 
-from models import devices, fast_path, packing, proof
+from models import devices
 from models.devices import FAST, PLAIN
 from models.errors import InputError
 from models.network.llama import packed_block
-from models.proof import Taught, Unproved
-from models.ranks import Ranks
-from models.recording import Recorded
-from models.run import Run
-from models.training import Training
+from models.training import fast_path, fast_path_proof, packing
+from models.training.cuda_graph import Recorded
+from models.training.distributed import Ranks
+from models.training.fast_path_proof import Taught, Unproved
+from models.training.loop import Training
+from models.training.run_folder import Run
 
 CPU = torch.device("cpu")
 PROVED = {"tokens_per_second": {"fast": 2.0, "plain": 1.0}, "loss": 1.0, "norm": 1.0}
@@ -39,7 +40,7 @@ def run(data: Path, tmp_path: Path) -> Run:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which path is faster here says nothing."""
-    monkeypatch.setattr(proof, "seconds_a_token", lambda *_: 0.5)
+    monkeypatch.setattr(fast_path_proof, "seconds_a_token", lambda *_: 0.5)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_packed_steps_prove_themselves(
     data: Path, tmp_path: Path, precision: str, context_loss: float
 ) -> None:
     run = Run.read(run_folder(data, tmp_path / "run", batch_tokens=128, context_loss=context_loss))
-    made = proof.prove(run, CPU, precision)
+    made = fast_path_proof.prove(run, CPU, precision)
     assert made["tokens_per_second"] == {"fast": 2.0, "plain": 2.0}
 
 
@@ -98,7 +99,7 @@ def test_what_is_wrong_with_the_fast_path_is_named(
     plain = packed_block._attend
     monkeypatch.setattr(packed_block, "_attend", lambda *given: defect(plain, *given))
     with pytest.raises(Unproved, match=failure):
-        proof.prove(run, CPU, "bf16")
+        fast_path_proof.prove(run, CPU, "bf16")
 
 
 def taught(loss: float = 2.0, norm: float = 1.0, off: float = 0.0) -> Taught:
@@ -116,19 +117,19 @@ def taught(loss: float = 2.0, norm: float = 1.0, off: float = 0.0) -> Taught:
     ],
 )
 def test_what_is_further_away_than_rounding_is_refused(fast: Taught, failure: str) -> None:
-    proof.check_taught(taught(), taught(loss=2.005, norm=1.02, off=0.5))
+    fast_path_proof.check_taught(taught(), taught(loss=2.005, norm=1.02, off=0.5))
     with pytest.raises(Unproved, match=failure):
-        proof.check_taught(taught(), fast)
+        fast_path_proof.check_taught(taught(), fast)
 
 
 def test_an_update_in_another_direction_and_a_slower_path_are_refused() -> None:
     move = {"w": torch.tensor([1.0, 0.0])}
-    proof.check_moved(move, {"w": torch.tensor([1.0, 0.3])})
+    fast_path_proof.check_moved(move, {"w": torch.tensor([1.0, 0.3])})
     with pytest.raises(Unproved, match="141% away from where"):
-        proof.check_moved(move, {"w": torch.tensor([0.0, 1.0])})
-    proof.check_speed(plain_s=0.2, fast_s=0.1)
+        fast_path_proof.check_moved(move, {"w": torch.tensor([0.0, 1.0])})
+    fast_path_proof.check_speed(plain_s=0.2, fast_s=0.1)
     with pytest.raises(Unproved, match="slower: 5 tokens/s, 10 on the plain path"):
-        proof.check_speed(plain_s=0.1, fast_s=0.2)
+        fast_path_proof.check_speed(plain_s=0.1, fast_s=0.2)
 
 
 @pytest.mark.parametrize(("asked", "path"), [("auto", PLAIN), ("off", PLAIN)])

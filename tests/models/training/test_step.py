@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from trainings import StopAt, lines, run_folder, train, weights
 
-from models import trainer, training
 from models.data.batches import Batch
 from models.errors import InputError
-from models.run import Run
-from models.step import Step
+from models.training import loop, trainer
+from models.training.run_folder import Run
+from models.training.step import Step
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def one_thread() -> None:
 
 def test_a_half_that_fails_is_told_of_when_the_other_has_ended(data: Path, tmp_path: Path) -> None:
     run = Run.read(run_folder(data, tmp_path / "run"))
-    step = training.Training(run, threading.Event()).step
+    step = loop.Training(run, threading.Event()).step
     step.threads = ThreadPoolExecutor(2)
     ended = []
 
@@ -87,7 +87,7 @@ def test_a_skipped_step_leaves_the_weights_as_they_were(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.read(run_folder(data, tmp_path / "run"))
-    made = training.Training(run, threading.Event())
+    made = loop.Training(run, threading.Event())
     before = {name: value.clone() for name, value in made.weights().items()}
     spoil(monkeypatch, lambda _: True, math.nan)
     made.learn(np.arange(4), 0.1)
@@ -126,9 +126,9 @@ def test_where_the_lower_rate_leads_nowhere_either_it_ends_and_names_the_batch(
 
 def test_the_lower_rate_outlives_a_stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_folder(data, tmp_path / "run")
-    made = training.Training(Run.read(folder), StopAt(3), rate_scale=0.5)
+    made = loop.Training(Run.read(folder), StopAt(3), rate_scale=0.5)
     assert made.fit() is None
-    assert training.Training(Run.read(folder), threading.Event()).state.rate_scale == 0.5
+    assert loop.Training(Run.read(folder), threading.Event()).state.rate_scale == 0.5
 
 
 def crowd(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.config import NetworkConfig, TrainConfig
 from models.network import networks
-from models.optimizers import Optimizer, rate_at
+from models.training.optimizer import Optimizer, rate_at
 
 
 def network(family: Any = "llama") -> Any:

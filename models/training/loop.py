@@ -13,18 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import checkpoint, devices, fast_path, preflight, progress, starts
+from models import devices
 from models.data import batches
 from models.errors import InputError
 from models.evaluation import collapse, metrics
 from models.files import sync
 from models.metrics_log import Journal
 from models.network import networks
-from models.optimizers import rate_at
-from models.ranks import join
-from models.run import Run
-from models.step import Step
 from models.text import tokenizer
+from models.training import checkpoint, fast_path, initial_weights, preflight, state
+from models.training.distributed import join
+from models.training.optimizer import rate_at
+from models.training.run_folder import Run
+from models.training.step import Step
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ class Training:
         self.device = devices.best()
         self.table = batches.read(run.examples, "train")
         self.examples = batches.Examples(self.table)
-        progress.seed_everything(self.config.seed)
-        self.model, self.begun = starts.begin(run)
+        state.seed_everything(self.config.seed)
+        self.model, self.begun = initial_weights.begin(run)
         vocabulary = networks.head(self.model).out_features
         self.guess_nats = math.log(vocabulary)
         self.sides = self.examples.sides(has_encoder=networks.is_encoder_decoder(self.model))
@@ -64,24 +65,24 @@ class Training:
         self.step = Step(self.model, self.examples, self.config, workers=workers, ranks=self.ranks, path=path)
         self.key = run.key()
         self.journal = Journal(run.folder, writes=self.ranks.lead)
-        self.state = progress.State()
+        self.state = state.State()
         self.best: dict[str, Tensor] = {}
-        long_rows = batches.bucket(self.sides, progress.PROBE_TOKENS)[-1]
+        long_rows = batches.bucket(self.sides, state.PROBE_TOKENS)[-1]
         with self.ranks.lead_first():
-            self.step.precision = progress.choose_precision(
+            self.step.precision = state.choose_precision(
                 run.folder, self.device, lambda precision: self.step.seconds(long_rows, precision)
             )
         self.resume()
         self.state.rate_scale = min(rate_scale, self.state.rate_scale)
-        self.sums = progress.Sums(self.state.epoch_sums)
-        self.window = progress.Sums(self.state.window_sums)
-        self.speed = progress.Speed()
+        self.sums = state.Sums(self.state.epoch_sums)
+        self.window = state.Sums(self.state.window_sums)
+        self.speed = state.Speed()
         self.order = self.shuffle(self.state.epoch)
         # Packed, an epoch may have a batch more or less than another: the plan is of the first.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
         self.steps = min(self.config.max_steps or planned, planned)
-        affordable = progress.affordable_tokens(run.folder, self.config)
-        self.validation = progress.thin(
+        affordable = state.affordable_tokens(run.folder, self.config)
+        self.validation = state.thin(
             batches.read(run.examples, "validation"),
             self.steps,
             len(self.examples.ids),
@@ -98,13 +99,13 @@ class Training:
         self.since_s = self.saved_s = time.monotonic()
         while True:
             stopping, is_save_due = self.tick()
-            done = progress.share_done(self.state, self.steps, self.config)
+            done = state.share_done(self.state, self.steps, self.config)
             with self.speed.paused():
                 if self.state.place == len(self.order):
                     self.end_epoch()
-                if progress.is_look_due(self.state, done, self.config):
+                if state.is_look_due(self.state, done, self.config):
                     self.validate(done)
-                limit = progress.ended_by(self.state, done, self.steps, self.config)
+                limit = state.ended_by(self.state, done, self.steps, self.config)
                 if limit:
                     self.end_epoch()
                     self.look_at_replies()
@@ -133,7 +134,7 @@ class Training:
     def learn(self, rows: NDArray[np.int64], rate: float) -> None:
         """One step: its figures are counted and the weights move, or a bad one is passed over."""
         told = self.step.gradient(
-            rows, seed=progress.seed_of(self.config.seed, self.state.step, self.ranks.rank)
+            rows, seed=state.seed_of(self.config.seed, self.state.step, self.ranks.rank)
         )
         if fault := self.fault(told):
             self.pass_over(rows, fault)
@@ -184,10 +185,10 @@ class Training:
         sums = self.window.read()
         self.window.clear()
         self.look_at_clock()
-        line = progress.step_line(
+        line = state.step_line(
             self.state,
             sums,
-            done=progress.share_done(self.state, self.steps, self.config),
+            done=state.share_done(self.state, self.steps, self.config),
             batches=len(self.order),
             every=self.config.log_every,
             rate=rate,
@@ -199,7 +200,7 @@ class Training:
         """The epoch's line, or that of the part it got to, and a new order after a whole one."""
         whole = self.state.place == len(self.order)
         if self.state.told_step != self.state.step:
-            self.validate(progress.share_done(self.state, self.steps, self.config))
+            self.validate(state.share_done(self.state, self.steps, self.config))
             nats, correct, tokens, _ = self.sums.read()
             self.journal.write_epoch(
                 epoch=round(self.state.epoch + self.state.place / len(self.order), 2),
@@ -302,7 +303,7 @@ class Training:
         if found is None:
             self.journal.begin(None)
             return
-        self.state = progress.State(**found.state)
+        self.state = state.State(**found.state)
         self.set_weights(found.tensors["model"])
         self.step.optimizer.load_tensors(found.tensors["optimizer"])
         self.best = {name: t.to(self.device) for name, t in found.tensors["best"].items()}

@@ -22,13 +22,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from trainings import NETWORK, examples
 
-from models import preflight, progress
 from models.config import NetworkConfig, TrainConfig
 from models.data.batches import Examples
 from models.devices import FAST
 from models.network import networks
 from models.network.llama import cpu_block, packed_block
-from models.step import Step
+from models.training import preflight, state
+from models.training.step import Step
 
 GPU = "gpu:0"
 
@@ -98,7 +98,7 @@ def learn_padded() -> None:
         step = Step(network(family), table, config, workers=1)
         told = step.differentiate(step.batch(np.arange(30)), 90)
         check(step, told)
-        progress.Sums([0.0] * 4).add(torch.cat([told, told[:1]]))
+        state.Sums([0.0] * 4).add(torch.cat([told, told[:1]]))
 
 
 def check(step: Step, told: Tensor) -> None:

@@ -22,15 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models import checkpoint, devices
+from models import devices
 from models.config import GenerationConfig
 from models.data import batches
 from models.devices import PLAIN, FastPath
 from models.generation.generator import Generator, evaluating
 from models.network import networks
-from models.run import Run
-from models.step import Step
 from models.text import tokenizer
+from models.training import checkpoint
+from models.training.run_folder import Run
+from models.training.step import Step
 
 log = logging.getLogger(__name__)
 

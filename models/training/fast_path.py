@@ -1,6 +1,6 @@
 """Fast path: what a GPU trains on once it has proved that it teaches what the plain path does.
 
-The proof (models/proof.py) is made by a process of its own, before the training takes memory of the GPU:
+The proof (models/training/fast_path_proof.py) is made by a process of its own, before the training takes memory of the GPU:
 whatever a kernel does there, crash, hang or spoil the GPU's state, it cannot touch the training's weights,
 optimizer or random numbers. Which path was chosen, and why, stands in the run folder's fast_path.json.
 """
@@ -21,11 +21,12 @@ from typing import IO, Any, cast
 import torch
 from transformers import PreTrainedModel
 
-from models import checkpoint, devices, packing, progress
+from models import devices
 from models.devices import FAST, PLAIN, FastPath
 from models.errors import InputError
-from models.ranks import Ranks
-from models.run import Run
+from models.training import checkpoint, packing, state
+from models.training.distributed import Ranks
+from models.training.run_folder import Run
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def _refuse_if_on(run: Run, reason: str) -> None:
 
 def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
     """Whether the fast path has proved itself in this run folder on such a device, now or before."""
-    precision = progress.choose_precision(run.folder, device, lambda _: math.inf)
+    precision = state.choose_precision(run.folder, device, lambda _: math.inf)
     if precision != "bf16":
         _refuse_if_on(run, "the training is in float32, which the kernel does not take")
         return False
@@ -113,7 +114,14 @@ def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading
     Raises:
         Stopped: before it had ended.
     """
-    command = [sys.executable, "-m", "models.proof", str(run.folder), device.type, precision]
+    command = [
+        sys.executable,
+        "-m",
+        "models.training.fast_path_proof",
+        str(run.folder),
+        device.type,
+        precision,
+    ]
     group = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     environment = {name: value for name, value in os.environ.items() if name not in group}
     with (run.folder / LOG).open("wb") as errors, _process(command, environment, errors) as process:
