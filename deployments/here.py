@@ -18,9 +18,9 @@ from flows.retrain import retrain
 from flows.turns import dead_runs, holder
 from models.text.encoding import read_dialogue
 from settings import Settings
-from tasks.artifacts import Artifact, check_writable
 from tasks.evaluate import score_model
 from tasks.plan import Link, Step, plan_chain, plan_run
+from tasks.store.artifact import Artifact, check_writable
 
 
 def retrain_here(config: RetrainConfig) -> Outcome:

@@ -32,7 +32,7 @@ from models.errors import InputError
 from models.registry import database
 from models.registry.runs import ENVIRONMENT
 from settings import Settings, services_told, services_up
-from tasks.artifacts import check_home
+from tasks.store.artifact import check_home
 
 log = logging.getLogger(__name__)
 

@@ -26,11 +26,11 @@ from flows.results import Result, forget_result, save_result
 from flows.turns import bury
 from models.registry.versions import Version
 from settings import Settings
-from tasks.artifacts import Artifact
 from tasks.evaluate import figure_table
 from tasks.plan import Plan
+from tasks.prefect_api.reporting import report
 from tasks.register import Registration
-from tasks.reporting import report
+from tasks.store.artifact import Artifact
 
 
 def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:

@@ -11,9 +11,9 @@ from flows.lineage import Lineage
 from flows.recipes import RECIPES
 from models.addresses import bare
 from models.errors import DataRejected
-from tasks.artifacts import Artifact
-from tasks.reporting import report
+from tasks.prefect_api.reporting import report
 from tasks.sources import name_of
+from tasks.store.artifact import Artifact
 
 NEW_DATA = "repartee.data.prepared"
 PROMOTED = "repartee.champion.promoted"

@@ -21,9 +21,9 @@ from models.registry.database import AT
 from models.registry.runs import HOME
 from models.registry.versions import Registry
 from settings import Settings
-from tasks.artifacts import check_home
 from tasks.network import Reach
 from tasks.sources import name_of
+from tasks.store.artifact import check_home
 
 ROOT = Path(__file__).resolve().parent.parent
 

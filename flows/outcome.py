@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from tasks.artifacts import Artifact
 from tasks.evaluate import figure_table
+from tasks.store.artifact import Artifact
 
 Ending = Literal["promoted", "refused", "unchanged", "skipped", "trained_not_registered"]
 

@@ -19,12 +19,12 @@ from flows.notices import notice
 from flows.parameters import Changes, CorpusName, Recipe, to_config
 from flows.results import Result, save_result
 from flows.turns import stay_alive
-from tasks.artifacts import Artifact
 from tasks.clean import clean
 from tasks.download import download
 from tasks.export import export
 from tasks.parse import parse
 from tasks.start import start
+from tasks.store.artifact import Artifact
 from tasks.vocabulary import vocabulary
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from flows.outcome import Outcome
-from tasks.artifacts import Artifact
+from tasks.store.artifact import Artifact
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from models.partial import lock
 from settings import LOOK_SECONDS, is_held
-from tasks.partial import lock
 
 
 class Busy(Exception):

@@ -22,8 +22,8 @@ from models.config import Config
 from models.data.schemas import SPLIT_TURNS, TURNS
 from models.errors import DataRejected
 from models.text.normalisation import normalise
-from tasks.artifacts import Artifact
-from tasks.stage import Stage, named
+from tasks.store.artifact import Artifact
+from tasks.store.stage import Stage, named
 
 SPLITS = ("train", "validation", "test")
 NO_LETTER = "turns with no letter left"

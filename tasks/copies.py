@@ -17,7 +17,7 @@ import httpx2
 from filelock import Timeout
 
 from models.errors import InputError
-from tasks.partial import lock
+from models.partial import lock
 from tasks.response import headers_of_content, validator
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from pydantic import AfterValidator, Field
 from models.config import Config
 from models.errors import InputError
 from tasks.addresses import FORM_PATTERN, shown, storable
-from tasks.artifacts import Artifact
 from tasks.fetch import Limits, fetch
 from tasks.network import ANYWHERE, Reach
 from tasks.sources import MEMBERS, Source, archive_in, identity, identity_of_copy, resolve, show_progress
-from tasks.stage import Stage, named
+from tasks.store.artifact import Artifact
+from tasks.store.stage import Stage, named
 from tasks.unpack import unpack
 
 log = logging.getLogger(__name__)

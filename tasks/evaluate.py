@@ -20,9 +20,9 @@ from models.config import Config, GenerationConfig, MarkupConfig
 from models.data.schemas import EXAMPLES
 from models.text.encoding import encode_context, read_dialogue
 from models.text.normalisation import display, normalise
-from tasks.artifacts import Artifact
 from tasks.export import encode_split, read_split
-from tasks.stage import Stage, named
+from tasks.store.artifact import Artifact
+from tasks.store.stage import Stage, named
 
 if TYPE_CHECKING:
     from models.evaluation.metrics import Score

@@ -15,9 +15,9 @@ from models.errors import DataRejected
 from models.text.chat_template import load_rendering
 from models.text.encoding import encode_conversations
 from models.text.tokenizer import load, load_spelling
-from tasks.artifacts import Artifact
 from tasks.clean import SPLITS
-from tasks.stage import Stage, named
+from tasks.store.artifact import Artifact
+from tasks.store.stage import Stage, named
 
 ROW_GROUP = 1 << 15
 

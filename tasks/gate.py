@@ -20,9 +20,9 @@ from models.registry.runs import FINGERPRINT
 from models.registry.versions import MODEL_DIGEST, Registry, Version
 from models.text.encoding import read_dialogue
 from tasks.answers import other_answers
-from tasks.artifacts import MANIFEST, Artifact
 from tasks.evaluate import score_model, write_score
-from tasks.stage import Stage
+from tasks.store.artifact import MANIFEST, Artifact
+from tasks.store.stage import Stage
 
 log = logging.getLogger(__name__)
 

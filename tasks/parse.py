@@ -22,10 +22,10 @@ from pydantic import Field
 from models.config import Config
 from models.data.schemas import REJECTS, TURNS
 from models.errors import DataRejected
-from tasks.artifacts import Artifact
 from tasks.encodings import LINE_BYTES, LineReader, count_lines
 from tasks.sources import MEMBERS
-from tasks.stage import Stage, named
+from tasks.store.artifact import Artifact
+from tasks.store.stage import Stage, named
 
 log = logging.getLogger(__name__)
 

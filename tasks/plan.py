@@ -13,8 +13,8 @@ from models.config import Config, GenerationConfig
 from models.errors import TrackingUnavailable
 from models.registry.versions import Registry, Version
 from tasks import gate
-from tasks.artifacts import Artifact, find
-from tasks.stage import Stage, digests_of
+from tasks.store.artifact import Artifact, find
+from tasks.store.stage import Stage, digests_of
 
 log = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
 from models.registry.versions import MODEL_DIGEST, Registry, Version
-from tasks.artifacts import Artifact
 from tasks.clean import SPLITS
 from tasks.evaluate import answer
 from tasks.gate import GateConfig, Verdict, champion_digest, decide, patiently
+from tasks.store.artifact import Artifact
 
 log = logging.getLogger(__name__)
 

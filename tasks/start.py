@@ -16,11 +16,11 @@ from pydantic import AfterValidator, Field
 from models.config import Config
 from models.errors import InputError
 from models.files import path_of, sha256
+from models.pretrained import hub
 from models.registry.versions import Registry
-from tasks import hub
 from tasks.addresses import shown
-from tasks.artifacts import Artifact
-from tasks.stage import Stage, named
+from tasks.store.artifact import Artifact
+from tasks.store.stage import Stage, named
 
 log = logging.getLogger(__name__)
 

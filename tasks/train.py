@@ -27,10 +27,10 @@ from models.metrics_log import METRICS, NOTICES, Reader, checkpointed_size
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.runs import RunStatus
 from models.registry.versions import Registry
-from tasks.artifacts import Artifact, find
-from tasks.deletion import RunDeleted, deletions, raise_if_deleted, sources_of
-from tasks.reporting import report
-from tasks.stage import Stage, digests_of, named
+from tasks.prefect_api.deletion import RunDeleted, deletions, raise_if_deleted, sources_of
+from tasks.prefect_api.reporting import report
+from tasks.store.artifact import Artifact, find
+from tasks.store.stage import Stage, digests_of, named
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from models.config import Config
 from models.text import tokenizer
-from tasks.artifacts import Artifact
-from tasks.stage import Stage, named
+from tasks.store.artifact import Artifact
+from tasks.store.stage import Stage, named
 
 
 class VocabularyConfig(Config):

@@ -18,7 +18,7 @@ from deployments.services import is_free
 from deployments.status import nearest_folder
 from models.errors import InputError
 from settings import services_told
-from tasks.artifacts import check_writable
+from tasks.store.artifact import check_writable
 
 NEEDED_BYTES = 1_000_000_000  # some runs of `small`; a database that meets a full disk stops everything
 

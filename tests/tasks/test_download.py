@@ -12,9 +12,9 @@ import pytest
 
 from models.errors import InputError
 from tasks import sources
-from tasks.artifacts import Artifact
 from tasks.download import STAGE, DownloadConfig, find_corpus
 from tasks.sources import MEMBERS
+from tasks.store.artifact import Artifact
 
 
 class Files(ThreadingHTTPServer):

@@ -14,9 +14,9 @@ from models.config import NetworkConfig
 from models.generation.generation_config import to_transformers
 from models.network import networks
 from models.registry.versions import Registry, Version
-from tasks.artifacts import Artifact
 from tasks.gate import GateConfig, Verdict, wish
 from tasks.register import build_folder, generation_defaults, settle
+from tasks.store.artifact import Artifact
 
 
 def params(*changes: str) -> dict[str, object]:

@@ -14,7 +14,8 @@ from prefect.states import Completed
 
 from models.addresses import bare
 from models.config import Config
-from tasks.artifacts import (
+from models.partial import building
+from tasks.store.artifact import (
     MANIFEST,
     SCHEMA_VERSION,
     Artifact,
@@ -26,8 +27,7 @@ from tasks.artifacts import (
     verify,
     write_manifest,
 )
-from tasks.code import code_fingerprint
-from tasks.partial import building
+from tasks.store.fingerprint import code_fingerprint
 
 log = logging.getLogger(__name__)
 

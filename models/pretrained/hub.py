@@ -35,7 +35,7 @@ def download(name: str, commit: str, out: Path) -> None:
 
 def _ask(name: str, *what: str) -> str:
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
-    command = [sys.executable, "-m", "tasks.hub", name, *what]
+    command = [sys.executable, "-m", "models.pretrained.hub", name, *what]
     root = Path(__file__).resolve().parent.parent
     made = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     told = made.stdout.strip()

@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from tasks.syntax import IMPORT, Mention, Module, Symbol, parse
+from tasks.store.syntax import IMPORT, Mention, Module, Symbol, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 WHOLE = "*"  # as a name: every symbol of the module

@@ -14,7 +14,7 @@ import pytest
 
 from models.config import Config, MarkupConfig
 from tasks import clean, download, evaluate, export, gate, parse, start, train, vocabulary
-from tasks.code import ROOT, code_fingerprint, reached
+from tasks.store.fingerprint import ROOT, code_fingerprint, reached
 
 PROJECT = {
     "tasks/__init__.py": "",

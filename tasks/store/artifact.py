@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from models.errors import InputError, is_out_of_space
 from models.files import sha256, sync
-from tasks.partial import lock, sweep
+from models.partial import lock, sweep
 
 log = logging.getLogger(__name__)
 

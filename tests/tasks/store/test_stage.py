@@ -12,10 +12,10 @@ import pytest
 
 from models.config import Config
 from models.files import sha256
-from tasks.artifacts import CorruptArtifact, check_home, find, verify
-from tasks.stage import SAME, Stage
+from tasks.store.artifact import CorruptArtifact, check_home, find, verify
+from tasks.store.stage import SAME, Stage
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Knobs(Config):

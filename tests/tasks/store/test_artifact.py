@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks import artifacts
+from tasks.store import artifact
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -20,11 +20,11 @@ def test_two_that_publish_the_same_output_at_once_both_end_well(tmp_path, damage
             partial = tmp_path / f"{final.name}-{name}"
             partial.mkdir()
             (partial / "rows").write_text("1")
-            artifacts.write_manifest(partial, artifacts.new_manifest(partial, {}, 1, 0.0))
+            artifact.write_manifest(partial, artifact.new_manifest(partial, {}, 1, 0.0))
             barrier.wait()
-            artifacts.publish(partial, final)
+            artifact.publish(partial, final)
 
         with ThreadPoolExecutor() as pool:
             for ended in [pool.submit(build, name) for name in "ab"]:
                 ended.result()
-        assert artifacts.verify(final)
+        assert artifact.verify(final)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.deletion import RunDeleted, deletions, raise_if_deleted
+from tasks.prefect_api.deletion import RunDeleted, deletions, raise_if_deleted
 
 
 def test_a_source_that_fails_or_hangs_says_nothing_and_holds_no_other_up():
