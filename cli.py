@@ -249,7 +249,7 @@ def corpus_make(
     seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 0,
 ) -> None:
     """Write the generated corpus, in the layout of the Cornell Movie-Dialogs Corpus."""
-    from models.sample import write_corpus
+    from corpus.sample import write_corpus
 
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise InputError(f"{path} is there already and not empty; give a new folder")

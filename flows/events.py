@@ -7,12 +7,12 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.flows import Flow
 
+from corpus.source import name_of
 from flows.lineage import Lineage
 from flows.recipes import RECIPES
 from models.addresses import bare
 from models.errors import DataRejected
 from tasks.prefect_api.reporting import report
-from tasks.sources import name_of
 from tasks.store.artifact import Artifact
 
 NEW_DATA = "repartee.data.prepared"

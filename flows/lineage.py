@@ -14,6 +14,8 @@ from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as current_run
 
+from corpus.source import name_of
+from corpus.transfer.guard import Reach
 from flows.config import RetrainConfig
 from flows.outcome import without_outcome
 from flows.recipes import RECIPES
@@ -21,8 +23,6 @@ from models.registry.database import AT
 from models.registry.runs import HOME
 from models.registry.versions import Registry
 from settings import Settings
-from tasks.network import Reach
-from tasks.sources import name_of
 from tasks.store.artifact import check_home
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,10 +13,10 @@ from prefect.flows import Flow
 from prefect.utilities.urls import url_for
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
+from corpus.transfer.guard import silence_request_log
 from flows.outcome import Outcome
 from models.addresses import bare
 from settings import Settings
-from tasks.network import silence_request_log
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args
 from prefect.runtime import deployment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from corpus.source import is_foreign
+from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query, shown
 from flows.config import RetrainConfig
 from flows.lineage import open_registry
 from flows.recipes import RECIPES
@@ -17,8 +19,6 @@ from models.registry.versions import Version
 from models.text.encoding import read_dialogue
 from settings import Settings
 from tasks import start
-from tasks.addresses import BY_VARIABLE, FORM_PATTERN, holds_query, shown
-from tasks.sources import is_foreign
 
 # What each one is for stands in the flows' docstrings, from where Prefect takes it.
 Recipe = Literal["quick", "tutorial", "small", "base", "finetune"]

@@ -9,15 +9,15 @@ from typing import Annotated
 from prefect import task
 from pydantic import AfterValidator, Field
 
+from corpus.source import MEMBERS, Source, archive_in, identity, identity_of_copy, resolve, show_progress
+from corpus.transfer.addresses import FORM_PATTERN, shown, storable
+from corpus.transfer.archive import unpack
+from corpus.transfer.guard import ANYWHERE, Reach
+from corpus.transfer.http import Limits, fetch
 from models.config import Config
 from models.errors import InputError
-from tasks.addresses import FORM_PATTERN, shown, storable
-from tasks.fetch import Limits, fetch
-from tasks.network import ANYWHERE, Reach
-from tasks.sources import MEMBERS, Source, archive_in, identity, identity_of_copy, resolve, show_progress
 from tasks.store.artifact import Artifact
 from tasks.store.stage import Stage, named
-from tasks.unpack import unpack
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
     source = corpus.source
     members: dict[str, str] = {}
     if source.kind == "sample":
-        from models import sample
+        from corpus import sample
 
         sample.write_corpus(out, turns=config.sample_turns, seed=config.sample_seed)
     elif source.kind == "local":

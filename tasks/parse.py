@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from prefect import task
 from pydantic import Field
 
+from corpus.readers.encodings import LINE_BYTES, LineReader, count_lines
+from corpus.source import MEMBERS
 from models.config import Config
 from models.data.schemas import REJECTS, TURNS
 from models.errors import DataRejected
-from tasks.encodings import LINE_BYTES, LineReader, count_lines
-from tasks.sources import MEMBERS
 from tasks.store.artifact import Artifact
 from tasks.store.stage import Stage, named
 

@@ -13,12 +13,12 @@ from typing import Annotated, Literal
 from prefect import task
 from pydantic import AfterValidator, Field
 
+from corpus.transfer.addresses import shown
 from models.config import Config
 from models.errors import InputError
 from models.files import path_of, sha256
 from models.pretrained import hub
 from models.registry.versions import Registry
-from tasks.addresses import shown
 from tasks.store.artifact import Artifact
 from tasks.store.stage import Stage, named
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models.sample import write_corpus
+from corpus.sample import write_corpus
 
 ROOT = Path(__file__).resolve().parents[1]
 

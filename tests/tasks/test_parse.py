@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus.readers.encodings import DECODING, LineReader
 from models.errors import InputError
 from tasks import parse as parsing
-from tasks.encodings import DECODING, LineReader
 from tasks.parse import ParseConfig, Rejects, line_ids, parse_corpus, read_lines, read_turns
 
 LINES = """\

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 
-from tasks.network import Again, Refused
+from corpus.transfer.guard import Again, Refused
 
 CONTENT_HEADERS = ("etag", "last-modified", "content-length")
 

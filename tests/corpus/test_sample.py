@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 
-from models import sample
-from models.sample.topics import SCRIPTS
+from corpus import sample
+from corpus.sample.topics import SCRIPTS
 
 CONVERSATIONS = list(islice(sample.conversations(turns=10**9, seed=7), 3000))
 

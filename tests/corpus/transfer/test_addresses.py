@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus.source import name_of, resolve
+from corpus.transfer.addresses import holds_query, requested, shown, storable
 from models.addresses import bare
 from models.errors import InputError
-from tasks.addresses import holds_query, requested, shown, storable
 from tasks.download import DownloadConfig
-from tasks.sources import name_of, resolve
 from tasks.start import StartConfig
 
 SECRET = "s3cr3t"

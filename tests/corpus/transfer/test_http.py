@@ -19,12 +19,12 @@ import httpx2
 import pytest
 from filelock import FileLock
 
+from corpus.transfer.addresses import shown
+from corpus.transfer.guard import Again, Reach, Refused, Watch, zone
+from corpus.transfer.http import Limits, fetch, headers_of
 from models.errors import InputError
-from tasks.addresses import shown
-from tasks.fetch import Limits, fetch, headers_of
-from tasks.network import Again, Reach, Refused, Watch, zone
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BODY = b"PK\x03\x04" + bytes(range(256)) * 40
 QUICK = Limits(
     total_s=5,

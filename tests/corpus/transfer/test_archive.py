@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus.transfer.archive import UnpackLimits, check_held, paths_in, unpack
 from models.errors import InputError
-from tasks.unpack import UnpackLimits, check_held, paths_in, unpack
 
 LINES, CONVERSATIONS = MEMBERS = ("movie_lines.txt", "movie_conversations.txt")
 TEXT = {
     LINES: b"L1 +++$+++ u0 +++$+++ m0 +++$+++ A +++$+++ Hi.\n" * 40,
     CONVERSATIONS: b"u0 +++$+++ ['L1']\n",
 }
-STAND_IN = Path(__file__).parents[3] / "shared" / "data" / "cornell-standin.zip"
+STAND_IN = Path(__file__).parents[4] / "shared" / "data" / "cornell-standin.zip"
 
 Entry = tuple[str | zipfile.ZipInfo, bytes]
 

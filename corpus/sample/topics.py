@@ -1,7 +1,7 @@
 """The topics of the sample corpus, one after the other: what is asked, and what is a good answer."""
 
-from models.sample import words as w
-from models.sample.grammar import Binding, Script, script
+from corpus.sample import words as w
+from corpus.sample.grammar import Binding, Script, script
 
 
 def _number(binding: Binding, *slots: str) -> list[int]:

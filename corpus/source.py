@@ -16,14 +16,14 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from corpus.transfer import addresses, copies
+from corpus.transfer.addresses import HTTP, shown
+from corpus.transfer.archive import check_held, paths_in
+from corpus.transfer.guard import ANYWHERE, Again, Reach, Refused
+from corpus.transfer.http import Limits, fetch, headers_of, unreached
 from models.addresses import bare
 from models.errors import InputError
 from models.files import is_utf8, sha256
-from tasks import addresses, copies
-from tasks.addresses import HTTP, shown
-from tasks.fetch import Limits, fetch, headers_of, unreached
-from tasks.network import ANYWHERE, Again, Reach, Refused
-from tasks.unpack import check_held, paths_in
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Fetch: one file over http(s), whole or not at all.
 
-When it is whole and has passed its check it becomes the copy that is kept (tasks/copies.py). A cut
+When it is whole and has passed its check it becomes the copy that is kept (corpus/transfer/copies.py). A cut
 download goes on where it stopped, if the file is the same.
 """
 
@@ -17,11 +17,11 @@ from pathlib import Path
 import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
+from corpus.transfer import copies
+from corpus.transfer.addresses import shown
+from corpus.transfer.guard import ANYWHERE, Again, Reach, Refused, Watch, login_of, silence_request_log
+from corpus.transfer.headers import continues, headers_of_content, length, status_failure
 from models.errors import InputError
-from tasks import copies
-from tasks.addresses import shown
-from tasks.network import ANYWHERE, Again, Reach, Refused, Watch, login_of, silence_request_log
-from tasks.response import continues, headers_of_content, length, status_failure
 
 log = logging.getLogger(__name__)
 

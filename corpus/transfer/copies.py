@@ -16,9 +16,9 @@ from typing import Any
 import httpx2
 from filelock import Timeout
 
+from corpus.transfer.headers import headers_of_content, validator
 from models.errors import InputError
 from models.partial import lock
-from tasks.response import headers_of_content, validator
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus import source
+from corpus.source import MEMBERS, resolve
 from models.errors import InputError
-from tasks import sources
-from tasks.sources import MEMBERS, resolve
 
 
-def identity(source: sources.Source, folder: Path = Path("/nowhere")) -> str:
-    return sources.identity(source, folder)
+def identity(source: source.Source, folder: Path = Path("/nowhere")) -> str:
+    return source.identity(source, folder)
 
 
 STAND_IN = Path(__file__).parents[3] / "shared" / "data" / "cornell-standin.zip"
@@ -175,13 +175,13 @@ def test_identity_follows_the_content(folder: Path, archive: Path) -> None:
 
 
 def test_a_pinned_identity_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "headers_of", lambda _: pytest.fail("asked the network"))
+    monkeypatch.setattr(source, "headers_of", lambda _: pytest.fail("asked the network"))
     assert identity(resolve("cornell"), tmp_path).startswith("pins:")
 
 
 def test_no_prefect_and_no_torch_come_in() -> None:
     heavy = "{'prefect', 'torch', 'mlflow'}"
-    code = f"import sys, tasks.sources; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys, corpus.source; sys.exit(bool({heavy} & set(sys.modules)))"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.sample.grammar import Grammar, Script, fill, kind, slots
-from models.sample.topics import FAREWELLS, GREETINGS, SCRIPTS
-from models.sample.words import FILLERS
+from corpus.sample.grammar import Grammar, Script, fill, kind, slots
+from corpus.sample.topics import FAREWELLS, GREETINGS, SCRIPTS
+from corpus.sample.words import FILLERS
 
 MOVIE_TURNS = 50
 MOST_TURNS = 8
