@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     model_name: str = "repartee"
     """The registered model in MLflow."""
     notice_url: SecretStr | None = None
-    """A webhook that is told of failures, deaths and promotions (flows/notices.py)."""
+    """A webhook that is told of failures, deaths and promotions (flows/lifecycle/webhook.py)."""
     download_hosts: str = ""
     """Hosts and networks inside that deployed runs may download from, with commas between them."""
     experiment: str = Field(default="repartee", validation_alias="MLFLOW_EXPERIMENT_NAME")

@@ -16,9 +16,9 @@ from environment import quiet_environment
 quiet_environment()
 
 from deployments.here import make  # noqa: E402
-from flows.chain import prepare_chain  # noqa: E402
 from flows.config import RetrainConfig  # noqa: E402
-from flows.lineage import git_commit, open_lineage  # noqa: E402
+from flows.lifecycle.context import git_commit, open_lineage  # noqa: E402
+from flows.lifecycle.graph import prepare_chain  # noqa: E402
 from flows.recipes import configure  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
 from models.training.checkpoint import put_json  # noqa: E402

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flows.lineage import open_registry
+from flows.lifecycle.context import open_registry
 from models.errors import InputError
 from models.registry.promotions import WHOEVER
 from models.registry.runs import user

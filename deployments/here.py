@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from deployments.recorded import run_recorded
-from flows.chain import prepare_chain, retrain_chain, turns_chain
 from flows.config import RetrainConfig
-from flows.ending import skipped_outcome, unchanged_outcome
-from flows.lineage import open_lineage, open_registry
-from flows.outcome import Outcome, stage_row
-from flows.parameters import of_config
+from flows.lifecycle.context import open_lineage, open_registry
+from flows.lifecycle.dead_runs import reconcile_champion
+from flows.lifecycle.graph import prepare_chain, retrain_chain, turns_chain
+from flows.lifecycle.locks import dead_runs, holder
+from flows.lifecycle.outcome import Outcome, stage_row
+from flows.lifecycle.parameters import of_config
+from flows.lifecycle.publish import skipped_outcome, unchanged_outcome
+from flows.lifecycle.results import Result
 from flows.prepare import prepare
-from flows.reconcile import reconcile_champion
-from flows.results import Result
 from flows.retrain import retrain
-from flows.turns import dead_runs, holder
 from models.text.encoding import read_dialogue
 from settings import Settings
 from tasks.evaluate import score_model

@@ -37,10 +37,10 @@ from deployments.deploy import deploy
 from deployments.services import POOL
 from environment import HEARTBEAT_SECONDS
 from flows.config import RetrainConfig
-from flows.events import NEW_DATA
-from flows.lineage import open_lineage
-from flows.reconcile import SILENT, reconcile
-from flows.turns import Busy, my_turn
+from flows.lifecycle.context import open_lineage
+from flows.lifecycle.dead_runs import SILENT, reconcile
+from flows.lifecycle.events import NEW_DATA
+from flows.lifecycle.locks import Busy, my_turn
 from models.errors import InputError
 from settings import Settings
 

@@ -30,7 +30,7 @@ from deployments.heartbeat import Heart
 from deployments.prefect_database import set_damaged_aside
 from deployments.server import temporary_server
 from deployments.supervisor import answers, await_up
-from flows.results import find_result
+from flows.lifecycle.results import find_result
 from models.errors import InputError
 from settings import Settings
 

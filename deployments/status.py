@@ -20,8 +20,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.supervisor import answers
-from flows.lineage import open_registry
-from flows.turns import holder
+from flows.lifecycle.context import open_registry
+from flows.lifecycle.locks import holder
 from models.errors import InputError
 from models.registry.promotions import PROMOTED_AT
 from models.registry.versions import Registry

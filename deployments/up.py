@@ -25,7 +25,7 @@ from deployments.services import (
     worker_service,
 )
 from deployments.supervisor import Supervisor, end_group, is_service, rotate, stop_on_signals
-from flows.turns import holder_pid
+from flows.lifecycle.locks import holder_pid
 from models import sqlite_files
 from models.addresses import bare
 from models.errors import InputError

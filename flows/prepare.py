@@ -10,15 +10,15 @@ from typing import cast
 
 from prefect import flow
 
-from flows.chain import source_of, takes_vocabulary
 from flows.config import RetrainConfig
-from flows.ending import end_is_recorded, interrupted, plain
-from flows.events import tell_new_data, tell_rejection
-from flows.lineage import Lineage, open_lineage, reach, run_name
-from flows.notices import notice
-from flows.parameters import Changes, CorpusName, Recipe, to_config
-from flows.results import Result, save_result
-from flows.turns import stay_alive
+from flows.lifecycle.context import Lineage, open_lineage, reach, run_name
+from flows.lifecycle.events import tell_new_data, tell_rejection
+from flows.lifecycle.graph import source_of, takes_vocabulary
+from flows.lifecycle.locks import stay_alive
+from flows.lifecycle.parameters import Changes, CorpusName, Recipe, to_config
+from flows.lifecycle.publish import end_is_recorded, interrupted, plain
+from flows.lifecycle.results import Result, save_result
+from flows.lifecycle.webhook import notice
 from tasks.clean import clean
 from tasks.download import download
 from tasks.export import export

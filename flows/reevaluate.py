@@ -10,9 +10,9 @@ import flows  # noqa: F401  # its environment comes before Prefect, which loads 
 # isort: split
 from prefect import flow
 
-from flows.ending import tell_scores
-from flows.lineage import evaluation_name, open_lineage, reach
-from flows.parameters import CorpusName, to_config_of
+from flows.lifecycle.context import evaluation_name, open_lineage, reach
+from flows.lifecycle.parameters import CorpusName, to_config_of
+from flows.lifecycle.publish import tell_scores
 from tasks.clean import clean
 from tasks.download import download
 from tasks.gate import champion_artifact, score

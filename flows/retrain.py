@@ -14,9 +14,15 @@ import flows  # noqa: F401  # its environment comes before Prefect, which loads 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.chain import retrain_chain, source_of, takes_vocabulary, training
 from flows.config import RetrainConfig
-from flows.ending import (
+from flows.lifecycle.context import Lineage, open_lineage, reach, run_name
+from flows.lifecycle.dead_runs import reconcile
+from flows.lifecycle.events import tell_rejection
+from flows.lifecycle.graph import retrain_chain, source_of, takes_vocabulary, training
+from flows.lifecycle.locks import Busy, my_turn, stay_alive
+from flows.lifecycle.outcome import Outcome
+from flows.lifecycle.parameters import Changes, CorpusName, Minutes, Promote, Recipe, to_config
+from flows.lifecycle.publish import (
     conclude,
     end_is_recorded,
     interrupted,
@@ -24,13 +30,7 @@ from flows.ending import (
     trained_not_registered,
     unchanged,
 )
-from flows.events import tell_rejection
-from flows.lineage import Lineage, open_lineage, reach, run_name
-from flows.notices import notice
-from flows.outcome import Outcome
-from flows.parameters import Changes, CorpusName, Minutes, Promote, Recipe, to_config
-from flows.reconcile import reconcile
-from flows.turns import Busy, my_turn, stay_alive
+from flows.lifecycle.webhook import notice
 from models.errors import TrackingUnavailable
 from tasks.clean import clean
 from tasks.download import download

@@ -28,9 +28,9 @@ from deployments.doctor.servers import AGAIN
 from deployments.install import AUTOMATIONS, DEPLOYMENTS, late_runs
 from deployments.services import POOL, ROOT, client_env
 from flows.config import RetrainConfig
-from flows.lineage import open_lineage
-from flows.reconcile import open_flow_runs, reconcile
-from flows.turns import holder, my_turn
+from flows.lifecycle.context import open_lineage
+from flows.lifecycle.dead_runs import open_flow_runs, reconcile
+from flows.lifecycle.locks import holder, my_turn
 from models.addresses import bare
 from models.registry.promotions import CHAMPION
 from models.registry.versions import Version

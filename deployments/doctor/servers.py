@@ -10,7 +10,7 @@ from functools import partial
 from deployments import prefect_database
 from deployments.doctor.place import NO_SERVER, Fault, Place, Unseen
 from deployments.supervisor import answers
-from flows.turns import holder
+from flows.lifecycle.locks import holder
 from models import sqlite_files
 from models.addresses import bare
 from models.registry import database

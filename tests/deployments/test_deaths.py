@@ -31,7 +31,7 @@ from installation import (
     until,
 )
 
-from flows.turns import holder, holder_pid
+from flows.lifecycle.locks import holder, holder_pid
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
 # Each step writes a checkpoint: so many take seconds on however fast a machine, and it is held after the first ones.

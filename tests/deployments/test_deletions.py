@@ -5,7 +5,7 @@ import json
 import pytest
 from installation import ENDLESS, TINY, ask, services, trainers, training, until
 
-from flows.turns import holder
+from flows.lifecycle.locks import holder
 from models.registry.runs import Tracking
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]

@@ -17,7 +17,7 @@ from itertools import pairwise
 import pytest
 from installation import TINY, ask, command, kill_everything, left_of
 
-from flows.lineage import flatten
+from flows.lifecycle.context import flatten
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import pytest
 from installation import ENDLESS, PATIENCE_S, ROOT, TINY, outcome, trainers, training, until
 from team import FILLED, Team, authorization, postgres, query, status
 
-from flows.turns import holder, my_turn
+from flows.lifecycle.locks import holder, my_turn
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
 

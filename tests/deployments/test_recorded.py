@@ -15,10 +15,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.prefect_database import set_damaged_aside
 from deployments.server import temporary_server
 from flows.config import RetrainConfig
-from flows.lineage import open_lineage
-from flows.outcome import Outcome
-from flows.reconcile import reconcile
-from flows.results import Result, find_result, forget_result, save_result
+from flows.lifecycle.context import open_lineage
+from flows.lifecycle.dead_runs import reconcile
+from flows.lifecycle.outcome import Outcome
+from flows.lifecycle.results import Result, find_result, forget_result, save_result
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 WORDS = ("--recipe", "quick", "--set", "download.sample_turns=1000", "--json")

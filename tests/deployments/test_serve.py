@@ -9,7 +9,7 @@ import pytest
 from installation import LONG, ROOT, TINY, Api, command, left_of, outcome, until
 
 from deployments.server import temporary_server
-from flows.turns import holder
+from flows.lifecycle.locks import holder
 
 pytestmark = pytest.mark.flow
 

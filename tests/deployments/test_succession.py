@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from installation import PATIENCE_S, TINY, left_of, outcome, services, until
 
-from flows.turns import holder
+from flows.lifecycle.locks import holder
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(3600)]
 RUNS, EVERY_S = 200, 2

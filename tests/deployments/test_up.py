@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from installation import LONG, ROOT, TINY, ask, command, outcome, services, trainers, until
 
-from flows.turns import holder, my_turn
+from flows.lifecycle.locks import holder, my_turn
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
 

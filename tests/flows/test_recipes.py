@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from flows.config import RetrainConfig
-from flows.parameters import of_config, to_config
+from flows.lifecycle.parameters import of_config, to_config
 from flows.recipes import RECIPES, configure, settings_page
 from flows.retrain import retrain
 from models.errors import InputError

@@ -7,7 +7,7 @@ import torch
 from registries import model_folder, register, three
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from flows.lineage import flatten
+from flows.lifecycle.context import flatten
 from flows.recipes import RECIPES, configure
 from models.config import GenerationConfig as Generation
 from models.config import NetworkConfig

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from chat.session import Session
-from flows.chain import retrain_chain
+from flows.lifecycle.graph import retrain_chain
 from flows.recipes import configure
 from models.config import GenerationConfig, MarkupConfig
 from models.data.schemas import SPLIT_TURNS

@@ -9,11 +9,11 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed
 
-from flows.ending import final_state, label
-from flows.lineage import Lineage
-from flows.notices import tell
-from flows.results import find_result, forget_result
-from flows.turns import bury, dead_runs
+from flows.lifecycle.context import Lineage
+from flows.lifecycle.locks import bury, dead_runs
+from flows.lifecycle.publish import final_state, label
+from flows.lifecycle.results import find_result, forget_result
+from flows.lifecycle.webhook import tell
 from models.errors import TrackingUnavailable
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from flows.outcome import Outcome
+from flows.lifecycle.outcome import Outcome
 from tasks.store.artifact import Artifact
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from deployments.server import temporary_server
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TINY = {
     "download": {"sample_turns": 3000},
     "vocabulary": {"size": 600},

@@ -17,7 +17,7 @@ from prefect.runtime import flow_run as current_run
 from corpus.source import name_of
 from corpus.transfer.guard import Reach
 from flows.config import RetrainConfig
-from flows.outcome import without_outcome
+from flows.lifecycle.outcome import without_outcome
 from flows.recipes import RECIPES
 from models.registry.database import AT
 from models.registry.runs import HOME

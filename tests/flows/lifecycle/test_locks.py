@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.turns import Busy, bury, dead_runs, holder, holder_pid, my_turn, stay_alive
+from flows.lifecycle.locks import Busy, bury, dead_runs, holder, holder_pid, my_turn, stay_alive
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys, time
 from pathlib import Path

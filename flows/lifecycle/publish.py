@@ -18,12 +18,12 @@ from prefect.flows import Flow
 from prefect.states import Cancelled, Completed
 
 from flows.config import RetrainConfig
-from flows.events import tell_promotion
-from flows.lineage import Lineage, corpus_name
-from flows.outcome import Ending, Outcome, stage_row, without_outcome
+from flows.lifecycle.context import Lineage, corpus_name
+from flows.lifecycle.events import tell_promotion
+from flows.lifecycle.locks import bury
+from flows.lifecycle.outcome import Ending, Outcome, stage_row, without_outcome
+from flows.lifecycle.results import Result, forget_result, save_result
 from flows.recipes import run_command
-from flows.results import Result, forget_result, save_result
-from flows.turns import bury
 from models.registry.versions import Version
 from settings import Settings
 from tasks.evaluate import figure_table

@@ -14,7 +14,7 @@ from prefect.utilities.urls import url_for
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from corpus.transfer.guard import silence_request_log
-from flows.outcome import Outcome
+from flows.lifecycle.outcome import Outcome
 from models.addresses import bare
 from settings import Settings
 

@@ -10,10 +10,10 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.server import temporary_server
-from flows.outcome import without_outcome
-from flows.turns import my_turn
+from flows.lifecycle.locks import my_turn
+from flows.lifecycle.outcome import without_outcome
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # What a worker does with a run that was made in the dashboard.
 RUN = """
 import sys

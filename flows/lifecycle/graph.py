@@ -1,7 +1,7 @@
 """The chain: each stage with its settings and what it reads, in the order in which they run."""
 
 from flows.config import RetrainConfig
-from flows.lineage import open_registry, reach
+from flows.lifecycle.context import open_registry, reach
 from models.errors import InputError
 from settings import Settings
 from tasks import clean, download, evaluate, export, parse, start, train, vocabulary

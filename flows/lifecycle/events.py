@@ -8,7 +8,7 @@ from prefect.events import emit_event
 from prefect.flows import Flow
 
 from corpus.source import name_of
-from flows.lineage import Lineage
+from flows.lifecycle.context import Lineage
 from flows.recipes import RECIPES
 from models.addresses import bare
 from models.errors import DataRejected

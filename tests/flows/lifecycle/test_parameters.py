@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.transfer.guard import Reach
-from flows import parameters
-from flows.lineage import reach
-from flows.parameters import of_config, to_config
+from flows.lifecycle import parameters
+from flows.lifecycle.context import reach
+from flows.lifecycle.parameters import of_config, to_config
 from flows.recipes import RECIPES, configure
 from flows.retrain import retrain
 from models.errors import InputError
