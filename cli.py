@@ -205,7 +205,7 @@ def evaluate(
 @app.command()
 def up() -> None:
     """Prefect, MLflow, a worker and the deployments, here, until Ctrl-C or `repartee down`."""
-    from deployments.up import up as run_up
+    from deployments.local.up import up as run_up
 
     run_up(lambda text: print(text, flush=True))
 
@@ -223,7 +223,7 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def down() -> None:
     """End everything that `up` started."""
-    from deployments.up import down as end
+    from deployments.local.up import down as end
 
     print(end())
 

@@ -21,7 +21,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import validate
 from prefect.utilities.schema_tools.validation import ValidationError
 
-from deployments.services import ROOT
+from deployments.local.services import ROOT
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from deployments.recorded import run_recorded
+from deployments.local.recorded import run_recorded
 from flows.config import RetrainConfig
 from flows.lifecycle.context import open_lineage, open_registry
 from flows.lifecycle.dead_runs import reconcile_champion

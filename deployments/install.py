@@ -34,7 +34,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled
 
 from deployments.deploy import deploy
-from deployments.services import POOL
+from deployments.local.services import POOL
 from environment import HEARTBEAT_SECONDS
 from flows.config import RetrainConfig
 from flows.lifecycle.context import open_lineage
@@ -174,7 +174,7 @@ def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) 
 def in_one_line(action: Callable[[], object]) -> int:
     """The exit status of an action that works on the configured server: 2 and one line where it cannot."""
     from console import show_progress
-    from deployments.recorded import check_answers
+    from deployments.local.recorded import check_answers
 
     show_progress()
     try:

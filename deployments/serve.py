@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from console import show_progress
-from deployments.services import ROOT
+from deployments.local.services import ROOT
 from deployments.worker import run_until_told
 from environment import quiet_environment
 from settings import Settings

@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.supervisor import answers
+from deployments.local.supervisor import answers
 from flows.lifecycle.context import open_registry
 from flows.lifecycle.locks import holder
 from models.errors import InputError

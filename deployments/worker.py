@@ -12,10 +12,10 @@ import subprocess
 import sys
 import threading
 
-from deployments.child import GRACE_SECONDS
-from deployments.services import POOL, ROOT
-from deployments.supervisor import POLL_SECONDS, stop_on_signals
-from deployments.up import end_training
+from deployments.local.child import GRACE_SECONDS
+from deployments.local.services import POOL, ROOT
+from deployments.local.supervisor import POLL_SECONDS, stop_on_signals
+from deployments.local.up import end_training
 from environment import quiet_environment
 from settings import Settings
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
 from deployments.doctor.place import NO_HOME, Fault, Place, Unseen
-from deployments.services import is_free
+from deployments.local.services import is_free
 from deployments.status import nearest_folder
 from models.errors import InputError
 from settings import services_told

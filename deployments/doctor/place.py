@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deployments.supervisor import answers
+from deployments.local.supervisor import answers
 from models.registry.versions import Registry
 from settings import Settings, services_up
 

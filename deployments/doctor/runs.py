@@ -26,7 +26,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.doctor.place import NO_HOME, NO_SERVER, Fault, Place, Unseen
 from deployments.doctor.servers import AGAIN
 from deployments.install import AUTOMATIONS, DEPLOYMENTS, late_runs
-from deployments.services import POOL, ROOT, client_env
+from deployments.local.services import POOL, ROOT, client_env
 from flows.config import RetrainConfig
 from flows.lifecycle.context import open_lineage
 from flows.lifecycle.dead_runs import open_flow_runs, reconcile

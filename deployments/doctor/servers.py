@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 
-from deployments import prefect_database
 from deployments.doctor.place import NO_SERVER, Fault, Place, Unseen
-from deployments.supervisor import answers
+from deployments.local import prefect_database
+from deployments.local.supervisor import answers
 from flows.lifecycle.locks import holder
 from models import sqlite_files
 from models.addresses import bare

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from deployments.services import take_port
+from deployments.local.services import take_port
+from deployments.local.supervisor import await_up
 from deployments.status import size_text, used_bytes
-from deployments.supervisor import await_up
 from settings import Settings, services_up
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ with Supervisor(Path(sys.argv[1])) as supervisor:
     print("up", flush=True)
     supervisor.keep()
 """
-DOWN = "import deployments.up as up; up.TELL_SECONDS = 3; print(up.down())"
+DOWN = "import deployments.local.up as up; up.TELL_SECONDS = 3; print(up.down())"
 
 
 def down(home: Path) -> subprocess.CompletedProcess[str]:

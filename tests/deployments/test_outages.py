@@ -15,7 +15,7 @@ import pytest
 from installation import PATIENCE_S, ROOT, TINY, command, settings, until
 from outages import CONFIGURED, MLFLOW, PREFECT, page
 
-from deployments.server import Server as PrefectServer
+from deployments.local.ephemeral_server import Server as PrefectServer
 
 SEEDS = {row: seed for seed, row in enumerate([*MLFLOW, *PREFECT], 100)}  # a training of its own for each
 # The line after which the server goes, so that what comes next meets it.
@@ -187,7 +187,7 @@ def own_server(home):
     (found,) = [
         line
         for line in listed.splitlines()
-        if "deployments.server http" in line and f"{home}/prefect" in line
+        if "deployments.local.ephemeral_server http" in line and f"{home}/prefect" in line
     ]
     return int(found.split()[0])
 

@@ -8,7 +8,7 @@ import pytest
 from installation import ROOT, Api, ask, command, go_up, left_of, until
 from test_serve import serve
 
-from deployments.server import temporary_server
+from deployments.local.ephemeral_server import temporary_server
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from installation import LONG, ROOT, TINY, Api, command, left_of, outcome, until
 
-from deployments.server import temporary_server
+from deployments.local.ephemeral_server import temporary_server
 from flows.lifecycle.locks import holder
 
 pytestmark = pytest.mark.flow
@@ -51,4 +51,4 @@ def test_what_is_triggered_runs_in_it_and_it_ends_when_told(tmp_path):
         assert time.monotonic() - began_s < 30
         assert holder(tmp_path) is None
         assert api.get(f"/flow_runs/{run}")["state"]["type"] == "CRASHED"
-        assert not [line for line in left_of(tmp_path) if "deployments.server" not in line]
+        assert not [line for line in left_of(tmp_path) if "deployments.local.ephemeral_server" not in line]

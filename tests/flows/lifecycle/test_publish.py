@@ -9,7 +9,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.server import temporary_server
+from deployments.local.ephemeral_server import temporary_server
 from flows.lifecycle.locks import my_turn
 from flows.lifecycle.outcome import without_outcome
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.server import temporary_server
+from deployments.local.ephemeral_server import temporary_server
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = {

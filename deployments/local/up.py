@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from deployments import prefect_database
-from deployments.services import (
+from deployments.local import prefect_database
+from deployments.local.services import (
     MLFLOW_PORT,
     PREFECT_PORT,
     ROOT,
@@ -24,7 +24,7 @@ from deployments.services import (
     take_port,
     worker_service,
 )
-from deployments.supervisor import Supervisor, end_group, is_service, rotate, stop_on_signals
+from deployments.local.supervisor import Supervisor, end_group, is_service, rotate, stop_on_signals
 from flows.lifecycle.locks import holder_pid
 from models import sqlite_files
 from models.addresses import bare

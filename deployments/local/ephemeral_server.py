@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deployments.prefect_database import prepare
-from deployments.services import closed_to_strangers
-from deployments.supervisor import rotate
+from deployments.local.prefect_database import prepare
+from deployments.local.services import closed_to_strangers
+from deployments.local.supervisor import rotate
 from environment import quiet_environment
 
-log = logging.getLogger("deployments.server")  # also where it is __main__
+log = logging.getLogger("deployments.local.ephemeral_server")  # also where it is __main__
 
 START_SECONDS = 600  # a new database takes a dozen on two cores; on a busy machine minutes
 NEWS_SECONDS = 30  # until whoever waits is told what for
@@ -52,7 +52,7 @@ class Server:
         rotate(self.log)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deployments.server", self.url, str(self.log.parent)],
+                [sys.executable, "-m", "deployments.local.ephemeral_server", self.url, str(self.log.parent)],
                 cwd=Path(__file__).resolve().parent.parent,
                 stdin=subprocess.PIPE,
                 stdout=log,

@@ -12,9 +12,9 @@ from contextlib import closing
 
 import pytest
 
-from deployments import prefect_database
-from deployments.server import temporary_server
-from deployments.services import ROOT
+from deployments.local import prefect_database
+from deployments.local.ephemeral_server import temporary_server
+from deployments.local.services import ROOT
 from models import sqlite_files
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from installation import ROOT, TINY, Shell, outcome, remedies, training, until
 
-from deployments.supervisor import answers
+from deployments.local.supervisor import answers
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
 
@@ -138,7 +138,7 @@ def test_a_server_that_is_open_to_strangers_is_found_and_its_remedy_closes_it(pa
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
-    words = [sys.executable, "-m", "deployments.server", url, str(tmp_path)]
+    words = [sys.executable, "-m", "deployments.local.ephemeral_server", url, str(tmp_path)]
 
     def serve(**env):
         process = subprocess.Popen(words, cwd=ROOT, env={**patient.env, **env}, stdin=subprocess.PIPE)

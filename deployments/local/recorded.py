@@ -26,10 +26,10 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from deployments.heartbeat import Heart
-from deployments.prefect_database import set_damaged_aside
-from deployments.server import temporary_server
-from deployments.supervisor import answers, await_up
+from deployments.local.ephemeral_server import temporary_server
+from deployments.local.heartbeat import Heart
+from deployments.local.prefect_database import set_damaged_aside
+from deployments.local.supervisor import answers, await_up
 from flows.lifecycle.results import find_result
 from models.errors import InputError
 from settings import Settings

@@ -40,7 +40,7 @@ def prefect_service(home: Path, port: int) -> Service:
         command=[
             sys.executable,
             "-m",
-            "deployments.server",
+            "deployments.local.ephemeral_server",
             f"{address}/api",
             str(home / "prefect"),
         ],
@@ -76,7 +76,16 @@ def mlflow_service(home: Path, port: int) -> Service:
     return Service(
         name="mlflow",
         command=[
-            *(sys.executable, "-m", "deployments.child", str(home), sys.executable, "-m", "mlflow", "server"),
+            *(
+                sys.executable,
+                "-m",
+                "deployments.local.child",
+                str(home),
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+            ),
             *("--host", HOST, "--port", str(port), "--workers", "1"),
             *("--backend-store-uri", address_of(home / "mlflow.db")),
             *("--default-artifact-root", (home / "mlartifacts").as_uri()),
@@ -96,7 +105,7 @@ def worker_service(home: Path, prefect_api_url: str, mlflow_url: str) -> Service
     return Service(
         name="worker",
         command=[
-            *(sys.executable, "-m", "deployments.child", str(home), sys.executable, "-m", "prefect"),
+            *(sys.executable, "-m", "deployments.local.child", str(home), sys.executable, "-m", "prefect"),
             *("worker", "start", "--pool", POOL, "--type", "process"),
             *("--name", f"repartee-{socket.gethostname()}"),
         ],

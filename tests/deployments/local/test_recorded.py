@@ -12,8 +12,8 @@ import pytest
 from installation import command
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.prefect_database import set_damaged_aside
-from deployments.server import temporary_server
+from deployments.local.ephemeral_server import temporary_server
+from deployments.local.prefect_database import set_damaged_aside
 from flows.config import RetrainConfig
 from flows.lifecycle.context import open_lineage
 from flows.lifecycle.dead_runs import reconcile

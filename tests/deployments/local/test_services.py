@@ -2,7 +2,7 @@
 
 import socket
 
-from deployments.services import HOST, is_free, take_port
+from deployments.local.services import HOST, is_free, take_port
 
 
 def test_two_that_start_at_once_never_choose_the_same_port():

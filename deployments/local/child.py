@@ -1,6 +1,6 @@
 """Child: run a command that ends when whoever started it does.
 
-    python -m deployments.child HOME COMMAND...
+    python -m deployments.local.child HOME COMMAND...
 
 HOME says whose it is: `up` ends what a killed one has left, and nothing of another home's. It reads a pipe
 on its standard input, whose other end its parent holds: when that closes, however the parent ended, the

@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 
-from deployments.heartbeat import beat_of
 from deployments.install import crashed_when_silent
+from deployments.local.heartbeat import beat_of
 
 OURS = uuid4()
 

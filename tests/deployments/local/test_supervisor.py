@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments import supervisor
-from deployments.supervisor import commands_of, is_service, rotate
+from deployments.local import supervisor
+from deployments.local.supervisor import commands_of, is_service, rotate
 
 PORTABLE = """#!/bin/sh
 for word in "$@"; do
@@ -29,7 +29,7 @@ def test_a_service_that_was_left_is_known_by_its_group_with_what_every_ps_can_do
     waits = [sys.executable, "-c", "input()"]
     with (
         subprocess.Popen(
-            [*waits, "deployments.child", str(tmp_path), "mlflow"],
+            [*waits, "deployments.local.child", str(tmp_path), "mlflow"],
             stdin=subprocess.PIPE,
             start_new_session=True,
         ) as ours,

@@ -22,8 +22,8 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from deployments.child import GRACE_SECONDS
-from deployments.services import ROOT, Service
+from deployments.local.child import GRACE_SECONDS
+from deployments.local.services import ROOT, Service
 from models.errors import InputError
 from models.sqlite_files import address
 from settings import LOOK_SECONDS, services_told, services_up
@@ -257,14 +257,14 @@ def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
 def is_service(group: int, home: Path) -> bool:
     """Whether this group is a service of this home; its number may be another's by now."""
     child, database, server = (
-        f"deployments.child {home} ",
+        f"deployments.local.child {home} ",
         f" {address(home / 'mlflow.db')} ",
         f" {home}/prefect",
     )
     return group > 0 and any(
         child in command
         or database in command
-        or ("deployments.server" in command and command.endswith(server))
+        or ("deployments.local.ephemeral_server" in command and command.endswith(server))
         for command in commands_of(group)
     )
 
