@@ -15,7 +15,7 @@ from environment import quiet_environment
 
 quiet_environment()
 
-from deployments.here import make  # noqa: E402
+from cli.run import make  # noqa: E402
 from flows.config import RetrainConfig  # noqa: E402
 from flows.lifecycle.context import git_commit, open_lineage  # noqa: E402
 from flows.lifecycle.graph import prepare_chain  # noqa: E402

@@ -89,7 +89,7 @@ def test_the_command_line_loads_nothing_heavy_before_a_verb_needs_it() -> None:
 def test_a_run_that_reuses_everything_loads_no_torch() -> None:
     """It ends in seconds, of which torch and transformers would take four more."""
     heavy = "', '".join(("torch", "transformers", "pandas", "mlflow"))
-    program = f"import sys, deployments.here; sys.exit(str({{'{heavy}'}} & sys.modules.keys() or ''))"
+    program = f"import sys, cli.run; sys.exit(str({{'{heavy}'}} & sys.modules.keys() or ''))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.strip() == ""
 

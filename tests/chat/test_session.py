@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-import cli
+import cli.app
 from chat.session import Session
 from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError

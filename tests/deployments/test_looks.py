@@ -3,9 +3,9 @@
 import pytest
 
 from chat.reference import find_model, list_versions
-from deployments.champion import history
+from cli.champion import history
+from cli.run import plan_here
 from deployments.doctor import doctor
-from deployments.here import plan_here
 from deployments.status import status
 from flows.recipes import configure
 from models.errors import InputError

@@ -54,7 +54,7 @@ def promoted(api):
 
 
 def repartee(team, *words):
-    return json.loads(team.run(sys.executable, str(ROOT / "cli.py"), *words, "--json"))
+    return json.loads(team.run(sys.executable, str(ROOT / "cli/app.py"), *words, "--json"))
 
 
 def mlflow_state(cluster, run):
@@ -176,7 +176,7 @@ def test_up_with_both_servers_configured_starts_a_worker_alone_and_names_the_das
     told = team.surroundings("worker", log=False)
     told["env"]["REPARTEE_HOME"] = str(tmp_path)
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "cli.py"), "up"],
+        [sys.executable, str(ROOT / "cli/app.py"), "up"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -44,7 +44,15 @@ def address(tmp_path):
 def test_a_token_in_an_address_is_left_nowhere(address, tmp_path):
     home = tmp_path / "home"
     changes = [word for change in TINY for word in ("--set", change)]
-    words = [sys.executable, "cli.py", "run", "--recipe", "quick", "--corpus", f"{address}?token={SECRET}"]
+    words = [
+        sys.executable,
+        "cli/app.py",
+        "run",
+        "--recipe",
+        "quick",
+        "--corpus",
+        f"{address}?token={SECRET}",
+    ]
     names = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL")
     env = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run(

@@ -87,7 +87,7 @@ def outcome(state):
 def command(home, *words):
     environment = {key: value for key, value in os.environ.items() if key not in CONFIGURED}
     return {
-        "args": [sys.executable, str(ROOT / "cli.py"), *words],
+        "args": [sys.executable, str(ROOT / "cli/app.py"), *words],
         "env": {**environment, "REPARTEE_HOME": str(home)},
         "cwd": home,  # from anywhere: the project is found by itself
         "text": True,

@@ -12,11 +12,11 @@ import pytest
 
 from corpus.sample import write_corpus
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def repartee(*words, home, **environment):
-    command = [sys.executable, str(ROOT / "cli.py"), *map(str, words)]
+    command = [sys.executable, str(ROOT / "cli/app.py"), *map(str, words)]
     return subprocess.run(
         command,
         cwd=ROOT,

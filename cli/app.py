@@ -74,7 +74,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """The whole chain once, here: from the corpus to a registered model, or the reason why not."""
-    from deployments.here import retrain_here, summary
+    from cli.run import retrain_here, summary
     from flows.recipes import configure
 
     outcome = retrain_here(configure(recipe, corpus, changes or [], init))
@@ -90,7 +90,7 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """The data half: download, parse, clean, vocabulary, export."""
-    from deployments.here import prepare_here, stage_table
+    from cli.run import prepare_here, stage_table
     from flows.recipes import configure
 
     stages = prepare_here(configure(recipe, corpus, changes or [], init))
@@ -106,7 +106,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """What a run would do, and why; runs nothing."""
-    from deployments.here import plan_here, plan_table
+    from cli.run import plan_here, plan_table
     from flows.recipes import configure
 
     steps = plan_here(configure(recipe, corpus, changes or [], init))
@@ -157,8 +157,8 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Put a version into service, whatever the gate said of it."""
-    from deployments.champion import promote as put
-    from deployments.champion import promoted_text
+    from cli.champion import promote as put
+    from cli.champion import promoted_text
 
     told = put(ref, why)
     _tell(told, promoted_text(told), as_json)
@@ -167,8 +167,8 @@ def promote(
 @app.command()
 def rollback(as_json: Json = False) -> None:
     """Put the champion's predecessor into service again; no training."""
-    from deployments.champion import promoted_text
-    from deployments.champion import rollback as put_back
+    from cli.champion import promoted_text
+    from cli.champion import rollback as put_back
 
     told = put_back()
     _tell(told, promoted_text(told), as_json)
@@ -177,8 +177,8 @@ def rollback(as_json: Json = False) -> None:
 @app.command()
 def history(as_json: Json = False) -> None:
     """Who was champion since when, and why."""
-    from deployments.champion import history as entries
-    from deployments.champion import history_text
+    from cli.champion import history as entries
+    from cli.champion import history_text
 
     told = entries()
     _tell({"history": told}, history_text(told), as_json)
@@ -193,7 +193,7 @@ def evaluate(
 ) -> None:
     """Score a model again, on a test split: of its own corpus, unless one is given; for a folder Cornell."""
     from chat.reference import find_model
-    from deployments.here import evaluate_here
+    from cli.run import evaluate_here
     from flows.recipes import configure
 
     found = find_model(ref)
