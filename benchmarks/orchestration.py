@@ -1,6 +1,7 @@
 """What Prefect adds to a run: ten tasks that do nothing, in a flow, against ten plain calls.
 
-The flow is called as `repartee run` calls its own, without Prefect's heartbeat (deployments/local/heartbeat.py).
+The flow is called as `repartee run` calls its own, without Prefect's heartbeat
+(deployments/local/heartbeat.py).
 
 python -m benchmarks.orchestration [REPEATS]     with `repartee up` under the same REPARTEE_HOME
 """

@@ -335,7 +335,3 @@ def _users_fault(error: Exception) -> str | None:
 def _complain(message: str, status: int) -> int:
     print(f"repartee: {' '.join(message.split())}", file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    main()

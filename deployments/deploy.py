@@ -21,11 +21,11 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import validate
 from prefect.utilities.schema_tools.validation import ValidationError
 
-from deployments.local.services import ROOT
+from models.files import PROJECT
 
 log = logging.getLogger(__name__)
 
-FILE = ROOT / "deployments" / "prefect.yaml"
+FILE = PROJECT / "deployments" / "prefect.yaml"
 WEEKLY = {"cron": "0 3 * * 1", "timezone": "UTC", "slug": "weekly", "active": False}
 SCHEDULED = "retrain/retrain"
 
@@ -45,8 +45,8 @@ def deploy(client: SyncPrefectClient) -> None:
                 *(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"),
                 *("--prefect-file", written.name),
             ],
-            cwd=ROOT,
-            env={**os.environ, "PWD": str(ROOT)},  # the file's `{{ $PWD }}`: a shell's would be elsewhere
+            cwd=PROJECT,
+            env={**os.environ, "PWD": str(PROJECT)},  # the file's `{{ $PWD }}`: a shell's would be elsewhere
             capture_output=True,
             text=True,
             check=False,
@@ -81,7 +81,7 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
     """The values that a person has given it; none where the flow does not take them any more."""
     if not existing.parameters:
         return {}
-    schema = parameter_schema(load_flow_from_entrypoint(str(ROOT / entrypoint))).model_dump()
+    schema = parameter_schema(load_flow_from_entrypoint(str(PROJECT / entrypoint))).model_dump()
     why = f"it takes {', '.join(schema['properties'])}"
     try:
         validate(existing.parameters, schema, raise_on_error=True, ignore_required=True)

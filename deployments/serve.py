@@ -17,9 +17,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from console import show_progress
-from deployments.local.services import ROOT
 from deployments.worker import run_until_told
 from environment import quiet_environment
+from models.files import PROJECT
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main(words: list[str]) -> int | str:
     os.environ["PREFECT_API_URL"] = url
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")
     os.environ["REPARTEE_HOME"] = str(Settings().root)
-    os.chdir(ROOT)  # entrypoints are relative to it
+    os.chdir(PROJECT)  # entrypoints are relative to it
     if words != [RUNNER]:
         return run_until_told([sys.executable, "-m", "deployments.serve", RUNNER])
     asyncio.run(_run())

@@ -13,10 +13,11 @@ import sys
 import threading
 
 from deployments.local.child import GRACE_SECONDS
-from deployments.local.services import POOL, ROOT
+from deployments.local.services import POOL
 from deployments.local.supervisor import POLL_SECONDS, stop_on_signals
 from deployments.local.up import end_training
 from environment import quiet_environment
+from models.files import PROJECT
 from settings import Settings
 
 # In a process of its own: what it imports is wanted for a moment, and the worker stays for months.
@@ -51,7 +52,7 @@ def run_until_told(command: list[str]) -> int:
 
 def _close_dead_runs() -> int:
     """The exit status; where it is not 0, a line on standard error says why."""
-    closing = subprocess.run([sys.executable, "-c", CLOSE], cwd=ROOT, start_new_session=True, check=False)
+    closing = subprocess.run([sys.executable, "-c", CLOSE], cwd=PROJECT, start_new_session=True, check=False)
     return closing.returncode
 
 

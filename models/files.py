@@ -7,6 +7,9 @@ from pathlib import Path
 
 from models.errors import InputError
 
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder of the project: its modules are found from there."""
+
 SETTLED_S = 2.0
 """A file that was written to less long ago may change again with the time of its change the same."""
 

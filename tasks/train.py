@@ -23,6 +23,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from models.config import Config, NetworkConfig, TrainConfig
 from models.errors import InputError, TrackingUnavailable
+from models.files import PROJECT
 from models.metrics_log import METRICS, NOTICES, Reader, checkpointed_size
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.runs import RunStatus
@@ -34,7 +35,6 @@ from tasks.store.stage import Stage, digests_of, named
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.5
 AWAY_SECONDS = 55  # added to the usual five
 GRACE_SECONDS = 20  # from SIGTERM to SIGKILL: a checkpoint is written within
@@ -100,7 +100,7 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (work / "stderr.log").open("wb") as errors:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,

@@ -74,7 +74,7 @@ def test_a_home_may_have_any_letter_that_is_one(monkeypatch, tmp_path):
 @pytest.mark.parametrize("verb", ["models", "status", "plan", "run"])
 def test_every_verb_says_it_in_one_line_before_anything_is_done(tmp_path, verb):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "cli/app.py"), verb],
+        [sys.executable, "-m", "cli", verb],
         env={**os.environ, "REPARTEE_HOME": str(tmp_path / "what?" / "var")},
         capture_output=True,
         text=True,

@@ -26,12 +26,13 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.doctor.place import NO_HOME, NO_SERVER, Fault, Place, Unseen
 from deployments.doctor.servers import AGAIN
 from deployments.install import AUTOMATIONS, DEPLOYMENTS, late_runs
-from deployments.local.services import POOL, ROOT, client_env
+from deployments.local.services import POOL, client_env
 from flows.config import RetrainConfig
 from flows.lifecycle.context import open_lineage
 from flows.lifecycle.dead_runs import open_flow_runs, reconcile
 from flows.lifecycle.locks import holder, my_turn
 from models.addresses import bare
+from models.files import PROJECT
 from models.registry.promotions import CHAMPION
 from models.registry.versions import Version
 from models.sqlite_files import exists, file_of
@@ -53,8 +54,8 @@ def deployments(place: Place) -> Iterator[Fault]:
             return  # the worker is another machine's, with folders of its own
         for deployment in _deployments(client):
             folder = _folder(deployment)
-            if folder and folder != str(ROOT):
-                told = f"{deployment.name} runs the code in {folder}, and this is {ROOT}"
+            if folder and folder != str(PROJECT):
+                told = f"{deployment.name} runs the code in {folder}, and this is {PROJECT}"
                 yield Fault(told, _install_command(place), lambda: _install(place))
 
 
@@ -192,7 +193,7 @@ def _install(place: Place) -> None:
     env = client_env(place.home, place.prefect_url, place.here.tracking_uri)
     subprocess.run(
         [sys.executable, "-m", "deployments.install"],
-        cwd=ROOT,
+        cwd=PROJECT,
         env={**os.environ, **env},
         capture_output=True,
         check=True,
@@ -200,7 +201,9 @@ def _install(place: Place) -> None:
 
 
 def _install_command(place: Place) -> str:
-    return f"cd {shlex.quote(str(ROOT))}; {_at(place)} {shlex.quote(sys.executable)} -m deployments.install"
+    return (
+        f"cd {shlex.quote(str(PROJECT))}; {_at(place)} {shlex.quote(sys.executable)} -m deployments.install"
+    )
 
 
 def _at(place: Place) -> str:

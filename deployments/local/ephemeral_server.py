@@ -21,6 +21,7 @@ from deployments.local.prefect_database import prepare
 from deployments.local.services import closed_to_strangers
 from deployments.local.supervisor import rotate
 from environment import quiet_environment
+from models.files import PROJECT
 
 log = logging.getLogger("deployments.local.ephemeral_server")  # also where it is __main__
 
@@ -53,7 +54,7 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deployments.local.ephemeral_server", self.url, str(self.log.parent)],
-                cwd=Path(__file__).resolve().parent.parent,
+                cwd=PROJECT,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -13,9 +13,9 @@ from filelock import FileLock, Timeout
 
 from environment import HEARTBEAT_SECONDS
 from models.errors import InputError
+from models.files import PROJECT
 from models.sqlite_files import address as address_of
 
-ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"  # never beyond this machine: there is no login
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 POOL = "repartee"
@@ -124,7 +124,7 @@ def client_env(home: Path, prefect_api_url: str, mlflow_url: str) -> dict[str, s
         "PREFECT_HOME": str(home / "prefect"),
         "MLFLOW_TRACKING_URI": mlflow_url,
         "REPARTEE_HOME": str(home),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")])),
     }
 
 

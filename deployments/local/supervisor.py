@@ -23,8 +23,9 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 from deployments.local.child import GRACE_SECONDS
-from deployments.local.services import ROOT, Service
+from deployments.local.services import Service
 from models.errors import InputError
+from models.files import PROJECT
 from models.sqlite_files import address
 from settings import LOOK_SECONDS, services_told, services_up
 
@@ -168,7 +169,7 @@ class Supervisor:
         with self.log_path(service.name).open("ab") as log_file:
             return subprocess.Popen(
                 service.command,
-                cwd=ROOT,
+                cwd=PROJECT,
                 # The other end of the pipe is ours alone: when this process is gone, so are they.
                 stdin=subprocess.PIPE,
                 stdout=log_file,

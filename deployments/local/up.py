@@ -17,7 +17,6 @@ from deployments.local import prefect_database
 from deployments.local.services import (
     MLFLOW_PORT,
     PREFECT_PORT,
-    ROOT,
     client_env,
     mlflow_service,
     prefect_service,
@@ -29,6 +28,7 @@ from flows.lifecycle.locks import holder_pid
 from models import sqlite_files
 from models.addresses import bare
 from models.errors import InputError
+from models.files import PROJECT
 from models.registry import database
 from models.registry.runs import ENVIRONMENT
 from settings import Settings, services_told, services_up
@@ -96,7 +96,7 @@ def _prepare_database(home: Path) -> None:
         raise InputError(f"MLflow cannot use {path} ({error}); {sqlite_files.remedy(str(error))}") from error
     done = subprocess.run(
         [sys.executable, "-m", "models.registry.database", str(path), str(artifacts)],
-        cwd=ROOT,
+        cwd=PROJECT,
         env={**ENVIRONMENT, **os.environ},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -128,7 +128,7 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
     with path.open("ab") as log_file:
         done = subprocess.run(
             [sys.executable, "-m", "deployments.install"],
-            cwd=ROOT,
+            cwd=PROJECT,
             env={**os.environ, **env},
             stdin=subprocess.DEVNULL,
             stdout=log_file,

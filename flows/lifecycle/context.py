@@ -19,13 +19,12 @@ from corpus.transfer.guard import Reach
 from flows.config import RetrainConfig
 from flows.lifecycle.outcome import without_outcome
 from flows.recipes import RECIPES
+from models.files import PROJECT
 from models.registry.database import AT
 from models.registry.runs import HOME
 from models.registry.versions import Registry
 from settings import Settings
 from tasks.store.artifact import check_home
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -159,5 +158,5 @@ def git_commit() -> str:
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", *words], cwd=PROJECT, capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.addresses import bare
 from models.errors import InputError
+from models.files import PROJECT
 
 PATTERNS = ["*.safetensors", "*.json", "*.jinja"]  # no pickle, and nothing that could hold code
 BELOW = "*/*"  # other people's conversions of the same weights
@@ -36,8 +37,7 @@ def download(name: str, commit: str, out: Path) -> None:
 def _ask(name: str, *what: str) -> str:
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
     command = [sys.executable, "-m", "models.pretrained.hub", name, *what]
-    root = Path(__file__).resolve().parent.parent
-    made = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    made = subprocess.run(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
     told = made.stdout.strip()
     if made.returncode:
         told = told or f"to ask the hub ended with status {made.returncode}"

@@ -1,8 +1,9 @@
 """Fast path: what a GPU trains on once it has proved that it teaches what the plain path does.
 
-The proof (models/training/fast_path_proof.py) is made by a process of its own, before the training takes memory of the GPU:
-whatever a kernel does there, crash, hang or spoil the GPU's state, it cannot touch the training's weights,
-optimizer or random numbers. Which path was chosen, and why, stands in the run folder's fast_path.json.
+The proof (models/training/fast_path_proof.py) is made by a process of its own, before the training takes
+memory of the GPU: whatever a kernel does there, crash, hang or spoil the GPU's state, it cannot touch the
+training's weights, optimizer or random numbers. Which path was chosen, and why, stands in the run folder's
+fast_path.json.
 """
 
 import json
@@ -24,13 +25,13 @@ from transformers import PreTrainedModel
 from models import devices
 from models.devices import FAST, PLAIN, FastPath
 from models.errors import InputError
+from models.files import PROJECT
 from models.training import checkpoint, packing, state
 from models.training.distributed import Ranks
 from models.training.run_folder import Run
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).resolve().parent.parent
 RECORD, LOG = "fast_path.json", "fast_path.log"
 LIMIT_SECONDS = 900  # for the process, compilation included
 POLL_SECONDS = 0.2
@@ -146,7 +147,7 @@ def _process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with this one: it reads the pipe on its standard input."""
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        command, cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
     )
     try:
         yield process

@@ -4,7 +4,9 @@ Both start from the same weights, in the same precision, with the same rows, whi
 fast path's. They are compared part by part, so that a failure has a name: packing with the kernel for
 sequences of unlike lengths, the compiled blocks, the CUDA graph; then one update, and the time of a step.
 
-python -m models.training.fast_path_proof RUN_DIR DEVICE PRECISION    one JSON object on standard output, for models/training/fast_path.py
+python -m models.training.fast_path_proof RUN_DIR DEVICE PRECISION
+
+prints one JSON object on standard output, for models/training/fast_path.py.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Trainer: `python -m models.training.trainer RUN_DIR` makes a model of examples; killed anywhere, it goes on.
+"""Trainer: `python -m models.training.trainer RUN_DIR` makes a model; killed anywhere, it goes on.
 
 It knows neither Prefect nor MLflow: config.json in; metrics.jsonl, train.log, notices.jsonl,
 checkpoints, then model/ and summary.json out. It ends with 0 done, 2 the user can mend it, 3 it failed,

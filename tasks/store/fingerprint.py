@@ -18,14 +18,14 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from models.files import PROJECT
 from tasks.store.syntax import IMPORT, Mention, Module, Symbol, parse
 
-ROOT = Path(__file__).resolve().parent.parent
 WHOLE = "*"  # as a name: every symbol of the module
 
 
 def code_fingerprint(
-    function: Callable[..., object], *, modules: tuple[str, ...] = (), root: Path = ROOT
+    function: Callable[..., object], *, modules: tuple[str, ...] = (), root: Path = PROJECT
 ) -> str:
     """SHA-256 of all that `function`, and the `main` of each of the modules, can reach.
 
@@ -39,9 +39,9 @@ def code_fingerprint(
 
 
 def reached(
-    function: Callable[..., object], *, modules: tuple[str, ...] = (), root: Path = ROOT
+    function: Callable[..., object], *, modules: tuple[str, ...] = (), root: Path = PROJECT
 ) -> list[str]:
-    """The symbols behind the fingerprint: `models.text.normalisation.normalise`; a module for what it runs."""
+    """The symbols behind it: `models.text.normalisation.normalise`; a module for what it runs."""
     symbols = sorted(_reach(function, modules, root))
     return [f"{module}.{name}".removesuffix(".") for module, name in symbols]
 

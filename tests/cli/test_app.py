@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def repartee(*words, home, **environment):
-    command = [sys.executable, str(ROOT / "cli/app.py"), *map(str, words)]
+    command = [sys.executable, "-m", "cli", *map(str, words)]
     return subprocess.run(
         command,
         cwd=ROOT,

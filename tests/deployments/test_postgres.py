@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from installation import ENDLESS, PATIENCE_S, ROOT, TINY, outcome, trainers, training, until
+from installation import ENDLESS, PATIENCE_S, TINY, outcome, trainers, training, until
 from team import FILLED, Team, authorization, postgres, query, status
 
 from flows.lifecycle.locks import holder, my_turn
@@ -54,7 +54,7 @@ def promoted(api):
 
 
 def repartee(team, *words):
-    return json.loads(team.run(sys.executable, str(ROOT / "cli/app.py"), *words, "--json"))
+    return json.loads(team.run(sys.executable, "-m", "cli", *words, "--json"))
 
 
 def mlflow_state(cluster, run):
@@ -176,7 +176,7 @@ def test_up_with_both_servers_configured_starts_a_worker_alone_and_names_the_das
     told = team.surroundings("worker", log=False)
     told["env"]["REPARTEE_HOME"] = str(tmp_path)
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "cli/app.py"), "up"],
+        [sys.executable, "-m", "cli", "up"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

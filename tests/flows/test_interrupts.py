@@ -25,7 +25,7 @@ def interrupt(home: Path, after: str) -> tuple[int, list[str]]:
     """The exit status and the lines of a run that gets Ctrl-C once a line matches."""
     changes = [word for change in ("download.sample_turns=2000", *ENDLESS) for word in ("--set", change)]
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "cli/app.py"), "run", "--recipe", "quick", *changes],
+        [sys.executable, "-m", "cli", "run", "--recipe", "quick", *changes],
         cwd=ROOT,
         env={**os.environ, "REPARTEE_HOME": str(home)},
         stdout=subprocess.DEVNULL,

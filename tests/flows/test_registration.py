@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 
 def repartee(home, *words, **env):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "cli/app.py"), *words, "--json"],
+        [sys.executable, "-m", "cli", *words, "--json"],
         cwd=ROOT,
         env={**os.environ, "REPARTEE_HOME": str(home), **env},
         capture_output=True,

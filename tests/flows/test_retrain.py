@@ -27,7 +27,7 @@ pytestmark = pytest.mark.flow
 
 def command(home, *changes, verb="run"):
     sets = [word for change in (*TINY, *changes) for word in ("--set", change)]
-    words = [sys.executable, str(ROOT / "cli/app.py"), verb, "--recipe", "quick", *sets, "--json"]
+    words = [sys.executable, "-m", "cli", verb, "--recipe", "quick", *sets, "--json"]
     return {"args": words, "cwd": ROOT, "env": {**os.environ, "REPARTEE_HOME": str(home)}}
 
 

@@ -46,7 +46,8 @@ def test_a_token_in_an_address_is_left_nowhere(address, tmp_path):
     changes = [word for change in TINY for word in ("--set", change)]
     words = [
         sys.executable,
-        "cli/app.py",
+        "-m",
+        "cli",
         "run",
         "--recipe",
         "quick",

@@ -87,7 +87,7 @@ def outcome(state):
 def command(home, *words):
     environment = {key: value for key, value in os.environ.items() if key not in CONFIGURED}
     return {
-        "args": [sys.executable, str(ROOT / "cli/app.py"), *words],
+        "args": [sys.executable, "-m", "cli", *words],
         "env": {**environment, "REPARTEE_HOME": str(home)},
         "cwd": home,  # from anywhere: the project is found by itself
         "text": True,
@@ -185,7 +185,7 @@ class Shell:
         self.home = home
         self.python = sys.executable
         commands.mkdir()
-        (commands / "repartee").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/cli.py" "$@"\n')
+        (commands / "repartee").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cli "$@"\n')
         (commands / "repartee").chmod(0o755)
         self.commands = commands
         self.env = {
@@ -201,7 +201,7 @@ class Shell:
 
     def faults(self, before="true", words="", **env):
         """What is wrong by the name of the check, after a command in the same shell."""
-        asked = self.shell(f'{before}; exec "{self.python}" "{ROOT}/cli.py" doctor --json {words}', **env)
+        asked = self.shell(f'{before}; exec "{self.python}" -m cli doctor --json {words}', **env)
         told = json.loads(asked.stdout or "{}")
         assert told, asked.stderr
         assert asked.returncode == (0 if told["healthy"] else 1)

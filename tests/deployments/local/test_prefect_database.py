@@ -14,8 +14,8 @@ import pytest
 
 from deployments.local import prefect_database
 from deployments.local.ephemeral_server import temporary_server
-from deployments.local.services import ROOT
 from models import sqlite_files
+from models.files import PROJECT as ROOT
 
 
 @pytest.fixture(scope="module")

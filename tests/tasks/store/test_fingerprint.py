@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from models.config import Config, MarkupConfig
+from models.files import PROJECT as ROOT
 from tasks import clean, download, evaluate, export, gate, parse, start, train, vocabulary
-from tasks.store.fingerprint import ROOT, code_fingerprint, reached
+from tasks.store.fingerprint import code_fingerprint, reached
 
 PROJECT = {
     "tasks/__init__.py": "",

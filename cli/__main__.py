@@ -1,0 +1,5 @@
+"""`python -m cli` is the `repartee` command."""
+
+from cli.app import main
+
+main()
