@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-import cli.app
 from chat.session import Session
 from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError
@@ -412,7 +411,7 @@ def test_the_chat_answers_with_the_values_of_the_models_folder_unless_told_other
     path.write_text(json.dumps(json.loads(path.read_text()) | chosen))
 
     def answer(**options: object) -> dict[str, object]:
-        cli.chat(str(model), "hello", as_json=True, **options)  # type: ignore[arg-type]
+        app.chat(str(model), "hello", as_json=True, **options)  # type: ignore[arg-type]
         return dict(json.loads(capsys.readouterr().out))
 
     first = answer()

@@ -71,7 +71,7 @@ def test_help_answers_at_once_and_names_every_verb(tmp_path):
 
 def test_a_terminal_declared_as_ascii_may_send_and_be_shown_any_character():
     program = (
-        "import cli, sys; cli._read_and_write_any_character(); print(len(sys.stdin.read()), '\\xe9\\udcff')"
+        "import sys; from cli import app; app._read_and_write_any_character(); print(len(sys.stdin.read()), '\\xe9\\udcff')"
     )
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(

@@ -13,8 +13,8 @@ from corpus.source import MEMBERS, resolve
 from models.errors import InputError
 
 
-def identity(source: source.Source, folder: Path = Path("/nowhere")) -> str:
-    return source.identity(source, folder)
+def identity(given: source.Source, folder: Path = Path("/nowhere")) -> str:
+    return source.identity(given, folder)
 
 
 STAND_IN = Path(__file__).parents[3] / "shared" / "data" / "cornell-standin.zip"

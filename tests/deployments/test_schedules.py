@@ -5,8 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from installation import ROOT, Api, ask, command, go_up, left_of, until
-from test_serve import serve
+from installation import ROOT, Api, ask, command, go_up, left_of, serve, until
 
 from deployments.local.ephemeral_server import temporary_server
 

@@ -1,27 +1,15 @@
 """The deployments in one process, without a worker."""
 
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from installation import LONG, ROOT, TINY, Api, command, left_of, outcome, until
+from installation import LONG, TINY, Api, left_of, outcome, serve, until
 
 from deployments.local.ephemeral_server import temporary_server
 from flows.lifecycle.locks import holder
 
 pytestmark = pytest.mark.flow
-
-
-def serve(home, **env):
-    told = command(home)
-    return subprocess.Popen(
-        [sys.executable, "-m", "deployments.serve"],
-        cwd=ROOT,
-        env={**told["env"], **env},
-        stderr=(home / "serve.log").open("w"),
-    )
 
 
 def test_without_a_server_it_says_where_there_would_be_one(tmp_path):

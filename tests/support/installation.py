@@ -114,6 +114,17 @@ def go_up(home):
     raise AssertionError(f"it never came up: {told}")
 
 
+def serve(home, **env):
+    """The deployments in one process, without a worker."""
+    told = command(home)
+    return subprocess.Popen(
+        [sys.executable, "-m", "deployments.serve"],
+        cwd=ROOT,
+        env={**told["env"], **env},
+        stderr=(home / "serve.log").open("w"),
+    )
+
+
 def services(home):
     return json.loads(ask(home, "status", "--json"))["services"]
 

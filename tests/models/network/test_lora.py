@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from llamas import gradients, network
 from safetensors.torch import load_file
-from test_llama import gradients, network
 from trainings import StopAt, timeless, train, weights
 from transformers import AutoModelForCausalLM
 

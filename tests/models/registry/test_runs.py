@@ -304,7 +304,7 @@ def test_a_fresh_store_is_used_without_a_word_and_the_module_imports_no_mlflow(
     script = """
 import logging, sys
 logging.basicConfig(level=logging.INFO)
-from models.tracking import Tracking
+from models.registry.runs import Tracking
 assert "mlflow" not in sys.modules and "sqlalchemy" not in sys.modules
 tracking = Tracking(sys.argv[1], None)
 run_id = tracking.open_run("quiet", "night", {"a": 1}, {})

@@ -2,15 +2,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from llamas import VOCABULARY, gradients, network
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from models.config import NetworkConfig
 from models.data.batches import Batch
 from models.network import networks
 from models.network.llama import cpu_block
 
-VOCABULARY = 40
 SHAPES = [
     pytest.param({}, id="as many heads of keys as of queries"),
     pytest.param({"num_key_value_heads": 2}, id="two queries a key"),
@@ -18,26 +17,6 @@ SHAPES = [
     pytest.param({"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}}, id="turning faster"),
     pytest.param({"rms_norm_eps": 0.3}, id="a great epsilon"),
 ]
-
-
-def network(**changes: Any) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
-    made = LlamaForCausalLM(LlamaConfig(**{"vocab_size": VOCABULARY, **sizes, **changes})).train()
-    for parameter in made.parameters():
-        # Far from where a network starts: with small weights a wrong one would go unnoticed.
-        torch.nn.init.normal_(parameter, std=0.4 if parameter.ndim > 1 else 1.0)
-    return made
-
-
-def gradients(model: LlamaForCausalLM, hidden_BTD: Tensor) -> dict[str, Tensor]:
-    torch.manual_seed(1)
-    (hidden_BTD * torch.randn_like(hidden_BTD)).sum().backward()
-    made = {
-        name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
-    }
-    model.zero_grad(set_to_none=True)
-    return made
 
 
 @pytest.mark.parametrize("shape", SHAPES)
