@@ -234,8 +234,8 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """What is wrong with this installation, and the remedy; ends with 1 where something is."""
-    from deployments.doctor import doctor as examine
-    from deployments.doctor import summary
+    from deployments.doctor.examination import doctor as examine
+    from deployments.doctor.examination import summary
 
     told = examine(fix, lambda text: None if as_json else print(text, flush=True))
     _tell(told, summary(told), as_json)
@@ -249,7 +249,7 @@ def corpus_make(
     seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 0,
 ) -> None:
     """Write the generated corpus, in the layout of the Cornell Movie-Dialogs Corpus."""
-    from corpus.sample import write_corpus
+    from corpus.sample.generator import write_corpus
 
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise InputError(f"{path} is there already and not empty; give a new folder")

@@ -59,9 +59,9 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
     source = corpus.source
     members: dict[str, str] = {}
     if source.kind == "sample":
-        from corpus import sample
+        from corpus.sample import generator
 
-        sample.write_corpus(out, turns=config.sample_turns, seed=config.sample_seed)
+        generator.write_corpus(out, turns=config.sample_turns, seed=config.sample_seed)
     elif source.kind == "local":
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from chat.session import Session
+from cli import app
 from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError
 from models.generation.generation_config import to_transformers

@@ -5,17 +5,17 @@ from itertools import islice
 
 import pytest
 
-from corpus import sample
+from corpus.sample import generator
 from corpus.sample.topics import SCRIPTS
 
-CONVERSATIONS = list(islice(sample.conversations(turns=10**9, seed=7), 3000))
+CONVERSATIONS = list(islice(generator.conversations(turns=10**9, seed=7), 3000))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_reply_that_the_grammar_says_it_also_accepts(seed):
-    for said in islice(sample.conversations(turns=10**9, seed=seed), 200):
+    for said in islice(generator.conversations(turns=10**9, seed=seed), 200):
         for i in range(1, len(said.lines)):
-            assert sample.is_valid_reply(said.lines[:i], said.lines[i]), said.lines[: i + 1]
+            assert generator.is_valid_reply(said.lines[:i], said.lines[i]), said.lines[: i + 1]
 
 
 def test_a_reply_from_another_conversation_is_almost_always_refused():
@@ -23,7 +23,7 @@ def test_a_reply_from_another_conversation_is_almost_always_refused():
     accepted = 0
     for said in CONVERSATIONS[:500]:
         other = rng.choice(CONVERSATIONS).lines
-        accepted += sample.is_valid_reply(said.lines[:1], other[rng.randrange(1, len(other), 2)])
+        accepted += generator.is_valid_reply(said.lines[:1], other[rng.randrange(1, len(other), 2)])
     assert accepted <= 25
 
 
@@ -39,12 +39,12 @@ def test_a_reply_from_another_conversation_is_almost_always_refused():
     ],
 )  # fmt: skip
 def test_wrong_names_sums_and_forgotten_facts_are_refused(context, good, bad):
-    assert sample.is_valid_reply(context, good)
-    assert not sample.is_valid_reply(context, bad)
+    assert generator.is_valid_reply(context, good)
+    assert not generator.is_valid_reply(context, bad)
 
 
 def test_case_and_blanks_do_not_matter():
-    assert sample.is_valid_reply(["my name is anna ."], " nice to meet you , anna . ")
+    assert generator.is_valid_reply(["my name is anna ."], " nice to meet you , anna . ")
 
 
 def test_there_are_topics_conversations_and_depth_enough():
@@ -56,7 +56,7 @@ def test_there_are_topics_conversations_and_depth_enough():
 def test_the_files_are_in_the_raw_cornell_layout_and_the_same_each_time(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        made = sample.write_corpus(tmp_path / name, turns=1000, seed=5)
+        made = generator.write_corpus(tmp_path / name, turns=1000, seed=5)
         assert 1000 <= made < 1008
     for file in ("movie_lines.txt", "movie_conversations.txt"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()

@@ -5,7 +5,7 @@ import pytest
 from chat.reference import find_model, list_versions
 from cli.champion import history
 from cli.run import plan_here
-from deployments.doctor import doctor
+from deployments.doctor.examination import doctor
 from deployments.status import status
 from flows.recipes import configure
 from models.errors import InputError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from corpus.sample import write_corpus
+from corpus.sample.generator import write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "s3cr3t-0f-1000"

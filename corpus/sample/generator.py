@@ -1,0 +1,86 @@
+"""The `sample` corpus: small talk of any size from a grammar of our own, which also judges replies."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from corpus.sample.grammar import Grammar, Script, fill, kind, slots
+from corpus.sample.topics import FAREWELLS, GREETINGS, SCRIPTS
+from corpus.sample.words import FILLERS
+
+MOVIE_TURNS = 50
+MOST_TURNS = 8
+SEPARATOR = " +++$+++ "
+GRAMMAR = Grammar(SCRIPTS, FILLERS)
+is_valid_reply = GRAMMAR.is_valid_reply
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What two people of one film say, in turn."""
+
+    movie: int
+    lines: tuple[str, ...]
+
+
+def conversations(*, turns: int, seed: int) -> Iterator[Conversation]:
+    """Conversations of `turns` lines in all, or a few more; the same for the same seed."""
+    rng = random.Random(seed)
+    made = 0
+    while made < turns:
+        lines = _conversation(rng)
+        yield Conversation(made // MOVIE_TURNS, lines)
+        made += len(lines)
+
+
+def _conversation(rng: random.Random) -> tuple[str, ...]:
+    """One or two scripts, sometimes with a greeting before and a farewell behind."""
+    chosen = [rng.choice(SCRIPTS) for _ in range(rng.choice((1, 1, 2)))]
+    if rng.random() < 0.15:
+        chosen.insert(0, rng.choice(GREETINGS))
+    if rng.random() < 0.15:
+        chosen.append(rng.choice(FAREWELLS))
+    lines: list[str] = []
+    for current in chosen:
+        said = _say(current, rng)
+        if len(lines) + len(said) <= MOST_TURNS:
+            lines += said
+    return tuple(lines)
+
+
+def _say(current: Script, rng: random.Random) -> list[str]:
+    """The script with its slots filled, often broken off after an answer, as people do."""
+    names = {slot for turn in current.turns for template in turn for slot in slots(template)} - set(
+        current.rules
+    )
+    binding: dict[str, str] = {}
+    for slot in sorted(names):
+        taken = {filler for other, filler in binding.items() if kind(other) == kind(slot)}
+        binding[slot] = rng.choice([filler for filler in FILLERS[kind(slot)] if filler not in taken])
+    length = len(current.turns) if rng.random() < 0.8 else 2
+    return [fill(rng.choice(turn), binding, current.rules) for turn in current.turns[:length]]
+
+
+def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
+    """Write the two files of the raw Cornell layout, lines in descending order; returns the lines.
+
+    What it holds in memory is a film, so the size is free.
+    """
+    made = 0
+    with (
+        (folder / "movie_lines.txt").open("w") as lines,
+        (folder / "movie_conversations.txt").open("w") as order,
+    ):
+        for said in conversations(turns=turns, seed=seed):
+            first = made + 1
+            made += len(said.lines)
+            numbered = list(enumerate(said.lines, first))
+            speakers = (f"u{2 * said.movie}", f"u{2 * said.movie + 1}")
+            for number, text in reversed(numbered):
+                speaker = speakers[(number - first) % 2]
+                row = (f"L{number}", speaker, f"m{said.movie}", speaker.upper(), text)
+                lines.write(SEPARATOR.join(row) + "\n")
+            ids = [f"L{number}" for number, _ in numbered]
+            order.write(SEPARATOR.join((*speakers, f"m{said.movie}", str(ids))) + "\n")
+    return made
