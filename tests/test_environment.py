@@ -70,7 +70,7 @@ def test_a_team_server_that_is_not_there_is_one_line(module, tmp_path):
 
 FLOW = """
 import prefect.main  # a worker's process, and many a program, have read Prefect's settings before
-from flows.parameters import Changes
+from flows.lifecycle.parameters import Changes
 from flows.prepare import prepare
 from prefect.client.orchestration import get_client
 from prefect.logging.handlers import APILogWorker

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEEPS = """
 import sys
 from pathlib import Path
-from deployments.supervisor import Supervisor, stop_on_signals
+from deployments.local.supervisor import Supervisor, stop_on_signals
 
 with Supervisor(Path(sys.argv[1])) as supervisor:
     stop_on_signals(supervisor.stop)

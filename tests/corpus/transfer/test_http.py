@@ -541,7 +541,7 @@ def test_a_server_that_is_away_or_has_no_such_file_says_nothing(server: FaultSer
 FETCH = """
 import sys
 from pathlib import Path
-from tasks.fetch import Limits, fetch
+from corpus.transfer.http import Limits, fetch
 fetch([sys.argv[1]], Path(sys.argv[2]), limits=Limits(), progress=lambda *_: None)
 """
 

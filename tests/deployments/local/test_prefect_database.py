@@ -77,7 +77,7 @@ def test_a_damaged_one_and_one_elsewhere_are_none_of_its_affairs(tmp_path, monke
     assert not tmp_path.exists()
 
 
-CREATES = "import sys; from pathlib import Path; from deployments import prefect_database as p; p.prepare(Path(sys.argv[1]))"
+CREATES = "import sys; from pathlib import Path; from deployments.local import prefect_database as p; p.prepare(Path(sys.argv[1]))"
 
 
 @pytest.mark.soak

@@ -153,7 +153,7 @@ def test_cancelled_in_a_training_everything_is_free_in_15_seconds_and_the_next_r
     assert database.execute("select count(*) from runs where status = 'KILLED'").fetchone() == (1,)
 
     again = api.trigger(LONG)
-    said = checkpoint.parents[2] / "stderr.log"
+    said = checkpoint.parents[1] / "stderr.log"
     until(lambda: "goes on at step" in said.read_text())
     api.get(f"/flow_runs/{again}/set_state", {"state": {"type": "CANCELLING"}})
     assert api.ending(again)["type"] == "CANCELLED"

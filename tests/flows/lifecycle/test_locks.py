@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys, time
 from pathlib import Path
-from flows.turns import my_turn, stay_alive
+from flows.lifecycle.locks import my_turn, stay_alive
 with my_turn(Path(sys.argv[1]), "small-cornell"):
     stay_alive(Path(sys.argv[1]), "abc")
     print("held", flush=True)

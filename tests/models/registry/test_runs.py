@@ -161,7 +161,7 @@ def test_what_a_diverged_training_takes_back_was_never_sent(
             time.sleep(0.05)
         path.write_text(good + line(3, loss=1.5) + line(4, loss=1.0))
         time.sleep(0.2)
-        later = state.parents[2] / "000000004" / "state.json"
+        later = state.parents[1] / "000000004" / "state.json"
         later.parent.mkdir()
         later.write_text(json.dumps({"journal": {"metrics": path.stat().st_size}}))
         assert running.close()

@@ -111,7 +111,7 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from models.config import Config
-from tasks.stage import Stage
+from tasks.store.stage import Stage
 
 class Knobs(Config):
     times: int = 2
