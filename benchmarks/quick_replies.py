@@ -9,7 +9,7 @@ from environment import quiet_environment
 
 quiet_environment()
 
-from chat.reference import find_model  # noqa: E402
+from cli.versions import find_model  # noqa: E402
 from corpus.sample import generator as sample  # noqa: E402
 from models.config import GenerationConfig, MarkupConfig  # noqa: E402
 from models.generation import generator  # noqa: E402

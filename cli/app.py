@@ -126,8 +126,8 @@ def chat(
 ) -> None:
     """Talk with a model in the terminal."""
     from chat import terminal
-    from chat.reference import find_model
     from chat.session import Session
+    from cli.versions import find_model
     from models.generation.generation_config import read_generation
 
     found = find_model(model)
@@ -144,7 +144,8 @@ def chat(
 @app.command()
 def models(as_json: Json = False) -> None:
     """The registered versions with their aliases and figures."""
-    from chat.reference import list_versions, version_table
+    from cli.tables import version_table
+    from cli.versions import list_versions
 
     versions = list_versions()
     _tell({"models": versions}, version_table(versions), as_json)
@@ -192,8 +193,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a model again, on a test split: of its own corpus, unless one is given; for a folder Cornell."""
-    from chat.reference import find_model
     from cli.run import evaluate_here
+    from cli.versions import find_model
     from flows.recipes import configure
 
     found = find_model(ref)

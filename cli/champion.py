@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from flows.lifecycle.context import open_registry
 from models.errors import InputError
 from models.registry.promotions import WHOEVER
+from models.registry.reference import open_registry
 from models.registry.runs import user
 from models.registry.versions import Registry
 from settings import Settings

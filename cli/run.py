@@ -6,7 +6,7 @@ from typing import Any
 
 from deployments.local.recorded import run_recorded
 from flows.config import RetrainConfig
-from flows.lifecycle.context import open_lineage, open_registry
+from flows.lifecycle.context import open_lineage
 from flows.lifecycle.dead_runs import reconcile_champion
 from flows.lifecycle.graph import prepare_chain, retrain_chain, turns_chain
 from flows.lifecycle.locks import dead_runs, holder
@@ -16,6 +16,7 @@ from flows.lifecycle.publish import skipped_outcome, unchanged_outcome
 from flows.lifecycle.results import Result
 from flows.prepare import prepare
 from flows.retrain import retrain
+from models.registry.reference import open_registry
 from models.text.encoding import read_dialogue
 from settings import Settings
 from tasks.evaluate import score_model

@@ -20,10 +20,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.local.supervisor import answers
-from flows.lifecycle.context import open_registry
 from flows.lifecycle.locks import holder
 from models.errors import InputError
 from models.registry.promotions import PROMOTED_AT
+from models.registry.reference import open_registry
 from models.registry.versions import Registry
 from settings import Settings, services_up
 

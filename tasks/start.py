@@ -18,6 +18,7 @@ from models.config import Config
 from models.errors import InputError
 from models.files import path_of, sha256
 from models.pretrained import hub
+from models.registry.reference import registered_model
 from models.registry.versions import Registry
 from tasks.store.artifact import Artifact
 from tasks.store.stage import Stage, named
@@ -70,7 +71,7 @@ def resolve(init: str, registry: Registry, home: Path) -> Source:
         return Source("hub", f"{init}@{commit}", f"hub:{init}@{commit}")
     if "/" in init or path.suffix == ".gguf":
         raise InputError(f"init {init!r}: there is no such folder or file; {FORMS}")
-    return _folder(registry.folder(registry.find(init), home / "registry"))
+    return _folder(registered_model(init, registry, home / "registry").folder)
 
 
 def is_foreign(init: str, home: Path) -> bool:

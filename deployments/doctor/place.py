@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.local.supervisor import answers
+from models.registry.reference import open_registry
 from models.registry.versions import Registry
 from settings import Settings, services_up
 
@@ -52,9 +53,7 @@ class Place:
 
     @cached_property
     def registry(self) -> Registry:
-        return Registry(
-            self.here.tracking_uri, self.home / "mlartifacts", self.here.model_name, self.here.experiment
-        )
+        return open_registry(self.here)
 
 
 Check = Callable[[Place], Iterator[Fault]]

@@ -21,6 +21,7 @@ from flows.lifecycle.outcome import without_outcome
 from flows.recipes import RECIPES
 from models.files import PROJECT
 from models.registry.database import AT
+from models.registry.reference import open_registry
 from models.registry.runs import HOME
 from models.registry.versions import Registry
 from settings import Settings
@@ -118,10 +119,6 @@ def _coolname_words(key: str) -> set[str]:
 
 def _name(config: RetrainConfig) -> str:
     return f"{config.recipe}-{corpus_name(config)}"
-
-
-def open_registry(here: Settings) -> Registry:
-    return Registry(here.tracking_uri, here.root / "mlartifacts", here.model_name, here.experiment)
 
 
 def corpus_name(config: RetrainConfig) -> str:

@@ -1,8 +1,9 @@
 """The chain: each stage with its settings and what it reads, in the order in which they run."""
 
 from flows.config import RetrainConfig
-from flows.lifecycle.context import open_registry, reach
+from flows.lifecycle.context import reach
 from models.errors import InputError
+from models.registry.reference import open_registry
 from settings import Settings
 from tasks import clean, download, evaluate, export, parse, start, train, vocabulary
 from tasks.plan import Link

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from corpus.source import is_foreign
 from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query, shown
 from flows.config import RetrainConfig
-from flows.lifecycle.context import open_registry
 from flows.recipes import RECIPES
 from models.errors import InputError
+from models.registry.reference import open_registry
 from models.registry.versions import Version
 from models.text.encoding import read_dialogue
 from settings import Settings

@@ -2,9 +2,9 @@
 
 import pytest
 
-from chat.reference import find_model, list_versions
 from cli.champion import history
 from cli.run import plan_here
+from cli.versions import find_model, list_versions
 from deployments.doctor.examination import doctor
 from deployments.status import status
 from flows.recipes import configure

@@ -1,0 +1,34 @@
+"""Versions: the registered models, and the one that a reference names."""
+
+from typing import Any
+
+from models.registry.reference import Model, model_in_folder, open_registry, registered_model
+from settings import Settings
+
+
+def find_model(ref: str) -> Model:
+    """
+    Raises:
+        InputError: there is no such version or folder; the line says which there are.
+    """
+    if model := model_in_folder(ref):
+        return model
+    settings = Settings()
+    return registered_model(ref, open_registry(settings), settings.root / "registry")
+
+
+def list_versions() -> list[dict[str, Any]]:
+    """Each registered version as `repartee models --json` prints it, the newest first.
+
+    Raises:
+        TrackingUnavailable: MLflow does not answer.
+    """
+    return [
+        {
+            "version": version.number,
+            "aliases": list(version.aliases),
+            "metrics": {k.replace("/", "_"): v for k, v in version.metrics.items() if k.startswith("test/")},
+            "tags": version.tags,
+        }
+        for version in open_registry(Settings()).versions()
+    ]
