@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from deployments.doctor import leftovers, machine, runs, servers
-from deployments.doctor.place import Check, Fault, Place, Unseen
+from deployments.doctor.installation import Check, CheckSkipped, Fault, Installation
 from models.errors import InputError
 from settings import Settings
 
@@ -23,7 +23,7 @@ CHECKS: dict[str, Check] = {
     "ports": machine.ports,
     "databases": servers.databases,
     "services": servers.services,
-    "strangers": servers.strangers,
+    "strangers": servers.cross_origin_access,
     "clock": servers.clock,
     "deployments": runs.deployments,
     "champion": runs.champion,
@@ -34,7 +34,7 @@ CHECKS: dict[str, Check] = {
 
 
 @dataclass
-class Examined:
+class CheckResult:
     """What one check found."""
 
     check: str
@@ -60,18 +60,18 @@ def doctor(fix: bool, say: Callable[[str], None]) -> dict[str, Any]:
     return {"healthy": healthy, "home": str(Settings().root), "checks": checks}
 
 
-def _examine(name: str, check: Check) -> Examined:
-    place = Place(Settings())  # anew: an earlier check may have mended something
+def _examine(name: str, check: Check) -> CheckResult:
+    installation = Installation(Settings())  # anew: an earlier check may have mended something
     try:
-        faults = list(check(place))
-    except Unseen as unseen:
-        return Examined(name, "unseen", str(unseen), [], [])
+        faults = list(check(installation))
+    except CheckSkipped as skipped:
+        return CheckResult(name, "unseen", str(skipped), [], [])
     except InputError as error:  # its line names the remedy as well
         faults = [Fault(str(error), "")]
     except Exception as error:
         faults = [Fault(f"it cannot be examined: {type(error).__name__}: {error}", "")]
     why = " ".join((check.__doc__ or "").split())
-    return Examined(name, "fault" if faults else "ok", why, faults, [])
+    return CheckResult(name, "fault" if faults else "ok", why, faults, [])
 
 
 def _mended(name: str, fault: Fault) -> bool:
@@ -84,7 +84,7 @@ def _mended(name: str, fault: Fault) -> bool:
     return True
 
 
-def _text(found: Examined) -> str:
+def _text(found: CheckResult) -> str:
     name = f"{found.check:<12}"
     lines = [f"  fixed  {name}{what}" for what in found.fixed]
     for fault in found.faults:

@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from deployments.doctor.place import Fault, Place
+from deployments.doctor.installation import Fault, Installation
 from deployments.status import size_text, used_bytes
 from settings import is_held
 
 LEFT_DAYS = 30  # the same command goes on with what was cut off, and nobody waits so long
 
 
-def leftovers(place: Place) -> Iterator[Fault]:
+def leftovers(installation: Installation) -> Iterator[Fault]:
     """No training and no download that was cut off has been left for a month."""
-    runs = [each for each in (place.home / "runs").glob("*") if not is_held(each / "lock")]
+    runs = [each for each in (installation.home / "runs").glob("*") if not is_held(each / "lock")]
     if left := [each for each in runs if _days(each) > LEFT_DAYS]:
         yield _fault("training", left)
-    downloads = (place.home / "store" / "download" / ".partial").glob("*.part")
+    downloads = (installation.home / "store" / "download" / ".partial").glob("*.part")
     parts = [each for each in downloads if not is_held(each.with_name(f"{each.stem}.lock"))]
     if left := [each for each in parts if _days(each) > LEFT_DAYS]:
         yield _fault("download", [*left, *(each.with_name(f"{each.name}.json") for each in left)])

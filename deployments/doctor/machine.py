@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
-from deployments.doctor.place import NO_HOME, Fault, Place, Unseen
+from deployments.doctor.installation import NO_HOME, CheckSkipped, Fault, Installation
 from deployments.local.services import is_free
 from deployments.status import nearest_folder
 from models.errors import InputError
@@ -34,7 +34,7 @@ SWITCHES = (
 )
 
 
-def packages(place: Place) -> Iterator[Fault]:
+def packages(installation: Installation) -> Iterator[Fault]:
     """No version that is known to break: SQLAlchemy 2.1 stops Prefect's scheduler without a word."""
     for line in metadata.requires("repartee") or []:
         needed = Requirement(line)
@@ -52,35 +52,35 @@ def packages(place: Place) -> Iterator[Fault]:
             yield Fault(f"{needed.name} {version} is installed, and {needed.specifier} is needed", remedy)
 
 
-def home(place: Place) -> Iterator[Fault]:
+def home(installation: Installation) -> Iterator[Fault]:
     """The home folder can be written."""
     remedy = "export REPARTEE_HOME=/a/folder/that/you/can/write"
     try:
-        check_writable(place.home)
-        if place.home.exists():
-            tempfile.TemporaryDirectory(prefix=".doctor-", dir=place.home).cleanup()
+        check_writable(installation.home)
+        if installation.home.exists():
+            tempfile.TemporaryDirectory(prefix=".doctor-", dir=installation.home).cleanup()
     except InputError as error:
         yield Fault(str(error), remedy)
     except OSError as error:
-        yield Fault(f"the home folder {place.home} cannot be written ({error.strerror})", remedy)
+        yield Fault(f"the home folder {installation.home} cannot be written ({error.strerror})", remedy)
 
 
-def disk(place: Place) -> Iterator[Fault]:
+def disk(installation: Installation) -> Iterator[Fault]:
     """There is room for some runs."""
-    free = shutil.disk_usage(nearest_folder(place.home)).free
+    free = shutil.disk_usage(nearest_folder(installation.home)).free
     if free < NEEDED_BYTES:
         yield Fault(
-            f"{free / 1e6:,.0f} MB are free for {place.home}, which needs {NEEDED_BYTES / 1e6:,.0f}; what "
-            "the stages made can go: the next run makes it again, and no registered model is lost",
-            f"rm -r {shlex.quote(str(place.home / 'store'))}",
+            f"{free / 1e6:,.0f} MB are free for {installation.home}, which needs {NEEDED_BYTES / 1e6:,.0f}; the "
+            "outputs of the stages can be deleted: the next run makes them again, and no registered model is lost",
+            f"rm -r {shlex.quote(str(installation.home / 'store'))}",
         )
 
 
-def locks(place: Place) -> Iterator[Fault]:
+def locks(installation: Installation) -> Iterator[Fault]:
     """A lock on the home's file system keeps a second one out; not every network's does."""
-    if not place.home.is_dir():
-        raise Unseen(NO_HOME)
-    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=place.home) as folder:
+    if not installation.home.is_dir():
+        raise CheckSkipped(NO_HOME)
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=installation.home) as folder:
         path = Path(folder) / "lock"
         with FileLock(path):
             try:
@@ -90,15 +90,18 @@ def locks(place: Place) -> Iterator[Fault]:
                 shared = False
     if shared:
         yield Fault(
-            f"locks do not exclude on the file system of {place.home}: two trainings could run at once",
+            f"locks do not exclude each other on the file system of {installation.home}: "
+            "two trainings could run at once",
             "export REPARTEE_HOME=/a/folder/on/a/local/disk",
         )
 
 
-def gpu(place: Place) -> Iterator[Fault]:
+def gpu(installation: Installation) -> Iterator[Fault]:
     """A GPU that is there is used."""
     if shutil.which("nvidia-smi") is None:
-        raise Unseen("this machine has no NVIDIA GPU: trainings run on its processor, or on Apple's GPU")
+        raise CheckSkipped(
+            "this machine has no NVIDIA GPU: trainings run on its processor, or on Apple's GPU"
+        )
     asked = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
     if asked.returncode:
         said = (asked.stdout or asked.stderr).strip()[:200]
@@ -116,7 +119,7 @@ def gpu(place: Place) -> Iterator[Fault]:
             yield Fault(f"{told}: it was built for the CPU alone", f"{shlex.quote(sys.executable)} {command}")
 
 
-def switches(place: Place) -> Iterator[Fault]:
+def switches(installation: Installation) -> Iterator[Fault]:
     """Nothing in the environment opens what is closed."""
     for name, unsafe, why in SWITCHES:
         value = os.environ.get(name, "")
@@ -124,11 +127,11 @@ def switches(place: Place) -> Iterator[Fault]:
             yield Fault(f"{name}={value}: {why}", f"unset {name}")
 
 
-def ports(place: Place) -> Iterator[Fault]:
+def ports(installation: Installation) -> Iterator[Fault]:
     """The ports that this home's servers had last are free, so that open pages and bookmarks go on."""
-    if place.services:
-        raise Unseen("the services are up and have them")
-    for name, service in services_told(place.home)["services"].items():
+    if installation.services:
+        raise CheckSkipped("the services are up and have them")
+    for name, service in services_told(installation.home)["services"].items():
         port = int(service["address"].rpartition(":")[2] or 0)
         if port and not is_free(port):
             yield Fault(

@@ -23,7 +23,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.doctor.place import NO_HOME, NO_SERVER, Fault, Place, Unseen
+from deployments.doctor.installation import NO_HOME, NO_SERVER, CheckSkipped, Fault, Installation
 from deployments.doctor.servers import AGAIN
 from deployments.install import AUTOMATIONS, DEPLOYMENTS, late_runs
 from deployments.local.services import POOL, client_env
@@ -41,39 +41,43 @@ LATE_SECONDS = 60  # the worker asks every two seconds, another's every fifteen
 AT_WORK = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
-def deployments(place: Place) -> Iterator[Fault]:
+def deployments(installation: Installation) -> Iterator[Fault]:
     """The server knows our deployments and automations, and the worker finds their code."""
-    with _client(place) as client:
+    with _client(installation) as client:
         missing = [name for name in DEPLOYMENTS if _deployment(client, name) is None]
         missing += [
             f"automation {name!r}" for name in AUTOMATIONS if not client.read_automations_by_name(name)
         ]
         for what in missing:
-            yield Fault(f"{what} is not on the server", _install_command(place), lambda: _install(place))
-        if not place.services:
+            yield Fault(
+                f"{what} is not on the server", _install_command(installation), lambda: _install(installation)
+            )
+        if not installation.services:
             return  # the worker is another machine's, with folders of its own
         for deployment in _deployments(client):
             folder = _folder(deployment)
             if folder and folder != str(PROJECT):
                 told = f"{deployment.name} runs the code in {folder}, and this is {PROJECT}"
-                yield Fault(told, _install_command(place), lambda: _install(place))
+                yield Fault(told, _install_command(installation), lambda: _install(installation))
 
 
-def champion(place: Place) -> Iterator[Fault]:
+def champion(installation: Installation) -> Iterator[Fault]:
     """The champion's files are whole, and it is the version that was promoted last."""
-    database = file_of(place.here.tracking_uri)
+    database = file_of(installation.settings.tracking_uri)
     if database is not None and not exists(database):
-        raise Unseen("no model is registered yet: `repartee run` makes the first")
-    versions, history = place.registry.versions(), place.registry.history()
+        raise CheckSkipped("no model is registered yet: `repartee run` makes the first")
+    versions, history = installation.registry.versions(), installation.registry.history()
     now = next((version for version in versions if CHAMPION in version.aliases), None)
     if now is None:
         if history:
             told = f"no version is the champion, and v{history[0].version} was promoted last"
-            yield Fault(told, _another(place, versions))
+            yield Fault(told, _another(installation, versions))
         return
-    if damage := place.registry.damage(now):
+    if damage := installation.registry.damage(now):
         others = [version for version in versions if version.number != now.number]
-        yield Fault(f"champion v{now.number} cannot be used: {damage}", _another(place, others, again=now))
+        yield Fault(
+            f"champion v{now.number} cannot be used: {damage}", _another(installation, others, again=now)
+        )
     elif history and history[0].version != now.number:
         yield Fault(
             f"v{now.number} is the champion, and v{history[0].version} was promoted last: "
@@ -82,24 +86,24 @@ def champion(place: Place) -> Iterator[Fault]:
         )
 
 
-def dead(place: Place) -> Iterator[Fault]:
+def dead(installation: Installation) -> Iterator[Fault]:
     """No run counts as running whose process is gone."""
-    if not place.home.is_dir():
-        raise Unseen(NO_HOME)
-    if busy := holder(place.home):
-        raise Unseen(f"{busy} is at work, and has seen to it")
-    with _client(place) as client:
+    if not installation.home.is_dir():
+        raise CheckSkipped(NO_HOME)
+    if busy := holder(installation.home):
+        raise CheckSkipped(f"{busy} is at work, and has seen to it")
+    with _client(installation) as client:
         run = open_lineage(RetrainConfig())
         gone = [f"MLflow run {run_id}" for run_id in run.registry.open_runs(run.identity, run.at)]
-        gone += [f"flow run {name}" for name in open_flow_runs(client, place.home)]
+        gone += [f"flow run {name}" for name in open_flow_runs(client, installation.home)]
     for line in gone:
         told = f"{line} is open, and its process is gone"
-        yield Fault(told, "repartee doctor --fix", lambda: _close(place))
+        yield Fault(told, "repartee doctor --fix", lambda: _close(installation))
 
 
-def slots(place: Place) -> Iterator[Fault]:
+def slots(installation: Installation) -> Iterator[Fault]:
     """No slot of a deployment is held by a run that has ended: its next runs would all be cancelled."""
-    with _client(place) as client:
+    with _client(installation) as client:
         for deployment in _deployments(client):
             limit = deployment.global_concurrency_limit
             alive = len(_at_work(client, deployment))
@@ -107,33 +111,35 @@ def slots(place: Place) -> Iterator[Fault]:
                 yield Fault(
                     f"{limit.active_slots} of {limit.limit} slots of {deployment.name} are held, "
                     f"and {alive} of its runs are at work",
-                    f"{_at(place)} prefect gcl update {limit.name} --active-slots {alive}",
-                    partial(_set_slots, place, limit.name, alive),
+                    f"{_at(installation)} prefect gcl update {limit.name} --active-slots {alive}",
+                    partial(_set_slots, installation, limit.name, alive),
                 )
 
 
-def late(place: Place) -> Iterator[Fault]:
+def late(installation: Installation) -> Iterator[Fault]:
     """Runs begin when their time has come."""
-    with _client(place) as client:
+    with _client(installation) as client:
         before = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)
         for deployment in _deployments(client):
             if runs := late_runs(client, deployment.id, before):
-                why, remedy = _why_late(place, client, deployment)
+                why, remedy = _why_late(installation, client, deployment)
                 count = f"{len(runs)} runs" if len(runs) > 1 else f"run {runs[0].name}"
                 yield Fault(f"{count} of {deployment.name} should have begun by now: {why}", remedy)
 
 
-def _why_late(place: Place, client: SyncPrefectClient, deployment: DeploymentResponse) -> tuple[str, str]:
+def _why_late(
+    installation: Installation, client: SyncPrefectClient, deployment: DeploymentResponse
+) -> tuple[str, str]:
     """(why, the command that mends it)"""
     pool, queue = deployment.work_pool_name or POOL, deployment.work_queue_name or "default"
     if client.read_work_pool(pool).is_paused:
-        return f"the work pool {pool} is paused", f"{_at(place)} prefect work-pool resume {pool}"
+        return f"the work pool {pool} is paused", f"{_at(installation)} prefect work-pool resume {pool}"
     if client.read_work_queue_by_name(queue, work_pool_name=pool).is_paused:
         return (
             f"the work queue {queue} is paused",
-            f"{_at(place)} prefect work-queue resume {queue} --pool {pool}",
+            f"{_at(installation)} prefect work-queue resume {queue} --pool {pool}",
         )
-    start = AGAIN if place.services else f"{_at(place)} prefect worker start --pool {pool}"
+    start = AGAIN if installation.services else f"{_at(installation)} prefect worker start --pool {pool}"
     workers = client.read_workers_for_work_pool(pool)
     if not any(worker.status == WorkerStatus.ONLINE for worker in workers):
         return f"no worker looks after the work pool {pool}", start
@@ -141,10 +147,13 @@ def _why_late(place: Place, client: SyncPrefectClient, deployment: DeploymentRes
 
 
 @contextmanager
-def _client(place: Place) -> Iterator[SyncPrefectClient]:
-    if place.prefect_url is None:
-        raise Unseen(NO_SERVER)
-    with temporary_settings({PREFECT_API_URL: place.prefect_url}), get_client(sync_client=True) as client:
+def _client(installation: Installation) -> Iterator[SyncPrefectClient]:
+    if installation.prefect_url is None:
+        raise CheckSkipped(NO_SERVER)
+    with (
+        temporary_settings({PREFECT_API_URL: installation.prefect_url}),
+        get_client(sync_client=True) as client,
+    ):
         yield client
 
 
@@ -177,20 +186,23 @@ def _at_work(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[
     )
 
 
-def _set_slots(place: Place, name: str, count: int) -> None:
-    with _client(place) as client:
+def _set_slots(installation: Installation, name: str, count: int) -> None:
+    with _client(installation) as client:
         client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=count))
 
 
-def _close(place: Place) -> None:
+def _close(installation: Installation) -> None:
     run = open_lineage(RetrainConfig())
-    with temporary_settings({PREFECT_API_URL: place.prefect_url}), my_turn(place.home, "doctor"):
+    with (
+        temporary_settings({PREFECT_API_URL: installation.prefect_url}),
+        my_turn(installation.home, "doctor"),
+    ):
         reconcile(run)
 
 
-def _install(place: Place) -> None:
-    assert place.prefect_url is not None
-    env = client_env(place.home, place.prefect_url, place.here.tracking_uri)
+def _install(installation: Installation) -> None:
+    assert installation.prefect_url is not None
+    env = client_env(installation.home, installation.prefect_url, installation.settings.tracking_uri)
     subprocess.run(
         [sys.executable, "-m", "deployments.install"],
         cwd=PROJECT,
@@ -200,19 +212,18 @@ def _install(place: Place) -> None:
     )
 
 
-def _install_command(place: Place) -> str:
-    return (
-        f"cd {shlex.quote(str(PROJECT))}; {_at(place)} {shlex.quote(sys.executable)} -m deployments.install"
-    )
+def _install_command(installation: Installation) -> str:
+    program = f"{shlex.quote(sys.executable)} -m deployments.install"
+    return f"cd {shlex.quote(str(PROJECT))}; {_at(installation)} {program}"
 
 
-def _at(place: Place) -> str:
-    return f"PREFECT_API_URL={bare(place.prefect_url or '')}"
+def _at(installation: Installation) -> str:
+    return f"PREFECT_API_URL={bare(installation.prefect_url or '')}"
 
 
-def _another(place: Place, versions: list[Version], again: Version | None = None) -> str:
+def _another(installation: Installation, versions: list[Version], again: Version | None = None) -> str:
     """The newest version that is whole, or the run that stores the champion's files again."""
-    whole = next((version for version in versions if place.registry.damage(version) is None), None)
+    whole = next((version for version in versions if installation.registry.damage(version) is None), None)
     if whole is not None:
         return f"repartee promote {whole.number}"
     made = again or versions[0] if versions else None

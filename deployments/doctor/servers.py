@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 
-from deployments.doctor.place import NO_SERVER, Fault, Place, Unseen
+from deployments.doctor.installation import NO_SERVER, CheckSkipped, Fault, Installation
 from deployments.local import prefect_database
 from deployments.local.supervisor import answers
 from flows.lifecycle.locks import holder
@@ -21,54 +21,58 @@ SKEW_SECONDS = 30  # a heartbeat: beyond it the living are taken for dead
 AGAIN = "repartee down; repartee up"
 
 
-def services(place: Place) -> Iterator[Fault]:
+def services(installation: Installation) -> Iterator[Fault]:
     """What is up answers, and so does what is configured."""
-    if not place.services and not place.here.prefect_api_url and not place.here.mlflow_tracking_uri:
-        raise Unseen("nothing is up, and no server is configured")
-    for name, service in place.services.items():
+    if (
+        not installation.services
+        and not installation.settings.prefect_api_url
+        and not installation.settings.mlflow_tracking_uri
+    ):
+        raise CheckSkipped("nothing is up, and no server is configured")
+    for name, service in installation.services.items():
         if service["health"] and not answers(service["health"]):
-            log = place.home / "services" / f"{name}.log"
+            log = installation.home / "services" / f"{name}.log"
             yield Fault(f"{name} at {service['address']} does not answer ({log})", AGAIN)
-    url = place.here.prefect_api_url
-    if url and place.prefect_url is None:
+    url = installation.settings.prefect_api_url
+    if url and installation.prefect_url is None:
         yield Fault(f"PREFECT_API_URL is {bare(url)}, and no server answers there", "unset PREFECT_API_URL")
-    uri = place.here.mlflow_tracking_uri
+    uri = installation.settings.mlflow_tracking_uri
     if uri and uri.startswith("http") and _ask(f"{uri.rstrip('/')}/health") is None:
         yield Fault(
             f"MLFLOW_TRACKING_URI is {bare(uri)}, and no server answers there", "unset MLFLOW_TRACKING_URI"
         )
 
 
-def strangers(place: Place) -> Iterator[Fault]:
+def cross_origin_access(installation: Installation) -> Iterator[Fault]:
     """No page of another site may use the servers through the browser of whoever visits it."""
-    _need_server(place)
-    if url := place.prefect_url:
+    _need_server(installation)
+    if url := installation.prefect_url:
         told = _ask(f"{url}/health", {"Origin": f"http://{STRANGER}"})
         if told and told[1].get("access-control-allow-origin") in ("*", f"http://{STRANGER}"):
             yield Fault(
                 f"Prefect at {bare(url)} lets the pages of any site use it",
                 _safely(
-                    place,
+                    installation,
                     "prefect",
                     url,
                     f"PREFECT_SERVER_CORS_ALLOWED_ORIGINS={_origin(url)} prefect server start",
                 ),
             )
-    if (uri := place.here.tracking_uri).startswith("http"):
+    if (uri := installation.settings.tracking_uri).startswith("http"):
         told = _ask(f"{uri.rstrip('/')}/", {"Host": STRANGER})
         if told and told[0] == 200:
             host = _origin(uri).partition("//")[2]
             yield Fault(
                 f"MLflow at {bare(uri)} answers whoever calls it {STRANGER}",
-                _safely(place, "mlflow", uri, f"mlflow server --allowed-hosts {host}"),
+                _safely(installation, "mlflow", uri, f"mlflow server --allowed-hosts {host}"),
             )
 
 
-def clock(place: Place) -> Iterator[Fault]:
+def clock(installation: Installation) -> Iterator[Fault]:
     """This machine and its servers agree on the time."""
-    _need_server(place)
-    urls = {"Prefect": place.prefect_url and f"{place.prefect_url}/health"}
-    if (uri := place.here.tracking_uri).startswith("http"):
+    _need_server(installation)
+    urls = {"Prefect": installation.prefect_url and f"{installation.prefect_url}/health"}
+    if (uri := installation.settings.tracking_uri).startswith("http"):
         urls["MLflow"] = f"{uri.rstrip('/')}/health"
     for name, url in urls.items():
         told = _ask(url) if url else None
@@ -84,26 +88,26 @@ def clock(place: Place) -> Iterator[Fault]:
             )
 
 
-def databases(place: Place) -> Iterator[Fault]:
+def databases(installation: Installation) -> Iterator[Fault]:
     """The databases are whole, and know where the home is."""
-    tracking = sqlite_files.file_of(place.here.tracking_uri) or place.home / "mlflow.db"
+    tracking = sqlite_files.file_of(installation.settings.tracking_uri) or installation.home / "mlflow.db"
     for name, path, is_whole in (
         ("MLflow", tracking, lambda new: database.state(new) in database.FILLED),
-        ("Prefect", place.home / "prefect" / "prefect.db", prefect_database.is_whole),
+        ("Prefect", installation.home / "prefect" / "prefect.db", prefect_database.is_whole),
     ):
         if sqlite_files.exists(path) and (wrong := sqlite_files.damage(path)):
-            in_use = bool(place.services) or holder(place.home) is not None
+            in_use = bool(installation.services) or holder(installation.home) is not None
             yield Fault(
                 f"{name}'s database {path} is damaged ({wrong}); what can be read of it goes into a new one, "
                 f"and it stays as {path.name}.damaged",
                 "repartee down; repartee doctor --fix",
                 None if in_use else partial(rescue, path, is_whole),
             )
-    yield from _moved(place)
+    yield from _moved(installation)
 
 
-def _moved(place: Place) -> Iterator[Fault]:
-    path, artifacts = place.home / "mlflow.db", place.home / "mlartifacts"
+def _moved(installation: Installation) -> Iterator[Fault]:
+    path, artifacts = installation.home / "mlflow.db", installation.home / "mlartifacts"
     if not sqlite_files.exists(path) or sqlite_files.damage(path):
         return
     if roots := database.moved_roots(path, artifacts):
@@ -126,14 +130,14 @@ def _ask(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str
         return None
 
 
-def _need_server(place: Place) -> None:
-    if place.prefect_url is None and not place.here.tracking_uri.startswith("http"):
-        raise Unseen(NO_SERVER)
+def _need_server(installation: Installation) -> None:
+    if installation.prefect_url is None and not installation.settings.tracking_uri.startswith("http"):
+        raise CheckSkipped(NO_SERVER)
 
 
-def _safely(place: Place, name: str, url: str, command: str) -> str:
+def _safely(installation: Installation, name: str, url: str, command: str) -> str:
     """Our own services get safe switches when they start; of others what to start them with."""
-    ours = place.services.get(name, {}).get("address")
+    ours = installation.services.get(name, {}).get("address")
     return AGAIN if ours == _origin(url) else command
 
 

@@ -25,19 +25,19 @@ class Fault:
     """The remedy, where it is safe to do unasked: it loses nothing and decides nothing."""
 
 
-class Unseen(Exception):
+class CheckSkipped(Exception):
     """There is nothing here to examine; the message says why."""
 
 
 @dataclass(frozen=True)
-class Place:
+class Installation:
     """A home and the services that it has to do with."""
 
-    here: Settings
+    settings: Settings
 
     @property
     def home(self) -> Path:
-        return self.here.root
+        return self.settings.root
 
     @cached_property
     def services(self) -> dict[str, dict[str, Any]]:
@@ -48,12 +48,12 @@ class Place:
     @cached_property
     def prefect_url(self) -> str | None:
         """The API of the Prefect server that there is, where it answers."""
-        url = self.here.prefect_url
+        url = self.settings.prefect_url
         return url if url and answers(f"{url}/health") else None
 
     @cached_property
     def registry(self) -> Registry:
-        return open_registry(self.here)
+        return open_registry(self.settings)
 
 
-Check = Callable[[Place], Iterator[Fault]]
+Check = Callable[[Installation], Iterator[Fault]]
