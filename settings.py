@@ -1,6 +1,5 @@
 """WHERE things live on this machine. Nothing here decides a result, and nothing here is logged."""
 
-import fcntl
 import json
 import os
 import unicodedata
@@ -11,12 +10,12 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.errors import InputError
+from models.locks import is_held
 from models.sqlite_files import address
 
 LONGEST_NAME = 200  # letters that a file's path may have after the home's
 MAX_MODEL_BYTES = 200  # a folder is named after the model, its version and a digest
 MAX_EXPERIMENT = 500  # letters; MLflow's own limit
-LOOK_SECONDS = 0.5  # who looks whether a lock is free has it for a moment: wait out a look
 
 
 class Settings(BaseSettings):
@@ -145,21 +144,6 @@ def _unfit_text(text: str, most: int = 100_000) -> str | None:
 def services_up(home: Path) -> dict[str, Any] | None:
     """What the supervisor of this home says of its services; None where none lives."""
     return services_told(home) if is_held(home / "services" / "up.lock") else None
-
-
-def is_held(lock: Path) -> bool:
-    """Whether somebody holds a lock; a look shares it, so that none is taken for a holder."""
-    try:
-        handle = os.open(lock, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def services_told(home: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from models.locks import lock
+
 log = logging.getLogger(__name__)
 
 PREFIX = ".tmp-"
@@ -67,9 +69,3 @@ def _acquire(partial: Path) -> FileLock:
             continue
         else:
             return held
-
-
-def lock(path: Path, *, timeout_s: float = -1) -> FileLock:
-    """The kernel's; where a file system has none, OSError. There the library would fall back to a
-    plain file, which outlives a dead holder."""
-    return FileLock(path, timeout=timeout_s, fallback_to_soft=False)

@@ -18,7 +18,7 @@ from filelock import Timeout
 
 from corpus.transfer.headers import headers_of_content, validator
 from models.errors import InputError
-from models.partial import lock
+from models.locks import lock
 
 log = logging.getLogger(__name__)
 

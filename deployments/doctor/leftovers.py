@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deployments.doctor.installation import Fault, Installation
 from deployments.status import size_text, used_bytes
-from settings import is_held
+from models.locks import is_held
 
 LEFT_DAYS = 30  # the same command goes on with what was cut off, and nobody waits so long
 

@@ -26,8 +26,9 @@ from deployments.local.child import GRACE_SECONDS
 from deployments.local.services import Service
 from models.errors import InputError
 from models.files import PROJECT
+from models.locks import LOCK_TEST_SECONDS
 from models.sqlite_files import address
-from settings import LOOK_SECONDS, services_told, services_up
+from settings import services_told, services_up
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Supervisor:
         self.kept: dict[str, Kept] = {}
         self.before: dict[str, Any] = {}  # the services of the last supervisor here
         self.ports: list[BaseFileLock] = []  # held while their servers are up
-        self._lock = FileLock(folder(home) / "up.lock", timeout=LOOK_SECONDS)
+        self._lock = FileLock(folder(home) / "up.lock", timeout=LOCK_TEST_SECONDS)
 
     def __enter__(self) -> "Supervisor":
         """

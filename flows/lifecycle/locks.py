@@ -13,8 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from models.partial import lock
-from settings import LOOK_SECONDS, is_held
+from models.locks import LOCK_TEST_SECONDS, is_held, lock
 
 
 class Busy(Exception):
@@ -33,7 +32,7 @@ def my_turn(home: Path, name: str) -> Iterator[None]:
     Raises:
         Busy: one does.
     """
-    turn = lock(_lock(home), timeout_s=LOOK_SECONDS)
+    turn = lock(_lock(home), timeout_s=LOCK_TEST_SECONDS)
     try:
         turn.acquire()
     except Timeout:

@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 from models.errors import InputError, is_out_of_space
 from models.files import sha256, sync
-from models.partial import lock, sweep
+from models.locks import lock
+from models.partial import sweep
 
 log = logging.getLogger(__name__)
 
