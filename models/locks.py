@@ -20,7 +20,7 @@ def lock(path: Path, *, timeout_s: float = -1) -> FileLock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on this file. Two tests at once share it, so neither sees the other."""
+    """Whether a process holds the lock on this file. Two tests at once share it and do not see each other."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):

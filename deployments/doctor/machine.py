@@ -70,8 +70,8 @@ def disk(installation: Installation) -> Iterator[Fault]:
     free = shutil.disk_usage(nearest_folder(installation.home)).free
     if free < NEEDED_BYTES:
         yield Fault(
-            f"{free / 1e6:,.0f} MB are free for {installation.home}, which needs {NEEDED_BYTES / 1e6:,.0f}; the "
-            "outputs of the stages can be deleted: the next run makes them again, and no registered model is lost",
+            f"{free / 1e6:,.0f} MB are free for {installation.home}, which needs {NEEDED_BYTES / 1e6:,.0f}; "
+            "delete the stages' outputs: the next run makes them again, and no registered model is lost",
             f"rm -r {shlex.quote(str(installation.home / 'store'))}",
         )
 
