@@ -22,9 +22,10 @@ from environment import quiet_environment
 
 quiet_environment()
 
-from models.config import GenerationConfig, NetworkConfig  # noqa: E402
+from models.generation.config import GenerationConfig  # noqa: E402
 from models.generation.generator import Generator  # noqa: E402
 from models.network import networks  # noqa: E402
+from models.network.config import NetworkConfig  # noqa: E402
 from models.text.tokenizer import END, PAD, START, UNK  # noqa: E402
 
 VOCABULARY, POSITIONS, TOKENS = 6144, 256, 48

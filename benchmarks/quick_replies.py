@@ -11,10 +11,11 @@ quiet_environment()
 
 from cli.versions import find_model  # noqa: E402
 from corpus.sample import generator as sample  # noqa: E402
-from models.config import GenerationConfig, MarkupConfig  # noqa: E402
 from models.generation import generator  # noqa: E402
+from models.generation.config import GenerationConfig  # noqa: E402
 from models.network import networks  # noqa: E402
 from models.text import tokenizer  # noqa: E402
+from models.text.config import MarkupConfig  # noqa: E402
 from models.text.encoding import encode_context, read_dialogue  # noqa: E402
 
 SEED = 987_654  # no recipe trains on it

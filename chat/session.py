@@ -14,12 +14,13 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from models.config import GenerationConfig, MarkupConfig
 from models.errors import InputError
+from models.generation.config import GenerationConfig
 from models.generation.generator import Generator, chances
 from models.network import networks
 from models.text import tokenizer
 from models.text.chat_template import load_rendering
+from models.text.config import MarkupConfig
 from models.text.encoding import encode_context, read_dialogue
 from models.text.normalisation import Form, display, normalise
 

@@ -10,8 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from flows.config import RetrainConfig
 from models.addresses import bare
-from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.errors import InputError
+from models.network.config import NetworkConfig
+from models.text.config import MarkupConfig
+from models.training.config import TrainConfig
 from tasks.clean import CleanConfig
 from tasks.download import DownloadConfig
 from tasks.evaluate import EvaluateConfig

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.config import GenerationConfig
+from models.generation.config import GenerationConfig
 from models.generation.generation_config import read_generation, to_transformers
 
 

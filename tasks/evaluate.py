@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 from prefect import task
 from pydantic import Field
 
-from models.config import Config, GenerationConfig, MarkupConfig
+from models.config import Config
 from models.data.schemas import EXAMPLES
+from models.generation.config import GenerationConfig
+from models.text.config import MarkupConfig
 from models.text.encoding import encode_context, read_dialogue
 from models.text.normalisation import display, normalise
 from tasks.export import encode_split, read_split

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import task
 
-from models.config import MarkupConfig
 from models.data.schemas import EXAMPLES, SPLIT_TURNS
 from models.errors import DataRejected
 from models.text.chat_template import load_rendering
+from models.text.config import MarkupConfig
 from models.text.encoding import encode_conversations
 from models.text.tokenizer import load, load_spelling
 from tasks.clean import SPLITS

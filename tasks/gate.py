@@ -14,8 +14,9 @@ from prefect import task
 from pydantic import Field
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from models.config import Config, GenerationConfig
+from models.config import Config
 from models.errors import TrackingUnavailable
+from models.generation.config import GenerationConfig
 from models.registry.runs import FINGERPRINT
 from models.registry.versions import MODEL_DIGEST, Registry, Version
 from models.text.encoding import read_dialogue

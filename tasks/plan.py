@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from prefect import task
 
-from models.config import Config, GenerationConfig
+from models.config import Config
 from models.errors import TrackingUnavailable
+from models.generation.config import GenerationConfig
 from models.registry.versions import Registry, Version
 from tasks import gate
 from tasks.store.artifact import Artifact, find

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow.parquet as pq
 from prefect import task
 
-from models.config import GenerationConfig
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.files import sha256
 from models.generation import generation_config
+from models.generation.config import GenerationConfig
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved

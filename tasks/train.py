@@ -21,13 +21,15 @@ from uuid import UUID
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from models.config import Config, NetworkConfig, TrainConfig
+from models.config import Config
 from models.errors import InputError, TrackingUnavailable
 from models.files import PROJECT
 from models.metrics_log import METRICS, NOTICES, Reader, checkpointed_size
+from models.network.config import NetworkConfig
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.runs import RunStatus
 from models.registry.versions import Registry
+from models.training.config import TrainConfig
 from tasks.prefect_api.deletion import RunDeleted, deletions, raise_if_deleted, sources_of
 from tasks.prefect_api.reporting import report
 from tasks.store.artifact import Artifact, find

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedModel
 
-from models.config import GenerationConfig
 from models.data.batches import Examples
 from models.evaluation import metrics
+from models.generation.config import GenerationConfig
 from models.generation.generator import Generator
 from models.text.tokenizer import OURS, Control
 

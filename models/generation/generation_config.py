@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from models.config import GenerationConfig
 from models.errors import InputError
+from models.generation.config import GenerationConfig
 
 log = logging.getLogger(__name__)
 

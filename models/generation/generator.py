@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models.config import GenerationConfig
 from models.errors import InputError
+from models.generation.config import GenerationConfig
 from models.generation.repetition import Repetition
 from models.network.llama.decoder import decoder_of
 from models.text.tokenizer import OURS, START, Control

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.config import GenerationConfig
+from models.generation.config import GenerationConfig
 
 
 class Repetition:

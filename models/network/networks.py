@@ -29,10 +29,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
-from models.config import NetworkConfig
 from models.data.batches import Batch
 from models.errors import InputError
 from models.network import lora
+from models.network.config import NetworkConfig
 from models.network.llama import cpu_block
 from models.text.tokenizer import END, PAD, START
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
-from models.config import MarkupConfig
 from models.errors import InputError
 from models.text.chat_template import Rendering
+from models.text.config import MarkupConfig
 from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
 OURS = Rendering()

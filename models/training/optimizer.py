@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.config import TrainConfig
+from models.training.config import TrainConfig
 from models.training.muon import Muon
 
 TABLES = ("embed", "wte", "wpe", "lm_head")  # matrices that are look-up tables: AdamW's

@@ -23,9 +23,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from models import devices
-from models.config import GenerationConfig
 from models.data import batches
 from models.devices import PLAIN, FastPath
+from models.generation.config import GenerationConfig
 from models.generation.generator import Generator, evaluating
 from models.network import networks
 from models.text import tokenizer

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from transformers import PreTrainedModel
 
-from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.data.batches import Examples
 from models.errors import InputError
 from models.network import networks
+from models.network.config import NetworkConfig
+from models.text.config import MarkupConfig
 from models.training import checkpoint
+from models.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from models.config import TrainConfig
 from models.data.batches import Examples
 from models.training import checkpoint
+from models.training.config import TrainConfig
 
 VALIDATION_TOKENS = 30_000  # a look costs about as much as two or three steps of 4,096 tokens
 LOOK_SHARE = 0.1  # of the tokens trained on between two looks; by SCORING_GAIN

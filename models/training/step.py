@@ -13,12 +13,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from models import devices
-from models.config import TrainConfig
 from models.data import batches
 from models.devices import PLAIN, FastPath
 from models.errors import InputError
 from models.network import networks
 from models.training import state
+from models.training.config import TrainConfig
 from models.training.cuda_graph import Recorded
 from models.training.distributed import Ranks
 from models.training.loss import weighted_nats

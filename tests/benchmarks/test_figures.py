@@ -9,10 +9,11 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import contest, cores, peak, saves
-from models.config import NetworkConfig, TrainConfig
 from models.data import batches
 from models.data.schemas import EXAMPLES
 from models.network import networks
+from models.network.config import NetworkConfig
+from models.training.config import TrainConfig
 from models.training.step import Step
 
 LAYERS, WIDTH, ROWS, PLACES = 2, 32, 3, 16

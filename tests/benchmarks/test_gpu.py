@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_rows
-from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
+from models.network.config import NetworkConfig
 from models.text import tokenizer
+from models.text.config import MarkupConfig
 from models.text.tokenizer import END, START
 from models.training import fast_path_proof
+from models.training.config import TrainConfig
 
 NAMES = [row.name for row in gpu.ROWS]
 ABOUT = {"device": "a GPU", "minutes": 20}

@@ -11,10 +11,11 @@ from tokenizers import Tokenizer
 
 from chat.session import Session
 from cli import app
-from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError
+from models.generation.config import GenerationConfig
 from models.generation.generation_config import to_transformers
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.text import tokenizer
 from models.text.normalisation import Form, display
 from models.text.tokenizer import END, PAD, START, UNK

@@ -9,8 +9,8 @@ import pytest
 
 from chat import terminal
 from chat.terminal import run
-from models.config import GenerationConfig
 from models.errors import InputError
+from models.generation.config import GenerationConfig
 
 
 class Parrot:

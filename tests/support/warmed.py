@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow.dataset  # noqa: F401
 import torch
 
-from models.config import NetworkConfig
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.training import trainer  # noqa: F401
 
 torch.set_num_threads(1)

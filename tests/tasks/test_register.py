@@ -9,10 +9,10 @@ from transformers import GenerationConfig, LlamaForCausalLM
 
 from flows.lifecycle.context import flatten
 from flows.recipes import RECIPES, configure
-from models.config import GenerationConfig as Generation
-from models.config import NetworkConfig
+from models.generation.config import GenerationConfig as Generation
 from models.generation.generation_config import to_transformers
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.registry.versions import Registry, Version
 from tasks.gate import GateConfig, Verdict, wish
 from tasks.register import build_folder, generation_defaults, settle

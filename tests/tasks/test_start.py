@@ -12,10 +12,11 @@ import torch
 from chat.session import Session
 from flows.lifecycle.graph import retrain_chain
 from flows.recipes import configure
-from models.config import GenerationConfig, MarkupConfig
 from models.data.schemas import SPLIT_TURNS
 from models.errors import InputError
+from models.generation.config import GenerationConfig
 from models.registry.versions import Registry
+from models.text.config import MarkupConfig
 from models.training import trainer
 from tasks import start
 from tasks.evaluate import EvaluateConfig, evaluate_model, score_model

@@ -21,7 +21,8 @@ VICTIMS = ("trainer", "parent", "both")
 COMMAND = """
 import json, sys
 from pathlib import Path
-from models.config import NetworkConfig, TrainConfig
+from models.network.config import NetworkConfig
+from models.training.config import TrainConfig
 from tasks.train import TrainingConfig, train_model
 
 data, out, work = map(Path, sys.argv[1:4])

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.config import MarkupConfig, NetworkConfig
 from models.data.schemas import EXAMPLES
 from models.evaluation import metrics
 from models.evaluation.metrics import Score
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.text import encoding, tokenizer
+from models.text.config import MarkupConfig
 from models.text.tokenizer import END, PAD, START, UNK
 
 

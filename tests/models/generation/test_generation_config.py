@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.config import GenerationConfig
 from models.errors import InputError
+from models.generation.config import GenerationConfig
 from models.generation.generation_config import FILE, read_generation, to_transformers
 
 

@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.config import GenerationConfig, NetworkConfig
 from models.errors import InputError
+from models.generation.config import GenerationConfig
 from models.generation.generator import FEW, Generator, Reply, _pick, evaluating
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.text.tokenizer import END, PAD, START, UNK, Control
 
 VOCABULARY, POSITIONS = 40, 24

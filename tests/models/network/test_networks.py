@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
-from models.config import NetworkConfig, TrainConfig
 from models.data.batches import Batch, Row, collate
 from models.errors import InputError
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.text.tokenizer import END, PAD, START
+from models.training.config import TrainConfig
 from models.training.optimizer import Optimizer
 
 FAMILIES = ["llama", "gpt2", "encoder-decoder"]

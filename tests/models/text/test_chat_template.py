@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.config import MarkupConfig
 from models.errors import InputError
 from models.text import chat_template, tokenizer
 from models.text.chat_template import load_rendering, open_tokenizer
+from models.text.config import MarkupConfig
 from models.text.encoding import encode_context, encode_conversations
 
 SPELLING = [1.0] * 257

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.config import MarkupConfig
 from models.text import tokenizer
+from models.text.config import MarkupConfig
 from models.text.encoding import encode_context, encode_conversations
 from models.text.tokenizer import END, START, UNK, spelling_nats
 

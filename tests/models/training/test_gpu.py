@@ -22,12 +22,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from trainings import NETWORK, examples
 
-from models.config import NetworkConfig, TrainConfig
 from models.data.batches import Examples
 from models.devices import FAST
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.network.llama import cpu_block, packed_block
 from models.training import preflight, state
+from models.training.config import TrainConfig
 from models.training.step import Step
 
 GPU = "gpu:0"

@@ -9,14 +9,16 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from models.config import MarkupConfig, NetworkConfig, TrainConfig
 from models.data.batches import Batch
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.text import tokenizer
+from models.text.config import MarkupConfig
 from models.text.encoding import encode_conversations
 from models.training import initial_weights, trainer
+from models.training.config import TrainConfig
 from models.training.run_folder import Run
 
 OLD_WORDS = "abcdefghijklmnop"

@@ -17,13 +17,13 @@ import torch
 from filelock import FileLock
 from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
 
-from models.config import TrainConfig
 from models.data.batches import Examples, read
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.evaluation import metrics
 from models.network import networks
 from models.training import loop, state, trainer
+from models.training.config import TrainConfig
 from models.training.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.config import NetworkConfig, TrainConfig
 from models.network import networks
+from models.network.config import NetworkConfig
+from models.training.config import TrainConfig
 from models.training.optimizer import Optimizer, rate_at
 
 

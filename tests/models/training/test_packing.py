@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from trainings import StopAt, examples, run_folder, timeless, train, weights
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from models.config import TrainConfig
 from models.data.batches import Examples
 from models.devices import FAST, PLAIN
 from models.network.llama import cpu_block, packed_block
 from models.training import fast_path, packing, trainer
+from models.training.config import TrainConfig
 from models.training.loop import Training
 from models.training.packing import Packed, Packing
 from models.training.run_folder import Run

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from models.config import Config, MarkupConfig
+from models.config import Config
 from models.files import PROJECT as ROOT
+from models.text.config import MarkupConfig
 from tasks import clean, download, evaluate, export, gate, parse, start, train, vocabulary
 from tasks.store.fingerprint import code_fingerprint, reached
 
@@ -618,7 +619,7 @@ def test_another_share_for_the_context_makes_other_examples_and_another_model(st
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pyc*"))
     name = f"{stage.STAGE.build.__module__}.{stage.STAGE.build.__qualname__}"
     before = of(tmp_path, name, stage.STAGE.modules)
-    edit(tmp_path, "models/config.py", "self.max_tokens // 4", "self.max_tokens // 2")
+    edit(tmp_path, "models/text/config.py", "self.max_tokens // 4", "self.max_tokens // 2")
     assert of(tmp_path, name, stage.STAGE.modules) != before
 
 

@@ -5,9 +5,9 @@ import torch
 from llamas import VOCABULARY, gradients, network
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from models.config import NetworkConfig
 from models.data.batches import Batch
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.network.llama import cpu_block
 
 SHAPES = [

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from models.config import NetworkConfig
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.network.llama.decoder import ForwardDecoder, LlamaDecoder, decoder_of
 
 VOCABULARY, POSITIONS = 30, 20

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.config import NetworkConfig
 from models.network import networks
+from models.network.config import NetworkConfig
 from models.network.llama import cpu_block, row_padding
 from models.training.loss import weighted_nats
 
