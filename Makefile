@@ -30,5 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-docs: install
+docs: install  ## the pages that are made from the code
 	$(BIN)/python -c "from flows.recipes import settings_page; print(settings_page(), end='')" > docs/settings.md
+	$(BIN)/python -m cli.pages > docs/cli.md
+	$(BIN)/python tests/support/outages.py > docs/outages.md
