@@ -1,0 +1,47 @@
+"""A picture of a terminal (SVG) from a recording of it.
+
+script --quiet --return --command 'make run' recording
+python docs/pictures/terminal.py recording --first 'train: epoch 4' > docs/pictures/run.svg
+"""
+
+import argparse
+import io
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+COLUMNS = 100
+REWRITTEN = re.compile(r"[^\n]*\r\x1b\[K")  # a progress line, and the sequence that deletes it
+
+
+def shown(recording: str) -> list[str]:
+    """The lines that stay on the screen."""
+    text = REWRITTEN.sub("", recording.replace("\r\n", "\n"))
+    return [line for line in text.splitlines() if not line.startswith("Script ")]
+
+
+def picture(lines: list[str], title: str) -> str:
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    for line in lines:
+        console.print(Text(line, style="bold" if line.startswith("$ ") else ""), highlight=False)
+    svg = console.export_svg(title=title)
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # no fonts from the network
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("recordings", nargs="+", type=Path, help="one after the other in the picture")
+    parser.add_argument("--first", default="", help="leave out what is above the first line with this text")
+    parser.add_argument("--title", default="repartee")
+    asked = parser.parse_args()
+    lines = [line for path in asked.recordings for line in shown(path.read_bytes().decode())]
+    start = next((i for i, line in enumerate(lines) if asked.first in line), 0)
+    prompt = [line for line in lines[:start] if line.startswith("$ ")]
+    sys.stdout.write(picture([*prompt, *(["  ..."] if start else []), *lines[start:]], asked.title))
+
+
+if __name__ == "__main__":
+    main()
