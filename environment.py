@@ -33,7 +33,7 @@ _QUIET = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may run without one
 }
-STAGES = ("tasks", "models", "flows")  # what they say stands in the run's logs
+STAGES = ("tasks", "corpus", "models", "flows")  # what they say stands in the run's logs
 
 
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where our own servers listen

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from environment import STAGES
+
 ROOT = Path(__file__).resolve().parent.parent
 
 PROXIES = {f"{scheme}_PROXY": "http://127.0.0.1:9" for scheme in ("HTTP", "HTTPS", "ALL")}
@@ -106,6 +108,17 @@ def test_a_door_has_the_environment_before_it_starts_anything(module):
     env = {"PATH": os.environ["PATH"]}
     done = subprocess.run([sys.executable, "-c", look], env=env, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.split() == ["true", "20"], done.stderr
+
+
+def test_whatever_a_stage_runs_is_in_the_parts_whose_lines_reach_the_logs_of_the_run():
+    packages = ("tasks", "corpus", "models", "flows", "chat")
+    logs = {
+        package
+        for package in packages
+        for path in (ROOT / package).rglob("*.py")
+        if "getLogger(__name__)" in path.read_text()
+    }
+    assert logs <= set(STAGES)
 
 
 def test_a_server_that_is_none_of_ours_is_started_in_the_environment(tmp_path):

@@ -40,7 +40,7 @@ MAY_IMPORT = {
         "models.evaluation",
     },
     "environment": set(),
-    "console": set(),
+    "console": {"environment"},  # whose lines are shown
     "settings": {"models"},  # how a wrong setting is said, and how a database is addressed
     "corpus": {"models", "models.text", "models.data"},
     "tasks": {"corpus", "models", "models.*"},
