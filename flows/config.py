@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from corpus.readers.parse import ParseConfig
 from models.config import Config
 from models.generation.config import GenerationConfig
 from models.network.config import NetworkConfig
@@ -13,7 +14,6 @@ from tasks.clean import CleanConfig
 from tasks.download import DownloadConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.gate import GateConfig
-from tasks.parse import ParseConfig
 from tasks.start import StartConfig
 from tasks.vocabulary import VocabularyConfig
 

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus.readers import rejects as stored
+from corpus.readers.cornell import line_ids, read_lines, read_turns
 from corpus.readers.encodings import DECODING, LineReader
+from corpus.readers.parse import ParseConfig, parse_corpus
+from corpus.readers.rejects import Rejects
 from models.errors import InputError
-from tasks import parse as parsing
-from tasks.parse import ParseConfig, Rejects, line_ids, parse_corpus, read_lines, read_turns
 
 LINES = """\
 L1045 +++$+++ u0 +++$+++ m0 +++$+++ BIANCA +++$+++ They do not!
@@ -209,7 +211,7 @@ def test_a_line_that_stands_twice_is_one_line_and_another_text_under_its_id_is_a
 def test_rejects_are_stored_up_to_a_limit_and_reading_stops_where_their_share_cannot_be_met(
     raw, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(parsing, "REJECTS_STORED", 10)
+    monkeypatch.setattr(stored, "REJECTS_STORED", 10)
     (tmp_path / "out").mkdir()
     folder = raw(LINES + "bad\n" * 1000)
     with pytest.raises(InputError, match=r"11 of the first 15 lines cannot be used"):

@@ -1,0 +1,98 @@
+"""Cornell: movie_lines.txt says who said what, in no useful order; movie_conversations.txt alone says
+which line answers which.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from corpus.readers.encodings import LINE_BYTES, LineReader
+from corpus.readers.rejects import Rejects
+from corpus.source import MEMBERS
+from models.data.schemas import TURNS
+
+LINES, CONVERSATIONS = MEMBERS
+
+SEPARATOR = " +++$+++ "
+
+LAYOUT = {
+    LINES: SEPARATOR.join(("L1", "u0", "m0", "NAME", "text")),
+    CONVERSATIONS: SEPARATOR.join(("u0", "u1", "m0", "['L1', 'L2']")),
+}
+
+# One id in either kind of quotes. Between two ids stands a comma, or blanks alone, as numpy prints a list.
+_ID = r"""(?:'[^'\\]*'|"[^"\\]*")"""
+
+_IDS = re.compile(rf"\[\s*{_ID}(?:(?:\s*,\s*|\s+){_ID})*\s*,?\s*\]")
+
+
+def records(path: Path, reader: LineReader, rejects: Rejects, fields: int) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of each well-formed line.
+
+    The last field may be empty: its separator's blank is then the end of the line.
+    """
+    for number, (text, is_whole) in enumerate(reader.lines(path), 1):
+        rejects.read += 1
+        if not is_whole:
+            rejects.add(path.name, number, f"longer than {LINE_BYTES:,} bytes", text)
+            continue
+        if not text.strip():
+            continue
+        parts = text.split(SEPARATOR, fields - 1)
+        if len(parts) == fields - 1 and text.endswith(SEPARATOR.rstrip()):
+            parts = [*parts[:-1], parts[-1].removesuffix(SEPARATOR.rstrip()).rstrip(), ""]
+        if len(parts) == fields:
+            yield number, parts
+        else:
+            rejects.add(path.name, number, f"{len(parts)} fields, not {fields}", text)
+
+
+def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tuple[str, str, str]]:
+    """line id -> (speaker id, movie id, text); a line that only repeats another one is passed over."""
+    lines: dict[str, tuple[str, str, str]] = {}
+    for number, (line_id, speaker, movie, _, text) in records(path, reader, rejects, fields=5):
+        line = (speaker.strip(), movie.strip(), text)
+        if lines.setdefault(line_id.strip(), line) != line:
+            rejects.add(path.name, number, "this line id was used before for another line", line_id)
+    return lines
+
+
+def line_ids(field: str) -> list[str] | None:
+    """The ids in `['L194', 'L195']`, or None if that is not what it is; nothing is evaluated.
+
+    The list may be in the double quotes of a CSV file, where `""` stands for a quote.
+    """
+    text = field.strip()
+    if text.startswith('"') and text.endswith('"'):
+        text = text[1:-1].replace('""', '"').strip()
+    if not _IDS.fullmatch(text):
+        return None
+    return [quoted[1:-1].strip() for quoted in re.findall(_ID, text)]
+
+
+def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
+    """TURNS in the order in which they were said."""
+    lines = read_lines(folder / LINES, reader, rejects)
+    columns: dict[str, list[Any]] = {name: [] for name in TURNS.names}
+    first_ids: Counter[str] = Counter()
+    for number, (_, _, movie, field) in records(folder / CONVERSATIONS, reader, rejects, fields=4):
+        ids = line_ids(field)
+        if ids is None:
+            rejects.add(CONVERSATIONS, number, "not a list of line ids", field)
+            continue
+        if unknown := list(islice((i for i in ids if i not in lines), 10)):
+            rejects.add(CONVERSATIONS, number, "names a line that is not there", ", ".join(unknown))
+            continue
+        first_ids[ids[0]] += 1
+        conversation = ids[0] if first_ids[ids[0]] == 1 else f"{ids[0]}-{first_ids[ids[0]]}"
+        for turn, line_id in enumerate(ids):
+            speaker, _, text = lines[line_id]
+            values = (conversation, turn, speaker, text, movie.strip())
+            for name, value in zip(TURNS.names, values, strict=True):
+                columns[name].append(value)
+    return pa.table(columns, schema=TURNS)
