@@ -21,10 +21,12 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
+from corpus.cleaning.clean import clean_turns  # noqa: E402
+from corpus.cleaning.config import CleanConfig  # noqa: E402
 from corpus.readers.parse import ParseConfig, parse_corpus  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
 from models.training import trainer  # noqa: E402
-from tasks import clean, download, export, vocabulary  # noqa: E402
+from tasks import download, export, vocabulary  # noqa: E402
 
 
 def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> list[tuple[int, float]]:
@@ -79,7 +81,7 @@ def main() -> None:
         source = download.DownloadConfig(corpus=asked.corpus)
         download.download_corpus(root / "raw", source, corpus=download.find_corpus(source, root))
         parse_corpus(root / "parsed", ParseConfig(), root / "raw")
-        clean.clean_turns(root / "clean", clean.CleanConfig(), root / "parsed")
+        clean_turns(root / "clean", CleanConfig(), root / "parsed")
         learn(root / "first", halve(root / "clean", root / "half"), asked.steps)
         start = root / "first" / "run" / "model"
         curves = {

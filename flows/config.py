@@ -4,13 +4,13 @@ from typing import Self
 
 from pydantic import model_validator
 
+from corpus.cleaning.config import CleanConfig
 from corpus.readers.parse import ParseConfig
 from models.config import Config
 from models.generation.config import GenerationConfig
 from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
 from models.training.config import TrainConfig
-from tasks.clean import CleanConfig
 from tasks.download import DownloadConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.gate import GateConfig

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from corpus.cleaning.config import CleanConfig
 from flows.config import RetrainConfig
 from models.addresses import bare
 from models.errors import InputError
 from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
 from models.training.config import TrainConfig
-from tasks.clean import CleanConfig
 from tasks.download import DownloadConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.vocabulary import VocabularyConfig

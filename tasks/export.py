@@ -9,13 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import task
 
-from models.data.schemas import EXAMPLES, SPLIT_TURNS
+from models.data.schemas import EXAMPLES, SPLIT_TURNS, SPLITS
 from models.errors import DataRejected
 from models.text.chat_template import load_rendering
 from models.text.config import MarkupConfig
 from models.text.encoding import encode_conversations
 from models.text.tokenizer import load, load_spelling
-from tasks.clean import SPLITS
 from tasks.store.artifact import Artifact
 from tasks.store.stage import Stage, named
 

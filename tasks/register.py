@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from prefect import task
 
-from models.data.schemas import EXAMPLES
+from models.data.schemas import EXAMPLES, SPLITS
 from models.errors import InputError
 from models.files import sha256
 from models.generation import generation_config
@@ -22,7 +22,6 @@ from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
 from models.registry.versions import MODEL_DIGEST, Registry, Version
-from tasks.clean import SPLITS
 from tasks.evaluate import answer
 from tasks.gate import GateConfig, Verdict, champion_digest, decide, patiently
 from tasks.store.artifact import Artifact

@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+SPLITS = ("train", "validation", "test")
+
 TURNS = pa.schema(
     [
         pa.field("conversation_id", pa.string(), nullable=False),
@@ -12,7 +14,7 @@ TURNS = pa.schema(
     ]
 )
 
-SPLIT_TURNS = TURNS.append(pa.field("split", pa.string(), nullable=False))  # train | validation | test
+SPLIT_TURNS = TURNS.append(pa.field("split", pa.string(), nullable=False))  # one of SPLITS
 
 EXAMPLES = pa.schema(
     [

@@ -7,18 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus.cleaning.clean import clean_turns, exchanges_said_twice
+from corpus.cleaning.config import CleanConfig
+from corpus.cleaning.conversations import Conversation, read_conversations
+from corpus.cleaning.split import check_splits, split_conversations, split_of
 from models.data.schemas import TURNS
 from models.errors import InputError
-from tasks.clean import (
-    CleanConfig,
-    Conversation,
-    check_splits,
-    clean_turns,
-    exchanges_said_twice,
-    read_conversations,
-    split_conversations,
-    split_of,
-)
 
 PLAIN = CleanConfig()
 

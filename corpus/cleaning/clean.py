@@ -1,0 +1,54 @@
+"""Clean: one form of text, nothing empty, nothing twice, and each conversation in its split.
+
+TURNS -> SPLIT_TURNS; conversations only ever leave or are cut in two, none appears.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from corpus.cleaning.config import CleanConfig
+from corpus.cleaning.conversations import Conversation, read_conversations
+from corpus.cleaning.split import check_splits, split_conversations
+from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
+
+
+def exchanges_said_twice(conversations: list[tuple[Conversation, str]]) -> int:
+    """Exchanges (a turn and its reply) beyond the first of their kind; they stay, but are counted."""
+    pairs = Counter(pair for c, _ in conversations for pair in zip(c.texts, c.texts[1:], strict=False))
+    return sum(count - 1 for count in pairs.values())
+
+
+def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in SPLIT_TURNS.names}
+    for conversation, split in conversations:
+        for turn, (speaker, text) in enumerate(zip(conversation.speakers, conversation.texts, strict=True)):
+            values = (conversation.id, turn, speaker, text, conversation.group, split)
+            for name, value in zip(SPLIT_TURNS.names, values, strict=True):
+                columns[name].append(value)
+    return pa.table(columns, schema=SPLIT_TURNS)
+
+
+def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
+    """turns.parquet -> turns.parquet with `split`, and report.json."""
+    counts: Counter[str] = Counter()
+    rows = pq.read_table(parse / "turns.parquet", schema=TURNS).to_pylist()
+    conversations = list(read_conversations(rows, config, counts))
+    unique = split_conversations(conversations, config, counts)
+    check_splits(unique, counts, config)
+    table = to_table(unique)
+    pq.write_table(table, out / "turns.parquet", compression="zstd", row_group_size=1 << 16)
+    sizes = Counter(split for _, split in unique)
+    report = {
+        "normalisation": config.normalisation,
+        "counts": dict(counts),
+        "exchanges said more than once": exchanges_said_twice(unique),
+        "conversations": {split: sizes[split] for split in SPLITS},
+        "turns": table.num_rows,
+    }
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    return int(table.num_rows)

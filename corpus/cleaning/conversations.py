@@ -1,0 +1,57 @@
+"""Conversations: normalised turns in their order, nothing empty; each is whole or a part of one."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from corpus.cleaning.config import CleanConfig
+from models.text.normalisation import normalise
+
+NO_LETTER = "turns with no letter left"
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Consecutive turns of one conversation, none of them empty."""
+
+    id: str
+    group: str
+    speakers: list[str]
+    texts: list[str]
+    source_id: str
+    """That of the whole conversation, of which this may be a part."""
+
+
+def read_conversations(
+    turns: Iterable[dict[str, Any]], config: CleanConfig, counts: Counter[str]
+) -> Iterator[Conversation]:
+    """Normalised conversations of at least two turns; an empty turn takes its two exchanges with it."""
+    for conversation, rows in groupby(turns, key=itemgetter("conversation_id")):
+        counts["conversations read"] += 1
+        parts: list[list[dict[str, Any]]] = [[]]
+        for row in rows:
+            counts["turns read"] += 1
+            text = normalise(row["text"], config.normalisation)
+            counts[NO_LETTER] += _has_letter(row["text"]) and not _has_letter(text)
+            if text:
+                parts[-1].append({**row, "text": text})
+            else:
+                counts["turns empty, or empty once cleaned"] += 1
+                parts.append([])
+        whole = [part for part in parts if len(part) > 1]
+        counts["turns with no neighbour left"] += sum(len(part) == 1 for part in parts)
+        for i, part in enumerate(whole):
+            yield Conversation(
+                id=conversation if i == 0 else f"{conversation}/{i + 1}",
+                group=part[0]["group"],
+                speakers=[row["speaker"] for row in part],
+                texts=[row["text"] for row in part],
+                source_id=conversation,
+            )
+
+
+def _has_letter(text: str) -> bool:
+    return any(map(str.isalpha, text))

@@ -1,0 +1,70 @@
+"""Split: each conversation in the training, validation or test split, and none in two of them."""
+
+import hashlib
+from collections import Counter
+
+from corpus.cleaning.config import CleanConfig
+from corpus.cleaning.conversations import NO_LETTER, Conversation
+from models.data.schemas import SPLITS
+from models.errors import DataRejected
+
+
+def unit(conversation: Conversation, config: CleanConfig) -> str:
+    """What a split takes or leaves as a whole: not a part, or the rest of its conversation gives it away."""
+    return conversation.group if config.split_by == "group" else conversation.source_id
+
+
+def split_of(name: str, config: CleanConfig) -> str:
+    """The split of a group, from its name alone: new data never moves old."""
+    position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
+    if position < config.test_share:
+        return "test"
+    return "validation" if position < config.test_share + config.validation_share else "train"
+
+
+def split_conversations(
+    conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
+) -> list[tuple[Conversation, str]]:
+    """Each conversation with its split; of equal ones the test set's stays, then the validation set's."""
+    assigned = [(c, split_of(unit(c, config), config)) for c in conversations]
+    owner: dict[tuple[str, ...], tuple[str, str]] = {}
+    for split in reversed(SPLITS):
+        for conversation, its_split in assigned:
+            if its_split == split:
+                owner.setdefault(tuple(conversation.texts), (split, conversation.id))
+    unique = []
+    for conversation, split in assigned:
+        first_split, first_id = owner[tuple(conversation.texts)]
+        if (split, conversation.id) == (first_split, first_id):
+            unique.append((conversation, split))
+        elif split == first_split:
+            counts["conversations said before in the same split"] += 1
+        else:
+            counts["conversations that the test or validation set holds"] += 1
+    return unique
+
+
+def check_splits(
+    conversations: list[tuple[Conversation, str]], counts: Counter[str], config: CleanConfig
+) -> None:
+    """
+    Raises:
+        InputError: a split is empty, so nothing could be trained or judged.
+    """
+    sizes = Counter(split for _, split in conversations)
+    empty = [split for split in SPLITS if not sizes[split]]
+    if not empty:
+        return
+    units = len({unit(c, config) for c, _ in conversations})
+    remedy = "give more of them"
+    if config.normalisation == "article" and counts[NO_LETTER] > counts["turns read"] / 2:
+        remedy = (
+            f"{counts[NO_LETTER]:,} of {counts['turns read']:,} turns have no letter left: `article` keeps "
+            "a to z alone: use --set clean.normalisation=plain"
+        )
+    elif config.split_by == "group" and len(conversations) > units:
+        remedy = "give more of them, or use --set clean.split_by=conversation"
+    raise DataRejected(
+        f"the {' and '.join(empty)} split is empty: {counts['conversations read']:,} conversations read, "
+        f"{len(conversations):,} usable in {units:,} {config.split_by}s; {remedy}"
+    )
