@@ -24,18 +24,21 @@ import pyarrow.parquet as pq  # noqa: E402
 from corpus.cleaning.clean import clean_turns  # noqa: E402
 from corpus.cleaning.config import CleanConfig  # noqa: E402
 from corpus.readers.parse import ParseConfig, parse_corpus  # noqa: E402
+from models.data.examples import export_examples  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
+from models.text.config import MarkupConfig  # noqa: E402
+from models.text.vocabulary import VocabularyConfig, learn_vocabulary  # noqa: E402
 from models.training import trainer  # noqa: E402
-from tasks import download, export, vocabulary  # noqa: E402
+from tasks import download  # noqa: E402
 
 
 def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> list[tuple[int, float]]:
     """(step, loss) of a small training on the turns in a folder; the model lies in folder/run/model."""
     for name in ("vocabulary", "export", "run"):
         (folder / name).mkdir(parents=True)
-    size = vocabulary.VocabularyConfig(size=2048)
-    vocabulary.learn_vocabulary(folder / "vocabulary", size, turns)
-    export.export_examples(folder / "export", export.MarkupConfig(), turns, folder / "vocabulary")
+    size = VocabularyConfig(size=2048)
+    learn_vocabulary(folder / "vocabulary", size, turns)
+    export_examples(folder / "export", MarkupConfig(), turns, folder / "vocabulary")
     made = json.loads((folder / "export" / "dialogue.json").read_text())
     config = {
         **made,

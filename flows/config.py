@@ -10,12 +10,12 @@ from models.config import Config
 from models.generation.config import GenerationConfig
 from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
+from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
 from tasks.download import DownloadConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.gate import GateConfig
 from tasks.start import StartConfig
-from tasks.vocabulary import VocabularyConfig
 
 
 class RetrainConfig(Config):

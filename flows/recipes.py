@@ -14,10 +14,10 @@ from models.addresses import bare
 from models.errors import InputError
 from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
+from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
 from tasks.download import DownloadConfig
 from tasks.evaluate import EvaluateConfig
-from tasks.vocabulary import VocabularyConfig
 
 RECIPES = {
     # A minute of two cores, and it answers its own topics sensibly.

@@ -17,12 +17,12 @@ from prefect import task
 from pydantic import Field
 
 from models.config import Config
+from models.data.examples import encode_split, read_split
 from models.data.schemas import EXAMPLES
 from models.generation.config import GenerationConfig
 from models.text.config import MarkupConfig
 from models.text.encoding import encode_context, read_dialogue
 from models.text.normalisation import display, normalise
-from tasks.export import encode_split, read_split
 from tasks.store.artifact import Artifact
 from tasks.store.stage import Stage, named
 

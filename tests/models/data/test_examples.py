@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
+from models.data.examples import export_examples
 from models.data.schemas import EXAMPLES, SPLIT_TURNS
 from models.text import tokenizer
 from models.text.config import MarkupConfig
-from tasks.export import export_examples
-from tasks.vocabulary import VocabularyConfig, learn_vocabulary
+from models.text.vocabulary import VocabularyConfig, learn_vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,66 @@
+"""Examples: conversations become EXAMPLES, the Parquet files that training reads."""
+
+import json
+from collections.abc import Iterator
+from itertools import groupby, islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.data.schemas import EXAMPLES, SPLIT_TURNS, SPLITS
+from models.errors import DataRejected
+from models.text.chat_template import load_rendering
+from models.text.config import MarkupConfig
+from models.text.encoding import encode_conversations
+from models.text.tokenizer import load, load_spelling
+
+ROW_GROUP = 1 << 15
+
+Conversation = tuple[str, str, list[str]]  # id, group, texts
+
+
+def read_split(turns: Path, split: str) -> Iterator[Conversation]:
+    """The conversations of a split, in the order of the file."""
+    table = pq.read_table(turns, schema=SPLIT_TURNS, filters=[("split", "=", split)])
+    columns = (table[name].to_pylist() for name in ("conversation_id", "group", "text"))
+    for (conversation, group), rows in groupby(zip(*columns, strict=True), key=lambda row: row[:2]):
+        yield conversation, group, [text for _, _, text in rows]
+
+
+def encode_split(
+    turns: Path, split: str, folder: Path, markup: MarkupConfig, *, every: int = 1
+) -> Iterator[pa.RecordBatch]:
+    """EXAMPLES of each `every`th conversation of a split, by the tokenizer in `folder`, in row groups."""
+    vocabulary, spelling, rendering = load(folder), load_spelling(folder), load_rendering(folder)
+    for chunk in batched(islice(read_split(turns, split), 0, None, every), ROW_GROUP):
+        conversations = [texts for _, _, texts in chunk]
+        encoded = encode_conversations(conversations, vocabulary, markup, spelling, rendering)
+        rows = [
+            {**vars(example), "conversation_id": conversation, "group": group, "split": split}
+            for (conversation, group, _), examples in zip(chunk, encoded, strict=True)
+            for example in examples
+        ]
+        columns = {name: [row[name] for row in rows] for name in EXAMPLES.names}
+        yield pa.RecordBatch.from_pydict(columns, EXAMPLES)
+
+
+def batched(items: Iterator[Conversation], size: int) -> Iterator[list[Conversation]]:
+    while chunk := list(islice(items, size)):
+        yield chunk
+
+
+def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Path) -> int:
+    """SPLIT_TURNS and a tokenizer -> one Parquet file a split; dialogue.json says how they were made."""
+    total = 0
+    for split in SPLITS:
+        with pq.ParquetWriter(out / f"{split}.parquet", EXAMPLES, compression="zstd") as writer:
+            for batch in encode_split(clean / "turns.parquet", split, vocabulary, config):
+                writer.write_batch(batch)
+                total += batch.num_rows
+    normalisation = json.loads((clean / "report.json").read_text())["normalisation"]
+    dialogue = {"normalisation": normalisation, "markup": config.model_dump()}
+    (out / "dialogue.json").write_text(json.dumps(dialogue, indent=2) + "\n")
+    if not total:
+        raise DataRejected("no conversation has a reply to learn from; give a corpus that has some")
+    return total

@@ -1,0 +1,54 @@
+"""Vocabulary: which ids there are, learnt from the training split alone."""
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from models.config import Config
+from models.text import tokenizer
+
+
+class VocabularyConfig(Config):
+    kind: Literal["word", "bpe", "pretrained"] = "bpe"
+    """`bpe`: byte-level pairs, every text has ids; `word`: whole words, rare ones become <unk>; `pretrained`:
+    that of `start.init`, with its chat template."""
+    size: int = Field(default=4096, ge=260, le=65_536)
+    """Ids of a `bpe` vocabulary, at most."""
+    min_count: int = Field(default=10, ge=1)
+    """How often a word must stand in the training split to be in a `word` vocabulary."""
+
+
+def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Path | None = None) -> int:
+    """The training split's turns, or a start -> a tokenizer folder; returns the number of ids."""
+    table = pq.read_table(clean / "turns.parquet", columns=["text"], filters=[("split", "=", "train")])
+    texts = table["text"].to_pylist()
+    if start is not None:
+        return adopt(out, start, tokenizer.learn_spelling(texts))
+    spelling = tokenizer.learn_spelling(texts)
+    if config.kind == "word":
+        learnt = tokenizer.learn_words(texts, min_count=config.min_count)
+        spelling += tokenizer.learn_blanks(texts)
+    else:
+        learnt = tokenizer.learn_bpe(texts, size=config.size)
+    tokenizer.save(learnt, spelling, out)
+    return int(learnt.get_vocab_size())
+
+
+def adopt(out: Path, start: Path, spelling: list[float]) -> int:
+    """The tokenizer of a start, its chat template and its control ids; returns the number of ids."""
+    from models.text import chat_template  # transformers takes seconds to import
+
+    theirs = chat_template.open_tokenizer(start)
+    if not theirs.chat_template:
+        theirs.chat_template = chat_template.PLAIN_TEMPLATE
+    theirs.save_pretrained(out)
+    for path in out.iterdir():
+        if path.suffix not in (".json", ".jinja"):
+            path.unlink()  # the same in another form, which no reader needs
+    shutil.copyfile(start / "tokenizer.json", out / "tokenizer.json")  # to the byte
+    tokenizer.save_spelling(spelling, out)
+    tokenizer.save_control(chat_template.read_control(out), out)
+    return int(tokenizer.load(out).get_vocab_size())
