@@ -37,7 +37,7 @@ from benchmarks.contest import (
     write_run,
 )
 from benchmarks.curves import draw
-from tasks.evaluate import score_model
+from models.evaluation.scorecard import score_model
 
 NAMES = ("ours", "trainer", "article")
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)

@@ -16,10 +16,10 @@ from flows.lifecycle.publish import skipped_outcome, unchanged_outcome
 from flows.lifecycle.results import Result
 from flows.prepare import prepare
 from flows.retrain import retrain
+from models.evaluation.scorecard import score_model
 from models.registry.reference import open_registry
 from models.text.encoding import read_dialogue
 from settings import Settings
-from tasks.evaluate import score_model
 from tasks.plan import Link, Step, plan_chain, plan_run
 from tasks.store.artifact import Artifact, check_writable
 

@@ -7,14 +7,14 @@ from pydantic import model_validator
 from corpus.cleaning.config import CleanConfig
 from corpus.readers.parse import ParseConfig
 from models.config import Config
+from models.evaluation.report import EvaluateConfig
+from models.evaluation.verdict import GateConfig
 from models.generation.config import GenerationConfig
 from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
 from tasks.download import DownloadConfig
-from tasks.evaluate import EvaluateConfig
-from tasks.gate import GateConfig
 from tasks.start import StartConfig
 
 

@@ -12,12 +12,12 @@ from corpus.cleaning.config import CleanConfig
 from flows.config import RetrainConfig
 from models.addresses import bare
 from models.errors import InputError
+from models.evaluation.report import EvaluateConfig
 from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
 from tasks.download import DownloadConfig
-from tasks.evaluate import EvaluateConfig
 
 RECIPES = {
     # A minute of two cores, and it answers its own topics sensibly.

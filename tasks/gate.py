@@ -1,27 +1,20 @@
-"""Gate: the new model against the champion on the same test bytes; the better one serves.
-
-Refusing is a normal end: the verdict says why, and the champion stays.
-"""
+"""Gate: the stage that scores the champion again, and the verdict about a new model."""
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from prefect import task
-from pydantic import Field
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from models.config import Config
 from models.errors import TrackingUnavailable
+from models.evaluation.scorecard import RescoreConfig, rescore_champion
+from models.evaluation.verdict import GateConfig, Verdict, judge, other_answers, split_overlap
 from models.generation.config import GenerationConfig
 from models.registry.runs import FINGERPRINT
 from models.registry.versions import MODEL_DIGEST, Registry, Version
-from models.text.encoding import read_dialogue
-from tasks.answers import other_answers
-from tasks.evaluate import score_model, write_score
 from tasks.store.artifact import MANIFEST, Artifact
 from tasks.store.stage import Stage
 
@@ -30,93 +23,6 @@ log = logging.getLogger(__name__)
 COPIES = "registry"  # the folder of a home in which a server's models are copied
 WAIT_SECONDS = 30  # for MLflow to answer; after that the model waits for the next run
 Result = TypeVar("Result")
-
-
-class GateConfig(Config):
-    min_gain: float = Field(default=0.0, ge=0)
-    """Bits per byte by which a model must beat the champion."""
-    promote: Literal["auto", "never", "always"] = "auto"
-    """`auto`: where it beats the champion; `never`: only measure; `always`: in any case, but never what
-    a person took out of service."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the gate decided, and the sentence that says why."""
-
-    promote: bool
-    reason: str
-    champion: int | None = None  # the version it was measured against
-    champion_bpb: float | None = None
-
-
-class RescoreConfig(Config):
-    """The champion is scored as it is, on what the other was scored on."""
-
-    max_replies: int | None = None
-    """`evaluate.max_replies` of the model that it is compared with."""
-
-
-def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
-    """score.json: the champion on this corpus's test split; returns the replies scored."""
-    score = score_model(champion, clean / "turns.parquet", config.max_replies)
-    write_score(score, read_dialogue(champion)["normalisation"], config.max_replies, out / "score.json")
-    return score.replies
-
-
-def judge(
-    candidate: dict[str, Any],
-    champion: dict[str, Any] | None,
-    name: int,
-    config: GateConfig,
-    overlap: str = "",
-) -> Verdict:
-    """Promote where there is no champion, or where bits per byte on the same bytes are fewer, unless told.
-
-    `overlap` says why the champion may have trained on the test split: then the two do not compare.
-    """
-    if config.promote == "never":
-        against = (None, None) if champion is None else (name, champion["bpb"])
-        return Verdict(False, "gate.promote is never: it was only measured", *against)
-    if champion is None:
-        return Verdict(True, "there was no champion")
-    new, old = candidate["bpb"], champion["bpb"]
-    if config.promote == "always":
-        told = f"gate.promote is always: {new:.4f} bits per byte, champion v{name} has {old:.4f}"
-        return Verdict(True, told, name, old)
-    if candidate["normalisation"] != champion["normalisation"]:
-        reason = (
-            f"its text is normalised as `{candidate['normalisation']}`, champion v{name}'s as "
-            f"`{champion['normalisation']}`: bits per byte compare only within one"
-        )
-        return Verdict(False, reason, name, old)
-    if overlap:
-        return Verdict(False, overlap, name)
-    told = f"{new:.4f} bits per byte against champion v{name}'s {old:.4f} on the same test bytes"
-    if candidate.get("max_replies"):
-        told += f" ({candidate['replies']:,} replies of the test split)"
-    if new < old - config.min_gain:
-        return Verdict(True, told, name, old)
-    short = f", and {config.min_gain} fewer are asked for" if config.min_gain and new < old else ""
-    return Verdict(False, f"not better: {told}{short}", name, old)
-
-
-def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:
-    """Why a champion that was trained with these settings may know today's test split, or "".
-
-    The test split is the groups whose hash is below `clean.test_share`: a smaller share is a part of a
-    larger one.
-    """
-    by, share = trained.get("clean.split_by"), trained.get("clean.test_share")
-    if by is None or share is None:
-        return ""
-    if by == today["split_by"] and float(share) >= today["test_share"]:
-        return ""
-    return (
-        f"champion v{name} was trained with clean.split_by={by} and clean.test_share={share}, this model "
-        f"with {today['split_by']} and {today['test_share']}: the champion may have trained on today's test "
-        "split, so the two do not compare; `--set gate.promote=always` promotes all the same"
-    )
 
 
 STAGE = Stage("rescore", rescore_champion)

@@ -11,6 +11,8 @@ from prefect import task
 
 from models.config import Config
 from models.errors import TrackingUnavailable
+from models.evaluation.scorecard import RescoreConfig
+from models.evaluation.verdict import GateConfig, judge
 from models.generation.config import GenerationConfig
 from models.registry.versions import Registry, Version
 from tasks import gate
@@ -75,7 +77,7 @@ def plan_chain(chain: Sequence[Link], home: Path) -> tuple[list[Step], dict[str,
 
 def plan_run(
     chain: Sequence[Link],
-    gate_config: gate.GateConfig,
+    gate_config: GateConfig,
     home: Path,
     registry: Registry,
     generation: GenerationConfig,
@@ -107,7 +109,7 @@ def _open_question(kept: Mapping[str, Artifact], champion: Version | None, damag
 def _settled(
     kept: Mapping[str, Artifact],
     champion: Version | None,
-    config: gate.GateConfig,
+    config: GateConfig,
     home: Path,
     registry: Registry,
 ) -> str:
@@ -119,21 +121,21 @@ def _settled(
     if refusal := gate.taken_out(kept["train"], registry):
         return f"already refused: {refusal}"
     score = json.loads((kept["evaluate"].path / "score.json").read_text())
-    rescoring = gate.RescoreConfig(max_replies=score["max_replies"])
+    rescoring = RescoreConfig(max_replies=score["max_replies"])
     digests = {"champion": gate.champion_digest(champion), "clean": kept["clean"].digest}
     rescored = find(home, gate.STAGE.name, gate.STAGE.fingerprint(rescoring, digests))
     if rescored is None:
         return ""
     champions = json.loads((rescored.path / "score.json").read_text())
     overlap = gate.overlap(champion, kept["clean"], registry)
-    verdict = gate.judge(score, champions, champion.number, config, overlap)
+    verdict = judge(score, champions, champion.number, config, overlap)
     return "" if verdict.promote else f"already refused: {verdict.reason}"
 
 
 @task(task_run_name="plan")
 def plan(
     chain: Sequence[Link],
-    gate_config: gate.GateConfig,
+    gate_config: GateConfig,
     home: Path,
     registry: Registry,
     generation: GenerationConfig,

@@ -15,6 +15,8 @@ from prefect import task
 
 from models.data.schemas import EXAMPLES, SPLITS
 from models.errors import InputError
+from models.evaluation.replies import answer
+from models.evaluation.verdict import GateConfig, Verdict
 from models.files import sha256
 from models.generation import generation_config
 from models.generation.config import GenerationConfig
@@ -22,8 +24,7 @@ from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
 from models.registry.versions import MODEL_DIGEST, Registry, Version
-from tasks.evaluate import answer
-from tasks.gate import GateConfig, Verdict, champion_digest, decide, patiently
+from tasks.gate import champion_digest, decide, patiently
 from tasks.store.artifact import Artifact
 
 log = logging.getLogger(__name__)

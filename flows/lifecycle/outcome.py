@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from tasks.evaluate import figure_table
+from models.evaluation.report import figure_table
 from tasks.store.artifact import Artifact
 
 Ending = Literal["promoted", "refused", "unchanged", "skipped", "trained_not_registered"]

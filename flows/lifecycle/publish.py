@@ -24,9 +24,9 @@ from flows.lifecycle.locks import bury
 from flows.lifecycle.outcome import Ending, Outcome, stage_row, without_outcome
 from flows.lifecycle.results import Result, forget_result, save_result
 from flows.recipes import run_command
+from models.evaluation.report import figure_table
 from models.registry.versions import Version
 from settings import Settings
-from tasks.evaluate import figure_table
 from tasks.plan import Plan
 from tasks.prefect_api.reporting import report
 from tasks.register import Registration

@@ -9,12 +9,13 @@ from transformers import GenerationConfig, LlamaForCausalLM
 
 from flows.lifecycle.context import flatten
 from flows.recipes import RECIPES, configure
+from models.evaluation.verdict import GateConfig, Verdict
 from models.generation.config import GenerationConfig as Generation
 from models.generation.generation_config import to_transformers
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.registry.versions import Registry, Version
-from tasks.gate import GateConfig, Verdict, wish
+from tasks.gate import wish
 from tasks.register import build_folder, generation_defaults, settle
 from tasks.store.artifact import Artifact
 

@@ -15,14 +15,14 @@ from flows.recipes import configure
 from models.data.examples import export_examples
 from models.data.schemas import SPLIT_TURNS
 from models.errors import InputError
+from models.evaluation.report import EvaluateConfig, evaluate_model
+from models.evaluation.scorecard import RescoreConfig, rescore_champion, score_model
 from models.generation.config import GenerationConfig
 from models.registry.versions import Registry
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary
 from models.training import trainer
 from tasks import start
-from tasks.evaluate import EvaluateConfig, evaluate_model, score_model
-from tasks.gate import RescoreConfig, rescore_champion
 from tasks.plan import plan_chain
 from tasks.register import check_answers
 from tasks.start import StartConfig, is_foreign, resolve, take_start

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.gate import GateConfig, judge, split_overlap
+from models.evaluation.verdict import GateConfig, judge, split_overlap
 
 GOOD = {"bpb": 1.5, "normalisation": "plain"}
 BAD = {"bpb": 1.6, "normalisation": "plain"}

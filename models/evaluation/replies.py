@@ -1,0 +1,53 @@
+"""Replies: what a model answers greedily to contexts of the test split, and figures about whole replies."""
+
+from pathlib import Path
+from typing import Any
+
+from models.data.examples import read_split
+from models.generation.config import GenerationConfig
+from models.text.config import MarkupConfig
+from models.text.encoding import encode_context, read_dialogue
+from models.text.normalisation import display, normalise
+
+OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?", "Thank you.", "Goodbye.")
+
+
+def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list[str], str]]:
+    """(context, what was said): the openers, then a reply each of test conversations spread evenly."""
+    conversations = [texts for _, _, texts in read_split(turns, "test")]
+    chosen = conversations[:: max(1, len(conversations) // count)][:count]
+    positions = [1 + i % (len(texts) - 1) for i, texts in enumerate(chosen)]
+    openers: list[tuple[list[str], str]] = [([normalise(text, normalisation)], "") for text in OPENERS]
+    return openers + [(texts[:i], texts[i]) for texts, i in zip(chosen, positions, strict=True)]
+
+
+def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:
+    """(text, ids, whether it ended by itself) of the greedy reply to each context."""
+    from models.generation.generator import Generator
+    from models.network import networks
+    from models.text import tokenizer
+    from models.text.chat_template import load_rendering
+
+    dialogue, vocabulary, rendering = read_dialogue(folder), tokenizer.load(folder), load_rendering(folder)
+    markup = MarkupConfig(**dialogue["markup"])
+    encoded = [encode_context(context, vocabulary, markup, rendering) for context in contexts]
+    generator = Generator(networks.load(folder), rendering.control)
+    replies = generator.replies(encoded, GenerationConfig(temperature=0))
+    return [
+        (display(vocabulary.decode(r.ids), dialogue["normalisation"]), list(r.ids), r.finished)
+        for r in replies
+    ]
+
+
+def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float]:
+    """Figures about whole replies: do they vary, do they repeat themselves, do they end?"""
+    from models.evaluation import metrics
+
+    ids = [reply for _, reply, _ in replies]
+    return {
+        "distinct_1": metrics.distinct_n(ids, 1),
+        "distinct_2": metrics.distinct_n(ids, 2),
+        "repetition": metrics.repetition(ids),
+        "stopped_share": metrics.stopped_share([finished for *_, finished in replies]),
+        "commonest_reply_share": metrics.commonest_reply_share([text for text, *_ in replies]),
+    }

@@ -1,0 +1,92 @@
+"""Report: how good a model is on the frozen test split, in figures, replies and a plot."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from models.config import Config
+from models.evaluation.replies import answer, reply_figures, sample_cases
+from models.evaluation.scorecard import count_replies, score_model, write_score
+from models.text.encoding import read_dialogue
+
+
+class EvaluateConfig(Config):
+    max_replies: int | None = Field(default=None, ge=1)
+    """Test replies that are scored, about, in whole conversations spread evenly; none: all of them. The
+    champion is measured on the same ones."""
+    sample_replies: int = Field(default=200, ge=10)
+    """Test contexts that are answered greedily, for the figures about whole replies."""
+    shown_replies: int = Field(default=12, ge=1)
+    """How many of them stand in the report."""
+
+
+def reply_counts(examples: Path) -> dict[int, int]:
+    """How often each token stands in the replies of an EXAMPLES file."""
+    table = pq.read_table(examples, columns=["ids", "is_reply"])
+    tokens = pc.filter(pc.list_flatten(table["ids"]), pc.list_flatten(table["is_reply"]))
+    return {pair["values"]: pair["counts"] for pair in pc.value_counts(tokens).to_pylist()}
+
+
+def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, export: Path) -> int:
+    """score.json, report.json, report.md and loss.png; returns the replies scored."""
+    from models.evaluation import metrics, plots
+    from models.network import networks
+
+    model, turns = train / "model", clean / "turns.parquet"
+    normalisation = read_dialogue(model)["normalisation"]
+    score = score_model(model, turns, config.max_replies)
+    write_score(score, normalisation, config.max_replies, out / "score.json")
+    cases = sample_cases(turns, normalisation, config.sample_replies)
+    replies = answer(model, [context for context, _ in cases])
+    figures = {
+        "test_bpb": score.bpb,
+        "test_perplexity": score.perplexity,
+        "test_accuracy": score.accuracy,
+        "test_majority_accuracy": metrics.majority_accuracy(
+            reply_counts(export / "train.parquet"), reply_counts(export / "test.parquet")
+        ),
+        **reply_figures(replies),
+        "test_replies": score.replies,
+        "test_replies_in_all": count_replies(turns),
+        "test_bytes": score.bytes,
+        "parameters": networks.load(model).num_parameters(),
+    }
+    shown = [
+        {"context": context, "reply": text, "said": said}
+        for (context, said), (text, *_) in zip(cases, replies, strict=True)
+    ][: config.shown_replies]
+    report = {"metrics": figures, "normalisation": normalisation, "samples": shown}
+    (out / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    (out / "report.md").write_text(to_markdown(report))
+    plots.loss_curves(train / "logs" / "metrics.jsonl", out / "loss.png")
+    return score.replies
+
+
+def figure_table(figures: Mapping[str, float]) -> str:
+    """Figures as a Markdown table; counts are whole."""
+    rows = [
+        f"| {key} | {value:,} |" if isinstance(value, int) else f"| {key} | {value:.4f} |"
+        for key, value in figures.items()
+    ]
+    return "\n".join(["| figure | value |", "| --- | --- |", *rows])
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """The report as a person reads it."""
+    shown = [
+        f"| {' / '.join(row['context'][-3:])} | {row['reply']} | {row['said']} |" for row in report["samples"]
+    ]
+    figures = figure_table(report["metrics"])
+    replies = "\n".join(
+        [
+            "| context | reply (temperature 0) | what was said |",
+            "| --- | --- | --- |",
+            *(line.replace("\n", " ") for line in shown),
+        ]
+    )
+    return f"## Test split\n\n{figures}\n\n## Replies\n\n{replies}\n"

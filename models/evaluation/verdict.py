@@ -1,0 +1,101 @@
+"""Verdict: the new model against the champion on the same test bytes; the better one serves.
+
+Refusing is a normal end: the verdict says why, and the champion stays.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from models.config import Config
+from models.generation.config import GenerationConfig
+from models.generation.generation_config import read_generation, to_transformers
+
+
+class GateConfig(Config):
+    min_gain: float = Field(default=0.0, ge=0)
+    """Bits per byte by which a model must beat the champion."""
+    promote: Literal["auto", "never", "always"] = "auto"
+    """`auto`: where it beats the champion; `never`: only measure; `always`: in any case, but never what
+    a person took out of service."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decided, and the sentence that says why."""
+
+    promote: bool
+    reason: str
+    champion: int | None = None  # the version it was measured against
+    champion_bpb: float | None = None
+
+
+def judge(
+    candidate: dict[str, Any],
+    champion: dict[str, Any] | None,
+    name: int,
+    config: GateConfig,
+    overlap: str = "",
+) -> Verdict:
+    """Promote where there is no champion, or where bits per byte on the same bytes are fewer, unless told.
+
+    `overlap` says why the champion may have trained on the test split: then the two do not compare.
+    """
+    if config.promote == "never":
+        against = (None, None) if champion is None else (name, champion["bpb"])
+        return Verdict(False, "gate.promote is never: it was only measured", *against)
+    if champion is None:
+        return Verdict(True, "there was no champion")
+    new, old = candidate["bpb"], champion["bpb"]
+    if config.promote == "always":
+        reason = f"gate.promote is always: {new:.4f} bits per byte, champion v{name} has {old:.4f}"
+        return Verdict(True, reason, name, old)
+    if candidate["normalisation"] != champion["normalisation"]:
+        reason = (
+            f"its text is normalised as `{candidate['normalisation']}`, champion v{name}'s as "
+            f"`{champion['normalisation']}`: bits per byte compare only within one"
+        )
+        return Verdict(False, reason, name, old)
+    if overlap:
+        return Verdict(False, overlap, name)
+    reason = f"{new:.4f} bits per byte against champion v{name}'s {old:.4f} on the same test bytes"
+    if candidate.get("max_replies"):
+        reason += f" ({candidate['replies']:,} replies of the test split)"
+    if new < old - config.min_gain:
+        return Verdict(True, reason, name, old)
+    short = f", and {config.min_gain} fewer are asked for" if config.min_gain and new < old else ""
+    return Verdict(False, f"not better: {reason}{short}", name, old)
+
+
+def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:
+    """Why a champion that was trained with these settings may know today's test split, or "".
+
+    The test split is the groups whose hash is below `clean.test_share`: a smaller share is a part of a
+    larger one.
+    """
+    by, share = trained.get("clean.split_by"), trained.get("clean.test_share")
+    if by is None or share is None:
+        return ""
+    if by == today["split_by"] and float(share) >= today["test_share"]:
+        return ""
+    return (
+        f"champion v{name} was trained with clean.split_by={by} and clean.test_share={share}, this model "
+        f"with {today['split_by']} and {today['test_share']}: the champion may have trained on today's test "
+        "split, so the two do not compare; `--set gate.promote=always` promotes all the same"
+    )
+
+
+def other_answers(champion: int, generation: GenerationConfig, folder: Path) -> str:
+    """How the champion in the folder is to answer otherwise, or "" where it answers so."""
+    served = read_generation(folder)
+    if to_transformers(served) == to_transformers(generation):
+        return ""
+    changes = [
+        f"generation.{key} is {value}, it was {getattr(served, key)}"
+        for key, value in generation
+        if value != getattr(served, key)
+    ]
+    return f"it is champion v{champion} itself, which is to answer otherwise: {', '.join(changes)}"
