@@ -18,8 +18,8 @@ import torch
 
 from models.training.checkpoint import put_json
 from models.training.loop import Training
-from models.training.optimizer import rate_at
 from models.training.run_folder import Run
+from models.training.schedule import learning_rate_at
 from models.training.step import Step
 
 PIECE = 10  # steps
@@ -44,7 +44,7 @@ def main(folder: str) -> None:
             piece_s = time.perf_counter()
             for number in range(place, place + PIECE):
                 step.gradient(training.order[number % len(training.order)], seed=number)
-                step.update(rate_at(number, 0.0, run.train))
+                step.update(learning_rate_at(number, 0.0, run.train))
             seconds[step].append(time.perf_counter() - piece_s)
         place += PIECE
     gains = counted(seconds[whole], seconds[halves])

@@ -28,9 +28,11 @@ from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
 from models.metrics_log import METRICS, Reader
 from models.network.llama import packed_block
-from models.training import fast_path_proof, initial_weights, state
+from models.training import fast_path_proof, initial_weights
 from models.training.checkpoint import put_json
+from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
+from models.training.seeding import seed_everything
 from models.training.step import Step
 
 PLACES = 8192  # of the steps that compare the parts: as many as are compiled, and a mask still fits
@@ -138,7 +140,7 @@ def part(name: str, place: Place) -> Figures:
 def read(run: Run, device: torch.device) -> tuple[batches.Examples, Any]:
     """The examples, and the network as the training begins with it."""
     examples = batches.Examples(batches.read(run.examples, "train"))
-    state.seed_everything(run.train.seed)
+    seed_everything(run.train.seed)
     model, _ = initial_weights.begin(run)
     return examples, model.to(device)  # type: ignore[arg-type]
 
@@ -286,7 +288,7 @@ def peak_flops(device: torch.device, precision: str) -> float:
                 torch.mm(left, right)
             devices.wait(device)
 
-        best = max(best, 10 * 2 * side**3 / state.fastest(product))
+        best = max(best, 10 * 2 * side**3 / fastest_seconds(product))
     return best
 
 

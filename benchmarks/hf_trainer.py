@@ -31,9 +31,10 @@ from models.data import batches
 from models.evaluation import metrics
 from models.network import networks
 from models.text import tokenizer
-from models.training import state
+from models.training import validation
 from models.training.checkpoint import put_json
 from models.training.run_folder import Run
+from models.training.seeding import seed_everything
 
 IGNORED = -100  # what transformers leaves out of a loss
 RATE = 1e-3  # usual at this size; benchmarks/quality.py searches for the best one
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
     asked = parser.parse_args()
     run = Run.read(asked.run_dir)
-    state.seed_everything(run.train.seed)
+    seed_everything(run.train.seed)
     if asked.name == "gpt2":
         run = replace(run, network=run.network.model_copy(update={"family": "gpt2"}))
     examples = batches.Examples(batches.read(run.examples, "train"))
@@ -122,7 +123,7 @@ def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
     epoch = batches.epoch_batches(examples.lengths, run.train.batch_tokens, seed=run.train.seed, epoch=0)
     steps = math.ceil(run.train.max_epochs * len(epoch))
     table = batches.read(run.examples, "validation")
-    return state.thin(table, steps, len(examples.ids), math.inf, run.train)
+    return validation.subsample(table, steps, len(examples.ids), math.inf, run.train)
 
 
 def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, asked: argparse.Namespace) -> None:

@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 from models.data import batches
 from models.network import networks
 from models.text import tokenizer
-from models.training import state
 from models.training.checkpoint import put_json
-from models.training.optimizer import rate_at
+from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
+from models.training.schedule import learning_rate_at
+from models.training.seeding import seed_everything
 from models.training.step import Step
 
 SIDES = (2048, 4096)
@@ -46,7 +47,7 @@ def peak_flops(dtype: torch.dtype) -> float:
     for side in SIDES:
         left, right = (torch.randn(side, side, dtype=dtype) for _ in range(2))
         product: Any = partial(torch.mm, left, right, out=torch.empty_like(left))
-        best = max(best, *(2 * side**3 / state.fastest(product) for _ in range(ROUNDS)))
+        best = max(best, *(2 * side**3 / fastest_seconds(product) for _ in range(ROUNDS)))
     torch.set_num_threads(1)  # as models/training/trainer.py has it on two cores
     return best
 
@@ -65,7 +66,7 @@ def main(folder: str) -> None:
     run = Run.read(Path(folder))
     config = run.train
     examples = batches.Examples(batches.read(run.examples, "train"))
-    state.seed_everything(config.seed)
+    seed_everything(config.seed)
     vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
     model = networks.build(run.network, vocabulary, run.positions())
     step = Step(model, examples, config, workers=2)
@@ -76,7 +77,7 @@ def main(folder: str) -> None:
     def learn(number: int) -> NDArray[np.int64]:
         rows = order[number % len(order)]
         step.gradient(rows, seed=number)
-        step.update(rate_at(number, 0.0, config))
+        step.update(learning_rate_at(number, 0.0, config))
         return rows
 
     for number in range(WARM):

@@ -26,8 +26,9 @@ from models import devices
 from models.devices import FAST, PLAIN, FastPath
 from models.errors import InputError
 from models.files import PROJECT
-from models.training import checkpoint, packing, state
+from models.training import checkpoint, packing
 from models.training.distributed import Ranks
+from models.training.precision import choose_precision
 from models.training.run_folder import Run
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def _refuse_if_on(run: Run, reason: str) -> None:
 
 def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
     """Whether the fast path has proved itself in this run folder on such a device, now or before."""
-    precision = state.choose_precision(run.folder, device, lambda _: math.inf)
+    precision = choose_precision(run.folder, device, lambda _: math.inf)
     if precision != "bf16":
         _refuse_if_on(run, "the training is in float32, which the kernel does not take")
         return False

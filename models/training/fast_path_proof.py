@@ -30,8 +30,10 @@ from models import devices
 from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
 from models.network.llama import packed_block
-from models.training import initial_weights, packing, state
+from models.training import initial_weights, packing
+from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
+from models.training.seeding import seed_everything
 from models.training.step import Step
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
     """
     began_s = time.monotonic()
     examples = batches.Examples(batches.read(run.examples, "train"))
-    state.seed_everything(run.train.seed)
+    seed_everything(run.train.seed)
     model, _ = initial_weights.begin(run)
     model.to(device)  # type: ignore[arg-type]
     weights = {
@@ -224,7 +226,7 @@ def seconds_a_token(step: Step, rows: NDArray[np.int64]) -> float:
         step.update(0.0)
         devices.wait(step.device)
 
-    return state.fastest(learn) / int(step.examples.lengths[rows].sum())
+    return fastest_seconds(learn) / int(step.examples.lengths[rows].sum())
 
 
 def main(folder: str, kind: str, precision: str) -> None:

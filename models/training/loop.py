@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -21,10 +20,12 @@ from models.files import sync
 from models.metrics_log import Journal
 from models.network import networks
 from models.text import tokenizer
-from models.training import checkpoint, fast_path, initial_weights, preflight, state
+from models.training import checkpoint, fast_path, initial_weights, preflight, schedule, validation
 from models.training.distributed import join
-from models.training.optimizer import rate_at
+from models.training.precision import PROBE_TOKENS, choose_precision
 from models.training.run_folder import Run
+from models.training.seeding import seed_everything, step_seed
+from models.training.state import MetricSums, Throughput, TrainingState, step_line
 from models.training.step import Step
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Training:
         self.device = devices.best()
         self.table = batches.read(run.examples, "train")
         self.examples = batches.Examples(self.table)
-        state.seed_everything(self.config.seed)
+        seed_everything(self.config.seed)
         self.model, self.begun = initial_weights.begin(run)
         vocabulary = networks.head(self.model).out_features
         self.guess_nats = math.log(vocabulary)
@@ -65,26 +66,26 @@ class Training:
         self.step = Step(self.model, self.examples, self.config, workers=workers, ranks=self.ranks, path=path)
         self.key = run.key()
         self.journal = Journal(run.folder, writes=self.ranks.lead)
-        self.state = state.State()
+        self.state = TrainingState()
         self.best: dict[str, Tensor] = {}
-        long_rows = batches.bucket(self.sides, state.PROBE_TOKENS)[-1]
+        long_rows = batches.bucket(self.sides, PROBE_TOKENS)[-1]
         with self.ranks.lead_first():
-            self.step.precision = state.choose_precision(
+            self.step.precision = choose_precision(
                 run.folder, self.device, lambda precision: self.step.seconds(long_rows, precision)
             )
         self.resume()
         self.state.rate_scale = min(rate_scale, self.state.rate_scale)
-        self.sums = state.Sums(self.state.epoch_sums)
-        self.window = state.Sums(self.state.window_sums)
-        self.speed = state.Speed()
+        self.sums = MetricSums(self.state.epoch_sums)
+        self.window = MetricSums(self.state.window_sums)
+        self.throughput = Throughput()
         self.order = self.shuffle(self.state.epoch)
         # Packed, an epoch may have a batch more or less than another: the plan is of the first.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
-        self.steps = min(self.config.max_steps or planned, planned)
-        affordable = state.affordable_tokens(run.folder, self.config)
-        self.validation = state.thin(
+        self.num_steps = min(self.config.max_steps or planned, planned)
+        affordable = validation.affordable_tokens(run.folder, self.config)
+        self.validation = validation.subsample(
             batches.read(run.examples, "validation"),
-            self.steps,
+            self.num_steps,
             len(self.examples.ids),
             affordable,
             self.config,
@@ -99,13 +100,13 @@ class Training:
         self.since_s = self.saved_s = time.monotonic()
         while True:
             stopping, is_save_due = self.tick()
-            done = state.share_done(self.state, self.steps, self.config)
-            with self.speed.paused():
-                if self.state.place == len(self.order):
+            done = schedule.progress(self.state, self.num_steps, self.config)
+            with self.throughput.paused():
+                if self.state.batch_index == len(self.order):
                     self.end_epoch()
-                if state.is_look_due(self.state, done, self.config):
+                if schedule.is_validation_due(self.state, done, self.config):
                     self.validate(done)
-                limit = state.ended_by(self.state, done, self.steps, self.config)
+                limit = schedule.limit_reached(self.state, done, self.num_steps, self.config)
                 if limit:
                     self.end_epoch()
                     self.look_at_replies()
@@ -113,8 +114,8 @@ class Training:
                     self.save()
             if limit or stopping:
                 return limit
-            rate = self.state.rate_scale * rate_at(self.state.step, done, self.config)
-            self.learn(self.order[self.state.place], rate)
+            rate = self.state.rate_scale * schedule.learning_rate_at(self.state.step, done, self.config)
+            self.learn(self.order[self.state.batch_index], rate)
             if self.state.step % self.config.log_every == 0:
                 self.tell(rate)
 
@@ -133,9 +134,7 @@ class Training:
 
     def learn(self, rows: NDArray[np.int64], rate: float) -> None:
         """One step: its figures are counted and the weights move, or a bad one is passed over."""
-        told = self.step.gradient(
-            rows, seed=state.seed_of(self.config.seed, self.state.step, self.ranks.rank)
-        )
+        told = self.step.gradient(rows, seed=step_seed(self.config.seed, self.state.step, self.ranks.rank))
         if fault := self.fault(told):
             self.pass_over(rows, fault)
         else:
@@ -144,10 +143,10 @@ class Training:
             self.window.add(told)
             self.state.faults_in_a_row = 0
         read = int(self.sides[rows].sum())
-        self.speed.tokens += read
+        self.throughput.tokens += read
         self.state.tokens += read
         self.state.step += 1
-        self.state.place += 1
+        self.state.batch_index += 1
 
     def fault(self, told: Tensor) -> str | None:
         """What is wrong with a step's (nats, correct, tokens, norm), if anything.
@@ -185,25 +184,25 @@ class Training:
         sums = self.window.read()
         self.window.clear()
         self.look_at_clock()
-        line = state.step_line(
+        line = step_line(
             self.state,
             sums,
-            done=state.share_done(self.state, self.steps, self.config),
-            batches=len(self.order),
-            every=self.config.log_every,
+            progress=schedule.progress(self.state, self.num_steps, self.config),
+            num_batches=len(self.order),
+            num_steps=self.config.log_every,
             rate=rate,
-            speed=self.speed.read(),
+            tokens_per_second=self.throughput.read(),
         )
         self.journal.write("step", **line)
 
     def end_epoch(self) -> None:
         """The epoch's line, or that of the part it got to, and a new order after a whole one."""
-        whole = self.state.place == len(self.order)
-        if self.state.told_step != self.state.step:
-            self.validate(state.share_done(self.state, self.steps, self.config))
+        whole = self.state.batch_index == len(self.order)
+        if self.state.last_epoch_log_step != self.state.step:
+            self.validate(schedule.progress(self.state, self.num_steps, self.config))
             nats, correct, tokens, _ = self.sums.read()
             self.journal.write_epoch(
-                epoch=round(self.state.epoch + self.state.place / len(self.order), 2),
+                epoch=round(self.state.epoch + self.state.batch_index / len(self.order), 2),
                 step=self.state.step,
                 # Sums over the epoch's tokens / its tokens, never a mean of means.
                 train_loss=nats / max(1, tokens),
@@ -211,20 +210,20 @@ class Training:
                 **{f"validation_{name}": value for name, value in self.state.validation.items()},
                 seconds=self.state.elapsed_s,
             )
-            self.state.told_step = self.state.step
-            if self.state.tokens - self.state.replied_tokens >= collapse.TOKENS_BETWEEN:
+            self.state.last_epoch_log_step = self.state.step
+            if self.state.tokens - self.state.last_reply_sample_tokens >= collapse.TOKENS_BETWEEN:
                 self.look_at_replies()
         if whole:
             self.sums.clear()
             self.state.epoch += 1
-            self.state.place = 0
+            self.state.batch_index = 0
             self.order = self.shuffle(self.state.epoch)
 
     def look_at_replies(self) -> None:
         """Tell how it answers, once a step."""
-        if self.state.replied_tokens == self.state.tokens:
+        if self.state.last_reply_sample_tokens == self.state.tokens:
             return
-        self.state.replied_tokens = self.state.tokens
+        self.state.last_reply_sample_tokens = self.state.tokens
         if not self.ranks.lead:
             return
         seen = collapse.look(self.model, self.validation, tokenizer.load_control(self.run.tokenizer))
@@ -235,7 +234,7 @@ class Training:
 
     def validate(self, done: float) -> None:
         """Score the validation split, once a step; the best weights so far are kept."""
-        self.state.looks = int(done * self.config.validations)
+        self.state.num_validations = int(done * self.config.validations)
         if self.state.validated_step == self.state.step:
             return
         loss, accuracy, bpb, seconds = self.ranks.gather(*self.score())[0]
@@ -248,10 +247,10 @@ class Training:
         self.state.validated_step = self.state.step
         if bpb < self.state.best_bpb:
             self.state.best_bpb, self.state.best_step = bpb, self.state.step
-            self.state.stale_looks = 0
+            self.state.validations_since_best = 0
             self.best = {name: value.detach().clone() for name, value in self.weights().items()}
         else:
-            self.state.stale_looks += 1
+            self.state.validations_since_best += 1
 
     def score(self) -> tuple[float, float, float, float]:
         """(loss, accuracy, bits per byte, seconds that it took); rank 0's alone are of use."""
@@ -279,7 +278,7 @@ class Training:
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
         for path in self.journal.paths.values():
             sync(path)  # the checkpoint counts on what it has seen of them
-        self.state.journal, self.state.parts = self.journal.sizes(), self.step.parts
+        self.state.log_sizes, self.state.parts = self.journal.sizes(), self.step.parts
         self.state.is_packed = bool(self.step.packing)
         tensors = {
             "model": self.weights(),
@@ -287,7 +286,7 @@ class Training:
             "best": self.best,
         }
         folder = self.run.folder / "checkpoints"
-        checkpoint.save(folder, self.state.step, tensors, asdict(self.state), key=self.key)
+        checkpoint.save(folder, self.state.step, tensors, self.state.to_json(), key=self.key)
         self.saved_s = time.monotonic()
 
     def resume(self) -> None:
@@ -303,7 +302,7 @@ class Training:
         if found is None:
             self.journal.begin(None)
             return
-        self.state = state.State(**found.state)
+        self.state = TrainingState.from_json(found.state)
         self.set_weights(found.tensors["model"])
         self.step.optimizer.load_tensors(found.tensors["optimizer"])
         self.best = {name: t.to(self.device) for name, t in found.tensors["best"].items()}
@@ -311,8 +310,8 @@ class Training:
             self.step.parts = max(self.step.parts, self.state.parts)
         else:
             # From a GPU to a CPU, or back: other batches make up the epoch, other rows may be looked at.
-            self.state.place, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
-        self.journal.begin(self.state.journal)
+            self.state.batch_index, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
+        self.journal.begin(self.state.log_sizes)
         log.info("goes on at step %d", self.state.step)
 
     @torch.no_grad()
@@ -327,7 +326,7 @@ class Training:
         summary = {
             "parameters": self.model.num_parameters(),
             "steps": self.state.step,
-            "epochs": self.state.epoch + self.state.place / len(self.order),
+            "epochs": self.state.epoch + self.state.batch_index / len(self.order),
             "seconds": self.state.elapsed_s,
             "train_tokens": self.state.tokens,
             "best_validation_bpb": self.state.best_bpb,

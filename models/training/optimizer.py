@@ -10,7 +10,6 @@ from models.training.config import TrainConfig
 from models.training.muon import Muon
 
 TABLES = ("embed", "wte", "wpe", "lm_head")  # matrices that are look-up tables: AdamW's
-WARMUP_SHARE = 0.1
 # Both by experiment (docs/log.md). Muon's steps are as long as AdamW's; a row of a table, which
 # few steps touch, can take longer ones. A short training has no use for a long memory.
 TABLE_RATE = 4.0  # times the matrices', beside Muon
@@ -84,12 +83,3 @@ class Optimizer:
                 if int(number) == i:
                     state.setdefault(int(parameter), {})[name] = value
             part.load_state_dict({**part.state_dict(), "state": state})
-
-
-def rate_at(step: int, progress: float, config: TrainConfig) -> float:
-    """Linear warm-up over the first steps, then linearly down to 0 where the progress is 1.
-
-    A training that is to be short warms up for a tenth of itself at most.
-    """
-    warm = max((step + 1) / max(1, config.warmup_steps), progress / WARMUP_SHARE)
-    return config.learning_rate * min(1.0, warm) * max(0.0, 1.0 - progress)

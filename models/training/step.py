@@ -17,13 +17,13 @@ from models.data import batches
 from models.devices import PLAIN, FastPath
 from models.errors import InputError
 from models.network import networks
-from models.training import state
 from models.training.config import TrainConfig
 from models.training.cuda_graph import Recorded
 from models.training.distributed import Ranks
 from models.training.loss import weighted_nats
 from models.training.optimizer import Optimizer
 from models.training.packing import Packed, Packing
+from models.training.precision import fastest_seconds
 
 log = logging.getLogger(__name__)
 
@@ -199,4 +199,4 @@ class Step:
             self.forward(batch)[0].backward()  # type: ignore[no-untyped-call]
             self.drop()
 
-        return state.fastest(both_ways)
+        return fastest_seconds(both_ways)

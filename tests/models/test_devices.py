@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models import devices
-from models.training import state
+from models.training.precision import choose_precision
 
 MPS = torch.device("mps")
 
@@ -24,7 +24,7 @@ def test_a_training_is_on_the_fastest_kind_of_device(
 
 
 def test_apples_gpu_trains_in_float32_and_is_not_timed_by_the_processor(tmp_path: Path) -> None:
-    assert state.choose_precision(tmp_path, MPS, {}.__getitem__) == "fp32"
+    assert choose_precision(tmp_path, MPS, {}.__getitem__) == "fp32"
 
 
 def test_random_numbers_drawn_on_apples_gpu_meanwhile_change_none_later(

@@ -27,8 +27,9 @@ from models.devices import FAST
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.network.llama import cpu_block, packed_block
-from models.training import preflight, state
+from models.training import preflight
 from models.training.config import TrainConfig
+from models.training.state import MetricSums
 from models.training.step import Step
 
 GPU = "gpu:0"
@@ -99,7 +100,7 @@ def learn_padded() -> None:
         step = Step(network(family), table, config, workers=1)
         told = step.differentiate(step.batch(np.arange(30)), 90)
         check(step, told)
-        state.Sums([0.0] * 4).add(torch.cat([told, told[:1]]))
+        MetricSums([0.0] * 4).add(torch.cat([told, told[:1]]))
 
 
 def check(step: Step, told: Tensor) -> None:

@@ -17,13 +17,12 @@ import torch
 from filelock import FileLock
 from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
 
-from models.data.batches import Examples, read
+from models.data.batches import read
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.evaluation import metrics
 from models.network import networks
-from models.training import loop, state, trainer
-from models.training.config import TrainConfig
+from models.training import loop, trainer
 from models.training.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -407,57 +406,3 @@ def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tm
     assert float(nats_N[is_reply_N].sum()) == pytest.approx(by_hand[True], rel=1e-2)
     plain, taught = (gradients(data, tmp_path / str(w), 1, context_loss=w) for w in (0.0, 0.5))
     assert any(not torch.equal(plain[name], taught[name]) for name in plain)
-
-
-def test_a_slow_network_looks_at_no_more_than_its_share_of_the_minutes_holds(tmp_path: Path) -> None:
-    table = examples(4000, 0, "validation")
-    config = TrainConfig(max_minutes=10, batch_tokens=10_000)
-    (tmp_path / "precision.json").write_text('{"precision": "bf16", "seconds": {"fp32": 1.0, "bf16": 20.0}}')
-    affordable = state.affordable_tokens(tmp_path, config)
-    assert affordable == 3 * 1024 / 20 * 0.05 * 600  # three times the probe's speed, a twentieth of the time
-    thinned = state.thin(table, 1000, 10**6, affordable, config)
-    assert len(Examples(thinned).ids) == pytest.approx(affordable, rel=0.2)
-    without = config.model_copy(update={"max_minutes": None})
-    assert state.affordable_tokens(tmp_path, without) == math.inf
-
-
-@pytest.mark.parametrize(("bf16_seconds", "tried"), [(0.5, ["fp32", "bf16"]), (100.0, ["fp32"])])
-def test_a_precision_whose_products_crawl_is_not_tried_on_a_whole_step(
-    bf16_seconds: float, tried: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seconds = {torch.float32: 1.0, torch.bfloat16: bf16_seconds}
-    monkeypatch.setattr(state, "product_seconds", seconds.__getitem__)
-    asked: list[str] = []
-
-    def probe(precision: str) -> float:
-        asked.append(precision)
-        return {"fp32": 1.0, "bf16": 0.5}[precision]
-
-    chosen = state.choose_precision(tmp_path, torch.device("cpu"), probe)
-    assert asked == tried
-    assert chosen == tried[-1]
-    assert state.choose_precision(tmp_path, torch.device("cpu"), probe) == chosen  # what it began with
-    assert asked == tried
-
-
-@pytest.mark.parametrize(("is_able", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_a_gpu_that_only_emulates_bf16_trains_in_float32(
-    is_able: bool, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: is_able)
-    assert state.choose_precision(tmp_path, torch.device("cuda"), {}.__getitem__) == precision
-
-
-def test_on_another_kind_of_device_the_precision_is_chosen_anew(tmp_path: Path) -> None:
-    (tmp_path / "precision.json").write_text('{"precision": "bf16", "seconds": {}, "device": "cuda"}')
-    seconds = {"fp32": 1.0, "bf16": 2.0}
-    for _ in range(2):
-        assert state.choose_precision(tmp_path, torch.device("cpu"), seconds.__getitem__) == "fp32"
-    told = json.loads((tmp_path / "precision.json").read_text())
-    assert (told["precision"], told["device"]) == ("fp32", "cpu")
-
-
-def test_the_probe_of_a_product_takes_no_longer_than_a_blink() -> None:
-    began_s = time.monotonic()
-    assert state.product_seconds(torch.bfloat16) > 0
-    assert time.monotonic() - began_s < 1

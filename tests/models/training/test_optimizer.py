@@ -1,15 +1,12 @@
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.training.config import TrainConfig
-from models.training.optimizer import Optimizer, rate_at
+from models.training.optimizer import Optimizer
 
 
 def network(family: Any = "llama") -> Any:
@@ -93,24 +90,3 @@ def test_an_optimizer_goes_on_from_its_tensors_bit_for_bit(kind: Any) -> None:
             give_gradients(model, seed)
             optimizer.step(1e-2)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), first.parameters(), strict=True))
-
-
-def test_the_rate_rises_for_the_warm_up_and_then_falls_to_0() -> None:
-    config = TrainConfig(learning_rate=1.0, warmup_steps=10)
-    rates = [rate_at(step, step / 1000, config) for step in range(1001)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates.index(max(rates)) == 9
-    assert max(rates) == pytest.approx(1.0, abs=0.01)
-    assert all(a > b for a, b in pairwise(rates[9:]))
-    assert rates[-1] == 0
-
-
-def test_a_training_shorter_than_its_warm_up_still_reaches_a_high_rate() -> None:
-    config = TrainConfig(learning_rate=1.0, warmup_steps=1000)
-    assert max(rate_at(step, step / 20, config) for step in range(20)) > 0.8
-
-
-@given(st.integers(0, 10**6), st.floats(0, 1), st.integers(0, 1000))
-def test_the_rate_is_never_negative_nor_above_its_peak(step: int, progress: float, warmup: int) -> None:
-    config = TrainConfig(learning_rate=0.5, warmup_steps=warmup)
-    assert 0 <= rate_at(step, progress, config) <= 0.5

@@ -23,8 +23,9 @@ from models.network import networks
 from models.network.llama import cpu_block
 from models.text import tokenizer
 from models.text.tokenizer import END, PAD
-from models.training import loop, preflight, state, step, trainer
+from models.training import loop, preflight, step, trainer
 from models.training.run_folder import Run
+from models.training.state import TrainingState
 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"network": {"width": 32, "n_layer": 2}, "context_loss": 0.5},
@@ -255,4 +256,4 @@ def test_a_defect_ends_the_trainer_with_status_3_and_one_line(
         assert trainer.main() == 3
     assert caplog.records[-1].getMessage().startswith("training: preflight: targets: ")
     assert not (folder / "model").exists()
-    assert math.isinf(state.State().best_bpb)
+    assert math.isinf(TrainingState().best_bpb)

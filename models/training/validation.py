@@ -1,0 +1,36 @@
+"""The part of the validation split that a training scores: as much as its time allows."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from models.data.batches import Examples
+from models.training.config import TrainConfig
+from models.training.precision import PROBE_TOKENS, probed_seconds
+from models.training.schedule import VALIDATION_TIME_SHARE
+
+# With these a validation costs about as much as two or three training steps of 4,096 tokens.
+MAX_TOKENS = 30_000
+TOKEN_SHARE = 0.1  # of the tokens trained on between two validations
+MIN_TOKENS = 2000
+SCORING_SPEEDUP = 3  # scoring a token is so much faster than training on it
+
+
+def affordable_tokens(folder: Path, config: TrainConfig) -> float:
+    """How many tokens can be scored in the validations' share of `max_minutes`, by the probed speed."""
+    seconds = probed_seconds(folder)
+    if not config.max_minutes or not seconds:
+        return math.inf
+    return SCORING_SPEEDUP * PROBE_TOKENS / seconds * VALIDATION_TIME_SHARE * 60 * config.max_minutes
+
+
+def subsample(
+    table: pa.Table, num_steps: int, epoch_tokens: int, affordable: float, config: TrainConfig
+) -> pa.Table:
+    """Rows of the validation split at even distances, as many as one validation may cost."""
+    tokens_between = min(epoch_tokens, num_steps * config.batch_tokens // config.validations)
+    limit = min(MAX_TOKENS, max(MIN_TOKENS, min(affordable, TOKEN_SHARE * tokens_between)))
+    every = max(1, round(len(Examples(table).ids) / limit))
+    return table.take(np.arange(0, table.num_rows, every))
