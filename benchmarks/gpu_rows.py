@@ -28,8 +28,9 @@ from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
 from models.metrics_log import METRICS, Reader
 from models.network.llama import packed_block
-from models.training import fast_path_proof, initial_weights
+from models.training import initial_weights
 from models.training.checkpoint import put_json
+from models.training.fast_path import proof
 from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.seeding import seed_everything
@@ -115,23 +116,22 @@ def part(name: str, place: Place) -> Figures:
     assert packing is not None
     rows = packing.epoch_batches(seed=run.train.seed, epoch=0)[0]
     plain, rate = step(PLAIN), run.train.learning_rate
-    expected = fast_path_proof.taught_padded(plain, rows)
-    moves = fast_path_proof.moved(plain, rate, weights)
+    expected = proof.taught_padded(plain, rows)
+    moves = proof.moved(plain, rate, weights)
     tried = step(on)
-    found = fast_path_proof.taught(tried, rows)
-    fast_path_proof.check_taught(expected, found)
-    fast_path_proof.check_moved(moves, fast_path_proof.moved(tried, rate, weights))
+    found = proof.taught(tried, rows)
+    proof.check_taught(expected, found)
+    proof.check_moved(moves, proof.moved(tried, rate, weights))
     if tried.recorded and tried.recorded.failure:
         raise Failed(tried.recorded.failure)
-    typical = fast_path_proof.typical(examples, run.train.batch_tokens)
+    typical = proof.typical(examples, run.train.batch_tokens)
     seconds = {
-        path: fast_path_proof.seconds_a_token(step(path), rows if path.packed else typical)
-        for path in (on, off)
+        path: proof.seconds_a_token(step(path), rows if path.packed else typical) for path in (on, off)
     }
     return {
         "loss": found.loss,
         "plain": expected.loss,
-        "gradient_away": fast_path_proof.furthest(expected, found),
+        "gradient_away": proof.furthest(expected, found),
         "tokens_per_second": 1 / seconds[on],
         "without": 1 / seconds[off],
     }
@@ -149,16 +149,16 @@ def memory(place: Place) -> Figures:
     """A padded step with room for a part of it: made in more parts, it teaches the same."""
     run = Run.read(work_folder(place, "memory"))
     examples, model = read(run, place.device)
-    rows = fast_path_proof.typical(examples, run.train.batch_tokens)
+    rows = proof.typical(examples, run.train.batch_tokens)
     step = Step(model, examples, run.train, workers=1)
     step.precision = place.precision
-    whole = fast_path_proof.taught(step, rows)
+    whole = proof.taught(step, rows)
     step.drop()
     with scarce(step):
-        in_parts = fast_path_proof.taught(step, rows)
+        in_parts = proof.taught(step, rows)
     if step.parts == 1:
         raise Failed("the whole batch found room where there was to be too little: nothing was tried")
-    fast_path_proof.check_taught(whole, in_parts)
+    proof.check_taught(whole, in_parts)
     return {"parts": step.parts, "loss": in_parts.loss, "whole": whole.loss}
 
 
@@ -342,7 +342,7 @@ def main(name: str, folder: str, device: str, limit_s: str, corpus: str) -> None
     packed_block.raise_what_does_not_compile()
     try:
         figures = FIGURES[name](place)
-    except (Failed, fast_path_proof.Unproved) as error:
+    except (Failed, proof.Unproved) as error:
         sys.exit(f"{error}")
     put_json(place.folder / f".{name}.json", figures)
 

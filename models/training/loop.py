@@ -20,8 +20,9 @@ from models.files import sync
 from models.metrics_log import Journal
 from models.network import networks
 from models.text import tokenizer
-from models.training import checkpoint, fast_path, initial_weights, preflight, schedule, validation
+from models.training import checkpoint, initial_weights, preflight, schedule, validation
 from models.training.distributed import join
+from models.training.fast_path import choice
 from models.training.precision import PROBE_TOKENS, choose_precision
 from models.training.run_folder import Run
 from models.training.seeding import seed_everything, step_seed
@@ -54,7 +55,7 @@ class Training:
         self.guess_nats = math.log(vocabulary)
         self.sides = self.examples.sides(has_encoder=networks.is_encoder_decoder(self.model))
         run.check(self.examples, self.sides, vocabulary)
-        path = fast_path.choose(run, self.model, self.device, self.ranks, stop)
+        path = choice.choose_path(run, self.model, self.device, self.ranks, stop)
         self.model.to(self.device)  # type: ignore[arg-type]
         if self.device.type == "cpu":
             # For short sequences several times faster backward in bf16 than torch's fused kernel.

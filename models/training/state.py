@@ -53,7 +53,7 @@ class TrainingState:
     parts: int = 1
     """Micro-batches of a batch, as many as the memory requires."""
     is_packed: bool = False
-    """Whether its batches are those of models/training/packing.py."""
+    """Whether its batches are those of models/training/fast_path/packing.py."""
     validation: dict[str, float] = field(default_factory=dict)
     """The last validation's loss, accuracy and bits per byte."""
     epoch_sums: list[float] = field(default_factory=lambda: [0.0] * 4)

@@ -18,11 +18,11 @@ from models.devices import PLAIN, FastPath
 from models.errors import InputError
 from models.network import networks
 from models.training.config import TrainConfig
-from models.training.cuda_graph import Recorded
 from models.training.distributed import Ranks
+from models.training.fast_path.cuda_graph import Recorded
+from models.training.fast_path.packing import Packed, Packing
 from models.training.loss import weighted_nats
 from models.training.optimizer import Optimizer
-from models.training.packing import Packed, Packing
 from models.training.precision import fastest_seconds
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from models.network.config import NetworkConfig
 from models.text import tokenizer
 from models.text.config import MarkupConfig
 from models.text.tokenizer import END, START
-from models.training import fast_path_proof
 from models.training.config import TrainConfig
+from models.training.fast_path import proof
 
 NAMES = [row.name for row in gpu.ROWS]
 ABOUT = {"device": "a GPU", "minutes": 20}
@@ -183,7 +183,7 @@ def test_a_part_that_teaches_something_else_is_refused(
     place: gpu_rows.Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.network.llama.packed_block._attend", lambda q, k, v, *_: v)
-    with pytest.raises(fast_path_proof.Unproved, match="the plain path"):
+    with pytest.raises(proof.Unproved, match="the plain path"):
         gpu_rows.FIGURES["packing"](place)
 
 

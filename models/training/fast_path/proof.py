@@ -4,9 +4,9 @@ Both start from the same weights, in the same precision, with the same rows, whi
 fast path's. They are compared part by part, so that a failure has a name: packing with the kernel for
 sequences of unlike lengths, the compiled blocks, the CUDA graph; then one update, and the time of a step.
 
-python -m models.training.fast_path_proof RUN_DIR DEVICE PRECISION
+python -m models.training.fast_path.proof RUN_DIR DEVICE PRECISION
 
-prints one JSON object on standard output, for models/training/fast_path.py.
+prints one JSON object on standard output, for models/training/fast_path/choice.py.
 """
 
 import json
@@ -30,7 +30,8 @@ from models import devices
 from models.data import batches
 from models.devices import FAST, PLAIN, FastPath
 from models.network.llama import packed_block
-from models.training import initial_weights, packing
+from models.training import initial_weights
+from models.training.fast_path import packing
 from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.seeding import seed_everything

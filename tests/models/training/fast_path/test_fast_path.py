@@ -20,10 +20,10 @@ from models import devices
 from models.devices import FAST, PLAIN
 from models.errors import InputError
 from models.network.llama import packed_block
-from models.training import fast_path, fast_path_proof, packing
-from models.training.cuda_graph import Recorded
 from models.training.distributed import Ranks
-from models.training.fast_path_proof import Taught, Unproved
+from models.training.fast_path import choice, packing, proof
+from models.training.fast_path.cuda_graph import Recorded
+from models.training.fast_path.proof import Taught, Unproved
 from models.training.loop import Training
 from models.training.run_folder import Run
 
@@ -40,7 +40,7 @@ def run(data: Path, tmp_path: Path) -> Run:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which path is faster here says nothing."""
-    monkeypatch.setattr(fast_path_proof, "seconds_a_token", lambda *_: 0.5)
+    monkeypatch.setattr(proof, "seconds_a_token", lambda *_: 0.5)
 
 
 @pytest.fixture
@@ -50,11 +50,11 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def choose(run: Run, stop: threading.Event | None = None) -> devices.FastPath:
-    return fast_path.choose(run, cast(Any, None), CPU, Ranks(), stop or threading.Event())
+    return choice.choose_path(run, cast(Any, None), CPU, Ranks(), stop or threading.Event())
 
 
 def record(run: Run) -> dict[str, Any]:
-    kept: dict[str, Any] = json.loads((run.folder / fast_path.RECORD).read_text())
+    kept: dict[str, Any] = json.loads((run.folder / choice.RECORD).read_text())
     return kept
 
 
@@ -65,7 +65,7 @@ def test_packed_steps_prove_themselves(
     data: Path, tmp_path: Path, precision: str, context_loss: float
 ) -> None:
     run = Run.read(run_folder(data, tmp_path / "run", batch_tokens=128, context_loss=context_loss))
-    made = fast_path_proof.prove(run, CPU, precision)
+    made = proof.prove(run, CPU, precision)
     assert made["tokens_per_second"] == {"fast": 2.0, "plain": 2.0}
 
 
@@ -99,7 +99,7 @@ def test_what_is_wrong_with_the_fast_path_is_named(
     plain = packed_block._attend
     monkeypatch.setattr(packed_block, "_attend", lambda *given: defect(plain, *given))
     with pytest.raises(Unproved, match=failure):
-        fast_path_proof.prove(run, CPU, "bf16")
+        proof.prove(run, CPU, "bf16")
 
 
 def taught(loss: float = 2.0, norm: float = 1.0, off: float = 0.0) -> Taught:
@@ -117,19 +117,19 @@ def taught(loss: float = 2.0, norm: float = 1.0, off: float = 0.0) -> Taught:
     ],
 )
 def test_what_is_further_away_than_rounding_is_refused(fast: Taught, failure: str) -> None:
-    fast_path_proof.check_taught(taught(), taught(loss=2.005, norm=1.02, off=0.5))
+    proof.check_taught(taught(), taught(loss=2.005, norm=1.02, off=0.5))
     with pytest.raises(Unproved, match=failure):
-        fast_path_proof.check_taught(taught(), fast)
+        proof.check_taught(taught(), fast)
 
 
 def test_an_update_in_another_direction_and_a_slower_path_are_refused() -> None:
     move = {"w": torch.tensor([1.0, 0.0])}
-    fast_path_proof.check_moved(move, {"w": torch.tensor([1.0, 0.3])})
+    proof.check_moved(move, {"w": torch.tensor([1.0, 0.3])})
     with pytest.raises(Unproved, match="141% away from where"):
-        fast_path_proof.check_moved(move, {"w": torch.tensor([0.0, 1.0])})
-    fast_path_proof.check_speed(plain_s=0.2, fast_s=0.1)
+        proof.check_moved(move, {"w": torch.tensor([0.0, 1.0])})
+    proof.check_speed(plain_s=0.2, fast_s=0.1)
     with pytest.raises(Unproved, match="slower: 5 tokens/s, 10 on the plain path"):
-        fast_path_proof.check_speed(plain_s=0.1, fast_s=0.2)
+        proof.check_speed(plain_s=0.1, fast_s=0.2)
 
 
 @pytest.mark.parametrize(("asked", "path"), [("auto", PLAIN), ("off", PLAIN)])
@@ -138,7 +138,7 @@ def test_without_a_gpu_the_plain_path_trains(
 ) -> None:
     run = Run.read(run_folder(data, tmp_path / "run", fast_path=asked))
     assert choose(run) == path
-    assert not (run.folder / fast_path.RECORD).exists()
+    assert not (run.folder / choice.RECORD).exists()
 
 
 def test_without_a_gpu_to_insist_on_the_fast_path_is_an_error_in_one_line(data: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_proof_is_made_once_on_a_device_and_its_path_is_kept(
         proofs.append(1)
         return dict(PROVED)
 
-    monkeypatch.setattr(fast_path, "_prove_apart", prove)
+    monkeypatch.setattr(choice, "_prove_apart", prove)
     assert [choose(run), choose(run)] == [FAST, FAST]
     assert (record(run)["path"], record(run)["device"], len(proofs)) == ("fast", "cpu", 1)
     monkeypatch.setattr(devices, "name", lambda _: "another GPU")
@@ -168,7 +168,7 @@ def test_a_proof_is_made_once_on_a_device_and_its_path_is_kept(
 def test_a_path_that_failed_is_tried_again_only_where_it_is_insisted_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fast_path, "_prove_apart", lambda *_: {"failure": "the CUDA graph: it is torn"})
+    monkeypatch.setattr(choice, "_prove_apart", lambda *_: {"failure": "the CUDA graph: it is torn"})
     folder = run_folder(data, tmp_path / "run", precision="bf16")
     assert [choose(Run.read(folder)) for _ in range(2)] == [PLAIN, PLAIN]
     told = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
@@ -183,8 +183,8 @@ def test_a_path_that_failed_is_tried_again_only_where_it_is_insisted_on(
 @pytest.mark.usefixtures("able")
 @pytest.mark.parametrize("torn", ["", "[]", '{"path"', '{"device": "cpu"}'])
 def test_a_torn_record_is_passed_over(run: Run, monkeypatch: pytest.MonkeyPatch, torn: str) -> None:
-    monkeypatch.setattr(fast_path, "_prove_apart", lambda *_: dict(PROVED))
-    (run.folder / fast_path.RECORD).write_text(torn)
+    monkeypatch.setattr(choice, "_prove_apart", lambda *_: dict(PROVED))
+    (run.folder / choice.RECORD).write_text(torn)
     assert choose(run) == FAST
     assert record(run)["path"] == "fast"
 
@@ -204,13 +204,13 @@ def test_the_proof_leaves_weights_and_random_numbers_as_they_were(run: Run) -> N
         tensors = [torch.get_rng_state(), *made.weights().values(), *made.step.optimizer.tensors().values()]
         return [*(each.encode() for each in chances), *(t.detach().numpy().tobytes() for t in tensors)]
 
-    (run.folder / fast_path.RECORD).write_text(
+    (run.folder / choice.RECORD).write_text(
         json.dumps({"path": "plain", "device": "cpu", "torch": torch.__version__})
     )
     made = Training(run, threading.Event())
     made.learn(np.arange(4), 1e-3)
     before = state()
-    (run.folder / fast_path.RECORD).unlink()
+    (run.folder / choice.RECORD).unlink()
     choose(run)
     assert state() == before
     kept = record(run)
@@ -224,7 +224,7 @@ def test_the_proof_leaves_weights_and_random_numbers_as_they_were(run: Run) -> N
 def test_a_training_whose_fast_path_fails_ends_in_the_bytes_of_one_that_never_tried_it(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fast_path, "_prove_apart", lambda *_: {"failure": "it is torn"})
+    monkeypatch.setattr(choice, "_prove_apart", lambda *_: {"failure": "it is torn"})
     torch.set_num_threads(1)
     tried, never = (
         run_folder(data, tmp_path / asked, precision="bf16", fast_path=asked) for asked in ("auto", "off")
@@ -237,7 +237,7 @@ def test_a_training_whose_fast_path_fails_ends_in_the_bytes_of_one_that_never_tr
 @pytest.mark.soak
 def test_a_proof_that_dies_is_a_failure_with_its_last_line(run: Run) -> None:
     """As it does here where it is to compute on Apple's GPU."""
-    told = fast_path._prove_apart(run, torch.device("mps"), "fp32", threading.Event())
+    told = choice._prove_apart(run, torch.device("mps"), "fp32", threading.Event())
     assert told["failure"].startswith("its proof ended with status 1: ")
     assert "mps" in told["failure"].lower()
 
@@ -247,7 +247,7 @@ def test_a_stop_ends_the_proof_and_nothing_is_recorded(run: Run) -> None:
     stop = threading.Event()
     stop.set()
     assert choose(run, stop) == PLAIN
-    assert not (run.folder / fast_path.RECORD).exists()
+    assert not (run.folder / choice.RECORD).exists()
 
 
 @pytest.mark.parametrize("is_in_its_context", [False, True])

@@ -16,10 +16,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from models.data.batches import Examples
 from models.devices import FAST, PLAIN
 from models.network.llama import cpu_block, packed_block
-from models.training import fast_path, packing, trainer
+from models.training import trainer
 from models.training.config import TrainConfig
+from models.training.fast_path import choice, packing
+from models.training.fast_path.packing import Packed, Packing
 from models.training.loop import Training
-from models.training.packing import Packed, Packing
 from models.training.run_folder import Run
 from models.training.step import Step
 
@@ -185,7 +186,7 @@ def test_nearly_all_places_of_a_step_are_of_use() -> None:
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings pack on this device, too, as where the fast path has proved itself."""
-    monkeypatch.setattr(fast_path, "choose", lambda *_: FAST)
+    monkeypatch.setattr(choice, "choose_path", lambda *_: FAST)
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
@@ -195,7 +196,7 @@ def test_a_training_that_goes_on_with_the_other_batches_begins_its_epoch_anew(
     """As one does that goes on on a GPU, or without it."""
 
     def pack(is_packed: bool) -> None:
-        monkeypatch.setattr(fast_path, "choose", lambda *_: FAST if is_packed else PLAIN)
+        monkeypatch.setattr(choice, "choose_path", lambda *_: FAST if is_packed else PLAIN)
 
     folder = run_folder(data, tmp_path / "run", batch_tokens=256 if is_packed else 64)
     pack(is_packed)
@@ -204,10 +205,10 @@ def test_a_training_that_goes_on_with_the_other_batches_begins_its_epoch_anew(
     assert not trainer.train(folder, StopAt(last))
     pack(not is_packed)
     made = Training(Run.read(folder), threading.Event())
-    assert (made.state.step, made.state.place) == (last, 0)
+    assert (made.state.step, made.state.batch_index) == (last, 0)
     assert train(folder)
     told = json.loads((folder / "summary.json").read_text())
-    assert (told["stopped_by"], told["steps"]) == ("max_epochs", made.steps)
+    assert (told["stopped_by"], told["steps"]) == ("max_epochs", made.num_steps)
 
 
 @pytest.mark.usefixtures("everywhere")

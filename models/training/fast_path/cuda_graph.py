@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models import devices
-from models.training.packing import Packed
+from models.training.fast_path.packing import Packed
 
 log = logging.getLogger(__name__)
 

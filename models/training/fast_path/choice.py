@@ -1,6 +1,6 @@
 """Fast path: what a GPU trains on once it has proved that it teaches what the plain path does.
 
-The proof (models/training/fast_path_proof.py) is made by a process of its own, before the training takes
+The proof (models/training/fast_path/proof.py) is made by a process of its own, before the training takes
 memory of the GPU: whatever a kernel does there, crash, hang or spoil the GPU's state, it cannot touch the
 training's weights, optimizer or random numbers. Which path was chosen, and why, stands in the run folder's
 fast_path.json.
@@ -26,8 +26,9 @@ from models import devices
 from models.devices import FAST, PLAIN, FastPath
 from models.errors import InputError
 from models.files import PROJECT
-from models.training import checkpoint, packing
+from models.training import checkpoint
 from models.training.distributed import Ranks
+from models.training.fast_path import packing
 from models.training.precision import choose_precision
 from models.training.run_folder import Run
 
@@ -42,7 +43,7 @@ class Stopped(Exception):
     """The training was asked to stop meanwhile."""
 
 
-def choose(
+def choose_path(
     run: Run, model: PreTrainedModel, device: torch.device, ranks: Ranks, stop: threading.Event
 ) -> FastPath:
     """The path that all processes of this training take; what it began on it goes on with.
@@ -119,7 +120,7 @@ def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading
     command = [
         sys.executable,
         "-m",
-        "models.training.fast_path_proof",
+        "models.training.fast_path.proof",
         str(run.folder),
         device.type,
         precision,
