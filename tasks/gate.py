@@ -24,7 +24,6 @@ COPIES = "registry"  # the folder of a home in which a server's models are copie
 WAIT_SECONDS = 30  # for MLflow to answer; after that the model waits for the next run
 Result = TypeVar("Result")
 
-
 STAGE = Stage("rescore", rescore_champion)
 
 

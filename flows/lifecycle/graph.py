@@ -4,6 +4,7 @@ from flows.config import RetrainConfig
 from flows.lifecycle.context import reach
 from models.errors import InputError
 from models.registry.reference import open_registry
+from models.training.launch import TrainingConfig
 from settings import Settings
 from tasks import clean, download, evaluate, export, parse, start, train, vocabulary
 from tasks.plan import Link
@@ -64,5 +65,5 @@ def retrain_chain(config: RetrainConfig) -> list[Link]:
     ]
 
 
-def training(config: RetrainConfig) -> train.TrainingConfig:
-    return train.TrainingConfig(network=config.network, train=config.train)
+def training(config: RetrainConfig) -> TrainingConfig:
+    return TrainingConfig(network=config.network, train=config.train)

@@ -564,15 +564,15 @@ def test_a_function_that_was_loaded_from_its_path_is_found_by_it(root):
 
 BUILDS = {
     "tasks.download.download_corpus": (),
-    "tasks.clean.clean_turns": (),
-    "tasks.evaluate.evaluate_model": (),
-    "tasks.train.train_model": ("models.training.trainer",),
+    "corpus.cleaning.clean.clean_turns": (),
+    "models.evaluation.report.evaluate_model": (),
+    "models.training.launch.train_model": ("models.training.trainer",),
 }
 
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_our_own_code_without_comments_and_layout_has_the_same_fingerprint(name, tmp_path):
-    for folder in ("tasks", "models"):
+    for folder in ("tasks", "corpus", "models"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pyc*"))
     before = of(tmp_path, name, BUILDS[name])
     for path in tmp_path.rglob("*.py"):
@@ -593,7 +593,7 @@ def config_classes(kind):
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_a_method_of_each_config_class_that_a_stage_is_given_is_part_of_its_code(stage, tmp_path):
-    for folder in ("tasks", "models"):
+    for folder in ("tasks", "corpus", "models"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pyc*"))
     name = f"{stage.build.__module__}.{stage.build.__qualname__}"
     before = of(tmp_path, name, stage.modules)
@@ -615,7 +615,7 @@ def test_a_method_of_each_config_class_that_a_stage_is_given_is_part_of_its_code
 
 @pytest.mark.parametrize("stage", [export, train, evaluate], ids=lambda module: module.STAGE.name)
 def test_another_share_for_the_context_makes_other_examples_and_another_model(stage, tmp_path):
-    for folder in ("tasks", "models"):
+    for folder in ("tasks", "corpus", "models"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pyc*"))
     name = f"{stage.STAGE.build.__module__}.{stage.STAGE.build.__qualname__}"
     before = of(tmp_path, name, stage.STAGE.modules)

@@ -15,7 +15,7 @@ from trainings import NETWORK, make_data
 
 pytestmark = pytest.mark.soak
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KILLS = 25
 VICTIMS = ("trainer", "parent", "both")
 COMMAND = """
@@ -23,14 +23,14 @@ import json, sys
 from pathlib import Path
 from models.network.config import NetworkConfig
 from models.training.config import TrainConfig
-from tasks.train import TrainingConfig, train_model
+from models.training.launch import TrainingConfig, train_model
 
 data, out, work = map(Path, sys.argv[1:4])
 network, train = json.loads(sys.argv[4])
 config = TrainingConfig(network=NetworkConfig(**network), train=TrainConfig(**train))
 out.mkdir(exist_ok=True)
 train_model(
-    out, config, data / "tokenizer", data / "examples", work=work, watch=lambda line: print(json.dumps(line), flush=True), deleted=[]
+    out, config, data / "tokenizer", data / "examples", work=work, watch=lambda line: print(json.dumps(line), flush=True)
 )
 """
 TRAIN = {

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from models.metrics_log import METRICS, Reader
-from tasks.train import follow
+from models.training.launch import follow
 
 TRUNCATES = """
 import json, sys, time

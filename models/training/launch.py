@@ -1,0 +1,160 @@
+"""Launch: the examples become a model folder, in a process of its own.
+
+The trainer (`python -m models.training.trainer`) knows neither Prefect nor MLflow. It works in
+runs/FINGERPRINT, where a killed one goes on; the process that started it follows its metrics.jsonl.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from models.config import Config
+from models.errors import InputError
+from models.files import PROJECT
+from models.metrics_log import METRICS, NOTICES, Reader
+from models.network.config import NetworkConfig
+from models.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+
+GRACE_SECONDS = 20  # from SIGTERM to SIGKILL: a checkpoint is written within
+
+Watch = Callable[[dict[str, Any]], None]
+
+
+class TrainingConfig(Config):
+    network: NetworkConfig
+    train: TrainConfig
+
+
+def train_model(
+    out: Path,
+    config: TrainingConfig,
+    vocabulary: Path,
+    export: Path,
+    start: Path | None = None,
+    *,
+    work: Path,
+    watch: Watch,
+    check: Callable[[], None] = lambda: None,
+) -> int:
+    """Run the trainer in `work` until it ends; model/ and logs/ go to `out`; returns the number of steps.
+
+    `watch` gets each line of the metrics; `check` is called between them.
+
+    Raises:
+        Exception: what `check` raises; the training ends with a checkpoint.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    dialogue = json.loads((export / "dialogue.json").read_text())
+    run = {
+        **config.model_dump(mode="json"),
+        **dialogue,
+        "tokenizer": str(vocabulary),
+        "examples": str(export),
+    }
+    if start is not None:
+        run["start"] = str(start)
+    (work / "config.json").write_text(json.dumps(run, indent=2) + "\n")
+    readers = [Reader(work / METRICS), Reader(work / NOTICES)]
+    for reader in readers:
+        reader.skip()  # an interrupted run of this command has shown it
+    try:
+        with _trainer(work) as process:
+            for line in follow(readers, process, check):
+                _report(watch, line)
+    except BaseException as error:
+        if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled in the dashboard
+            log.warning("train: stopped; %s", _checkpoint_left(work))
+        raise
+    if process.returncode:
+        raise _failure(work, process.returncode)
+    shutil.copytree(work / "model", out / "model")
+    (out / "logs").mkdir()
+    for name in (METRICS, "train.log", "summary.json"):
+        shutil.copy(work / name, out / "logs" / name)
+    return int(json.loads((work / "summary.json").read_text())["steps"])
+
+
+@contextmanager
+def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The trainer as a process group that never outlives this one.
+
+    It reads the pipe on its standard input: when this process dies, however it dies, the pipe
+    closes, and the trainer writes a checkpoint and ends.
+    """
+    command = [sys.executable, "-m", "models.training.trainer", str(work), "--until-stdin-closes"]
+    with (work / "stderr.log").open("wb") as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+            env={
+                "OMP_WAIT_POLICY": "passive",
+                "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # what Apple's GPU cannot do, the processor does
+                **os.environ,
+            },
+        )
+    try:
+        yield process
+    finally:
+        cast(IO[bytes], process.stdin).close()  # ranks are in sessions of their own: they end by it
+        if process.poll() is None:
+            log.warning("train: stops; it writes a checkpoint first")
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def follow(
+    readers: Sequence[Reader], process: subprocess.Popen[bytes], check: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, Any]]:
+    """The new lines of growing files, until the process that writes them has ended, or a check raises."""
+    ended = False
+    while not ended:
+        ended = process.poll() is not None  # looked up before the last read, so that no line is missed
+        for reader in readers:
+            yield from reader.read()
+        if not ended:
+            check()
+            time.sleep(POLL_SECONDS)
+
+
+def _report(watch: Watch, line: dict[str, Any]) -> None:
+    """Show a line; one that cannot be shown is no reason to end the training that wrote it."""
+    try:
+        watch(line)
+    except Exception as error:
+        log.warning("train: a line of the training cannot be shown: %s: %s", type(error).__name__, error)
+
+
+def _checkpoint_left(work: Path) -> str:
+    steps = [int(path.name) for path in (work / "checkpoints").glob("[0-9]*") if path.name.isdecimal()]
+    if not steps:
+        return "it had no checkpoint yet, so the same command begins it anew"
+    return f"its checkpoint at step {max(steps):,} is kept, and the same command goes on from there"
+
+
+def _failure(work: Path, status: int) -> Exception:
+    lines = (work / "stderr.log").read_text(errors="replace").strip().splitlines()
+    last = lines[-1] if lines else "it said nothing"
+    if status == 2:
+        return InputError(last)
+    return RuntimeError(f"the trainer ended with status {status}: {last} ({work / 'stderr.log'})")
