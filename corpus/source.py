@@ -17,11 +17,11 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from corpus.transfer import addresses, copies
-from corpus.transfer.addresses import HTTP, shown
+from corpus.transfer.addresses import HTTP
 from corpus.transfer.archive import check_held, paths_in
 from corpus.transfer.guard import ANYWHERE, Again, Reach, Refused
 from corpus.transfer.http import Limits, fetch, headers_of, unreached
-from models.addresses import bare
+from models.addresses import bare, shown
 from models.errors import InputError
 from models.files import is_utf8, sha256
 

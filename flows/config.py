@@ -11,11 +11,11 @@ from models.evaluation.report import EvaluateConfig
 from models.evaluation.verdict import GateConfig
 from models.generation.config import GenerationConfig
 from models.network.config import NetworkConfig
+from models.pretrained.source import StartConfig
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
 from tasks.download import DownloadConfig
-from tasks.start import StartConfig
 
 
 class RetrainConfig(Config):

@@ -2,6 +2,8 @@
 
 import re
 
+import httpx2
+
 # A password may hold an @ or even a slash; what follows the host's colon is a port.
 _LOGIN = re.compile(r"://(?:[^/\s'\"]*@|[^/\s'\"@:]*:(?!\d+(?:[/?#\s]|$))[^\s'\"]*@)")
 _QUERY = re.compile(r"(://[^\s?#'\"]*)\?[^\s#'\"]*")
@@ -10,3 +12,25 @@ _QUERY = re.compile(r"(://[^\s?#'\"]*)\?[^\s#'\"]*")
 def bare(text: str) -> str:
     """The same without the user, password and query of the addresses in it."""
     return _QUERY.sub(r"\1", _LOGIN.sub("://", text))
+
+
+def shown(corpus: str) -> str:
+    """A corpus for people: of an address no user, password, query or fragment."""
+    try:
+        parts = httpx2.URL(corpus.strip())
+    except (httpx2.InvalidURL, ValueError):
+        return _without_login(corpus)
+    if not parts.host:
+        return _without_login(corpus)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.host}{port}{parts.path}"
+
+
+def _without_login(text: str) -> str:
+    """What is no address, but may have been meant as one."""
+    found = re.fullmatch(r"((?:[A-Za-z][\w+.-]+:)?/*)(.*)", text.strip()[:300], re.DOTALL)
+    assert found is not None
+    rest = found[2].rpartition("@")[2] if ":" in found[0].partition("@")[0] else found[2]
+    start = "" if rest != found[2] and "/" not in found[1] else found[1]
+    query = r"\?" if ":" in found[1] else r"\?[\w.~-]+="  # a file's name may hold a question mark
+    return repr(start + re.split(query, rest, maxsplit=1)[0])

@@ -10,10 +10,11 @@ from prefect import task
 from pydantic import AfterValidator, Field
 
 from corpus.source import MEMBERS, Source, archive_in, identity, identity_of_copy, resolve, show_progress
-from corpus.transfer.addresses import FORM_PATTERN, shown, storable
+from corpus.transfer.addresses import FORM_PATTERN, storable
 from corpus.transfer.archive import unpack
 from corpus.transfer.guard import ANYWHERE, Reach
 from corpus.transfer.http import Limits, fetch
+from models.addresses import shown
 from models.config import Config
 from models.errors import InputError
 from tasks.store.artifact import Artifact

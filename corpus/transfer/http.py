@@ -18,9 +18,9 @@ import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from corpus.transfer import copies
-from corpus.transfer.addresses import shown
 from corpus.transfer.guard import ANYWHERE, Again, Reach, Refused, Watch, login_of, silence_request_log
 from corpus.transfer.headers import continues, headers_of_content, length, status_failure
+from models.addresses import shown
 from models.errors import InputError
 
 log = logging.getLogger(__name__)

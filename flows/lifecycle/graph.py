@@ -3,6 +3,7 @@
 from flows.config import RetrainConfig
 from flows.lifecycle.context import reach
 from models.errors import InputError
+from models.pretrained.source import FORMS, SCRATCH, Source
 from models.registry.reference import open_registry
 from models.training.launch import TrainingConfig
 from settings import Settings
@@ -10,18 +11,18 @@ from tasks import clean, download, evaluate, export, parse, start, train, vocabu
 from tasks.plan import Link
 
 
-def source_of(config: RetrainConfig) -> start.Source | None:
+def source_of(config: RetrainConfig) -> Source | None:
     """Where the weights begin; None from scratch.
 
     Raises:
         InputError: there is no such start, or settings that need one have none.
     """
-    if config.start.init != start.SCRATCH:
+    if config.start.init != SCRATCH:
         here = Settings()
         return start.resolve(config.start.init, open_registry(here), here.root)
     if takes_vocabulary(config) or config.network.family == "pretrained":
         raise InputError(
-            f"recipe {config.recipe}: a pretrained network has nothing to begin with; --init: {start.FORMS}"
+            f"recipe {config.recipe}: a pretrained network has nothing to begin with; --init: {FORMS}"
         )
     return None
 

@@ -10,15 +10,16 @@ from prefect.runtime import deployment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from corpus.source import is_foreign
-from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query, shown
+from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query
 from flows.config import RetrainConfig
 from flows.recipes import RECIPES
+from models.addresses import shown
 from models.errors import InputError
+from models.pretrained import source
 from models.registry.reference import open_registry
 from models.registry.versions import Version
 from models.text.encoding import read_dialogue
 from settings import Settings
-from tasks import start
 
 # What each one is for stands in the flows' docstrings, from where Prefect takes it.
 Recipe = Literal["quick", "tutorial", "small", "base", "finetune"]
@@ -111,7 +112,7 @@ def _check_sources(corpus: str, init: str) -> None:
             f"corpus {shown(corpus)}: a deployed run reads names, http(s) addresses and "
             "files under REPARTEE_HOME; put it there"
         )
-    if deployment.id and start.is_foreign(init, Settings().root):
+    if deployment.id and source.is_foreign(init, Settings().root):
         raise InputError(
             f"start.init {init!r}: a deployed run begins with versions and what "
             "lies under REPARTEE_HOME; put it there"

@@ -204,17 +204,3 @@ def _set_dropout(model: PreTrainedModel, share: float) -> None:
     for name in ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop"):
         if hasattr(model.config, name):
             setattr(model.config, name, share)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder; no pickle is ever read.
-
-    Raises:
-        InputError: it has none.
-    """
-    found = sorted(folder.glob("*.safetensors"))
-    if found:
-        return found
-    pickles = sorted(path.name for path in folder.glob("*.bin"))
-    told = f"its weights are a pickle ({pickles[0]}), which is never read" if pickles else "it has no weights"
-    raise InputError(f"{folder}: {told}; give a folder with model.safetensors")

@@ -18,14 +18,15 @@ from models.errors import InputError
 from models.evaluation.report import EvaluateConfig, evaluate_model
 from models.evaluation.scorecard import RescoreConfig, rescore_champion, score_model
 from models.generation.config import GenerationConfig
+from models.pretrained import gguf
+from models.pretrained.source import StartConfig, is_foreign, take_start
 from models.registry.versions import Registry
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary
 from models.training import trainer
-from tasks import start
 from tasks.plan import plan_chain
 from tasks.register import check_answers
-from tasks.start import StartConfig, is_foreign, resolve, take_start
+from tasks.start import resolve
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_a_folder_without_a_whole_model_gets_one_line(pretrained, registry, tmp_
 def test_a_gguf_file_says_what_must_be_installed(registry, tmp_path, monkeypatch):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF")
-    monkeypatch.setattr(start, "find_spec", lambda name: None)
+    monkeypatch.setattr(gguf, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs gguf and accelerate: pip install .*finetune"):
         take_start(tmp_path, StartConfig(), source=resolve(str(path), registry, tmp_path))
 

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.source import name_of, resolve
-from corpus.transfer.addresses import holds_query, requested, shown, storable
-from models.addresses import bare
+from corpus.transfer.addresses import holds_query, requested, storable
+from models.addresses import bare, shown
 from models.errors import InputError
+from models.pretrained.source import StartConfig
 from tasks.download import DownloadConfig
-from tasks.start import StartConfig
 
 SECRET = "s3cr3t"
 

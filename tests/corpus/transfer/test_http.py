@@ -19,9 +19,9 @@ import httpx2
 import pytest
 from filelock import FileLock
 
-from corpus.transfer.addresses import shown
 from corpus.transfer.guard import Again, Reach, Refused, Watch, zone
 from corpus.transfer.http import Limits, fetch, headers_of
+from models.addresses import shown
 from models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]

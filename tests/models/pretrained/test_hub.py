@@ -9,8 +9,9 @@ import pytest
 
 from models.errors import InputError
 from models.network import networks
+from models.pretrained.source import StartConfig, take_start
 from models.registry.versions import Registry
-from tasks.start import StartConfig, resolve, take_start
+from tasks.start import resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -1,0 +1,40 @@
+"""GGUF: a file of llama.cpp's format becomes a model folder."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from models.errors import InputError
+
+
+def convert(path: Path, out: Path) -> None:
+    """A GGUF file -> config.json, model.safetensors, tokenizer.json and its chat template, in float32.
+
+    Raises:
+        InputError: transformers cannot read it, or what it needs for that is not installed.
+    """
+    missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"init {path}: a GGUF file needs {' and '.join(missing)}: "
+            "pip install -c constraints.txt -e '.[finetune]'"
+        )
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from models.network.networks import quiet
+
+    options = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
+    try:
+        with quiet():
+            AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(out)
+            read = AutoModelForCausalLM.from_pretrained(path.parent, dtype="float32", **options)
+            # Transformers takes it for quantised still, and such a model is neither trained nor saved.
+            config = type(read.config).from_dict(
+                {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
+            )
+            model = type(read)(config)
+            model.load_state_dict(read.state_dict())
+            model.save_pretrained(out)
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"init {path} cannot be converted ({reason}); give a model folder") from error
+    (out / "generation_config.json").unlink(missing_ok=True)
