@@ -23,13 +23,13 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from corpus.cleaning.clean import clean_turns  # noqa: E402
 from corpus.cleaning.config import CleanConfig  # noqa: E402
+from corpus.download import DownloadConfig, download_corpus, find_corpus  # noqa: E402
 from corpus.readers.parse import ParseConfig, parse_corpus  # noqa: E402
 from models.data.examples import export_examples  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
 from models.text.config import MarkupConfig  # noqa: E402
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary  # noqa: E402
 from models.training import trainer  # noqa: E402
-from tasks import download  # noqa: E402
 
 
 def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> list[tuple[int, float]]:
@@ -81,8 +81,8 @@ def main() -> None:
         root = Path(scratch)
         for name in ("raw", "parsed", "clean"):
             (root / name).mkdir()
-        source = download.DownloadConfig(corpus=asked.corpus)
-        download.download_corpus(root / "raw", source, corpus=download.find_corpus(source, root))
+        source = DownloadConfig(corpus=asked.corpus)
+        download_corpus(root / "raw", source, corpus=find_corpus(source, root))
         parse_corpus(root / "parsed", ParseConfig(), root / "raw")
         clean_turns(root / "clean", CleanConfig(), root / "parsed")
         learn(root / "first", halve(root / "clean", root / "half"), asked.steps)

@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import model_validator
 
 from corpus.cleaning.config import CleanConfig
+from corpus.download import DownloadConfig
 from corpus.readers.parse import ParseConfig
 from models.config import Config
 from models.evaluation.report import EvaluateConfig
@@ -15,7 +16,6 @@ from models.pretrained.source import StartConfig
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
-from tasks.download import DownloadConfig
 
 
 class RetrainConfig(Config):

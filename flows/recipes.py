@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from corpus.cleaning.config import CleanConfig
+from corpus.download import DownloadConfig
 from flows.config import RetrainConfig
 from models.addresses import bare
 from models.errors import InputError
@@ -17,7 +18,6 @@ from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
-from tasks.download import DownloadConfig
 
 RECIPES = {
     # A minute of two cores, and it answers its own topics sensibly.

@@ -1,5 +1,6 @@
 """The chain: each stage with its settings and what it reads, in the order in which they run."""
 
+from corpus.download import find_corpus
 from flows.config import RetrainConfig
 from flows.lifecycle.context import reach
 from models.errors import InputError
@@ -34,7 +35,7 @@ def takes_vocabulary(config: RetrainConfig) -> bool:
 
 def turns_chain(config: RetrainConfig) -> list[Link]:
     """From the corpus to clean turns."""
-    corpus = download.find_corpus(config.download, Settings().root, reach())
+    corpus = find_corpus(config.download, Settings().root, reach())
     return [
         Link(download.STAGE, config.download, identity=corpus.identity, context={"corpus": corpus}),
         Link(parse.STAGE, config.parse, ("download",)),

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from corpus import source
+from corpus.download import DownloadConfig, find_corpus
 from corpus.source import MEMBERS
 from models.errors import InputError
-from tasks.download import STAGE, DownloadConfig, find_corpus
+from tasks.download import STAGE
 from tasks.store.artifact import Artifact
 
 

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus.download import DownloadConfig
 from corpus.source import name_of, resolve
 from corpus.transfer.addresses import holds_query, requested, storable
 from models.addresses import bare, shown
 from models.errors import InputError
 from models.pretrained.source import StartConfig
-from tasks.download import DownloadConfig
 
 SECRET = "s3cr3t"
 

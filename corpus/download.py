@@ -1,0 +1,91 @@
+"""Download: a corpus becomes the two raw files that parse reads, whatever it came in."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from corpus.source import MEMBERS, Source, archive_in, identity, identity_of_copy, resolve, show_progress
+from corpus.transfer.addresses import FORM_PATTERN, storable
+from corpus.transfer.archive import unpack
+from corpus.transfer.guard import ANYWHERE, Reach
+from corpus.transfer.http import Limits, fetch
+from models.addresses import shown
+from models.config import Config
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class DownloadConfig(Config):
+    corpus: Annotated[str, AfterValidator(storable)] = Field(
+        default="cornell", json_schema_extra={"pattern": FORM_PATTERN}
+    )
+    """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query is stored nowhere), or
+    `env:REPARTEE_CORPUS_NAME`, a variable that holds the address."""
+    sample_turns: int = Field(default=24_000, ge=100)
+    """Turns of the `sample` corpus, which is generated."""
+    sample_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus as a run finds it."""
+
+    source: Source
+    identity: str
+    """What it holds, as far as can be told without getting it."""
+    folder: Path
+    """Where the copies of what comes over the network lie."""
+    reach: Reach = ANYWHERE
+
+
+def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> Corpus:
+    """
+    Raises:
+        InputError: there is no such corpus, or its address cannot be reached.
+    """
+    source, folder = resolve(config.corpus), home / "store" / "download" / ".partial"
+    return Corpus(source, identity(source, folder, reach=reach), folder, reach)
+
+
+def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int:
+    """The two raw files; logs/source.json says where they lay; returns the number of files."""
+    source = corpus.source
+    members: dict[str, str] = {}
+    if source.kind == "sample":
+        from corpus.sample import generator
+
+        generator.write_corpus(out, turns=config.sample_turns, seed=config.sample_seed)
+    elif source.kind == "local":
+        members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
+    else:
+        members |= _over_the_network(out, corpus)
+    (out / "logs").mkdir()  # where it lay decides nothing: the same bytes elsewhere are the same corpus
+    origin = {"name": source.name, "corpus": config.corpus, "members": members}
+    (out / "logs" / "source.json").write_text(json.dumps(origin, indent=2) + "\n")
+    return len(MEMBERS)
+
+
+def _over_the_network(out: Path, corpus: Corpus) -> dict[str, str]:
+    """Unpack the copy that is here where it is the wanted one, else a new one; the members' digests."""
+    source, archive = corpus.source, archive_in(corpus.folder, corpus.source)
+    members: dict[str, str] = {}
+
+    def check(path: Path) -> None:
+        members.update(unpack(path, MEMBERS, out, pins=source.pins))
+
+    if identity_of_copy(source, corpus.folder) == corpus.identity:
+        try:
+            check(archive)
+            return members
+        except InputError as damage:
+            log.warning("the copy downloaded earlier is not used: %s", damage)
+    urls = list(source.locations)
+    fetch(urls, archive, limits=Limits(), progress=show_progress, check=check, reach=corpus.reach)
+    if corpus.identity.startswith("bytes:") and identity_of_copy(source, corpus.folder) != corpus.identity:
+        raise InputError(f"{shown(urls[0])} has changed just now: give the same command again")
+    return members
