@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from environment import STAGES
+from environment import LOGGED
 
 QUIET_SECONDS = 15  # between two progress lines where they cannot replace each other
 
@@ -67,7 +67,7 @@ def show_progress() -> None:
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     logging.raiseExceptions = False  # a log line that Prefect's server does not take is none for the terminal
     console = Console(sys.stderr)
-    for name in (*STAGES, "deployments", "progress"):
+    for name in (*LOGGED, "deployments", "progress"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.addHandler(console)

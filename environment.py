@@ -1,9 +1,9 @@
-"""The environment of every process of ours, set before any library is imported that reads it.
+"""The environment variables of all our processes, set before a library that reads them is imported.
 
-    python -m environment MODULE WORDS...      the same for a server that is none of ours
+    python -m environment MODULE ARGUMENTS...      run a module of somebody else, such as a server, with them
 
-flows/__init__.py calls it for whoever runs a flow (a worker of any kind, a Python program), and so does
-each entry point before it starts or imports anything.
+Every entry point calls `quiet_environment` before it imports or starts anything else; flows/__init__.py calls
+it for the processes that only run a flow: a worker of any kind, or a Python program.
 """
 
 import logging
@@ -11,43 +11,61 @@ import os
 import runpy
 import sys
 
-HEARTBEAT_SECONDS = 30  # Prefect's shortest; three missed ones are a death (deployments/install.py)
+HEARTBEAT_SECONDS = 30  # the shortest that Prefect allows; after three missed ones a run counts as crashed
 
-_QUIET = {
-    "DO_NOT_TRACK": "true",  # MLflow knows no other spelling
+EVERY_PROCESS = {
+    "DO_NOT_TRACK": "true",  # the only value that MLflow recognises
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",  # its advice is for other callers
+    "TRANSFORMERS_VERBOSITY": "error",  # its advice is for other programs
     "TOKENIZERS_PARALLELISM": "true",
     # A second thread that spins while another process has its core makes a step 50 times slower.
     "OMP_WAIT_POLICY": "passive",
-    # Its own 180 would have every longer run taken for dead.
+    # With Prefect's default of 180 s every longer run would count as crashed.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-    # Runs that ended 90 days ago go with their logs; Prefect's own default keeps them for ever.
+    # Runs that ended 90 days ago are deleted with their logs; by default Prefect never deletes them.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
-    # Of the server that Prefect starts for a flow called from Python: a new database takes its time.
+    # For the server that Prefect starts when a flow is called from Python: a new database takes a while.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may run without one
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may run outside of a flow
 }
-STAGES = ("tasks", "corpus", "models", "flows")  # what they say stands in the run's logs
 
+# What the servers and the worker need besides, wherever they run: deployments/local/services.py sets it;
+# compose.yaml and the systemd units repeat it, and tests/deployments/test_compose.py holds them equal.
+CSRF_PROTECTION = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
+PREFECT_SERVER = {
+    **CSRF_PROTECTION,
+    # In memory, a restart would forget which runs hold a slot. With a limit of one and CANCEL_NEW, no
+    # training would ever start again.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+}
+MLFLOW_SERVER = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+WORKER = {
+    "PREFECT_WORKER_QUERY_SECONDS": "2",  # a triggered run starts within seconds
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+}
+
+LOGGED = ("flows", "tasks", "corpus", "models")  # the packages whose log lines go to the logs of a run
 
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where our own servers listen
 
 
 def quiet_environment() -> None:
-    """Keep the libraries from phoning home and from spinning; what the user has set stays.
+    """Turn off telemetry and busy waiting in the libraries; variables that the user has set are kept.
 
-    What the stages say goes to the logs of the run in which they say it.
+    The log lines of our packages go to the logs of the Prefect run that they belong to.
     """
-    for name, value in _QUIET.items():
+    for name, value in EVERY_PROCESS.items():
         os.environ.setdefault(name, value)
-    _ask_this_machine_without_a_proxy()
-    for name in STAGES:
+    _exempt_this_machine_from_proxies()
+    for name in LOGGED:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         if not any(isinstance(handler, _RunLogs) for handler in logger.handlers):
@@ -55,10 +73,10 @@ def quiet_environment() -> None:
 
 
 class _RunLogs(logging.Handler):
-    """Hands a line to Prefect's own handler for the lines of others.
+    """Passes a log line to Prefect's own handler for the lines of other packages.
 
-    PREFECT_LOGGING_EXTRA_LOGGERS would do the same, but in a worker's run Prefect has read it before any
-    line of ours is run.
+    PREFECT_LOGGING_EXTRA_LOGGERS would do the same, but Prefect has read it before any of our code runs in
+    a run that a worker started.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -67,12 +85,15 @@ class _RunLogs(logging.Handler):
                 handler.handle(record)
 
 
-def _ask_this_machine_without_a_proxy() -> None:
-    """No proxy reaches the servers of this machine: in both spellings, for the libraries differ."""
+def _exempt_this_machine_from_proxies() -> None:
+    """Add this machine to NO_PROXY, because no proxy reaches its servers.
+
+    In both spellings, because the libraries differ in which one they read.
+    """
     listed = [
         each.strip() for name in ("NO_PROXY", "no_proxy") for each in os.environ.get(name, "").split(",")
     ]
-    if "*" in listed:  # it counts only where it stands alone
+    if "*" in listed:  # it has a meaning only by itself
         return
     hosts = dict.fromkeys(each for each in (*listed, *_THIS_MACHINE) if each)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(hosts)

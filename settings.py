@@ -1,6 +1,5 @@
-"""WHERE things live on this machine. Nothing here decides a result, and nothing here is logged."""
+"""Settings: WHERE things live on this machine. Nothing here decides a result, and none of it is recorded."""
 
-import json
 import os
 import unicodedata
 from pathlib import Path
@@ -10,103 +9,108 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.errors import InputError
-from models.locks import is_held
 from models.sqlite_files import address
+from services_state import running_services
 
-LONGEST_NAME = 200  # letters that a file's path may have after the home's
-MAX_MODEL_BYTES = 200  # a folder is named after the model, its version and a digest
-MAX_EXPERIMENT = 500  # letters; MLflow's own limit
+MAX_PATH_BELOW_HOME = 200  # characters of the longest path of a file below the home
+MAX_MODEL_BYTES = 200  # the name of a folder holds the model's name, a version and a digest
+MAX_EXPERIMENT = 500  # characters; MLflow's own limit
 
 
 class Settings(BaseSettings):
-    """Read from REPARTEE_* variables; MLFLOW_TRACKING_URI and PREFECT_API_URL win where they are set."""
+    """Read from the REPARTEE_* variables, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and PREFECT_API_URL.
+
+    Raises:
+        InputError: one of the values cannot be used; the line names its variable.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="REPARTEE_",
         extra="ignore",
         frozen=True,
-        env_ignore_empty=True,  # a variable that is set to nothing is one that is not set
+        env_ignore_empty=True,  # a variable that is set to nothing counts as not set
         str_strip_whitespace=True,
     )
 
     home: Path = Path("var")
-    """Everything that is made lives under this folder; deleting it loses results, never correctness."""
+    """The folder of all outputs; deleting it loses results, never correctness."""
     model_name: str = "repartee"
-    """The registered model in MLflow."""
+    """The name of the registered model in MLflow."""
     notice_url: SecretStr | None = None
-    """A webhook that is told of failures, deaths and promotions (flows/lifecycle/webhook.py)."""
+    """A webhook that is called on failures, crashes and promotions (flows/lifecycle/webhook.py)."""
     download_hosts: str = ""
-    """Hosts and networks inside that deployed runs may download from, with commas between them."""
+    """Hosts and networks, separated by commas, of the local network from which deployed runs may download."""
     experiment: str = Field(default="repartee", validation_alias="MLFLOW_EXPERIMENT_NAME")
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
 
-    # Before pydantic looks: its own words for what is no text or no path are a page long.
+    # Before pydantic's own validation, whose messages about a path or a text would fill a page.
     @field_validator("home", mode="before")
     @classmethod
-    def _can_be_a_home(cls, home: Any) -> Any:
-        return _fit(home, "REPARTEE_HOME", "the home folder", _unfit_path(Path(home)))
+    def _check_home(cls, home: Any) -> Any:
+        return _accept(home, "REPARTEE_HOME", "the home folder", _path_fault(Path(home)))
 
     @field_validator("model_name", mode="before")
     @classmethod
-    def _can_be_a_model(cls, name: Any) -> Any:
-        return _fit(name, "REPARTEE_MODEL_NAME", "the model's name", _unfit_name(str(name)))
+    def _check_model_name(cls, name: Any) -> Any:
+        return _accept(name, "REPARTEE_MODEL_NAME", "the model's name", _name_fault(str(name)))
 
     @field_validator("experiment", mode="before")
     @classmethod
-    def _can_be_an_experiment(cls, name: Any) -> Any:
-        why = _unfit_text(str(name), most=MAX_EXPERIMENT)
-        return _fit(name, "MLFLOW_EXPERIMENT_NAME", "the experiment's name", why)
+    def _check_experiment(cls, name: Any) -> Any:
+        why = _text_fault(str(name), max_length=MAX_EXPERIMENT)
+        return _accept(name, "MLFLOW_EXPERIMENT_NAME", "the experiment's name", why)
 
     @field_validator("mlflow_tracking_uri", "prefect_api_url", mode="before")
     @classmethod
-    def _can_be_an_address(cls, uri: Any, info: ValidationInfo) -> Any:
+    def _check_address(cls, uri: Any, info: ValidationInfo) -> Any:
         if uri is None or not str(uri).strip():
             return None
-        return _fit(uri, str(info.field_name).upper(), "the address", _unfit_text(str(uri).strip()))
+        return _accept(uri, str(info.field_name).upper(), "the address", _text_fault(str(uri).strip()))
 
     @property
     def root(self) -> Path:
-        """The home under its one name, whatever links lead to it."""
+        """The home as an absolute path without links, the same for all processes."""
         return self.home.expanduser().resolve()
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow: the server that is configured, else the one that is up, else the home's database."""
+        """MLflow: the configured server, else that of `repartee up`, else the database of the home."""
         return self.mlflow_tracking_uri or self._address("mlflow") or address(self.root / "mlflow.db")
 
     @property
     def prefect_url(self) -> str | None:
-        """The API of the Prefect server that is configured, else of the one that is up; none: neither."""
+        """The API of the configured Prefect server, else of that of `repartee up`; None: there is neither."""
         if self.prefect_api_url:
             return self.prefect_api_url
         address = self._address("prefect")
         return f"{address}/api" if address else None
 
     def _address(self, service: str) -> str | None:
-        """Where a service that is up answers; none while it starts."""
-        found = (services_up(self.root) or {"services": {}})["services"].get(service)
-        return found["address"] if found and not found["starting"] else None
+        """Where a service of `repartee up` answers; None while it starts, or where nothing is up."""
+        state = running_services(self.root)
+        found = state.services.get(service) if state else None
+        return found.address if found and not found.starting else None
 
 
-def _fit(value: Any, variable: str, what: str, why: str | None) -> Any:
+def _accept(value: Any, variable: str, what: str, why: str | None) -> Any:
     if why:
-        raise InputError(f"{what} {ascii(str(value))[:300]} {why}; set {variable} to another one")
+        raise InputError(f"{what} {ascii(str(value))[:300]} {why}; set {variable} to another value")
     return value
 
 
-def _unfit_path(path: Path) -> str | None:
-    """Why nothing can be kept in a folder of this path; none: it can."""
-    if why := _unfit_text(str(path)):
+def _path_fault(path: Path) -> str | None:
+    """Why a folder with this path cannot be the home; None: it can."""
+    if why := _text_fault(str(path)):
         return why
     try:
         root = path.expanduser().resolve()
-    except RuntimeError as error:  # no such user, or links that lead in a circle
+    except RuntimeError as error:  # no such user, or a circle of links
         return f"leads nowhere ({error})"
-    if "?" in str(root):  # the address of a SQLite database ends there
-        return "has a question mark in its path, with which MLflow and Prefect find no database"
+    if "?" in str(root):  # SQLAlchemy reads what follows as a query
+        return "has a question mark in its path, after which MLflow and Prefect ignore the rest of the path"
     try:
-        (root / ("x" * LONGEST_NAME)).lstat()
+        (root / ("x" * MAX_PATH_BELOW_HOME)).lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except OSError as error:
@@ -114,20 +118,21 @@ def _unfit_path(path: Path) -> str | None:
     return None
 
 
-def _unfit_name(name: str) -> str | None:
-    """Why MLflow, or a file, cannot have this name; none: they can."""
+def _name_fault(name: str) -> str | None:
+    """Why this cannot be the name of an MLflow model and of a folder; None: it can."""
     if wrong := {"/", ":"} & set(name):
-        return f"has {' and '.join(sorted(wrong))} in it, which MLflow does not take in a name"
+        return f"has {' and '.join(sorted(wrong))} in it, which MLflow does not accept in a name"
     if name in (".", ".."):
-        return "is no name"
+        return "is not a name"
     if "'" in name and '"' in name:
-        return "has both kinds of quotation marks, which MLflow cannot look for"
+        return "has both kinds of quotation marks, which MLflow cannot search for"
     if len(os.fsencode(name)) > MAX_MODEL_BYTES:
-        return f"is {len(name)} letters long, and {MAX_MODEL_BYTES} bytes are a folder's limit"
-    return _unfit_text(name)
+        return f"has {len(os.fsencode(name))} bytes, and {MAX_MODEL_BYTES} are the limit"
+    return _text_fault(name)
 
 
-def _unfit_text(text: str, most: int = 100_000) -> str | None:
+def _text_fault(text: str, max_length: int = 100_000) -> str | None:
+    """Why MLflow and Prefect cannot record this text; None: they can."""
     if not text.strip():
         return "is blank"
     try:
@@ -135,30 +140,7 @@ def _unfit_text(text: str, most: int = 100_000) -> str | None:
     except UnicodeEncodeError:
         return "is not written in UTF-8"
     if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
-        return "holds a line break, a tab or another character that is none"
-    if len(text) > most:
-        return f"is {len(text)} letters long, and {most} are the limit"
+        return "holds a line break, a tab or another control character"
+    if len(text) > max_length:
+        return f"has {len(text)} characters, and {max_length} are the limit"
     return None
-
-
-def services_up(home: Path) -> dict[str, Any] | None:
-    """What the supervisor of this home says of its services; None where none lives."""
-    return services_told(home) if is_held(home / "services" / "up.lock") else None
-
-
-def services_told(home: Path) -> dict[str, Any]:
-    """What it said last, dead or alive; process 0 where nothing that can be read stands there."""
-    try:
-        told = json.loads((home / "services" / "state.json").read_text())
-        services = {
-            str(name): {
-                "pid": int(each["pid"]),
-                "starting": bool(each.get("starting")),
-                "address": str(each["address"]),
-                "health": str(each["health"]),
-            }
-            for name, each in told["services"].items()
-        }
-        return {"pid": int(told["pid"]), "services": services}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {"pid": 0, "services": {}}

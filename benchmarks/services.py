@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from settings import Settings, services_up
+from services_state import running_services
+from settings import Settings
 
 
 def usage(groups: set[int]) -> tuple[float, float]:
@@ -21,10 +22,10 @@ def usage(groups: set[int]) -> tuple[float, float]:
 
 
 def main() -> None:
-    state = services_up(Settings().root)
+    state = running_services(Settings().root)
     if state is None:
         sys.exit("nothing is up here: `repartee up` first")
-    groups = {state["pid"], *(service["pid"] for service in state["services"].values())}
+    groups = {state.pid, *(service.pid for service in state.services.values())}
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 600.0
     before = usage(groups)[1]
     time.sleep(seconds)

@@ -2,10 +2,10 @@
 
     python -m deployments.serve
 
-For a machine where that is all that should run, against the Prefect server that is configured or up.
-The deployments are those of prefect.yaml; `repartee up` makes them the worker's again. Told to end, it
-lets a training write a checkpoint first, as deployments/worker.py does; of the runs that are missed
-then, the next start runs the newest.
+For a machine on which nothing else should run, with the Prefect server that is configured or up. The
+deployments are those of prefect.yaml; `repartee up` assigns them to the worker again. At a signal it lets a
+training write a checkpoint first, as deployments/worker.py does. Of the runs that are missed while it is
+away, the next start runs the newest.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from console import show_progress
-from deployments.worker import run_until_told
+from deployments.worker import run_until_signalled
 from environment import quiet_environment
 from models.files import PROJECT
 from settings import Settings
@@ -27,22 +27,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("deployments.serve")  # also where it is __main__
 
-RUNNER = "runner"  # the part that imports Prefect and runs the flows
+RUNNER = "runner"  # the argument of the process that imports Prefect and runs the flows
 
 
-def main(words: list[str]) -> int | str:
+def main(arguments: list[str]) -> int | str:
+    """Serve until a signal; returns the exit status, or the line that says why it cannot."""
     quiet_environment()
     show_progress()
     url = Settings().prefect_url
     if url is None:
-        return "serve: there is no Prefect server: `repartee up` starts one, PREFECT_API_URL names yours"
-    # Before Prefect is imported, which reads them once; the runs' processes inherit them.
+        return (
+            "serve: there is no Prefect server; start one with `repartee up`, "
+            "or set PREFECT_API_URL to the address of yours"
+        )
+    # Before Prefect is imported, which reads them once; the processes of the runs inherit them.
     os.environ["PREFECT_API_URL"] = url
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")
     os.environ["REPARTEE_HOME"] = str(Settings().root)
     os.chdir(PROJECT)  # entrypoints are relative to it
-    if words != [RUNNER]:
-        return run_until_told([sys.executable, "-m", "deployments.serve", RUNNER])
+    if arguments != [RUNNER]:
+        return run_until_signalled([sys.executable, "-m", "deployments.serve", RUNNER])
     asyncio.run(_run())
     return 0
 
@@ -60,17 +64,17 @@ async def _run() -> None:
     for entry in deployments:
         await runner.aadd_deployment(_served(entry))
     await asyncio.to_thread(put_in_order)
-    log.info("serves the deployments of prefect.yaml at %s; Ctrl-C ends it", os.environ["PREFECT_API_URL"])
+    log.info("serving the deployments of prefect.yaml at %s; Ctrl-C ends it", os.environ["PREFECT_API_URL"])
     running = asyncio.ensure_future(runner.start())
     await asyncio.sleep(0)
-    # In place of the one that it has just set, which does not wait for the end that it asks for.
+    # It replaces the handler that Prefect has just set, which does not wait for the end of the run.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     with suppress(asyncio.CancelledError):
         await running
 
 
 def _served(entry: dict[str, Any]) -> "RunnerDeployment":
-    """A deployment of prefect.yaml, as a process that runs it itself takes it."""
+    """A deployment of prefect.yaml, in the form in which Prefect's runner takes it."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.deployments.runner import RunnerDeployment
     from prefect.flows import load_flow_from_entrypoint
@@ -88,7 +92,7 @@ def _served(entry: dict[str, Any]) -> "RunnerDeployment":
         schedules=[Cron(each.pop("cron"), **each) for each in schedules],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
     )
-    # Sent empty, these would delete what the server holds.
+    # Sent empty, these fields would delete what the server holds.
     deployment.model_fields_set.difference_update({"schedules", "job_variables"} - entry.keys())
     return deployment
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from environment import STAGES
+from environment import LOGGED
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -118,7 +118,7 @@ def test_whatever_a_stage_runs_is_in_the_parts_whose_lines_reach_the_logs_of_the
         for path in (ROOT / package).rglob("*.py")
         if "getLogger(__name__)" in path.read_text()
     }
-    assert logs <= set(STAGES)
+    assert logs <= set(LOGGED)
 
 
 def test_a_server_that_is_none_of_ours_is_started_in_the_environment(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "corpus", "tasks", "flows", "chat", "deployments", "cli")
-SCRIPTS = ("console", "environment", "settings")
+SCRIPTS = ("console", "environment", "services_state", "settings")
 
 # A part is the longest of these names that a module's begins with. What several parts use is `models` itself.
 MAY_IMPORT = {
@@ -40,8 +40,9 @@ MAY_IMPORT = {
         "models.evaluation",
     },
     "environment": set(),
-    "console": {"environment"},  # whose lines are shown
-    "settings": {"models"},  # how a wrong setting is said, and how a database is addressed
+    "console": {"environment"},  # the packages whose log lines are shown
+    "services_state": {"models"},  # whether a lock is held
+    "settings": {"models", "services_state"},  # errors, the address of a database, and of what is up
     "corpus": {"models", "models.text", "models.data"},
     "tasks": {"corpus", "models", "models.*"},
     "chat": {"models", "models.*", "settings"},
@@ -54,6 +55,7 @@ MAY_IMPORT = {
         "models",
         "models.*",
         "settings",
+        "services_state",
         "environment",
         "console",
     },
@@ -66,6 +68,7 @@ MAY_IMPORT = {
         "models",
         "models.*",
         "settings",
+        "services_state",
         "environment",
         "console",
     },

@@ -1,37 +1,39 @@
-"""What the doctor looks at, and what it may find there."""
+"""What the doctor examines, and what a check may find."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from deployments.local.supervisor import answers
+from deployments.local.processes import answers
 from models.registry.reference import open_registry
 from models.registry.versions import Registry
-from settings import Settings, services_up
+from services_state import ServiceState, running_services
+from settings import Settings
 
-NO_HOME = "nothing has run here yet: `repartee run` makes the home"
+NO_HOME = "nothing has run in this home yet: `repartee run` creates it"
 NO_SERVER = "no server answers: `repartee up` starts them"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong: what and where, and the command that mends it."""
+    """Something that is wrong."""
 
     what: str
+    """What is wrong, and where."""
     remedy: str
+    """The command that mends it; empty where `what` says it all."""
     fix: Callable[[], object] | None = field(default=None, compare=False)
-    """The remedy, where it is safe to do unasked: it loses nothing and decides nothing."""
+    """Does what the remedy does; None where `doctor --fix` must not: data or a choice would be lost."""
 
 
 class CheckSkipped(Exception):
-    """There is nothing here to examine; the message says why."""
+    """There is nothing that the check could examine; the message says why."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A home and the services that it has to do with."""
+    """A home and the servers that it uses."""
 
     settings: Settings
 
@@ -40,20 +42,22 @@ class Installation:
         return self.settings.root
 
     @cached_property
-    def services(self) -> dict[str, dict[str, Any]]:
-        """Those that `repartee up` keeps; none: it is not up."""
-        state = services_up(self.home)
-        return state["services"] if state else {}
+    def services(self) -> dict[str, ServiceState]:
+        """The services that `repartee up` runs; empty where they are not up."""
+        state = running_services(self.home)
+        return state.services if state else {}
 
     @cached_property
     def prefect_url(self) -> str | None:
-        """The API of the Prefect server that there is, where it answers."""
+        """The API of the Prefect server that is configured or up; None where none answers."""
         url = self.settings.prefect_url
         return url if url and answers(f"{url}/health") else None
 
     @cached_property
     def registry(self) -> Registry:
+        """The registered models."""
         return open_registry(self.settings)
 
 
 Check = Callable[[Installation], Iterator[Fault]]
+"""A check yields the faults that it finds. Its docstring is the sentence that holds where there are none."""

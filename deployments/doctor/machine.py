@@ -1,4 +1,4 @@
-"""The machine: packages, the home's disk and locks, the GPU, the switches in the environment, the ports."""
+"""Checks of the machine: packages, the disk and the locks of the home, GPU, environment and ports."""
 
 import os
 import shlex
@@ -13,29 +13,29 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
+from deployments.disk import nearest_folder
 from deployments.doctor.installation import NO_HOME, CheckSkipped, Fault, Installation
 from deployments.local.services import is_free
-from deployments.status import nearest_folder
 from models.errors import InputError
-from settings import services_told
+from services_state import last_state
 from tasks.store.artifact import check_writable
 
-NEEDED_BYTES = 1_000_000_000  # some runs of `small`; a database that meets a full disk stops everything
+NEEDED_BYTES = 1_000_000_000  # enough for some runs of `small`; a database on a full disk stops everything
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-# What the services are given by `up` is safe; these reach processes that nobody gave anything.
+# `repartee up` gives its services safe values; these variables would reach all other processes.
 SWITCHES = (
-    ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", TRUE, "a model from anywhere could run code here"),
+    ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", TRUE, "a model from anywhere could run code on this machine"),
     ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", TRUE, "any page that you visit could use MLflow"),
     ("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ("*",), "any page that you visit could use Prefect"),
     ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", FALSE, "any page that you visit could use Prefect"),
-    ("PREFECT_RESULTS_PERSIST_BY_DEFAULT", TRUE, "results are read back as pickles, which run code"),
+    ("PREFECT_RESULTS_PERSIST_BY_DEFAULT", TRUE, "results are read back as pickles, which can run code"),
     ("OMP_WAIT_POLICY", ("active",), "beside another busy process a training step takes 50 times as long"),
 )
 
 
 def packages(installation: Installation) -> Iterator[Fault]:
-    """No version that is known to break: SQLAlchemy 2.1 stops Prefect's scheduler without a word."""
+    """Every package has a version that works: SQLAlchemy 2.1, for one, silently stops Prefect's scheduler."""
     for line in metadata.requires("repartee") or []:
         needed = Requirement(line)
         if needed.marker and not needed.marker.evaluate({"extra": ""}):
@@ -66,7 +66,7 @@ def home(installation: Installation) -> Iterator[Fault]:
 
 
 def disk(installation: Installation) -> Iterator[Fault]:
-    """There is room for some runs."""
+    """The disk has room for some runs."""
     free = shutil.disk_usage(nearest_folder(installation.home)).free
     if free < NEEDED_BYTES:
         yield Fault(
@@ -77,7 +77,7 @@ def disk(installation: Installation) -> Iterator[Fault]:
 
 
 def locks(installation: Installation) -> Iterator[Fault]:
-    """A lock on the home's file system keeps a second one out; not every network's does."""
+    """Locks on the home's file system exclude each other, as they do not on every network file system."""
     if not installation.home.is_dir():
         raise CheckSkipped(NO_HOME)
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=installation.home) as folder:
@@ -97,30 +97,32 @@ def locks(installation: Installation) -> Iterator[Fault]:
 
 
 def gpu(installation: Installation) -> Iterator[Fault]:
-    """A GPU that is there is used."""
+    """PyTorch can use the GPU of this machine."""
     if shutil.which("nvidia-smi") is None:
         raise CheckSkipped(
             "this machine has no NVIDIA GPU: trainings run on its processor, or on Apple's GPU"
         )
-    asked = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
-    if asked.returncode:
-        said = (asked.stdout or asked.stderr).strip()[:200]
-        yield Fault(f"nvidia-smi ends with {asked.returncode}: {said}", "nvidia-smi")
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    if listing.returncode:
+        output = (listing.stdout or listing.stderr).strip()[:200]
+        yield Fault(f"nvidia-smi ends with status {listing.returncode}: {output}", "nvidia-smi")
         return
     import torch
 
-    if asked.stdout.strip() and not torch.cuda.is_available():
-        name = asked.stdout.partition(":")[2].partition("(")[0].strip() or "a GPU"
-        told = f"{name} is here, and torch {torch.__version__} cannot use it"
-        if built := torch.version.cuda:
-            yield Fault(f"{told}: its driver is too old for CUDA {built}", "update the driver of the GPU")
+    if listing.stdout.strip() and not torch.cuda.is_available():
+        name = listing.stdout.partition(":")[2].partition("(")[0].strip() or "a GPU"
+        what = f"{name} is here, and torch {torch.__version__} cannot use it"
+        if cuda := torch.version.cuda:
+            yield Fault(f"{what}: its driver is too old for CUDA {cuda}", "update the driver of the GPU")
         else:
             command = "-m pip install --force-reinstall --no-deps torch"
-            yield Fault(f"{told}: it was built for the CPU alone", f"{shlex.quote(sys.executable)} {command}")
+            yield Fault(
+                f"{what}: this torch was built for the CPU alone", f"{shlex.quote(sys.executable)} {command}"
+            )
 
 
 def switches(installation: Installation) -> Iterator[Fault]:
-    """Nothing in the environment opens what is closed."""
+    """No environment variable turns off a protection."""
     for name, unsafe, why in SWITCHES:
         value = os.environ.get(name, "")
         if value.lower() in unsafe:
@@ -128,14 +130,15 @@ def switches(installation: Installation) -> Iterator[Fault]:
 
 
 def ports(installation: Installation) -> Iterator[Fault]:
-    """The ports that this home's servers had last are free, so that open pages and bookmarks go on."""
+    """The last ports of this home's servers are free, so open pages and bookmarks stay valid."""
     if installation.services:
-        raise CheckSkipped("the services are up and have them")
-    for name, service in services_told(installation.home)["services"].items():
-        port = int(service["address"].rpartition(":")[2] or 0)
+        raise CheckSkipped("the services are up and use their ports")
+    for name, service in last_state(installation.home).services.items():
+        port = int(service.address.rpartition(":")[2] or 0)
         if port and not is_free(port):
             yield Fault(
-                f"port {port}, {name}'s until now, belongs to another program (`fuser -v -n tcp {port}` says "
-                f"which): `up` will put {name} elsewhere, and open pages and bookmarks meet a stranger",
+                f"port {port}, last used by {name}, belongs to another program (`fuser -v -n tcp {port}` "
+                "shows it): `repartee up` will choose another port, and open pages and bookmarks will lead "
+                "to that program",
                 f"fuser -k -n tcp {port}",
             )

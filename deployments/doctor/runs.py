@@ -1,4 +1,4 @@
-"""The runs: what the registry and the Prefect server believe, against what is so."""
+"""Checks of the deployments, the champion and the runs: whether the servers record what is true."""
 
 import os
 import shlex
@@ -24,7 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.doctor.installation import NO_HOME, NO_SERVER, CheckSkipped, Fault, Installation
-from deployments.doctor.servers import AGAIN
+from deployments.doctor.servers import RESTART
 from deployments.install import AUTOMATIONS, DEPLOYMENTS, late_runs
 from deployments.local.services import POOL, client_env
 from flows.config import RetrainConfig
@@ -37,12 +37,12 @@ from models.registry.promotions import CHAMPION
 from models.registry.versions import Version
 from models.sqlite_files import exists, file_of
 
-LATE_SECONDS = 60  # the worker asks every two seconds, another's every fifteen
-AT_WORK = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+LATE_SECONDS = 60  # our worker asks for runs every 2 seconds, a worker with Prefect's default every 15
+ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
 def deployments(installation: Installation) -> Iterator[Fault]:
-    """The server knows our deployments and automations, and the worker finds their code."""
+    """Prefect's server has our deployments and automations, and the worker finds their code."""
     with _client(installation) as client:
         missing = [name for name in DEPLOYMENTS if _deployment(client, name) is None]
         missing += [
@@ -53,16 +53,16 @@ def deployments(installation: Installation) -> Iterator[Fault]:
                 f"{what} is not on the server", _install_command(installation), lambda: _install(installation)
             )
         if not installation.services:
-            return  # the worker is another machine's, with folders of its own
+            return  # the worker is on another machine, where the project has another folder
         for deployment in _deployments(client):
             folder = _folder(deployment)
             if folder and folder != str(PROJECT):
-                told = f"{deployment.name} runs the code in {folder}, and this is {PROJECT}"
-                yield Fault(told, _install_command(installation), lambda: _install(installation))
+                what = f"{deployment.name} runs the code in {folder}, and this command's is in {PROJECT}"
+                yield Fault(what, _install_command(installation), lambda: _install(installation))
 
 
 def champion(installation: Installation) -> Iterator[Fault]:
-    """The champion's files are whole, and it is the version that was promoted last."""
+    """The champion's files are as they were registered, and it is the version that was promoted last."""
     database = file_of(installation.settings.tracking_uri)
     if database is not None and not exists(database):
         raise CheckSkipped("no model is registered yet: `repartee run` makes the first")
@@ -70,61 +70,62 @@ def champion(installation: Installation) -> Iterator[Fault]:
     now = next((version for version in versions if CHAMPION in version.aliases), None)
     if now is None:
         if history:
-            told = f"no version is the champion, and v{history[0].version} was promoted last"
-            yield Fault(told, _another(installation, versions))
+            what = f"no version is the champion, and v{history[0].version} was promoted last"
+            yield Fault(what, _promote_another(installation, versions))
         return
     if damage := installation.registry.damage(now):
         others = [version for version in versions if version.number != now.number]
         yield Fault(
-            f"champion v{now.number} cannot be used: {damage}", _another(installation, others, again=now)
+            f"champion v{now.number} cannot be used: {damage}",
+            _promote_another(installation, others, damaged=now),
         )
     elif history and history[0].version != now.number:
         yield Fault(
             f"v{now.number} is the champion, and v{history[0].version} was promoted last: "
-            "somebody moved the alias by hand, and the history does not have it",
+            "somebody moved the alias by hand, and the history does not show it",
             f"repartee promote {now.number}",
         )
 
 
 def dead(installation: Installation) -> Iterator[Fault]:
-    """No run counts as running whose process is gone."""
+    """Every run that counts as running has a process."""
     if not installation.home.is_dir():
         raise CheckSkipped(NO_HOME)
     if busy := holder(installation.home):
-        raise CheckSkipped(f"{busy} is at work, and has seen to it")
+        raise CheckSkipped(f"{busy} is running, and has closed the dead runs at its start")
     with _client(installation) as client:
         run = open_lineage(RetrainConfig())
-        gone = [f"MLflow run {run_id}" for run_id in run.registry.open_runs(run.identity, run.at)]
-        gone += [f"flow run {name}" for name in open_flow_runs(client, installation.home)]
-    for line in gone:
-        told = f"{line} is open, and its process is gone"
-        yield Fault(told, "repartee doctor --fix", lambda: _close(installation))
+        dead_runs = [f"MLflow run {run_id}" for run_id in run.registry.open_runs(run.identity, run.at)]
+        dead_runs += [f"flow run {name}" for name in open_flow_runs(client, installation.home)]
+    for name in dead_runs:
+        what = f"{name} is open, and its process is gone"
+        yield Fault(what, "repartee doctor --fix", lambda: _close(installation))
 
 
 def slots(installation: Installation) -> Iterator[Fault]:
-    """No slot of a deployment is held by a run that has ended: its next runs would all be cancelled."""
+    """No run that has ended holds a slot of a deployment, whose next runs would all be cancelled."""
     with _client(installation) as client:
         for deployment in _deployments(client):
             limit = deployment.global_concurrency_limit
-            alive = len(_at_work(client, deployment))
-            if limit and limit.active_slots > alive:
+            active = len(_active_runs(client, deployment))
+            if limit and limit.active_slots > active:
                 yield Fault(
                     f"{limit.active_slots} of {limit.limit} slots of {deployment.name} are held, "
-                    f"and {alive} of its runs are at work",
-                    f"{_at(installation)} prefect gcl update {limit.name} --active-slots {alive}",
-                    partial(_set_slots, installation, limit.name, alive),
+                    f"and {active} of its runs are active",
+                    f"{_with_server(installation)} prefect gcl update {limit.name} --active-slots {active}",
+                    partial(_set_slots, installation, limit.name, active),
                 )
 
 
 def late(installation: Installation) -> Iterator[Fault]:
-    """Runs begin when their time has come."""
+    """Every scheduled run starts in time."""
     with _client(installation) as client:
         before = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)
         for deployment in _deployments(client):
             if runs := late_runs(client, deployment.id, before):
                 why, remedy = _why_late(installation, client, deployment)
                 count = f"{len(runs)} runs" if len(runs) > 1 else f"run {runs[0].name}"
-                yield Fault(f"{count} of {deployment.name} should have begun by now: {why}", remedy)
+                yield Fault(f"{count} of {deployment.name} should have started by now: {why}", remedy)
 
 
 def _why_late(
@@ -133,17 +134,24 @@ def _why_late(
     """(why, the command that mends it)"""
     pool, queue = deployment.work_pool_name or POOL, deployment.work_queue_name or "default"
     if client.read_work_pool(pool).is_paused:
-        return f"the work pool {pool} is paused", f"{_at(installation)} prefect work-pool resume {pool}"
+        return (
+            f"the work pool {pool} is paused",
+            f"{_with_server(installation)} prefect work-pool resume {pool}",
+        )
     if client.read_work_queue_by_name(queue, work_pool_name=pool).is_paused:
         return (
             f"the work queue {queue} is paused",
-            f"{_at(installation)} prefect work-queue resume {queue} --pool {pool}",
+            f"{_with_server(installation)} prefect work-queue resume {queue} --pool {pool}",
         )
-    start = AGAIN if installation.services else f"{_at(installation)} prefect worker start --pool {pool}"
+    start = (
+        RESTART
+        if installation.services
+        else f"{_with_server(installation)} prefect worker start --pool {pool}"
+    )
     workers = client.read_workers_for_work_pool(pool)
     if not any(worker.status == WorkerStatus.ONLINE for worker in workers):
-        return f"no worker looks after the work pool {pool}", start
-    return f"no worker takes the runs of its queue {queue}, though one is there", start
+        return f"no worker serves the work pool {pool}", start
+    return f"no worker takes the runs of the queue {queue}, although one serves the work pool", start
 
 
 @contextmanager
@@ -169,7 +177,7 @@ def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
 
 
 def _folder(deployment: DeploymentResponse) -> str | None:
-    """Where the worker goes before it imports the flow."""
+    """The folder in which the worker imports the flow."""
     for step in deployment.pull_steps or []:
         for name, values in step.items():
             if name.endswith("set_working_directory"):
@@ -177,11 +185,11 @@ def _folder(deployment: DeploymentResponse) -> str | None:
     return None
 
 
-def _at_work(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
+def _active_runs(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
     return client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
         flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(AT_WORK)))
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ACTIVE)))
         ),
     )
 
@@ -214,20 +222,22 @@ def _install(installation: Installation) -> None:
 
 def _install_command(installation: Installation) -> str:
     program = f"{shlex.quote(sys.executable)} -m deployments.install"
-    return f"cd {shlex.quote(str(PROJECT))}; {_at(installation)} {program}"
+    return f"cd {shlex.quote(str(PROJECT))}; {_with_server(installation)} {program}"
 
 
-def _at(installation: Installation) -> str:
+def _with_server(installation: Installation) -> str:
     return f"PREFECT_API_URL={bare(installation.prefect_url or '')}"
 
 
-def _another(installation: Installation, versions: list[Version], again: Version | None = None) -> str:
-    """The newest version that is whole, or the run that stores the champion's files again."""
-    whole = next((version for version in versions if installation.registry.damage(version) is None), None)
-    if whole is not None:
-        return f"repartee promote {whole.number}"
-    made = again or versions[0] if versions else None
-    if made is None:
+def _promote_another(
+    installation: Installation, versions: list[Version], damaged: Version | None = None
+) -> str:
+    """The command that promotes the newest intact version, or that stores the damaged one again."""
+    intact = next((version for version in versions if installation.registry.damage(version) is None), None)
+    if intact is not None:
+        return f"repartee promote {intact.number}"
+    repeated = damaged or versions[0] if versions else None
+    if repeated is None:
         return "repartee run"
-    recipe, source = (made.tags.get(f"repartee.{name}", "") for name in ("recipe", "source"))
+    recipe, source = (repeated.tags.get(f"repartee.{name}", "") for name in ("recipe", "source"))
     return f"repartee run --recipe {recipe} --corpus {shlex.quote(source)}"

@@ -1,4 +1,4 @@
-"""The servers: those that are up or configured, what strangers may do there, their clocks and databases."""
+"""Checks of the servers that are up or configured: health, cross-origin access, clocks and databases."""
 
 import urllib.error
 import urllib.request
@@ -9,20 +9,20 @@ from functools import partial
 
 from deployments.doctor.installation import NO_SERVER, CheckSkipped, Fault, Installation
 from deployments.local import prefect_database
-from deployments.local.supervisor import answers
+from deployments.local.processes import answers
 from flows.lifecycle.locks import holder
 from models import sqlite_files
 from models.addresses import bare
 from models.registry import database
 from models.registry.rescue import rescue
 
-STRANGER = "stranger.example"
-SKEW_SECONDS = 30  # a heartbeat: beyond it the living are taken for dead
-AGAIN = "repartee down; repartee up"
+OTHER_HOST = "other-site.example"
+MAX_SKEW_SECONDS = 30  # a heartbeat: with more, runs that are alive count as crashed
+RESTART = "repartee down; repartee up"
 
 
 def services(installation: Installation) -> Iterator[Fault]:
-    """What is up answers, and so does what is configured."""
+    """Every service that is up answers, and so does every server that is configured."""
     if (
         not installation.services
         and not installation.settings.prefect_api_url
@@ -30,28 +30,28 @@ def services(installation: Installation) -> Iterator[Fault]:
     ):
         raise CheckSkipped("nothing is up, and no server is configured")
     for name, service in installation.services.items():
-        if service["health"] and not answers(service["health"]):
+        if service.health and not answers(service.health):
             log = installation.home / "services" / f"{name}.log"
-            yield Fault(f"{name} at {service['address']} does not answer ({log})", AGAIN)
+            yield Fault(f"{name} at {service.address} does not answer ({log})", RESTART)
     url = installation.settings.prefect_api_url
     if url and installation.prefect_url is None:
         yield Fault(f"PREFECT_API_URL is {bare(url)}, and no server answers there", "unset PREFECT_API_URL")
     uri = installation.settings.mlflow_tracking_uri
-    if uri and uri.startswith("http") and _ask(f"{uri.rstrip('/')}/health") is None:
+    if uri and uri.startswith("http") and _request(f"{uri.rstrip('/')}/health") is None:
         yield Fault(
             f"MLFLOW_TRACKING_URI is {bare(uri)}, and no server answers there", "unset MLFLOW_TRACKING_URI"
         )
 
 
 def cross_origin_access(installation: Installation) -> Iterator[Fault]:
-    """No page of another site may use the servers through the browser of whoever visits it."""
+    """No page of another site can use the servers through the user's browser."""
     _need_server(installation)
     if url := installation.prefect_url:
-        told = _ask(f"{url}/health", {"Origin": f"http://{STRANGER}"})
-        if told and told[1].get("access-control-allow-origin") in ("*", f"http://{STRANGER}"):
+        response = _request(f"{url}/health", {"Origin": f"http://{OTHER_HOST}"})
+        if response and response[1].get("access-control-allow-origin") in ("*", f"http://{OTHER_HOST}"):
             yield Fault(
                 f"Prefect at {bare(url)} lets the pages of any site use it",
-                _safely(
+                _restart_safely(
                     installation,
                     "prefect",
                     url,
@@ -59,12 +59,12 @@ def cross_origin_access(installation: Installation) -> Iterator[Fault]:
                 ),
             )
     if (uri := installation.settings.tracking_uri).startswith("http"):
-        told = _ask(f"{uri.rstrip('/')}/", {"Host": STRANGER})
-        if told and told[0] == 200:
+        response = _request(f"{uri.rstrip('/')}/", {"Host": OTHER_HOST})
+        if response and response[0] == 200:
             host = _origin(uri).partition("//")[2]
             yield Fault(
-                f"MLflow at {bare(uri)} answers whoever calls it {STRANGER}",
-                _safely(installation, "mlflow", uri, f"mlflow server --allowed-hosts {host}"),
+                f"MLflow at {bare(uri)} answers requests for any host name, {OTHER_HOST} for one",
+                _restart_safely(installation, "mlflow", uri, f"mlflow server --allowed-hosts {host}"),
             )
 
 
@@ -75,21 +75,21 @@ def clock(installation: Installation) -> Iterator[Fault]:
     if (uri := installation.settings.tracking_uri).startswith("http"):
         urls["MLflow"] = f"{uri.rstrip('/')}/health"
     for name, url in urls.items():
-        told = _ask(url) if url else None
-        if told is None or "date" not in told[1]:
+        response = _request(url) if url else None
+        if response is None or "date" not in response[1]:
             continue
-        off_s = (parsedate_to_datetime(told[1]["date"]) - datetime.now(UTC)).total_seconds()
-        if abs(off_s) > SKEW_SECONDS:
-            ahead = "ahead of" if off_s > 0 else "behind"
+        skew_s = (parsedate_to_datetime(response[1]["date"]) - datetime.now(UTC)).total_seconds()
+        if abs(skew_s) > MAX_SKEW_SECONDS:
+            ahead = "ahead of" if skew_s > 0 else "behind"
             yield Fault(
-                f"{name}'s clock is {abs(off_s):,.0f} s {ahead} this machine's: schedules and heartbeats "
-                "fail; on the machine that is wrong:",
+                f"{name}'s clock is {abs(skew_s):,.0f} s {ahead} this machine's: schedules and heartbeats "
+                "fail; on the machine whose clock is wrong:",
                 "timedatectl set-ntp true",
             )
 
 
 def databases(installation: Installation) -> Iterator[Fault]:
-    """The databases are whole, and know where the home is."""
+    """The databases are not damaged, and the paths in them lead into this home."""
     tracking = sqlite_files.file_of(installation.settings.tracking_uri) or installation.home / "mlflow.db"
     for name, path, is_whole in (
         ("MLflow", tracking, lambda new: database.state(new) in database.FILLED),
@@ -98,8 +98,8 @@ def databases(installation: Installation) -> Iterator[Fault]:
         if sqlite_files.exists(path) and (wrong := sqlite_files.damage(path)):
             in_use = bool(installation.services) or holder(installation.home) is not None
             yield Fault(
-                f"{name}'s database {path} is damaged ({wrong}); what can be read of it goes into a new one, "
-                f"and it stays as {path.name}.damaged",
+                f"{name}'s database {path} is damaged ({wrong}); what can be read of it is copied into a new "
+                f"one, and the damaged file is kept as {path.name}.damaged",
                 "repartee down; repartee doctor --fix",
                 None if in_use else partial(rescue, path, is_whole),
             )
@@ -112,14 +112,14 @@ def _moved(installation: Installation) -> Iterator[Fault]:
         return
     if roots := database.moved_roots(path, artifacts):
         yield Fault(
-            f"{path} says that its artifacts are in {', '.join(roots)}: the home was there, or is its copy",
+            f"{path} looks for its artifacts in {', '.join(roots)}: the home was moved from there, or copied",
             "repartee doctor --fix",
             partial(database.readdress, path, artifacts, roots),
         )
 
 
-def _ask(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str]] | None:
-    """(status, headers by their names in small letters); none: nobody answers."""
+def _request(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str]] | None:
+    """(the status, the headers by their lower-case names) of an answer; None: no server answers."""
     request = urllib.request.Request(bare(url), headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -135,10 +135,10 @@ def _need_server(installation: Installation) -> None:
         raise CheckSkipped(NO_SERVER)
 
 
-def _safely(installation: Installation, name: str, url: str, command: str) -> str:
-    """Our own services get safe switches when they start; of others what to start them with."""
-    ours = installation.services.get(name, {}).get("address")
-    return AGAIN if ours == _origin(url) else command
+def _restart_safely(installation: Installation, name: str, url: str, command: str) -> str:
+    """The remedy: our own services get safe settings when they restart, others need this command."""
+    ours = installation.services.get(name)
+    return RESTART if ours and ours.address == _origin(url) else command
 
 
 def _origin(url: str) -> str:

@@ -1,37 +1,37 @@
-"""Child: run a command that ends when whoever started it does.
+"""Child: run a command that ends when the process that started it ends.
 
     python -m deployments.local.child HOME COMMAND...
 
-HOME says whose it is: `up` ends what a killed one has left, and nothing of another home's. It reads a pipe
-on its standard input, whose other end its parent holds: when that closes, however the parent ended, the
-command's whole process group is told to end, and is ended.
+HOME marks the command as one of this home's: `repartee up` ends what a killed supervisor of the same home has
+left behind, and touches no other home. The standard input is a pipe whose other end the parent holds: when it
+closes, however the parent ended, the command's whole process group is asked to end, and is killed if it does
+not.
 """
 
 import os
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import suppress
 
-GRACE_SECONDS = 10
+from deployments.local.processes import GRACE_SECONDS
+from models.processes import when_parent_ends
 
 
 def main() -> int:
-    # The group's signals are the command's: this process stays to see it end.
+    """Run the command and return its exit status."""
+    # Signals to the group are meant for the command: this process stays until the command has ended.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, preexec_fn=_default_signals)
 
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
+    def end() -> None:
         os.killpg(0, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_SECONDS)
-        os.killpg(0, signal.SIGKILL)  # whatever is left of the group, this process among it
+        os.killpg(0, signal.SIGKILL)  # whatever is left of the group, this process included
 
-    threading.Thread(target=watch, daemon=True).start()
+    when_parent_ends(end)
     return process.wait()
 
 

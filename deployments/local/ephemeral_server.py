@@ -1,34 +1,34 @@
-"""Server: a Prefect server for one run, that lives as long as the process that started it.
+"""Ephemeral server: a Prefect server that lives as long as the process that started it.
 
-Prefect's own ephemeral server outlives a killed flow; this one reads a pipe that closes with its
-parent, however that ends. Its runs stay in HOME/prefect, where a server for the dashboard finds them.
+    python -m deployments.local.ephemeral_server API_URL PREFECT_HOME
+
+Prefect's own ephemeral server outlives a killed flow; this one reads a pipe that closes with its parent,
+however the parent ends. Its runs are kept in HOME/prefect, where the server of `repartee up` finds them.
 """
 
 import logging
 import os
-import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from deployments.local.prefect_database import prepare
-from deployments.local.services import closed_to_strangers
+from deployments.local.processes import GRACE_SECONDS, answers
+from deployments.local.services import HOST, any_free_port, browser_hardening
 from deployments.local.supervisor import rotate
 from environment import quiet_environment
 from models.files import PROJECT
+from models.processes import end_process, when_parent_ends
 
 log = logging.getLogger("deployments.local.ephemeral_server")  # also where it is __main__
 
-START_SECONDS = 600  # a new database takes a dozen on two cores; on a busy machine minutes
-NEWS_SECONDS = 30  # until whoever waits is told what for
+START_SECONDS = 600  # a new database takes 12 s on two cores, and minutes on a busy machine
+NOTICE_SECONDS = 30  # after so long a line says what is waited for
 
-# A single run has no schedule, no late runs, no foreman; what writes its own records down stays on.
+# A single run needs no scheduler, late runs or foreman; the services that record the run itself stay on.
 LEAN = {
     "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
@@ -42,13 +42,13 @@ LEAN = {
 
 
 class Server:
-    """A server that is starting or up."""
+    """A Prefect server, as a child process that is starting or ready."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.log = home / "prefect" / "server.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        address = f"http://127.0.0.1:{_free_port()}"
+        address = f"http://{HOST}:{any_free_port()}"
         self.url = f"{address}/api"
         rotate(self.log)
         with self.log.open("ab") as log:
@@ -59,47 +59,44 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, **LEAN, **closed_to_strangers(address), "PREFECT_API_URL": ""},
+                env={**os.environ, **LEAN, **browser_hardening(address), "PREFECT_API_URL": ""},
             )
 
     def wait(self) -> str:
-        """The address of its API, once it answers.
+        """Wait until the server answers; returns the address of its API.
 
         Raises:
-            RuntimeError: it ended or did not answer in time; its log is named.
+            RuntimeError: it ended or did not answer in time; the message names its log.
         """
-        began_s, was_told = time.monotonic(), False
-        while (elapsed_s := time.monotonic() - began_s) < START_SECONDS:
-            if elapsed_s > NEWS_SECONDS and not was_told:
-                log.info("waits for Prefect's server, whose first start in a home lays out its database")
-                was_told = True
+        start_s, is_noticed = time.monotonic(), False
+        while (elapsed_s := time.monotonic() - start_s) < START_SECONDS:
+            if elapsed_s > NOTICE_SECONDS and not is_noticed:
+                log.info("waiting for Prefect's server; its first start in a home creates its database")
+                is_noticed = True
             if self.process.poll() is not None:
                 raise RuntimeError(
                     f"the Prefect server ended with status {self.process.returncode}; see {self.log}"
                 )
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
+            if answers(f"{self.url}/health"):
                 return self.url
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
+            time.sleep(0.05)
         raise RuntimeError(f"the Prefect server did not answer within {START_SECONDS} s; see {self.log}")
 
     def stop(self) -> None:
-        """End it, giving it a moment to write down what it was sent."""
+        """End the server, with time to store what it has received."""
         assert self.process.stdin is not None
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end_process(self.process, GRACE_SECONDS)
         self.process.stdin.close()
 
 
 @contextmanager
 def temporary_server(home: Path) -> Iterator[Server]:
-    """A server that is starting; `wait` for it before its first use."""
-    prepare(home / "prefect")  # here, so that the server's time to start is its own
+    """A server that is starting and ends with the block; `wait` for it before its first use.
+
+    Raises:
+        InputError: Prefect's database of this home could not be created.
+    """
+    prepare(home / "prefect")  # before the server, so that START_SECONDS is for the server alone
     server = Server(home)
     try:
         yield server
@@ -107,26 +104,14 @@ def temporary_server(home: Path) -> Iterator[Server]:
         server.stop()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1024):  # nothing is left to read when the last holder of the other end is gone
-        pass
-    os._exit(0)
-
-
 def serve(url: str) -> None:
-    """Run the server in this process until it is told to end."""
+    """Run the server in this process until a signal or the end of its parent ends it."""
     import uvicorn
     from prefect.server.api.server import create_app
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    when_parent_ends(lambda: os._exit(0))
     port = int(url.removesuffix("/api").rpartition(":")[2])
-    uvicorn.run(create_app(), host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(create_app(), host=HOST, port=port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Heartbeat: the sign of life of a run of the command line, for the automation that misses the dead.
+"""Heartbeat: the events that show that a run of the command line is alive.
 
-Prefect's own is a thread that looks once a second whether its flow has ended, and for which the flow
-waits: a run that reuses everything would take twice as long.
+An automation (deployments/install.py) marks a run as crashed when its heartbeat stops. Prefect's own
+heartbeat is a thread that checks once a second whether its flow has ended, and for which the flow waits at
+its end: a run that reuses everything would take twice as long.
 """
 
 import contextvars
@@ -14,11 +15,11 @@ from prefect.flows import Flow
 
 from environment import HEARTBEAT_SECONDS
 
-BEAT = "prefect.flow-run.heartbeat"  # the name of Prefect's
+EVENT = "prefect.flow-run.heartbeat"  # as Prefect names its own
 
 
 class Heart:
-    """Beats from a flow's start, as its hook, until the block ends."""
+    """Emits a heartbeat every 30 s, from the start of a flow, whose hook is `start`, to the block's end."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -29,22 +30,23 @@ class Heart:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
 
-    def begin(self, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-        # With this thread's context, which knows the server.
-        beats = contextvars.copy_context().run
-        threading.Thread(target=beats, args=(self._beat, beat_of(flow, flow_run)), daemon=True).start()
+    def start(self, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+        """The hook that Prefect calls when the flow starts."""
+        # In a copy of this thread's context, which holds the address of the server.
+        run = contextvars.copy_context().run
+        threading.Thread(target=run, args=(self._emit, heartbeat_event(flow, flow_run)), daemon=True).start()
 
-    def _beat(self, beat: dict[str, Any]) -> None:
+    def _emit(self, event: dict[str, Any]) -> None:
         while True:
-            emit_event(**beat)
+            emit_event(**event)
             if self._stop.wait(HEARTBEAT_SECONDS):
                 return
 
 
-def beat_of(flow: Flow[..., Any], flow_run: FlowRun) -> dict[str, Any]:
-    """The event: of which run, and of which flow, by which the automation knows ours."""
+def heartbeat_event(flow: Flow[..., Any], flow_run: FlowRun) -> dict[str, Any]:
+    """The event of a run. It names the flow, by which the automation recognises our runs."""
     return {
-        "event": BEAT,
+        "event": EVENT,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"},
         "related": [
             {

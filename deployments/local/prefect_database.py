@@ -1,5 +1,8 @@
-"""Prefect's database of a home, created whole: a server that is killed while it creates its tables in place
-leaves some of them, over which no later one starts."""
+"""Prefect's database of a home, created under a temporary name and then renamed.
+
+A server that is killed while it creates its tables in place leaves some of them, and no later server starts
+with such a database.
+"""
 
 import logging
 import os
@@ -15,16 +18,16 @@ from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
-ELSEWHERE = re.compile(r"PREFECT_(API|SERVER)_DATABASE_(CONNECTION_URL|HOST|NAME)")
+OTHER_DATABASE = re.compile(r"PREFECT_(API|SERVER)_DATABASE_(CONNECTION_URL|HOST|NAME)")
 
 
 def prepare(folder: Path) -> None:
-    """`prefect.db` is in the folder with all of its tables, unless another database is configured.
+    """Make sure that the folder holds `prefect.db` with all tables, unless another database is configured.
 
     Raises:
-        InputError: Prefect could not create it; its last words are in the line.
+        InputError: Prefect could not create it; the line holds the last line of its output.
     """
-    if any(ELSEWHERE.fullmatch(name) and value for name, value in os.environ.items()):
+    if any(OTHER_DATABASE.fullmatch(name) and value for name, value in os.environ.items()):
         return
     path = folder / "prefect.db"
     set_damaged_aside(path)
@@ -33,17 +36,17 @@ def prepare(folder: Path) -> None:
 
 
 def set_damaged_aside(path: Path) -> None:
-    """The database holds what was, and decides nothing: a damaged one makes room for a new one."""
+    """Rename a damaged database, for a new one to be created. It holds the history, which decides nothing."""
     if sqlite_files.exists(path) and (damage := sqlite_files.damage(path)):
-        kept = sqlite_files.free_name(path, "damaged")
+        copy = sqlite_files.free_name(path, "damaged")
         sqlite_files.set_aside(path, "damaged")
         log.warning(
-            "%s is damaged (%s): Prefect's history begins anew, the old file is %s", path, damage, kept
+            "%s is damaged (%s): Prefect starts with an empty history; the old file is %s", path, damage, copy
         )
 
 
 def is_missing(path: Path) -> bool:
-    """Whether there is no database, or only some tables of one that hold nothing."""
+    """Whether there is no database, or only a part of its tables, without rows."""
     if not sqlite_files.exists(path):
         return True
     try:
@@ -54,12 +57,14 @@ def is_missing(path: Path) -> bool:
             return (
                 "flow_run" not in names or not database.execute("SELECT 1 FROM flow_run LIMIT 1").fetchone()
             )
-    except sqlite3.DatabaseError:  # in use, or damaged: there is one, and the server says what it is
+    except (
+        sqlite3.DatabaseError
+    ):  # in use, or damaged: the file exists, and the server reports what is wrong with it
         return False
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a server can go on with it."""
+    """Whether a server can use this database."""
     with sqlite_files.opened(path) as database:
         names = sqlite_files.tables(database)
         return "flow_run" in names and sqlite_files.revision(database, names) is not None
@@ -84,7 +89,7 @@ def _build(folder: Path, path: Path) -> None:
     if done.returncode:
         log = folder / "create.log"
         log.write_text(done.stdout + done.stderr)
-        said = (done.stderr or done.stdout).strip().splitlines()
+        lines = (done.stderr or done.stdout).strip().splitlines()
         raise InputError(
-            f"Prefect cannot create its database in {folder}: {said[-1][:200] if said else ''} ({log})"
+            f"Prefect cannot create its database in {folder}: {lines[-1][:200] if lines else ''} ({log})"
         )

@@ -1,7 +1,8 @@
-"""Recorded: a flow run here, recorded by the Prefect server that is configured or up, else by one of its own.
+"""Recorded runs: a flow in this process, recorded by a Prefect server.
 
-A server that is configured and does not answer is for the user to start. Where none is configured, nothing of
-Prefect's stops a run: it is not recorded then. A server that goes away later stops no run, whosever it is.
+The server is the configured one, else that of `repartee up`, else one that is started for this run. A
+configured server that does not answer is an error, which the user mends. Where none is configured, no failure
+of Prefect stops a run, which is then not recorded. A server that goes away during a run never stops it.
 """
 
 import logging
@@ -29,50 +30,59 @@ from prefect.settings import (
 from deployments.local.ephemeral_server import temporary_server
 from deployments.local.heartbeat import Heart
 from deployments.local.prefect_database import set_damaged_aside
-from deployments.local.supervisor import answers, await_up
+from deployments.local.processes import answers
+from deployments.local.supervisor import await_up
 from flows.lifecycle.results import find_result
 from models.errors import InputError
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 15  # a server on a busy machine takes its time
-NOWHERE = "http://127.0.0.1:9/api"  # nobody is asked: the address is there because Prefect wants one
+ANSWER_SECONDS = 15  # what a server on a busy machine may take for an answer
+NOWHERE = "http://127.0.0.1:9/api"  # Prefect needs an address; no request is sent to it
 
 
-class NotBegunError(Exception):
-    """Prefect failed before the first line of the flow."""
+class NotStartedError(Exception):
+    """Prefect failed before the first line of the flow ran."""
 
 
 def run_recorded(home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """What the flow returns, or its `Result` where it ended and Prefect could not be told.
+    """Run a flow in this process.
+
+    Returns:
+        What the flow returns; its `Result` where the flow ended and its end could not be recorded in Prefect.
 
     Raises:
-        InputError: the Prefect server that is configured does not answer.
+        InputError: the configured Prefect server does not answer, or the flow raised an InputError.
+        KeyboardInterrupt: the run was cancelled.
     """
     await_up(home)
-    here = Settings()
-    if here.prefect_api_url:
-        check_answers(here.prefect_api_url)
+    settings = Settings()
+    if settings.prefect_api_url:
+        check_answers(settings.prefect_api_url)
         try:
-            return _run_on(here.prefect_api_url, home, flow, parameters)
-        except NotBegunError as error:
-            raise InputError(_silent(here.prefect_api_url, error)) from error
-    if url := here.prefect_url:
+            return _run_on(settings.prefect_api_url, home, flow, parameters)
+        except NotStartedError as error:
+            raise InputError(_unusable(settings.prefect_api_url, error)) from error
+    if url := settings.prefect_url:
         if answers(f"{url}/health", ANSWER_SECONDS):
             return _run_on(url, home, flow, parameters)
-        log.warning("the Prefect server of `repartee up` (%s) does not answer; this run starts its own", url)
+        log.warning(
+            "the Prefect server of `repartee up` (%s) does not answer; this run starts a server of its own",
+            url,
+        )
     try:
         return _run_on_its_own_server(home, flow, parameters)
-    except (NotBegunError, OSError) as error:
+    except (NotStartedError, OSError) as error:
         log.warning("%s; this run is not recorded in Prefect", error)
     return _run_unrecorded(flow, parameters)
 
 
 def check_answers(url: str) -> None:
-    """
+    """Check that a Prefect server of a compatible version answers at this address.
+
     Raises:
-        InputError: no Prefect server that we can work with answers at this address.
+        InputError: it does not; the line says why.
     """
     settings = {
         PREFECT_API_URL: url,
@@ -83,10 +93,10 @@ def check_answers(url: str) -> None:
         with temporary_settings(settings), get_client(sync_client=True) as client:
             client.raise_for_api_version_mismatch()
     except Exception as error:
-        raise InputError(_silent(url, error.__cause__ or error)) from error
+        raise InputError(_unusable(url, error.__cause__ or error)) from error
 
 
-def _silent(url: str, why: BaseException) -> str:
+def _unusable(url: str, why: BaseException) -> str:
     return (
         f"the Prefect server at {url} (PREFECT_API_URL) cannot be used: {str(why) or type(why).__name__}; "
         "start it, or let each run have a server of its own: unset PREFECT_API_URL"
@@ -94,9 +104,9 @@ def _silent(url: str, why: BaseException) -> str:
 
 
 def _run_on(url: str, home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """By a server that others use, too: it waits for the run's heartbeat, and may be away for a minute."""
+    """On a server that other runs share: it expects a heartbeat, and may be away for a minute."""
     with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS}), Heart() as heart:
-        return _run(url, home, flow, parameters, heart.begin)
+        return _run(url, home, flow, parameters, heart.start)
 
 
 def _run_on_its_own_server(home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
@@ -106,15 +116,15 @@ def _run_on_its_own_server(home: Path, flow: Flow[..., Any], parameters: dict[st
         try:
             url = server.wait()
         except RuntimeError as error:
-            raise NotBegunError(str(error)) from error
-        # A child of this process that is gone does not come back: no long waits for it.
+            raise NotStartedError(str(error)) from error
+        # This server is a child of this process and does not come back once it is gone: no long waits for it.
         settings = {PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: 45.0}
         EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
         with temporary_settings(settings):
             try:
                 return _run(url, home, flow, parameters)
             finally:
-                # What the run said last must arrive while there is somebody to tell it to.
+                # The last log lines and events of the run must be sent while the server is there.
                 APILogWorker.drain_all(timeout=5)
                 EventsWorker.drain_all(timeout=5)
                 EventsWorker.set_client_override(None)
@@ -123,41 +133,41 @@ def _run_on_its_own_server(home: Path, flow: Flow[..., Any], parameters: dict[st
 def _run(
     url: str, home: Path, flow: Flow[..., Any], parameters: dict[str, Any], *hooks: FlowStateHook[..., Any]
 ) -> Any:
-    begun: list[str] = []
+    started_runs: list[str] = []
 
-    def note(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-        begun.append(str(flow_run.id))
+    def note_start(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+        started_runs.append(str(flow_run.id))
 
     with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
-            return flow.with_options(on_running=[note, *hooks])(**parameters)
+            return flow.with_options(on_running=[note_start, *hooks])(**parameters)
         except CancelledRun:
             raise KeyboardInterrupt from None
         except Exception as error:
-            if not begun and _is_prefects(error):
-                raise NotBegunError(f"Prefect failed at the start: {error}") from error
-            result = find_result(home, begun[0]) if begun else None
+            if not started_runs and _is_from_prefect(error):
+                raise NotStartedError(f"Prefect failed at the start: {error}") from error
+            result = find_result(home, started_runs[0]) if started_runs else None
             if result is None:
                 if fault := _users_fault(error):
                     raise fault from None
                 raise
-            log.warning("Prefect was not told how this run ended (%s); the next start does it", error)
+            log.warning("the end of this run is not recorded in Prefect (%s); the next run records it", error)
             return result
 
 
-def _is_prefects(error: BaseException) -> bool:
+def _is_from_prefect(error: BaseException) -> bool:
     return isinstance(error, httpx.HTTPError) or isinstance(error.__cause__, httpx.HTTPError)
 
 
 def _users_fault(error: BaseException | None) -> InputError | None:
-    """The error that ended the flow, where the one of telling Prefect so came on top of it."""
+    """The InputError that ended the flow, where reporting it to Prefect failed with another error."""
     while error is not None and not isinstance(error, InputError):
         error = error.__context__
     return error
 
 
 def _run_unrecorded(flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """The flow as a function, its tasks without a flow around them: they ask no server for anything."""
+    """Call the flow as a function. Its tasks run outside of a flow and send no request to a server."""
     settings = {
         PREFECT_API_URL: NOWHERE,
         PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
@@ -166,8 +176,8 @@ def _run_unrecorded(flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
     EventsWorker.set_client_override(NullEventsClient)
     try:
         with temporary_settings(settings):
-            ended = flow.fn(**flow.validate_parameters(parameters))
-            return ended.result() if isinstance(ended, State) else ended
+            returned = flow.fn(**flow.validate_parameters(parameters))
+            return returned.result() if isinstance(returned, State) else returned
     except CancelledRun:
         raise KeyboardInterrupt from None
     finally:

@@ -1,4 +1,4 @@
-"""Services: what `repartee up` keeps running, each as a command with its environment and its sign of life."""
+"""Services: the processes that `repartee up` runs, each with its command, environment and health check."""
 
 import os
 import socket
@@ -11,25 +11,27 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from environment import HEARTBEAT_SECONDS
+from environment import CSRF_PROTECTION, MLFLOW_SERVER, PREFECT_SERVER, WORKER
 from models.errors import InputError
 from models.files import PROJECT
 from models.sqlite_files import address as address_of
 
-HOST = "127.0.0.1"  # never beyond this machine: there is no login
+HOST = "127.0.0.1"  # this machine alone, because there is no login
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 POOL = "repartee"
 
 
 @dataclass(frozen=True)
 class Service:
-    """A process to keep; `health` is an address that answers 200 when it is up (none: it has no door)."""
+    """A process that the supervisor keeps running."""
 
     name: str
     command: list[str]
     env: dict[str, str] = field(default_factory=dict)
     address: str = ""
+    """Where it answers; empty: it listens nowhere."""
     health: str = ""
+    """The address of its health check, which answers 200 when it is ready; empty: it has none."""
 
 
 def prefect_service(home: Path, port: int) -> Service:
@@ -48,12 +50,8 @@ def prefect_service(home: Path, port: int) -> Service:
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_API_URL": "",
             "PREFECT_SERVER_UI_API_URL": f"{address}/api",
-            **closed_to_strangers(address),
-            # In memory, a restart would forget who holds a slot, and with a limit of one and
-            # CANCEL_NEW nothing would ever be retrained again.
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
-                "prefect.server.concurrency.lease_storage.filesystem"
-            ),
+            **browser_hardening(address),
+            **PREFECT_SERVER,
             "PREFECT_LOGGING_LEVEL": "WARNING",
         },
         address=address,
@@ -61,16 +59,13 @@ def prefect_service(home: Path, port: int) -> Service:
     )
 
 
-def closed_to_strangers(address: str) -> dict[str, str]:
-    """Without these any page that a user visits could talk to a Prefect server on this machine."""
-    return {
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address,
-        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
-    }
+def browser_hardening(address: str) -> dict[str, str]:
+    """The settings without which any page in a browser could use a Prefect server on this machine."""
+    return {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address, **CSRF_PROTECTION}
 
 
 def mlflow_service(home: Path, port: int) -> Service:
-    """The MLflow server: one worker and no jobs, a sixth of the memory of its defaults."""
+    """The MLflow server with one worker and no jobs, which takes a sixth of the memory of its defaults."""
     address = f"http://{HOST}:{port}"
     (home / "mlartifacts").mkdir(parents=True, exist_ok=True)
     return Service(
@@ -91,17 +86,14 @@ def mlflow_service(home: Path, port: int) -> Service:
             *("--default-artifact-root", (home / "mlartifacts").as_uri()),
             *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
         ],
-        env={
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        },
+        env=dict(MLFLOW_SERVER),
         address=address,
         health=f"{address}/health",
     )
 
 
 def worker_service(home: Path, prefect_api_url: str, mlflow_url: str) -> Service:
-    """The worker that runs what is scheduled or triggered, on this machine."""
+    """The worker that runs scheduled and triggered flows on this machine."""
     return Service(
         name="worker",
         command=[
@@ -109,16 +101,12 @@ def worker_service(home: Path, prefect_api_url: str, mlflow_url: str) -> Service
             *("worker", "start", "--pool", POOL, "--type", "process"),
             *("--name", f"repartee-{socket.gethostname()}"),
         ],
-        env=client_env(home, prefect_api_url, mlflow_url)
-        | {
-            "PREFECT_WORKER_QUERY_SECONDS": "2",  # from a trigger to the first task in seconds
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-        },
+        env=client_env(home, prefect_api_url, mlflow_url) | WORKER,
     )
 
 
 def client_env(home: Path, prefect_api_url: str, mlflow_url: str) -> dict[str, str]:
-    """What makes any process a client of these services, at work in this home."""
+    """The environment of a process that uses these servers and works in this home."""
     return {
         "PREFECT_API_URL": prefect_api_url,
         "PREFECT_HOME": str(home / "prefect"),
@@ -129,7 +117,7 @@ def client_env(home: Path, prefect_api_url: str, mlflow_url: str) -> dict[str, s
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens there (0: some port that the system chooses)."""
+    """Whether a server could listen on this port of this machine (0: on one that the system chooses)."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -139,14 +127,18 @@ def is_free(port: int) -> bool:
         return True
 
 
-def take_port(wanted: int) -> tuple[int, FileLock]:
-    """The wanted port, or where somebody has it another one; ours while the lock is held.
+def take_port(preferred: int) -> tuple[int, FileLock]:
+    """The preferred port, or a free one where it is in use; no other home takes it while the lock is held.
 
-    A server listens seconds after its port is chosen. Another home's that starts in these seconds
-    would choose the same, and one of the two would take the other's server for its own.
+    A server listens seconds after its port is chosen. The server of another home that starts in these
+    seconds would choose the same port, and one of the two homes would use the server of the other.
+
+    Raises:
+        InputError: the folder for temporary files, where the locks are, cannot be used.
+        OSError: no port is free.
     """
-    folder = _ports_folder()
-    for port in (wanted, *(_any_port() for _ in range(10))):
+    folder = _port_locks_folder()
+    for port in (preferred, *(any_free_port() for _ in range(10))):
         lock = FileLock(folder / f"{port}.lock", timeout=0)
         with suppress(Timeout):
             lock.acquire()
@@ -156,8 +148,8 @@ def take_port(wanted: int) -> tuple[int, FileLock]:
     raise OSError(f"no port is free on {HOST}")
 
 
-def _ports_folder() -> Path:
-    """One that all homes of this user share; a name that another user has taken is passed over."""
+def _port_locks_folder() -> Path:
+    """A folder that all homes of this user share; a name that another user has taken is passed over."""
     shared = Path(tempfile.gettempdir())
     for number in range(100):
         folder = shared / f"repartee-ports-{os.getuid()}{f'-{number}' if number else ''}"
@@ -168,15 +160,19 @@ def _ports_folder() -> Path:
         except OSError as error:
             raise InputError(
                 f"the folder for temporary files {shared} cannot be written ({error.strerror}): "
-                "set TMPDIR to one that can"
+                "set TMPDIR to one that can be written"
             ) from None
-        known = folder.lstat()
-        if known.st_uid == os.getuid() and stat.S_ISDIR(known.st_mode):
+        status = folder.lstat()
+        if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode):
             return folder
-    raise InputError(f"others have taken every repartee-ports-{os.getuid()} in {shared}: set TMPDIR to yours")
+    raise InputError(
+        f"other users have taken every repartee-ports-{os.getuid()} in {shared}: "
+        "set TMPDIR to a folder of your own"
+    )
 
 
-def _any_port() -> int:
+def any_free_port() -> int:
+    """A port of this machine that is free now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -1,169 +1,177 @@
-"""Supervisor: the services of `repartee up`, started together, kept alive, and ended together.
+"""Supervisor: the services of `repartee up`, started together, restarted when they fail, and ended together.
 
-HOME/services/up.lock is held by the supervisor for as long as it lives; state.json beside it says
-where everything is; NAME.log is what each service says.
+Beside the state of the services (services_state.py), HOME/services holds NAME.log, the output of each
+service.
 """
 
-import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from deployments.local.child import GRACE_SECONDS
+from deployments.local.processes import GRACE_SECONDS, answers, end_group, is_service
 from deployments.local.services import Service
 from models.errors import InputError
 from models.files import PROJECT
 from models.locks import LOCK_TEST_SECONDS
-from models.sqlite_files import address
-from settings import services_told, services_up
+from models.processes import end_process
+from services_state import (
+    ServiceState,
+    SupervisorState,
+    last_state,
+    running_services,
+    services_folder,
+    up_lock,
+    write_state,
+)
 
 log = logging.getLogger(__name__)
 
-FIRST_START_SECONDS = 600  # of all servers together: new databases take minutes on a busy machine
-START_SECONDS = 120  # of one that is started again: only after them it can hang
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # before a dead one is started again
-STEADY_SECONDS = 60  # up for so long, its next death waits as little as a first one
+FIRST_START_SECONDS = 600  # for all servers together: new databases take minutes on a busy machine
+START_SECONDS = 120  # for a service that is restarted: before that it does not count as hanging
+MIN_DELAY_S, MAX_DELAY_S = 1.0, 60.0  # before a dead service is restarted; doubled with each death
+STEADY_SECONDS = 60  # after so long without a death the next delay is the shortest again
 POLL_SECONDS = 0.5
-LOG_BYTES = 10_000_000  # of one log; as much again lies beside it
-HEALTH_SECONDS = 10  # between two looks at a service that runs
-SICK_LOOKS = 6  # missed in a row: it hangs, and is started again
+LOG_BYTES = 10_000_000  # the size at which a log is rotated; one older log of that size is kept
+HEALTH_CHECK_SECONDS = 10  # between two health checks of a running service
+MAX_MISSED_HEALTH_CHECKS = 6  # in a row: the service hangs, and is restarted
 
 
 @dataclass
-class Kept:
-    """A service that is being kept."""
+class ManagedProcess:
+    """A service and the process that runs it. The instants `..._at_s` are seconds of `time.monotonic`."""
 
     service: Service
     process: subprocess.Popen[bytes]
-    started_s: float
-    starting: bool  # its first start: nobody is sent to its address before it answers
-    wait_s: float = FIRST_WAIT_S
-    again_s: float | None = None  # when it is to be started again
-    looked_s: float = 0.0
-    missed: int = 0
+    started_at_s: float
+    starting: bool
+    """It starts for the first time: nobody is sent to its address before it answers."""
+    delay_s: float = MIN_DELAY_S
+    """How long the next restart is delayed."""
+    restart_at_s: float | None = None
+    """When it is restarted; None: it runs."""
+    checked_at_s: float = 0.0
+    missed_checks: int = 0
 
-
-def folder(home: Path) -> Path:
-    made = home / "services"
-    made.mkdir(parents=True, exist_ok=True)
-    return made
-
-
-def answers(address: str, timeout_s: float = 2) -> bool:
-    try:
-        urllib.request.urlopen(address, timeout=timeout_s).close()
-        return True
-    except (urllib.error.URLError, OSError):
-        return False
+    def state(self) -> ServiceState:
+        return ServiceState(
+            self.process.pid, self.service.address, self.service.health, starting=self.starting
+        )
 
 
 class Supervisor:
-    """Keeps services; used as a context, it leaves no process behind."""
+    """Runs the services of a home. A context manager: when the block ends, no process is left."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.stop = threading.Event()
-        self.kept: dict[str, Kept] = {}
-        self.before: dict[str, Any] = {}  # the services of the last supervisor here
-        self.ports: list[BaseFileLock] = []  # held while their servers are up
-        self._lock = FileLock(folder(home) / "up.lock", timeout=LOCK_TEST_SECONDS)
+        self.managed: dict[str, ManagedProcess] = {}
+        self.previous: dict[str, ServiceState] = {}
+        """The services of the last supervisor of this home."""
+        self.port_locks: list[BaseFileLock] = []
+        """Held while the servers run."""
+        services_folder(home)
+        self._lock = FileLock(up_lock(home), timeout=LOCK_TEST_SECONDS)
 
     def __enter__(self) -> "Supervisor":
         """
         Raises:
-            InputError: this home is up already.
+            InputError: the services of this home are up already.
         """
         try:
             self._lock.acquire()
         except Timeout:
-            raise InputError(f"{self.home} is up already; `repartee status` says where") from None
-        self.before = services_told(self.home)["services"]
-        self._tell()  # at once: `down` asks the process that stands there to end
-        self._sweep()
+            raise InputError(
+                f"{self.home} is up already; `repartee status` shows the addresses of its services"
+            ) from None
+        self.previous = last_state(self.home).services
+        self._write_state()  # at once, because `down` ends the process that it names
+        self._end_orphans()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for kept in reversed(self.kept.values()):
-            _end(kept.process)
-        self.kept.clear()
-        self._tell()
-        for port in self.ports:
-            port.release()
+        for managed in reversed(self.managed.values()):
+            end_process(managed.process, GRACE_SECONDS, group=True)
+        self.managed.clear()
+        self._write_state()
+        for lock in self.port_locks:
+            lock.release()
         self._lock.release()
 
     def start(self, service: Service) -> None:
-        self.kept[service.name] = Kept(service, self._spawn(service), time.monotonic(), bool(service.health))
-        self._tell()
+        """Start a service; `monitor` restarts it from then on."""
+        self.managed[service.name] = ManagedProcess(
+            service, self._spawn(service), time.monotonic(), starting=bool(service.health)
+        )
+        self._write_state()
 
     def await_health(self, names: Sequence[str]) -> None:
-        """Wait until these answer.
+        """Wait until these services answer, or until `stop` is set.
 
         Raises:
-            InputError: one of them ended or did not answer in time; its log is named.
+            InputError: one of them ended or did not answer in time; the line names its log.
         """
         deadline_s = time.monotonic() + FIRST_START_SECONDS
         for name in names:
-            kept = self.kept[name]
-            while kept.process.poll() is not None or not answers(kept.service.health):
+            managed = self.managed[name]
+            while managed.process.poll() is not None or not answers(managed.service.health):
                 if self.stop.is_set():
                     return
-                if kept.process.poll() is not None or time.monotonic() > deadline_s:
+                if managed.process.poll() is not None or time.monotonic() > deadline_s:
                     raise InputError(f"{name} did not start: {self._last_line(name)} ({self.log_path(name)})")
                 time.sleep(0.1)
-            kept.starting = False
-        self._tell()
+            managed.starting = False
+        self._write_state()
 
-    def keep(self) -> None:
-        """Start again what dies or hangs, until told to stop."""
+    def monitor(self) -> None:
+        """Restart the services that end or hang, until `stop` is set."""
         while not self.stop.wait(POLL_SECONDS):
-            if services_told(self.home)["pid"] != os.getpid():  # it was deleted, and `down` asks it
-                self._tell()
-            for name, kept in self.kept.items():
+            if last_state(self.home).pid != os.getpid():  # somebody deleted the file, which `down` needs
+                self._write_state()
+            for name, managed in self.managed.items():
                 rotate(self.log_path(name))
-                self._look_after(kept)
+                self._restart_if_needed(managed)
 
     def log_path(self, name: str) -> Path:
-        return folder(self.home) / f"{name}.log"
+        """The file with the output of a service."""
+        return services_folder(self.home) / f"{name}.log"
 
-    def _look_after(self, kept: Kept) -> None:
+    def _restart_if_needed(self, managed: ManagedProcess) -> None:
         now_s = time.monotonic()
-        if kept.again_s is not None:
-            if now_s >= kept.again_s:
-                kept.process, kept.started_s, kept.again_s = self._spawn(kept.service), now_s, None
-                kept.missed, kept.looked_s = 0, now_s
-                self._tell()
+        if managed.restart_at_s is not None:
+            if now_s >= managed.restart_at_s:
+                managed.process, managed.restart_at_s = self._spawn(managed.service), None
+                managed.started_at_s = managed.checked_at_s = now_s
+                managed.missed_checks = 0
+                self._write_state()
             return
-        if kept.process.poll() is None and not self._hangs(kept, now_s):
+        if managed.process.poll() is None and not self._hangs(managed, now_s):
             return
-        status = kept.process.poll()
-        _end(kept.process, grace_s=2)  # what it left behind would hold its port
-        if now_s - kept.started_s > STEADY_SECONDS:
-            kept.wait_s = FIRST_WAIT_S
+        status = managed.process.poll()
+        end_process(managed.process, grace_s=2, group=True)  # what is left of its group would hold its port
+        if now_s - managed.started_at_s > STEADY_SECONDS:
+            managed.delay_s = MIN_DELAY_S
         why = "hangs" if status is None else f"ended with status {status}"
-        log.warning("%s %s; it is started again in %.0f s", kept.service.name, why, kept.wait_s)
-        kept.again_s = now_s + kept.wait_s
-        kept.wait_s = min(2 * kept.wait_s, LONGEST_WAIT_S)
+        log.warning("%s %s; it is restarted in %.0f s", managed.service.name, why, managed.delay_s)
+        managed.restart_at_s = now_s + managed.delay_s
+        managed.delay_s = min(2 * managed.delay_s, MAX_DELAY_S)
 
-    def _hangs(self, kept: Kept, now_s: float) -> bool:
-        if not kept.service.health or now_s - kept.looked_s < HEALTH_SECONDS:
+    def _hangs(self, managed: ManagedProcess, now_s: float) -> bool:
+        if not managed.service.health or now_s - managed.checked_at_s < HEALTH_CHECK_SECONDS:
             return False
-        kept.looked_s = now_s
-        starting = now_s - kept.started_s < START_SECONDS
-        kept.missed = 0 if starting or answers(kept.service.health) else kept.missed + 1
-        return kept.missed >= SICK_LOOKS
+        managed.checked_at_s = now_s
+        in_time = now_s - managed.started_at_s < START_SECONDS
+        healthy = in_time or answers(managed.service.health)
+        managed.missed_checks = 0 if healthy else managed.missed_checks + 1
+        return managed.missed_checks >= MAX_MISSED_HEALTH_CHECKS
 
     def _spawn(self, service: Service) -> subprocess.Popen[bytes]:
         rotate(self.log_path(service.name))
@@ -171,7 +179,7 @@ class Supervisor:
             return subprocess.Popen(
                 service.command,
                 cwd=PROJECT,
-                # The other end of the pipe is ours alone: when this process is gone, so are they.
+                # This process alone holds the other end of the pipe: when it is gone, the service ends.
                 stdin=subprocess.PIPE,
                 stdout=log_file,
                 stderr=log_file,
@@ -181,111 +189,49 @@ class Supervisor:
 
     def _last_line(self, name: str) -> str:
         lines = self.log_path(name).read_text(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else "it said nothing"
+        return lines[-1][:200] if lines else "its log is empty"
 
-    def _tell(self) -> None:
-        told = {
-            "pid": os.getpid(),
-            "services": {
-                name: {
-                    "pid": kept.process.pid,
-                    "address": kept.service.address,
-                    "health": kept.service.health,
-                    "starting": kept.starting,
-                }
-                for name, kept in self.kept.items()
-            },
-        }
-        path = folder(self.home) / "state.json"
-        partial = path.with_suffix(".tmp")
-        partial.write_text(json.dumps(told, indent=2) + "\n")
-        partial.replace(path)
+    def _write_state(self) -> None:
+        services = {name: managed.state() for name, managed in self.managed.items()}
+        write_state(self.home, SupervisorState(os.getpid(), services))
 
-    def _sweep(self) -> None:
-        """End what a killed supervisor left, where a process of that number is one of this home's."""
-        for name, told in self.before.items():
-            if is_service(told["pid"], self.home):
-                log.warning("%s was left by a supervisor that is gone; it is ended", name)
-                end_group(told["pid"])
+    def _end_orphans(self) -> None:
+        """End the services that a killed supervisor of this home has left behind."""
+        for name, service in self.previous.items():
+            if is_service(service.pid, self.home):
+                log.warning("%s was left behind by a supervisor that is gone; it is ended", name)
+                end_group(service.pid)
 
 
 def rotate(path: Path) -> None:
-    """A log that has grown large begins again, with its last lines beside it; whoever writes it goes on."""
+    """Empty a log that has grown beyond LOG_BYTES, after a copy to NAME.1; its writers just go on."""
     try:
         if path.stat().st_size > LOG_BYTES:
             shutil.copyfile(path, path.with_name(f"{path.name}.1"))
-            os.truncate(path, 0)  # it is open for appending
+            os.truncate(path, 0)  # its writers have opened it for appending
     except FileNotFoundError:
         pass
-    except OSError as error:  # a full disk ends no service
+    except OSError as error:  # a full disk must not end a service
         log.warning("%s could not be rotated: %s", path, error.strerror)
         with suppress(OSError):
             os.truncate(path, 0)
 
 
 def await_up(home: Path) -> None:
-    """Where `up` is starting Prefect's server, wait for it: a second one would use the same database."""
+    """Where `repartee up` is starting Prefect's server, wait: a second server would use the same database.
+
+    Raises:
+        InputError: the server has not started in time.
+    """
     deadline_s = time.monotonic() + START_SECONDS
-    while (state := services_up(home)) and state["services"].get("prefect", {"starting": False})["starting"]:
+    while (state := running_services(home)) and _is_starting(state, "prefect"):
         if time.monotonic() > deadline_s:
             raise InputError(
-                f"{home} is on its way up since {START_SECONDS} s; `repartee status` says how it is"
+                f"{home}: the Prefect server has been starting for {START_SECONDS} s; "
+                "`repartee status` shows the services"
             )
         time.sleep(0.1)
 
 
-def _end(process: subprocess.Popen[bytes], grace_s: float = GRACE_SECONDS) -> None:
-    """End a service of ours with its whole group."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(grace_s)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
-    """End a group of processes that are no children of ours."""
-    deadline_s = time.monotonic() + grace_s
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGTERM)
-        while time.monotonic() < deadline_s:
-            os.killpg(group, 0)
-            time.sleep(0.05)
-        os.killpg(group, signal.SIGKILL)
-
-
-def is_service(group: int, home: Path) -> bool:
-    """Whether this group is a service of this home; its number may be another's by now."""
-    child, database, server = (
-        f"deployments.local.child {home} ",
-        f" {address(home / 'mlflow.db')} ",
-        f" {home}/prefect",
-    )
-    return group > 0 and any(
-        child in command
-        or database in command
-        or ("deployments.local.ephemeral_server" in command and command.endswith(server))
-        for command in commands_of(group)
-    )
-
-
-def commands_of(group: int) -> list[str]:
-    """The command lines of a process group; none where nothing lists processes.
-
-    A service that was left is then ended by its pipe; only a port may still be taken, and another is found.
-    """
-    if shutil.which("ps") is None:
-        return []
-    # To list one session only is the way of Linux alone; -w twice: whole, whatever COLUMNS says.
-    asked = ["ps", "-A", "-w", "-w", "-o", "pgid=", "-o", "args="]
-    listed = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False).stdout
-    rows = (line.split(maxsplit=1) for line in listed.splitlines())
-    return [row[1] for row in rows if len(row) == 2 and row[0] == str(group)]
-
-
-def stop_on_signals(stop: threading.Event) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        with suppress(ValueError):
-            signal.signal(number, lambda *_: stop.set())
+def _is_starting(state: SupervisorState, name: str) -> bool:
+    return name in state.services and state.services[name].starting

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from deployments.local import prefect_database
+from deployments.local.processes import end_group, is_service, stop_on_signals
 from deployments.local.services import (
     MLFLOW_PORT,
     PREFECT_PORT,
@@ -23,7 +23,7 @@ from deployments.local.services import (
     take_port,
     worker_service,
 )
-from deployments.local.supervisor import Supervisor, end_group, is_service, rotate, stop_on_signals
+from deployments.local.supervisor import Supervisor, rotate
 from flows.lifecycle.locks import holder_pid
 from models import sqlite_files
 from models.addresses import bare
@@ -31,63 +31,70 @@ from models.errors import InputError
 from models.files import PROJECT
 from models.registry import database
 from models.registry.runs import ENVIRONMENT
-from settings import Settings, services_told, services_up
+from services_state import SupervisorState, last_state, running_services, up_lock
+from settings import Settings
 from tasks.store.artifact import check_home
 
 log = logging.getLogger(__name__)
 
-DOWN_SECONDS = 60
-TELL_SECONDS = 10  # where state.json is gone, the supervisor soon writes it again
+DOWN_SECONDS = 60  # for the supervisor to end its services; then all of them are killed
+STATE_SECONDS = 10  # where state.json was deleted, the supervisor soon writes it again
+TRAINING_SECONDS = 30  # for a training to write its last checkpoint
 
 
 def up(say: Callable[[str], None]) -> None:
-    """Run until told to stop. Already up: say where, and end."""
-    here = Settings()
-    check_home(here.root)
-    if state := services_up(here.root):
-        starting = not state["services"] or any(each["starting"] for each in state["services"].values())
-        say(f"{here.root} is on its way up; ask `repartee status`" if starting else told(state))
+    """Run the services of this home until a signal ends them; where they are up already, say where they are.
+
+    Raises:
+        InputError: the home, a database or a service cannot be used; the line says why.
+    """
+    settings = Settings()
+    check_home(settings.root)
+    if state := running_services(settings.root):
+        starting = not state.services or any(service.starting for service in state.services.values())
+        is_starting = f"{settings.root} is starting; `repartee status` shows how far it is"
+        say(is_starting if starting else addresses_text(state))
         return
-    with Supervisor(here.root) as supervisor:
+    with Supervisor(settings.root) as supervisor:
         stop_on_signals(supervisor.stop)
-        began_s = time.monotonic()
-        prefect_url, mlflow_url = _start_servers(supervisor, here)
+        start_s = time.monotonic()
+        prefect_url, mlflow_url = _start_servers(supervisor, settings)
         if not supervisor.stop.is_set():
-            _install(supervisor, client_env(here.root, prefect_url, mlflow_url))
+            _install(supervisor, client_env(settings.root, prefect_url, mlflow_url))
         if not supervisor.stop.is_set():
-            supervisor.start(worker_service(here.root, prefect_url, mlflow_url))
-            state = services_told(here.root)
-            say(f"{told(state)}\n\nUp in {time.monotonic() - began_s:.0f} s. Ctrl-C ends everything.")
-        supervisor.keep()
+            supervisor.start(worker_service(settings.root, prefect_url, mlflow_url))
+            text = addresses_text(last_state(settings.root))
+            say(f"{text}\n\nUp in {time.monotonic() - start_s:.0f} s. Ctrl-C ends everything.")
+        supervisor.monitor()
         log.info("ending")
-        end_training(here.root)
+        end_training(settings.root)
 
 
-def _start_servers(supervisor: Supervisor, here: Settings) -> tuple[str, str]:
-    """(Prefect's API, MLflow's address): of those that are configured, or started here."""
+def _start_servers(supervisor: Supervisor, settings: Settings) -> tuple[str, str]:
+    """(the address of Prefect's API, the address of MLflow): configured servers, or servers started here."""
     started = []
-    prefect_url, mlflow_url = here.prefect_api_url, here.mlflow_tracking_uri
+    prefect_url, mlflow_url = settings.prefect_api_url, settings.mlflow_tracking_uri
     if prefect_url is None:
-        prefect = prefect_service(here.root, _port(supervisor, "prefect", PREFECT_PORT))
+        prefect = prefect_service(settings.root, _port(supervisor, "prefect", PREFECT_PORT))
         prefect_url = f"{prefect.address}/api"
         started.append(prefect)
     if mlflow_url is None:
-        mlflow = mlflow_service(here.root, _port(supervisor, "mlflow", MLFLOW_PORT))
+        mlflow = mlflow_service(settings.root, _port(supervisor, "mlflow", MLFLOW_PORT))
         mlflow_url = mlflow.address
         started.append(mlflow)
     for service in started:
-        log.info("%s: starts at %s", service.name, service.address)
+        log.info("%s: starting at %s", service.name, service.address)
         if service.name == "prefect":
-            prefect_database.prepare(here.root / "prefect")
+            prefect_database.prepare(settings.root / "prefect")
         if service.name == "mlflow":
-            _prepare_database(here.root)
+            _prepare_database(settings.root)
         supervisor.start(service)
     supervisor.await_health([service.name for service in started])
     return prefect_url, mlflow_url
 
 
 def _prepare_database(home: Path) -> None:
-    """MLflow's database is whole and knows where its home is; the server would end over it in its log."""
+    """Create or update MLflow's database before the server starts, which would fail over it in its log."""
     path, artifacts = home / "mlflow.db", home / "mlartifacts"
     try:
         if database.is_ready(path, artifacts):
@@ -106,22 +113,25 @@ def _prepare_database(home: Path) -> None:
     for line in done.stderr.strip().splitlines():
         log.info("mlflow: %s", line)
     if done.returncode:
-        raise InputError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"no {path}")
+        raise InputError(
+            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{path} could not be created"
+        )
 
 
-def _port(supervisor: Supervisor, name: str, usual: int) -> int:
-    """The one it had last time, so that open pages and running flows find it again; or a free one."""
-    address = supervisor.before.get(name, {}).get("address", "")
-    wanted = int(address.rpartition(":")[2]) if address else usual
-    port, lock = take_port(wanted)
-    supervisor.ports.append(lock)
-    if port != wanted:
-        log.warning("port %d is in use; %s takes %d", wanted, name, port)
+def _port(supervisor: Supervisor, name: str, default: int) -> int:
+    """The port that this server had last time, so that open pages find it again, or else a free one."""
+    previous = supervisor.previous.get(name)
+    address = previous.address if previous else ""
+    preferred = int(address.rpartition(":")[2]) if address else default
+    port, lock = take_port(preferred)
+    supervisor.port_locks.append(lock)
+    if port != preferred:
+        log.warning("port %d is in use; %s takes %d", preferred, name, port)
     return port
 
 
 def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
-    """Deployments, automations and what a pause left behind; in a process of its own, whose memory goes."""
+    """Run deployments/install.py in a process of its own, which gives its memory back when it ends."""
     log.info("deployments: the work pool, prefect.yaml and the automations")
     path = supervisor.log_path("install")
     rotate(path)
@@ -137,20 +147,20 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
         )
     if done.returncode and not supervisor.stop.is_set():
         lines = path.read_text(errors="replace").strip().splitlines()
-        raise InputError(f"the deployments could not be made: {lines[-1][:300] if lines else ''} ({path})")
+        raise InputError(f"the deployments could not be created: {lines[-1][:300] if lines else ''} ({path})")
 
 
 def end_training(home: Path) -> None:
-    """A training that the worker began would outlive it; its trainer writes a checkpoint first."""
+    """End a training that the worker has started and that would outlive it; it writes a checkpoint first."""
     pid = holder_pid(home)
     if pid is None or pid == os.getpid():
         return
-    log.info("the training of process %d is told to end", pid)
+    log.info("ending the training of process %d, which writes a checkpoint first", pid)
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
         return
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + TRAINING_SECONDS
     while holder_pid(home) == pid and time.monotonic() < deadline_s:
         time.sleep(0.1)
     if holder_pid(home) == pid:
@@ -158,39 +168,43 @@ def end_training(home: Path) -> None:
 
 
 def down() -> str:
-    """End everything that `up` started here; what to say of it."""
+    """End everything that `repartee up` runs in this home; returns a line that says so.
+
+    Raises:
+        InputError: the services are up, and their supervisor is not known.
+    """
     home = Settings().root
-    supervisor = _supervisor(home)
+    supervisor = _supervisor_pid(home)
     if supervisor is None:
         return f"nothing is up in {home}"
     _signal(supervisor, signal.SIGTERM)
     deadline_s = time.monotonic() + DOWN_SECONDS
-    while (state := services_up(home)) is not None:
+    while (state := running_services(home)) is not None:
         if time.monotonic() > deadline_s:
-            for service in state["services"].values():
-                if is_service(service["pid"], home):
-                    end_group(service["pid"], grace_s=0)
+            for service in state.services.values():
+                if is_service(service.pid, home):
+                    end_group(service.pid, grace_s=0)
             _signal(supervisor, signal.SIGKILL)
             break
         time.sleep(0.1)
     return "down: every service has ended"
 
 
-def _supervisor(home: Path) -> int | None:
-    """The process that keeps the services of this home; none: nothing is up.
+def _supervisor_pid(home: Path) -> int | None:
+    """The process that supervises the services of this home; None: nothing is up.
 
     Raises:
-        InputError: one does, and does not say which it is.
+        InputError: there is one, and state.json does not name it.
     """
-    deadline_s = time.monotonic() + TELL_SECONDS
-    while (state := services_up(home)) is not None:
-        if state["pid"] > 0:
-            return int(state["pid"])
+    deadline_s = time.monotonic() + STATE_SECONDS
+    while (state := running_services(home)) is not None:
+        if state.pid > 0:
+            return state.pid
         if time.monotonic() > deadline_s:
-            lock = home / "services" / "up.lock"
+            lock = shlex.quote(str(up_lock(home)))
             raise InputError(
-                f"{home} is up, and services/state.json, which says in which process, is gone; "
-                f"give the same command again, or: fuser -k -TERM {shlex.quote(str(lock))}"
+                f"{home} is up, and services/state.json, which names the process, is missing; "
+                f"give the same command again, or: fuser -k -TERM {lock}"
             )
         time.sleep(0.1)
     return None
@@ -201,9 +215,9 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def told(state: dict[str, Any]) -> str:
-    """Where everything is, and what to do first."""
-    addresses = {name: service["address"] for name, service in state["services"].items()}
+def addresses_text(state: SupervisorState) -> str:
+    """Where the servers are, and what to do first."""
+    addresses = {name: service.address for name, service in state.services.items()}
     prefect = bare(addresses.get("prefect") or (Settings().prefect_api_url or "").removesuffix("/api"))
     mlflow = bare(addresses.get("mlflow") or Settings().mlflow_tracking_uri or "")
     return f"""

@@ -13,23 +13,25 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from deployments.disk import size_text, used_bytes
 from deployments.local.services import take_port
 from deployments.local.supervisor import await_up
-from deployments.status import size_text, used_bytes
-from settings import Settings, services_up
+from services_state import SupervisorState, running_services
+from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 KEEPS = """
 import sys
 from pathlib import Path
-from deployments.local.supervisor import Supervisor, stop_on_signals
+from deployments.local.processes import stop_on_signals
+from deployments.local.supervisor import Supervisor
 
 with Supervisor(Path(sys.argv[1])) as supervisor:
     stop_on_signals(supervisor.stop)
     print("up", flush=True)
-    supervisor.keep()
+    supervisor.monitor()
 """
-DOWN = "import deployments.local.up as up; up.TELL_SECONDS = 3; print(up.down())"
+DOWN = "import deployments.local.up as up; up.STATE_SECONDS = 3; print(up.down())"
 
 
 def down(home: Path) -> subprocess.CompletedProcess[str]:
@@ -68,12 +70,12 @@ def test_down_signals_nobody_where_the_state_names_no_process(tmp_path: Path, st
 def test_a_home_at_which_another_looks_is_not_up(tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "state.json").write_text('{"pid": 1, "services": {}}')
-    assert services_up(tmp_path) is None
+    assert running_services(tmp_path) is None
     with (tmp_path / "services" / "up.lock").open("w") as another:
         fcntl.flock(another, fcntl.LOCK_SH)
-        assert services_up(tmp_path) is None
+        assert running_services(tmp_path) is None
         fcntl.flock(another, fcntl.LOCK_EX)
-        assert services_up(tmp_path) == {"pid": 1, "services": {}}
+        assert running_services(tmp_path) == SupervisorState(pid=1)
 
 
 def test_the_disk_is_counted_while_files_vanish(tmp_path: Path) -> None:

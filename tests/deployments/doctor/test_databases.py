@@ -8,7 +8,7 @@ import pytest
 from databases import leave_a_hot_journal
 
 from deployments.doctor import servers
-from deployments.doctor.place import Place
+from deployments.doctor.installation import Installation
 from models import sqlite_files
 from models.registry.versions import Registry
 from settings import Settings
@@ -36,7 +36,7 @@ def home(whole, tmp_path, monkeypatch):
 
 
 def faults():
-    return list(servers.databases(Place(Settings())))
+    return list(servers.databases(Installation(Settings())))
 
 
 def test_the_runs_in_a_damaged_database_are_rescued(home):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from installation import ROOT, Shell, remedies, until
 
-from deployments.local.supervisor import answers
+from deployments.local.processes import answers
 from models import sqlite_files
 from models.registry.versions import Registry
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from deployments.doctor.installation import Installation
 from deployments.doctor.leftovers import leftovers
-from deployments.doctor.place import Place
 from settings import Settings
 
 
@@ -27,8 +27,8 @@ def test_what_is_left_for_a_month_is_named_and_the_remedy_removes_it(
 ) -> None:
     home = tmp_path / "a home"
     monkeypatch.setenv("REPARTEE_HOME", str(home))
-    place = Place(Settings())
-    assert not list(leftovers(place))
+    installation = Installation(Settings())
+    assert not list(leftovers(installation))
     old = aged(home / "runs" / "old" / "metrics.jsonl", 40).parent
     new = aged(home / "runs" / "new" / "metrics.jsonl", 2).parent
     busy = home / "runs" / "busy"
@@ -38,9 +38,11 @@ def test_what_is_left_for_a_month_is_named_and_the_remedy_removes_it(
     aged(parts / "corpus", 40)
     with FileLock(aged(busy / "lock", 40)):
         aged(busy / "lock", 40)
-        training, download = leftovers(place)
-    assert "a training that was cut off" in training.what and "5.0 MB" in training.what
-    assert "a download that was cut off" in download.what
+        training, download = leftovers(installation)
+    assert (
+        "a training was interrupted, and nobody has resumed it" in training.what and "5.0 MB" in training.what
+    )
+    assert "a download was interrupted, and nobody has resumed it" in download.what
     for fault in (training, download):
         subprocess.run(["bash", "-c", fault.remedy], check=True)
     assert not old.exists() and new.exists() and busy.exists()

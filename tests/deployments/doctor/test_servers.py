@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from installation import ROOT, TINY, Shell, outcome, remedies, training, until
 
-from deployments.local.supervisor import answers
+from deployments.local.processes import answers
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
 

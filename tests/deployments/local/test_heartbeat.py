@@ -10,7 +10,7 @@ from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 
 from deployments.install import crashed_when_silent
-from deployments.local.heartbeat import beat_of
+from deployments.local.heartbeat import heartbeat_event
 
 OURS = uuid4()
 
@@ -23,6 +23,6 @@ def retrain():
 @pytest.mark.parametrize(("flow_id", "watched"), [(OURS, True), (uuid4(), False)])
 def test_the_silence_of_our_runs_alone_is_a_death(flow_id, watched):
     trigger = crashed_when_silent({OURS, uuid4()}).trigger
-    beat = beat_of(retrain, FlowRun(flow_id=flow_id))
-    event = ReceivedEvent(id=uuid4(), occurred=datetime.now(UTC), received=datetime.now(UTC), **beat)
+    heartbeat = heartbeat_event(retrain, FlowRun(flow_id=flow_id))
+    event = ReceivedEvent(id=uuid4(), occurred=datetime.now(UTC), received=datetime.now(UTC), **heartbeat)
     assert EventTrigger.model_validate(trigger.model_dump()).covers(event) is watched

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from deployments.local import supervisor
-from deployments.local.supervisor import commands_of, is_service, rotate
+from deployments.local.processes import commands_of, is_service
+from deployments.local.supervisor import rotate
 
 PORTABLE = """#!/bin/sh
 for word in "$@"; do

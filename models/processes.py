@@ -1,0 +1,48 @@
+"""Processes: ending a child process, and ending with the parent process."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+
+def end_process(process: subprocess.Popen[Any], grace_s: float, *, group: bool = False) -> None:
+    """Ask a child process to end, wait up to `grace_s` seconds, and kill it if it is still there.
+
+    Args:
+        group: signal the whole process group that the child leads. What is left of the group is killed even
+            where the child itself has ended in time.
+    """
+
+    def send(number: int) -> None:
+        with suppress(ProcessLookupError):
+            if group:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+
+    send(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(grace_s)
+    send(signal.SIGKILL)
+    process.wait()
+
+
+def when_parent_ends(action: Callable[[], None], pipe: int = 0) -> None:
+    """Call `action`, in a thread, as soon as the parent process is gone, however it ended.
+
+    Args:
+        pipe: the file descriptor of a pipe whose other end the parent alone holds, and writes nothing into:
+            the standard input, or a copy of it. `sys.stdin` itself is not read, because its lock, held by the
+            thread, would break the interpreter's shutdown.
+    """
+
+    def wait() -> None:
+        while os.read(pipe, 4096):
+            pass
+        action()
+
+    threading.Thread(target=wait, daemon=True).start()
