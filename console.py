@@ -1,4 +1,4 @@
-"""Console: how a run looks in a terminal, on standard error."""
+"""Console: the log lines and the progress of a run in a terminal, on standard error."""
 
 import logging
 import os
@@ -8,24 +8,26 @@ from typing import TextIO
 
 from environment import LOGGED
 
-QUIET_SECONDS = 15  # between two progress lines where they cannot replace each other
+QUIET_SECONDS = 15  # between two progress lines where a line cannot be overwritten
+DEFAULT_COLUMNS = 80
 
 
 class Console(logging.Handler):
-    """Prints what the stages say; in a terminal, progress stays on one line that is written anew."""
+    """Prints the log lines of the stages; in a terminal, progress stays on one line that is overwritten."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(logging.INFO)
         self.stream = stream
         self.is_terminal = stream.isatty()
         self.progress_shown = False
-        self.told_s = 0.0
+        self.last_progress_s = 0.0
+        """When the last progress line was printed, in seconds of `time.monotonic`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._emit(record)
         except BrokenPipeError:
-            pass  # nobody reads any more; the run goes on
+            pass  # nobody reads the output any more; the run goes on
         except Exception:
             self.handleError(record)
 
@@ -38,20 +40,20 @@ class Console(logging.Handler):
 
     def _progress(self, text: str) -> None:
         if self.is_terminal:
-            # A line that wraps could not be replaced: only its last row is written over.
+            # A line that wraps could not be replaced, because only its last row is overwritten.
             self.stream.write(f"\r\x1b[K{f'  {text}'[: self._columns() - 1]}")
             self.stream.flush()
             self.progress_shown = True
-        elif time.monotonic() - self.told_s > QUIET_SECONDS:
-            self.told_s = time.monotonic()
+        elif time.monotonic() - self.last_progress_s > QUIET_SECONDS:
+            self.last_progress_s = time.monotonic()
             self._line(f"  {text}")
 
     def _columns(self) -> int:
-        """Of the terminal, now; one that does not know has 80."""
+        """The current width of the terminal."""
         try:
-            return os.get_terminal_size(self.stream.fileno()).columns or 80
+            return os.get_terminal_size(self.stream.fileno()).columns or DEFAULT_COLUMNS
         except OSError:
-            return 80
+            return DEFAULT_COLUMNS
 
     def _line(self, text: str) -> None:
         start = "\r\x1b[K" if self.progress_shown else ""
@@ -61,11 +63,11 @@ class Console(logging.Handler):
 
 
 def show_progress() -> None:
-    """Let the stages speak on standard error; the libraries stay silent unless something is wrong."""
-    # Read when Prefect sets its logging up: its own lines go to the run's logs, not to this terminal.
+    """Print the log lines of our packages on standard error; Prefect's own go to the logs of the run."""
+    # Prefect reads these when it sets up its logging.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
-    logging.raiseExceptions = False  # a log line that Prefect's server does not take is none for the terminal
+    logging.raiseExceptions = False  # no traceback where Prefect's server does not accept a log line
     console = Console(sys.stderr)
     for name in (*LOGGED, "deployments", "progress"):
         logger = logging.getLogger(name)
