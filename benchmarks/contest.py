@@ -15,7 +15,7 @@ from environment import quiet_environment
 
 quiet_environment()
 
-from cli.run import make  # noqa: E402
+from cli.run import run_stages  # noqa: E402
 from flows.config import RetrainConfig  # noqa: E402
 from flows.lifecycle.context import git_commit, open_lineage  # noqa: E402
 from flows.lifecycle.graph import prepare_chain  # noqa: E402
@@ -76,8 +76,8 @@ class Prepared(NamedTuple):
 
 def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
     config = configure(recipe, corpus, changes)
-    made = make(prepare_chain(config), open_lineage(config).home)
-    return Prepared(config, {name: artifact.path for name, artifact in made.items()})
+    artifacts = run_stages(prepare_chain(config), open_lineage(config).home)
+    return Prepared(config, {name: artifact.path for name, artifact in artifacts.items()})
 
 
 def probe(corpus: str, work: Path) -> Figures:

@@ -1,68 +1,45 @@
 """The `repartee` command: one function a verb, no logic.
 
-Nothing heavy is imported before a verb needs it, so that `repartee --help` answers at once.
+Nothing heavy is imported before a verb needs it, so that `repartee --help` answers at once. The bodies of the
+verbs are in the modules beside this one and in deployments/; what they print is in cli/tables.py.
 """
 
-import codecs
-import io
 import json
-import locale
-import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cli import corpus, encoding
+from cli.errors import print_error, user_error
+from cli.options import (
+    REF_HELP,
+    Changes,
+    Corpus,
+    Init,
+    Json,
+    Recipe,
+    ReplySeed,
+    Temperature,
+    TopP,
+    print_help_without_a_verb,
+)
 from console import show_progress
 from environment import quiet_environment
-from models.errors import InputError, is_out_of_space
-from models.files import is_utf8
 
 app = typer.Typer(
-    help="Turn conversations into a chat model, again and again.",
-    epilog="Everything lives under REPARTEE_HOME (./var). Settings for --set: docs/settings.md",
+    help="Train a chat model on conversations, register it, and talk with it.",
+    epilog="All outputs are in the folder REPARTEE_HOME (by default ./var). The settings for --set: "
+    "docs/settings.md",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-corpus_app = typer.Typer(help="The generated corpus.", rich_markup_mode=None)
-app.add_typer(corpus_app, name="corpus")
+app.callback(invoke_without_command=True)(print_help_without_a_verb)
+app.add_typer(corpus.app, name="corpus")
 
-
-@app.callback(invoke_without_command=True)
-@corpus_app.callback(invoke_without_command=True)
-def _help_without_a_command(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-Corpus = Annotated[
-    str | None,
-    typer.Option(
-        help="cornell, sample, the path of a zip or folder, an address (its query is stored nowhere; a login "
-        "belongs in ~/.netrc), or env:REPARTEE_CORPUS_NAME, a variable with the address.",
-        metavar="SOURCE",
-    ),
-]
-Recipe = Annotated[str, typer.Option(help="quick, tutorial, small, base or finetune.", metavar="NAME")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Change one value of the recipe (docs/settings.md).", metavar="KEY.PATH=VALUE"
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
-Init = Annotated[
-    str | None,
-    typer.Option(
-        help="What to begin with: scratch, champion, a version, a folder, a .gguf or a hub's ORG/NAME.",
-        metavar="REF",
-    ),
-]
 INTERRUPTED = 130  # the exit status: 128 + SIGINT
-REF_HELP = "champion, challenger, a version number, or a model folder."
 
 
 @app.command()
@@ -73,12 +50,18 @@ def run(
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """The whole chain once, here: from the corpus to a registered model, or the reason why not."""
-    from cli.run import retrain_here, summary
+    """Train, evaluate and register a model.
+
+    All stages run once on this machine, from the download of the corpus to the promotion of the model. A
+    stage whose inputs, settings and code have not changed is reused. An interrupted training is resumed by
+    the same command. The gate promotes the model if it is better than the champion on the same test split.
+    """
+    from cli import tables
+    from cli.run import retrain_locally
     from flows.recipes import configure
 
-    outcome = retrain_here(configure(recipe, corpus, changes or [], init))
-    _tell(outcome.to_json(), summary(outcome), as_json)
+    outcome = retrain_locally(configure(recipe, corpus, changes or [], init))
+    _print_result(outcome.to_json(), tables.run_summary(outcome), as_json)
 
 
 @app.command()
@@ -89,12 +72,16 @@ def prepare(
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """The data half: download, parse, clean, vocabulary, export."""
-    from cli.run import prepare_here, stage_table
+    """Prepare the data of a training, without training.
+
+    Runs the stages download, parse, clean, vocabulary and export.
+    """
+    from cli import tables
+    from cli.run import prepare_locally
     from flows.recipes import configure
 
-    stages = prepare_here(configure(recipe, corpus, changes or [], init))
-    _tell({"stages": stages}, stage_table(stages), as_json)
+    stages = prepare_locally(configure(recipe, corpus, changes or [], init))
+    _print_result({"stages": stages}, tables.stage_table(stages), as_json)
 
 
 @app.command()
@@ -105,32 +92,40 @@ def plan(
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """What a run would do, and why; runs nothing."""
-    from cli.run import plan_here, plan_table
+    """Show what `run` would do with each stage, and why.
+
+    Runs no stage and changes nothing.
+    """
+    from cli import tables
+    from cli.run import plan_stages
     from flows.recipes import configure
 
-    steps = plan_here(configure(recipe, corpus, changes or [], init))
-    _tell({"stages": [vars(step) for step in steps]}, plan_table(steps), as_json)
+    steps = plan_stages(configure(recipe, corpus, changes or [], init))
+    _print_result({"stages": [vars(step) for step in steps]}, tables.plan_table(steps), as_json)
 
 
 @app.command()
 def chat(
     model: Annotated[str, typer.Option(help=REF_HELP, metavar="REF")] = "champion",
-    once: Annotated[str | None, typer.Option(help="Answer this and end.", metavar="TEXT")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest word each time.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Sample from the likeliest words of this share.")
+    once: Annotated[
+        str | None, typer.Option(help="Print the reply to this text, and end.", metavar="TEXT")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same replies.")] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: ReplySeed = None,
     as_json: Json = False,
 ) -> None:
-    """Talk with a model in the terminal."""
+    """Talk with a model in the terminal.
+
+    /help lists the commands of the conversation. Without a terminal, each line of standard input is answered
+    by one line of output. --json applies to the reply of --once.
+    """
     from chat import terminal
     from chat.session import Session
-    from cli.versions import find_model
+    from cli import versions
     from models.generation.generation_config import read_generation
 
-    found = find_model(model)
+    found = versions.find_model(model)
     session = Session(found.folder, read_generation(found.folder))
     for key, value in {"temperature": temperature, "top_p": top_p, "seed": seed}.items():
         if value is not None:
@@ -138,51 +133,62 @@ def chat(
     if once is None:
         raise typer.Exit(terminal.run(session, title=found.title, stdin=sys.stdin, stdout=sys.stdout))
     reply = session.reply_once(once)
-    _tell({"reply": reply.text, "version": found.version, "tokens": reply.tokens}, reply.text, as_json)
+    result = {"reply": reply.text, "version": found.version, "tokens": reply.tokens}
+    _print_result(result, reply.text, as_json)
 
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """The registered versions with their aliases and figures."""
-    from cli.tables import version_table
-    from cli.versions import list_versions
+    """List the registered versions.
 
-    versions = list_versions()
-    _tell({"models": versions}, version_table(versions), as_json)
+    Each with its aliases, its scores on the test split, its recipe and its corpus; the newest first.
+    """
+    from cli import tables, versions
+
+    rows = versions.list_versions()
+    _print_result({"models": rows}, tables.version_table(rows), as_json)
 
 
 @app.command()
 def promote(
     ref: Annotated[str, typer.Argument(help="A version number or an alias.", metavar="VERSION")],
-    why: Annotated[str | None, typer.Option(help="For the history.", metavar="TEXT")] = None,
+    why: Annotated[
+        str | None, typer.Option(help="The reason, which `repartee history` shows.", metavar="TEXT")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Put a version into service, whatever the gate said of it."""
-    from cli.champion import promote as put
-    from cli.champion import promoted_text
+    """Make a version the champion.
 
-    told = put(ref, why)
-    _tell(told, promoted_text(told), as_json)
+    Its files are verified first. The verdict of the gate does not matter.
+    """
+    from cli import champion, tables
+
+    promotion = champion.promote(ref, why)
+    _print_result(promotion, tables.promotion_text(promotion), as_json)
 
 
 @app.command()
 def rollback(as_json: Json = False) -> None:
-    """Put the champion's predecessor into service again; no training."""
-    from cli.champion import promoted_text
-    from cli.champion import rollback as put_back
+    """Make the previous champion the champion again.
 
-    told = put_back()
-    _tell(told, promoted_text(told), as_json)
+    Nothing is trained. A second rollback undoes the first.
+    """
+    from cli import champion, tables
+
+    promotion = champion.rollback()
+    _print_result(promotion, tables.promotion_text(promotion), as_json)
 
 
 @app.command()
 def history(as_json: Json = False) -> None:
-    """Who was champion since when, and why."""
-    from cli.champion import history as entries
-    from cli.champion import history_text
+    """List all changes of the champion.
 
-    told = entries()
-    _tell({"history": told}, history_text(told), as_json)
+    Each with its time and its reason; the newest first.
+    """
+    from cli import champion, tables
+
+    entries = champion.history()
+    _print_result({"history": entries}, tables.history_table(entries), as_json)
 
 
 @app.command()
@@ -192,147 +198,99 @@ def evaluate(
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model again, on a test split: of its own corpus, unless one is given; for a folder Cornell."""
-    from cli.run import evaluate_here
-    from cli.versions import find_model
+    """Score a model on the test split of a corpus.
+
+    By default that is the corpus on which the version was trained; for a model folder it is cornell.
+    """
+    from cli import tables, versions
+    from cli.run import evaluate_model
     from flows.recipes import configure
 
-    found = find_model(ref)
-    figures = evaluate_here(found.folder, configure(found.recipe, corpus or found.source, changes or []))
-    text = "\n".join(f"{key:<24}{value:.4f}" for key, value in figures.items())
-    _tell({"version": found.version, "metrics": figures}, text, as_json)
+    found = versions.find_model(ref)
+    figures = evaluate_model(found.folder, configure(found.recipe, corpus or found.source, changes or []))
+    _print_result({"version": found.version, "metrics": figures}, tables.figure_lines(figures), as_json)
 
 
 @app.command()
 def up() -> None:
-    """Prefect, MLflow, a worker and the deployments, here, until Ctrl-C or `repartee down`."""
-    from deployments.local.up import up as run_up
+    """Start Prefect, MLflow and a worker on this machine.
 
-    run_up(lambda text: print(text, flush=True))
+    Creates the deployments as well, and supervises the services until Ctrl-C or `repartee down`. If
+    PREFECT_API_URL or MLFLOW_TRACKING_URI is set, that server is used instead of a local one.
+    """
+    from deployments.local import up
+
+    up.up(lambda text: print(text, flush=True))
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Champion, runs, services and disk, in ten lines."""
-    from deployments.status import status as look
-    from deployments.status import status_text
+    """Show the champion, runs, services and disk space."""
+    from cli import tables
+    from deployments import status
 
-    found = look()
-    _tell(found, status_text(found), as_json)
+    found = status.status()
+    _print_result(found, tables.status_table(found), as_json)
 
 
 @app.command()
 def down() -> None:
-    """End everything that `up` started."""
-    from deployments.local.up import down as end
+    """End everything that `repartee up` started.
 
-    print(end())
+    A training writes a checkpoint first; the next run resumes it.
+    """
+    from deployments.local import up
+
+    print(up.down())
 
 
 @app.command()
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend the faults that can be mended without losing anything.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """What is wrong with this installation, and the remedy; ends with 1 where something is."""
-    from deployments.doctor.examination import doctor as examine
-    from deployments.doctor.examination import summary
+    """Find what is wrong with this installation.
 
-    told = examine(fix, lambda text: None if as_json else print(text, flush=True))
-    _tell(told, summary(told), as_json)
-    raise typer.Exit(0 if told["healthy"] else 1)
+    Checks the packages, the disk, the databases, the servers, the deployments and the runs. Each fault comes
+    with the command that mends it. The exit status is 1 if a fault is left.
+    """
+    from cli import tables
+    from deployments.doctor import examination
 
+    def report(result: examination.CheckResult) -> None:
+        if not as_json:
+            print(tables.check_text(result), flush=True)
 
-@corpus_app.command("make")
-def corpus_make(
-    path: Annotated[Path, typer.Argument(help="The folder to write.")],
-    turns: Annotated[int, typer.Option(help="How many turns, about.", min=100)] = 24_000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 0,
-) -> None:
-    """Write the generated corpus, in the layout of the Cornell Movie-Dialogs Corpus."""
-    from corpus.sample.generator import write_corpus
-
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-        raise InputError(f"{path} is there already and not empty; give a new folder")
-    path.mkdir(parents=True, exist_ok=True)
-    print(f"{path}: {write_corpus(path, turns=turns, seed=seed):,} turns")
+    found = examination.doctor(fix, report)
+    _print_result(found, tables.doctor_summary(found), as_json)
+    raise typer.Exit(0 if found["healthy"] else 1)
 
 
-def _tell(result: dict[str, Any], text: str, as_json: bool) -> None:
+def _print_result(result: dict[str, Any], text: str, as_json: bool) -> None:
     print(json.dumps(result, default=str) if as_json else text)
 
 
 def main() -> None:
-    """Run the command; its end is 0 done, 2 the user's input is wrong, 130 interrupted, 1 anything else."""
+    """Run the command. Exit status: 0 done, 2 the user's input is wrong, 130 interrupted, 1 anything else."""
     quiet_environment()
-    _speak_utf8()
-    show_progress()  # before Prefect is imported, which looks at once for where to log
-    _read_and_write_any_character()
+    encoding.use_utf8_mode()
+    show_progress()  # before Prefect is imported, which then sets up its logging
+    encoding.accept_any_character()
     try:
-        _check_arguments()
+        encoding.check_arguments()
         status = app(standalone_mode=False)
-        if status == INTERRUPTED:  # what Typer makes of Ctrl-C
+        if status == INTERRUPTED:  # Typer returns it after Ctrl-C
             raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
-        status = _complain("interrupted; the same command goes on where it was", INTERRUPTED)
+        print_error("interrupted; the same command goes on where it was")
+        status = INTERRUPTED
     except Exception as error:
-        message = _users_fault(error)
+        message = user_error(error)
         if message is None:
             raise
-        status = _complain(message, 2)
+        print_error(message)
+        status = 2
     sys.stdout.flush()
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _speak_utf8() -> None:
-    """Start over in Python's UTF-8 mode where the locale has another encoding.
-
-    The files of a home are UTF-8, and so are the names that Prefect and MLflow record.
-    """
-    if (
-        codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
-        or os.environ.get("PYTHONUTF8") == "1"
-    ):
-        return
-    environment = {**os.environ, "PYTHONUTF8": "1"}
-    if codecs.lookup(sys.stdout.encoding).name != "ascii":  # the terminal keeps its own encoding
-        environment.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
-
-
-def _check_arguments() -> None:
-    for text in (
-        *sys.argv[1:],
-        *(value for name, value in os.environ.items() if name.startswith("REPARTEE_")),
-    ):
-        if not is_utf8(text):
-            raise InputError(
-                f"{text!r} is not valid UTF-8, so neither Prefect nor MLflow can record it; rename it"
-            )
-
-
-def _read_and_write_any_character() -> None:
-    """A terminal that is declared to be ASCII is sent `?` for other characters; what it sends is UTF-8."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        is_ascii = codecs.lookup(sys.stdin.encoding).name == "ascii"
-        sys.stdin.reconfigure(encoding="utf-8" if is_ascii else None, errors="replace")
-
-
-def _users_fault(error: Exception) -> str | None:
-    """The line for what the user can mend; None for what only we can."""
-    if isinstance(error, InputError):
-        return str(error)
-    if is_out_of_space(error):
-        where = getattr(error, "filename", None) or os.environ.get("REPARTEE_HOME", "var")
-        return f"the disk is full ({where}); free some space and give the same command again"
-    # Typer carries its own click, whose exceptions have no public name.
-    told = getattr(error, "format_message", None)
-    return f"{told().rstrip('.')}; see `repartee --help`" if told else None
-
-
-def _complain(message: str, status: int) -> int:
-    print(f"repartee: {' '.join(message.split())}", file=sys.stderr)
-    return status

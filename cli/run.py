@@ -1,6 +1,5 @@
-"""Here: one run on this machine, now, with a Prefect server of its own if none is configured."""
+"""Run: the flows on this machine, with a Prefect server of their own where none is configured or up."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -23,101 +22,86 @@ from settings import Settings
 from tasks.plan import Link, Step, plan_chain, plan_run
 from tasks.store.artifact import Artifact, check_writable
 
+PREPARE_PARAMETERS = ("recipe", "corpus", "changes")
 
-def retrain_here(config: RetrainConfig) -> Outcome:
-    """The whole chain; where there is nothing to do, the answer comes without a server."""
+
+def retrain_locally(config: RetrainConfig) -> Outcome:
+    """Run all stages; where nothing is to be done, the outcome is found without a Prefect server.
+
+    Raises:
+        InputError: the home, the corpus, a setting or a configured server cannot be used.
+        KeyboardInterrupt: the run was interrupted or cancelled.
+    """
     run = open_lineage(config)
-    if busy := holder(run.home):  # told before anything is started; the flow looks again
+    if busy := holder(run.home):  # before a server is started for it; the flow checks again
         return skipped_outcome(run, busy)
     chain = retrain_chain(config)
-    _, kept = plan_chain(chain, run.home)
-    # What a dead run left open in Prefect's database is closed there, so that takes a server.
-    if Settings().prefect_url is None and len(kept) == len(chain) and not dead_runs(run.home):
+    _, reusable = plan_chain(chain, run.home)
+    # Runs that a crash has left open in Prefect's database are closed there, which takes a server.
+    if Settings().prefect_url is None and len(reusable) == len(chain) and not dead_runs(run.home):
         reconcile_champion(run)
         plan = plan_run(chain, config.gate, run.home, run.registry, config.generation)
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)
-    ended: Outcome | Result = run_recorded(run.home, retrain, of_config(config))
-    outcome = ended.outcome if isinstance(ended, Result) else ended
+    returned: Outcome | Result = run_recorded(run.home, retrain, of_config(config))
+    outcome = returned.outcome if isinstance(returned, Result) else returned
     assert outcome is not None
     return outcome
 
 
-def prepare_here(config: RetrainConfig) -> list[dict[str, Any]]:
-    """The data half; each stage as the JSON of a run tells it."""
+def prepare_locally(config: RetrainConfig) -> list[dict[str, Any]]:
+    """Run the data stages; each is a row as in the JSON of a run.
+
+    Raises:
+        InputError: the home, the corpus, a setting or a configured server cannot be used.
+        KeyboardInterrupt: the run was interrupted or cancelled.
+    """
     home = open_lineage(config).home
-    prepare_chain(config)  # a corpus that is not there is told before anything is started
-    asked = ("recipe", "corpus", "changes")
-    parameters = {key: value for key, value in of_config(config).items() if key in asked}
-    ended: list[Artifact] | Result = run_recorded(home, prepare, parameters)
-    artifacts = ended.artifacts if isinstance(ended, Result) else ended
+    prepare_chain(config)  # a missing corpus is an error before a server is started
+    parameters = {key: value for key, value in of_config(config).items() if key in PREPARE_PARAMETERS}
+    returned: list[Artifact] | Result = run_recorded(home, prepare, parameters)
+    artifacts = returned.artifacts if isinstance(returned, Result) else returned
     return [stage_row(artifact) for artifact in artifacts]
 
 
-def plan_here(config: RetrainConfig) -> list[Step]:
-    here = Settings()  # and no lineage, which makes the home: a look leaves nothing
-    check_writable(here.root)
-    chain, registry = retrain_chain(config), open_registry(here)
-    return plan_run(chain, config.gate, here.root, registry, config.generation).steps
+def plan_stages(config: RetrainConfig) -> list[Step]:
+    """What a run would do with each stage, and why; nothing is written.
+
+    Raises:
+        InputError: the home, the corpus or a setting cannot be used.
+    """
+    settings = Settings()  # no lineage is opened, because that would create the home
+    check_writable(settings.root)
+    chain, registry = retrain_chain(config), open_registry(settings)
+    return plan_run(chain, config.gate, settings.root, registry, config.generation).steps
 
 
-def make(chain: list[Link], home: Path) -> dict[str, Artifact]:
-    """The stages' outputs by name, made or found, without a flow around them."""
-    made: dict[str, Artifact] = {}
+def run_stages(chain: list[Link], home: Path) -> dict[str, Artifact]:
+    """Run these stages, or reuse their outputs, without a flow around them; the outputs by stage name."""
+    artifacts: dict[str, Artifact] = {}
     for link in chain:
-        inputs = {name: made[name] for name in link.inputs}
-        made[link.stage.name] = link.stage.run(
+        inputs = {name: artifacts[name] for name in link.inputs}
+        artifacts[link.stage.name] = link.stage.run(
             home, link.config, inputs, identity=link.identity, context=link.context
         )
-    return made
+    return artifacts
 
 
-def evaluate_here(folder: Path, config: RetrainConfig) -> dict[str, float]:
-    """The figures of any model on the test split of a corpus, cleaned as the model's text was."""
+def evaluate_model(folder: Path, config: RetrainConfig) -> dict[str, float]:
+    """Score a model folder on the test split of a corpus, normalised as the model's training text was.
+
+    Raises:
+        InputError: the folder is no model of ours, or the corpus cannot be used.
+    """
     normalisation = read_dialogue(folder)["normalisation"]
     config = config.model_copy(
         update={"clean": config.clean.model_copy(update={"normalisation": normalisation})}
     )
-    made = make(turns_chain(config), open_lineage(config).home)
-    score = score_model(folder, made["clean"].path / "turns.parquet", config.evaluate.max_replies)
+    artifacts = run_stages(turns_chain(config), open_lineage(config).home)
+    score = score_model(folder, artifacts["clean"].path / "turns.parquet", config.evaluate.max_replies)
     return {
         "test_bpb": score.bpb,
         "test_perplexity": score.perplexity,
         "test_accuracy": score.accuracy,
         "test_replies": score.replies,
     }
-
-
-def summary(outcome: Outcome) -> str:
-    """The end of a run as a person reads it, with what to type next."""
-    if outcome.outcome == "skipped":
-        return f"\n{outcome.headline()}\n  {outcome.reason}; the same command goes on when it has ended"
-    m = outcome.metrics
-    serves = outcome.outcome in ("promoted", "unchanged")
-    model = "" if serves else f" --model {shlex.quote(outcome.model_path)}"
-    run = f"MLflow run {outcome.mlflow_run_id}" if outcome.mlflow_run_id else "no MLflow run yet"
-    guess = f"always guessing the commonest token: {m['test_majority_accuracy']:.1%}"
-    return f"""
-{outcome.headline()}
-  {outcome.reason}
-
-  {m["test_bpb"]:.4f} bits per byte, perplexity {m["test_perplexity"]:.2f}
-  accuracy {m["test_accuracy"]:.1%} ({guess})
-  {m["parameters"]:,} parameters, {outcome.seconds:.0f} s, {run}
-
-What now?
-  repartee chat{model}
-  repartee models
-  {outcome.mlflow_url}"""
-
-
-def stage_table(stages: list[dict[str, Any]]) -> str:
-    lines = [f"  {'stage':<12}{'status':<8}{'seconds':>8}{'rows':>10}  why"]
-    for row in stages:
-        told = f"  {row['name']:<12}{row['status']:<8}{row['seconds']:>8.1f}{row['rows']:>10,}"
-        lines.append(f"{told}  {row['why']}")
-    return "\n".join(lines)
-
-
-def plan_table(steps: list[Step]) -> str:
-    return "\n".join(f"  {step.name:<12}{step.action:<7}{step.why}" for step in steps)

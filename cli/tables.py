@@ -1,7 +1,58 @@
-"""Tables: the results of the commands as a person reads them."""
+"""Tables: the results of the verbs as a person reads them."""
 
 import math
-from typing import Any
+import shlex
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from deployments.disk import size_text
+
+if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
+    from deployments.doctor.examination import CheckResult
+    from flows.lifecycle.outcome import Outcome
+    from tasks.plan import Step
+
+
+def run_summary(outcome: "Outcome") -> str:
+    """The outcome of a run, with what to type next."""
+    if outcome.outcome == "skipped":
+        return f"\n{outcome.headline()}\n  {outcome.reason}; give the same command again when it has ended"
+    m = outcome.metrics
+    serves = outcome.outcome in ("promoted", "unchanged")
+    model = "" if serves else f" --model {shlex.quote(outcome.model_path)}"
+    run = f"MLflow run {outcome.mlflow_run_id}" if outcome.mlflow_run_id else "no MLflow run yet"
+    baseline = f"always guessing the commonest token: {m['test_majority_accuracy']:.1%}"
+    return f"""
+{outcome.headline()}
+  {outcome.reason}
+
+  {m["test_bpb"]:.4f} bits per byte, perplexity {m["test_perplexity"]:.2f}
+  accuracy {m["test_accuracy"]:.1%} ({baseline})
+  {m["parameters"]:,} parameters, {outcome.seconds:.0f} s, {run}
+
+What now?
+  repartee chat{model}
+  repartee models
+  {outcome.mlflow_url}"""
+
+
+def stage_table(stages: list[dict[str, Any]]) -> str:
+    """The stages of a run, one a line."""
+    lines = [f"  {'stage':<12}{'status':<8}{'seconds':>8}{'rows':>10}  why"]
+    for row in stages:
+        figures = f"{row['seconds']:>8.1f}{row['rows']:>10,}"
+        lines.append(f"  {row['name']:<12}{row['status']:<8}{figures}  {row['why']}")
+    return "\n".join(lines)
+
+
+def plan_table(steps: "list[Step]") -> str:
+    """What a run would do with each stage, one a line."""
+    return "\n".join(f"  {step.name:<12}{step.action:<7}{step.why}" for step in steps)
+
+
+def figure_lines(figures: dict[str, float]) -> str:
+    """The scores of a model, one a line."""
+    return "\n".join(f"{key:<24}{value:.4f}" for key, value in figures.items())
 
 
 def version_table(versions: list[dict[str, Any]]) -> str:
@@ -15,3 +66,110 @@ def version_table(versions: list[dict[str, Any]]) -> str:
         aliases = ", ".join(row["aliases"])
         lines.append(f"v{row['version']:<7}{aliases:<12}{bpb:>10.4f}{accuracy:>10.1%}  {recipe:<10}{corpus}")
     return "\n".join(lines)
+
+
+def promotion_text(promotion: dict[str, Any]) -> str:
+    """A promotion by hand in one line."""
+    version, previous = promotion["version"], promotion["previous"]
+    if version == previous:
+        return f"v{version} is the champion already"
+    before = f" instead of v{previous}" if previous else ""
+    return f"v{version} is the champion now{before}; `repartee rollback` takes it back"
+
+
+def history_table(entries: list[dict[str, Any]]) -> str:
+    """The changes of the champion, one a line."""
+    if not entries:
+        return "no version has been champion yet; `repartee run` makes the first"
+    lines = [f"{'since (UTC)':<18}{'version':<9}{'before':<8}why"]
+    for entry in entries:
+        before = f"v{entry['previous']}" if entry["previous"] else "-"
+        since = entry["at"][:16].replace("T", " ")
+        lines.append(f"{since:<18}v{entry['version']:<8}{before:<8}{entry['why']}")
+    return "\n".join(lines)
+
+
+def status_table(status: dict[str, Any]) -> str:
+    """The state of a home, one subject a line."""
+    is_up = bool(status["services"])
+    disk = status["disk"]
+    used, free = size_text(disk["used_bytes"]), size_text(disk["free_bytes"])
+    training = status["training"]
+    lines = [
+        ("home", status["home"]),
+        ("champion", _champion_text(status)),
+        ("now", f"{training} trains" if training else "no training is running"),
+        ("last run", _last_run_text(status["last_run"], is_up)),
+        ("next run", _next_run_text(status["next_run"], status["scheduled"], is_up)),
+        *((name, _service_text(service)) for name, service in status["services"].items()),
+        *([] if is_up else [("services", "down; `repartee up` starts them")]),
+        ("disk", f"{used} used by this home, {free} free"),
+    ]
+    return "\n".join(f"  {name:<10}{text}" for name, text in lines)
+
+
+NO_SERVER = "not known: no Prefect server answers (`repartee up` starts one)"
+
+
+def _champion_text(status: dict[str, Any]) -> str:
+    champion = status["champion"]
+    if champion:
+        bpb = f", {champion['test_bpb']:.4f} bits per byte" if champion["test_bpb"] else ""
+        training = f"{champion['recipe']} on {champion['corpus']}"
+        return f"v{champion['version']} {_since(champion['since'])}, {training}{bpb}"
+    if status["unknown"]:
+        return f"not known: {status['unknown']}"
+    return "none yet: `repartee run` makes the first"
+
+
+def _last_run_text(run: dict[str, Any] | None, is_up: bool) -> str:
+    if run is None:
+        return "none so far" if is_up else NO_SERVER
+    state = "" if run["state"] == "Completed" and run["why"] else f"{run['state']}: "
+    return f"{run['name']}; {state}{run['why'] or 'without a message'}"
+
+
+def _next_run_text(run: dict[str, Any] | None, is_scheduled: bool | None, is_up: bool) -> str:
+    if run is not None:
+        return f"{run['name']} at {run['at']}"
+    if not is_up:
+        return NO_SERVER
+    if is_scheduled:
+        return "not planned yet: the server plans it within a minute after a change of the schedule"
+    return "none: the schedule is paused (the switch is on the deployment's page)"
+
+
+def _service_text(service: dict[str, Any]) -> str:
+    health = ", starting" if service["starting"] else "" if service["healthy"] else ", DOES NOT ANSWER"
+    return f"{service['address'] or 'running'}{health} (process {service['pid']})"
+
+
+def _since(moment: str | None) -> str:
+    if not moment:
+        return ""
+    hours = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds() / 3600
+    age = f"{hours / 24:.0f} days" if hours > 48 else f"{hours:.1f} hours"
+    return f"since {moment[:16].replace('T', ' ')} UTC ({age})"
+
+
+def check_text(result: "CheckResult") -> str:
+    """The result of one check of the doctor, one fault a line and its remedy below it."""
+    name = f"{result.check:<12}"
+    lines = [f"  fixed  {name}{what}" for what in result.fixed]
+    for fault in result.faults:
+        lines.append(f"  FAULT  {name}{fault.what}")
+        if fault.remedy:
+            fix = "   (or `repartee doctor --fix`)" if fault.fix else ""
+            lines.append(f"         {'':<12}mend it: {fault.remedy}{fix}")
+    sign = "-" if result.state == "unseen" else "ok"
+    return "\n".join(lines or [f"  {sign:<7}{name}{result.why}"])
+
+
+def doctor_summary(found: dict[str, Any]) -> str:
+    """How many faults the doctor found, and how many of them it can mend."""
+    faults = [fault for check in found["checks"] for fault in check["faults"]]
+    if not faults:
+        return f"\n{found['home']}: nothing is wrong"
+    fixable = sum(fault["fixable"] for fault in faults)
+    hint = f"; `repartee doctor --fix` mends {fixable} of them" if fixable else ""
+    return f"\n{found['home']}: {len(faults)} fault{'s' if len(faults) > 1 else ''}{hint}"

@@ -3,7 +3,7 @@
 import pytest
 
 from cli.champion import history
-from cli.run import plan_here
+from cli.run import plan_stages
 from cli.versions import find_model, list_versions
 from deployments.doctor.examination import doctor
 from deployments.status import status
@@ -15,11 +15,11 @@ from models.errors import InputError
 def test_looking_leaves_nothing(tmp_path, monkeypatch, depth):
     home = tmp_path / "empty" / depth
     monkeypatch.setenv("REPARTEE_HOME", str(home))
-    told = status()
-    assert (told["champion"], told["unknown"]) == (None, None)
+    found = status()
+    assert (found["champion"], found["unknown"]) == (None, None)
     assert list_versions() == [] and history() == []
-    assert doctor(fix=True, say=lambda _: None)["healthy"]
-    assert {step.action for step in plan_here(configure("quick", None, []))} == {"run"}
+    assert doctor(fix=True, report=lambda _: None)["healthy"]
+    assert {step.action for step in plan_stages(configure("quick", None, []))} == {"run"}
     with pytest.raises(InputError, match="no version of 'repartee' is registered yet"):
         find_model("champion")
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,50 @@
+"""Encoding: UTF-8 for names and files, whatever the locale and the terminal are."""
+
+import codecs
+import io
+import locale
+import os
+import sys
+
+from models.errors import InputError
+from models.files import is_utf8
+
+
+def use_utf8_mode() -> None:
+    """Start this process again in Python's UTF-8 mode where the locale has another encoding.
+
+    The files of a home are UTF-8, and so are the names that Prefect and MLflow record.
+    """
+    if (
+        codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
+        or os.environ.get("PYTHONUTF8") == "1"
+    ):
+        return
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    if codecs.lookup(sys.stdout.encoding).name != "ascii":  # the terminal keeps its own encoding
+        environment.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def check_arguments() -> None:
+    """Check that the arguments and the REPARTEE_* variables can be recorded.
+
+    Raises:
+        InputError: one of them is not UTF-8.
+    """
+    variables = (value for name, value in os.environ.items() if name.startswith("REPARTEE_"))
+    for text in (*sys.argv[1:], *variables):
+        if not is_utf8(text):
+            raise InputError(
+                f"{text!r} is not valid UTF-8, so neither Prefect nor MLflow can record it; rename it"
+            )
+
+
+def accept_any_character() -> None:
+    """Print `?` for a character that the terminal cannot show; read UTF-8 where it is declared as ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        is_ascii = codecs.lookup(sys.stdin.encoding).name == "ascii"
+        sys.stdin.reconfigure(encoding="utf-8" if is_ascii else None, errors="replace")

@@ -1,0 +1,23 @@
+"""Errors: the one line on standard error for what the user can mend."""
+
+import os
+import sys
+
+from models.errors import InputError, is_out_of_space
+
+
+def user_error(error: Exception) -> str | None:
+    """The line for an error that the user can mend; None for a fault of the program."""
+    if isinstance(error, InputError):
+        return str(error)
+    if is_out_of_space(error):
+        path = getattr(error, "filename", None) or os.environ.get("REPARTEE_HOME", "var")
+        return f"the disk is full ({path}); free some space and give the same command again"
+    # Typer contains its own copy of click, whose exceptions have no public name.
+    format_message = getattr(error, "format_message", None)
+    return f"{format_message().rstrip('.')}; see `repartee --help`" if format_message else None
+
+
+def print_error(message: str) -> None:
+    """Print a message as one line on standard error."""
+    print(f"repartee: {' '.join(message.split())}", file=sys.stderr)
