@@ -12,6 +12,8 @@ import pytest
 from installation import ROOT
 from team import BIN, DEPLOYMENTS, FILLED, VARIABLE, example, services
 
+from environment import EVERY_PROCESS, MLFLOW_SERVER, PREFECT_SERVER, WORKER
+
 SECRET = re.compile("PASSWORD|SECRET|AUTH_STRING")
 COMPOSE = (DEPLOYMENTS / "compose.yaml").read_text()
 ENV_FILES = "".join(path.read_text() for path in (DEPLOYMENTS / "systemd").glob("*.env.example"))
@@ -133,15 +135,42 @@ def test_systemd_finds_nothing_wrong_with_the_units(unit, tmp_path):
     assert done.returncode == 0 and unit.name not in done.stderr, done.stderr
 
 
+UNIT_OF = {"prefect": "prefect-server", "mlflow": "mlflow-server", "worker": "repartee-worker"}
+"""The systemd unit that does the same as a service of compose.yaml."""
+
+
+def unit_environment(unit):
+    text = (DEPLOYMENTS / "systemd" / f"{unit}.service").read_text()
+    return dict(re.findall(r"(?m)^Environment=(\w+)=(.*)$", text))
+
+
 def test_the_units_set_the_same_switches_as_the_containers(filled):
-    pairs = {"prefect": "prefect-server", "mlflow": "mlflow-server", "worker": "repartee-worker"}
-    for service, unit in pairs.items():
-        text = (DEPLOYMENTS / "systemd" / f"{unit}.service").read_text()
-        here = dict(re.findall(r"(?m)^Environment=(\w+)=(.*)$", text))
-        there = filled[service]["environment"]
+    for service, unit in UNIT_OF.items():
+        of_unit, of_container = unit_environment(unit), filled[service]["environment"]
         differing = {
-            key for key in here.keys() & there.keys() if "/" not in here[key] and here[key] != there[key]
+            key
+            for key in of_unit.keys() & of_container.keys()
+            if "/" not in of_unit[key] and of_unit[key] != of_container[key]
         }
         assert differing == set(), service
         outside = set(example()) | set(re.findall(r"(?m)^#?(\w+)=", ENV_FILES))
-        assert {key for key in there if key not in here and key not in outside} == set(), service
+        assert {key for key in of_container if key not in of_unit and key not in outside} == set(), service
+
+
+@pytest.mark.parametrize(
+    ("service", "needed"), [("prefect", PREFECT_SERVER), ("mlflow", MLFLOW_SERVER), ("worker", WORKER)]
+)
+def test_the_units_and_the_containers_set_what_environment_py_says_that_a_service_needs(
+    filled, service, needed
+):
+    for environment in (filled[service]["environment"], unit_environment(UNIT_OF[service])):
+        # They start through `environment` or deployments.worker, which set what every process has.
+        assert {key: (EVERY_PROCESS | environment).get(key) for key in needed} == needed
+
+
+def test_no_unit_and_no_container_sets_a_variable_of_every_process_otherwise(filled):
+    units = [unit_environment(unit.stem) for unit in UNITS]
+    for environment in (*units, *(service.get("environment", {}) for service in filled.values())):
+        assert {
+            key: value for key, value in environment.items() if EVERY_PROCESS.get(key, value) != value
+        } == {}

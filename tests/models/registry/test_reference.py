@@ -23,14 +23,15 @@ def test_a_path_is_a_model_folder_or_an_error_and_a_name_is_neither(tmp_path: Pa
     assert model_in_folder("champion") is None and model_in_folder("3") is None
 
 
-def test_a_registered_model_has_the_title_and_the_corpus_of_its_version(tmp_path: Path) -> None:
-    registry = Registry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlartifacts", "repartee", "repartee")
-    version = register(registry, model_folder(tmp_path / "model", b"weights"), "fingerprint")
+def test_a_registered_model_has_the_title_and_the_corpus_of_its_version(
+    registry: Registry, tmp_path: Path
+) -> None:
+    version = register(registry, model_folder(tmp_path / "model", b"weights"), registry.model)
     registry.tag(version, {"repartee.recipe": "quick", "repartee.source": "sample"})
     registry.promote(version, "the first")
     found = registered_model("champion", registry, tmp_path / "copies")
     assert (found.version, found.recipe, found.source) == (1, "quick", "sample")
-    assert found.title == "repartee v1 (champion), 1.500 bits per byte"
+    assert found.title == f"{registry.model} v1 (champion), 1.500 bits per byte"
     assert (found.folder / "model.safetensors").read_bytes() == b"weights"
     with pytest.raises(InputError, match="has no version '7'; it has 1 \\(champion\\)"):
         registered_model("7", registry, tmp_path / "copies")
