@@ -7,13 +7,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE_BY_THE_READER = {"deployments/.env"}
-OURS = "benchmarks|chat|cli|corpus|deployments|docs|flows|models|tasks|tests"
-PATH = re.compile(
-    rf"(?<![\w./-])(?:{OURS})/[\w./*-]*\w|(?<![\w./-])(?:{OURS})/(?=[\s`,.;:)]|$)", re.MULTILINE
-)
-SCRIPT = re.compile(
-    r"`(\w+\.(?:py|toml|md))`"
-)  # in the root of the project, unless it is the page's neighbour
+OURS = "(?:benchmarks|chat|cli|corpus|deployments|docs|flows|models|tasks|tests)"
+PATH = re.compile(rf"(?<![\w./-])(?:{OURS}/[\w./*-]*\w|{OURS}/(?=[\s`,.;:)]|$))", re.MULTILINE)
+FILE = re.compile(r"`([a-z]\w*\.(?:py|toml|md))`")  # in the root of the project, or beside the page
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 PLACEHOLDER = re.compile("[A-Z]{3,}")  # tasks/VERB.py
 PAGES = sorted(
@@ -38,8 +34,8 @@ def test_every_path_that_a_page_names_exists(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_file_in_the_root_that_a_page_names_exists(page):
-    for name in SCRIPT.findall((ROOT / page).read_text()):
+def test_every_file_that_a_page_names_without_its_folder_exists(page):
+    for name in FILE.findall((ROOT / page).read_text()):
         assert (ROOT / name).exists() or (ROOT / page).with_name(name).exists(), f"{page} names {name}"
 
 
