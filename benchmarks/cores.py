@@ -20,7 +20,7 @@ from models.training.checkpoint import put_json
 from models.training.loop import Training
 from models.training.run_folder import Run
 from models.training.schedule import learning_rate_at
-from models.training.step import Step
+from models.training.step import GradientStep
 
 PIECE = 10  # steps
 
@@ -35,9 +35,9 @@ def main(folder: str) -> None:
     torch.set_num_threads(1)  # as models/training/trainer.py has it on two cores
     run = Run.read(Path(folder))
     training = Training(run, threading.Event())
-    halves, whole = training.step, Step(training.model, training.examples, run.train, workers=1)
+    halves, whole = training.step, GradientStep(training.model, training.examples, run.train, workers=1)
     whole.precision = halves.precision
-    seconds: dict[Step, list[float]] = {halves: [], whole: []}
+    seconds: dict[GradientStep, list[float]] = {halves: [], whole: []}
     began_s, place = time.monotonic(), 0
     while time.monotonic() - began_s < 60 * (run.train.max_minutes or 1):
         for step in (halves, whole) if place % (2 * PIECE) else (whole, halves):

@@ -25,7 +25,7 @@ from benchmarks.gpu import ROOT, Failed, Figures
 from benchmarks.peak import flops
 from models import devices
 from models.data import batches
-from models.devices import FAST, PLAIN, FastPath
+from models.devices import FAST_PATH, STANDARD_PATH, FastPath
 from models.metrics_log import METRICS, Reader
 from models.network.llama import packed_block
 from models.training import initial_weights
@@ -34,15 +34,15 @@ from models.training.fast_path import proof
 from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.seeding import seed_everything
-from models.training.step import Step
+from models.training.step import GradientStep
 
 PLACES = 8192  # of the steps that compare the parts: as many as are compiled, and a mask still fits
 # What is on, and what it is compared with.
 PARTS = {
-    "packing": (FastPath(packed=True), PLAIN),
+    "packing": (FastPath(packed=True), STANDARD_PATH),
     "varlen": (FastPath(packed=True, varlen=True), FastPath(packed=True)),
-    "compile": (FAST._replace(recorded=False), FastPath(packed=True, varlen=True)),
-    "graph": (FAST, FAST._replace(recorded=False)),
+    "compile": (FAST_PATH._replace(cuda_graph=False), FastPath(packed=True, varlen=True)),
+    "graph": (FAST_PATH, FAST_PATH._replace(cuda_graph=False)),
 }
 KILLED_STEPS, SAVE_SECONDS = 100, 2.0
 SAME_LOSS = 0.05  # a GPU's sums come in another order each time
@@ -82,7 +82,7 @@ def data(place: Place) -> Figures:
     prepared = prepare("base", place.corpus, [*place.changes(), "train.processes=1", "train.max_epochs=1000"])
     (place.folder / "run").mkdir(exist_ok=True)
     write_run(place.folder / "run", prepared)
-    examples = batches.Examples(batches.read(Run.read(place.folder / "run").examples, "train"))
+    examples = batches.Examples(batches.read_examples(Run.read(place.folder / "run").examples, "train"))
     return {"sequences": len(examples), "tokens": len(examples.ids)}
 
 
@@ -107,31 +107,31 @@ def part(name: str, place: Place) -> Figures:
     examples, model = read(run, place.device)
     weights = {key: p.detach().to("cpu", copy=True) for key, p in model.named_parameters()}
 
-    def step(path: FastPath) -> Step:
-        made = Step(model, examples, run.train, workers=1, path=path)
+    def step(path: FastPath) -> GradientStep:
+        made = GradientStep(model, examples, run.train, workers=1, path=path)
         made.precision = place.precision
         return made
 
-    packing = step(FAST).packing
+    packing = step(FAST_PATH).packing
     assert packing is not None
     rows = packing.epoch_batches(seed=run.train.seed, epoch=0)[0]
-    plain, rate = step(PLAIN), run.train.learning_rate
-    expected = proof.taught_padded(plain, rows)
-    moves = proof.moved(plain, rate, weights)
+    plain, rate = step(STANDARD_PATH), run.train.learning_rate
+    expected = proof.padded_batch_gradient(plain, rows)
+    moves = proof.apply_and_undo(plain, rate, weights)
     tried = step(on)
-    found = proof.taught(tried, rows)
-    proof.check_taught(expected, found)
-    proof.check_moved(moves, proof.moved(tried, rate, weights))
-    if tried.recorded and tried.recorded.failure:
-        raise Failed(tried.recorded.failure)
-    typical = proof.typical(examples, run.train.batch_tokens)
+    found = proof.batch_gradient(tried, rows)
+    proof.check_gradient(expected, found)
+    proof.check_update(moves, proof.apply_and_undo(tried, rate, weights))
+    if tried.cuda_graph and tried.cuda_graph.failure:
+        raise Failed(tried.cuda_graph.failure)
+    typical = proof.typical_batch(examples, run.train.batch_tokens)
     seconds = {
-        path: proof.seconds_a_token(step(path), rows if path.packed else typical) for path in (on, off)
+        path: proof.seconds_per_token(step(path), rows if path.packed else typical) for path in (on, off)
     }
     return {
         "loss": found.loss,
         "plain": expected.loss,
-        "gradient_away": proof.furthest(expected, found),
+        "gradient_away": proof.largest_gradient_error(expected, found),
         "tokens_per_second": 1 / seconds[on],
         "without": 1 / seconds[off],
     }
@@ -139,9 +139,9 @@ def part(name: str, place: Place) -> Figures:
 
 def read(run: Run, device: torch.device) -> tuple[batches.Examples, Any]:
     """The examples, and the network as the training begins with it."""
-    examples = batches.Examples(batches.read(run.examples, "train"))
+    examples = batches.Examples(batches.read_examples(run.examples, "train"))
     seed_everything(run.train.seed)
-    model, _ = initial_weights.begin(run)
+    model, _ = initial_weights.load_initial_weights(run)
     return examples, model.to(device)  # type: ignore[arg-type]
 
 
@@ -149,21 +149,21 @@ def memory(place: Place) -> Figures:
     """A padded step with room for a part of it: made in more parts, it teaches the same."""
     run = Run.read(work_folder(place, "memory"))
     examples, model = read(run, place.device)
-    rows = proof.typical(examples, run.train.batch_tokens)
-    step = Step(model, examples, run.train, workers=1)
+    rows = proof.typical_batch(examples, run.train.batch_tokens)
+    step = GradientStep(model, examples, run.train, workers=1)
     step.precision = place.precision
-    whole = proof.taught(step, rows)
+    whole = proof.batch_gradient(step, rows)
     step.drop()
     with scarce(step):
-        in_parts = proof.taught(step, rows)
+        in_parts = proof.batch_gradient(step, rows)
     if step.parts == 1:
         raise Failed("the whole batch found room where there was to be too little: nothing was tried")
-    proof.check_taught(whole, in_parts)
+    proof.check_gradient(whole, in_parts)
     return {"parts": step.parts, "loss": in_parts.loss, "whole": whole.loss}
 
 
 @contextmanager
-def scarce(step: Step) -> Iterator[None]:
+def scarce(step: GradientStep) -> Iterator[None]:
     """Room for about two thirds of what a whole batch takes."""
     device = step.device
     if device.type == "cuda":

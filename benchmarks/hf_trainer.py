@@ -94,7 +94,7 @@ def main() -> None:
     seed_everything(run.train.seed)
     if asked.name == "gpt2":
         run = replace(run, network=run.network.model_copy(update={"family": "gpt2"}))
-    examples = batches.Examples(batches.read(run.examples, "train"))
+    examples = batches.Examples(batches.read_examples(run.examples, "train"))
     vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
     model = networks.build(run.network, vocabulary, run.positions())
     model.set_attn_implementation(asked.attention)
@@ -122,7 +122,7 @@ def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
     """The rows of the validation split that a run of ours looks at, where the minutes do not limit them."""
     epoch = batches.epoch_batches(examples.lengths, run.train.batch_tokens, seed=run.train.seed, epoch=0)
     steps = math.ceil(run.train.max_epochs * len(epoch))
-    table = batches.read(run.examples, "validation")
+    table = batches.read_examples(run.examples, "validation")
     return validation.subsample(table, steps, len(examples.ids), math.inf, run.train)
 
 

@@ -33,7 +33,7 @@ from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.schedule import learning_rate_at
 from models.training.seeding import seed_everything
-from models.training.step import Step
+from models.training.step import GradientStep
 
 SIDES = (2048, 4096)
 ROUNDS = 5
@@ -65,13 +65,13 @@ def flops(model: Any, examples: batches.Examples, rows: NDArray[np.int64], conte
 def main(folder: str) -> None:
     run = Run.read(Path(folder))
     config = run.train
-    examples = batches.Examples(batches.read(run.examples, "train"))
+    examples = batches.Examples(batches.read_examples(run.examples, "train"))
     seed_everything(config.seed)
     vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
     model = networks.build(run.network, vocabulary, run.positions())
-    step = Step(model, examples, config, workers=2)
+    step = GradientStep(model, examples, config, workers=2)
     step.precision = json.loads((run.folder / "precision.json").read_text())["precision"]
-    before = peak_flops(step.dtype)
+    before = peak_flops(step.matmul_dtype)
     order = batches.epoch_batches(examples.lengths, config.batch_tokens, seed=config.seed, epoch=0)
 
     def learn(number: int) -> NDArray[np.int64]:
@@ -86,7 +86,7 @@ def main(folder: str) -> None:
     while (took_s := time.perf_counter() - began_s) < 60 * (config.max_minutes or 1):
         done += flops(model, examples, learn(number), config.context_loss)
         number += 1
-    peak = max(before, peak_flops(step.dtype))
+    peak = max(before, peak_flops(step.matmul_dtype))
     told = {
         "share": done / took_s / peak,
         "peak_gflops": peak / 1e9,

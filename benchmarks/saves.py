@@ -37,7 +37,7 @@ class Timed(Training):
 
     def learn(self, rows: NDArray[np.int64], rate: float) -> None:
         began_s = time.perf_counter()
-        super().learn(rows, rate)
+        super().train_step(rows, rate)
         self.steps_s.append(time.perf_counter() - began_s)
 
     def save(self) -> None:

@@ -18,12 +18,12 @@ class FastPath(NamedTuple):
     varlen: bool = False
     """torch's kernel for sequences of unlike lengths; else a mask."""
     compiled: bool = False
-    recorded: bool = False
+    cuda_graph: bool = False
     """As a CUDA graph."""
 
 
-PLAIN = FastPath()
-FAST = FastPath(packed=True, varlen=True, compiled=True, recorded=True)
+STANDARD_PATH = FastPath()
+FAST_PATH = FastPath(packed=True, varlen=True, compiled=True, cuda_graph=True)
 
 
 def best() -> torch.device:

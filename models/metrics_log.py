@@ -30,7 +30,7 @@ COLUMNS = (
 HEADER = " ".join(f"{name:>19}" for name in COLUMNS) + "\n"
 
 
-class Journal:
+class MetricsLog:
     """The two files of a run folder."""
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:

@@ -46,7 +46,7 @@ class Batch:
         return Batch(*moved)  # type: ignore[arg-type]
 
 
-class Lesson(NamedTuple):
+class LossInputs(NamedTuple):
     """What a network learns of in a step: N hidden states, the id that follows each, and its weight.
 
     A weight of 0 is no loss, wherever a step of one shape has room left.
@@ -92,7 +92,7 @@ class Examples:
         return self.ids[span].astype(np.int64), self.is_reply[span]
 
 
-def read(folder: Path, split: str) -> pa.Table:
+def read_examples(folder: Path, split: str) -> pa.Table:
     return pq.read_table(folder / f"{split}.parquet", schema=EXAMPLES)
 
 

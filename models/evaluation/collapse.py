@@ -27,7 +27,7 @@ MOST_LOOPS = 0.5
 
 
 @dataclass(frozen=True)
-class Look:
+class ReplyStats:
     """Figures about greedy replies, each a share of them or of their n-grams."""
 
     distinct_1: float
@@ -51,7 +51,7 @@ class Look:
         return "; ".join(found) or None
 
 
-def look(model: PreTrainedModel, validation: pa.Table, control: Control = OURS) -> Look:
+def sample_replies(model: PreTrainedModel, validation: pa.Table, control: Control = OURS) -> ReplyStats:
     """Answer some contexts greedily; neither the weights nor the chances change."""
     rows = Examples(validation)
     chosen = np.linspace(0, len(rows) - 1, min(CONTEXTS, len(rows))).astype(np.int64)
@@ -59,7 +59,7 @@ def look(model: PreTrainedModel, validation: pa.Table, control: Control = OURS) 
     greedy = GenerationConfig(temperature=0, max_tokens=TOKENS)
     replies = Generator(model, control).replies(contexts, greedy)
     ids = [tuple(reply.ids) for reply in replies]
-    return Look(
+    return ReplyStats(
         distinct_1=metrics.distinct_n(ids, 1),
         distinct_2=metrics.distinct_n(ids, 2),
         repetition=metrics.repetition(ids),

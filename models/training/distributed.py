@@ -24,47 +24,47 @@ from torch import Tensor
 
 from models.errors import InputError
 
-PATIENCE = timedelta(hours=2)  # rank 0 may score for long; a rank that has died is noticed at once
+COLLECTIVE_TIMEOUT = timedelta(hours=2)  # rank 0 may score for long; a rank that has died is noticed at once
 SHUTDOWN_SECONDS = 15  # that a rank has to stop: a checkpoint is written within
 
 
-class Ranks:
+class ProcessGroup:
     """This process among the others; alone, nothing is sent."""
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
-        self.lead = rank == 0
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        self.rank, self.world_size = rank, world_size
+        self.is_main = rank == 0
 
-    def gather(self, *values: float) -> list[list[float]]:
+    def all_gather(self, *values: float) -> list[list[float]]:
         """What each rank has given, by rank; the device is not waited for."""
-        if self.size == 1:
+        if self.world_size == 1:
             return [list(values)]
         own = torch.tensor(values, dtype=torch.float64)
-        all_ = [torch.empty_like(own) for _ in range(self.size)]
-        with _others():
-            dist.all_gather(all_, own)
-        return [each.tolist() for each in all_]
+        gathered = [torch.empty_like(own) for _ in range(self.world_size)]
+        with _peer_failure_as_connection_error():
+            dist.all_gather(gathered, own)
+        return [each.tolist() for each in gathered]
 
-    def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Their sums over all ranks, in float32, sent as one message."""
         flat = torch.cat([tensor.detach().float().flatten() for tensor in tensors])
-        with _others():
+        with _peer_failure_as_connection_error():
             dist.all_reduce(flat)
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     @contextmanager
-    def lead_first(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """Rank 0 does what is inside before the others."""
-        if not self.lead:
-            self.gather()
+        if not self.is_main:
+            self.all_gather()
         yield
-        if self.lead:
-            self.gather()
+        if self.is_main:
+            self.all_gather()
 
 
 @contextmanager
-def _others() -> Iterator[None]:
+def _peer_failure_as_connection_error() -> Iterator[None]:
     """Inside, what torch raises is that one of them is gone: its own report does not say so."""
     try:
         yield
@@ -74,17 +74,17 @@ def _others() -> Iterator[None]:
         raise ConnectionError("another process of this training has ended") from error
 
 
-def join() -> Ranks:
+def init_process_group() -> ProcessGroup:
     """The ranks that this process was started as one of, or itself alone."""
-    size = int(os.environ["WORLD_SIZE"]) if is_member() else 1
-    if size == 1:
-        return Ranks()
+    world_size = int(os.environ["WORLD_SIZE"]) if is_member() else 1
+    if world_size == 1:
+        return ProcessGroup()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if not dist.is_initialized():
-        dist.init_process_group(backend, timeout=PATIENCE)
-    return Ranks(dist.get_rank(), size)
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+    return ProcessGroup(dist.get_rank(), world_size)
 
 
 def is_member() -> bool:
@@ -105,7 +105,7 @@ def stop_with_launcher(stop: threading.Event) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def wanted(processes: int | Literal["auto"]) -> int:
+def num_processes(processes: int | Literal["auto"]) -> int:
     """How many processes: `auto` is one for each GPU of this machine, else one.
 
     Raises:
@@ -133,7 +133,7 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
 
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback())
-    _lend_input(stop)
+    _open_lifeline(stop)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs:
         config = LaunchConfig(
             min_nodes=1,
@@ -174,17 +174,17 @@ def loopback() -> str:
     return "lo0" if "lo0" in names and "lo" not in names else "lo"
 
 
-def _lend_input(stop: threading.Event) -> None:
+def _open_lifeline(stop: threading.Event) -> None:
     """Make this process's standard input a pipe that closes at `stop`, or when the process dies.
 
     The ranks inherit it: whichever way the launcher goes, and however early, they know.
     """
-    theirs, ours = os.pipe()
-    os.dup2(theirs, 0)
-    os.close(theirs)
+    ranks_end, own_end = os.pipe()
+    os.dup2(ranks_end, 0)
+    os.close(ranks_end)
 
     def close() -> None:
         stop.wait()
-        os.close(ours)
+        os.close(own_end)
 
     threading.Thread(target=close, daemon=True).start()

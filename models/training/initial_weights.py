@@ -30,7 +30,7 @@ OURS = {"llama", "gpt2"}  # families of our own networks, as transformers calls 
 SHAPES = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "width": "hidden_size"}
 
 
-def begin(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
+def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
     """The run's network in training mode, and how many tokens of its start it kept, lacks and has lost.
 
     Raises:

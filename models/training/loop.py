@@ -17,17 +17,17 @@ from models.data import batches
 from models.errors import InputError
 from models.evaluation import collapse, metrics
 from models.files import sync
-from models.metrics_log import Journal
+from models.metrics_log import MetricsLog
 from models.network import networks
 from models.text import tokenizer
 from models.training import checkpoint, initial_weights, preflight, schedule, validation
-from models.training.distributed import join
+from models.training.distributed import init_process_group
 from models.training.fast_path import choice
 from models.training.precision import PROBE_TOKENS, choose_precision
 from models.training.run_folder import Run
 from models.training.seeding import seed_everything, step_seed
 from models.training.state import MetricSums, Throughput, TrainingState, step_line
-from models.training.step import Step
+from models.training.step import GradientStep
 
 log = logging.getLogger(__name__)
 
@@ -45,34 +45,36 @@ class Training:
 
     def __init__(self, run: Run, stop: threading.Event, *, rate_scale: float = 1.0) -> None:
         self.run, self.config, self.stop = run, run.train, stop
-        self.ranks = join()
+        self.group = init_process_group()
         self.device = devices.best()
-        self.table = batches.read(run.examples, "train")
+        self.table = batches.read_examples(run.examples, "train")
         self.examples = batches.Examples(self.table)
         seed_everything(self.config.seed)
-        self.model, self.begun = initial_weights.begin(run)
+        self.model, self.start_token_counts = initial_weights.load_initial_weights(run)
         vocabulary = networks.head(self.model).out_features
         self.guess_nats = math.log(vocabulary)
         self.sides = self.examples.sides(has_encoder=networks.is_encoder_decoder(self.model))
         run.check(self.examples, self.sides, vocabulary)
-        path = choice.choose_path(run, self.model, self.device, self.ranks, stop)
+        path = choice.choose_path(run, self.model, self.device, self.group, stop)
         self.model.to(self.device)  # type: ignore[arg-type]
         if self.device.type == "cpu":
             # For short sequences several times faster backward in bf16 than torch's fused kernel.
             self.model.set_attn_implementation("eager")
         # On small matrices two threads of OpenMP gain nothing over one; two halves of a batch do.
         # Dropout draws from one sequence of chances, which two threads would share out at random.
-        both = self.device.type == "cpu" and cores() > 1 and not run.network.dropout
-        workers = 2 if both else 1
-        self.step = Step(self.model, self.examples, self.config, workers=workers, ranks=self.ranks, path=path)
+        is_parallel = self.device.type == "cpu" and cores() > 1 and not run.network.dropout
+        workers = 2 if is_parallel else 1
+        self.step = GradientStep(
+            self.model, self.examples, self.config, workers=workers, group=self.group, path=path
+        )
         self.key = run.key()
-        self.journal = Journal(run.folder, writes=self.ranks.lead)
+        self.metrics_log = MetricsLog(run.folder, writes=self.group.is_main)
         self.state = TrainingState()
         self.best: dict[str, Tensor] = {}
         long_rows = batches.bucket(self.sides, PROBE_TOKENS)[-1]
-        with self.ranks.lead_first():
+        with self.group.main_process_first():
             self.step.precision = choose_precision(
-                run.folder, self.device, lambda precision: self.step.seconds(long_rows, precision)
+                run.folder, self.device, lambda precision: self.step.pass_seconds(long_rows, precision)
             )
         self.resume()
         self.state.rate_scale = min(rate_scale, self.state.rate_scale)
@@ -85,7 +87,7 @@ class Training:
         self.num_steps = min(self.config.max_steps or planned, planned)
         affordable = validation.affordable_tokens(run.folder, self.config)
         self.validation = validation.subsample(
-            batches.read(run.examples, "validation"),
+            batches.read_examples(run.examples, "validation"),
             self.num_steps,
             len(self.examples.ids),
             affordable,
@@ -101,60 +103,62 @@ class Training:
         self.since_s = self.saved_s = time.monotonic()
         while True:
             stopping, is_save_due = self.tick()
-            done = schedule.progress(self.state, self.num_steps, self.config)
+            progress = schedule.progress(self.state, self.num_steps, self.config)
             with self.throughput.paused():
                 if self.state.batch_index == len(self.order):
                     self.end_epoch()
-                if schedule.is_validation_due(self.state, done, self.config):
-                    self.validate(done)
-                limit = schedule.limit_reached(self.state, done, self.num_steps, self.config)
+                if schedule.is_validation_due(self.state, progress, self.config):
+                    self.validate(progress)
+                limit = schedule.limit_reached(self.state, progress, self.num_steps, self.config)
                 if limit:
                     self.end_epoch()
-                    self.look_at_replies()
+                    self.sample_replies()
                 if limit or stopping or is_save_due:
                     self.save()
             if limit or stopping:
                 return limit
-            rate = self.state.rate_scale * schedule.learning_rate_at(self.state.step, done, self.config)
-            self.learn(self.order[self.state.batch_index], rate)
+            rate = self.state.rate_scale * schedule.learning_rate_at(self.state.step, progress, self.config)
+            self.train_step(self.order[self.state.batch_index], rate)
             if self.state.step % self.config.log_every == 0:
-                self.tell(rate)
+                self.log_step(rate)
 
     def tick(self) -> tuple[bool, bool]:
         """Whether to stop, as any rank was told to, and to save; time is what rank 0's clock says."""
-        self.look_at_clock()
+        self.update_elapsed()
         is_save_due = self.since_s - self.saved_s > self.config.checkpoint_seconds
-        said = self.ranks.gather(self.state.elapsed_s, self.stop.is_set(), is_save_due)
-        self.state.elapsed_s = said[0][0]
-        return any(stops for _, stops, _ in said), bool(said[0][2])
+        answers = self.group.all_gather(self.state.elapsed_s, self.stop.is_set(), is_save_due)
+        self.state.elapsed_s = answers[0][0]
+        return any(stops for _, stops, _ in answers), bool(answers[0][2])
 
-    def look_at_clock(self) -> None:
+    def update_elapsed(self) -> None:
         now_s = time.monotonic()
         self.state.elapsed_s += now_s - self.since_s
         self.since_s = now_s
 
-    def learn(self, rows: NDArray[np.int64], rate: float) -> None:
+    def train_step(self, rows: NDArray[np.int64], rate: float) -> None:
         """One step: its figures are counted and the weights move, or a bad one is passed over."""
-        told = self.step.gradient(rows, seed=step_seed(self.config.seed, self.state.step, self.ranks.rank))
-        if fault := self.fault(told):
-            self.pass_over(rows, fault)
+        step_sums = self.step.gradient(
+            rows, seed=step_seed(self.config.seed, self.state.step, self.group.rank)
+        )
+        if fault := self.find_fault(step_sums):
+            self.skip_step(rows, fault)
         else:
             self.step.update(rate)
-            self.sums.add(told)
-            self.window.add(told)
+            self.sums.add(step_sums)
+            self.window.add(step_sums)
             self.state.faults_in_a_row = 0
-        read = int(self.sides[rows].sum())
-        self.throughput.tokens += read
-        self.state.tokens += read
+        num_tokens = int(self.sides[rows].sum())
+        self.throughput.tokens += num_tokens
+        self.state.tokens += num_tokens
         self.state.step += 1
         self.state.batch_index += 1
 
-    def fault(self, told: Tensor) -> str | None:
+    def find_fault(self, step_sums: Tensor) -> str | None:
         """What is wrong with a step's (nats, correct, tokens, norm), if anything.
 
         Each step waits for the device here: a bad gradient must not move the weights.
         """
-        nats, _, tokens, norm = told.tolist()
+        nats, _, tokens, norm = step_sums.tolist()
         loss = nats / max(1, tokens)
         if not math.isfinite(nats) or not math.isfinite(norm):
             return f"loss {loss:g}, gradient norm {norm:g}"
@@ -162,7 +166,7 @@ class Training:
             return f"loss {loss:.2f}, where a guess has {self.guess_nats:.2f}"
         return None
 
-    def pass_over(self, rows: NDArray[np.int64], fault: str) -> None:
+    def skip_step(self, rows: NDArray[np.int64], fault: str) -> None:
         """Forget the step's gradient; after a few in a row it is not the batches that are bad.
 
         Raises:
@@ -172,7 +176,7 @@ class Training:
         self.state.skipped += 1
         self.state.faults_in_a_row += 1
         named = batches.name_rows(self.table, rows)
-        self.journal.write("skip", step=self.state.step, fault=fault, conversations=named)
+        self.metrics_log.write("skip", step=self.state.step, fault=fault, conversations=named)
         log.warning("step %d is skipped: %s; its batch: %s", self.state.step, fault, named)
         if self.state.faults_in_a_row == FAULTS:
             first = self.state.step - FAULTS + 1
@@ -180,11 +184,11 @@ class Training:
                 f"steps {first} to {self.state.step} were bad, the last with {fault}; its batch: {named}"
             )
 
-    def tell(self, rate: float) -> None:
+    def log_step(self, rate: float) -> None:
         """The line of the last steps."""
         sums = self.window.read()
         self.window.clear()
-        self.look_at_clock()
+        self.update_elapsed()
         line = step_line(
             self.state,
             sums,
@@ -194,7 +198,7 @@ class Training:
             rate=rate,
             tokens_per_second=self.throughput.read(),
         )
-        self.journal.write("step", **line)
+        self.metrics_log.write("step", **line)
 
     def end_epoch(self) -> None:
         """The epoch's line, or that of the part it got to, and a new order after a whole one."""
@@ -202,7 +206,7 @@ class Training:
         if self.state.last_epoch_log_step != self.state.step:
             self.validate(schedule.progress(self.state, self.num_steps, self.config))
             nats, correct, tokens, _ = self.sums.read()
-            self.journal.write_epoch(
+            self.metrics_log.write_epoch(
                 epoch=round(self.state.epoch + self.state.batch_index / len(self.order), 2),
                 step=self.state.step,
                 # Sums over the epoch's tokens / its tokens, never a mean of means.
@@ -213,37 +217,39 @@ class Training:
             )
             self.state.last_epoch_log_step = self.state.step
             if self.state.tokens - self.state.last_reply_sample_tokens >= collapse.TOKENS_BETWEEN:
-                self.look_at_replies()
+                self.sample_replies()
         if whole:
             self.sums.clear()
             self.state.epoch += 1
             self.state.batch_index = 0
             self.order = self.shuffle(self.state.epoch)
 
-    def look_at_replies(self) -> None:
+    def sample_replies(self) -> None:
         """Tell how it answers, once a step."""
         if self.state.last_reply_sample_tokens == self.state.tokens:
             return
         self.state.last_reply_sample_tokens = self.state.tokens
-        if not self.ranks.lead:
+        if not self.group.is_main:
             return
-        seen = collapse.look(self.model, self.validation, tokenizer.load_control(self.run.tokenizer))
-        alarm = seen.alarm()
-        self.journal.write("replies", step=self.state.step, **seen.figures(), alarm=alarm)
+        stats = collapse.sample_replies(
+            self.model, self.validation, tokenizer.load_control(self.run.tokenizer)
+        )
+        alarm = stats.alarm()
+        self.metrics_log.write("replies", step=self.state.step, **stats.figures(), alarm=alarm)
         if alarm:
             log.warning("the replies at step %d have collapsed: %s", self.state.step, alarm)
 
-    def validate(self, done: float) -> None:
+    def validate(self, progress: float) -> None:
         """Score the validation split, once a step; the best weights so far are kept."""
-        self.state.num_validations = int(done * self.config.validations)
+        self.state.num_validations = int(progress * self.config.validations)
         if self.state.validated_step == self.state.step:
             return
-        loss, accuracy, bpb, seconds = self.ranks.gather(*self.score())[0]
+        loss, accuracy, bpb, seconds = self.group.all_gather(*self.score())[0]
         if not math.isfinite(loss):
             raise Diverged(f"the validation loss at step {self.state.step} is {loss:g}")
         self.state.validation_s += seconds
         figures = {"loss": loss, "accuracy": accuracy, "bpb": bpb}
-        self.journal.write("validation", step=self.state.step, **figures)
+        self.metrics_log.write("validation", step=self.state.step, **figures)
         self.state.validation = figures
         self.state.validated_step = self.state.step
         if bpb < self.state.best_bpb:
@@ -255,7 +261,7 @@ class Training:
 
     def score(self) -> tuple[float, float, float, float]:
         """(loss, accuracy, bits per byte, seconds that it took); rank 0's alone are of use."""
-        if not self.ranks.lead:
+        if not self.group.is_main:
             return 0.0, 0.0, 0.0, 0.0
         began_s = time.monotonic()
         with self.step.autocast():
@@ -274,12 +280,12 @@ class Training:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self) -> None:
-        if self.state.faults_in_a_row or not self.ranks.lead:
+        if self.state.faults_in_a_row or not self.group.is_main:
             return  # the weights may be what is bad: the checkpoint before is the one to go back to
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
-        for path in self.journal.paths.values():
+        for path in self.metrics_log.paths.values():
             sync(path)  # the checkpoint counts on what it has seen of them
-        self.state.log_sizes, self.state.parts = self.journal.sizes(), self.step.parts
+        self.state.log_sizes, self.state.parts = self.metrics_log.sizes(), self.step.parts
         self.state.is_packed = bool(self.step.packing)
         tensors = {
             "model": self.weights(),
@@ -294,14 +300,14 @@ class Training:
         """Go on from the newest whole checkpoint of this training, or begin."""
         found = checkpoint.load_newest(self.run.folder / "checkpoints", key=self.key)
         # As a number that a double holds whole.
-        begin = [int(self.key[:12], 16), -1 if found is None else found.state["step"]]
-        if any(other != begin for other in self.ranks.gather(*begin)):
+        fingerprint = [int(self.key[:12], 16), -1 if found is None else found.state["step"]]
+        if any(other != fingerprint for other in self.group.all_gather(*fingerprint)):
             raise InputError(
                 f"{self.run.folder} does not hold the same data and checkpoints for all processes; "
                 "give a folder that all machines share"
             )
         if found is None:
-            self.journal.begin(None)
+            self.metrics_log.begin(None)
             return
         self.state = TrainingState.from_json(found.state)
         self.set_weights(found.tensors["model"])
@@ -312,7 +318,7 @@ class Training:
         else:
             # From a GPU to a CPU, or back: other batches make up the epoch, other rows may be looked at.
             self.state.batch_index, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
-        self.journal.begin(self.state.log_sizes)
+        self.metrics_log.begin(self.state.log_sizes)
         log.info("goes on at step %d", self.state.step)
 
     @torch.no_grad()
@@ -337,10 +343,10 @@ class Training:
             "fast_path": "on" if self.step.path.packed else "off",
             "skipped_steps": self.state.skipped,
             "device": str(self.device),
-            "processes": self.ranks.size,
+            "processes": self.group.world_size,
             "workers": self.step.workers,
             "threads": torch.get_num_threads(),
-            **{f"start_tokens_{name}": count for name, count in self.begun.items()},
+            **{f"start_tokens_{name}": count for name, count in self.start_token_counts.items()},
         }
         checkpoint.put_json(self.run.folder / "summary.json", summary)
 
@@ -360,7 +366,7 @@ def fit(run: Run, stop: threading.Event) -> tuple[Training, str | None]:
     """
     for rate_scale in (1.0, FALLBACK):
         training = Training(run, stop, rate_scale=rate_scale)
-        if not training.state.step and training.ranks.lead:
+        if not training.state.step and training.group.is_main:
             step = training.step
             preflight.check(training.model, training.examples, run, step.precision, step.path)
         try:

@@ -24,14 +24,14 @@ from transformers import PreTrainedModel
 
 from models import devices
 from models.data import batches
-from models.devices import PLAIN, FastPath
+from models.devices import STANDARD_PATH, FastPath
 from models.generation.config import GenerationConfig
 from models.generation.generator import Generator, evaluating
 from models.network import networks
 from models.text import tokenizer
 from models.training import checkpoint
 from models.training.run_folder import Run
-from models.training.step import Step
+from models.training.step import GradientStep
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ SAME = 1e-3  # of float32 sums over a row, in another order
 FIRST_LOSS = 0.1  # share of ln V that a fresh network's first loss may be away; at least half a nat
 
 
-class Lesson(NamedTuple):
+class LossInputs(NamedTuple):
     """How much of a batch a network must learn by heart."""
 
     steps: int
@@ -48,10 +48,10 @@ class Lesson(NamedTuple):
     share: float  # of the first loss
 
 
-FRESH = Lesson(steps=100, rate=3e-3, share=0.5)  # far below what the frequencies of the tokens give
+FRESH = LossInputs(steps=100, rate=3e-3, share=0.5)  # far below what the frequencies of the tokens give
 # Big networks are slow and have learnt the most of it: that the loss falls at all is enough.
-LEARNT = Lesson(steps=12, rate=3e-4, share=0.99)
-ADAPTED = Lesson(steps=24, rate=3e-3, share=0.99)  # adapters begin with no effect
+LEARNT = LossInputs(steps=12, rate=3e-4, share=0.99)
+ADAPTED = LossInputs(steps=24, rate=3e-3, share=0.99)  # adapters begin with no effect
 
 
 class Defect(Exception):
@@ -70,7 +70,7 @@ class Preflight:
         examples: batches.Examples,
         run: Run,
         precision: str,
-        path: FastPath = PLAIN,
+        path: FastPath = STANDARD_PATH,
     ) -> None:
         self.run = run
         self.fresh = run.start is None
@@ -78,7 +78,7 @@ class Preflight:
         self.model = copy.deepcopy(model)
         # A step that holds its few rows: what those of the training hold may be large.
         small = run.train.model_copy(update={"batch_tokens": 1})
-        self.step = Step(self.model, examples, small, workers=1, path=path)
+        self.step = GradientStep(self.model, examples, small, workers=1, path=path)
         self.precision = precision
         self.has_encoder = self.step.has_encoder
         # Of many lengths, so that there is padding; the very long would take their time.
@@ -86,7 +86,7 @@ class Preflight:
         self.numbers = by_length[(np.linspace(0.1, 0.8, ROWS) * len(by_length)).astype(np.int64)]
         self.rows = [examples.row(i) for i in self.numbers]
         if self.step.packing:
-            self.step.packing.make_room(self.numbers)
+            self.step.packing.grow(self.numbers)
         self.vocabulary = networks.head(model).weight.shape[0]
 
     def checks(self) -> dict[str, Callable[[], None]]:
@@ -282,7 +282,11 @@ def close(one_BTD: Tensor, other_BTD: Tensor) -> bool:
 
 
 def check(
-    model: PreTrainedModel, examples: batches.Examples, run: Run, precision: str, path: FastPath = PLAIN
+    model: PreTrainedModel,
+    examples: batches.Examples,
+    run: Run,
+    precision: str,
+    path: FastPath = STANDARD_PATH,
 ) -> None:
     """Make all checks, once in a run folder; they leave no trace in the network or in the chances.
 

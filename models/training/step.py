@@ -14,12 +14,12 @@ from transformers import PreTrainedModel
 
 from models import devices
 from models.data import batches
-from models.devices import PLAIN, FastPath
+from models.devices import STANDARD_PATH, FastPath
 from models.errors import InputError
 from models.network import networks
 from models.training.config import TrainConfig
-from models.training.distributed import Ranks
-from models.training.fast_path.cuda_graph import Recorded
+from models.training.distributed import ProcessGroup
+from models.training.fast_path.cuda_graph import CudaGraphStep
 from models.training.fast_path.packing import Packed, Packing
 from models.training.loss import weighted_nats
 from models.training.optimizer import Optimizer
@@ -28,10 +28,10 @@ from models.training.precision import fastest_seconds
 log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
-ALONE = Ranks()
+ALONE = ProcessGroup()
 
 
-class Step:
+class GradientStep:
     """Gradients and updates of one network; which rows and at what rate is the caller's."""
 
     def __init__(
@@ -41,14 +41,14 @@ class Step:
         config: TrainConfig,
         *,
         workers: int,
-        ranks: Ranks = ALONE,
-        path: FastPath = PLAIN,
+        group: ProcessGroup = ALONE,
+        path: FastPath = STANDARD_PATH,
     ) -> None:
         self.model, self.examples, self.config = model, examples, config
         self.device = model.device
         self.has_encoder = networks.is_encoder_decoder(model)
         self.optimizer = Optimizer(model, config)
-        self.workers, self.ranks = workers, ranks
+        self.workers, self.group = workers, group
         self.threads = ThreadPoolExecutor(workers) if workers > 1 else None
         self.parts = workers  # of a batch; more where it does not fit the memory whole
         self.precision = "fp32"
@@ -56,9 +56,9 @@ class Step:
         self.packing: Packing | None = None
         if path.packed:
             self.packing = Packing(examples, config.batch_tokens, config.context_loss, self.device, path)
-        self.recorded: Recorded | None = None
-        if path.recorded and self.device.type == "cuda":
-            self.recorded = Recorded(list(model.parameters()))
+        self.cuda_graph: CudaGraphStep | None = None
+        if path.cuda_graph and self.device.type == "cuda":
+            self.cuda_graph = CudaGraphStep(list(model.parameters()))
 
     def gradient(self, rows: Rows, *, seed: int) -> Tensor:
         """Leave the gradient of these rows' loss at the weights, clipped.
@@ -70,55 +70,55 @@ class Step:
             InputError: a single row does not fit the memory.
         """
         tokens = int(self.examples.replies[rows].sum())
-        own = rows[self.ranks.rank :: self.ranks.size]
-        while (told := self._over_ranks(self._try(own, seed, tokens))) is None:
-            if self.parts * self.ranks.size >= len(rows):
+        own_rows = rows[self.group.rank :: self.group.world_size]
+        while (step_sums := self._over_ranks(self._try(own_rows, seed, tokens))) is None:
+            if self.parts * self.group.world_size >= len(rows):
                 longest = int(self.examples.lengths[rows].max())
                 raise InputError(
                     f"one sequence of {longest} tokens does not fit the memory: "
                     "lower markup.max_tokens, or train a smaller network"
                 )
             self.parts *= 2
-            if self.recorded:
-                self.recorded.forget()
+            if self.cuda_graph:
+                self.cuda_graph.clear()
             self.drop()
             log.warning("a batch does not fit the memory: its gradient is made in %d parts", self.parts)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
-        return torch.cat([told, norm[None]])
+        return torch.cat([step_sums, norm[None]])
 
     def update(self, rate: float) -> None:
         """Move the weights; the gradient is used up."""
-        self.optimizer.step(rate, self.together, dtype=self.dtype)
+        self.optimizer.step(rate, self.in_parallel, dtype=self.matmul_dtype)
 
-    def together(self, work: Callable[[Any], Any], parts: Iterable[Any]) -> list[Any]:
+    def in_parallel(self, work: Callable[[Any], Any], parts: Iterable[Any]) -> list[Any]:
         """What `work` makes of each part; if it fails for one, the others end before that is told."""
         if self.threads is None:
             return [work(part) for part in parts]
-        begun = [self.threads.submit(work, part) for part in parts]
-        wait(begun)
-        return [each.result() for each in begun]
+        futures = [self.threads.submit(work, part) for part in parts]
+        wait(futures)
+        return [each.result() for each in futures]
 
     def drop(self) -> None:
         """Forget the gradient."""
         self.model.zero_grad(set_to_none=True)
         devices.free_memory(self.device)
 
-    def _over_ranks(self, told: Tensor | None) -> Tensor | None:
+    def _over_ranks(self, step_sums: Tensor | None) -> Tensor | None:
         """The sums over all ranks, with the gradients; none: the memory of one did not hold its part."""
-        if self.ranks.size == 1:
-            return told
-        if told is None:
+        if self.group.world_size == 1:
+            return step_sums
+        if step_sums is None:
             self.drop()  # the message needs room, too
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        failed = torch.full((1,), float(told is None), device=self.device)
-        told = torch.zeros(3, device=self.device) if told is None else told
-        *gradients, told, failed = self.ranks.add_up([*gradients, told, failed])
+        failed = torch.full((1,), float(step_sums is None), device=self.device)
+        step_sums = torch.zeros(3, device=self.device) if step_sums is None else step_sums
+        *gradients, step_sums, failed = self.group.all_reduce_sum([*gradients, step_sums, failed])
         if failed:
             return None
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        return told
+        return step_sums
 
     def _try(self, rows: Rows, seed: int, tokens: int) -> Tensor | None:
         """The sums over this rank's rows; none: the memory did not hold them."""
@@ -128,12 +128,12 @@ class Step:
         count = min(self.parts, len(rows))
         parts = [self.batch(rows[i::count]) for i in range(count)]
         # Two parts add up to the same in either order; with more the order would be left to chance.
-        together = self.together if count <= self.workers else map
+        in_parallel = self.in_parallel if count <= self.workers else map
         try:
-            if self.recorded and count == 1 and isinstance(parts[0], Packed):
-                asked = torch.full((), float(tokens), device=self.device)  # filled there: nothing waits
-                return self.recorded(self.differentiate, parts[0], asked)
-            return torch.stack(list(together(lambda part: self.differentiate(part, tokens), parts))).sum(0)
+            if self.cuda_graph and count == 1 and isinstance(parts[0], Packed):
+                num_tokens = torch.full((), float(tokens), device=self.device)  # filled there: nothing waits
+                return self.cuda_graph(self.differentiate, parts[0], num_tokens)
+            return torch.stack(list(in_parallel(lambda part: self.differentiate(part, tokens), parts))).sum(0)
         except (RuntimeError, MemoryError) as error:
             if not devices.is_out_of_memory(error):
                 raise
@@ -149,39 +149,41 @@ class Step:
 
         Returns (nats, correct, reply tokens) of the part.
         """
-        total, nats_N, hits_N, is_reply_N = self.forward(part)
+        total, nats_N, is_likeliest_N, is_reply_N = self.forward(part)
         # A batch without a reply token has loss 0, and no gradient that is not a number.
         (total / torch.as_tensor(tokens).clamp(min=1)).backward()  # type: ignore[no-untyped-call]
-        return torch.stack([(nats_N * is_reply_N).sum(), (hits_N & is_reply_N).sum(), is_reply_N.sum()])
+        return torch.stack(
+            [(nats_N * is_reply_N).sum(), (is_likeliest_N & is_reply_N).sum(), is_reply_N.sum()]
+        )
 
     def forward(self, part: batches.Batch | Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions that teach something."""
         if isinstance(part, batches.Batch):
-            lesson = self.read(part.to(self.device))
+            inputs = self.forward_padded(part.to(self.device))
         else:
-            lesson = cast(Packing, self.packing).read(self.model, part, self.dtype)
-        total, nats_N, hits_N = weighted_nats(
-            lesson.hidden_ND.to(self.dtype),
+            inputs = cast(Packing, self.packing).forward_packed(self.model, part, self.matmul_dtype)
+        total, nats_N, is_likeliest_N = weighted_nats(
+            inputs.hidden_ND.to(self.matmul_dtype),
             networks.head(self.model).weight,
-            lesson.targets_N,
-            lesson.weights_N,
+            inputs.targets_N,
+            inputs.weights_N,
         )
-        return total, nats_N, hits_N, lesson.is_reply_N
+        return total, nats_N, is_likeliest_N, inputs.is_reply_N
 
-    def read(self, part: batches.Batch) -> batches.Lesson:
+    def forward_padded(self, part: batches.Batch) -> batches.LossInputs:
         """A turn that is no reply still shows how people talk: it has the weight `context_loss`."""
         targets_BT = part.targets_BT
         if self.config.context_loss and not self.has_encoder:
             targets_BT = networks.next_ids(part)
-        teaches_BT = targets_BT >= 0
-        is_reply_N = part.targets_BT[teaches_BT] >= 0
+        has_loss_BT = targets_BT >= 0
+        is_reply_N = part.targets_BT[has_loss_BT] >= 0
         with self.autocast():
-            hidden_ND = networks.hidden(self.model, part)[teaches_BT]
+            hidden_ND = networks.hidden(self.model, part)[has_loss_BT]
         weights_N = torch.where(is_reply_N, 1.0, self.config.context_loss)
-        return batches.Lesson(hidden_ND, targets_BT[teaches_BT], weights_N, is_reply_N)
+        return batches.LossInputs(hidden_ND, targets_BT[has_loss_BT], weights_N, is_reply_N)
 
     @property
-    def dtype(self) -> torch.dtype:
+    def matmul_dtype(self) -> torch.dtype:
         """Of the matrix products."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
@@ -190,7 +192,7 @@ class Step:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    def seconds(self, rows: Rows, precision: str) -> float:
+    def pass_seconds(self, rows: Rows, precision: str) -> float:
         """Of a forward and backward pass in that precision."""
         self.precision = precision
         batch = self.batch(rows)

@@ -42,13 +42,13 @@ def train(folder: Path, stop: threading.Event) -> bool:
     Raises:
         InputError: the config or the examples cannot be used, or another trainer is at work here.
     """
-    run, us = Run.read(folder), distributed.join()
+    run, us = Run.read(folder), distributed.init_process_group()
     try:
-        with FileLock(folder / "lock", timeout=LOCK_SECONDS) if us.lead else nullcontext():
+        with FileLock(folder / "lock", timeout=LOCK_SECONDS) if us.is_main else nullcontext():
             done, limit = loop.fit(run, stop)
             # A rank that ended would have the others ended, too: rank 0 has saved by then.
-            with us.lead_first():
-                if limit is not None and us.lead:
+            with us.main_process_first():
+                if limit is not None and us.is_main:
                     done.publish(limit)
             return limit is not None
     except Timeout:
@@ -83,7 +83,7 @@ def main() -> int:
 def work(folder: Path, stop: threading.Event) -> int:
     """Train as this process, or start the ranks that do; the exit status."""
     if not distributed.is_member():
-        processes = distributed.wanted(Run.read(folder).train.processes)
+        processes = distributed.num_processes(Run.read(folder).train.processes)
         if processes > 1:
             return distributed.launch(
                 processes, loop.cores(), stop, "-m", "models.training.trainer", str(folder)

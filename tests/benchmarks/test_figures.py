@@ -14,7 +14,7 @@ from models.data.schemas import EXAMPLES
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.training.config import TrainConfig
-from models.training.step import Step
+from models.training.step import GradientStep
 
 LAYERS, WIDTH, ROWS, PLACES = 2, 32, 3, 16
 
@@ -41,7 +41,7 @@ def test_the_formula_counts_what_torch_counts_but_for_the_masked_half_of_the_att
     model = networks.build(NetworkConfig(n_layer=LAYERS, n_head=2, width=WIDTH), 64, 32)
     model.set_attn_implementation("eager")
     rows = np.arange(ROWS)
-    step = Step(model, examples(), TrainConfig(context_loss=context_loss), workers=1)
+    step = GradientStep(model, examples(), TrainConfig(context_loss=context_loss), workers=1)
     with FlopCounterMode(display=False) as counter:
         step.gradient(rows, seed=0)
     masked = 6 * LAYERS * WIDTH * ROWS * PLACES**2

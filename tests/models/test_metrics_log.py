@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.metrics_log import METRICS, Journal, Reader
+from models.metrics_log import METRICS, MetricsLog, Reader
 
 
 def text(*steps: int, kind: str = "step", time: int = 1) -> str:
@@ -79,11 +79,11 @@ def test_a_damaged_line_is_passed_over_with_one_warning(
 
 
 def test_a_journal_shorter_than_its_checkpoint_knew_is_not_filled_with_zeros(path: Path) -> None:
-    journal = Journal(path.parent)
-    journal.begin(None)
-    journal.write("step", step=1)
-    sizes = journal.sizes()
+    metrics_log = MetricsLog(path.parent)
+    metrics_log.begin(None)
+    metrics_log.write("step", step=1)
+    sizes = metrics_log.sizes()
     path.unlink()
-    journal.begin(sizes)
-    journal.write("step", step=2)
+    metrics_log.begin(sizes)
+    metrics_log.write("step", step=2)
     assert steps([json.loads(line) for line in path.read_text().splitlines()]) == [2]

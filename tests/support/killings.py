@@ -22,7 +22,7 @@ from trainings import StopAt
 
 from models.training import trainer
 from models.training.loop import Training
-from models.training.step import Step
+from models.training.step import GradientStep
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 
@@ -91,14 +91,14 @@ def _train(
 
 
 def _lack_memory_once() -> None:
-    plain, calls = Step.differentiate, iter([1])
+    plain, calls = GradientStep.differentiate, iter([1])
 
-    def differentiate(self: Step, *given: Any) -> torch.Tensor:
+    def differentiate(self: GradientStep, *given: Any) -> torch.Tensor:
         if next(calls, None):
             raise torch.OutOfMemoryError
         return plain(self, *given)
 
-    Step.differentiate = differentiate  # type: ignore[method-assign]
+    GradientStep.differentiate = differentiate  # type: ignore[method-assign]
 
 
 def _keep_weights(path: Path) -> None:

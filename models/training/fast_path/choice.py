@@ -23,11 +23,11 @@ import torch
 from transformers import PreTrainedModel
 
 from models import devices
-from models.devices import FAST, PLAIN, FastPath
+from models.devices import FAST_PATH, STANDARD_PATH, FastPath
 from models.errors import InputError
 from models.files import PROJECT
 from models.training import checkpoint
-from models.training.distributed import Ranks
+from models.training.distributed import ProcessGroup
 from models.training.fast_path import packing
 from models.training.precision import choose_precision
 from models.training.run_folder import Run
@@ -44,7 +44,7 @@ class Stopped(Exception):
 
 
 def choose_path(
-    run: Run, model: PreTrainedModel, device: torch.device, ranks: Ranks, stop: threading.Event
+    run: Run, model: PreTrainedModel, device: torch.device, group: ProcessGroup, stop: threading.Event
 ) -> FastPath:
     """The path that all processes of this training take; what it began on it goes on with.
 
@@ -52,13 +52,13 @@ def choose_path(
         InputError: `train.fast_path` is `on`, and the fast path cannot be taken.
     """
     if run.train.fast_path == "off":
-        return PLAIN
-    reason = packing.obstacle(model, device)
-    if not all(able for (able,) in ranks.gather(float(reason is None))):
+        return STANDARD_PATH
+    reason = packing.unsupported_reason(model, device)
+    if not all(able for (able,) in group.all_gather(float(reason is None))):
         _refuse_if_on(run, reason or "a GPU of another process cannot take the fast path")
-        return PLAIN
-    is_fast = ranks.lead and _is_proved(run, device, stop)
-    return FAST if ranks.gather(float(is_fast))[0][0] else PLAIN
+        return STANDARD_PATH
+    is_fast = group.is_main and _is_proved(run, device, stop)
+    return FAST_PATH if group.all_gather(float(is_fast))[0][0] else STANDARD_PATH
 
 
 def _refuse_if_on(run: Run, reason: str) -> None:
@@ -74,9 +74,9 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
         return False
     about = {"device": devices.name(device), "torch": torch.__version__}
     path = run.folder / RECORD
-    known = _recorded(path, about)
-    if known == "fast" or (known == "plain" and run.train.fast_path == "auto"):
-        return known == "fast"
+    recorded = _recorded_path(path, about)
+    if recorded == "fast" or (recorded == "plain" and run.train.fast_path == "auto"):
+        return recorded == "fast"
     began_s = time.monotonic()
     log.info("fast path: one batch is compared with the plain path; to compile may take a minute or two")
     try:
@@ -94,7 +94,7 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
     return False
 
 
-def _recorded(path: Path, about: dict[str, str]) -> str | None:
+def _recorded_path(path: Path, about: dict[str, str]) -> str | None:
     """The path that was chosen before on such a device; none: it was another one, or cannot be read."""
     try:
         record = json.loads(path.read_text())
@@ -128,16 +128,16 @@ def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading
     group = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     environment = {name: value for name, value in os.environ.items() if name not in group}
     with (run.folder / LOG).open("wb") as errors, _process(command, environment, errors) as process:
-        until_s = time.monotonic() + LIMIT_SECONDS
+        deadline_s = time.monotonic() + LIMIT_SECONDS
         while process.poll() is None:
             if stop.is_set():
                 raise Stopped
-            if time.monotonic() > until_s:
+            if time.monotonic() > deadline_s:
                 return {"failure": f"its proof took longer than {LIMIT_SECONDS / 60:g} minutes"}
             time.sleep(POLL_SECONDS)
-        said = cast(IO[bytes], process.stdout).read().decode(errors="replace").strip()
+        output = cast(IO[bytes], process.stdout).read().decode(errors="replace").strip()
     if process.returncode == 0:
-        return cast(dict[str, Any], json.loads(said))
+        return cast(dict[str, Any], json.loads(output))
     lines = (run.folder / LOG).read_text(errors="replace").strip().splitlines()
     last = lines[-1] if lines else "it said nothing"
     return {"failure": f"its proof ended with status {process.returncode}: {last}"}

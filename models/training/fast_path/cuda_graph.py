@@ -16,7 +16,7 @@ from models.training.fast_path.packing import Packed
 
 log = logging.getLogger(__name__)
 
-WARM_UPS = 3  # on a stream of their own, as the page above asks for
+WARMUP_RUNS = 3  # on a stream of their own, as the page above asks for
 
 Work = Callable[[Packed, Tensor], Tensor]  # leaves gradients at the parameters
 
@@ -26,12 +26,12 @@ class Graph(NamedTuple):
 
     part: Packed
     tokens: Tensor
-    told: Tensor
+    step_sums: Tensor
     gradients: list[Tensor | None]
-    kernels: torch.cuda.CUDAGraph
+    graph: torch.cuda.CUDAGraph
 
 
-class Recorded:
+class CudaGraphStep:
     """A call leaves the gradients that its work would leave; they are used up before the next one."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
@@ -40,51 +40,51 @@ class Recorded:
         self.failure: str | None = None
 
     def __call__(self, work: Work, part: Packed, tokens: Tensor) -> Tensor:
-        if part.places not in self.graphs and self.failure is None:
+        if part.positions not in self.graphs and self.failure is None:
             try:
                 # A recording that fails leaves its own stream the current one.
                 with torch.cuda.stream(torch.cuda.current_stream()):
-                    self.graphs[part.places] = self._record(work, part, tokens)
+                    self.graphs[part.positions] = self._capture(work, part, tokens)
             except RuntimeError as error:
                 # What ends a recording is followed by the error of the recording that was ended.
                 for cause in (error, error.__context__):
                     if cause is not None and devices.is_out_of_memory(cause):
                         raise cause from None
                 self.failure = " ".join(str(error).split())
-                self._drop()  # gradients of kernels that never ran
+                self._drop_gradients()  # gradients of kernels that never ran
                 log.warning("steps are not recorded as a CUDA graph and take longer: %s", self.failure)
         if self.failure is not None:
             return work(part, tokens)
-        graph = self.graphs[part.places]
-        graph.part.copy_(part)
-        graph.tokens.copy_(tokens)
-        graph.kernels.replay()
-        for parameter, gradient in zip(self.parameters, graph.gradients, strict=True):
+        captured = self.graphs[part.positions]
+        captured.part.copy_(part)
+        captured.tokens.copy_(tokens)
+        captured.graph.replay()
+        for parameter, gradient in zip(self.parameters, captured.gradients, strict=True):
             parameter.grad = gradient  # the optimizer lets go of it after each step
-        return graph.told.clone()
+        return captured.step_sums.clone()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Give the memory of all recordings back."""
         self.graphs.clear()
 
-    def _record(self, work: Work, part: Packed, tokens: Tensor) -> Graph:
+    def _capture(self, work: Work, part: Packed, tokens: Tensor) -> Graph:
         part, tokens = part.clone(), tokens.clone()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
+            for _ in range(WARMUP_RUNS):
                 work(part, tokens)
-                self._drop()
+                self._drop_gradients()
         torch.cuda.current_stream().wait_stream(stream)
-        kernels = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         # One replays after another, so what they need only while they run may be the same memory.
-        pool = next(iter(self.graphs.values())).kernels.pool() if self.graphs else None
-        with torch.cuda.graph(kernels, pool=pool):
-            told = work(part, tokens)
+        pool = next(iter(self.graphs.values())).graph.pool() if self.graphs else None
+        with torch.cuda.graph(graph, pool=pool):
+            step_sums = work(part, tokens)
         gradients = [parameter.grad for parameter in self.parameters]
-        self._drop()
-        return Graph(part, tokens, told, gradients, kernels)
+        self._drop_gradients()
+        return Graph(part, tokens, step_sums, gradients, graph)
 
-    def _drop(self) -> None:
+    def _drop_gradients(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None

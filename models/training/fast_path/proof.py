@@ -28,14 +28,14 @@ from torch import Tensor
 
 from models import devices
 from models.data import batches
-from models.devices import FAST, PLAIN, FastPath
+from models.devices import FAST_PATH, STANDARD_PATH, FastPath
 from models.network.llama import packed_block
 from models.training import initial_weights
 from models.training.fast_path import packing
 from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.seeding import seed_everything
-from models.training.step import Step
+from models.training.step import GradientStep
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ TINY = 1e-3  # of the whole gradient's length: one weight's gradient below it is
 PARTS = {
     "packing with the variable-length kernel": FastPath(packed=True, varlen=True),
     "the compiled blocks": FastPath(packed=True, varlen=True, compiled=True),
-    "the CUDA graph": FAST,
+    "the CUDA graph": FAST_PATH,
 }
 
 
@@ -60,7 +60,7 @@ class Unproved(Exception):
 
 
 @dataclass(frozen=True)
-class Taught:
+class BatchGradient:
     """What one batch teaches: the loss and the gradient, on the CPU."""
 
     loss: float
@@ -75,38 +75,38 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
         Unproved: the fast path teaches something else, raises, or is slower.
     """
     began_s = time.monotonic()
-    examples = batches.Examples(batches.read(run.examples, "train"))
+    examples = batches.Examples(batches.read_examples(run.examples, "train"))
     seed_everything(run.train.seed)
-    model, _ = initial_weights.begin(run)
+    model, _ = initial_weights.load_initial_weights(run)
     model.to(device)  # type: ignore[arg-type]
     weights = {
         name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad
     }
 
-    def step(path: FastPath) -> Step:
-        made = Step(model, examples, run.train, workers=1, path=path)
+    def step(path: FastPath) -> GradientStep:
+        made = GradientStep(model, examples, run.train, workers=1, path=path)
         made.precision = precision
         return made
 
-    plain = step(PLAIN)
-    fast_rows = cast(packing.Packing, step(FAST).packing).epoch_batches(seed=run.train.seed, epoch=0)[0]
-    expected = taught_padded(plain, fast_rows)
-    moves = moved(plain, run.train.learning_rate, weights)
-    plain_s = seconds_a_token(plain, typical(examples, run.train.batch_tokens))
+    plain = step(STANDARD_PATH)
+    fast_rows = cast(packing.Packing, step(FAST_PATH).packing).epoch_batches(seed=run.train.seed, epoch=0)[0]
+    expected = padded_batch_gradient(plain, fast_rows)
+    moves = apply_and_undo(plain, run.train.learning_rate, weights)
+    plain_s = seconds_per_token(plain, typical_batch(examples, run.train.batch_tokens))
     del plain
     seconds = {}
     for name, path in PARTS.items():
         since_s = time.monotonic()
         fast = step(path)
         with _named(name):
-            check_taught(expected, taught(fast, fast_rows))
-            failure = fast.recorded and fast.recorded.failure
+            check_gradient(expected, batch_gradient(fast, fast_rows))
+            failure = fast.cuda_graph and fast.cuda_graph.failure
         if failure:
             raise Unproved(f"{name}: {failure}")
         seconds[name] = time.monotonic() - since_s
     with _named("an update"):
-        check_moved(moves, moved(fast, run.train.learning_rate, weights))
-    fast_s = seconds_a_token(fast, fast_rows)
+        check_update(moves, apply_and_undo(fast, run.train.learning_rate, weights))
+    fast_s = seconds_per_token(fast, fast_rows)
     check_speed(plain_s, fast_s)
     return {
         "loss": expected.loss,
@@ -130,20 +130,20 @@ def _named(name: str) -> Iterator[None]:
         raise Unproved(f"{name}: {type(error).__name__}: {first}") from error
 
 
-def typical(examples: batches.Examples, batch_tokens: int) -> NDArray[np.int64]:
+def typical_batch(examples: batches.Examples, batch_tokens: int) -> NDArray[np.int64]:
     """A padded batch of the middle length: what the plain path is timed on."""
     lengths = examples.sides(has_encoder=False)
     found = batches.bucket(lengths, batch_tokens)
     return found[len(found) // 2]
 
 
-def taught(step: Step, rows: NDArray[np.int64]) -> Taught:
+def batch_gradient(step: GradientStep, rows: NDArray[np.int64]) -> BatchGradient:
     """By a step of the training."""
     step.drop()
-    return _taught(step, step.gradient(rows, seed=0).tolist())
+    return _batch_gradient(step, step.gradient(rows, seed=0).tolist())
 
 
-def taught_padded(step: Step, rows: NDArray[np.int64]) -> Taught:
+def padded_batch_gradient(step: GradientStep, rows: NDArray[np.int64]) -> BatchGradient:
     """The same rows by batches of like lengths, of which none takes more memory than a step does."""
     step.drop()
     lengths = step.examples.sides(has_encoder=False)[rows]
@@ -151,21 +151,21 @@ def taught_padded(step: Step, rows: NDArray[np.int64]) -> Taught:
     tokens = int(step.examples.replies[rows].sum())
     told = torch.stack([step.differentiate(step.batch(part), tokens) for part in parts]).sum(0)
     norm = torch.nn.utils.clip_grad_norm_(step.model.parameters(), step.config.max_norm)
-    return _taught(step, [*told.tolist(), float(norm)])
+    return _batch_gradient(step, [*told.tolist(), float(norm)])
 
 
-def _taught(step: Step, told: list[float]) -> Taught:
+def _batch_gradient(step: GradientStep, told: list[float]) -> BatchGradient:
     nats, _, tokens, norm = told
     gradients = {
         name: p.grad.detach().to("cpu", torch.float32, copy=True)
         for name, p in step.model.named_parameters()
         if p.grad is not None
     }
-    return Taught(nats / max(1.0, tokens), norm, gradients)
+    return BatchGradient(nats / max(1.0, tokens), norm, gradients)
 
 
 @torch.no_grad()
-def moved(step: Step, rate: float, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def apply_and_undo(step: GradientStep, rate: float, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """How the gradient that lies at the weights moves them; they are then put back."""
     step.update(rate)
     parameters = dict(step.model.named_parameters())
@@ -176,7 +176,7 @@ def moved(step: Step, rate: float, weights: dict[str, Tensor]) -> dict[str, Tens
     return moves
 
 
-def furthest(plain: Taught, fast: Taught) -> float:
+def largest_gradient_error(plain: BatchGradient, fast: BatchGradient) -> float:
     """How far a weight's gradient is from the plain path's, of its length, at most."""
     return max(
         float((fast.gradients[name] - expected).norm()) / max(1e-30, float(expected.norm()))
@@ -184,7 +184,7 @@ def furthest(plain: Taught, fast: Taught) -> float:
     )
 
 
-def check_taught(plain: Taught, fast: Taught) -> None:
+def check_gradient(plain: BatchGradient, fast: BatchGradient) -> None:
     """Raises Unproved where they differ by more than the rounding of two correct ways."""
     if not abs(fast.loss - plain.loss) <= LOSS * plain.loss:
         raise Unproved(f"loss {fast.loss:.4f}, on the plain path {plain.loss:.4f}")
@@ -202,7 +202,7 @@ def check_taught(plain: Taught, fast: Taught) -> None:
             )
 
 
-def check_moved(plain: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
+def check_update(plain: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
     away = _length(fast[name] - move for name, move in plain.items())
     if not away <= UPDATE * (length := _length(plain.values())):
         raise Unproved(
@@ -219,7 +219,7 @@ def _length(tensors: Any) -> float:
     return float(sum(float(each.double().square().sum()) for each in tensors) ** 0.5)
 
 
-def seconds_a_token(step: Step, rows: NDArray[np.int64]) -> float:
+def seconds_per_token(step: GradientStep, rows: NDArray[np.int64]) -> float:
     """Of a step that leaves the weights where they are."""
 
     def learn() -> None:

@@ -37,7 +37,7 @@ def places(lengths: np.ndarray, rows: np.ndarray) -> int:
 
 def test_a_split_comes_back_row_by_row_from_its_file(tmp_path: Path) -> None:
     pq.write_table(table([SHORT, LONG]), tmp_path / "train.parquet")
-    examples = Examples(batches.read(tmp_path, "train"))
+    examples = Examples(batches.read_examples(tmp_path, "train"))
     assert len(examples) == 2
     assert [examples.row(i)[0].tolist() for i in range(2)] == [SHORT[0], LONG[0]]
     assert [examples.row(i)[1].astype(int).tolist() for i in range(2)] == [SHORT[1], LONG[1]]

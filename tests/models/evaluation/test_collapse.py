@@ -4,9 +4,9 @@ import pytest
 import torch
 from trainings import StopAt, lines, run_folder, timeless, train, weights
 
-from models.data.batches import read
+from models.data.batches import read_examples
 from models.evaluation import collapse
-from models.evaluation.collapse import Look
+from models.evaluation.collapse import ReplyStats
 from models.network import networks
 from models.text.tokenizer import END
 from models.training import trainer
@@ -35,7 +35,7 @@ def one_thread() -> None:
     ],
 )
 def test_the_alarm_says_what_has_collapsed(change: dict[str, float], told: str | None) -> None:
-    assert Look(**{**HEALTHY, **change}).alarm() == told
+    assert ReplyStats(**{**HEALTHY, **change}).alarm() == told
 
 
 def test_a_model_that_says_the_same_to_everybody_raises_it_and_one_that_has_learnt_does_not(
@@ -45,15 +45,15 @@ def test_a_model_that_says_the_same_to_everybody_raises_it_and_one_that_has_lear
         data, tmp_path / "run", network={"width": 32}, max_epochs=60, learning_rate=1e-2, log_every=50
     )
     assert train(folder)
-    validation = read(data / "examples", "validation")
+    validation = read_examples(data / "examples", "validation")
     model = networks.load(folder / "model")
-    learnt = collapse.look(model, validation)
+    learnt = collapse.sample_replies(model, validation)
     assert learnt.alarm() is None
     assert learnt.stopped_share > 0.5
     with torch.no_grad():
         table = networks.head(model).weight
         table[7] = 10 * table[END]  # whatever led to the end now leads to this token, more so
-    stuck = collapse.look(model, validation)
+    stuck = collapse.sample_replies(model, validation)
     assert stuck.alarm() is not None
     assert stuck.distinct_1 < learnt.distinct_1
 

@@ -185,7 +185,7 @@ def test_one_command_starts_them_ends_them_and_goes_on(data: Path, tmp_path: Pat
 
 
 def be_a_launcher(told: Path) -> None:
-    distributed._lend_input(threading.Event())
+    distributed._open_lifeline(threading.Event())
     subprocess.run(["sh", "-c", f"echo > {told}-begun; cat; echo > {told}"])
 
 
@@ -239,18 +239,18 @@ def test_what_the_user_can_mend_is_the_last_line_and_the_status_is_2(data: Path,
 
 def test_a_message_for_which_there_is_no_memory_is_not_told_as_another_that_is_gone() -> None:
     for raised, told in ((torch.OutOfMemoryError, torch.OutOfMemoryError), (RuntimeError, ConnectionError)):
-        with pytest.raises(told), distributed._others():
+        with pytest.raises(told), distributed._peer_failure_as_connection_error():
             raise raised
 
 
 def test_by_itself_a_machine_without_a_gpu_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert distributed.wanted("auto") == 1
+    assert distributed.num_processes("auto") == 1
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    assert distributed.wanted("auto") == 4
-    assert distributed.wanted(2) == 2
+    assert distributed.num_processes("auto") == 4
+    assert distributed.num_processes(2) == 2
     with pytest.raises(InputError, match=r"train\.processes is 8, GPUs to be seen here: 4; give 4 or auto"):
-        distributed.wanted(8)
+        distributed.num_processes(8)
 
 
 @pytest.mark.parametrize(("names", "own"), [(["lo", "eth0"], "lo"), (["en0", "lo0"], "lo0"), ([], "lo")])

@@ -23,14 +23,14 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from trainings import NETWORK, examples
 
 from models.data.batches import Examples
-from models.devices import FAST
+from models.devices import FAST_PATH
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.network.llama import cpu_block, packed_block
 from models.training import preflight
 from models.training.config import TrainConfig
 from models.training.state import MetricSums
-from models.training.step import Step
+from models.training.step import GradientStep
 
 GPU = "gpu:0"
 
@@ -84,7 +84,7 @@ def learn() -> None:
     packed_block.varlen_attn = lambda *given, **how: calls.append(1) or kernel(*given, **how)  # type: ignore
     for context_loss, precision in product((0.0, 0.5), ("fp32", "bf16")):
         config = TrainConfig(batch_tokens=256, context_loss=context_loss)
-        step = Step(network(), table, config, workers=1, path=FAST)
+        step = GradientStep(network(), table, config, workers=1, path=FAST_PATH)
         step.precision = precision
         told = step.differentiate(step.batch(np.arange(30)), torch.full((), 90.0, device=GPU))
         check(step, told)
@@ -97,13 +97,13 @@ def learn_padded() -> None:
     table = Examples(examples(40, 0, "train"))
     for family, context_loss in product(("llama", "gpt2", "encoder-decoder"), (0.0, 0.5)):
         config = TrainConfig(batch_tokens=256, context_loss=context_loss)
-        step = Step(network(family), table, config, workers=1)
+        step = GradientStep(network(family), table, config, workers=1)
         told = step.differentiate(step.batch(np.arange(30)), 90)
         check(step, told)
         MetricSums([0.0] * 4).add(torch.cat([told, told[:1]]))
 
 
-def check(step: Step, told: Tensor) -> None:
+def check(step: GradientStep, told: Tensor) -> None:
     assert told.device == torch.device(GPU)
     assert all(p.grad is not None and p.grad.device == told.device for p in step.model.parameters())
     step.update(1e-3)

@@ -229,7 +229,7 @@ def pretrained_run(folder, start, max_tokens):
 
 def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropout(pretrained, tmp_path):
     start = pretrained(tmp_path / "theirs", family="gpt2")
-    model, _ = initial_weights.begin(pretrained_run(tmp_path, start, 200))
+    model, _ = initial_weights.load_initial_weights(pretrained_run(tmp_path, start, 200))
     given = dict(networks.load(start).named_parameters())
     assert model.training and all(
         torch.equal(weight, given[name]) for name, weight in model.named_parameters()
@@ -241,7 +241,7 @@ def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropou
 def test_a_start_that_reads_fewer_places_is_told(pretrained, tmp_path):
     run = pretrained_run(tmp_path, pretrained(tmp_path / "theirs"), 512)
     with pytest.raises(InputError, match=r"asks for 512 places and the start reads 256: lower it"):
-        initial_weights.begin(run)
+        initial_weights.load_initial_weights(run)
 
 
 def test_a_network_that_scales_its_logits_is_refused(pretrained, tmp_path):
@@ -253,4 +253,4 @@ def test_a_network_that_scales_its_logits_is_refused(pretrained, tmp_path):
         network.get_input_embeddings().weight.mul_(20)
     network.save_pretrained(start)
     with pytest.raises(InputError, match="a granite scales or shifts its logits"):
-        initial_weights.begin(pretrained_run(tmp_path, start, 200))
+        initial_weights.load_initial_weights(pretrained_run(tmp_path, start, 200))

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
 
-from models.data.batches import read
+from models.data.batches import read_examples
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.evaluation import metrics
@@ -64,7 +64,7 @@ def test_a_training_leaves_a_model_folder_that_answers(done: Path, data: Path) -
 def test_the_model_is_the_one_that_scored_best(done: Path, data: Path) -> None:
     summary = json.loads((done / "summary.json").read_text())
     best = min(lines(done, "validation"), key=lambda line: line["bpb"])
-    score = metrics.score(networks.load(done / "model"), read(data / "examples", "validation"))
+    score = metrics.score(networks.load(done / "model"), read_examples(data / "examples", "validation"))
     assert summary["best_validation_bpb"] == best["bpb"] == pytest.approx(score.bpb, rel=1e-5)
     assert summary["best_step"] == best["step"]
 
@@ -108,7 +108,7 @@ def test_the_log_has_a_header_and_a_line_an_epoch(done: Path) -> None:
 def test_an_epochs_loss_is_its_sum_over_tokens_not_a_mean_of_batches(data: Path, tmp_path: Path) -> None:
     folder = run_folder(data, tmp_path / "run", learning_rate=1e-12, max_epochs=1, log_every=1)
     train(folder)
-    whole = metrics.score(networks.load(folder / "model"), read(data / "examples", "train"))
+    whole = metrics.score(networks.load(folder / "model"), read_examples(data / "examples", "train"))
     epoch = lines(folder, "epoch")[0]
     assert epoch["train_loss"] == pytest.approx(whole.nats / whole.tokens, rel=1e-5)
     assert epoch["train_accuracy"] == pytest.approx(whole.accuracy)
@@ -142,7 +142,7 @@ def test_a_model_that_got_worse_is_not_the_one_that_is_kept(data: Path, tmp_path
     looks = lines(folder, "validation")
     best = min(looks, key=lambda line: line["bpb"])
     assert best["bpb"] < looks[-1]["bpb"]
-    score = metrics.score(networks.load(folder / "model"), read(folder, "validation"))
+    score = metrics.score(networks.load(folder / "model"), read_examples(folder, "validation"))
     assert score.bpb == pytest.approx(best["bpb"], rel=1e-5)
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["best_step"], summary["best_validation_bpb"]) == (best["step"], best["bpb"])

@@ -149,12 +149,12 @@ def counted_per_batch(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> No
 
 
 def divided_by_nothing(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
-    def differentiate(self: step.Step, part: Batch, tokens: int) -> Tensor:
+    def differentiate(self: step.GradientStep, part: Batch, tokens: int) -> Tensor:
         total, nats_N, hits_N, is_reply_N = self.forward(part)
         (total / torch.tensor(tokens)).backward()  # type: ignore[no-untyped-call]
         return torch.stack([nats_N.sum(), hits_N.sum(), is_reply_N.sum()])
 
-    monkeypatch.setattr(step.Step, "differentiate", differentiate)
+    monkeypatch.setattr(step.GradientStep, "differentiate", differentiate)
 
 
 def frozen(_: pytest.MonkeyPatch, model: PreTrainedModel) -> None:
@@ -235,7 +235,7 @@ def test_weights_that_have_learnt_may_begin_below_a_guess_but_not_above(data: Pa
     made = training_of(data, tmp_path / "run")
     for _ in range(5):
         for rows in made.order:
-            made.learn(rows, 1e-2)
+            made.train_step(rows, 1e-2)
     made.run = replace(made.run, start=tmp_path)
     check(made)
     wild(pytest.MonkeyPatch(), made.model)

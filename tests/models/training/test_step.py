@@ -19,7 +19,7 @@ from models.data.batches import Batch
 from models.errors import InputError
 from models.training import loop, trainer
 from models.training.run_folder import Run
-from models.training.step import Step
+from models.training.step import GradientStep
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +40,15 @@ def test_a_half_that_fails_is_told_of_when_the_other_has_ended(data: Path, tmp_p
         ended.append(part)
 
     with pytest.raises(MemoryError):
-        step.together(work, [0, 1])
+        step.in_parallel(work, [0, 1])
     assert ended == [1]
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, steps: Callable[[Step], bool], figure: float) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, steps: Callable[[GradientStep], bool], figure: float) -> None:
     """The gradient of these steps, counted from 1 over all trainings, has a figure that is `figure`."""
-    plain = Step.gradient
+    plain = GradientStep.gradient
 
-    def gradient(self: Step, *args: Any, **kwargs: Any) -> Tensor:
+    def gradient(self: GradientStep, *args: Any, **kwargs: Any) -> Tensor:
         told = plain(self, *args, **kwargs)
         if steps(self):
             told[0] = figure
@@ -56,7 +56,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, steps: Callable[[Step], bool], figure
                 parameter.grad = torch.full_like(parameter, math.nan)
         return told
 
-    monkeypatch.setattr(Step, "gradient", gradient)
+    monkeypatch.setattr(GradientStep, "gradient", gradient)
 
 
 class At:
@@ -65,7 +65,7 @@ class At:
     def __init__(self, *calls: int) -> None:
         self.calls, self.made = calls, 0
 
-    def __call__(self, _: Step) -> bool:
+    def __call__(self, _: GradientStep) -> bool:
         self.made += 1
         return self.made in self.calls
 
@@ -90,7 +90,7 @@ def test_a_skipped_step_leaves_the_weights_as_they_were(
     made = loop.Training(run, threading.Event())
     before = {name: value.clone() for name, value in made.weights().items()}
     spoil(monkeypatch, lambda _: True, math.nan)
-    made.learn(np.arange(4), 0.1)
+    made.train_step(np.arange(4), 0.1)
     for name, value in made.weights().items():
         assert torch.equal(value, before[name])
         assert value.grad is None
@@ -133,14 +133,14 @@ def test_the_lower_rate_outlives_a_stop(data: Path, tmp_path: Path, monkeypatch:
 
 def crowd(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception) -> None:
     """There is memory for so many rows of a batch at once."""
-    plain = Step.differentiate
+    plain = GradientStep.differentiate
 
-    def differentiate(self: Step, part: Batch, tokens: int) -> Tensor:
+    def differentiate(self: GradientStep, part: Batch, tokens: int) -> Tensor:
         if len(part.inputs_BT) > rows:
             raise error
         return plain(self, part, tokens)
 
-    monkeypatch.setattr(Step, "differentiate", differentiate)
+    monkeypatch.setattr(GradientStep, "differentiate", differentiate)
 
 
 ERRORS = [

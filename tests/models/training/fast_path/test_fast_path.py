@@ -17,13 +17,13 @@ from torch import Tensor
 from trainings import run_folder, train, weights
 
 from models import devices
-from models.devices import FAST, PLAIN
+from models.devices import FAST_PATH, STANDARD_PATH
 from models.errors import InputError
 from models.network.llama import packed_block
-from models.training.distributed import Ranks
+from models.training.distributed import ProcessGroup
 from models.training.fast_path import choice, packing, proof
-from models.training.fast_path.cuda_graph import Recorded
-from models.training.fast_path.proof import Taught, Unproved
+from models.training.fast_path.cuda_graph import CudaGraphStep
+from models.training.fast_path.proof import BatchGradient, Unproved
 from models.training.loop import Training
 from models.training.run_folder import Run
 
@@ -40,17 +40,17 @@ def run(data: Path, tmp_path: Path) -> Run:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which path is faster here says nothing."""
-    monkeypatch.setattr(proof, "seconds_a_token", lambda *_: 0.5)
+    monkeypatch.setattr(proof, "seconds_per_token", lambda *_: 0.5)
 
 
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> None:
     """This device could take the fast path."""
-    monkeypatch.setattr(packing, "obstacle", lambda *_: None)
+    monkeypatch.setattr(packing, "unsupported_reason", lambda *_: None)
 
 
 def choose(run: Run, stop: threading.Event | None = None) -> devices.FastPath:
-    return choice.choose_path(run, cast(Any, None), CPU, Ranks(), stop or threading.Event())
+    return choice.choose_path(run, cast(Any, None), CPU, ProcessGroup(), stop or threading.Event())
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def test_what_is_wrong_with_the_fast_path_is_named(
         proof.prove(run, CPU, "bf16")
 
 
-def taught(loss: float = 2.0, norm: float = 1.0, off: float = 0.0) -> Taught:
-    return Taught(loss, norm, {"w": torch.tensor([3.0, 4.0 + off])})
+def taught(loss: float = 2.0, norm: float = 1.0, off: float = 0.0) -> BatchGradient:
+    return BatchGradient(loss, norm, {"w": torch.tensor([3.0, 4.0 + off])})
 
 
 @pytest.mark.parametrize(
@@ -113,26 +113,26 @@ def taught(loss: float = 2.0, norm: float = 1.0, off: float = 0.0) -> Taught:
         (taught(loss=float("nan")), "loss nan"),
         (taught(norm=1.1), "gradient norm 1.1, on the plain path 1"),
         (taught(off=1.5), "the gradient of w is 30% away"),
-        (Taught(2.0, 1.0, {}), "w has a gradient on one of the paths alone"),
+        (BatchGradient(2.0, 1.0, {}), "w has a gradient on one of the paths alone"),
     ],
 )
-def test_what_is_further_away_than_rounding_is_refused(fast: Taught, failure: str) -> None:
-    proof.check_taught(taught(), taught(loss=2.005, norm=1.02, off=0.5))
+def test_what_is_further_away_than_rounding_is_refused(fast: BatchGradient, failure: str) -> None:
+    proof.check_gradient(taught(), taught(loss=2.005, norm=1.02, off=0.5))
     with pytest.raises(Unproved, match=failure):
-        proof.check_taught(taught(), fast)
+        proof.check_gradient(taught(), fast)
 
 
 def test_an_update_in_another_direction_and_a_slower_path_are_refused() -> None:
     move = {"w": torch.tensor([1.0, 0.0])}
-    proof.check_moved(move, {"w": torch.tensor([1.0, 0.3])})
+    proof.check_update(move, {"w": torch.tensor([1.0, 0.3])})
     with pytest.raises(Unproved, match="141% away from where"):
-        proof.check_moved(move, {"w": torch.tensor([0.0, 1.0])})
+        proof.check_update(move, {"w": torch.tensor([0.0, 1.0])})
     proof.check_speed(plain_s=0.2, fast_s=0.1)
     with pytest.raises(Unproved, match="slower: 5 tokens/s, 10 on the plain path"):
         proof.check_speed(plain_s=0.1, fast_s=0.2)
 
 
-@pytest.mark.parametrize(("asked", "path"), [("auto", PLAIN), ("off", PLAIN)])
+@pytest.mark.parametrize(("asked", "path"), [("auto", STANDARD_PATH), ("off", STANDARD_PATH)])
 def test_without_a_gpu_the_plain_path_trains(
     data: Path, tmp_path: Path, asked: str, path: devices.FastPath
 ) -> None:
@@ -157,10 +157,10 @@ def test_a_proof_is_made_once_on_a_device_and_its_path_is_kept(
         return dict(PROVED)
 
     monkeypatch.setattr(choice, "_prove_apart", prove)
-    assert [choose(run), choose(run)] == [FAST, FAST]
+    assert [choose(run), choose(run)] == [FAST_PATH, FAST_PATH]
     assert (record(run)["path"], record(run)["device"], len(proofs)) == ("fast", "cpu", 1)
     monkeypatch.setattr(devices, "name", lambda _: "another GPU")
-    assert choose(run) == FAST
+    assert choose(run) == FAST_PATH
     assert (record(run)["device"], len(proofs)) == ("another GPU", 2)
 
 
@@ -170,7 +170,7 @@ def test_a_path_that_failed_is_tried_again_only_where_it_is_insisted_on(
 ) -> None:
     monkeypatch.setattr(choice, "_prove_apart", lambda *_: {"failure": "the CUDA graph: it is torn"})
     folder = run_folder(data, tmp_path / "run", precision="bf16")
-    assert [choose(Run.read(folder)) for _ in range(2)] == [PLAIN, PLAIN]
+    assert [choose(Run.read(folder)) for _ in range(2)] == [STANDARD_PATH, STANDARD_PATH]
     told = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert len(told) == 1 and "plain path trains" in told[0] and "the CUDA graph: it is torn" in told[0]
     config = json.loads((folder / "config.json").read_text())
@@ -185,13 +185,13 @@ def test_a_path_that_failed_is_tried_again_only_where_it_is_insisted_on(
 def test_a_torn_record_is_passed_over(run: Run, monkeypatch: pytest.MonkeyPatch, torn: str) -> None:
     monkeypatch.setattr(choice, "_prove_apart", lambda *_: dict(PROVED))
     (run.folder / choice.RECORD).write_text(torn)
-    assert choose(run) == FAST
+    assert choose(run) == FAST_PATH
     assert record(run)["path"] == "fast"
 
 
 @pytest.mark.usefixtures("able")
 def test_in_float32_nothing_is_packed(data: Path, tmp_path: Path) -> None:
-    assert choose(Run.read(run_folder(data, tmp_path / "run", precision="fp32"))) == PLAIN
+    assert choose(Run.read(run_folder(data, tmp_path / "run", precision="fp32"))) == STANDARD_PATH
 
 
 @pytest.mark.soak  # a process, which imports torch
@@ -208,7 +208,7 @@ def test_the_proof_leaves_weights_and_random_numbers_as_they_were(run: Run) -> N
         json.dumps({"path": "plain", "device": "cpu", "torch": torch.__version__})
     )
     made = Training(run, threading.Event())
-    made.learn(np.arange(4), 1e-3)
+    made.train_step(np.arange(4), 1e-3)
     before = state()
     (run.folder / choice.RECORD).unlink()
     choose(run)
@@ -246,7 +246,7 @@ def test_a_proof_that_dies_is_a_failure_with_its_last_line(run: Run) -> None:
 def test_a_stop_ends_the_proof_and_nothing_is_recorded(run: Run) -> None:
     stop = threading.Event()
     stop.set()
-    assert choose(run, stop) == PLAIN
+    assert choose(run, stop) == STANDARD_PATH
     assert not (run.folder / choice.RECORD).exists()
 
 
@@ -265,8 +265,8 @@ def test_memory_that_runs_out_in_a_recording_does_not_end_recording(
             if is_in_its_context:
                 raise RuntimeError("operation failed due to a previous error during capture")
 
-    made = Recorded([])
-    monkeypatch.setattr(made, "_record", record)
+    made = CudaGraphStep([])
+    monkeypatch.setattr(made, "_capture", record)
     part = packing.Packed(torch.zeros(1), torch.zeros(2), 8)
     with pytest.raises(torch.OutOfMemoryError):
         made(lambda *_: torch.zeros(3), part, torch.ones(()))
@@ -282,8 +282,8 @@ def test_a_recording_that_fails_is_told_once_and_the_step_is_made_without(
     def record(*_: Any) -> Any:
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
 
-    made = Recorded([])
-    monkeypatch.setattr(made, "_record", record)
+    made = CudaGraphStep([])
+    monkeypatch.setattr(made, "_capture", record)
     part = packing.Packed(torch.zeros(1), torch.zeros(2), 8)
     for _ in range(2):
         assert made(lambda *_: torch.ones(3), part, torch.ones(())).tolist() == [1, 1, 1]

@@ -14,7 +14,7 @@ from trainings import StopAt, examples, run_folder, timeless, train, weights
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from models.data.batches import Examples
-from models.devices import FAST, PLAIN
+from models.devices import FAST_PATH, STANDARD_PATH
 from models.network.llama import cpu_block, packed_block
 from models.training import trainer
 from models.training.config import TrainConfig
@@ -22,7 +22,7 @@ from models.training.fast_path import choice, packing
 from models.training.fast_path.packing import Packed, Packing
 from models.training.loop import Training
 from models.training.run_folder import Run
-from models.training.step import Step
+from models.training.step import GradientStep
 
 SHAPES = [
     pytest.param({}, id="as many heads of keys as of queries"),
@@ -64,7 +64,7 @@ def test_each_sequence_has_the_hidden_states_and_gradients_that_it_has_alone(sha
     expected = gradients(model)
     within_N = torch.cat([torch.arange(len(row)) for row in rows])
     offsets_C = torch.tensor([0, 3, 4, 11, 16, 16, 16], dtype=torch.int32)
-    packed_ND = packed_block.hidden(model, torch.cat(rows), within_N, offsets_C, 7, torch.float32, FAST)
+    packed_ND = packed_block.hidden(model, torch.cat(rows), within_N, offsets_C, 7, torch.float32, FAST_PATH)
     torch.testing.assert_close(packed_ND, alone_ND, rtol=1e-4, atol=1e-4)
     (packed_ND * mix_ND).sum().backward()
     assert_alike(gradients(model), expected)
@@ -85,7 +85,9 @@ def test_a_block_is_traced_as_one_graph() -> None:
 def test_a_step_leaves_the_gradient_and_figures_of_a_padded_one(context_loss: float, rows: range) -> None:
     table = Examples(examples(40, 0, "train"))
     config = TrainConfig(batch_tokens=256, context_loss=context_loss)
-    steps = [Step(network(), table, config, workers=1, path=path) for path in (PLAIN, FAST)]
+    steps = [
+        GradientStep(network(), table, config, workers=1, path=path) for path in (STANDARD_PATH, FAST_PATH)
+    ]
     (expected, theirs), (told, ours) = (
         (step.gradient(np.array(rows), seed=0), gradients(step.model)) for step in steps
     )
@@ -95,24 +97,24 @@ def test_a_step_leaves_the_gradient_and_figures_of_a_padded_one(context_loss: fl
 
 def test_in_parts_the_gradient_is_the_same() -> None:
     table = Examples(examples(40, 0, "train"))
-    step = Step(network(), table, TrainConfig(batch_tokens=256), workers=1, path=FAST)
+    step = GradientStep(network(), table, TrainConfig(batch_tokens=256), workers=1, path=FAST_PATH)
     expected, whole = step.gradient(np.arange(30), seed=0), gradients(step.model)
     step.parts = 3
     told, in_parts = step.gradient(np.arange(30), seed=0), gradients(step.model)
     torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
     assert_alike(in_parts, whole)
     part = step.batch(np.arange(10))
-    assert isinstance(part, Packed) and part.places < 256
+    assert isinstance(part, Packed) and part.positions < 256
 
 
 def test_rows_for_which_room_is_made_teach_all_that_they_have_to() -> None:
     table = Examples(examples(40, 0, "train"))
     rows, config = np.arange(30), TrainConfig(batch_tokens=16)
-    step = Step(network(), table, config, workers=1, path=FAST)
+    step = GradientStep(network(), table, config, workers=1, path=FAST_PATH)
     assert step.packing is not None
-    step.packing.make_room(rows)
+    step.packing.grow(rows)
     told, ours = step.gradient(rows, seed=0), gradients(step.model)
-    padded = Step(network(), table, config, workers=1, path=PLAIN)
+    padded = GradientStep(network(), table, config, workers=1, path=STANDARD_PATH)
     torch.testing.assert_close(told, padded.gradient(rows, seed=0), rtol=1e-4, atol=1e-4)
     assert_alike(ours, gradients(padded.model))
 
@@ -155,14 +157,14 @@ def test_an_epoch_has_each_row_once_and_every_batch_finds_room(
         packed = made.pack(rows)
         offsets = packed.offsets_C.numpy()
         sizes = np.diff(offsets)
-        assert offsets[0] == 0 and offsets[-1] == packed.places
+        assert offsets[0] == 0 and offsets[-1] == packed.positions
         assert (sizes >= 0).all() and sizes.max() <= made.longest
-        assert packed.places <= made.room.places + packing.GRAINS
+        assert packed.positions <= made.capacity.positions + packing.NUM_SHAPES
         there = packed.starts_C.numpy() >= 0
         assert there.sum() == len(rows)
         assert sizes[there].tolist() == (np.array(lengths)[rows] - 1).tolist()
         teaching = made.lengths[rows] if context_loss else made.replies[rows]
-        assert teaching.sum() <= made.room.teaching
+        assert teaching.sum() <= made.capacity.loss_positions
 
 
 def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> None:
@@ -180,13 +182,13 @@ def test_nearly_all_places_of_a_step_are_of_use() -> None:
     made = Packing(Rows(lengths), 8192, 1.0, CPU)
     epoch = made.epoch_batches(seed=0, epoch=0)
     useful = sum(int(made.lengths[rows].sum()) for rows in epoch[:-1])
-    assert useful > 0.97 * made.room.places * (len(epoch) - 1)
+    assert useful > 0.97 * made.capacity.positions * (len(epoch) - 1)
 
 
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings pack on this device, too, as where the fast path has proved itself."""
-    monkeypatch.setattr(choice, "choose_path", lambda *_: FAST)
+    monkeypatch.setattr(choice, "choose_path", lambda *_: FAST_PATH)
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
@@ -196,7 +198,7 @@ def test_a_training_that_goes_on_with_the_other_batches_begins_its_epoch_anew(
     """As one does that goes on on a GPU, or without it."""
 
     def pack(is_packed: bool) -> None:
-        monkeypatch.setattr(choice, "choose_path", lambda *_: FAST if is_packed else PLAIN)
+        monkeypatch.setattr(choice, "choose_path", lambda *_: FAST_PATH if is_packed else STANDARD_PATH)
 
     folder = run_folder(data, tmp_path / "run", batch_tokens=256 if is_packed else 64)
     pack(is_packed)
@@ -256,4 +258,4 @@ def test_sequences_that_see_each_other_are_caught_by_the_preflight(
         for parameter in made.model.parameters():
             parameter.mul_(8)  # so early, attention moves little
     with pytest.raises(preflight.Defect, match="preflight: loss:"):
-        preflight.Preflight(made.model, made.examples, made.run, "fp32", FAST).loss()
+        preflight.Preflight(made.model, made.examples, made.run, "fp32", FAST_PATH).loss()
