@@ -7,25 +7,26 @@ from pydantic import BeforeValidator, Field
 from models.config import Config
 
 
-def _texts(given: Any) -> Any:
-    """One text alone stands for a list of one."""
-    return (given,) if isinstance(given, str) else given
+def _as_tuple(value: Any) -> Any:
+    """A single text stands for a list of one text."""
+    return (value,) if isinstance(value, str) else value
 
 
 class GenerationConfig(Config):
     temperature: float = Field(default=0.7, ge=0)
-    """0 takes the likeliest token each time; 1 samples from the model as it is."""
+    """0 always takes the most likely token; 1 samples from the model's own distribution."""
     top_p: float = Field(default=0.9, gt=0, le=1)
-    """Sample from the likeliest tokens that together hold this probability."""
+    """Nucleus sampling: sample from the most likely tokens whose probabilities add up to this."""
     max_tokens: int = Field(default=60, ge=1)
-    """Of one reply."""
+    """Limit on the tokens of one reply."""
     seed: int | None = None
-    """In the chat, the same seed gives the same reply; none: a new one each time."""
+    """Random seed: in the chat, the same seed gives the same reply. null: a new reply each time."""
     top_k: int = Field(default=0, ge=0)
-    """Sample from this many of the likeliest tokens; 0: from as many as `top_p` lets in."""
+    """Sample from this many of the most likely tokens; 0: no such limit."""
     repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Above 1, tokens of the context and the reply become less likely (CTRL, section 4.1); 1: as they are."""
+    """Above 1, tokens that the context or the reply already has become less likely (section 4.1 of
+    https://arxiv.org/abs/1909.05858); 1: no penalty."""
     no_repeat_ngram: int = Field(default=0, ge=0)
-    """A reply repeats no sequence of this many tokens, the context's neither; 0: it may."""
-    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_texts)] = ()
-    """In the chat, a reply ends before any of these texts."""
+    """No sequence of this many tokens may occur a second time in context and reply; 0: no such rule."""
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)] = ()
+    """In the chat, a reply ends before the first of these texts."""

@@ -9,16 +9,17 @@ from models.config import Config
 
 class NetworkConfig(Config):
     family: Literal["llama", "gpt2", "encoder-decoder", "pretrained"] = "llama"
-    """`llama`, `gpt2`: decoders; `encoder-decoder`: the article's, GPT-2 blocks that attend to an encoder;
-    `pretrained`: whatever causal language model `start.init` is, whose shape nothing here changes."""
+    """`llama`, `gpt2`: decoder-only networks. `encoder-decoder`: GPT-2 blocks that attend to a BERT
+    encoder, as in the tutorial that this project began with. `pretrained`: the causal language model of `start.init`;
+    the other network settings do not change its shape."""
     n_layer: int = Field(default=4, ge=1, le=64)
-    """Blocks of the decoder (and of the encoder, where there is one)."""
+    """Number of blocks in the decoder, and in the encoder where there is one."""
     n_head: int = Field(default=4, ge=1, le=64)
-    """Attention heads; they share `width` evenly."""
+    """Number of attention heads; each has `width` / `n_head` dimensions."""
     width: int = Field(default=192, ge=8, le=4096)
-    """Of the residual stream; a multiple of `n_head`."""
+    """Width of the residual stream; a multiple of `n_head`."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of activations dropped in training (`llama` drops in attention only)."""
+    """Share of activations that dropout zeroes in training; in `llama`, of the attention weights alone."""
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:

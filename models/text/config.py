@@ -8,22 +8,23 @@ from models.config import Config
 
 
 class MarkupConfig(Config):
-    """How a conversation becomes the sequence that a model reads."""
+    """How a conversation becomes the token sequence that a model reads."""
 
     unit: Literal["conversation", "pair"] = "conversation"
-    """`conversation`: loss on every reply, the turns before as context; `pair`: a turn and the next alone."""
+    """What one training example holds. `conversation`: as many turns as fit, with loss on each reply and
+    the turns before it as context. `pair`: a turn and the reply to it."""
     max_tokens: int = Field(default=512, ge=8, le=2048)
-    """Longest sequence, control tokens included; for a pair, the longest side."""
+    """Length of the longest sequence in tokens, control tokens included; for a pair, of the longer side."""
 
     @property
     def context_tokens(self) -> int:
-        """Places for what was said before a sequence's first reply, the start token included.
+        """Positions for the turns before a sequence's first reply, the start token included.
 
-        A quarter of a conversation: the rest is for its replies, of which long ones are cut least.
+        For a conversation a quarter of them all: the rest is for its replies, so that few replies are cut.
         """
         return self.max_tokens if self.unit == "pair" else max(3, self.max_tokens // 4)
 
     @property
     def reply_tokens(self) -> int:
-        """Places for a reply, its end token included."""
+        """Positions for a reply, its end token included."""
         return self.max_tokens - (1 if self.unit == "pair" else self.context_tokens)

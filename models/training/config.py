@@ -9,39 +9,43 @@ from models.config import Config
 
 class TrainConfig(Config):
     learning_rate: float = Field(default=2e-3, gt=0)
-    """Peak rate of the matrices, Muon's or AdamW's; beside Muon token table and head have four times it."""
+    """Peak learning rate of the weight matrices. With Muon, embeddings and output head use 4 times it."""
     optimizer: Literal["muon", "adamw"] = "muon"
-    """`muon`: Muon for the matrices and AdamW for the rest; `adamw`: AdamW for all."""
+    """`muon`: Muon for the matrices inside the blocks, AdamW for the rest. `adamw`: AdamW for all."""
     weight_decay: float = Field(default=0.1, ge=0)
+    """Decoupled weight decay of the matrices, as in AdamW; norms and biases have none."""
     warmup_steps: int = Field(default=50, ge=0)
-    """Steps from rate 0 to the peak, a tenth of the training at most; from there it falls to 0 at the end."""
+    """Steps in which the learning rate rises to its peak, at most a tenth of the training. Then it falls
+    linearly to 0 at the end."""
     batch_tokens: int = Field(default=4096, ge=1)
-    """Tokens of one step, padding included."""
+    """Tokens of one step, padding included: the batch size."""
     context_loss: float = Field(default=0.0, ge=0, le=1)
-    """Weight of the loss on the turns that are no reply; a small corpus is used better with some."""
+    """Loss weight of the context turns; 0 trains on replies alone. Above 0 helps on small corpora."""
     max_epochs: float = Field(default=10, gt=0)
-    """Passes over the training examples, at most."""
+    """Limit on the passes over the training examples."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Steps, at most; none: as many as the epochs hold."""
+    """Limit on the optimizer steps; null: no such limit."""
     max_minutes: float | None = Field(default=None, gt=0)
-    """Minutes of training, at most, what comes before its first step not counted; the rate is 0 by then."""
+    """Time limit in minutes from the first step; the learning rate reaches 0 there. null: no time limit."""
     lora_rank: int = Field(default=0, ge=0, le=256)
-    """Rank of the adapters (LoRA) that are trained in place of a pretrained network's weights; 0: all of them
-    are. Ten times the learning rate suits them; the extra `finetune` brings peft."""
+    """Rank of the LoRA adapters that are trained in place of a pretrained network's weights; 0 trains all
+    weights. Adapters want about ten times the learning rate, and need the extra `finetune` (peft)."""
     patience: int | None = Field(default=None, ge=1)
-    """Looks at the validation split without a better one that end the training; none: nothing does."""
+    """Early stopping: end after this many validations without improvement. null: never."""
     max_norm: float = Field(default=1.0, gt=0)
-    """Gradients longer than this are scaled down to it."""
+    """Gradient clipping: a gradient with a larger norm is scaled down to this norm."""
     log_every: int = Field(default=20, ge=1)
-    """Steps between two lines of metrics.jsonl."""
+    """Steps between two lines of training metrics."""
     validations: int = Field(default=8, ge=1)
-    """Looks at the validation split, at most, evenly over the training; each epoch's end has one besides."""
+    """Number of validations, evenly spaced over the training; one more follows each epoch. A training with
+    `max_minutes` leaves out those that would take more than 5 % of its time."""
     checkpoint_seconds: float = Field(default=60, gt=0)
-    """Seconds between two checkpoints: what a kill can cost at most."""
+    """Seconds between two checkpoints: the most work that a killed process loses."""
     processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """That share each batch; `auto`: one for each GPU of the machine, else one. docs/scale.md has more."""
+    """Number of data-parallel processes. `auto`: one per GPU of this machine, else 1 (docs/scale.md)."""
     fast_path: Literal["auto", "on", "off"] = "auto"
-    """Packed sequences, compiled blocks and CUDA graphs on a CUDA GPU. `auto`: if they prove themselves on a
-    few rows; `on`: an error if they do not; `off`: padded batches, through transformers' own forward pass."""
+    """Packed sequences, compiled blocks and CUDA graphs on a CUDA GPU. `auto`: used if one batch gives the
+    same loss and gradient as on the standard path, and sooner; `on`: an error if it does not; `off`: padded
+    batches and the forward pass of transformers."""
     seed: int = 0
-    """Of the weights, the batches and the dropout."""
+    """Random seed of the initial weights, the order of the batches and dropout."""
