@@ -33,7 +33,7 @@ from models.training.checkpoint import put_json
 from models.training.fast_path import proof
 from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
-from models.training.seeding import seed_everything
+from models.training.setup import seed_everything
 from models.training.step import GradientStep
 
 PLACES = 8192  # of the steps that compare the parts: as many as are compiled, and a mask still fits

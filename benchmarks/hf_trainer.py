@@ -34,7 +34,7 @@ from models.text import tokenizer
 from models.training import validation
 from models.training.checkpoint import put_json
 from models.training.run_folder import Run
-from models.training.seeding import seed_everything
+from models.training.setup import seed_everything
 
 IGNORED = -100  # what transformers leaves out of a loss
 RATE = 1e-3  # usual at this size; benchmarks/quality.py searches for the best one

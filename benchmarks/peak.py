@@ -32,7 +32,7 @@ from models.training.checkpoint import put_json
 from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.schedule import learning_rate_at
-from models.training.seeding import seed_everything
+from models.training.setup import seed_everything
 from models.training.step import GradientStep
 
 SIDES = (2048, 4096)

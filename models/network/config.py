@@ -10,8 +10,8 @@ from models.config import Config
 class NetworkConfig(Config):
     family: Literal["llama", "gpt2", "encoder-decoder", "pretrained"] = "llama"
     """`llama`, `gpt2`: decoder-only networks. `encoder-decoder`: GPT-2 blocks that attend to a BERT
-    encoder, as in the tutorial that this project began with. `pretrained`: the causal language model of `start.init`;
-    the other network settings do not change its shape."""
+    encoder, as in the tutorial that this project began with. `pretrained`: the causal language model of
+    `start.init`; the other network settings do not change its shape."""
     n_layer: int = Field(default=4, ge=1, le=64)
     """Number of blocks in the decoder, and in the encoder where there is one."""
     n_head: int = Field(default=4, ge=1, le=64)

@@ -1,4 +1,4 @@
-"""Checkpoint: a training's whole state as a folder of safetensors and JSON, complete or absent.
+"""Checkpoints: a training's whole state as a folder of safetensors and JSON files, complete or absent.
 
     checkpoints/000000420/{model,optimizer,best}.safetensors, state.json, complete.json
 
@@ -43,9 +43,12 @@ def save(
     *,
     key: str,
 ) -> None:
-    """Write `folder`/STEP whole, then let go of all but the last two.
+    """Write the complete checkpoint `folder`/STEP, then remove all but the last two.
 
-    `key` says what the training is made of; only a training with the same key goes on from here.
+    `key` identifies the training; only a training with the same key resumes from this checkpoint.
+
+    Raises:
+        OSError: the disk is full (the message says how much a checkpoint takes), or cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
@@ -62,8 +65,8 @@ def save(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             needed = sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
             free = shutil.disk_usage(folder).free
-            told = f"the disk is full: a checkpoint takes {needed:,} bytes, {free:,} are free"
-            raise OSError(error.errno, told, str(folder)) from None
+            message = f"the disk is full: a checkpoint takes {needed:,} bytes, {free:,} are free"
+            raise OSError(error.errno, message, str(folder)) from None
         raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -85,7 +88,7 @@ def _fill(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, 
 
 
 def load_newest(folder: Path, *, key: str) -> Checkpoint | None:
-    """The newest whole checkpoint of this key; one that is torn or foreign is passed over by name."""
+    """The newest complete checkpoint with this key; a damaged or foreign one is skipped with a warning."""
     for path in _steps(folder):
         try:
             return _load(path, key)
@@ -125,18 +128,18 @@ def _reason(error: Exception) -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed writer left half made; only the holder of the run's lock may."""
+    """Remove the partial checkpoints of killed writers; only the holder of the run's lock may call this."""
     for path in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _steps(folder: Path) -> list[Path]:
-    """The checkpoints there are, newest first."""
+    """The folders of all checkpoints, newest first."""
     return sorted((path for path in folder.glob("[0-9]*") if path.name.isdecimal()), reverse=True)
 
 
 def _write(path: Path, data: bytes) -> tuple[int, str]:
-    """Size and SHA-256 of the data, which is on the disk when this returns."""
+    """Write the data and sync it to the disk; returns its size and SHA-256."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -145,7 +148,7 @@ def _write(path: Path, data: bytes) -> tuple[int, str]:
 
 
 def put(folder: Path, final: Path) -> None:
-    """`folder` takes the place of `final`, whole and on the disk."""
+    """Sync `folder` to the disk and rename it to `final`, replacing what was there."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
     shutil.rmtree(final, ignore_errors=True)
@@ -154,7 +157,7 @@ def put(folder: Path, final: Path) -> None:
 
 
 def put_json(path: Path, content: Any) -> None:
-    """The file holds all of `content` or what it held before."""
+    """Write a JSON file atomically: after a crash it holds `content` or what it held before."""
     partial = path.with_name(f"{TEMPORARY}{path.name}")
     _write(partial, (json.dumps(content, indent=2) + "\n").encode())
     partial.replace(path)

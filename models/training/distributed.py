@@ -1,7 +1,7 @@
-"""Ranks: the processes that make one training together, each with its part of every batch.
+"""Data-parallel training: the process group, and the launcher of its processes on one machine.
 
-They are told who they are as torchrun tells it (RANK, WORLD_SIZE, LOCAL_RANK); on one machine
-`launch` starts them. Whatever one process alone would decide, rank 0 decides for all.
+Each process computes its part of every batch. It reads its rank as torchrun sets it (RANK, WORLD_SIZE,
+LOCAL_RANK); on one machine `launch` starts the processes. Decisions are those of the main process, rank 0.
 """
 
 import logging
@@ -24,19 +24,25 @@ from torch import Tensor
 
 from models.errors import InputError
 
-COLLECTIVE_TIMEOUT = timedelta(hours=2)  # rank 0 may score for long; a rank that has died is noticed at once
-SHUTDOWN_SECONDS = 15  # that a rank has to stop: a checkpoint is written within
+COLLECTIVE_TIMEOUT = timedelta(
+    hours=2
+)  # rank 0 may score for long; a process that has died is noticed at once
+SHUTDOWN_SECONDS = 15  # that a process has to stop: a checkpoint is written within
 
 
 class ProcessGroup:
-    """This process among the others; alone, nothing is sent."""
+    """The group of processes and this one's rank; a single process sends nothing."""
 
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
         self.is_main = rank == 0
 
     def all_gather(self, *values: float) -> list[list[float]]:
-        """What each rank has given, by rank; the device is not waited for."""
+        """The values of each process, by rank, without waiting for the device.
+
+        Raises:
+            ConnectionError: another process has ended.
+        """
         if self.world_size == 1:
             return [list(values)]
         own = torch.tensor(values, dtype=torch.float64)
@@ -46,7 +52,11 @@ class ProcessGroup:
         return [each.tolist() for each in gathered]
 
     def all_reduce_sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Their sums over all ranks, in float32, sent as one message."""
+        """The sums of the tensors over all processes, in float32, sent as one message.
+
+        Raises:
+            ConnectionError: another process has ended.
+        """
         flat = torch.cat([tensor.detach().float().flatten() for tensor in tensors])
         with _peer_failure_as_connection_error():
             dist.all_reduce(flat)
@@ -55,7 +65,7 @@ class ProcessGroup:
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """Rank 0 does what is inside before the others."""
+        """Inside, the main process goes first; the others wait until it has left."""
         if not self.is_main:
             self.all_gather()
         yield
@@ -65,7 +75,7 @@ class ProcessGroup:
 
 @contextmanager
 def _peer_failure_as_connection_error() -> Iterator[None]:
-    """Inside, what torch raises is that one of them is gone: its own report does not say so."""
+    """Inside, a RuntimeError of torch means that another process is gone, which its message does not say."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -75,7 +85,7 @@ def _peer_failure_as_connection_error() -> Iterator[None]:
 
 
 def init_process_group() -> ProcessGroup:
-    """The ranks that this process was started as one of, or itself alone."""
+    """The process group that this process was started in, or one of itself alone."""
     world_size = int(os.environ["WORLD_SIZE"]) if is_member() else 1
     if world_size == 1:
         return ProcessGroup()
@@ -88,14 +98,14 @@ def init_process_group() -> ProcessGroup:
 
 
 def is_member() -> bool:
-    """Whether this process was started as one of several."""
+    """Whether this process was started as one of a process group."""
     return "RANK" in os.environ
 
 
 def stop_with_launcher(stop: threading.Event) -> None:
-    """Ask for a stop once the process that started this rank is gone; end where that is of no avail.
+    """Ask for a stop once the launcher is gone, and exit soon after if the training does not stop.
 
-    A rank may be waiting for one that has ended, or for the launcher's port, and see no wish.
+    It may be blocked in a collective operation with a process that has ended, or on the launcher's port.
     """
     launcher = os.getppid()
     while os.getppid() == launcher and not stop.wait(1):
@@ -106,7 +116,7 @@ def stop_with_launcher(stop: threading.Event) -> None:
 
 
 def num_processes(processes: int | Literal["auto"]) -> int:
-    """How many processes: `auto` is one for each GPU of this machine, else one.
+    """The number of processes for `train.processes`: `auto` is one per GPU of this machine, else 1.
 
     Raises:
         InputError: there are fewer GPUs.
@@ -120,12 +130,12 @@ def num_processes(processes: int | Literal["auto"]) -> int:
 
 
 def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -> int:
-    """Run `python ARGUMENTS --until-stdin-closes` as so many ranks on this machine, until `stop`.
+    """Run `python ARGUMENTS --until-stdin-closes` as a group of processes on this machine, until `stop`.
 
-    Returns the exit status of the first that failed, or 0.
+    Returns the exit status of the first one that failed, or 0.
 
     Raises:
-        ChildProcessError: a signal has ended one.
+        ChildProcessError: a signal has ended one of them.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -144,10 +154,10 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
             rdzv_endpoint="127.0.0.1:0",
             local_addr="127.0.0.1",
             max_restarts=0,
-            # Rank 0 speaks for all; what another says is looked at if it fails first.
+            # Rank 0 reports for all; the output of another one is read if it is the first to fail.
             logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ERR)),
             shutdown_timeout=SHUTDOWN_SECONDS,
-            # SIGTERM and SIGINT come to `stop`: torch would forget how the ranks have ended.
+            # SIGTERM and SIGINT set `stop`: torch would lose the exit statuses of the processes.
             signals_to_handle="SIGQUIT",
         )
         logging.disable(logging.CRITICAL)  # the launcher's own report would hide the reason
@@ -169,7 +179,7 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
 
 
 def loopback() -> str:
-    """The network interface of this machine to itself: Linux calls it lo, macOS and the BSDs lo0."""
+    """The loopback network interface: Linux calls it lo, macOS and the BSDs lo0."""
     names = [name for _, name in socket.if_nameindex()]
     return "lo0" if "lo0" in names and "lo" not in names else "lo"
 
@@ -177,7 +187,7 @@ def loopback() -> str:
 def _open_lifeline(stop: threading.Event) -> None:
     """Make this process's standard input a pipe that closes at `stop`, or when the process dies.
 
-    The ranks inherit it: whichever way the launcher goes, and however early, they know.
+    The processes inherit it and see its end, however and however early the launcher ends.
     """
     ranks_end, own_end = os.pipe()
     os.dup2(ranks_end, 0)

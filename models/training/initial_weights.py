@@ -1,4 +1,4 @@
-"""Starts: the weights that a training begins with, which are fresh or those of an earlier model.
+"""The initial weights of a training: random, or those of an earlier model (a warm start).
 
 Name suffixes are shapes: B batch, T tokens, V vocabulary.
 """
@@ -24,21 +24,22 @@ log = logging.getLogger(__name__)
 
 SPACE = "Ġ"  # how a byte-level vocabulary writes the space before a word
 END_OF_TEXT = "<|endoftext|>"  # the only control token of GPT-2
-OURS = {"llama", "gpt2"}  # families of our own networks, as transformers calls them
+OWN_FAMILIES = {"llama", "gpt2"}  # families of our own networks, as transformers calls them
 
 # The settings that decide a network's shapes, by what transformers calls them in any config.
 SHAPES = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "width": "hidden_size"}
 
 
 def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
-    """The run's network in training mode, and how many tokens of its start it kept, lacks and has lost.
+    """The run's network in training mode, and counts of the start's tokens: {"kept", "new", "lost"}.
 
     Raises:
-        InputError: the start is of another shape, or cannot be read.
+        InputError: the start has another shape or cannot be read, or adapters are asked for without a
+            pretrained network.
     """
     vocabulary = tokenizer.load(run.tokenizer)
     if run.network.family == "pretrained":
-        model = _whole(run)
+        model = _pretrained(run)
         if run.train.lora_rank:
             lora.add(model, run.train.lora_rank)
         return model, {}
@@ -50,40 +51,41 @@ def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
         return model, {}
     start = networks.load(run.start)
     _check_shapes(start, model)
-    told = carry_over(start, tokenizer.load(run.start), model, vocabulary)
-    log.info("start: %s", ", ".join(f"{count:,} tokens {name}" for name, count in told.items()))
-    return model, told
+    counts = carry_over(start, tokenizer.load(run.start), model, vocabulary)
+    log.info("start: %s", ", ".join(f"{count:,} tokens {name}" for name, count in counts.items()))
+    return model, counts
 
 
 def carry_over(
-    start: PreTrainedModel, known: Tokenizer, model: PreTrainedModel, vocabulary: Tokenizer
+    start: PreTrainedModel, start_tokenizer: Tokenizer, model: PreTrainedModel, vocabulary: Tokenizer
 ) -> dict[str, int]:
-    """Give `model` the weights of `start`; rows of the token tables go by the token's own string.
+    """Copy the weights of `start` to `model`; embedding rows are matched by the token's string.
 
-    A token that the start does not know begins as the mean of the pieces that it makes of its text.
+    A token that the start's vocabulary lacks begins as the mean of the tokens that its text has there.
+    Returns the counts of kept, new and lost tokens.
     """
-    pieces_of, told = _pieces(known, vocabulary)
-    tables = {id(table) for table in _tables(model)}
+    pieces_of, counts = _pieces(start_tokenizer, vocabulary)
+    tables = {id(table) for table in _token_tables(model)}
     # A table that serves as the head, too, counts as both: ours may have two.
     weights = dict(start.named_parameters(remove_duplicate=False))
     names = _counterparts(start, model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name not in names:
-                continue  # what the start has no part of begins fresh
+                continue  # what the start lacks keeps its random weights
             weight = weights[names[name]]
             if id(parameter) in tables:
                 for row, pieces in pieces_of.items():
                     parameter[row] = weight[pieces].mean(dim=0)
             else:
-                parameter.copy_(weight[: len(parameter)])  # of a longer table of places the first
-    return told
+                parameter.copy_(weight[: len(parameter)])  # of a longer table of positions the first
+    return counts
 
 
 def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, str]:
-    """The start's name of each weight that it has.
+    """The start's name of each of the model's weights that it has.
 
-    A GPT-2 is the decoder of an encoder-decoder, whose attention to the encoder it knows nothing of.
+    A GPT-2 is the decoder of an encoder-decoder, but has no cross-attention.
     """
     names = [name for name, _ in model.named_parameters()]
     if networks.is_encoder_decoder(start) == networks.is_encoder_decoder(model):
@@ -92,25 +94,25 @@ def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, s
     return {name: name.removeprefix("decoder.") for name in own}
 
 
-def _pieces(known: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int, list[int]], dict[str, int]]:
-    """(the start's ids that each id is a mean of; how many tokens are kept, new and lost)."""
-    ids, ours = known.get_vocab(), vocabulary.get_vocab()
+def _pieces(start_tokenizer: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int, list[int]], dict[str, int]]:
+    """(for each id the start's ids whose mean it is; the counts of kept, new and lost tokens)."""
+    ids, vocab = start_tokenizer.get_vocab(), vocabulary.get_vocab()
     unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK], ids.get(END_OF_TEXT, 0))
     # A word of a vocabulary of words is what byte pairs have as the word after a space.
-    before = SPACE if _has_spaces(ids) and not _has_spaces(ours) else ""
+    before = SPACE if _has_spaces(ids) and not _has_spaces(vocab) else ""
     pieces_of: dict[int, list[int]] = {}
     kept = 0
-    for token, row in ours.items():
+    for token, row in vocab.items():
         is_control = token in tokenizer.CONTROL
-        told = token if is_control else before + token
-        if told in ids:
-            pieces_of[row] = [ids[told]]
+        spelled = token if is_control else before + token
+        if spelled in ids:
+            pieces_of[row] = [ids[spelled]]
             kept += 1
             continue
         text = (" " if before else "") + vocabulary.decode([row], skip_special_tokens=False)
-        read = [] if is_control else known.encode(text, add_special_tokens=False).ids
+        pieces = [] if is_control else start_tokenizer.encode(text, add_special_tokens=False).ids
         # Of a text that has no pieces nothing is known: it begins as the unknown word does.
-        pieces_of[row] = [piece for piece in read if piece != unknown] or [unknown]
+        pieces_of[row] = [piece for piece in pieces if piece != unknown] or [unknown]
     return pieces_of, {"kept": kept, "new": len(pieces_of) - kept, "lost": len(ids) - kept}
 
 
@@ -118,7 +120,7 @@ def _has_spaces(tokens: Iterable[str]) -> bool:
     return any(len(token) > 1 and token.startswith(SPACE) for token in tokens)
 
 
-def _tables(model: PreTrainedModel) -> Iterator[Tensor]:
+def _token_tables(model: PreTrainedModel) -> Iterator[Tensor]:
     network: Any = model
     parts = (network.encoder, network.decoder) if networks.is_encoder_decoder(model) else (network,)
     for part in parts:
@@ -134,23 +136,23 @@ def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
         had["network.n_layer"] = min(had["network.n_layer"], wanted["network.n_layer"])
     differ = [name for name in wanted if had[name] != wanted[name]]
     if differ:
-        told = " and ".join(f"{name} is {wanted[name]}, the start's is {had[name]}" for name in differ)
+        message = " and ".join(f"{name} is {wanted[name]}, the start's is {had[name]}" for name in differ)
         advice = " ".join(f"--set {name}={had[name]}" for name in differ)
-        if had["network.family"] not in {wanted["network.family"], *OURS}:
+        if had["network.family"] not in {wanted["network.family"], *OWN_FAMILIES}:
             advice = "--recipe finetune, which trains any network"
-        raise InputError(f"{told}: a warm start keeps the network; give {advice}, or --init scratch")
-    tables = {id(table) for table in _tables(model)}
+        raise InputError(f"{message}: a warm start keeps the network; give {advice}, or --init scratch")
+    tables = {id(table) for table in _token_tables(model)}
     shapes = {name: weight.shape for name, weight in start.named_parameters()}
     names = _counterparts(start, model)
     for name, parameter in model.named_parameters():
         if id(parameter) in tables or name not in names:
             continue
-        places = "position" in name or "wpe" in name
+        is_positional = "position" in name or "wpe" in name
         shape = shapes.get(names[name])
-        if places and shape and shape[0] >= len(parameter):
+        if is_positional and shape and shape[0] >= len(parameter):
             shape = parameter.shape
         if shape != parameter.shape:
-            setting = "markup.max_tokens differs" if places else "no setting makes it fit"
+            setting = "markup.max_tokens differs" if is_positional else "no setting makes it fit"
             remedy = "--init scratch, or --recipe finetune for a pretrained model"
             raise InputError(f"the start's {name} has another shape ({setting}); give {remedy}")
 
@@ -161,8 +163,8 @@ def _settings(model: PreTrainedModel) -> dict[str, Any]:
     return {"network.family": model.config.model_type, **shapes}
 
 
-def _whole(run: Run) -> PreTrainedModel:
-    """The start as it is, to be trained on; its dropout is the run's."""
+def _pretrained(run: Run) -> PreTrainedModel:
+    """The start as it is, with the run's dropout."""
     if run.start is None:
         raise InputError("network.family is pretrained and there is no start: give --init")
     model = networks.load(run.start)
@@ -182,7 +184,7 @@ def _whole(run: Run) -> PreTrainedModel:
 
 @torch.no_grad()
 def _check_head(model: PreTrainedModel, folder: Path) -> None:
-    """Refuse a network that makes its logits in another way than as hidden states times a table."""
+    """Refuse a network whose logits are not its hidden states times its output embedding."""
     network: Any = model
     ids_BT = torch.arange(min(8, networks.head(model).out_features))[None]
     batch = Batch(ids_BT, ids_BT, torch.tensor([ids_BT.shape[1]]))

@@ -1,9 +1,7 @@
-"""Training: the loop that makes a network of examples, and goes on from its last checkpoint."""
+"""The training loop: steps, validations, epochs, checkpoints, and the way back from a divergence."""
 
 import logging
 import math
-import os
-import sys
 import threading
 import time
 
@@ -12,93 +10,61 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import devices
 from models.data import batches
 from models.errors import InputError
 from models.evaluation import collapse, metrics
 from models.files import sync
 from models.metrics_log import MetricsLog
-from models.network import networks
 from models.text import tokenizer
-from models.training import checkpoint, initial_weights, preflight, schedule, validation
-from models.training.distributed import init_process_group
-from models.training.fast_path import choice
-from models.training.precision import PROBE_TOKENS, choose_precision
+from models.training import checkpoint, schedule, validation
 from models.training.run_folder import Run
-from models.training.seeding import seed_everything, step_seed
+from models.training.setup import set_up
 from models.training.state import MetricSums, Throughput, TrainingState, step_line
-from models.training.step import GradientStep
+from models.training.step import find_fault, step_seed
 
 log = logging.getLogger(__name__)
 
-FAULTS = 3  # bad steps in a row: what is bad is no longer the batch
-SPIKE = 2.0  # times the nats of a guess among all tokens: a loss that no batch explains
-FALLBACK = 0.5  # of the rate, for the training that is tried again
+MAX_FAULTS = 3  # bad steps in a row: the cause is no longer the batch
 
 
 class Diverged(Exception):
-    """The weights have become useless; the message names the batch at which it showed."""
+    """The weights are no longer usable; the message names the batch at which that showed."""
 
 
 class Training:
-    """One training: the loop, and all that it changes."""
+    """One training: the loop, and the state that it changes.
+
+    Raises:
+        InputError: the run folder's configuration, examples, start or checkpoints cannot be used.
+    """
 
     def __init__(self, run: Run, stop: threading.Event, *, rate_scale: float = 1.0) -> None:
         self.run, self.config, self.stop = run, run.train, stop
-        self.group = init_process_group()
-        self.device = devices.best()
-        self.table = batches.read_examples(run.examples, "train")
-        self.examples = batches.Examples(self.table)
-        seed_everything(self.config.seed)
-        self.model, self.start_token_counts = initial_weights.load_initial_weights(run)
-        vocabulary = networks.head(self.model).out_features
-        self.guess_nats = math.log(vocabulary)
-        self.sides = self.examples.sides(has_encoder=networks.is_encoder_decoder(self.model))
-        run.check(self.examples, self.sides, vocabulary)
-        path = choice.choose_path(run, self.model, self.device, self.group, stop)
-        self.model.to(self.device)  # type: ignore[arg-type]
-        if self.device.type == "cpu":
-            # For short sequences several times faster backward in bf16 than torch's fused kernel.
-            self.model.set_attn_implementation("eager")
-        # On small matrices two threads of OpenMP gain nothing over one; two halves of a batch do.
-        # Dropout draws from one sequence of chances, which two threads would share out at random.
-        is_parallel = self.device.type == "cpu" and cores() > 1 and not run.network.dropout
-        workers = 2 if is_parallel else 1
-        self.step = GradientStep(
-            self.model, self.examples, self.config, workers=workers, group=self.group, path=path
-        )
+        self.setup = set_up(run, stop)
         self.key = run.key()
+        self.group, self.step, self.model = self.setup.group, self.setup.step, self.setup.model
+        self.examples = self.setup.examples
+        self.guess_nats = math.log(self.setup.vocab_size)
         self.metrics_log = MetricsLog(run.folder, writes=self.group.is_main)
         self.state = TrainingState()
         self.best: dict[str, Tensor] = {}
-        long_rows = batches.bucket(self.sides, PROBE_TOKENS)[-1]
-        with self.group.main_process_first():
-            self.step.precision = choose_precision(
-                run.folder, self.device, lambda precision: self.step.pass_seconds(long_rows, precision)
-            )
         self.resume()
         self.state.rate_scale = min(rate_scale, self.state.rate_scale)
         self.sums = MetricSums(self.state.epoch_sums)
         self.window = MetricSums(self.state.window_sums)
         self.throughput = Throughput()
         self.order = self.shuffle(self.state.epoch)
-        # Packed, an epoch may have a batch more or less than another: the plan is of the first.
+        # Packed epochs may differ by a batch: the first one's number stands for all.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
         self.num_steps = min(self.config.max_steps or planned, planned)
-        affordable = validation.affordable_tokens(run.folder, self.config)
-        self.validation = validation.subsample(
-            batches.read_examples(run.examples, "validation"),
-            self.num_steps,
-            len(self.examples.ids),
-            affordable,
-            self.config,
-        )
+        self.validation = validation.sample(run, self.num_steps, epoch_tokens=len(self.examples.ids))
 
     def fit(self) -> str | None:
-        """Train until a limit is reached, and say which; none: told to stop before.
+        """Train until a limit is reached; returns the setting that ended it, none if it was asked to stop.
 
         Raises:
-            Diverged: it leads nowhere from here.
+            Diverged: several steps in a row had no usable gradient, or the validation loss is not finite.
+            InputError: a single sequence does not fit the memory.
         """
         self.since_s = self.saved_s = time.monotonic()
         while True:
@@ -123,7 +89,7 @@ class Training:
                 self.log_step(rate)
 
     def tick(self) -> tuple[bool, bool]:
-        """Whether to stop, as any rank was told to, and to save; time is what rank 0's clock says."""
+        """(whether any process was asked to stop, whether to save); the clock is that of the main process."""
         self.update_elapsed()
         is_save_due = self.since_s - self.saved_s > self.config.checkpoint_seconds
         answers = self.group.all_gather(self.state.elapsed_s, self.stop.is_set(), is_save_due)
@@ -136,56 +102,46 @@ class Training:
         self.since_s = now_s
 
     def train_step(self, rows: NDArray[np.int64], rate: float) -> None:
-        """One step: its figures are counted and the weights move, or a bad one is passed over."""
-        step_sums = self.step.gradient(
-            rows, seed=step_seed(self.config.seed, self.state.step, self.group.rank)
-        )
-        if fault := self.find_fault(step_sums):
+        """One optimizer step on these rows; one with a faulty loss or gradient is skipped.
+
+        Raises:
+            Diverged: several steps in a row were faulty.
+            InputError: a single sequence does not fit the memory.
+        """
+        seed = step_seed(self.config.seed, self.state.step, self.group.rank)
+        step_sums = self.step.gradient(rows, seed=seed)
+        if fault := find_fault(step_sums, self.guess_nats):
             self.skip_step(rows, fault)
         else:
             self.step.update(rate)
             self.sums.add(step_sums)
             self.window.add(step_sums)
             self.state.faults_in_a_row = 0
-        num_tokens = int(self.sides[rows].sum())
+        num_tokens = int(self.setup.sides[rows].sum())
         self.throughput.tokens += num_tokens
         self.state.tokens += num_tokens
         self.state.step += 1
         self.state.batch_index += 1
 
-    def find_fault(self, step_sums: Tensor) -> str | None:
-        """What is wrong with a step's (nats, correct, tokens, norm), if anything.
-
-        Each step waits for the device here: a bad gradient must not move the weights.
-        """
-        nats, _, tokens, norm = step_sums.tolist()
-        loss = nats / max(1, tokens)
-        if not math.isfinite(nats) or not math.isfinite(norm):
-            return f"loss {loss:g}, gradient norm {norm:g}"
-        if loss > SPIKE * self.guess_nats:
-            return f"loss {loss:.2f}, where a guess has {self.guess_nats:.2f}"
-        return None
-
     def skip_step(self, rows: NDArray[np.int64], fault: str) -> None:
-        """Forget the step's gradient; after a few in a row it is not the batches that are bad.
+        """Drop the step's gradient and count the fault.
 
         Raises:
-            Diverged: the weights are.
+            Diverged: it is the last of several in a row, so the weights are faulty and not the batch.
         """
         self.step.drop()
         self.state.skipped += 1
         self.state.faults_in_a_row += 1
-        named = batches.name_rows(self.table, rows)
+        named = batches.name_rows(self.setup.table, rows)
         self.metrics_log.write("skip", step=self.state.step, fault=fault, conversations=named)
         log.warning("step %d is skipped: %s; its batch: %s", self.state.step, fault, named)
-        if self.state.faults_in_a_row == FAULTS:
-            first = self.state.step - FAULTS + 1
-            raise Diverged(
-                f"steps {first} to {self.state.step} were bad, the last with {fault}; its batch: {named}"
-            )
+        if self.state.faults_in_a_row == MAX_FAULTS:
+            first = self.state.step - MAX_FAULTS + 1
+            span = f"steps {first} to {self.state.step} were bad"
+            raise Diverged(f"{span}, the last with {fault}; its batch: {named}")
 
     def log_step(self, rate: float) -> None:
-        """The line of the last steps."""
+        """Write the line about the steps since the last one."""
         sums = self.window.read()
         self.window.clear()
         self.update_elapsed()
@@ -201,7 +157,11 @@ class Training:
         self.metrics_log.write("step", **line)
 
     def end_epoch(self) -> None:
-        """The epoch's line, or that of the part it got to, and a new order after a whole one."""
+        """Write the line of the epoch, whole or not; after a whole one, begin the next.
+
+        Raises:
+            Diverged: the validation loss is not finite.
+        """
         whole = self.state.batch_index == len(self.order)
         if self.state.last_epoch_log_step != self.state.step:
             self.validate(schedule.progress(self.state, self.num_steps, self.config))
@@ -225,7 +185,7 @@ class Training:
             self.order = self.shuffle(self.state.epoch)
 
     def sample_replies(self) -> None:
-        """Tell how it answers, once a step."""
+        """Log statistics of greedy replies, once per step, and warn if they have collapsed."""
         if self.state.last_reply_sample_tokens == self.state.tokens:
             return
         self.state.last_reply_sample_tokens = self.state.tokens
@@ -240,7 +200,11 @@ class Training:
             log.warning("the replies at step %d have collapsed: %s", self.state.step, alarm)
 
     def validate(self, progress: float) -> None:
-        """Score the validation split, once a step; the best weights so far are kept."""
+        """Score the validation sample, once per step, and keep a copy of the best weights so far.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
         self.state.num_validations = int(progress * self.config.validations)
         if self.state.validated_step == self.state.step:
             return
@@ -260,7 +224,7 @@ class Training:
             self.state.validations_since_best += 1
 
     def score(self) -> tuple[float, float, float, float]:
-        """(loss, accuracy, bits per byte, seconds that it took); rank 0's alone are of use."""
+        """(loss, accuracy, bits per byte, seconds) of the validation sample; zeros in other processes."""
         if not self.group.is_main:
             return 0.0, 0.0, 0.0, 0.0
         began_s = time.monotonic()
@@ -269,37 +233,43 @@ class Training:
         return score.nats / score.tokens, score.accuracy, score.bpb, time.monotonic() - began_s
 
     def shuffle(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The epoch's batches, in their order."""
+        """The rows of each batch of the epoch, in the order of training."""
         config = self.config
         if self.step.packing:
             return self.step.packing.epoch_batches(seed=config.seed, epoch=epoch)
-        return batches.epoch_batches(self.sides, config.batch_tokens, seed=config.seed, epoch=epoch)
+        return batches.epoch_batches(self.setup.sides, config.batch_tokens, seed=config.seed, epoch=epoch)
 
     def weights(self) -> dict[str, Tensor]:
-        """Those that are trained, by name, a tied matrix once."""
+        """The trained weights by name; a tied matrix is there once."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self) -> None:
+        """Write a checkpoint, unless the last step was faulty.
+
+        Raises:
+            OSError: the disk is full; earlier checkpoints stay.
+        """
         if self.state.faults_in_a_row or not self.group.is_main:
-            return  # the weights may be what is bad: the checkpoint before is the one to go back to
+            return  # the weights may be faulty: the previous checkpoint is the one to go back to
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
         for path in self.metrics_log.paths.values():
-            sync(path)  # the checkpoint counts on what it has seen of them
+            sync(path)  # the checkpoint records their sizes
         self.state.log_sizes, self.state.parts = self.metrics_log.sizes(), self.step.parts
         self.state.is_packed = bool(self.step.packing)
-        tensors = {
-            "model": self.weights(),
-            "optimizer": self.step.optimizer.tensors(),
-            "best": self.best,
-        }
+        optimizer = self.step.optimizer.tensors()
+        tensors = {"model": self.weights(), "optimizer": optimizer, "best": self.best}
         folder = self.run.folder / "checkpoints"
         checkpoint.save(folder, self.state.step, tensors, self.state.to_json(), key=self.key)
         self.saved_s = time.monotonic()
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint of this training, or begin."""
+        """Restore the newest complete checkpoint of this training, if there is one.
+
+        Raises:
+            InputError: the processes do not see the same data and checkpoints.
+        """
         found = checkpoint.load_newest(self.run.folder / "checkpoints", key=self.key)
-        # As a number that a double holds whole.
+        # A part of the key that a float64 holds exactly.
         fingerprint = [int(self.key[:12], 16), -1 if found is None else found.state["step"]]
         if any(other != fingerprint for other in self.group.all_gather(*fingerprint)):
             raise InputError(
@@ -312,11 +282,12 @@ class Training:
         self.state = TrainingState.from_json(found.state)
         self.set_weights(found.tensors["model"])
         self.step.optimizer.load_tensors(found.tensors["optimizer"])
-        self.best = {name: t.to(self.device) for name, t in found.tensors["best"].items()}
+        self.best = {name: t.to(self.setup.device) for name, t in found.tensors["best"].items()}
         if self.state.is_packed == bool(self.step.packing):
             self.step.parts = max(self.step.parts, self.state.parts)
         else:
-            # From a GPU to a CPU, or back: other batches make up the epoch, other rows may be looked at.
+            # The device has changed between GPU and CPU: an epoch has other batches, and the
+            # validation sample may have other rows.
             self.state.batch_index, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
         self.metrics_log.begin(self.state.log_sizes)
         log.info("goes on at step %d", self.state.step)
@@ -325,56 +296,3 @@ class Training:
     def set_weights(self, tensors: dict[str, Tensor]) -> None:
         for name, parameter in self.weights().items():
             parameter.copy_(tensors[name])
-
-    def publish(self, limit: str) -> None:
-        """model/ with the best weights, then summary.json."""
-        self.set_weights(self.best)
-        self.run.publish(self.model)
-        summary = {
-            "parameters": self.model.num_parameters(),
-            "steps": self.state.step,
-            "epochs": self.state.epoch + self.state.batch_index / len(self.order),
-            "seconds": self.state.elapsed_s,
-            "train_tokens": self.state.tokens,
-            "best_validation_bpb": self.state.best_bpb,
-            "best_step": self.state.best_step,
-            "stopped_by": limit,
-            "precision": self.step.precision,
-            "fast_path": "on" if self.step.path.packed else "off",
-            "skipped_steps": self.state.skipped,
-            "device": str(self.device),
-            "processes": self.group.world_size,
-            "workers": self.step.workers,
-            "threads": torch.get_num_threads(),
-            **{f"start_tokens_{name}": count for name, count in self.start_token_counts.items()},
-        }
-        checkpoint.put_json(self.run.folder / "summary.json", summary)
-
-
-def cores() -> int:
-    """How many this process may use; OMP_NUM_THREADS, where it is set, allows fewer."""
-    # Only Linux can keep a process to some of the cores.
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, int(os.environ.get("OMP_NUM_THREADS") or sys.maxsize))
-
-
-def fit(run: Run, stop: threading.Event) -> tuple[Training, str | None]:
-    """Train; once, from the last checkpoint, at a lower rate where it has led nowhere.
-
-    Raises:
-        InputError: it has led nowhere at the lower rate, too.
-    """
-    for rate_scale in (1.0, FALLBACK):
-        training = Training(run, stop, rate_scale=rate_scale)
-        if not training.state.step and training.group.is_main:
-            step = training.step
-            preflight.check(training.model, training.examples, run, step.precision, step.path)
-        try:
-            return training, training.fit()
-        except Diverged as error:
-            if training.state.rate_scale < 1:
-                remedy = f"lower train.learning_rate (now {run.train.learning_rate:g})"
-                raise InputError(f"{error}; at the full rate it went no better: {remedy}") from None
-            log.warning("%s; goes back to the last checkpoint, at %g of the rate", error, FALLBACK)
-        del training  # the next one needs its memory
-    raise AssertionError("the lower rate is the last that is tried")

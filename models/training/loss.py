@@ -1,8 +1,8 @@
-"""Cross-entropy straight from hidden states: no more than a slice of the logits is ever held.
+"""Cross-entropy of hidden states and an output embedding, without ever holding all logits.
 
-On the CPU the logits of a step and what autograd keeps of them are a third of its time; here each
-slice is turned into its gradient, and that into the hidden states' and the table's, while it is in
-the cache: the backward pass only scales them.
+On the CPU the logits of a step and the copies that autograd saves take a third of its time. Here the
+gradients with respect to the hidden states and the embedding are computed slice by slice in the forward pass,
+while the slice's logits are in the cache; the backward pass only scales them.
 
 Name suffixes are shapes: N positions, D width, V vocabulary.
 """
@@ -16,41 +16,40 @@ from torch import Tensor
 from models.network.llama import row_padding
 
 SLICE = 256  # positions; times a vocabulary of 4,096 floats: 4 MB
-GPU_FLOATS = 2**25  # of a slice on a GPU, where few large kernels are best: 134 MB
+GPU_SLICE_FLOATS = 2**25  # of a slice on a GPU, where few large kernels are best: 134 MB
 
 
 def weighted_nats(
     hidden_ND: Tensor, table_VD: Tensor, targets_N: Tensor, weights_N: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(sum of weight times nats, nats_N, is_likeliest_N); the gradient is that of the first.
+    """(sum of weight times nats, nats_N, is_likeliest_N); only the first has a gradient.
 
-    Of several that are likeliest each counts as such.
-
-    Logits are `hidden_ND @ table_VD.T`, multiplied in hidden_ND's type and then float32.
+    The logits are `hidden_ND @ table_VD.T`, multiplied in hidden_ND's type and then float32. Of several most
+    likely tokens each counts as the most likely one.
     """
     count = len(hidden_ND)
     rows = row_padding.rows(count, hidden_ND.dtype, hidden_ND.device)
-    # Positions of weight 0: they add nothing.
+    # The padding rows have weight 0.
     hidden_ND, targets_N, weights_N = (
         row_padding.lengthened(x_N, rows) for x_N in (hidden_ND, targets_N, weights_N)
     )
-    total, nats_N, hits_N = _Head.apply(hidden_ND, table_VD, targets_N, weights_N)  # type: ignore[no-untyped-call]
-    return total, nats_N[:count], hits_N[:count]
+    total, nats_N, is_likeliest_N = _LinearCrossEntropy.apply(hidden_ND, table_VD, targets_N, weights_N)  # type: ignore[no-untyped-call]
+    return total, nats_N[:count], is_likeliest_N[:count]
 
 
 _memory = threading.local()
 
 
-def _kept(vocabulary: int, device: torch.device) -> Tensor:
-    """Two slices of floats, the same memory each time: new pages cost more than what is written to them."""
-    known: Tensor | None = getattr(_memory, "floats", None)
-    if known is None or known.shape[2] != vocabulary or known.device != device:
-        positions = SLICE if device.type == "cpu" else max(SLICE, GPU_FLOATS // vocabulary)
-        known = _memory.floats = torch.empty(2, positions, vocabulary, device=device)
-    return known
+def _buffers(vocabulary: int, device: torch.device) -> Tensor:
+    """Two slices of floats, the same memory in each call: fresh pages cost more than the writes to them."""
+    buffers: Tensor | None = getattr(_memory, "floats", None)
+    if buffers is None or buffers.shape[2] != vocabulary or buffers.device != device:
+        positions = SLICE if device.type == "cpu" else max(SLICE, GPU_SLICE_FLOATS // vocabulary)
+        buffers = _memory.floats = torch.empty(2, positions, vocabulary, device=device)
+    return buffers
 
 
-class _Head(torch.autograd.Function):
+class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden_ND: Tensor, table_VD: Tensor, targets_N: Tensor, weights_N: Tensor
@@ -59,8 +58,8 @@ class _Head(torch.autograd.Function):
         dhidden_ND = torch.empty_like(hidden_ND)
         dtable_VD = torch.zeros_like(table_VD) if ctx.needs_input_grad[1] else None  # none: it is frozen
         nats_N = torch.empty_like(weights_N)
-        hits_N = torch.empty_like(targets_N, dtype=torch.bool)
-        floats = _kept(len(table), table_VD.device)
+        is_likeliest_N = torch.empty_like(targets_N, dtype=torch.bool)
+        floats = _buffers(len(table), table_VD.device)
         for start in range(0, len(hidden_ND), floats.shape[1]):
             part = slice(start, start + floats.shape[1])
             logits, errors = floats[:, : len(hidden_ND[part])]
@@ -69,12 +68,12 @@ class _Head(torch.autograd.Function):
             else:
                 logits.copy_(torch.mm(hidden_ND[part], table.T))
             targets, weights = targets_N[part, None], weights_N[part, None]
-            # Not max nor argmax, which find the place as well: twenty times as slow here.
+            # Not max nor argmax, which also find the position: twenty times as slow here.
             best, own = logits.amax(dim=-1, keepdim=True), logits.gather(1, targets)
             torch.softmax(logits, dim=-1, out=errors)
-            # Its own chance may be too small for a float; that of the likeliest never is.
+            # The target's probability may underflow; that of the most likely token never does.
             nats = best - own - errors.amax(dim=-1, keepdim=True).log()
-            nats_N[part], hits_N[part] = nats[:, 0], (own == best)[:, 0]
+            nats_N[part], is_likeliest_N[part] = nats[:, 0], (own == best)[:, 0]
             errors = errors.mul_(weights).scatter_add_(1, targets, -weights).to(dtype)
             torch.mm(errors, table, out=dhidden_ND[part])
             if dtable_VD is not None:
@@ -83,8 +82,8 @@ class _Head(torch.autograd.Function):
                 else:
                     dtable_VD += torch.mm(errors.T, hidden_ND[part])
         ctx.save_for_backward(dhidden_ND, dtable_VD)
-        ctx.mark_non_differentiable(nats_N, hits_N)
-        return (nats_N * weights_N).sum(), nats_N, hits_N
+        ctx.mark_non_differentiable(nats_N, is_likeliest_N)
+        return (nats_N * weights_N).sum(), nats_N, is_likeliest_N
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, None, None]:

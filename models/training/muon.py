@@ -1,8 +1,10 @@
-"""Muon: matrices move along their momentum made orthogonal (Jordan et al., 2024).
+"""Muon: momentum, orthogonalized by a Newton-Schulz iteration (https://kellerjordan.github.io/posts/muon/).
 
-torch.optim.Muon takes the matrices one by one, always in bfloat16. On a processor that has no
-bfloat16 a step of a small network then takes ten times as long as its gradient; here matrices of
-one shape, lying or standing, are taken together, in the precision of the training.
+torch.optim.Muon updates the matrices one by one, always in bfloat16. On a processor without bfloat16 a step
+of a small network then takes ten times as long as its gradient. Here matrices of one shape, or of its
+transpose, are updated together, in the precision of the training.
+
+Name suffixes are shapes: L matrices, M rows, N columns (M <= N).
 """
 
 import math
@@ -13,15 +15,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-# Each triple is the (a, b, c) of one step, x -> a x + b x^3 + c x^5 on the singular values: that of
-# Jordan's, five times.
+# Each triple is the (a, b, c) of one iteration, x -> a x + b x^3 + c x^5 on the singular values: five times
+# Jordan's.
 COEFFICIENTS = ((3.4445, -4.7750, 2.0315),) * 5
-TINY = 1e-7  # a matrix without a gradient stays as it is
-RMS = 0.2  # of a step's entries, as AdamW's have (Liu et al., 2025, arXiv 2502.16982, section 2.2)
+EPSILON = 1e-7  # a matrix without a gradient stays as it is
+RMS = 0.2  # of an update's entries, like AdamW's (section 2.2 of https://arxiv.org/abs/2502.16982)
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices alone; `dtype` is that of the products, float32 or bfloat16."""
+    """An optimizer for matrices; `dtype` is the type of its matmuls, float32 or bfloat16."""
 
     def __init__(self, params: Iterable[Tensor], *, lr: float, weight_decay: float, momentum: float) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
@@ -30,20 +32,23 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+            same_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    alike[tuple(sorted(parameter.shape))].append(parameter)
-            for (_, longer), parameters in alike.items():
-                updates = self._follow(parameters, group["momentum"])
-                made = orthogonal(torch.stack([_lying(each) for each in updates]), self.dtype)
-                made = made.to(parameters[0].dtype)
-                moves = [_like(parameter, each) for parameter, each in zip(parameters, made, strict=True)]
+                    same_shape[tuple(sorted(parameter.shape))].append(parameter)
+            for (_, longer), parameters in same_shape.items():
+                updates = self._nesterov(parameters, group["momentum"])
+                updates_LMN = orthogonalize(torch.stack([_as_wide(each) for each in updates]), self.dtype)
+                updates_LMN = updates_LMN.to(parameters[0].dtype)
+                moves = [
+                    _as_shaped(parameter, each)
+                    for parameter, each in zip(parameters, updates_LMN, strict=True)
+                ]
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(parameters, moves, alpha=-group["lr"] * RMS * math.sqrt(longer))
 
-    def _follow(self, parameters: list[Tensor], momentum: float) -> tuple[Tensor, ...]:
-        """Where the gradients of late have pointed, looking a step ahead (Nesterov)."""
+    def _nesterov(self, parameters: list[Tensor], momentum: float) -> tuple[Tensor, ...]:
+        """The Nesterov momentum of each parameter's gradient."""
         gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
         for parameter in parameters:
             if not self.state[parameter]:
@@ -53,19 +58,19 @@ class Muon(torch.optim.Optimizer):
         return torch._foreach_lerp(gradients, followed, momentum)
 
 
-def _lying(x_MN: Tensor) -> Tensor:
-    """As wide as it is tall, or wider."""
+def _as_wide(x_MN: Tensor) -> Tensor:
+    """The matrix, transposed if it has more rows than columns."""
     return x_MN.mT if x_MN.shape[0] > x_MN.shape[1] else x_MN
 
 
-def _like(parameter: Tensor, x_MN: Tensor) -> Tensor:
-    """A lying matrix the way the parameter stands."""
+def _as_shaped(parameter: Tensor, x_MN: Tensor) -> Tensor:
+    """The matrix, transposed if the parameter has more rows than columns."""
     return x_MN if parameter.shape == x_MN.shape else x_MN.mT
 
 
-def orthogonal(x_LMN: Tensor, dtype: torch.dtype) -> Tensor:
-    """L matrices, none taller than wide, with singular values near 1, by Newton and Schulz's iteration."""
-    x_LMN = x_LMN / x_LMN.flatten(1).norm(dim=1).clamp(min=TINY)[:, None, None]
+def orthogonalize(x_LMN: Tensor, dtype: torch.dtype) -> Tensor:
+    """The matrices x_LMN with singular values near 1, by a Newton-Schulz iteration in `dtype`."""
+    x_LMN = x_LMN / x_LMN.flatten(1).norm(dim=1).clamp(min=EPSILON)[:, None, None]
     x_LMN = x_LMN.to(dtype).contiguous()
     for a, b, c in COEFFICIENTS:
         gram_LMM = torch.bmm(x_LMN, x_LMN.mT)

@@ -9,15 +9,20 @@ from torch import Tensor, nn
 from models.training.config import TrainConfig
 from models.training.muon import Muon
 
-TABLES = ("embed", "wte", "wpe", "lm_head")  # matrices that are look-up tables: AdamW's
-# Both by experiment (docs/log.md). Muon's steps are as long as AdamW's; a row of a table, which
-# few steps touch, can take longer ones. A short training has no use for a long memory.
-TABLE_RATE = 4.0  # times the matrices', beside Muon
+TABLES = ("embed", "wte", "wpe", "lm_head")  # parameters that are look-up tables: AdamW trains them
+# Both were found by experiment (docs/log.md). Muon's steps are as long as AdamW's; a row of a table, which
+# has a gradient in few steps, can take longer ones. In a short training a high momentum averages over too
+# much.
+TABLE_SCALE = 4.0  # times the learning rate of the matrices, beside Muon
 MOMENTUM = 0.9
 
 
 class Optimizer:
-    """torch's optimizers, each for its own parameters, behind one face."""
+    """AdamW and Muon, each for its own parameters, with one interface.
+
+    AdamW's betas are those of GPT-3 (appendix B of https://arxiv.org/abs/2005.14165); eps is far below
+    PyTorch's default, because the gradients of rare tokens' embeddings are tiny.
+    """
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -31,7 +36,7 @@ class Optimizer:
             {
                 "params": tables,
                 "weight_decay": config.weight_decay if not matrices else 0.0,
-                "scale": TABLE_RATE if matrices else 1.0,
+                "scale": TABLE_SCALE if matrices else 1.0,
             },
             {"params": vectors, "weight_decay": 0.0},
         ]
@@ -47,16 +52,16 @@ class Optimizer:
     def step(
         self,
         rate: float,
-        together: Callable[..., Iterable[None]] = map,
+        in_parallel: Callable[..., Iterable[None]] = map,
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """One step at this learning rate, by `together`; the gradients are used up.
+        """One step at this learning rate; `in_parallel` maps over the optimizers. The gradients are freed.
 
-        `dtype` is that of Muon's matrix products.
+        `dtype` is the type that Muon's matmuls are computed in.
         """
 
-        def one(part: torch.optim.Optimizer) -> None:
+        def step_part(part: torch.optim.Optimizer) -> None:
             for group in part.param_groups:
                 group["lr"] = rate * group.get("scale", 1.0)
             if isinstance(part, Muon):
@@ -64,10 +69,10 @@ class Optimizer:
             part.step()
             part.zero_grad(set_to_none=True)
 
-        list(together(one, self.parts))
+        list(in_parallel(step_part, self.parts))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All state, flat: `0.3.exp_avg` is part 0, parameter 3."""
+        """All state by a flat name: `0.3.exp_avg` is that of optimizer 0 and parameter 3."""
         return {
             f"{i}.{parameter}.{name}": value if torch.is_tensor(value) else torch.tensor(value)
             for i, part in enumerate(self.parts)

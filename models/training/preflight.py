@@ -1,9 +1,9 @@
-"""Preflight: what must be true of a network, its batches and its loss before a long training begins.
+"""Preflight checks of a network, its batches and its loss before a long training begins.
 
-Each check is one that a real defect would fail, named by what it looks at: a mask that is missing,
-a target shifted twice, an encoder that nobody reads. They work on a copy, with a few of the rows.
+Each check catches a common bug and is named by its subject: a leaking mask, targets shifted twice, an encoder
+that is not used. The checks work on a copy of the network, with a few of the rows.
 
-Name suffixes are shapes: B batch, T tokens, N positions that teach, D width, V vocabulary.
+Name suffixes are shapes: B batch, T tokens, N positions with loss, D width, V vocabulary.
 """
 
 import copy
@@ -35,30 +35,30 @@ from models.training.step import GradientStep
 
 log = logging.getLogger(__name__)
 
-ROWS = 8  # of the batch that is looked at
-SAME = 1e-3  # of float32 sums over a row, in another order
+NUM_ROWS = 8  # of the batch that the checks use
+TOLERANCE = 1e-3  # of float32 sums over a row, in another order
 FIRST_LOSS = 0.1  # share of ln V that a fresh network's first loss may be away; at least half a nat
 
 
-class LossInputs(NamedTuple):
-    """How much of a batch a network must learn by heart."""
+class OverfitGoal(NamedTuple):
+    """How far the loss must fall when a network overfits one batch."""
 
     steps: int
     rate: float
-    share: float  # of the first loss
+    share: float  # of the first loss, that the last one must be below
 
 
-FRESH = LossInputs(steps=100, rate=3e-3, share=0.5)  # far below what the frequencies of the tokens give
-# Big networks are slow and have learnt the most of it: that the loss falls at all is enough.
-LEARNT = LossInputs(steps=12, rate=3e-4, share=0.99)
-ADAPTED = LossInputs(steps=24, rate=3e-3, share=0.99)  # adapters begin with no effect
+FROM_SCRATCH = OverfitGoal(steps=100, rate=3e-3, share=0.5)  # far below the entropy of token frequencies
+# Pretrained networks are slow and have a low loss already: it is enough that it falls.
+FROM_WEIGHTS = OverfitGoal(steps=12, rate=3e-4, share=0.99)
+WITH_ADAPTERS = OverfitGoal(steps=24, rate=3e-3, share=0.99)  # adapters start without effect
 
 
 class Defect(Exception):
-    """The code or the network is not what a training can be made with: `preflight: NAME: what was seen`."""
+    """The code or the network has a defect; the message is `preflight: NAME: FINDING`."""
 
-    def __init__(self, name: str, seen: str) -> None:
-        super().__init__(f"preflight: {name}: {seen}")
+    def __init__(self, name: str, finding: str) -> None:
+        super().__init__(f"preflight: {name}: {finding}")
 
 
 class Preflight:
@@ -74,7 +74,7 @@ class Preflight:
     ) -> None:
         self.run = run
         self.fresh = run.start is None
-        self.control = tokenizer.load_control(run.tokenizer)
+        self.special_tokens = tokenizer.load_control(run.tokenizer)
         self.model = copy.deepcopy(model)
         # A step that holds its few rows: what those of the training hold may be large.
         small = run.train.model_copy(update={"batch_tokens": 1})
@@ -83,14 +83,14 @@ class Preflight:
         self.has_encoder = self.step.has_encoder
         # Of many lengths, so that there is padding; the very long would take their time.
         by_length = np.argsort(examples.lengths, kind="stable")
-        self.numbers = by_length[(np.linspace(0.1, 0.8, ROWS) * len(by_length)).astype(np.int64)]
-        self.rows = [examples.row(i) for i in self.numbers]
+        self.row_ids = by_length[(np.linspace(0.1, 0.8, NUM_ROWS) * len(by_length)).astype(np.int64)]
+        self.rows = [examples.row(i) for i in self.row_ids]
         if self.step.packing:
-            self.step.packing.grow(self.numbers)
+            self.step.packing.grow(self.row_ids)
         self.vocabulary = networks.head(model).weight.shape[0]
 
     def checks(self) -> dict[str, Callable[[], None]]:
-        """By name, in the order in which they are made; those that train the copy come last."""
+        """The checks by name, in their order; those that train the copy come last."""
         first = self.first_loss if self.fresh else self.no_worse_than_a_guess
         return {
             "control tokens": self.control_tokens,
@@ -107,26 +107,32 @@ class Preflight:
 
     def control_tokens(self) -> None:
         known = tokenizer.load(self.run.tokenizer)
-        size, ours = known.get_vocab_size(), self.control is tokenizer.OURS
+        size, is_ours = known.get_vocab_size(), self.special_tokens is tokenizer.OURS
         ids = [known.token_to_id(token) for token in tokenizer.CONTROL]
-        if ours and ids != [tokenizer.PAD, tokenizer.START, tokenizer.END, tokenizer.UNK]:
+        if is_ours and ids != [tokenizer.PAD, tokenizer.START, tokenizer.END, tokenizer.UNK]:
             raise Defect("control tokens", f"{', '.join(tokenizer.CONTROL)} have the ids {ids}")
-        if self.control.end in self.control.banned:
-            raise Defect("control tokens", f"{self.control.end} ends a reply, and no reply may hold it")
+        if self.special_tokens.end in self.special_tokens.banned:
+            raise Defect(
+                "control tokens", f"{self.special_tokens.end} ends a reply, and no reply may hold it"
+            )
         # A network that was trained elsewhere may have rows to spare.
-        if size > self.vocabulary or (ours and size != self.vocabulary):
+        if size > self.vocabulary or (is_ours and size != self.vocabulary):
             raise Defect("control tokens", f"{size} tokens, and a table of {self.vocabulary} rows")
 
     def targets(self) -> None:
-        """Each reply token once, its end among them, at the place of the id before it."""
+        """Each reply token, its end included, is a target once, at the position of the id before it."""
         batch = self.batch()
         for row, (ids, flags) in enumerate(self.rows):
-            inputs, asked = batch.inputs_BT[row].numpy(), batch.targets_BT[row].numpy()
-            places = np.flatnonzero(asked != batches.NO_LOSS)
-            if asked[places].tolist() != ids[flags].tolist():
-                seen = f"row {row} has {len(places)} targets, its replies {int(flags.sum())} ids, or others"
-                raise Defect("targets", f"{seen}: padding, context or the end of a reply is counted wrongly")
-            before = inputs[places]
+            inputs, targets = batch.inputs_BT[row].numpy(), batch.targets_BT[row].numpy()
+            positions = np.flatnonzero(targets != batches.NO_LOSS)
+            if targets[positions].tolist() != ids[flags].tolist():
+                message = (
+                    f"row {row} has {len(positions)} targets, its replies {int(flags.sum())} ids, or others"
+                )
+                raise Defect(
+                    "targets", f"{message}: padding, context or the end of a reply is counted wrongly"
+                )
+            before = inputs[positions]
             expected = np.concatenate([[tokenizer.START], ids[flags][:-1]])
             if not self.has_encoder:
                 expected = ids[np.flatnonzero(flags) - 1]
@@ -136,25 +142,25 @@ class Preflight:
     def causality(self) -> None:
         batch = self.batch()
         before_BTD = self.hidden(batch)
-        place = batch.inputs_BT.shape[1] // 2
+        position = batch.inputs_BT.shape[1] // 2
         later = batch.inputs_BT.clone()
-        later[:, place:] = (later[:, place:] + 1) % self.vocabulary
+        later[:, position:] = (later[:, position:] + 1) % self.vocabulary
         after_BTD = self.hidden(replace(batch, inputs_BT=later))
-        if not close(before_BTD[:, :place], after_BTD[:, :place]):
-            raise Defect("causality", f"places before {place} change with the tokens from there on")
-        if close(before_BTD[:, place:], after_BTD[:, place:]):
+        if not close(before_BTD[:, :position], after_BTD[:, :position]):
+            raise Defect("causality", f"places before {position} change with the tokens from there on")
+        if close(before_BTD[:, position:], after_BTD[:, position:]):
             raise Defect("causality", "the network does not read its input")
 
     def padding(self) -> None:
-        """A row's loss does not depend on the rows beside it."""
+        """A row's loss does not depend on the other rows of its batch."""
         together = self.row_nats(self.rows)
         alone = [self.row_nats([row])[0] for row in self.rows]
         for row, (one, other) in enumerate(zip(together, alone, strict=True)):
-            if abs(one - other) > SAME * max(1.0, abs(one)):
+            if abs(one - other) > TOLERANCE * max(1.0, abs(one)):
                 raise Defect("padding", f"row {row} has {one:.4f} nats in a batch and {other:.4f} alone")
 
     def context(self) -> None:
-        """What was said before changes what a reply costs."""
+        """The loss of a reply depends on its context."""
         shifted = [
             (np.where(flags | (np.arange(len(ids)) == 0), ids, 4 + (ids + 1) % (self.vocabulary - 4)), flags)
             for ids, flags in self.rows
@@ -167,9 +173,9 @@ class Preflight:
             )
 
     def loss(self) -> None:
-        """The sum that is trained on, by hand."""
+        """The loss of the step equals that of torch's own cross-entropy."""
         batch = self.batch()
-        total, nats_N, _, is_reply_N = self.step.forward(self.step.batch(self.numbers))
+        total, nats_N, _, is_reply_N = self.step.forward(self.step.batch(self.row_ids))
         logits_BTV, targets_BT = self.logits(batch), batch.targets_BT
         replies = float(
             F.cross_entropy(logits_BTV.mT, targets_BT, ignore_index=batches.NO_LOSS, reduction="sum")
@@ -177,62 +183,63 @@ class Preflight:
         others = 0.0
         if self.run.train.context_loss and not self.has_encoder:
             for row, (ids, flags) in enumerate(self.rows):
-                places = np.flatnonzero(~flags[1:])
+                positions = np.flatnonzero(~flags[1:])
                 nats = F.cross_entropy(
-                    logits_BTV[row, places], torch.from_numpy(ids[places + 1]), reduction="sum"
+                    logits_BTV[row, positions], torch.from_numpy(ids[positions + 1]), reduction="sum"
                 )
                 others += self.run.train.context_loss * float(nats)
-        for seen, expected in (
+        for computed, expected in (
             (float(nats_N[is_reply_N].sum()), replies),
             (float(total.detach()), replies + others),
         ):
-            if not abs(seen - expected) <= SAME * max(1.0, expected):
-                raise Defect("loss", f"{seen:.4f} nats, by hand {expected:.4f}")
+            if not abs(computed - expected) <= TOLERANCE * max(1.0, expected):
+                raise Defect("loss", f"{computed:.4f} nats, by hand {expected:.4f}")
 
     def first_loss(self) -> None:
-        """A network that has learnt nothing guesses."""
-        seen, guess = self.mean_nats(), math.log(self.vocabulary)
-        if not abs(seen - guess) <= max(0.5, FIRST_LOSS * guess):
-            told = f"{seen:.2f} nats a token before the first step, where a guess has {guess:.2f}"
-            raise Defect("first loss", f"{told}: the weights it starts with")
+        """The first loss of a network with random weights is that of a uniform guess."""
+        loss, guess = self.mean_nats(), math.log(self.vocabulary)
+        if not abs(loss - guess) <= max(0.5, FIRST_LOSS * guess):
+            message = f"{loss:.2f} nats a token before the first step, where a guess has {guess:.2f}"
+            raise Defect("first loss", f"{message}: the weights it starts with")
 
     def no_worse_than_a_guess(self) -> None:
-        """One that has learnt knows better."""
-        seen, guess = self.mean_nats(), math.log(self.vocabulary)
-        if not seen <= guess + max(0.5, FIRST_LOSS * guess):
-            told = f"{seen:.2f} nats a token before the first step, where a guess has {guess:.2f}"
-            raise Defect("first loss", f"{told}: what it starts from is not of this vocabulary")
+        """The first loss of a trained network is no worse than a uniform guess."""
+        loss, guess = self.mean_nats(), math.log(self.vocabulary)
+        if not loss <= guess + max(0.5, FIRST_LOSS * guess):
+            message = f"{loss:.2f} nats a token before the first step, where a guess has {guess:.2f}"
+            raise Defect("first loss", f"{message}: what it starts from is not of this vocabulary")
 
     def batch_without_a_reply(self) -> None:
-        # An encoder has no place for both sides of a pair.
+        # An encoder-decoder's input has no positions for both sides of a pair.
         silent = [ids[~flags] if self.has_encoder else ids for ids, flags in self.rows]
         batch = batches.collate(
             [(ids, np.zeros(len(ids), dtype=bool)) for ids in silent], has_encoder=self.has_encoder
         )
-        told = self.step.differentiate(batch, 0)
+        step_sums = self.step.differentiate(batch, 0)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         self.step.drop()
         if not (
-            bool(told.isfinite().all()) and all(bool(gradient.isfinite().all()) for gradient in gradients)
+            bool(step_sums.isfinite().all())
+            and all(bool(gradient.isfinite().all()) for gradient in gradients)
         ):
             raise Defect("batch without a reply", "its loss or its gradient is no number")
 
     def one_batch_learnt(self) -> None:
-        """The copy learns one batch by heart, in the precision of the training."""
+        """The copy overfits one batch, in the precision of the training."""
         self.step.precision = self.precision
-        lesson = FRESH if self.fresh else ADAPTED if self.run.train.lora_rank else LEARNT
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=lesson.rate, weight_decay=0.0)
+        goal = FROM_SCRATCH if self.fresh else WITH_ADAPTERS if self.run.train.lora_rank else FROM_WEIGHTS
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=goal.rate, weight_decay=0.0)
         first = last = math.nan
-        for _ in range(lesson.steps):
-            nats, _, tokens, _ = self.step.gradient(self.numbers, seed=0).tolist()
+        for _ in range(goal.steps):
+            nats, _, tokens, _ = self.step.gradient(self.row_ids, seed=0).tolist()
             optimizer.step()
             self.step.drop()
             last = nats / tokens
             first = last if math.isnan(first) else first
-            if last < lesson.share * first:
+            if last < goal.share * first:
                 return
-        seen = f"{last:.2f} nats a token after {lesson.steps} steps on the same rows, {first:.2f} before"
-        raise Defect("one batch learnt", seen)
+        message = f"{last:.2f} nats a token after {goal.steps} steps on the same rows, {first:.2f} before"
+        raise Defect("one batch learnt", message)
 
     def saved_and_loaded(self) -> None:
         batch = self.batch()
@@ -240,14 +247,16 @@ class Preflight:
         with tempfile.TemporaryDirectory(dir=self.run.folder, prefix=checkpoint.TEMPORARY) as folder:
             networks.save(self.model, Path(folder))
             loaded = networks.load(Path(folder), self.model.device)
-        kept, self.model = self.model, loaded
+        original, self.model = self.model, loaded
         after_BTD = self.hidden(batch)
-        self.model = kept
+        self.model = original
         if not close(before_BTD, after_BTD):
             raise Defect("saved and loaded", "the network that was saved is not the one that is loaded")
         ids, flags = self.rows[0]
-        asked, greedy = ids[: int(np.argmax(flags))].tolist(), GenerationConfig(temperature=0, max_tokens=8)
-        replies = [Generator(model, self.control).reply(asked, greedy).ids for model in (kept, loaded)]
+        context, greedy = ids[: int(np.argmax(flags))].tolist(), GenerationConfig(temperature=0, max_tokens=8)
+        replies = [
+            Generator(model, self.special_tokens).reply(context, greedy).ids for model in (original, loaded)
+        ]
         if replies[0] != replies[1]:
             raise Defect("saved and loaded", f"it replied {replies[0]}, and loaded again {replies[1]}")
 
@@ -255,18 +264,18 @@ class Preflight:
         return batches.collate(self.rows, has_encoder=self.has_encoder)
 
     def hidden(self, batch: batches.Batch) -> Tensor:
-        """hidden_BTD, nothing dropped, in float32."""
+        """hidden_BTD in float32, without dropout."""
         with evaluating(self.model), torch.no_grad():
             return networks.hidden(self.model, batch.to(self.model.device)).cpu()
 
     def logits(self, batch: batches.Batch) -> Tensor:
-        """logits_BTV, nothing dropped, in float32."""
+        """logits_BTV in float32, without dropout."""
         with torch.no_grad():
             logits_BTV: Tensor = networks.head(self.model)(self.hidden(batch).to(self.model.device))
         return logits_BTV.float().cpu()
 
     def row_nats(self, rows: list[batches.Row]) -> list[float]:
-        """Of each row's replies."""
+        """Nats of each row's reply tokens."""
         batch = batches.collate(rows, has_encoder=self.has_encoder)
         nats_BT = F.cross_entropy(
             self.logits(batch).mT, batch.targets_BT, ignore_index=batches.NO_LOSS, reduction="none"
@@ -288,7 +297,7 @@ def check(
     precision: str,
     path: FastPath = STANDARD_PATH,
 ) -> None:
-    """Make all checks, once in a run folder; they leave no trace in the network or in the chances.
+    """Run all checks, once per run folder; they change neither the network nor the random generators.
 
     Raises:
         Defect: one of them has failed.
@@ -296,11 +305,11 @@ def check(
     record = run.folder / "preflight.json"
     if record.exists():
         return
-    began_s = time.monotonic()
+    start_s = time.monotonic()
     with devices.random_state_restored(model.device), evaluating(model):
         checks = Preflight(model, examples, run, precision, path).checks()
         for each in checks.values():
             each()
-    seconds = time.monotonic() - began_s
+    seconds = time.monotonic() - start_s
     checkpoint.put_json(record, {"checks": list(checks), "seconds": seconds})
     log.info("preflight: %s: all well, in %.1f s", ", ".join(checks), seconds)

@@ -1,4 +1,4 @@
-"""Run: a training's folder, from config.json to the model folder."""
+"""The run folder of a training, from config.json to the model folder."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from models.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and what its config.json asks for."""
+    """A run folder and its configuration."""
 
     folder: Path
     network: NetworkConfig
@@ -36,18 +36,23 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
+        """The run of this folder.
+
+        Raises:
+            InputError: config.json is missing or is not that of a run.
+        """
         path = folder / "config.json"
         try:
-            asked = json.loads(path.read_text())
+            content = json.loads(path.read_text())
             return cls(
                 folder=folder,
-                network=NetworkConfig(**asked["network"]),
-                train=TrainConfig(**asked["train"]),
-                markup=MarkupConfig(**asked["markup"]),
-                normalisation=asked["normalisation"],
-                tokenizer=Path(asked["tokenizer"]),
-                examples=Path(asked["examples"]),
-                start=Path(asked["start"]) if asked.get("start") else None,
+                network=NetworkConfig(**content["network"]),
+                train=TrainConfig(**content["train"]),
+                markup=MarkupConfig(**content["markup"]),
+                normalisation=content["normalisation"],
+                tokenizer=Path(content["tokenizer"]),
+                examples=Path(content["examples"]),
+                start=Path(content["start"]) if content.get("start") else None,
             )
         except FileNotFoundError:
             raise InputError(f"{path} is missing; give the folder of a run") from None
@@ -58,9 +63,9 @@ class Run:
             raise InputError(f"{path}: {type(error).__name__}: {error}") from None
 
     def key(self) -> str:
-        """Of all that decides the weights: a checkpoint with another key is of another training."""
-        # A training may go on with other processes or on the other path: its weights are then others by
-        # rounding alone.
+        """A digest of all that decides the weights; a checkpoint with another key is of another training."""
+        # A training may be resumed with another number of processes or on the other path: that changes its
+        # weights by rounding alone.
         configs = (self.network.model_dump(), self.train.model_dump(exclude={"processes", "fast_path"}))
         parts: list[Any] = [self.normalisation, *configs, self.markup.model_dump()]
         files = [self.examples / f"{split}.parquet" for split in ("train", "validation")]
@@ -71,12 +76,16 @@ class Run:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def positions(self) -> int:
-        """Places of the longest sequence; without an encoder a pair's two sides follow each other."""
+        """Positions of the longest sequence; without an encoder a pair's two sides are one sequence."""
         follows = self.markup.unit == "pair" and self.network.family != "encoder-decoder"
         return self.markup.max_tokens * (2 if follows else 1)
 
     def check(self, examples: Examples, sides: NDArray[np.int64], vocabulary: int) -> None:
-        """Refuse examples that this network cannot read, before the first step does."""
+        """Check that the network can be trained on the examples.
+
+        Raises:
+            InputError: they hold no reply, ids outside the vocabulary, or too long a sequence.
+        """
         where = self.examples / "train.parquet"
         if not examples.is_reply.any():
             raise InputError(f"{where} holds no reply to learn from; give a corpus with more turns")
@@ -89,7 +98,7 @@ class Run:
             )
 
     def publish(self, model: PreTrainedModel) -> None:
-        """model/, whole: the network, the tokenizer's files, and how text becomes what it reads."""
+        """Write model/ atomically: the network, the tokenizer's files, and repartee.json."""
         partial = self.folder / f"{checkpoint.TEMPORARY}model"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -97,10 +106,10 @@ class Run:
             if path.is_file() and path.name != "manifest.json":  # the store's
                 shutil.copyfile(path, partial / path.name)
         networks.save(model, partial)
-        made = {
+        model_info = {
             "family": self.network.family,
             "normalisation": self.normalisation,
             "markup": self.markup.model_dump(),
         }
-        (partial / "repartee.json").write_text(json.dumps(made, indent=2) + "\n")
+        (partial / "repartee.json").write_text(json.dumps(model_info, indent=2) + "\n")
         checkpoint.put(partial, self.folder / "model")

@@ -25,7 +25,7 @@ NAMES_ON_DISK = {
 class TrainingState:
     """The progress of a training: with the weights and the optimizer's state, all that a checkpoint needs.
 
-    Random numbers need no state here: each step draws from a seed of its own (models/training/seeding.py).
+    Random generators have no state here: each step seeds its own (`step_seed` in models/training/step.py).
     """
 
     step: int = 0

@@ -1,6 +1,10 @@
-"""Step: the gradient of a batch, in as many parts as fit the memory, and the update that it makes."""
+"""The gradient of a batch, in as many micro-batches as the memory requires, and the optimizer step.
+
+Name suffixes are shapes: B batch, T tokens, N positions with loss, D width.
+"""
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
@@ -27,12 +31,14 @@ from models.training.precision import fastest_seconds
 
 log = logging.getLogger(__name__)
 
+SPIKE = 2.0  # times the nats of a uniform guess: a loss that no batch explains
+
 Rows = NDArray[np.int64]
 ALONE = ProcessGroup()
 
 
 class GradientStep:
-    """Gradients and updates of one network; which rows and at what rate is the caller's."""
+    """Gradients and updates of one network; the caller chooses the rows and the learning rate."""
 
     def __init__(
         self,
@@ -50,7 +56,7 @@ class GradientStep:
         self.optimizer = Optimizer(model, config)
         self.workers, self.group = workers, group
         self.threads = ThreadPoolExecutor(workers) if workers > 1 else None
-        self.parts = workers  # of a batch; more where it does not fit the memory whole
+        self.parts = workers  # micro-batches of a batch; more where it does not fit the memory
         self.precision = "fp32"
         self.path = path
         self.packing: Packing | None = None
@@ -61,10 +67,10 @@ class GradientStep:
             self.cuda_graph = CudaGraphStep(list(model.parameters()))
 
     def gradient(self, rows: Rows, *, seed: int) -> Tensor:
-        """Leave the gradient of these rows' loss at the weights, clipped.
+        """Accumulate the clipped gradient of these rows' loss in the parameters' `.grad`.
 
-        `seed` is where dropout's chances come from. Returns (nats, correct, reply tokens, norm of
-        the gradient before it was clipped), on the device.
+        `seed` seeds dropout. Returns a tensor of shape (4,) on the device: nats, correct reply tokens, reply
+        tokens, and the norm of the gradient before clipping.
 
         Raises:
             InputError: a single row does not fit the memory.
@@ -87,11 +93,11 @@ class GradientStep:
         return torch.cat([step_sums, norm[None]])
 
     def update(self, rate: float) -> None:
-        """Move the weights; the gradient is used up."""
+        """Make one optimizer step at this learning rate; the gradient is freed."""
         self.optimizer.step(rate, self.in_parallel, dtype=self.matmul_dtype)
 
     def in_parallel(self, work: Callable[[Any], Any], parts: Iterable[Any]) -> list[Any]:
-        """What `work` makes of each part; if it fails for one, the others end before that is told."""
+        """Apply `work` to each part in threads; wait for all, then raise the first error."""
         if self.threads is None:
             return [work(part) for part in parts]
         futures = [self.threads.submit(work, part) for part in parts]
@@ -99,16 +105,16 @@ class GradientStep:
         return [each.result() for each in futures]
 
     def drop(self) -> None:
-        """Forget the gradient."""
+        """Free the gradient."""
         self.model.zero_grad(set_to_none=True)
         devices.free_memory(self.device)
 
     def _over_ranks(self, step_sums: Tensor | None) -> Tensor | None:
-        """The sums over all ranks, with the gradients; none: the memory of one did not hold its part."""
+        """Sum the figures and the gradients over all processes; none: one of them ran out of memory."""
         if self.group.world_size == 1:
             return step_sums
         if step_sums is None:
-            self.drop()  # the message needs room, too
+            self.drop()  # the message needs memory, too
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         failed = torch.full((1,), float(step_sums is None), device=self.device)
@@ -121,13 +127,13 @@ class GradientStep:
         return step_sums
 
     def _try(self, rows: Rows, seed: int, tokens: int) -> Tensor | None:
-        """The sums over this rank's rows; none: the memory did not hold them."""
+        """The figures of this process's rows, (3,); none: it ran out of memory."""
         torch.manual_seed(seed)
         if not len(rows):
             return torch.zeros(3, device=self.device)
         count = min(self.parts, len(rows))
         parts = [self.batch(rows[i::count]) for i in range(count)]
-        # Two parts add up to the same in either order; with more the order would be left to chance.
+        # Two parts add up to the same in either order; the sum of more would depend on the threads.
         in_parallel = self.in_parallel if count <= self.workers else map
         try:
             if self.cuda_graph and count == 1 and isinstance(parts[0], Packed):
@@ -145,19 +151,19 @@ class GradientStep:
         return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
 
     def differentiate(self, part: batches.Batch | Packed, tokens: int | Tensor) -> Tensor:
-        """Add the gradient of a part of a batch, which has `tokens` reply tokens in all.
+        """Add the gradient of a part of a batch; the whole batch has `tokens` reply tokens.
 
-        Returns (nats, correct, reply tokens) of the part.
+        Returns (nats, correct, reply tokens) of the part, (3,).
         """
         total, nats_N, is_likeliest_N, is_reply_N = self.forward(part)
-        # A batch without a reply token has loss 0, and no gradient that is not a number.
+        # A batch without a reply token has loss 0, and a finite gradient.
         (total / torch.as_tensor(tokens).clamp(min=1)).backward()  # type: ignore[no-untyped-call]
         return torch.stack(
             [(nats_N * is_reply_N).sum(), (is_likeliest_N & is_reply_N).sum(), is_reply_N.sum()]
         )
 
     def forward(self, part: batches.Batch | Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions that teach something."""
+        """(sum of weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions with loss."""
         if isinstance(part, batches.Batch):
             inputs = self.forward_padded(part.to(self.device))
         else:
@@ -171,7 +177,7 @@ class GradientStep:
         return total, nats_N, is_likeliest_N, inputs.is_reply_N
 
     def forward_padded(self, part: batches.Batch) -> batches.LossInputs:
-        """A turn that is no reply still shows how people talk: it has the weight `context_loss`."""
+        """The inputs of the loss of a padded batch; a context token's loss has the weight `context_loss`."""
         targets_BT = part.targets_BT
         if self.config.context_loss and not self.has_encoder:
             targets_BT = networks.next_ids(part)
@@ -184,7 +190,7 @@ class GradientStep:
 
     @property
     def matmul_dtype(self) -> torch.dtype:
-        """Of the matrix products."""
+        """The type that matmuls are computed in."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -193,7 +199,7 @@ class GradientStep:
         return nullcontext()
 
     def pass_seconds(self, rows: Rows, precision: str) -> float:
-        """Of a forward and backward pass in that precision."""
+        """Seconds of a forward and backward pass in `precision`, which is the step's from here on."""
         self.precision = precision
         batch = self.batch(rows)
 
@@ -202,3 +208,23 @@ class GradientStep:
             self.drop()
 
         return fastest_seconds(both_ways)
+
+
+def find_fault(step_sums: Tensor, guess_nats: float) -> str | None:
+    """What is wrong with a step's (nats, correct, reply tokens, gradient norm); none: nothing.
+
+    `guess_nats` is the loss of a uniform guess among all tokens. Each step waits for the device here: a bad
+    gradient must not move the weights.
+    """
+    nats, _, tokens, norm = step_sums.tolist()
+    loss = nats / max(1, tokens)
+    if not math.isfinite(nats) or not math.isfinite(norm):
+        return f"loss {loss:g}, gradient norm {norm:g}"
+    if loss > SPIKE * guess_nats:
+        return f"loss {loss:.2f}, where a guess has {guess_nats:.2f}"
+    return None
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of dropout in one step of one process: a checkpoint needs no generator's state."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])

@@ -1,8 +1,9 @@
-"""Trainer: `python -m models.training.trainer RUN_DIR` makes a model; killed anywhere, it goes on.
+"""The trainer process: `python -m models.training.trainer RUN_DIR` trains a model, and resumes after a kill.
 
 It knows neither Prefect nor MLflow: config.json in; metrics.jsonl, train.log, notices.jsonl,
-checkpoints, then model/ and summary.json out. It ends with 0 done, 2 the user can mend it, 3 it failed,
-143 or 130 told to stop: a checkpoint is written and the same command goes on from there.
+checkpoints, then model/ and summary.json out. Its exit status is 0 when done, 2 for an error that the
+user can correct, 3 for any other error, and 143 or 130 when it was asked to stop: it has then written a
+checkpoint, and the same command resumes from there.
 """
 
 import os
@@ -26,33 +27,66 @@ from filelock import FileLock, Timeout
 
 from models.errors import InputError, is_out_of_space
 from models.metrics_log import NoticeHandler
-from models.training import distributed, loop, preflight
+from models.training import checkpoint, distributed, preflight
+from models.training.attempts import fit_with_fallback
+from models.training.loop import Training
 from models.training.run_folder import Run
+from models.training.setup import num_cores
 
 log = logging.getLogger(__name__)
 
-LOCK_SECONDS = 30  # a trainer that was told to end needs some to write its checkpoint
-LOST_SECONDS = 10  # for the launcher to end a rank that has lost another
+LOCK_SECONDS = 30  # a trainer that is asked to stop takes some to write its checkpoint
+LOST_SECONDS = 10  # for the launcher to end a process that has lost another
 STOPPED = 128 + signal.SIGTERM
 
 
 def train(folder: Path, stop: threading.Event) -> bool:
-    """Train in the run folder; whether it is done, or was told to stop before.
+    """Train in the run folder; returns whether the training is complete, false if it was asked to stop.
 
     Raises:
         InputError: the config or the examples cannot be used, or another trainer is at work here.
     """
-    run, us = Run.read(folder), distributed.init_process_group()
+    run, group = Run.read(folder), distributed.init_process_group()
     try:
-        with FileLock(folder / "lock", timeout=LOCK_SECONDS) if us.is_main else nullcontext():
-            done, limit = loop.fit(run, stop)
-            # A rank that ended would have the others ended, too: rank 0 has saved by then.
-            with us.main_process_first():
-                if limit is not None and us.is_main:
-                    done.publish(limit)
+        with FileLock(folder / "lock", timeout=LOCK_SECONDS) if group.is_main else nullcontext():
+            done, limit = fit_with_fallback(run, stop)
+            # The launcher ends all processes once one has ended: the main process must have published by
+            # then.
+            with group.main_process_first():
+                if limit is not None and group.is_main:
+                    publish(done, limit)
             return limit is not None
     except Timeout:
         raise InputError(f"another training is at work in {folder}; wait for it, or end it") from None
+
+
+def publish(training: Training, limit: str) -> None:
+    """Write model/ with the best weights, then summary.json; `limit` is what ended the training.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    training.set_weights(training.best)
+    training.run.publish(training.model)
+    summary = {
+        "parameters": training.model.num_parameters(),
+        "steps": training.state.step,
+        "epochs": training.state.epoch + training.state.batch_index / len(training.order),
+        "seconds": training.state.elapsed_s,
+        "train_tokens": training.state.tokens,
+        "best_validation_bpb": training.state.best_bpb,
+        "best_step": training.state.best_step,
+        "stopped_by": limit,
+        "precision": training.step.precision,
+        "fast_path": "on" if training.step.path.packed else "off",
+        "skipped_steps": training.state.skipped,
+        "device": str(training.setup.device),
+        "processes": training.group.world_size,
+        "workers": training.step.workers,
+        "threads": torch.get_num_threads(),
+        **{f"start_tokens_{name}": count for name, count in training.setup.start_token_counts.items()},
+    }
+    checkpoint.put_json(training.run.folder / "summary.json", summary)
 
 
 def main() -> int:
@@ -61,41 +95,41 @@ def main() -> int:
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end with the process that started this"
     )
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     # The same line from each rank would be read once and printed as often as there are ranks.
-    leads = os.environ.get("RANK", "0") == "0"
-    level = logging.INFO if leads else logging.ERROR
+    is_main = os.environ.get("RANK", "0") == "0"
+    level = logging.INFO if is_main else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    if leads:
-        logging.getLogger("models").addHandler(NoticeHandler(asked.run_dir))
+    if is_main:
+        logging.getLogger("models").addHandler(NoticeHandler(arguments.run_dir))
     stop = threading.Event()
     signals = stop_on_signals(stop)
-    if asked.until_stdin_closes:
+    if arguments.until_stdin_closes:
         # A copy: a launcher lends its ranks another standard input.
         threading.Thread(target=stop_with_parent, args=(stop, os.dup(0)), daemon=True).start()
     try:
-        status = work(asked.run_dir, stop)
+        status = run_trainer(arguments.run_dir, stop)
     except Exception as error:
-        return tell(error, stop)
+        return report_error(error, stop)
     return 128 + signals[0] if signals and status == STOPPED else status
 
 
-def work(folder: Path, stop: threading.Event) -> int:
-    """Train as this process, or start the ranks that do; the exit status."""
+def run_trainer(folder: Path, stop: threading.Event) -> int:
+    """Train in this process, or launch the process group that does; returns the exit status."""
     if not distributed.is_member():
         processes = distributed.num_processes(Run.read(folder).train.processes)
         if processes > 1:
             return distributed.launch(
-                processes, loop.cores(), stop, "-m", "models.training.trainer", str(folder)
+                processes, num_cores(), stop, "-m", "models.training.trainer", str(folder)
             )
     else:
         threading.Thread(target=distributed.stop_with_launcher, args=(stop,), daemon=True).start()
-    torch.set_num_threads(1 if loop.cores() == 2 else max(1, loop.cores() // 2))
+    torch.set_num_threads(1 if num_cores() == 2 else max(1, num_cores() // 2))
     return 0 if train(folder, stop) else STOPPED
 
 
-def tell(error: Exception, stop: threading.Event) -> int:
-    """One last line of what went wrong, after a traceback where it is our own fault; the exit status."""
+def report_error(error: Exception, stop: threading.Event) -> int:
+    """Log the error in one last line, after a traceback if it is a bug; returns the exit status."""
     if isinstance(error, ConnectionError):
         # The rank that has ended says why; the launcher sees it, and then ends this one.
         stop.clear()
@@ -120,17 +154,17 @@ def tell(error: Exception, stop: threading.Event) -> int:
 
 
 def stop_on_signals(stop: threading.Event) -> list[int]:
-    """Ask for a stop at the first SIGTERM or SIGINT, end at the second; the list is who asked."""
-    asked: list[int] = []
+    """Set `stop` at the first SIGTERM or SIGINT, end at the second; the list gets the signals received."""
+    received: list[int] = []
 
-    def ask(number: int, _: Any) -> None:
-        asked.append(number)
+    def on_signal(number: int, _: Any) -> None:
+        received.append(number)
         stop.set()
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
-    return asked
+        signal.signal(number, on_signal)
+    return received
 
 
 def stop_with_parent(stop: threading.Event, handle: int) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.data.batches import Examples
+from models.data import batches
 from models.training.config import TrainConfig
 from models.training.precision import PROBE_TOKENS, probed_seconds
+from models.training.run_folder import Run
 from models.training.schedule import VALIDATION_TIME_SHARE
 
 # With these a validation costs about as much as two or three training steps of 4,096 tokens.
@@ -32,5 +33,12 @@ def subsample(
     """Rows of the validation split at even distances, as many as one validation may cost."""
     tokens_between = min(epoch_tokens, num_steps * config.batch_tokens // config.validations)
     limit = min(MAX_TOKENS, max(MIN_TOKENS, min(affordable, TOKEN_SHARE * tokens_between)))
-    every = max(1, round(len(Examples(table).ids) / limit))
+    every = max(1, round(len(batches.Examples(table).ids) / limit))
     return table.take(np.arange(0, table.num_rows, every))
+
+
+def sample(run: Run, num_steps: int, *, epoch_tokens: int) -> pa.Table:
+    """The rows that a training of `num_steps` steps scores, of the run's validation split."""
+    affordable = affordable_tokens(run.folder, run.train)
+    table = batches.read_examples(run.examples, "validation")
+    return subsample(table, num_steps, epoch_tokens, affordable, run.train)

@@ -1,9 +1,9 @@
-"""Fast path: what a GPU trains on once it has proved that it teaches what the plain path does.
+"""The choice between the fast path, for GPUs, and the standard path.
 
-The proof (models/training/fast_path/proof.py) is made by a process of its own, before the training takes
-memory of the GPU: whatever a kernel does there, crash, hang or spoil the GPU's state, it cannot touch the
-training's weights, optimizer or random numbers. Which path was chosen, and why, stands in the run folder's
-fast_path.json.
+The fast path is used once it is proved to compute the same loss and gradient as the standard path. The proof
+(models/training/fast_path/proof.py) runs in a process of its own, before the training takes memory of the
+GPU: if a kernel crashes, hangs or corrupts the GPU's state there, the training's weights, optimizer and
+random generators are unaffected. The run folder's fast_path.json records the choice and its reason.
 """
 
 import json
@@ -40,13 +40,13 @@ POLL_SECONDS = 0.2
 
 
 class Stopped(Exception):
-    """The training was asked to stop meanwhile."""
+    """The training was asked to stop during the proof."""
 
 
 def choose_path(
     run: Run, model: PreTrainedModel, device: torch.device, group: ProcessGroup, stop: threading.Event
 ) -> FastPath:
-    """The path that all processes of this training take; what it began on it goes on with.
+    """The path that all processes of this training take; a resumed training keeps its path.
 
     Raises:
         InputError: `train.fast_path` is `on`, and the fast path cannot be taken.
@@ -67,7 +67,7 @@ def _refuse_if_on(run: Run, reason: str) -> None:
 
 
 def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
-    """Whether the fast path has proved itself in this run folder on such a device, now or before."""
+    """Whether the fast path is proved for this run folder and kind of device, now or by an earlier proof."""
     precision = choose_precision(run.folder, device, lambda _: math.inf)
     if precision != "bf16":
         _refuse_if_on(run, "the training is in float32, which the kernel does not take")
@@ -95,7 +95,7 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
 
 
 def _recorded_path(path: Path, about: dict[str, str]) -> str | None:
-    """The path that was chosen before on such a device; none: it was another one, or cannot be read."""
+    """The recorded path for such a device; none: another device, or no readable record."""
     try:
         record = json.loads(path.read_text())
         return str(record["path"]) if about.items() <= record.items() else None
@@ -112,10 +112,10 @@ def _summary(proof: dict[str, Any]) -> str:
 
 
 def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading.Event) -> dict[str, Any]:
-    """What the process that makes the proof says; if it says nothing, what became of it.
+    """The result that the proof's process prints, or the failure that it ended with.
 
     Raises:
-        Stopped: before it had ended.
+        Stopped: the training was asked to stop before the proof had ended.
     """
     command = [
         sys.executable,
@@ -147,7 +147,7 @@ def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading
 def _process(
     command: list[str], environment: dict[str, str], errors: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with this one: it reads the pipe on its standard input."""
+    """A process that ends with this one, because it reads the pipe on its standard input."""
     process = subprocess.Popen(
         command, cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
     )

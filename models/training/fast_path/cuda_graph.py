@@ -1,7 +1,7 @@
-"""Recording: the kernels of a gradient, recorded once for each shape and then sent in one go.
+"""CUDA graphs: the kernels of a gradient, captured once for each shape and then launched together.
 
-A small network's step on a GPU is several hundred short kernels, and to send them takes longer
-than to run them. CUDA graphs: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+On a GPU a step of a small network is several hundred short kernels, and launching them one by one takes
+longer than running them. See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
 import logging
@@ -16,13 +16,13 @@ from models.training.fast_path.packing import Packed
 
 log = logging.getLogger(__name__)
 
-WARMUP_RUNS = 3  # on a stream of their own, as the page above asks for
+WARMUP_RUNS = 3  # on a side stream, as the page above asks for
 
-Work = Callable[[Packed, Tensor], Tensor]  # leaves gradients at the parameters
+Work = Callable[[Packed, Tensor], Tensor]  # accumulates gradients in the parameters
 
 
 class Graph(NamedTuple):
-    """What it reads, where it leaves its results, and the kernels between."""
+    """A captured graph with the tensors that it reads and writes."""
 
     part: Packed
     tokens: Tensor
@@ -32,7 +32,7 @@ class Graph(NamedTuple):
 
 
 class CudaGraphStep:
-    """A call leaves the gradients that its work would leave; they are used up before the next one."""
+    """Calls a function of gradients by its CUDA graph; the gradients are freed before the next call."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
@@ -42,11 +42,11 @@ class CudaGraphStep:
     def __call__(self, work: Work, part: Packed, tokens: Tensor) -> Tensor:
         if part.positions not in self.graphs and self.failure is None:
             try:
-                # A recording that fails leaves its own stream the current one.
+                # A capture that fails leaves its own stream the current one.
                 with torch.cuda.stream(torch.cuda.current_stream()):
                     self.graphs[part.positions] = self._capture(work, part, tokens)
             except RuntimeError as error:
-                # What ends a recording is followed by the error of the recording that was ended.
+                # The error that ends a capture is followed by the error of the ended capture.
                 for cause in (error, error.__context__):
                     if cause is not None and devices.is_out_of_memory(cause):
                         raise cause from None
@@ -64,7 +64,7 @@ class CudaGraphStep:
         return captured.step_sums.clone()
 
     def clear(self) -> None:
-        """Give the memory of all recordings back."""
+        """Free the memory of all graphs."""
         self.graphs.clear()
 
     def _capture(self, work: Work, part: Packed, tokens: Tensor) -> Graph:
@@ -77,7 +77,7 @@ class CudaGraphStep:
                 self._drop_gradients()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # One replays after another, so what they need only while they run may be the same memory.
+        # Graphs replay one after another, so their temporary memory may be shared.
         pool = next(iter(self.graphs.values())).graph.pool() if self.graphs else None
         with torch.cuda.graph(graph, pool=pool):
             step_sums = work(part, tokens)

@@ -1,10 +1,10 @@
-"""Packing: sequences of all lengths one after another, in a step of one shape, for the GPU.
+"""Packing: sequences of all lengths one after another, in steps of one shape, for the GPU.
 
-There short kernels cost more than padding saves, and what has one shape can be compiled and
-recorded. The whole data set lies on the device; of a step it is told which rows, in two short
-tensors, and gathers the ids itself.
+Steps of one shape can be compiled and captured as CUDA graphs. The whole data set lies on the device; two
+short tensors say which rows a step has, and the device gathers their ids itself.
 
-Name suffixes are shapes: N places of a step, C sequences it may hold, K places that may teach, D width.
+Name suffixes are shapes: N positions of a step, C sequences it may hold, K positions that may have a loss, D
+width.
 """
 
 import math
@@ -21,14 +21,14 @@ from models.data.batches import Examples, LossInputs
 from models.devices import FAST_PATH, FastPath
 from models.network.llama import cpu_block, packed_block
 
-HEADROOM = 1.1  # of what a batch of average rows needs, so that the places are what it is full by
-NUM_SHAPES = 8  # shapes there may be: a part of a batch has fewer places than a whole one
-AMPERE = (8, 0)  # the first GPUs with bfloat16 and the kernel for sequences of unlike lengths
-HEAD_WIDTH_MULTIPLE, MAX_HEAD_WIDTH = 8, 256  # widths of a head that the kernel takes: multiples, up to
+HEADROOM = 1.1  # times what a batch of average rows needs, so that the positions are what fills a batch
+NUM_SHAPES = 8  # at most: a micro-batch has fewer positions than a whole batch
+AMPERE = (8, 0)  # compute capability of the first GPUs with bfloat16 and the variable-length kernel
+HEAD_WIDTH_MULTIPLE, MAX_HEAD_WIDTH = 8, 256  # that the kernel supports
 
 
 class PackCapacity(NamedTuple):
-    """What a step holds; each batch fits in all three."""
+    """The most positions, sequences and positions with loss of a step; each batch fits in all three."""
 
     positions: int
     sequences: int
@@ -37,9 +37,9 @@ class PackCapacity(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """The rows of a step: where each begins in the data set (-1: it is padding), and in the step.
+    """The rows of a step: where each begins in the data set (-1: padding), and in the step.
 
-    offsets_C runs from 0 to N; sequences that are not there have no length.
+    offsets_C runs from 0 to N; unused sequences have length 0.
     """
 
     starts_C: Tensor
@@ -55,7 +55,7 @@ class Packed:
 
 
 def unsupported_reason(model: PreTrainedModel, device: torch.device) -> str | None:
-    """Why this network cannot be trained on packed sequences on that device, if it cannot."""
+    """Why this network cannot be trained on packed sequences on that device; none: it can."""
     if device.type != "cuda":
         return f"the device is {device.type}, no CUDA GPU"
     if torch.cuda.get_device_capability(device) < AMPERE:
@@ -66,7 +66,7 @@ def unsupported_reason(model: PreTrainedModel, device: torch.device) -> str | No
 
 
 def fits_kernel(model: PreTrainedModel) -> bool:
-    """Whether the kernel takes heads of this shape; it knows no dropout."""
+    """Whether the variable-length kernel supports this network: its head width, and no dropout."""
     config: Any = model.config
     if not cpu_block.is_plain(model) or config.attention_dropout:
         return False
@@ -74,7 +74,7 @@ def fits_kernel(model: PreTrainedModel) -> bool:
 
 
 class Packing:
-    """Batches of some examples in steps of `batch_tokens` places."""
+    """Batches of some examples, in steps of `batch_tokens` positions."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Packing:
         return PackCapacity(positions, math.ceil(HEADROOM * rows), loss_positions)
 
     def grow(self, rows: NDArray[np.int64]) -> None:
-        """For these rows in one step, whatever `batch_tokens` are."""
+        """Raise the capacity so that one step holds these rows, whatever `batch_tokens` is."""
         positions, sequences, loss_positions = self.capacity
         with_loss = int((self.lengths if self.context_loss else self.replies)[rows].sum())
         self.capacity = PackCapacity(
@@ -113,7 +113,8 @@ class Packing:
         )
 
     def epoch_batches(self, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-        """Row numbers of each batch, from (seed, epoch) alone; the next row that does not fit begins one."""
+        """Row numbers of each batch, a function of (seed, epoch); a row that does not fit begins the next
+        batch."""
         order = np.random.default_rng((seed, epoch)).permutation(len(self.lengths))
         loss_positions = self.lengths if self.context_loss else self.replies
         batches, start, positions, with_loss = [], 0, 0, 0
@@ -132,7 +133,7 @@ class Packing:
         return [*batches, order[start:]]
 
     def pack(self, rows: NDArray[np.int64]) -> Packed:
-        """The rows on the device, and padding behind them in sequences that are no longer than a row."""
+        """The rows on the device, followed by padding in sequences no longer than the longest row."""
         ends = np.cumsum(self.lengths[rows])
         unit = math.ceil(self.capacity.positions / NUM_SHAPES)
         positions = unit * math.ceil(ends[-1] / unit)
@@ -150,7 +151,7 @@ class Packing:
         return part.pin_memory().to(self.device, non_blocking=True)
 
     def forward_packed(self, model: PreTrainedModel, packed: Packed, dtype: torch.dtype) -> LossInputs:
-        """What the step teaches. Nothing here waits for the device."""
+        """The forward pass up to the inputs of the loss. Nothing here waits for the device."""
         positions_N = torch.arange(packed.positions, device=self.device)
         sequence_N = torch.searchsorted(packed.offsets_C[1:], positions_N, right=True, out_int32=True)
         within_N = positions_N - packed.offsets_C[sequence_N]
@@ -162,7 +163,7 @@ class Packing:
         )
         is_reply_N = self.is_reply[source_N + 1] & is_real_N
         has_loss_N = is_real_N if self.context_loss else is_reply_N
-        # The places that teach before the others, in their order; how many there are is not asked.
+        # The positions with loss first, in their order; to count them would wait for the device.
         first_K = torch.argsort(~has_loss_N, stable=True)[: self.capacity.loss_positions]
         is_reply_K, has_loss_K = is_reply_N[first_K], has_loss_N[first_K]
         weights_K = torch.where(is_reply_K, 1.0, self.context_loss) * has_loss_K

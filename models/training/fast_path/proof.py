@@ -1,8 +1,8 @@
-"""Proof: does the fast path teach what the plain one does, and sooner?
+"""Proof that the fast path computes the same loss, gradient and update as the standard path, and faster.
 
-Both start from the same weights, in the same precision, with the same rows, which are the first step of the
-fast path's. They are compared part by part, so that a failure has a name: packing with the kernel for
-sequences of unlike lengths, the compiled blocks, the CUDA graph; then one update, and the time of a step.
+Both start from the same weights, in the same precision, with the rows of the fast path's first step. They are
+compared part by part, so that a failure has a name: packing with the variable-length kernel, the compiled
+blocks, the CUDA graph; then one update, and the time of a step.
 
 python -m models.training.fast_path.proof RUN_DIR DEVICE PRECISION
 
@@ -34,16 +34,16 @@ from models.training import initial_weights
 from models.training.fast_path import packing
 from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
-from models.training.seeding import seed_everything
+from models.training.setup import seed_everything
 from models.training.step import GradientStep
 
 log = logging.getLogger(__name__)
 
-# How far the fast path may be from the plain one, in bfloat16. Two correct ways are 0.01 % apart in the
-# loss, 0.3 % in the gradient of any weight and 5 % in a step of Muon, which makes the small as long as the
-# large; sequences that see each other or what follows are 1 %, 60 % and 100 % apart (docs/log.md).
-LOSS = 0.005  # of the plain path's
-NORM = 0.05  # of the plain path's
+# Tolerances in bfloat16. Two correct forward passes differ by 0.01 % in the loss, 0.3 % in the gradient of
+# any weight and 5 % in a step of Muon, which scales small directions up to large ones; with sequences that
+# attend to each other or to later tokens the differences are 1 %, 60 % and 100 % (docs/log.md).
+LOSS = 0.005  # of the standard path's loss
+NORM = 0.05  # of the standard path's gradient norm
 GRADIENT = 0.2  # of the length of a weight's gradient
 UPDATE = 0.5  # of the length of the whole update
 TINY = 1e-3  # of the whole gradient's length: one weight's gradient below it is rounding
@@ -56,12 +56,12 @@ PARTS = {
 
 
 class Unproved(Exception):
-    """The fast path is not to be trained on; the message says which part failed and how."""
+    """The fast path must not be used; the message says which part failed and how."""
 
 
 @dataclass(frozen=True)
 class BatchGradient:
-    """What one batch teaches: the loss and the gradient, on the CPU."""
+    """The loss of one batch, and its gradient on the CPU."""
 
     loss: float
     norm: float
@@ -69,12 +69,12 @@ class BatchGradient:
 
 
 def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
-    """The figures of both paths.
+    """Compare the paths; returns the record's figures: loss, gradient norm, tokens per second, seconds.
 
     Raises:
-        Unproved: the fast path teaches something else, raises, or is slower.
+        Unproved: the fast path has another loss, gradient or update, raises an error, or is slower.
     """
-    began_s = time.monotonic()
+    start_s = time.monotonic()
     examples = batches.Examples(batches.read_examples(run.examples, "train"))
     seed_everything(run.train.seed)
     model, _ = initial_weights.load_initial_weights(run)
@@ -84,16 +84,16 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
     }
 
     def step(path: FastPath) -> GradientStep:
-        made = GradientStep(model, examples, run.train, workers=1, path=path)
-        made.precision = precision
-        return made
+        gradient_step = GradientStep(model, examples, run.train, workers=1, path=path)
+        gradient_step.precision = precision
+        return gradient_step
 
-    plain = step(STANDARD_PATH)
+    standard = step(STANDARD_PATH)
     fast_rows = cast(packing.Packing, step(FAST_PATH).packing).epoch_batches(seed=run.train.seed, epoch=0)[0]
-    expected = padded_batch_gradient(plain, fast_rows)
-    moves = apply_and_undo(plain, run.train.learning_rate, weights)
-    plain_s = seconds_per_token(plain, typical_batch(examples, run.train.batch_tokens))
-    del plain
+    expected = padded_batch_gradient(standard, fast_rows)
+    updates = apply_and_undo(standard, run.train.learning_rate, weights)
+    standard_s = seconds_per_token(standard, typical_batch(examples, run.train.batch_tokens))
+    del standard
     seconds = {}
     for name, path in PARTS.items():
         since_s = time.monotonic()
@@ -105,21 +105,21 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
             raise Unproved(f"{name}: {failure}")
         seconds[name] = time.monotonic() - since_s
     with _named("an update"):
-        check_update(moves, apply_and_undo(fast, run.train.learning_rate, weights))
+        check_update(updates, apply_and_undo(fast, run.train.learning_rate, weights))
     fast_s = seconds_per_token(fast, fast_rows)
-    check_speed(plain_s, fast_s)
+    check_speed(standard_s, fast_s)
     return {
         "loss": expected.loss,
         "norm": expected.norm,
-        "tokens_per_second": {"fast": 1 / fast_s, "plain": 1 / plain_s},
-        "seconds": time.monotonic() - began_s,
+        "tokens_per_second": {"fast": 1 / fast_s, "plain": 1 / standard_s},
+        "seconds": time.monotonic() - start_s,
         "seconds_compiling": max(0.0, seconds["the compiled blocks"] - seconds["the CUDA graph"]),
     }
 
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """What is raised inside says which part it is of."""
+    """Inside, an error becomes Unproved with the name of the part that it is about."""
     try:
         yield
     except Unproved as error:
@@ -131,31 +131,31 @@ def _named(name: str) -> Iterator[None]:
 
 
 def typical_batch(examples: batches.Examples, batch_tokens: int) -> NDArray[np.int64]:
-    """A padded batch of the middle length: what the plain path is timed on."""
+    """A padded batch of the median length, which the standard path is timed on."""
     lengths = examples.sides(has_encoder=False)
-    found = batches.bucket(lengths, batch_tokens)
-    return found[len(found) // 2]
+    buckets = batches.bucket(lengths, batch_tokens)
+    return buckets[len(buckets) // 2]
 
 
 def batch_gradient(step: GradientStep, rows: NDArray[np.int64]) -> BatchGradient:
-    """By a step of the training."""
+    """The loss and gradient of these rows, by a step as in training."""
     step.drop()
     return _batch_gradient(step, step.gradient(rows, seed=0).tolist())
 
 
 def padded_batch_gradient(step: GradientStep, rows: NDArray[np.int64]) -> BatchGradient:
-    """The same rows by batches of like lengths, of which none takes more memory than a step does."""
+    """The same of padded batches of like lengths, of which none takes more memory than a step."""
     step.drop()
     lengths = step.examples.sides(has_encoder=False)[rows]
     parts = [rows[part] for part in batches.bucket(lengths, step.config.batch_tokens)]
     tokens = int(step.examples.replies[rows].sum())
-    told = torch.stack([step.differentiate(step.batch(part), tokens) for part in parts]).sum(0)
+    step_sums = torch.stack([step.differentiate(step.batch(part), tokens) for part in parts]).sum(0)
     norm = torch.nn.utils.clip_grad_norm_(step.model.parameters(), step.config.max_norm)
-    return _batch_gradient(step, [*told.tolist(), float(norm)])
+    return _batch_gradient(step, [*step_sums.tolist(), float(norm)])
 
 
-def _batch_gradient(step: GradientStep, told: list[float]) -> BatchGradient:
-    nats, _, tokens, norm = told
+def _batch_gradient(step: GradientStep, step_sums: list[float]) -> BatchGradient:
+    nats, _, tokens, norm = step_sums
     gradients = {
         name: p.grad.detach().to("cpu", torch.float32, copy=True)
         for name, p in step.model.named_parameters()
@@ -166,7 +166,7 @@ def _batch_gradient(step: GradientStep, told: list[float]) -> BatchGradient:
 
 @torch.no_grad()
 def apply_and_undo(step: GradientStep, rate: float, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """How the gradient that lies at the weights moves them; they are then put back."""
+    """By how much one optimizer step changes each weight; the weights are restored."""
     step.update(rate)
     parameters = dict(step.model.named_parameters())
     moves = {}
@@ -176,43 +176,46 @@ def apply_and_undo(step: GradientStep, rate: float, weights: dict[str, Tensor]) 
     return moves
 
 
-def largest_gradient_error(plain: BatchGradient, fast: BatchGradient) -> float:
-    """How far a weight's gradient is from the plain path's, of its length, at most."""
+def largest_gradient_error(standard: BatchGradient, fast: BatchGradient) -> float:
+    """The largest relative distance of a weight's gradient from that of the standard path."""
     return max(
         float((fast.gradients[name] - expected).norm()) / max(1e-30, float(expected.norm()))
-        for name, expected in plain.gradients.items()
+        for name, expected in standard.gradients.items()
     )
 
 
-def check_gradient(plain: BatchGradient, fast: BatchGradient) -> None:
-    """Raises Unproved where they differ by more than the rounding of two correct ways."""
-    if not abs(fast.loss - plain.loss) <= LOSS * plain.loss:
-        raise Unproved(f"loss {fast.loss:.4f}, on the plain path {plain.loss:.4f}")
-    if not abs(fast.norm - plain.norm) <= NORM * plain.norm:
-        raise Unproved(f"gradient norm {fast.norm:.4g}, on the plain path {plain.norm:.4g}")
-    if missing := plain.gradients.keys() ^ fast.gradients.keys():
+def check_gradient(standard: BatchGradient, fast: BatchGradient) -> None:
+    """
+    Raises:
+        Unproved: they differ by more than two correct computations do.
+    """
+    if not abs(fast.loss - standard.loss) <= LOSS * standard.loss:
+        raise Unproved(f"loss {fast.loss:.4f}, on the plain path {standard.loss:.4f}")
+    if not abs(fast.norm - standard.norm) <= NORM * standard.norm:
+        raise Unproved(f"gradient norm {fast.norm:.4g}, on the plain path {standard.norm:.4g}")
+    if missing := standard.gradients.keys() ^ fast.gradients.keys():
         raise Unproved(f"{sorted(missing)[0]} has a gradient on one of the paths alone")
-    whole = _length(plain.gradients.values())
-    for name, expected in plain.gradients.items():
+    whole = _length(standard.gradients.values())
+    for name, expected in standard.gradients.items():
         length = float(expected.norm())
-        away = float((fast.gradients[name] - expected).norm())
-        if not away <= GRADIENT * length + TINY * whole:
+        distance = float((fast.gradients[name] - expected).norm())
+        if not distance <= GRADIENT * length + TINY * whole:
             raise Unproved(
-                f"the gradient of {name} is {away / max(length, 1e-30):.0%} away from the plain path's"
+                f"the gradient of {name} is {distance / max(length, 1e-30):.0%} away from the plain path's"
             )
 
 
-def check_update(plain: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
-    away = _length(fast[name] - move for name, move in plain.items())
-    if not away <= UPDATE * (length := _length(plain.values())):
+def check_update(standard: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
+    distance = _length(fast[name] - move for name, move in standard.items())
+    if not distance <= UPDATE * (length := _length(standard.values())):
         raise Unproved(
-            f"the weights move {away / max(length, 1e-30):.0%} away from where the plain path moves them"
+            f"the weights move {distance / max(length, 1e-30):.0%} away from where the plain path moves them"
         )
 
 
-def check_speed(plain_s: float, fast_s: float) -> None:
-    if fast_s > plain_s:
-        raise Unproved(f"it is slower: {1 / fast_s:,.0f} tokens/s, {1 / plain_s:,.0f} on the plain path")
+def check_speed(standard_s: float, fast_s: float) -> None:
+    if fast_s > standard_s:
+        raise Unproved(f"it is slower: {1 / fast_s:,.0f} tokens/s, {1 / standard_s:,.0f} on the plain path")
 
 
 def _length(tensors: Any) -> float:
@@ -220,18 +223,18 @@ def _length(tensors: Any) -> float:
 
 
 def seconds_per_token(step: GradientStep, rows: NDArray[np.int64]) -> float:
-    """Of a step that leaves the weights where they are."""
+    """Seconds per token of a step at learning rate 0."""
 
-    def learn() -> None:
+    def train_once() -> None:
         step.gradient(rows, seed=0)
         step.update(0.0)
         devices.wait(step.device)
 
-    return fastest_seconds(learn) / int(step.examples.lengths[rows].sum())
+    return fastest_seconds(train_once) / int(step.examples.lengths[rows].sum())
 
 
 def main(folder: str, kind: str, precision: str) -> None:
-    answer = os.fdopen(os.dup(1), "w")
+    stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # compilers print, too
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -240,7 +243,7 @@ def main(folder: str, kind: str, precision: str) -> None:
         proof = prove(Run.read(Path(folder)), torch.device(kind), precision)
     except Unproved as error:
         proof = {"failure": str(error)}
-    print(json.dumps(proof), file=answer, flush=True)
+    print(json.dumps(proof), file=stdout, flush=True)
 
 
 def _end_with_parent() -> None:

@@ -99,7 +99,7 @@ def test_rows_go_by_the_tokens_string_and_new_ones_are_means_of_their_pieces(fam
     start, model = (networks.build(config, each.get_vocab_size(), 16) for each in (old, new))
     told = initial_weights.carry_over(start, old, model, new)
     assert told["new"] > 0 and told["kept"] > 256
-    had, has = (list(initial_weights._tables(each)) for each in (start, model))
+    had, has = (list(initial_weights._token_tables(each)) for each in (start, model))
     known, now = old.get_vocab(), new.get_vocab()
     for before_VD, after_VD in zip(had, has, strict=True):
         for token, row in now.items():

@@ -24,6 +24,7 @@ from models.evaluation import metrics
 from models.network import networks
 from models.training import loop, trainer
 from models.training.run_folder import Run
+from models.training.setup import num_cores
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -231,7 +232,7 @@ def test_a_training_ends_well_where_no_process_is_kept_to_some_cores(
     """As on macOS."""
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert loop.cores() == os.cpu_count()
+    assert num_cores() == os.cpu_count()
     assert train(run_folder(data, tmp_path / "run", max_steps=2))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.training.muon import Muon, orthogonal
+from models.training.muon import Muon, orthogonalize
 
 SHAPES = [(8, 8), (8, 24), (24, 8), (8, 8), (1, 8)]
 
@@ -37,14 +37,14 @@ def test_a_step_points_where_the_gradient_does_with_all_singular_values_alike(sh
     )
     values = torch.logspace(0, -2, len(values))  # a hundred times apart: two steps are too few
     x_MN = left @ torch.diag(values) @ right
-    made_MN = orthogonal(x_MN[None], torch.float32)[0]
+    made_MN = orthogonalize(x_MN[None], torch.float32)[0]
     along = torch.diag(left.T @ made_MN @ right.T)
     assert torch.dist(left @ torch.diag(along) @ right, made_MN) < 1e-4
     assert all(0.6 < value < 1.3 for value in along)
 
 
 def test_a_matrix_without_a_gradient_stays_as_it_is() -> None:
-    assert torch.equal(orthogonal(torch.zeros(2, 3, 4), torch.float32), torch.zeros(2, 3, 4))
+    assert torch.equal(orthogonalize(torch.zeros(2, 3, 4), torch.float32), torch.zeros(2, 3, 4))
     (still, moved) = (torch.ones(3, 3), torch.ones(3, 3))
     moved.grad = torch.eye(3)
     Muon([still, moved], lr=0.1, weight_decay=0.0, momentum=0.9).step()

@@ -127,9 +127,9 @@ def test_an_update_in_another_direction_and_a_slower_path_are_refused() -> None:
     proof.check_update(move, {"w": torch.tensor([1.0, 0.3])})
     with pytest.raises(Unproved, match="141% away from where"):
         proof.check_update(move, {"w": torch.tensor([0.0, 1.0])})
-    proof.check_speed(plain_s=0.2, fast_s=0.1)
+    proof.check_speed(standard_s=0.2, fast_s=0.1)
     with pytest.raises(Unproved, match="slower: 5 tokens/s, 10 on the plain path"):
-        proof.check_speed(plain_s=0.1, fast_s=0.2)
+        proof.check_speed(standard_s=0.1, fast_s=0.2)
 
 
 @pytest.mark.parametrize(("asked", "path"), [("auto", STANDARD_PATH), ("off", STANDARD_PATH)])

@@ -1,0 +1,95 @@
+"""The parts of a training, assembled: process group, device, examples, network, gradient step, precision."""
+
+import os
+import random
+import sys
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from models import devices
+from models.data import batches
+from models.network import networks
+from models.training.distributed import ProcessGroup, init_process_group
+from models.training.fast_path import choice
+from models.training.initial_weights import load_initial_weights
+from models.training.precision import PROBE_TOKENS, choose_precision
+from models.training.run_folder import Run
+from models.training.step import GradientStep
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training works with and never replaces."""
+
+    group: ProcessGroup
+    device: torch.device
+    table: pa.Table
+    """The training examples, as `EXAMPLES` of models/data/schemas.py."""
+    examples: batches.Examples
+    sides: NDArray[np.int64]
+    """Tokens of each example, (rows, 1); with an encoder of its context and its reply, (rows, 2)."""
+    model: PreTrainedModel
+    start_token_counts: dict[str, int]
+    """Of a warm start: tokens kept, new and lost."""
+    step: GradientStep
+
+    @property
+    def vocab_size(self) -> int:
+        return networks.head(self.model).out_features
+
+
+def set_up(run: Run, stop: threading.Event) -> Setup:
+    """Assemble a training: read the examples, build the network, choose path and precision.
+
+    Raises:
+        InputError: the examples or the start do not fit the configuration, or train.fast_path is `on` and
+            cannot be used.
+    """
+    group, device = init_process_group(), devices.best()
+    table = batches.read_examples(run.examples, "train")
+    examples = batches.Examples(table)
+    seed_everything(run.train.seed)
+    model, start_token_counts = load_initial_weights(run)
+    sides = examples.sides(has_encoder=networks.is_encoder_decoder(model))
+    run.check(examples, sides, networks.head(model).out_features)
+    path = choice.choose_path(run, model, device, group, stop)
+    model.to(device)  # type: ignore[arg-type]
+    if device.type == "cpu":
+        # For short sequences several times faster backward in bf16 than torch's fused kernel.
+        model.set_attn_implementation("eager")
+    workers = num_workers(run, device)
+    step = GradientStep(model, examples, run.train, workers=workers, group=group, path=path)
+    probe_rows = batches.bucket(sides, PROBE_TOKENS)[-1]
+    with group.main_process_first():
+        step.precision = choose_precision(
+            run.folder, device, lambda precision: step.pass_seconds(probe_rows, precision)
+        )
+    return Setup(group, device, table, examples, sides, model, start_token_counts, step)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the random number generators of Python, NumPy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def num_workers(run: Run, device: torch.device) -> int:
+    """Threads that share a batch: on small matrices two halves of a batch gain more than two OpenMP threads.
+
+    With dropout there is one: two threads would draw from the one random generator in any order.
+    """
+    return 2 if device.type == "cpu" and num_cores() > 1 and not run.network.dropout else 1
+
+
+def num_cores() -> int:
+    """How many cores this process may use; OMP_NUM_THREADS, where it is set, allows fewer."""
+    # Only Linux can keep a process to some of the cores.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, int(os.environ.get("OMP_NUM_THREADS") or sys.maxsize))
