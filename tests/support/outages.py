@@ -1,4 +1,4 @@
-"""What a command comes to when a server of its is dead or hangs: the rows of docs/outages.md, each with a test.
+"""What becomes of a command whose server is dead or hangs: the rows of docs/outages.md, each with a test.
 
 `python tests/support/outages.py > docs/outages.md` writes the page.
 """
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 HEAD = """# When a server does not answer
 
-A server is *dead* where nothing listens any more (SIGKILL), and *hung* where it takes the connection and says nothing (SIGSTOP). Each row
-is a test of `tests/deployments/test_outages.py` with a real server; the page is made of the same rows.
+Nothing listens any more at the address of a *dead* server (SIGKILL); a *hung* server accepts the connection
+and sends nothing (SIGSTOP). "Prefect, the run's own" is the server that `repartee run` starts where none is
+configured. Each row is a test of `tests/deployments/test_outages.py` with a real server, and the page is made
+from the same rows by `make docs`.
 
-| server | is | from | the command ends with | outcome | and says | the same command, once the server answers |
+| server | is | from | exit status | outcome | message | the same command, once the server answers |
 | --- | --- | --- | --- | --- | --- | --- |
 """
 
