@@ -56,7 +56,7 @@ def flops(model: Any, examples: batches.Examples, rows: NDArray[np.int64], conte
     """Of one step on these rows, by the formula above."""
     places = examples.lengths[rows] - 1  # what is read; the last id is only a target
     layers = sum(weight.numel() for weight in model.model.layers.parameters() if weight.ndim == 2)
-    head = networks.head(model).weight.numel()
+    head = networks.lm_head(model).weight.numel()
     teaching = places.sum() if context_loss else examples.replies[rows].sum()
     attention = model.config.num_hidden_layers * model.config.hidden_size * (places**2).sum()
     return float(6 * (layers * places.sum() + head * teaching + attention))

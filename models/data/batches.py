@@ -1,4 +1,4 @@
-"""Batches: examples of like length together, so that little of a batch is padding.
+"""Batches: examples of similar length together, so that little of a batch is padding.
 
 Name suffixes are shapes: B batch, T tokens, S tokens of the context.
 """
@@ -27,11 +27,11 @@ Row = tuple[NDArray[np.int64], NDArray[np.bool_]]  # ids, is_reply
 
 @dataclass(frozen=True)
 class Batch:
-    """What a network reads, and at each place the id that comes next (or NO_LOSS).
+    """The input ids of a network, and at each position the next id as target (or NO_LOSS).
 
-    Rows are padded on the right, from lengths_B on: a causal network never looks there. Which id
-    stands there says nothing, since a vocabulary may use it for text too. The context is the
-    encoder's, and None for a network without one.
+    Rows are padded on the right, from lengths_B on, where a causal network does not attend. The padding id
+    has no meaning, since a vocabulary may use it for text too. The context is the encoder's input, and None
+    for a network without an encoder.
     """
 
     inputs_BT: Tensor
@@ -42,14 +42,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         parts = (self.inputs_BT, self.targets_BT, self.lengths_B, self.context_BS, self.context_mask_BS)
-        moved = (part if part is None else part.to(device, non_blocking=True) for part in parts)
-        return Batch(*moved)  # type: ignore[arg-type]
+        tensors = (part if part is None else part.to(device, non_blocking=True) for part in parts)
+        return Batch(*tensors)  # type: ignore[arg-type]
 
 
 class LossInputs(NamedTuple):
-    """What a network learns of in a step: N hidden states, the id that follows each, and its weight.
+    """The inputs of the loss: N hidden states, the target id of each, and its weight.
 
-    A weight of 0 is no loss, wherever a step of one shape has room left.
+    Weight 0 fills up a step of fixed shape.
     """
 
     hidden_ND: Tensor
@@ -59,7 +59,7 @@ class LossInputs(NamedTuple):
 
 
 class Examples:
-    """A table of EXAMPLES as flat arrays."""
+    """A table of EXAMPLES (models/data/schemas.py) as flat arrays."""
 
     def __init__(self, table: pa.Table) -> None:
         ids, flags = (table[name].combine_chunks() for name in ("ids", "is_reply"))
@@ -77,12 +77,12 @@ class Examples:
 
     @cached_property
     def replies(self) -> NDArray[np.int64]:
-        """Reply tokens of each row."""
-        counted = np.concatenate([[0], np.cumsum(self.is_reply, dtype=np.int64)])
-        return np.diff(counted[self.starts])
+        """The number of reply tokens of each row, (rows,)."""
+        cumulative = np.concatenate([[0], np.cumsum(self.is_reply, dtype=np.int64)])
+        return np.diff(cumulative[self.starts])
 
     def sides(self, *, has_encoder: bool) -> NDArray[np.int64]:
-        """What each row fills of a batch: one length, or the context's and the reply's."""
+        """Lengths of each row in a batch: (rows, 1), or with an encoder context and reply, (rows, 2)."""
         if not has_encoder:
             return self.lengths[:, None]
         return np.stack([self.lengths - self.replies, self.replies], axis=1)
@@ -93,27 +93,28 @@ class Examples:
 
 
 def read_examples(folder: Path, split: str) -> pa.Table:
+    """The examples of a split (train, validation or test), as a table of EXAMPLES."""
     return pq.read_table(folder / f"{split}.parquet", schema=EXAMPLES)
 
 
 def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:
-    """Some of the conversations that the rows are of."""
+    """The ids of the rows' conversations, at most `most` of them."""
     names = table["conversation_id"].take(rows).unique().to_pylist()
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
+    others = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{others}"
 
 
 def bucket(
     lengths: NDArray[np.int64], batch_tokens: int, rng: np.random.Generator | None = None
 ) -> list[NDArray[np.int64]]:
-    """Row numbers of each batch: at most `batch_tokens` places, padding included, or a single row.
+    """Row numbers of each batch: at most `batch_tokens` positions, padding included, or a single row.
 
-    `lengths` is one a row, or a column for each side that is padded on its own. With `rng` equal
-    lengths stand in a new order and so do the batches; their number is the same.
+    `lengths` is (rows,), or (rows, sides) where sides are padded on their own. With `rng`, rows of equal
+    lengths are shuffled and so are the batches; the number of batches is the same.
     """
     sides = lengths if lengths.ndim == 2 else lengths[:, None]
-    tie = np.arange(len(sides)) if rng is None else rng.permutation(len(sides))
-    order = _alike(sides, batch_tokens, tie)
+    tie_break = np.arange(len(sides)) if rng is None else rng.permutation(len(sides))
+    order = _group_by_length(sides, batch_tokens, tie_break)
     batches, start, longest = [], 0, [0] * sides.shape[1]
     for end, row in enumerate(sides[order].tolist()):
         widest = [max(pair) for pair in zip(longest, row, strict=True)]
@@ -128,31 +129,33 @@ def bucket(
     return batches
 
 
-def _alike(sides: NDArray[np.int64], batch_tokens: int, tie: NDArray[np.int64]) -> NDArray[np.intp]:
-    """An order in which neighbours are of like length on each side.
+def _group_by_length(
+    sides: NDArray[np.int64], batch_tokens: int, tie_break: NDArray[np.int64]
+) -> NDArray[np.intp]:
+    """An order in which neighbours have similar lengths on each side.
 
-    Two sides: strips of like contexts, as many as each strip has batches, and in each the replies
-    by length, rising and falling in turn. One side is a single strip.
+    With two sides: strips of similar context lengths, as many as there are batches in a strip; within a strip
+    by reply length, ascending and descending in turn. With one side there is a single strip.
     """
     context, reply = sides[:, :-1].sum(axis=1), sides[:, -1]
     strips = max(1, round(math.sqrt(int(sides.sum()) / batch_tokens)))
     edges = np.unique(np.quantile(context, np.arange(1, strips) / strips)) if len(sides) else np.zeros(0)
     strip = np.searchsorted(edges, context)
     snake = np.where(strip % 2, -reply, reply)
-    return np.lexsort((tie, context, snake, strip))
+    return np.lexsort((tie_break, context, snake, strip))
 
 
 def epoch_batches(
     lengths: NDArray[np.int64], batch_tokens: int, *, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:
-    """The batches of an epoch, from (seed, epoch) alone: a resumed training finds its place again."""
+    """The batches of an epoch, a function of (seed, epoch): a resumed training gets the same ones."""
     return bucket(lengths, batch_tokens, np.random.default_rng((seed, epoch)))
 
 
 def collate(rows: Sequence[Row], *, has_encoder: bool) -> Batch:
     """The batch of some rows; with an encoder, the ids before the reply are its context.
 
-    The shift is here and nowhere else: the target at a place is the id that comes next.
+    The only shift of targets in the code is here: the target at a position is the next id.
     """
     if not has_encoder:
         inputs = [ids[:-1] for ids, _ in rows]
@@ -175,7 +178,7 @@ def _lengths(rows: Sequence[NDArray[np.int64]]) -> Tensor:
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], value: int) -> Tensor:
-    # One place at least: a row without any still has its targets to ignore.
+    # At least one position: a row without ids still has its target to ignore.
     padded = np.full((len(rows), max(1, *map(len, rows))), value, dtype=np.int64)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row

@@ -116,10 +116,10 @@ def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sum
     """(nats, correct) of each row's reply tokens."""
     batch = collate(rows, has_encoder=networks.is_encoder_decoder(model)).to(model.device)
     asked_BT = batch.targets_BT >= 0
-    hidden_ND, targets_N = networks.hidden(model, batch)[asked_BT], batch.targets_BT[asked_BT]
+    hidden_ND, targets_N = networks.hidden_states(model, batch)[asked_BT], batch.targets_BT[asked_BT]
     # A slice of the logits at a time: of a large vocabulary a whole batch's would fill the memory.
     parts = zip(torch.split(hidden_ND, SLICE), torch.split(targets_N, SLICE), strict=True)
-    told = [_nats(networks.head(model)(some_ND), asked_N) for some_ND, asked_N in parts]
+    told = [_nats(networks.lm_head(model)(some_ND), asked_N) for some_ND, asked_N in parts]
     nats_N, correct_N = (torch.cat(each) for each in zip(*told, strict=True))
     row_N = (batch.targets_BT >= 0).nonzero()[:, 0].cpu().numpy()
     nats = np.bincount(row_N, nats_N.cpu().double().numpy(), minlength=len(rows))

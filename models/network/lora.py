@@ -1,7 +1,7 @@
-"""Adapters: a few weights beside the matrices of a pretrained network, trained in their place (LoRA).
+"""LoRA adapters: low-rank matrices beside those of a pretrained network, trained in their place.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", https://arxiv.org/abs/2106.09685.
-The published network is the merged one: what reads it needs to know of none.
+The published network has the adapters merged into its matrices.
 """
 
 import copy
@@ -14,11 +14,11 @@ from transformers.pytorch_utils import Conv1D
 
 from models.errors import InputError
 
-SCALE = 2  # of what the adapters add; peft calls it lora_alpha / r
+SCALE = 2  # factor of what the adapters add; peft calls it lora_alpha / r
 
 
-def add(model: PreTrainedModel, rank: int) -> None:
-    """Give each matrix inside the blocks adapters of that rank, and freeze all else.
+def add_adapters(model: PreTrainedModel, rank: int) -> None:
+    """Add adapters of this rank to each matrix inside the blocks, and freeze all other weights.
 
     Raises:
         InputError: peft is not installed.
@@ -27,32 +27,34 @@ def add(model: PreTrainedModel, rank: int) -> None:
         raise InputError("train.lora_rank needs peft: pip install -c constraints.txt -e '.[finetune]'")
     from peft import LoraConfig, inject_adapter_in_model
 
-    turned = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2's matrices
-    asked = LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules="all-linear", fan_in_fan_out=turned)
-    inject_adapter_in_model(asked, model)
+    is_transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2's matrices
+    lora_config = LoraConfig(
+        r=rank, lora_alpha=SCALE * rank, target_modules="all-linear", fan_in_fan_out=is_transposed
+    )
+    inject_adapter_in_model(lora_config, model)
 
 
-def weight(linear: nn.Module) -> Tensor:
-    """The matrix that a layer multiplies with, what its adapters add included."""
+def effective_weight(linear: nn.Module) -> Tensor:
+    """The matrix of a linear layer, plus what its adapters add."""
     layer: Any = linear
-    whole: Tensor = layer.weight
+    matrix: Tensor = layer.weight
     for name in getattr(layer, "active_adapters", ()):
-        whole = whole + layer.get_delta_weight(name)
-    return whole
+        matrix = matrix + layer.get_delta_weight(name)
+    return matrix
 
 
-def are_in(model: nn.Module) -> bool:
+def has_adapters(model: nn.Module) -> bool:
     return any(hasattr(module, "get_delta_weight") for module in model.modules())
 
 
-def merged(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy with the adapters added to the matrices, as a network that never had any."""
-    whole = copy.deepcopy(model)
-    for name, module in list(whole.named_modules()):
+def merge(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the network with the adapters merged into the matrices."""
+    merged_model = copy.deepcopy(model)
+    for name, module in list(merged_model.named_modules()):
         if hasattr(module, "get_delta_weight"):
             layer: Any = module
             layer.merge()
             parent, _, own = name.rpartition(".")
-            setattr(whole.get_submodule(parent), own, layer.get_base_layer())
-    del whole.peft_config
-    return whole
+            setattr(merged_model.get_submodule(parent), own, layer.get_base_layer())
+    del merged_model.peft_config
+    return merged_model

@@ -1,4 +1,4 @@
-"""Networks: `transformers` classes built from a NetworkConfig, and the one way through them.
+"""Networks: `transformers` classes built from a NetworkConfig, and their forward pass.
 
 Name suffixes are shapes: B batch, T tokens, S tokens of the context, D width, V vocabulary.
 """
@@ -45,7 +45,7 @@ CONTROL_IDS: dict[str, Any] = {"bos_token_id": START, "eos_token_id": END, "pad_
 
 
 def build(config: NetworkConfig, vocab_size: int, max_positions: int) -> PreTrainedModel:
-    """A network with fresh weights from torch's current seed, in training mode."""
+    """A network in training mode, with random weights from torch's default generator."""
     if config.family == "llama":
         model: PreTrainedModel = LlamaForCausalLM(_llama(config, vocab_size, max_positions))
     elif config.family == "gpt2":
@@ -62,12 +62,12 @@ def _llama(config: NetworkConfig, vocab_size: int, max_positions: int) -> LlamaC
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=config.width,
-        # SwiGLU's three matrices then cost what two of 4 widths do.
+        # SwiGLU's three matrices of this width cost as much as two of 4 widths (https://arxiv.org/abs/2002.05202).
         intermediate_size=32 * math.ceil(config.width * 8 / 3 / 32),
         num_hidden_layers=config.n_layer,
         num_attention_heads=config.n_head,
         max_position_embeddings=max_positions,
-        # A table of its own for the head costs no operation and learns sooner (docs/log.md).
+        # An output embedding of its own costs no operation and learns faster (docs/log.md).
         tie_word_embeddings=False,
         attention_dropout=config.dropout,
         **CONTROL_IDS,
@@ -90,7 +90,7 @@ def _gpt2(config: NetworkConfig, vocab_size: int, max_positions: int, **extra: A
 
 
 def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int) -> PreTrainedModel:
-    """An encoder that sees the whole context, and GPT-2 blocks that attend to it: one head, one norm."""
+    """A BERT encoder of the whole context, and GPT-2 blocks with cross-attention to it."""
     encoder = BertConfig(
         vocab_size=vocab_size,
         hidden_size=config.width,
@@ -104,7 +104,7 @@ def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int)
     )
     decoder = _gpt2(config, vocab_size, max_positions, add_cross_attention=True, is_decoder=True)
     both = EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
-    # Encoder and decoder share no table; the decoder's own config ties its head to its table.
+    # Encoder and decoder share no embedding; the decoder's own config ties its output to its input embedding.
     cast(Any, both).update({"decoder_start_token_id": START, "tie_word_embeddings": False, **CONTROL_IDS})
     model = EncoderDecoderModel(config=both)
     cast(Any, model).generation_config.update(decoder_start_token_id=START)
@@ -112,26 +112,30 @@ def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int)
 
 
 def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
-    """The pooler reads one position, for classification; nothing here does."""
+    """Remove the encoder's pooler, which is for classification."""
     cast(Any, model).encoder.pooler = None
     return model
 
 
 def _scale_residuals(model: PreTrainedModel, n_layer: int) -> None:
-    """Projections into the residual stream start smaller: 2 a block add up (GPT-2, section 2.3)."""
+    """Scale the projections into the residual stream, two a block, by 1 / sqrt(2 n_layer).
+
+    Section 2.3 of the GPT-2 paper, "Language Models are Unsupervised Multitask Learners":
+    https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+    """
     for name, parameter in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layer))
 
 
-def hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """hidden_BTD of the decoder's last norm, for each of the batch's inputs.
+def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """hidden_BTD, the output of the decoder's last norm, for each of the batch's inputs.
 
-    No mask is made for the decoder: what it must not see, the padding, lies to the right.
+    The decoder needs no padding mask: the padding is on the right, where a causal network does not attend.
     """
     network: Any = model
-    if cpu_block.reads(model):
-        return cpu_block.hidden(network, batch.inputs_BT, products_dtype(model))
+    if cpu_block.supports_cpu_path(model):
+        return cpu_block.hidden_states(network, batch.inputs_BT, matmul_dtype(model))
     if batch.context_BS is None:
         base = network.base_model
         return cast(Tensor, base(**_inputs(base, batch)).last_hidden_state)
@@ -144,19 +148,19 @@ def hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
     return cast(Tensor, decoded.last_hidden_state)
 
 
-def products_dtype(model: PreTrainedModel) -> torch.dtype:
-    """Of the matrix products where autocast may be on."""
+def matmul_dtype(model: PreTrainedModel) -> torch.dtype:
+    """The type that matmuls are computed in: autocast's where that is on, else the model's."""
     kind = model.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
 
 
 def _inputs(base: Any, batch: Batch) -> dict[str, Any]:
-    # Given ids, transformers searches them for pads at each step and asks for a mask.
+    # Given ids, transformers looks for pads in each step and warns that there is no mask.
     return {"inputs_embeds": base.get_input_embeddings()(batch.inputs_BT), "use_cache": False}
 
 
-def head(model: PreTrainedModel) -> nn.Linear:
-    """Hidden states to logits over the vocabulary; but for `llama` its matrix is the token table."""
+def lm_head(model: PreTrainedModel) -> nn.Linear:
+    """The output embedding, hidden states to logits; except in `llama` its matrix is the input embedding."""
     network: Any = model
     return cast(
         nn.Linear, (network.decoder if is_encoder_decoder(model) else network).get_output_embeddings()
@@ -168,32 +172,32 @@ def is_encoder_decoder(model: PreTrainedModel) -> bool:
 
 
 def next_ids(batch: Batch) -> Tensor:
-    """ids_BT that a decoder's inputs are followed by, the context's own too; NO_LOSS before padding."""
+    """ids_BT, the next id of each decoder input, also within the context; NO_LOSS at padding."""
     following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1))
-    places_T = torch.arange(1, batch.inputs_BT.shape[1] + 1, device=batch.inputs_BT.device)
-    is_there_BT = places_T < batch.lengths_B[:, None]
-    return torch.where((batch.targets_BT < 0) & is_there_BT, following_BT, batch.targets_BT)
+    positions_T = torch.arange(1, batch.inputs_BT.shape[1] + 1, device=batch.inputs_BT.device)
+    has_input_BT = positions_T < batch.lengths_B[:, None]
+    return torch.where((batch.targets_BT < 0) & has_input_BT, following_BT, batch.targets_BT)
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """config.json, generation_config.json and model.safetensors, adapters merged."""
-    with quiet():
-        (lora.merged(model) if lora.are_in(model) else model).save_pretrained(folder)
+    """Write config.json, generation_config.json and model.safetensors, with adapters merged."""
+    with silence_transformers():
+        (lora.merge(model) if lora.has_adapters(model) else model).save_pretrained(folder)
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
-    """The network in a model folder, ready to answer. No code and no pickle is ever read.
+    """The network of a model folder, in evaluation mode. No code and no pickle is ever read.
 
     Raises:
-        InputError: the folder holds no network of a family that we know.
+        InputError: the folder holds no complete network of a supported family.
     """
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} has no config.json; give the folder of a trained model")
     if not any((folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
         raise InputError(f"{folder} has no {SAFE_WEIGHTS_NAME}; give the folder of a trained model")
-    network = _class(folder / "config.json")
+    network = _network_class(folder / "config.json")
     try:
-        with quiet():
+        with silence_transformers():
             loaded = network.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -210,8 +214,8 @@ def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
     return cast(PreTrainedModel, loaded.to(device).eval())
 
 
-def _class(path: Path) -> Any:
-    """By the file's model_type alone, read as JSON: a class named elsewhere in it is not looked at."""
+def _network_class(path: Path) -> Any:
+    """The class for the model_type of config.json; other class names in the file are ignored."""
     try:
         config = json.loads(path.read_bytes())
     except ValueError as error:
@@ -226,8 +230,8 @@ def _class(path: Path) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, transformers shows no bars and does not report the pooler that we leave out."""
+def silence_transformers() -> Iterator[None]:
+    """Inside, transformers shows no progress bars and does not report the removed pooler."""
     settings: Any = hf_logging  # its functions have no types
     level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
     settings.set_verbosity_error()

@@ -20,11 +20,11 @@ def convert(path: Path, out: Path) -> None:
         )
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from models.network.networks import quiet
+    from models.network.networks import silence_transformers
 
     options = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
     try:
-        with quiet():
+        with silence_transformers():
             AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(out)
             read = AutoModelForCausalLM.from_pretrained(path.parent, dtype="float32", **options)
             # Transformers takes it for quantised still, and such a model is neither trained nor saved.

@@ -41,7 +41,7 @@ def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
     if run.network.family == "pretrained":
         model = _pretrained(run)
         if run.train.lora_rank:
-            lora.add(model, run.train.lora_rank)
+            lora.add_adapters(model, run.train.lora_rank)
         return model, {}
     if run.train.lora_rank:
         both = f"train.lora_rank is {run.train.lora_rank} and network.family {run.network.family}"
@@ -125,7 +125,7 @@ def _token_tables(model: PreTrainedModel) -> Iterator[Tensor]:
     parts = (network.encoder, network.decoder) if networks.is_encoder_decoder(model) else (network,)
     for part in parts:
         yield part.get_input_embeddings().weight
-    yield networks.head(model).weight
+    yield networks.lm_head(model).weight
 
 
 def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
@@ -186,9 +186,9 @@ def _pretrained(run: Run) -> PreTrainedModel:
 def _check_head(model: PreTrainedModel, folder: Path) -> None:
     """Refuse a network whose logits are not its hidden states times its output embedding."""
     network: Any = model
-    ids_BT = torch.arange(min(8, networks.head(model).out_features))[None]
+    ids_BT = torch.arange(min(8, networks.lm_head(model).out_features))[None]
     batch = Batch(ids_BT, ids_BT, torch.tensor([ids_BT.shape[1]]))
-    ours_BTV = F.linear(networks.hidden(model, batch), networks.head(model).weight)
+    ours_BTV = F.linear(networks.hidden_states(model, batch), networks.lm_head(model).weight)
     if not torch.allclose(network(input_ids=ids_BT).logits, ours_BTV, atol=1e-2, rtol=1e-2):
         raise InputError(
             f"{folder}: a {model.config.model_type} scales or shifts its logits, which is not trained here; "

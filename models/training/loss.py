@@ -28,10 +28,10 @@ def weighted_nats(
     likely tokens each counts as the most likely one.
     """
     count = len(hidden_ND)
-    rows = row_padding.rows(count, hidden_ND.dtype, hidden_ND.device)
+    rows = row_padding.padded_rows(count, hidden_ND.dtype, hidden_ND.device)
     # The padding rows have weight 0.
     hidden_ND, targets_N, weights_N = (
-        row_padding.lengthened(x_N, rows) for x_N in (hidden_ND, targets_N, weights_N)
+        row_padding.pad_rows(x_N, rows) for x_N in (hidden_ND, targets_N, weights_N)
     )
     total, nats_N, is_likeliest_N = _LinearCrossEntropy.apply(hidden_ND, table_VD, targets_N, weights_N)  # type: ignore[no-untyped-call]
     return total, nats_N[:count], is_likeliest_N[:count]

@@ -87,7 +87,7 @@ class Preflight:
         self.rows = [examples.row(i) for i in self.row_ids]
         if self.step.packing:
             self.step.packing.grow(self.row_ids)
-        self.vocabulary = networks.head(model).weight.shape[0]
+        self.vocabulary = networks.lm_head(model).weight.shape[0]
 
     def checks(self) -> dict[str, Callable[[], None]]:
         """The checks by name, in their order; those that train the copy come last."""
@@ -141,11 +141,11 @@ class Preflight:
 
     def causality(self) -> None:
         batch = self.batch()
-        before_BTD = self.hidden(batch)
+        before_BTD = self.hidden_states(batch)
         position = batch.inputs_BT.shape[1] // 2
         later = batch.inputs_BT.clone()
         later[:, position:] = (later[:, position:] + 1) % self.vocabulary
-        after_BTD = self.hidden(replace(batch, inputs_BT=later))
+        after_BTD = self.hidden_states(replace(batch, inputs_BT=later))
         if not close(before_BTD[:, :position], after_BTD[:, :position]):
             raise Defect("causality", f"places before {position} change with the tokens from there on")
         if close(before_BTD[:, position:], after_BTD[:, position:]):
@@ -243,12 +243,12 @@ class Preflight:
 
     def saved_and_loaded(self) -> None:
         batch = self.batch()
-        before_BTD = self.hidden(batch)
+        before_BTD = self.hidden_states(batch)
         with tempfile.TemporaryDirectory(dir=self.run.folder, prefix=checkpoint.TEMPORARY) as folder:
             networks.save(self.model, Path(folder))
             loaded = networks.load(Path(folder), self.model.device)
         original, self.model = self.model, loaded
-        after_BTD = self.hidden(batch)
+        after_BTD = self.hidden_states(batch)
         self.model = original
         if not close(before_BTD, after_BTD):
             raise Defect("saved and loaded", "the network that was saved is not the one that is loaded")
@@ -263,15 +263,15 @@ class Preflight:
     def batch(self) -> batches.Batch:
         return batches.collate(self.rows, has_encoder=self.has_encoder)
 
-    def hidden(self, batch: batches.Batch) -> Tensor:
+    def hidden_states(self, batch: batches.Batch) -> Tensor:
         """hidden_BTD in float32, without dropout."""
         with evaluating(self.model), torch.no_grad():
-            return networks.hidden(self.model, batch.to(self.model.device)).cpu()
+            return networks.hidden_states(self.model, batch.to(self.model.device)).cpu()
 
     def logits(self, batch: batches.Batch) -> Tensor:
         """logits_BTV in float32, without dropout."""
         with torch.no_grad():
-            logits_BTV: Tensor = networks.head(self.model)(self.hidden(batch).to(self.model.device))
+            logits_BTV: Tensor = networks.lm_head(self.model)(self.hidden_states(batch).to(self.model.device))
         return logits_BTV.float().cpu()
 
     def row_nats(self, rows: list[batches.Row]) -> list[float]:

@@ -41,7 +41,7 @@ class Setup:
 
     @property
     def vocab_size(self) -> int:
-        return networks.head(self.model).out_features
+        return networks.lm_head(self.model).out_features
 
 
 def set_up(run: Run, stop: threading.Event) -> Setup:
@@ -57,7 +57,7 @@ def set_up(run: Run, stop: threading.Event) -> Setup:
     seed_everything(run.train.seed)
     model, start_token_counts = load_initial_weights(run)
     sides = examples.sides(has_encoder=networks.is_encoder_decoder(model))
-    run.check(examples, sides, networks.head(model).out_features)
+    run.check(examples, sides, networks.lm_head(model).out_features)
     path = choice.choose_path(run, model, device, group, stop)
     model.to(device)  # type: ignore[arg-type]
     if device.type == "cpu":

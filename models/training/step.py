@@ -170,7 +170,7 @@ class GradientStep:
             inputs = cast(Packing, self.packing).forward_packed(self.model, part, self.matmul_dtype)
         total, nats_N, is_likeliest_N = weighted_nats(
             inputs.hidden_ND.to(self.matmul_dtype),
-            networks.head(self.model).weight,
+            networks.lm_head(self.model).weight,
             inputs.targets_N,
             inputs.weights_N,
         )
@@ -184,7 +184,7 @@ class GradientStep:
         has_loss_BT = targets_BT >= 0
         is_reply_N = part.targets_BT[has_loss_BT] >= 0
         with self.autocast():
-            hidden_ND = networks.hidden(self.model, part)[has_loss_BT]
+            hidden_ND = networks.hidden_states(self.model, part)[has_loss_BT]
         weights_N = torch.where(is_reply_N, 1.0, self.config.context_loss)
         return batches.LossInputs(hidden_ND, targets_BT[has_loss_BT], weights_N, is_reply_N)
 

@@ -1,11 +1,10 @@
-"""Packed Llama: the way through a LlamaForCausalLM for sequences that lie one after another.
+"""The forward pass of a LlamaForCausalLM for packed sequences, which follow each other without padding.
 
-Plain functions of tensors of one shape, so that on a GPU a block is compiled once for all layers;
-there each sequence attends to itself by torch's kernel for unlike lengths. In float32, which only
-preflight asks for, and on the CPU, for tests, a mask does the same. Which of these parts are used,
-the path says.
+Functions of tensors of one shape, so that on a GPU a block is compiled once for all layers. There torch's
+variable-length kernel lets each sequence attend to itself alone; in float32, which only preflight uses, and
+on the CPU, for tests, a mask does the same. The FastPath says which of these parts are used.
 
-Name suffixes are shapes: N places of all sequences, D width, E queries, keys and values side by
+Name suffixes are shapes: N positions of all sequences, D width, E queries, keys and values side by
 side, H heads, K width of a head, P half of it, C sequences.
 """
 
@@ -23,10 +22,10 @@ from models.devices import FastPath
 from models.network.llama import cpu_block
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
-COMPILED_FROM = 8192  # places: a training of shorter steps is over before compiling pays
+COMPILED_FROM = 8192  # positions: a training with shorter steps is over before compiling pays off
 
 
-def hidden(
+def hidden_states(
     model: PreTrainedModel,
     ids_N: Tensor,
     within_N: Tensor,
@@ -35,10 +34,10 @@ def hidden(
     dtype: torch.dtype,
     path: FastPath,
 ) -> Tensor:
-    """hidden_ND of the last norm, in float32; the products are made in `dtype`.
+    """hidden_ND, the output of the last norm, in float32; matmuls are computed in `dtype`.
 
-    `within_N` is a place's number in its sequence, `offsets_C` where each sequence begins and the
-    last one ends, `longest` a length that none exceeds.
+    `within_N` is the position in the sequence, `offsets_C` where each sequence begins and the last one ends,
+    `longest` a length that none exceeds.
     """
     network: Any = model
     config, base = network.config, network.model
@@ -47,17 +46,19 @@ def hidden(
     block = compiled_block() if is_compiled else _block
     # The kernel does not take float32.
     attend = _attend_varlen if path.varlen and has_kernels and dtype != torch.float32 else _attend
-    # Some GPUs' autocast would cast what is meant to stay in float32.
+    # Autocast would cast tensors that must stay in float32.
     with torch.autocast(ids_N.device.type, enabled=False):
         x_ND = base.embed_tokens(ids_N)
         with ids_N.device:
-            turns_T1P = cpu_block.turns(longest, config.head_dim, config.rope_parameters["rope_theta"])
-        turns_N1P2 = torch.view_as_real(turns_T1P)[within_N]
+            freqs_cis_T1P = cpu_block.rope_table(
+                longest, config.head_dim, config.rope_parameters["rope_theta"]
+            )
+        freqs_cis_N1P2 = torch.view_as_real(freqs_cis_T1P)[within_N]
         for layer in base.layers:
             x_ND = block(
                 x_ND,
                 cpu_block.matrices(layer, config.head_dim, dtype),
-                turns_N1P2,
+                freqs_cis_N1P2,
                 offsets_C,
                 longest,
                 config.num_attention_heads,
@@ -70,66 +71,66 @@ def hidden(
 def _block(
     x_ND: Tensor,
     matrices: tuple[Tensor, ...],
-    turns_N1P2: Tensor,
+    freqs_cis_N1P2: Tensor,
     offsets_C: Tensor,
     longest: int,
     heads: int,
     eps: float,
     attend: Attend,
 ) -> Tensor:
-    """x + attention(normed(x)), then that + feed_forward(normed(that)); `llama.matrices` hold the norms."""
+    """x = x + attention(norm(x)), then x + feed_forward(norm(x)); `matrices` include the norms' weights."""
     w_ED, w_out, w_FD, w_down = matrices
-    places, head_width = len(x_ND), 2 * turns_N1P2.shape[2]
+    positions, head_width = len(x_ND), 2 * freqs_cis_N1P2.shape[2]
     e_NE = F.linear(_normed(x_ND, eps).to(w_ED.dtype), w_ED)
     groups = (e_NE.shape[1] // head_width - heads) // 2
-    upto = (heads + groups) * head_width
-    qk_NHK = _turned(e_NE[:, :upto].view(places, heads + groups, -1, 2), turns_N1P2)
-    v_NHK = e_NE[:, upto:].view(places, groups, head_width)
-    seen_NHK = attend(qk_NHK[:, :heads], qk_NHK[:, heads:], v_NHK, offsets_C, longest)
-    x_ND = x_ND + F.linear(seen_NHK.flatten(1), w_out)
+    qk_width = (heads + groups) * head_width
+    qk_NHK = _rotated(e_NE[:, :qk_width].view(positions, heads + groups, -1, 2), freqs_cis_N1P2)
+    v_NHK = e_NE[:, qk_width:].view(positions, groups, head_width)
+    attended_NHK = attend(qk_NHK[:, :heads], qk_NHK[:, heads:], v_NHK, offsets_C, longest)
+    x_ND = x_ND + F.linear(attended_NHK.flatten(1), w_out)
     gate_NF, up_NF = F.linear(_normed(x_ND, eps).to(w_FD.dtype), w_FD).chunk(2, dim=1)
     return x_ND + F.linear(F.silu(gate_NF) * up_NF, w_down)
 
 
 @functools.cache
 def compiled_block() -> Callable[..., Tensor]:
-    import torch._dynamo.config as settings
+    import torch._dynamo.config as dynamo_config
 
-    settings.suppress_errors = True  # where nothing can be compiled, it is run as it is
-    settings.recompile_limit = 64  # up to eight shapes, each in two precisions
+    dynamo_config.suppress_errors = True  # where compiling fails, the block runs uncompiled
+    dynamo_config.recompile_limit = 64  # up to eight shapes, each in two precisions
     return torch.compile(_block, dynamic=False)
 
 
 def raise_what_does_not_compile() -> None:
-    """From here on an error of the compiler is raised; by default the block is run as it is."""
-    import torch._dynamo.config as settings
+    """From here on an error of the compiler is raised; by default the block then runs uncompiled."""
+    import torch._dynamo.config as dynamo_config
 
     compiled_block()
-    settings.suppress_errors = False
+    dynamo_config.suppress_errors = False
 
 
 def _normed(x_ND: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x_ND, x_ND.shape[-1:], eps=eps)
 
 
-def _turned(pairs_NHP2: Tensor, turns_N1P2: Tensor) -> Tensor:
-    """y_NHK: each pair turned, as a product of complex numbers, in float32."""
+def _rotated(pairs_NHP2: Tensor, freqs_cis_N1P2: Tensor) -> Tensor:
+    """y_NHK: each pair rotated, as a product of complex numbers, in float32."""
     real, imaginary = pairs_NHP2.float().unbind(-1)
-    cosine, sine = turns_N1P2.unbind(-1)
-    turned = torch.stack([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1)
-    return turned.flatten(2).to(pairs_NHP2.dtype)
+    cosine, sine = freqs_cis_N1P2.unbind(-1)
+    rotated = torch.stack([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1)
+    return rotated.flatten(2).to(pairs_NHP2.dtype)
 
 
-def _repeated(q_NHK: Tensor, *parts: Tensor) -> list[Tensor]:
-    """Keys and values, each as often as there are queries for it."""
+def _repeat_kv(q_NHK: Tensor, *parts: Tensor) -> list[Tensor]:
+    """Keys and values, repeated for each query head of their group."""
     times = q_NHK.shape[1] // parts[0].shape[1]
     return [part.repeat_interleave(times, dim=1) if times > 1 else part for part in parts]
 
 
 def _attend_varlen(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tensor, longest: int) -> Tensor:
-    """`_attend` by the kernel for sequences of unlike lengths."""
-    k_NHK, v_NHK = _repeated(q_NHK, k_NHK, v_NHK)
-    own_NHK: Any = varlen_attn(
+    """The same as `_attend`, by torch's variable-length kernel."""
+    k_NHK, v_NHK = _repeat_kv(q_NHK, k_NHK, v_NHK)
+    attended_NHK: Any = varlen_attn(
         q_NHK.contiguous(),
         k_NHK.contiguous(),
         v_NHK.contiguous(),
@@ -140,15 +141,15 @@ def _attend_varlen(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tenso
         scale=1.0,
         window_size=(-1, 0),
     )
-    return cast(Tensor, own_NHK)
+    return cast(Tensor, attended_NHK)
 
 
 def _attend(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tensor, longest: int) -> Tensor:
-    """Each place sees the places before it in its sequence; the queries are scaled already."""
-    k_NHK, v_NHK = _repeated(q_NHK, k_NHK, v_NHK)
-    places_N = torch.arange(len(q_NHK), device=q_NHK.device)
-    sequence_N = torch.searchsorted(offsets_C[1:], places_N, right=True)
-    sees_NN = (sequence_N[:, None] == sequence_N) & (places_N[:, None] >= places_N)
+    """Causal attention within each sequence; the queries are scaled already."""
+    k_NHK, v_NHK = _repeat_kv(q_NHK, k_NHK, v_NHK)
+    positions_N = torch.arange(len(q_NHK), device=q_NHK.device)
+    sequence_N = torch.searchsorted(offsets_C[1:], positions_N, right=True)
+    mask_NN = (sequence_N[:, None] == sequence_N) & (positions_N[:, None] >= positions_N)
     q, k, v = (part.transpose(0, 1)[None] for part in (q_NHK, k_NHK, v_NHK))
-    seen_HNK = F.scaled_dot_product_attention(q, k, v, attn_mask=sees_NN, scale=1.0)[0]
-    return seen_HNK.transpose(0, 1)
+    attended_HNK = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_NN, scale=1.0)[0]
+    return attended_HNK.transpose(0, 1)

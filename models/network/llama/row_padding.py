@@ -1,26 +1,28 @@
-"""Rounding: numbers of rows of which there are few, for matrix products in bfloat16 on the CPU.
+"""Row padding: the number of rows of a bfloat16 matmul on the CPU is rounded up to one of few sizes.
 
-There oneDNN writes the machine code of a product when it meets its sizes for the first time, which takes
-ten times as long as the product itself: 4 to 5 ms for one of a step of `small` (docs/log.md). Batches
-have hardly a number of places in common, so products are of some more rows, which are zeros.
+oneDNN compiles machine code for each new shape of a matmul, which takes ten times as long as the matmul
+itself: 4 to 5 ms in a step of `small` (docs/log.md). Hardly two batches have the same number of positions, so
+matmuls get some rows of zeros.
+
+Name suffixes are shapes: N rows.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SHARE = 16  # sizes between a power of two and the next: a batch is 3 % longer at the mean, or less
+SIZES_PER_OCTAVE = 16  # sizes between two powers of two: a batch gets 3 % longer on average, or less
 
 
-def rows(count: int, dtype: torch.dtype, device: torch.device) -> int:
-    """How many rows a product of so many is made with: as many, or a few more."""
+def padded_rows(count: int, dtype: torch.dtype, device: torch.device) -> int:
+    """The number of rows that a matmul of `count` rows is padded to."""
     if dtype != torch.bfloat16 or device.type != "cpu":
         return count
-    unit = max(1, (1 << count.bit_length()) // (2 * SHARE))
+    unit = max(1, (1 << count.bit_length()) // (2 * SIZES_PER_OCTAVE))
     return -(-count // unit) * unit
 
 
-def lengthened(x_N: Tensor, count: int) -> Tensor:
-    """x with so many rows, of one axis or more, the new ones 0; itself where none is missing."""
-    more = count - len(x_N)
-    return F.pad(x_N, (0, 0) * (x_N.ndim - 1) + (0, more)) if more else x_N
+def pad_rows(x_N: Tensor, count: int) -> Tensor:
+    """x padded with zeros to `count` rows; x itself if it has as many."""
+    missing = count - len(x_N)
+    return F.pad(x_N, (0, 0) * (x_N.ndim - 1) + (0, missing)) if missing else x_N

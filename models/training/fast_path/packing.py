@@ -68,7 +68,7 @@ def unsupported_reason(model: PreTrainedModel, device: torch.device) -> str | No
 def fits_kernel(model: PreTrainedModel) -> bool:
     """Whether the variable-length kernel supports this network: its head width, and no dropout."""
     config: Any = model.config
-    if not cpu_block.is_plain(model) or config.attention_dropout:
+    if not cpu_block.is_standard_llama(model) or config.attention_dropout:
         return False
     return bool(config.head_dim % HEAD_WIDTH_MULTIPLE == 0 and config.head_dim <= MAX_HEAD_WIDTH)
 
@@ -158,7 +158,7 @@ class Packing:
         start_N = packed.starts_C[sequence_N]
         is_real_N = start_N >= 0
         source_N = torch.where(is_real_N, start_N + within_N, 0)
-        hidden_ND = packed_block.hidden(
+        hidden_ND = packed_block.hidden_states(
             model, self.ids[source_N], within_N, packed.offsets_C, self.longest, dtype, self.path
         )
         is_reply_N = self.is_reply[source_N + 1] & is_real_N

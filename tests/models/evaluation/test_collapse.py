@@ -51,7 +51,7 @@ def test_a_model_that_says_the_same_to_everybody_raises_it_and_one_that_has_lear
     assert learnt.alarm() is None
     assert learnt.stopped_share > 0.5
     with torch.no_grad():
-        table = networks.head(model).weight
+        table = networks.lm_head(model).weight
         table[7] = 10 * table[END]  # whatever led to the end now leads to this token, more so
     stuck = collapse.sample_replies(model, validation)
     assert stuck.alarm() is not None

@@ -28,25 +28,25 @@ Pretrained = Callable[..., Path]
 
 def test_our_own_pass_through_the_network_reads_them() -> None:
     model = network()
-    plain_BTD = cpu_block.hidden(model, torch.ones(1, 5, dtype=torch.long), torch.float32)
-    lora.add(model, 3)
+    plain_BTD = cpu_block.hidden_states(model, torch.ones(1, 5, dtype=torch.long), torch.float32)
+    lora.add_adapters(model, 3)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
     ids_BT = torch.randint(0, 40, (3, 11))
     theirs_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
-    ours_BTD = cpu_block.hidden(model, ids_BT, torch.float32)
+    ours_BTD = cpu_block.hidden_states(model, ids_BT, torch.float32)
     torch.testing.assert_close(ours_BTD, theirs_BTD, rtol=1e-4, atol=1e-4)
     theirs, ours = gradients(model, theirs_BTD), gradients(model, ours_BTD)
     assert ours.keys() == theirs.keys() and all("lora" in name for name in ours)
     for name, gradient in theirs.items():
         assert (ours[name] - gradient).abs().max() / gradient.abs().max() < 1e-3, name
-    whole: Any = lora.merged(model)
-    merged_BTD = cpu_block.hidden(whole, ids_BT, torch.float32)
+    whole: Any = lora.merge(model)
+    merged_BTD = cpu_block.hidden_states(whole, ids_BT, torch.float32)
     torch.testing.assert_close(merged_BTD, theirs_BTD, rtol=1e-3, atol=1e-3)
-    assert not lora.are_in(whole) and lora.are_in(model)
+    assert not lora.has_adapters(whole) and lora.has_adapters(model)
     assert not torch.allclose(
-        cpu_block.hidden(model, torch.ones(1, 5, dtype=torch.long), torch.float32), plain_BTD
+        cpu_block.hidden_states(model, torch.ones(1, 5, dtype=torch.long), torch.float32), plain_BTD
     )
 
 
@@ -134,6 +134,6 @@ def test_they_are_for_a_pretrained_network_and_need_peft(
 
 def test_a_network_without_any_is_saved_as_it_is(tmp_path: Path) -> None:
     model = network()
-    assert not lora.are_in(model)
+    assert not lora.has_adapters(model)
     networks.save(model, tmp_path)
     assert (tmp_path / "model.safetensors").is_file()

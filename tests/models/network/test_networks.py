@@ -47,8 +47,8 @@ def pair(context: list[int], reply: list[int]) -> Row:
 
 def replies(model, batch):
     asked_BT = batch.targets_BT >= 0
-    hidden_ND = networks.hidden(model, batch)[asked_BT]
-    return networks.head(model)(hidden_ND), batch.targets_BT[asked_BT]
+    hidden_ND = networks.hidden_states(model, batch)[asked_BT]
+    return networks.lm_head(model)(hidden_ND), batch.targets_BT[asked_BT]
 
 
 def batch_of(family: str, *rows: Row) -> Batch:
@@ -66,7 +66,7 @@ def decoder_of(model: Any) -> Any:
 
 def test_one_head_over_our_vocabulary_is_the_tokens_own_table_but_for_llama(family: str) -> None:
     decoder = decoder_of(build(family))
-    head = networks.head(decoder)
+    head = networks.lm_head(decoder)
     assert (head.weight is decoder.get_input_embeddings().weight) == (family != "llama")
     assert head.weight.shape[0] == VOCABULARY
     assert [name for name, _ in decoder.named_modules() if name.endswith("lm_head")] == ["lm_head"]
@@ -91,7 +91,7 @@ def test_a_place_sees_nothing_that_comes_after_it(family: str) -> None:
     batch = batch_of(family, pair([5, 6], [7, 8, 9, 10]))
     changed = replace(batch, inputs_BT=batch.inputs_BT.clone())
     changed.inputs_BT[0, -2] = 11
-    same = networks.hidden(model, batch), networks.hidden(model, changed)
+    same = networks.hidden_states(model, batch), networks.hidden_states(model, changed)
     torch.testing.assert_close(same[0][:, :-2], same[1][:, :-2])
     assert not torch.allclose(same[0][:, -2:], same[1][:, -2:])
 
@@ -183,7 +183,7 @@ def test_a_saved_network_gives_the_same_logits(family: str, tmp_path: Path, capf
     before, after = (replies(m, batch)[0] for m in (model.eval(), loaded))
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
     decoder = decoder_of(loaded)
-    assert (networks.head(loaded).weight is decoder.get_input_embeddings().weight) == (family != "llama")
+    assert (networks.lm_head(loaded).weight is decoder.get_input_embeddings().weight) == (family != "llama")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "config.json",
         "generation_config.json",

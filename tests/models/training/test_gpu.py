@@ -156,7 +156,7 @@ def compile_block() -> None:
     torch.manual_seed(0)
     layer = networks.build(NetworkConfig(n_layer=1, n_head=2, width=16), 20, 16).model.layers[0]
     offsets = torch.tensor([0, 9, 16, 16], dtype=torch.int32)
-    turns = torch.view_as_real(cpu_block.turns(16, 8, 1e4))
+    turns = torch.view_as_real(cpu_block.rope_table(16, 8, 1e4))
     figures = []
     block = torch.compile(packed_block._block, backend="aot_eager", fullgraph=True, dynamic=False)
     for one, attend in ((packed_block._block, packed_block._attend), (block, packed_block._attend_varlen)):

@@ -121,10 +121,10 @@ def test_a_table_that_was_the_head_as_well_is_lent_to_both():
     start.tie_weights()
     initial_weights.carry_over(start, vocabulary, model, vocabulary)
     table = start.get_input_embeddings().weight
-    assert networks.head(start).weight is table
+    assert networks.lm_head(start).weight is table
     assert torch.equal(model.get_input_embeddings().weight, table)
-    assert torch.equal(networks.head(model).weight, table)
-    assert networks.head(model).weight is not model.get_input_embeddings().weight
+    assert torch.equal(networks.lm_head(model).weight, table)
+    assert networks.lm_head(model).weight is not model.get_input_embeddings().weight
 
 
 DECODER = {"family": "encoder-decoder", "n_layer": 1, "n_head": 2, "width": 16}
@@ -235,7 +235,7 @@ def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropou
         torch.equal(weight, given[name]) for name, weight in model.named_parameters()
     )
     batch = Batch(torch.arange(9)[None], torch.arange(9)[None], torch.tensor([9]))
-    assert torch.equal(networks.hidden(model, batch), networks.hidden(model, batch))
+    assert torch.equal(networks.hidden_states(model, batch), networks.hidden_states(model, batch))
 
 
 def test_a_start_that_reads_fewer_places_is_told(pretrained, tmp_path):

@@ -395,7 +395,7 @@ def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tm
     run = Run.read(run_folder(data, tmp_path / "run", context_loss=0.5))
     made = loop.Training(run, threading.Event())
     part = made.step.batch(np.arange(4))
-    logits_BTV = networks.head(made.model)(networks.hidden(made.model, part)).detach()
+    logits_BTV = networks.lm_head(made.model)(networks.hidden_states(made.model, part)).detach()
     by_hand = {True: 0.0, False: 0.0}
     for row in range(4):
         ids, is_reply = made.examples.row(row)

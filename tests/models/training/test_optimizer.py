@@ -37,7 +37,7 @@ def test_muon_has_the_matrices_of_the_blocks_and_no_table(family: Any) -> None:
     halves = Optimizer(model, TrainConfig(optimizer="muon")).parts[1:]
     taken = {id(p) for muon in halves for group in muon.param_groups for p in group["params"]}
     tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
-    tables.add(id(networks.head(model).weight))
+    tables.add(id(networks.lm_head(model).weight))
     assert not taken & tables
     matrices = {id(p) for p in model.parameters() if p.ndim == 2}
     assert taken == matrices - tables
@@ -59,7 +59,7 @@ def test_beside_muon_the_token_table_and_the_head_take_longer_steps(kind: Any, s
     rates = {
         id(p): group["lr"] for part in optimizer.parts for group in part.param_groups for p in group["params"]
     }
-    for table in (model.get_input_embeddings(), networks.head(model)):
+    for table in (model.get_input_embeddings(), networks.lm_head(model)):
         assert rates.pop(id(table.weight)) == pytest.approx(0.01 * scale)
     assert set(rates.values()) == {0.01}
 

@@ -95,8 +95,10 @@ def collating(change: Callable[[Batch], Batch]) -> Plant:
 
 def reading(change: Callable[[Batch], Batch], after: Callable[[Tensor], Tensor] = lambda h: h) -> Plant:
     def plant(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
-        plain = networks.hidden
-        monkeypatch.setattr(networks, "hidden", lambda model, batch: after(plain(model, change(batch))))
+        plain = networks.hidden_states
+        monkeypatch.setattr(
+            networks, "hidden_states", lambda model, batch: after(plain(model, change(batch)))
+        )
 
     return plant
 
@@ -164,7 +166,7 @@ def frozen(_: pytest.MonkeyPatch, model: PreTrainedModel) -> None:
 
 def wild(_: pytest.MonkeyPatch, model: PreTrainedModel) -> None:
     with torch.no_grad():
-        networks.head(model).weight.mul_(100)
+        networks.lm_head(model).weight.mul_(100)
 
 
 def half_saved(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:

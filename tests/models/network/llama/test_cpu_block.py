@@ -24,7 +24,7 @@ def test_the_hidden_states_and_gradients_are_those_of_transformers(shape: dict[s
     model = network(**shape)
     ids_BT = torch.randint(0, VOCABULARY, (3, 11))
     theirs_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
-    ours_BTD = cpu_block.hidden(model, ids_BT, torch.float32)
+    ours_BTD = cpu_block.hidden_states(model, ids_BT, torch.float32)
     torch.testing.assert_close(ours_BTD, theirs_BTD, rtol=1e-4, atol=1e-4)
     theirs, ours = gradients(model, theirs_BTD), gradients(model, ours_BTD)
     assert ours.keys() == theirs.keys()
@@ -36,7 +36,9 @@ def test_the_hidden_states_and_gradients_are_those_of_transformers(shape: dict[s
 def test_in_bfloat16_they_are_close_to_those_in_float32() -> None:
     model = network()
     ids_BT = torch.randint(0, VOCABULARY, (3, 11))
-    exact_BTD, rough_BTD = (cpu_block.hidden(model, ids_BT, kind) for kind in (torch.float32, torch.bfloat16))
+    exact_BTD, rough_BTD = (
+        cpu_block.hidden_states(model, ids_BT, kind) for kind in (torch.float32, torch.bfloat16)
+    )
     assert 0 < (exact_BTD - rough_BTD).abs().mean() < 0.05
     exact, rough = gradients(model, exact_BTD), gradients(model, rough_BTD)
     for name, gradient in exact.items():
@@ -50,21 +52,23 @@ def test_a_batch_of_one_place_has_hidden_states() -> None:
     ids_BT = torch.tensor([[5]])
     theirs_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
     torch.testing.assert_close(
-        cpu_block.hidden(model, ids_BT, torch.float32), theirs_BTD, rtol=1e-4, atol=1e-4
+        cpu_block.hidden_states(model, ids_BT, torch.float32), theirs_BTD, rtol=1e-4, atol=1e-4
     )
 
 
 def test_a_network_that_it_would_read_wrongly_is_left_to_transformers() -> None:
-    assert cpu_block.reads(network())
-    assert not cpu_block.reads(network(attention_bias=True))
-    assert not cpu_block.reads(network(mlp_bias=True))
-    assert not cpu_block.reads(network(hidden_act="gelu"))
+    assert cpu_block.supports_cpu_path(network())
+    assert not cpu_block.supports_cpu_path(network(attention_bias=True))
+    assert not cpu_block.supports_cpu_path(network(mlp_bias=True))
+    assert not cpu_block.supports_cpu_path(network(hidden_act="gelu"))
     scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}
-    assert not cpu_block.reads(network(rope_parameters=scaled))
-    assert not cpu_block.reads(GPT2LMHeadModel(GPT2Config(n_embd=8, n_head=2, n_layer=1, vocab_size=9)))
+    assert not cpu_block.supports_cpu_path(network(rope_parameters=scaled))
+    assert not cpu_block.supports_cpu_path(
+        GPT2LMHeadModel(GPT2Config(n_embd=8, n_head=2, n_layer=1, vocab_size=9))
+    )
     drops = network(attention_dropout=0.1)
-    assert not cpu_block.reads(drops)
-    assert cpu_block.reads(drops.eval())  # then nothing is dropped
+    assert not cpu_block.supports_cpu_path(drops)
+    assert cpu_block.supports_cpu_path(drops.eval())  # then nothing is dropped
 
 
 def test_the_products_are_made_in_the_precision_of_the_autocast() -> None:
@@ -72,9 +76,9 @@ def test_the_products_are_made_in_the_precision_of_the_autocast() -> None:
     batch = Batch(
         torch.randint(0, VOCABULARY, (2, 5)), torch.zeros(2, 5, dtype=torch.int64), torch.tensor([5, 5])
     )
-    plain_BTD = networks.hidden(model, batch)
+    plain_BTD = networks.hidden_states(model, batch)
     with torch.autocast("cpu", torch.bfloat16):
-        cast_BTD = networks.hidden(model, batch)
-    torch.testing.assert_close(plain_BTD, cpu_block.hidden(model, batch.inputs_BT, torch.float32))
-    torch.testing.assert_close(cast_BTD, cpu_block.hidden(model, batch.inputs_BT, torch.bfloat16))
+        cast_BTD = networks.hidden_states(model, batch)
+    torch.testing.assert_close(plain_BTD, cpu_block.hidden_states(model, batch.inputs_BT, torch.float32))
+    torch.testing.assert_close(cast_BTD, cpu_block.hidden_states(model, batch.inputs_BT, torch.bfloat16))
     assert not torch.equal(plain_BTD, cast_BTD)

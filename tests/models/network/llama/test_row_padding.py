@@ -14,9 +14,12 @@ CPU = torch.device("cpu")
 
 @given(st.integers(0, 10_000))
 def test_a_product_has_a_few_rows_more_of_which_there_are_few_numbers(count: int) -> None:
-    made = row_padding.rows(count, torch.bfloat16, CPU)
-    assert count <= made <= count * (1 + 1 / row_padding.SHARE)
-    assert len({row_padding.rows(n, torch.bfloat16, CPU) for n in range(1024, 2048)}) <= row_padding.SHARE + 1
+    made = row_padding.padded_rows(count, torch.bfloat16, CPU)
+    assert count <= made <= count * (1 + 1 / row_padding.SIZES_PER_OCTAVE)
+    assert (
+        len({row_padding.padded_rows(n, torch.bfloat16, CPU) for n in range(1024, 2048)})
+        <= row_padding.SIZES_PER_OCTAVE + 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,7 @@ def test_a_product_has_a_few_rows_more_of_which_there_are_few_numbers(count: int
 def test_where_no_code_is_written_for_a_size_none_is_changed(
     dtype: torch.dtype, device: torch.device
 ) -> None:
-    assert [row_padding.rows(count, dtype, device) for count in (1, 33, 1501)] == [1, 33, 1501]
+    assert [row_padding.padded_rows(count, dtype, device) for count in (1, 33, 1501)] == [1, 33, 1501]
 
 
 def test_the_rows_that_are_added_change_neither_the_losses_nor_the_gradients(
@@ -37,14 +40,14 @@ def test_the_rows_that_are_added_change_neither_the_losses_nor_the_gradients(
     targets_N, weights_N = torch.randint(0, 50, (57,)), torch.rand(57)
 
     def step() -> tuple[Tensor, Tensor, list[Tensor]]:
-        hidden_ND = cpu_block.hidden(model, ids_BT, torch.bfloat16).flatten(0, 1).to(torch.bfloat16)
-        total, nats_N, hits_N = weighted_nats(hidden_ND, networks.head(model).weight, targets_N, weights_N)
+        hidden_ND = cpu_block.hidden_states(model, ids_BT, torch.bfloat16).flatten(0, 1).to(torch.bfloat16)
+        total, nats_N, hits_N = weighted_nats(hidden_ND, networks.lm_head(model).weight, targets_N, weights_N)
         assert nats_N.shape == hits_N.shape == targets_N.shape
         return total, nats_N, list(torch.autograd.grad(total, list(model.parameters())))
 
-    assert row_padding.rows(57, torch.bfloat16, CPU) == 58
+    assert row_padding.padded_rows(57, torch.bfloat16, CPU) == 58
     total, nats_N, gradients = step()
-    monkeypatch.setattr(row_padding, "rows", lambda count, dtype, device: count)
+    monkeypatch.setattr(row_padding, "padded_rows", lambda count, dtype, device: count)
     plain, plain_N, plain_gradients = step()
     # A product may add in another order with other rows.
     torch.testing.assert_close(total, plain, rtol=1e-3, atol=0)

@@ -64,7 +64,9 @@ def test_each_sequence_has_the_hidden_states_and_gradients_that_it_has_alone(sha
     expected = gradients(model)
     within_N = torch.cat([torch.arange(len(row)) for row in rows])
     offsets_C = torch.tensor([0, 3, 4, 11, 16, 16, 16], dtype=torch.int32)
-    packed_ND = packed_block.hidden(model, torch.cat(rows), within_N, offsets_C, 7, torch.float32, FAST_PATH)
+    packed_ND = packed_block.hidden_states(
+        model, torch.cat(rows), within_N, offsets_C, 7, torch.float32, FAST_PATH
+    )
     torch.testing.assert_close(packed_ND, alone_ND, rtol=1e-4, atol=1e-4)
     (packed_ND * mix_ND).sum().backward()
     assert_alike(gradients(model), expected)
@@ -73,10 +75,10 @@ def test_each_sequence_has_the_hidden_states_and_gradients_that_it_has_alone(sha
 def test_a_block_is_traced_as_one_graph() -> None:
     model = network()
     block = torch.compile(packed_block._block, backend="eager", fullgraph=True, dynamic=False)
-    turns_N1P2 = torch.view_as_real(cpu_block.turns(16, 6, 1e4))
+    freqs_cis_N1P2 = torch.view_as_real(cpu_block.rope_table(16, 6, 1e4))
     matrices = cpu_block.matrices(model.model.layers[0], 6, torch.float32)
     offsets_C = torch.tensor([0, 9, 16], dtype=torch.int32)
-    given_ = (torch.randn(16, 24), matrices, turns_N1P2, offsets_C, 9, 4, 1e-6, packed_block._attend)
+    given_ = (torch.randn(16, 24), matrices, freqs_cis_N1P2, offsets_C, 9, 4, 1e-6, packed_block._attend)
     torch.testing.assert_close(block(*given_), packed_block._block(*given_))
 
 
