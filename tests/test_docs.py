@@ -43,3 +43,21 @@ def test_every_file_that_a_page_names_without_its_folder_exists(page):
 def test_every_link_of_a_page_leads_somewhere(page):
     for target in LINK.findall((ROOT / page).read_text()):
         assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/log.md", "docs/glossary.md"])
+def test_a_page_that_is_read_in_a_terminal_has_lines_of_110_columns_at_most(page):
+    lines = (ROOT / page).read_text().splitlines()
+    assert [line for line in lines if len(line) > 110] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+def test_each_experiment_of_the_log_has_a_dated_heading_the_newest_first():
+    headings = re.findall("^## (.*)$", (ROOT / "docs/log.md").read_text(), re.MULTILINE)
+    dates = [re.match(r"\d{4}-\d\d-\d\d(?=: \S)", heading) for heading in headings]
+    assert None not in dates
+    found = [date.group() for date in dates if date]
+    assert found == sorted(found, reverse=True)
