@@ -53,8 +53,9 @@ def run(
     """Train, evaluate and register a model.
 
     All stages run once on this machine, from the download of the corpus to the promotion of the model. A
-    stage whose inputs, settings and code have not changed is reused. An interrupted training is resumed by
-    the same command. The gate promotes the model if it is better than the champion on the same test split.
+    stage whose inputs, settings, code and libraries have not changed is reused. An interrupted training is
+    resumed by the same command. The gate promotes the model if it is better than the champion on the same
+    test split.
     """
     from cli import tables
     from cli.run import retrain_locally

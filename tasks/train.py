@@ -79,12 +79,7 @@ def _epoch_line(metrics: dict[str, Any]) -> str:
     )
 
 
-STAGE = Stage(
-    "train",
-    train_model,
-    modules=("models.training.trainer",),
-    resumable=True,
-)
+STAGE = Stage("train", train_model, resumable=True)
 
 
 @task(task_run_name="train")

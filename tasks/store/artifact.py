@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+SAME = "inputs, settings, code and libraries are the same"
 LIBRARIES = ("torch", "transformers", "tokenizers", "pyarrow", "pandas", "prefect", "mlflow")
 
 
@@ -67,7 +68,7 @@ def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:
         rows=manifest["rows"],
         status="reused",
         seconds=0.0,
-        why="inputs, settings and code are the same",
+        why=SAME,
     )
 
 

@@ -1,165 +1,215 @@
-"""Code: a fingerprint of the project's own code that a function can reach.
+"""Fingerprint of code: the modules of the project that a function can reach, and the libraries they import.
 
-Read from the syntax trees, one top-level symbol at a time, through every module of the project.
-An edited helper, constant, base class or import changes it; a comment, a docstring, the layout or
-a neighbour does not. What counts:
+What counts, from the module in which the function is defined (decision 14 of docs/decisions/):
 
-* A class counts whole, and so does each class that an annotation names: a function that is handed
-  a config calls its methods and names it nowhere else. The text of an annotation counts for the
-  fields of a class alone, because pydantic acts on it.
-* A module counts by the names that are used of it; whole where it is used itself (`getattr(m, x)`)
-  or imported with a star. What the import of a module runs, calls for instance, always counts.
-* Not seen: modules and functions that are named by a string, files that are no Python, `__doc__`
-  used as data, what a decorator writes into a table, the versions of other people's libraries.
+* Every module that it imports, wherever the import stands, through all modules of the project, with
+  their packages; and every module whose dotted name stands in it as a text, such as one that is
+  started with `python -m`. Of each its syntax tree: no comment, docstring or layout.
+* The bytes of every file in the folders of these modules that is not Python.
+* The version of every library that these modules import, but for those that cannot decide an output.
+
+Not seen: a name that is put together while the program runs, a program inside a text, a file that is
+read from another folder, and what libraries use in their turn.
 """
 
+import ast
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-from models.files import PROJECT
-from tasks.store.syntax import IMPORT, Mention, Module, Symbol, parse
+from packaging.version import Version
 
-WHOLE = "*"  # as a name: every symbol of the module
+from models.files import PROJECT, sha256
+
+DECIDE_NOTHING = frozenset(
+    {
+        "filelock",  # who waits for whom
+        "httpx2",  # what comes over the network is known by its bytes
+        "huggingface_hub",  # as is a model of the hub, by its commit
+        "mlflow",
+        "prefect",
+        "pydantic",  # the settings are an ingredient of their own
+        "pydantic_settings",
+        "rich",
+        "tenacity",
+        "typer",
+    }
+)
+"""Libraries, by the name of the import, that cannot decide an output. Any other one counts."""
+
+DOTTED = re.compile(r"\w+(\.\w+)+")
 
 
-def code_fingerprint(
-    function: Callable[..., object], *, modules: tuple[str, ...] = (), root: Path = PROJECT
-) -> str:
-    """SHA-256 of all that `function`, and the `main` of each of the modules, can reach.
+@dataclass(frozen=True)
+class Code:
+    """What a function can reach."""
 
-    Raises:
-        ValueError: one of them is not at the top level of a module under `root`.
+    sha256: str
+    modules: tuple[str, ...]
+    libraries: dict[str, str]
+    """Public version of each library (without `+cu130` and the like), and the minor version of Python."""
+
+
+@dataclass(frozen=True)
+class _Module:
+    """A module's text without what decides nothing, and every name in it that could lead to another."""
+
+    text: str
+    mentions: frozenset[str]
+    """Dotted names of imports and of what is used of them: any beginning of one may be a module."""
+    constants: frozenset[str]
+    """Texts that look like dotted names: a module if there is one of the whole name."""
+    imports: frozenset[str]
+    """First parts of the imported names."""
+
+
+def code_of(function: Callable[..., object], *, root: Path = PROJECT) -> Code:
     """
+    Raises:
+        ValueError: the function is not defined in a module under `root`, or a module has a relative import.
+    """
+    paths = _reach(_start(function, root), root)
+    modules = {name: _read(path) for name, path in sorted(paths.items())}
     digest = hashlib.sha256()
-    for (module, name), text in sorted(_reach(function, modules, root).items()):
-        digest.update(f"{module}.{name}\n{text}\n".encode())
-    return digest.hexdigest()
+    for name, module in modules.items():
+        digest.update(f"{name} {hashlib.sha256(module.text.encode()).hexdigest()}\n".encode())
+    for folder in sorted({path.parent for path in paths.values()} - {root}):
+        for path in _data_files(folder):
+            digest.update(f"{path.relative_to(root).as_posix()} {sha256(path)}\n".encode())
+    imports = frozenset[str]().union(*(module.imports for module in modules.values()))
+    others = {name for name in imports - sys.stdlib_module_names if not _is_ours(name, root)}
+    libraries = {"Python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    for name in sorted(others - DECIDE_NOTHING):
+        libraries |= versions_of(name)
+    return Code(digest.hexdigest(), tuple(modules), libraries)
 
 
-def reached(
-    function: Callable[..., object], *, modules: tuple[str, ...] = (), root: Path = PROJECT
-) -> list[str]:
-    """The symbols behind it: `models.text.normalisation.normalise`; a module for what it runs."""
-    symbols = sorted(_reach(function, modules, root))
-    return [f"{module}.{name}".removesuffix(".") for module, name in symbols]
-
-
-def _reach(function: Callable[..., object], modules: tuple[str, ...], root: Path) -> dict[Symbol, str]:
-    reader = _Reader(root)
-    starts = [_start(function, reader), *((module, "main") for module in modules)]
-    for module, name in starts:
-        known = reader.module(module)
-        if known is None or name not in known.defined:
-            raise ValueError(f"{module}.{name} is not at the top level of a module under {root}")
-    reader.follow(starts)
-    return reader.found
-
-
-def _start(function: Callable[..., object], reader: "_Reader") -> Symbol:
-    """Where a function stands; a method or an inner function counts as what it stands in."""
+def _start(function: Callable[..., object], root: Path) -> str:
+    """The module in which a function is defined; by its file where it was run or loaded as a script."""
     function = inspect.unwrap(function)
-    module = function.__module__
-    if reader.module(module) is None:  # run as a script, or loaded from its path
-        path = Path(inspect.getsourcefile(function) or "").resolve()
-        if path.is_relative_to(reader.root):
-            module = ".".join(path.relative_to(reader.root).with_suffix("").parts)
-    return module, function.__qualname__.split(".")[0]
+    if _path(function.__module__, root) is not None:
+        return function.__module__
+    path = Path(inspect.getsourcefile(function) or "").resolve()
+    if not (path.is_file() and path.is_relative_to(root)):
+        raise ValueError(f"{function.__module__}.{function.__qualname__} is in no module under {root}")
+    return ".".join(path.relative_to(root).with_suffix("").parts)
 
 
-class _Reader:
-    """Follows names from symbol to symbol; `found` has the text of each."""
+def _reach(start: str, root: Path) -> dict[str, Path]:
+    """The modules that count, with their files."""
+    found: dict[str, Path] = {}
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        for module in _beginnings(name):
+            path = _path(module, root)
+            if path is not None and module not in found:
+                found[module] = path
+                read = _read(path)
+                waiting += read.mentions
+                for constant in read.constants:
+                    if _path(constant, root) is not None:
+                        waiting += [constant, f"{constant}.__main__"]
+    return found
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.found: dict[Symbol, str] = {}
-        self._modules: dict[str, Module | None] = {}
 
-    def module(self, name: str) -> Module | None:
-        """A module of the project; None for what lies outside of it."""
-        if name not in self._modules:
-            self._modules[name] = self._read(name)
-        return self._modules[name]
+def _beginnings(name: str) -> Iterator[str]:
+    """`a`, `a.b` and `a.b.c` of `a.b.c`: a package comes before what it holds."""
+    parts = name.split(".")
+    return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
-    def _read(self, name: str) -> Module | None:
-        if not name:
-            return None
-        base = self.root.joinpath(*name.split("."))
-        package = base / "__init__.py"
-        for path in (package, base.with_suffix(".py")):
-            if path.is_file():
-                return parse(name, path == package, path.read_bytes())
-        return Module(name) if base.is_dir() and any(base.glob("*.py")) else None
 
-    def follow(self, waiting: list[Symbol]) -> None:
-        seen: set[Symbol] = set()
-        while waiting:
-            symbol = waiting.pop()
-            module = self.module(symbol[0])
-            if symbol in seen or module is None:
-                continue
-            seen.add(symbol)
-            waiting += self._next(module, symbol[1])
+def _path(module: str, root: Path) -> Path | None:
+    """The file of a module of the project; None for what lies outside of it, and for a folder without one."""
+    base = root.joinpath(*module.split("."))
+    return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
-    def _next(self, module: Module, name: str) -> Iterator[Symbol]:
-        if name == WHOLE:
-            yield from ((module.name, other) for other in module.defined)
-            yield from (found for other in module.imported for found in self._locate(module, other))
-        if name == IMPORT:
-            yield module.name.rpartition(".")[0], IMPORT  # the package comes first
-            yield from ((other, IMPORT) for other in module.imports)
-            yield from ((other, WHOLE) for other in module.starred)
-        else:
-            yield module.name, IMPORT
-        if name == IMPORT or name in module.defined:
-            yield from self._take(module, name)
 
-    def _take(self, module: Module, name: str) -> Iterator[Symbol]:
-        """Note the symbol's text, with what its names stand for, and name the symbols it uses."""
-        part = module.part(name)
-        meanings = set()
-        for mention in part.mentions:
-            for symbol in self._meaning(module, mention):
-                meanings.add(f"{mention.name} {'.'.join(mention.attributes)} = {'.'.join(symbol)}")
-                yield symbol
-        yield from ((other, IMPORT) for other in part.imports)
-        text = "\n".join([part.text, *sorted(meanings)]).strip()
-        if text:
-            self.found[module.name, name] = text
+def _is_ours(name: str, root: Path) -> bool:
+    return _path(name, root) is not None or (root / name).is_dir()
 
-    def _meaning(self, module: Module, mention: Mention) -> Iterator[Symbol]:
-        if mention.imported:
-            for origin, name in mention.imported:
-                yield from self._walk(origin, filter(None, (name, *mention.attributes)))
-        elif mention.name in module.defined or mention.name in module.imported:
-            yield from self._locate(module, mention.name, mention.attributes)
 
-    def _locate(
-        self, module: Module, name: str, attributes: tuple[str, ...] = (), depth: int = 0
-    ) -> Iterator[Symbol]:
-        """What a name of the module stands for, through imports and re-exports."""
-        if name in module.defined:
-            yield module.name, name
-        for origin, original in module.imported.get(name, ()):
-            yield from self._walk(origin, filter(None, (original, *attributes)), depth + 1)
+def _data_files(folder: Path) -> Iterator[Path]:
+    """The files of a folder that are not Python, and those of its folders that hold no Python."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "__pycache__")):  # hidden files are those of editors and systems
+            continue
+        if path.is_dir() and not any(path.rglob("*.py")):
+            yield from _data_files(path)
+        elif path.is_file() and path.suffix != ".py":
+            yield path
 
-    def _walk(self, module: str, names: Iterable[str], depth: int = 0) -> Iterator[Symbol]:
-        """The symbol that a dotted name leads to from a module."""
-        rest = list(names)
-        while rest:
-            known = self.module(module)
-            if known is None:
-                yield module, ".".join(rest)
-                return
-            head = rest.pop(0)
-            if head in known.defined or head in known.imported:
-                if depth < 20:  # two modules that import one name from each other have no end
-                    yield from self._locate(known, head, tuple(rest), depth)
-                return
-            if self.module(f"{module}.{head}") is None:
-                # A name that Python itself gives, or one made while it runs.
-                yield module, IMPORT if head.startswith("__") else WHOLE
-                return
-            module = f"{module}.{head}"
-        yield module, WHOLE
+
+@cache
+def versions_of(name: str) -> dict[str, str]:
+    """The public version of each distribution that provides an import."""
+    try:
+        return {name: Version(version(name)).public}
+    except PackageNotFoundError:
+        others = packages_distributions().get(name, [])
+        return {each: Version(version(each)).public for each in others} or {name: "absent"}
+
+
+def _read(path: Path) -> _Module:
+    return _parse(path, path.read_bytes())
+
+
+@cache
+def _parse(path: Path, source: bytes) -> _Module:
+    """Each text is parsed once in a process, for all stages."""
+    tree = ast.parse(source)
+    mentions, constants, aliases = set[str](), set[str](), defaultdict[str, set[str]](set)
+    attributes: list[ast.Attribute] = []
+    for node in ast.walk(tree):
+        _drop_docstrings(node)
+        if isinstance(node, ast.Attribute):
+            attributes.append(node)
+        elif isinstance(node, ast.Import):
+            for each in node.names:
+                mentions.add(each.name)
+                aliases[each.asname or _head(each.name)].add(each.name if each.asname else _head(each.name))
+        elif isinstance(node, ast.ImportFrom):
+            if node.level or not node.module:
+                raise ValueError(f"{path}:{node.lineno}: a relative import; write the whole name")
+            for each in node.names:
+                mentions.add(node.module if each.name == "*" else f"{node.module}.{each.name}")
+                aliases[each.asname or each.name].add(f"{node.module}.{each.name}")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
+            constants.add(node.value)
+    imports = frozenset(map(_head, mentions))
+    for attribute in attributes:
+        head, _, rest = _dotted(attribute).partition(".")
+        mentions |= {f"{origin}.{rest}" for origin in aliases.get(head, ())}
+    return _Module(ast.unparse(tree), frozenset(mentions), frozenset(constants), imports)
+
+
+def _drop_docstrings(node: ast.AST) -> None:
+    """Docstrings of modules, classes, functions and attributes: texts that are statements of their own."""
+    for part in ("body", "orelse", "finalbody"):
+        statements = getattr(node, part, None)
+        if isinstance(statements, list) and any(map(_is_text, statements)):
+            setattr(node, part, [each for each in statements if not _is_text(each)])
+
+
+def _is_text(node: ast.stmt) -> bool:
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _dotted(node: ast.AST) -> str:
+    """`a.b.c`, or "" for what is no name with attributes."""
+    if isinstance(node, ast.Attribute):
+        inner = _dotted(node.value)
+        return inner and f"{inner}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _head(name: str) -> str:
+    return name.partition(".")[0]

@@ -6,7 +6,8 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from models.config import Config
 from models.partial import building
 from tasks.store.artifact import (
     MANIFEST,
+    SAME,
     SCHEMA_VERSION,
     Artifact,
     CorruptArtifact,
@@ -27,11 +29,9 @@ from tasks.store.artifact import (
     verify,
     write_manifest,
 )
-from tasks.store.fingerprint import code_fingerprint
+from tasks.store.fingerprint import Code, code_of
 
 log = logging.getLogger(__name__)
-
-SAME = "inputs, settings and code are the same"
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,11 @@ class Stage:
 
     name: str
     build: Callable[..., int]
-    modules: tuple[str, ...] = ()  # started as processes, so no import leads to their code
     resumable: bool = False
-    _code: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
-    def code(self) -> str:
-        if not self._code:
-            self._code["sha256"] = code_fingerprint(self.build, modules=self.modules)
-        return self._code["sha256"]
+    @cached_property
+    def code(self) -> Code:
+        return code_of(self.build)
 
     def ingredients(self, config: Config, digests: Mapping[str, str]) -> dict[str, Any]:
         """All that decides the output: equal ingredients, equal output."""
@@ -61,7 +58,8 @@ class Stage:
             "stage": self.name,
             "inputs": dict(sorted(digests.items())),
             "config": config.model_dump(mode="json"),
-            "code": self.code(),
+            "code": self.code.sha256,
+            "libraries": self.code.libraries,
         }
 
     def fingerprint(self, config: Config, digests: Mapping[str, str]) -> str:
@@ -160,6 +158,10 @@ def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     for name in sorted(set(had["inputs"]) | set(wanted["inputs"])):
         if had["inputs"].get(name) != wanted["inputs"].get(name):
             told.append("the corpus is another" if name == "source" else f"{name} made another output")
+    libraries = had.get("libraries", {})
+    for name, version in wanted["libraries"].items():
+        if libraries.get(name, version) != version:
+            told.append(f"{name} is {version}, it was {libraries[name]}")
     if had["code"] != wanted["code"]:
         told.append("its code has changed")
     return told or ["the format of the store has changed"]

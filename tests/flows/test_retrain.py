@@ -136,7 +136,7 @@ def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, hom
     states = database.execute("select state_name from task_run where name = 'parse'").fetchall()
     assert ("Cached",) in states
     messages = database.execute("select message from task_run_state where name = 'Cached'").fetchall()
-    assert {message for (message,) in messages} == {"inputs, settings and code are the same"}
+    assert {message for (message,) in messages} == {"inputs, settings, code and libraries are the same"}
     flows = database.execute("select name, state_name, tags from flow_run").fetchall()
     assert ("quick-sample: refused", "Completed", '["refused"]') in flows
     assert run(home, "train.learning_rate=1e-6")["outcome"] == "unchanged"

@@ -6,31 +6,18 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from shouting import Knobs, shout
 
-from models.config import Config
 from models.files import sha256
-from tasks.store.artifact import CorruptArtifact, check_home, find, verify
-from tasks.store.stage import SAME, Stage
+from tasks.plan import Link, plan_chain
+from tasks.store.artifact import SAME, CorruptArtifact, check_home, find, verify
+from tasks.store.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-class Knobs(Config):
-    times: int = 2
-    word: str = "a"
-
-
-def shout(out, config, quiet=None, fail=False):
-    (out / "logs").mkdir()
-    (out / "logs" / "when.txt").write_text(os.urandom(8).hex())
-    text = quiet.joinpath("text.txt").read_text() if quiet else config.word
-    (out / "text.txt").write_text(text * config.times)
-    if fail:
-        raise RuntimeError("in the middle")
-    return config.times
 
 
 def wait_for(happens):
@@ -108,23 +95,15 @@ def test_a_stage_that_fails_leaves_nothing_half_made(tmp_path):
 
 
 BUILD = """
-import sys, time
+import sys
 from pathlib import Path
-from models.config import Config
+
+sys.path.append("tests/support")
+
+from shouting import Knobs, shout
 from tasks.store.stage import Stage
 
-class Knobs(Config):
-    times: int = 2
-    word: str = "a"
-
-def build(out, config):
-    (out / "text.txt").write_text("aa")
-    print("building", flush=True)
-    sys.stdin.readline()
-    return 2
-
-stage = Stage("quiet", build, _code={"sha256": "same"})
-made = stage.run(Path(sys.argv[1]), Knobs(), {})
+made = Stage("quiet", shout).run(Path(sys.argv[1]), Knobs(), {}, context={"held": True})
 print(made.status, flush=True)
 """
 
@@ -158,10 +137,9 @@ def test_what_a_living_run_builds_stays_and_what_a_dead_one_left_is_swept(builde
 
 
 def test_what_another_process_builds_is_waited_for_and_reused(builder, tmp_path, caplog):
-    same = Stage("quiet", shout, _code={"sha256": "same"})
     caplog.set_level("INFO")
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(same.run, tmp_path, Knobs(), {})
+        waiting = pool.submit(QUIET.run, tmp_path, Knobs(), {})
         wait_for(lambda: "another process builds this output" in caplog.text)
         assert not waiting.done()
         builder.stdin.write("\n")
@@ -171,24 +149,43 @@ def test_what_another_process_builds_is_waited_for_and_reused(builder, tmp_path,
 
 
 def test_a_builder_that_waits_takes_over_from_one_that_dies(builder, tmp_path, caplog):
-    same = Stage("quiet", shout, _code={"sha256": "same"})
     caplog.set_level("INFO")
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(same.run, tmp_path, Knobs(), {})
+        waiting = pool.submit(QUIET.run, tmp_path, Knobs(), {})
         wait_for(lambda: "another process builds this output" in caplog.text)
         builder.kill()
         assert waiting.result(timeout=60).status == "ran"
     assert not list(tmp_path.glob("store/quiet/.tmp-*"))
 
 
-def test_an_output_is_read_once_in_a_process_and_again_when_it_changes(tmp_path, monkeypatch):
+@pytest.fixture
+def read(monkeypatch):
+    """The files whose bytes are read for their digest, in order."""
+    files, digest = [], hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, name: files.append(file.name) or digest(file, name)
+    )
+    return files
+
+
+def test_a_plan_and_the_run_after_it_read_each_file_of_an_output_once(tmp_path, monkeypatch, read):
+    quiet = QUIET.run(tmp_path, Knobs(), {})
+    loud = LOUD.run(tmp_path, Knobs(), {"quiet": quiet})
+    monkeypatch.setattr("models.files.SETTLED_S", 0.0)
+    read.clear()
+    for _ in range(2):
+        steps, found = plan_chain([Link(QUIET, Knobs()), Link(LOUD, Knobs(), ("quiet",))], tmp_path)
+        assert [step.action for step in steps] == ["reuse", "reuse"]
+        again = QUIET.run(tmp_path, Knobs(), {})
+        assert LOUD.run(tmp_path, Knobs(), {"quiet": again}).path == found["loud"].path == loud.path
+    files = [path for stage in (quiet, loud) for path in stage.path.rglob("*.txt")]
+    assert sorted(read) == sorted(map(str, files))
+
+
+def test_an_output_is_read_once_in_a_process_and_again_when_it_changes(tmp_path, monkeypatch, read):
     made = QUIET.run(tmp_path, Knobs(), {})
     monkeypatch.setattr("models.files.SETTLED_S", 0.0)
-    read = []
-    digest = hashlib.file_digest
-    monkeypatch.setattr(
-        hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name)
-    )
+    read.clear()
     verify(made.path)
     verify(made.path)
     assert len(read) == len(set(read)) == 2
@@ -207,12 +204,46 @@ def test_a_file_that_changed_a_moment_ago_is_not_remembered(tmp_path):
         assert sha256(path) == hashlib.sha256(text.encode()).hexdigest()
 
 
+def made_with(home, library, version):
+    """The output of `quiet` as another version of a library made it."""
+    folder = QUIET.run(home, Knobs(), {}).path
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["ingredients"]["libraries"][library] = version
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder.rename(folder.with_name("another"))
+
+
+def test_another_version_of_a_library_is_the_reason_and_not_the_code(tmp_path):
+    made_with(tmp_path, "Python", "3.9")
+    reason = f"Python is {sys.version_info.major}.{sys.version_info.minor}, it was 3.9"
+    assert QUIET.why(tmp_path, Knobs(), {}) == reason
+    assert QUIET.run(tmp_path, Knobs(), {}).why == reason
+
+
+def test_another_version_of_a_library_makes_another_fingerprint(tmp_path):
+    other = Stage("quiet", shout)
+    assert QUIET.fingerprint(Knobs(), {}) == other.fingerprint(Knobs(), {})
+    vars(other)["code"] = replace(QUIET.code, libraries={**QUIET.code.libraries, "Python": "3.9"})
+    assert QUIET.fingerprint(Knobs(), {}) != other.fingerprint(Knobs(), {})
+
+
+def test_an_output_of_before_the_versions_were_written_down_has_other_code(tmp_path):
+    folder = made_with(tmp_path, "Python", "3.9")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["ingredients"]["libraries"]
+    manifest["ingredients"]["code"] = "of a symbol"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert QUIET.why(tmp_path, Knobs(), {}) == "its code has changed"
+
+
 def test_the_manifest_says_what_the_output_was_made_of(tmp_path):
     made = LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(), {})})
     manifest = json.loads((made.path / "manifest.json").read_text())
     assert manifest["rows"] == 2
     assert manifest["ingredients"]["config"] == {"times": 2, "word": "a"}
     assert set(manifest["ingredients"]["inputs"]) == {"quiet"}
+    assert manifest["ingredients"]["code"] == LOUD.code.sha256
+    assert manifest["ingredients"]["libraries"] == LOUD.code.libraries
     assert manifest["files"]["text.txt"]["bytes"] == 4
     assert manifest["libraries"]["pyarrow"]
 
