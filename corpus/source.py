@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -22,7 +21,7 @@ from corpus.transfer.archive import check_held, paths_in
 from corpus.transfer.guard import ANYWHERE, Again, Reach, Refused
 from corpus.transfer.http import Limits, fetch, headers_of, unreached
 from models.addresses import bare, shown
-from models.errors import InputError
+from models.errors import InputError, did_you_mean
 from models.files import is_utf8, sha256
 
 log = logging.getLogger(__name__)
@@ -82,8 +81,7 @@ def resolve(corpus: str) -> Source:
         raise InputError(f"corpus {shown(text)}: {scheme[1]}: addresses are not supported: {FORMS}")
     if re.search(r"[/\\~]|\.(zip|txt|jsonl?|parquet)$", text):
         raise InputError(f"corpus {shown(text)}: there is no such file or folder: check the path")
-    close = get_close_matches(text.lower(), NAMES, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else FORMS
+    hint = did_you_mean(text.lower(), NAMES) or FORMS
     raise InputError(f"corpus {shown(text)}: there is no such corpus: {hint}")
 
 

@@ -1,6 +1,5 @@
 """Recipes: named configurations, and the one way to change a value of one."""
 
-import difflib
 import json
 import shlex
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from corpus.cleaning.config import CleanConfig
 from corpus.download import DownloadConfig
 from flows.config import RetrainConfig
 from models.addresses import bare
-from models.errors import InputError
+from models.errors import InputError, did_you_mean, validation_problem
 from models.evaluation.report import EvaluateConfig
 from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
@@ -114,14 +113,9 @@ def run_command(config: RetrainConfig) -> str:
 
 def _told(error: ValidationError) -> str:
     first = error.errors()[0]
-    # Where a value may be of several kinds, each has its say, under the knob's key and its own name.
-    key = ".".join(str(part) for part in first["loc"][:2])
-    if first["type"] == "value_error" and not key:  # about settings of several groups
-        return str(first["ctx"]["error"])
-    if first["type"] == "value_error":
-        return f"--set {key}: {first['ctx']['error']}"
-    said = [each["msg"] for each in error.errors() if each["loc"][:2] == first["loc"][:2]]
-    reason = " or ".join(dict.fromkeys(text[0].lower() + text[1:] for text in said))
+    key, reason = validation_problem(error, depth=2)
+    if first["type"] == "value_error":  # without a key it is about settings of several groups
+        return f"--set {key}: {reason}" if key else reason
     return f"--set {key}: {reason}, got {first['input']!r} (docs/settings.md lists the settings)"
 
 
@@ -187,5 +181,5 @@ def _parse(text: str) -> Any:
 
 
 def _did_you_mean(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f", did you mean {near[0]!r}?" if near else ""
+    question = did_you_mean(word, known)
+    return f", {question}" if question else ""

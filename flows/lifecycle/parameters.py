@@ -14,7 +14,7 @@ from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query
 from flows.config import RetrainConfig
 from flows.recipes import RECIPES
 from models.addresses import shown
-from models.errors import InputError
+from models.errors import InputError, validation_problem
 from models.pretrained import source
 from models.registry.reference import open_registry
 from models.registry.versions import Version
@@ -91,9 +91,8 @@ def to_config(
     try:
         return RetrainConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ": ".join(["changes", *([".".join(map(str, first["loc"]))] if first["loc"] else [])])
-        raise InputError(f"{key}: {first['msg']}") from None
+        key, reason = validation_problem(error, depth=2)
+        raise InputError(": ".join(filter(None, ("changes", key, reason)))) from None
 
 
 def _check_sources(corpus: str, init: str) -> None:

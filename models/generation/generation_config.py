@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from models.errors import InputError
+from models.errors import InputError, validation_problem
 from models.generation.config import GenerationConfig
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def _is_valid(path: Path, key: str, value: Any) -> bool:
     try:
         GenerationConfig(**{key: value})
     except ValidationError as error:
-        log.warning("%s: %s is passed over: %s", path, NAMES[key], error.errors()[0]["msg"])
+        _, reason = validation_problem(error, depth=1)
+        log.warning("%s: %s is passed over: %s", path, NAMES[key], reason)
         return False
     return True

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from models.errors import InputError
 from models.files import PROJECT
 from models.metrics_log import METRICS, NOTICES, Reader
 from models.network.config import NetworkConfig
+from models.processes import end_process
 from models.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -115,12 +115,7 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
         cast(IO[bytes], process.stdin).close()  # ranks are in sessions of their own: they end by it
         if process.poll() is None:
             log.warning("train: stops; it writes a checkpoint first")
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            end_process(process, GRACE_SECONDS, group=True)
 
 
 def follow(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from models.data.batches import Examples
-from models.errors import InputError
+from models.errors import InputError, validation_problem
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
@@ -57,8 +57,7 @@ class Run:
         except FileNotFoundError:
             raise InputError(f"{path} is missing; give the folder of a run") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise InputError(f"{path}: {': '.join(validation_problem(error, depth=1))}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: {type(error).__name__}: {error}") from None
 

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from models.errors import InputError, is_out_of_space
 from models.metrics_log import NoticeHandler
+from models.processes import when_parent_ends
 from models.training import checkpoint, distributed, preflight
 from models.training.attempts import fit_with_fallback
 from models.training.loop import Training
@@ -106,7 +107,7 @@ def main() -> int:
     signals = stop_on_signals(stop)
     if arguments.until_stdin_closes:
         # A copy: a launcher lends its ranks another standard input.
-        threading.Thread(target=stop_with_parent, args=(stop, os.dup(0)), daemon=True).start()
+        when_parent_ends(stop.set, os.dup(0))
     try:
         status = run_trainer(arguments.run_dir, stop)
     except Exception as error:
@@ -165,13 +166,6 @@ def stop_on_signals(stop: threading.Event) -> list[int]:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     return received
-
-
-def stop_with_parent(stop: threading.Event, handle: int) -> None:
-    # Not sys.stdin: its lock, held by this thread, would break the interpreter's shutdown.
-    while os.read(handle, 4096):
-        pass
-    stop.set()  # the last holder of the pipe's other end is gone
 
 
 if __name__ == "__main__":

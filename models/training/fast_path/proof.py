@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from models import devices
 from models.data import batches
 from models.devices import FAST_PATH, STANDARD_PATH, FastPath
 from models.network.llama import packed_block
+from models.processes import when_parent_ends
 from models.training import initial_weights
 from models.training.fast_path import packing
 from models.training.precision import fastest_seconds
@@ -237,19 +237,13 @@ def main(folder: str, kind: str, precision: str) -> None:
     stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # compilers print, too
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    when_parent_ends(lambda: os._exit(1))
     packed_block.raise_what_does_not_compile()
     try:
         proof = prove(Run.read(Path(folder)), torch.device(kind), precision)
     except Unproved as error:
         proof = {"failure": str(error)}
     print(json.dumps(proof), file=stdout, flush=True)
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":
