@@ -1,4 +1,4 @@
-"""Session: one conversation with one model, its history and how the replies are made."""
+"""Session: a conversation with a model, with its history and the settings of the generation."""
 
 import collections.abc
 import json
@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from models.errors import InputError
+from models.errors import InputError, did_you_mean, validation_problem
 from models.generation.config import GenerationConfig
 from models.generation.generator import Generator, chances
 from models.network import networks
@@ -26,83 +25,105 @@ from models.text.normalisation import Form, display, normalise
 
 Pieces = collections.abc.Generator[str, None, None]
 
-# A reply is one line of text: what would move the cursor or end the line is a blank.
+# A reply is one line of text: a control character, which could move the cursor, is shown as a blank.
 _CONTROL = dict.fromkeys([*range(32), *range(127, 160)], " ")
-_HALF_CHARACTER = "\ufffd"  # what the bytes of one that is not whole decode to
+_REPLACEMENT = "\ufffd"  # what an incomplete sequence of UTF-8 bytes is decoded to
 
 
 @dataclass(frozen=True)
 class Turn:
+    """One message of the conversation."""
+
     role: Literal["user", "assistant"]
     content: str
-    """As a person reads it."""
+    """The text as it is shown to a person."""
     text: str
-    """As the model reads it."""
+    """The text as the model reads it, after normalisation."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One reply of `reply_once`."""
+    """A whole reply."""
 
     text: str
     tokens: int
+    """How many tokens were generated, a stop text included."""
     finished: bool
-    """The model, or a text that stops it, ended it; it was not cut at the limit."""
+    """The model or a stop text ended the reply; it was not cut off at the limit of tokens."""
 
 
 class Session:
-    """A conversation with the model in a folder; turns alternate, the user's first."""
+    """A conversation with the model in a folder. The turns alternate; the user has the first."""
 
     def __init__(self, model_folder: Path, generation: GenerationConfig) -> None:
-        made = read_dialogue(model_folder)
-        self._form: Form = made["normalisation"]
-        self._markup = MarkupConfig(**made["markup"])
+        """
+        Raises:
+            InputError: the folder does not hold a model that was trained here, or its files are damaged.
+        """
+        dialogue = read_dialogue(model_folder)
+        self._form: Form = dialogue["normalisation"]
+        self._markup = MarkupConfig(**dialogue["markup"])
         self._tokenizer = tokenizer.load(model_folder)
         self._rendering = load_rendering(model_folder)
         self._generator = Generator(networks.load(model_folder), self._rendering.control)
-        self._chances: torch.Generator | None = None
+        self._rng: torch.Generator | None = None
         self._saved: set[Path] = set()
         self.turns: list[Turn] = []
         self.generation = generation
         self._seed()
 
     def say(self, text: str) -> Pieces:
-        """Answer `text`, piece by piece; the pieces joined are the reply.
+        """Answer `text`, piece by piece; the joined pieces are the reply.
 
-        The history has both turns once the pieces end. Stopped between two pieces, it has what was
-        given until then; without a piece, or on an error, it is as it was before.
+        Both turns are added to the history when the pieces end. If the iteration is stopped earlier, the
+        reply in the history is what was yielded until then; without any piece the history does not change.
+
+        Raises:
+            InputError: the text is empty after normalisation, or, at the first piece, too long for the model.
         """
-        # Not a generator itself, so that what is wrong with the text is said at once.
+        # Not a generator function itself, so that an unusable text is an error at once.
         return self._answer(self._user_turn(text))
 
     def retry(self) -> Pieces:
-        """Answer the last turn anew; the old reply is forgotten once the new one has begun."""
+        """Answer the user's last turn again; the first piece of the new reply replaces the old one.
+
+        Raises:
+            InputError: there is no turn yet.
+        """
         if not self.turns:
             raise InputError("there is no reply to try again; say something first")
         return self._answer(self.turns[-2], replaced=2)
 
     def undo(self) -> str:
-        """Forget the last exchange; returns what the user had said in it."""
+        """Remove the last turns of both sides; returns the user's text.
+
+        Raises:
+            InputError: there is no turn yet.
+        """
         if not self.turns:
             raise InputError("there is nothing to undo")
-        said = self.turns[-2].content
+        text = self.turns[-2].content
         del self.turns[-2:]
-        return said
+        return text
 
     def new(self) -> None:
-        """Forget the conversation; with a seed, the next one goes as the first one went."""
+        """Start an empty conversation; with a seed, the random numbers start again as well."""
         self.turns.clear()
         self._seed()
 
     def set(self, key: str, value: str | float | None) -> None:
-        """Change a knob of the generation.
+        """Change a setting of the generation.
 
-        A seed of "none" means a new reply each time; `stop` takes one text, or "none".
+        Args:
+            key: a field of GenerationConfig.
+            value: for `seed`, "none" means different replies each time; for `stop`, one text or "none".
+
+        Raises:
+            InputError: there is no such setting, or the value is not valid; nothing is changed then.
         """
         knobs = GenerationConfig.model_fields
         if key not in knobs:
-            near = get_close_matches(key, knobs, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(knobs)}"
+            hint = did_you_mean(key, knobs) or f"there are {', '.join(knobs)}"
             raise InputError(f"no setting is called {key!r}; {hint}")
         if key == "seed" and isinstance(value, str) and value.lower() in ("none", ""):
             value = None
@@ -110,18 +131,23 @@ class Session:
         try:
             self.generation = GenerationConfig(**{**self.generation.model_dump(), key: knob})
         except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            kept = getattr(self.generation, key)
-            problem = problem[0].lower() + problem[1:]
-            raise InputError(f"{key} {value!r}: {problem}; it stays {kept}") from None
+            _, problem = validation_problem(error, depth=1)
+            current = getattr(self.generation, key)
+            raise InputError(f"{key} {value!r}: {problem}; it stays {current}") from None
         if key == "seed":
             self._seed()
 
     def messages(self) -> list[dict[str, str]]:
+        """The conversation in the form of chat JSONL, `{"role": ..., "content": ...}` for each turn."""
         return [{"role": turn.role, "content": turn.content} for turn in self.turns]
 
     def save(self, path: Path) -> None:
-        """Write the conversation as chat JSONL, one line."""
+        """Write the conversation as one line of chat JSONL.
+
+        Raises:
+            InputError: the conversation is empty, the file exists and is not this session's, or it cannot be
+                written.
+        """
         if not self.turns:
             raise InputError("there is nothing to save; say something first")
         if path.exists() and path.resolve() not in self._saved:
@@ -138,25 +164,29 @@ class Session:
         self._saved.add(path.resolve())
 
     def reply_once(self, text: str) -> Answer:
-        """The whole reply to `text`, which joins the history like any other."""
+        """The whole reply to `text`; both turns are added to the history.
+
+        Raises:
+            InputError: the text is empty after normalisation, or too long for the model.
+        """
         turn = self._user_turn(text)
         context_ids = self._context([*self.turns, turn])
         ids: list[int] = []
         shown = "".join(self._pieces(context_ids, ids))
-        if shown:  # not if it was a stop text from the start
+        if shown:  # it is empty if the reply starts with a stop text
             self.turns += [turn, self._assistant_turn(shown)]
-        room = self._generator.limit(context_ids, self.generation)
+        max_tokens = self._generator.limit(context_ids, self.generation)
         stopped = shown != self._shown(self._tokenizer.decode(ids))
-        return Answer(shown, len(ids), stopped or len(ids) < room)
+        return Answer(shown, len(ids), stopped or len(ids) < max_tokens)
 
     def _user_turn(self, text: str) -> Turn:
         content = text.strip().encode("utf-8", "replace").decode()  # a lone surrogate cannot be saved
-        read = normalise(content, self._form)
-        if not read:
+        model_text = normalise(content, self._form)
+        if not model_text:
             if content and self._form == "article":
                 raise InputError("the model reads only letters a to z and .,!?; say something in them")
             raise InputError("say something")
-        return Turn("user", content, read)
+        return Turn("user", content, model_text)
 
     def _assistant_turn(self, shown: str) -> Turn:
         return Turn("assistant", shown, normalise(shown, self._form))
@@ -166,61 +196,61 @@ class Session:
 
     def _answer(self, turn: Turn, *, replaced: int = 0) -> Pieces:
         before = self.turns[: len(self.turns) - replaced]
-        told = ""
+        reply = ""
         try:
             for piece in self._pieces(self._context([*before, turn])):
-                told += piece
+                reply += piece
                 yield piece
         finally:
-            if told:
-                self.turns = [*before, turn, self._assistant_turn(told)]
+            if reply:
+                self.turns = [*before, turn, self._assistant_turn(reply)]
 
     def _pieces(self, context_ids: list[int], ids: list[int] | None = None) -> Iterator[str]:
-        """What can be shown of the reply after each token, and cannot change any more.
+        """After each token, the next part of the reply that later tokens cannot change.
 
-        The tokens made, a text that stopped the reply among them, are added to `ids`.
+        The generated tokens, including those of a stop text, are appended to `ids`.
         """
         ids = [] if ids is None else ids
-        told, stops = 0, self.generation.stop
-        for token in self._generator.stream(context_ids, self.generation, self._chances):
+        end, stops = 0, self.generation.stop
+        for token in self._generator.stream(context_ids, self.generation, self._rng):
             ids.append(token)
             shown = self._shown(self._settled(self._tokenizer.decode(ids)))
             if _before_stop(shown, stops) < len(shown):
                 break
-            upto = len(shown) - _begun(shown, stops)
-            if upto > told:
-                yield shown[told:upto]
-                told = upto
+            upto = len(shown) - _partial_stop(shown, stops)
+            if upto > end:
+                yield shown[end:upto]
+                end = upto
         shown = self._shown(self._tokenizer.decode(ids))
-        if rest := shown[told : _before_stop(shown, stops)]:
+        if rest := shown[end : _before_stop(shown, stops)]:
             yield rest
 
     def _settled(self, text: str) -> str:
-        """Less the half of a character, or the last word: the next one may yet join it."""
+        """The text without the incomplete character or word at its end, which the next token may complete."""
         if self._form == "article":
             return text.rpartition(" ")[0]
-        return text.rstrip(_HALF_CHARACTER)
+        return text.rstrip(_REPLACEMENT)
 
     def _shown(self, text: str) -> str:
         return display(text.translate(_CONTROL), self._form)
 
     def _seed(self) -> None:
         seed = self.generation.seed
-        self._chances = None if seed is None else chances(seed)
+        self._rng = None if seed is None else chances(seed)
 
 
 def _free_name(path: Path) -> Path:
-    """The first of NAME-2, NAME-3, ... that is not there."""
+    """The first of NAME-2, NAME-3, ... that does not exist."""
     names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
     return next(name for name in names if not name.exists())
 
 
 def _before_stop(text: str, stops: tuple[str, ...]) -> int:
-    """How much of the text comes before the first of the stop texts."""
-    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))
+    """The number of characters before the first stop text, or of the whole text."""
+    return min((start for stop in stops if (start := text.find(stop)) >= 0), default=len(text))
 
 
-def _begun(text: str, stops: tuple[str, ...]) -> int:
-    """How much of the text's end may yet become a stop text."""
+def _partial_stop(text: str, stops: tuple[str, ...]) -> int:
+    """The number of characters at the end of the text that may be the start of a stop text."""
     starts = (stop[:size] for stop in stops for size in range(1, len(stop)))
     return max((len(start) for start in starts if text.endswith(start)), default=0)

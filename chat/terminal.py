@@ -1,7 +1,7 @@
-"""Terminal: the conversation of `repartee chat`, for a person at a screen or for a pipe.
+"""Terminal: the conversation of `repartee chat`, for a person at a terminal or for a pipe.
 
-At a screen there are a prompt, colours and notes. Through a pipe each line in is answered by one
-line out, and nothing else is written there.
+In a terminal there are a prompt, colours and notes. Through a pipe, each line of input is answered by one
+line of output, and nothing else is written there.
 """
 
 import os
@@ -9,10 +9,9 @@ import re
 import sys
 from collections.abc import Callable, Generator
 from contextlib import closing
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, TextIO
 
-from models.errors import InputError
+from models.errors import InputError, did_you_mean
 from models.files import path_of
 
 if TYPE_CHECKING:
@@ -23,20 +22,20 @@ Pieces = Generator[str, None, None]
 PROMPT = "you> "
 REPLY = "bot> "
 HELP = """\
-/new                      forget the conversation and begin another
-/retry                    answer the last thing you said again
-/undo                     forget the last exchange
-/set                      show how replies are made
-/set temperature 0.9      change it: temperature, top_p, top_k, max_tokens, seed,
+/new                      forget the conversation and start another
+/retry                    answer your last message again
+/undo                     forget your last message and its reply
+/set                      show the settings of the replies
+/set temperature 0.9      change a setting: temperature, top_p, top_k, max_tokens, seed,
                           repetition_penalty, no_repeat_ngram or stop (a text, or none)
 /save FILE                write the conversation to FILE, as JSON lines
 /help                     show this
 /quit                     end (or Ctrl-D); Ctrl-C stops a reply"""
-ALONE = ("/new", "/retry", "/undo", "/help", "/quit")
+WITHOUT_ARGUMENT = ("/new", "/retry", "/undo", "/help", "/quit")
 
 
 def run(session: "Session", *, title: str, stdin: TextIO, stdout: TextIO) -> int:
-    """Talk until the input ends; returns 0, or 2 when a line of a pipe was wrong."""
+    """Talk until the input ends; returns the exit status: 0, or 2 if a line of a pipe was wrong."""
     if stdin.isatty() and stdout.isatty():
         return _Screen(session, stdin, stdout).talk(title)
     return _pipe(session, stdin, stdout)
@@ -51,12 +50,12 @@ def _pipe(session: "Session", stdin: TextIO, stdout: TextIO) -> int:
         if not line.strip():
             continue
         try:
-            done = _obey(session, line.strip(), answer, _note_aside)
+            is_last = _obey(session, line.strip(), answer, _note_aside)
         except InputError as error:
             _note_aside(f"repartee chat: {error}")
             status = 2
         else:
-            if done:
+            if is_last:
                 break
     return status
 
@@ -86,10 +85,10 @@ class _Screen:
                 return 0
 
     def ask(self) -> str:
-        """The next line; at the process's own terminal, the arrow keys edit and recall."""
+        """The next line. On the process's own terminal, the arrow keys edit it and recall earlier ones."""
         if self.stdin is sys.stdin and self.stdout is sys.stdout:
             try:
-                import readline  # noqa: F401  # `input` uses it once imported; not everywhere
+                import readline  # noqa: F401  # `input` uses it once it is imported; some Pythons lack it
             except ImportError:
                 return input(PROMPT).strip()
             return input(self.painted(PROMPT, "1;36", hidden=True)).strip()
@@ -100,7 +99,7 @@ class _Screen:
         return line.strip()
 
     def reply(self, pieces: Pieces) -> None:
-        """Show the pieces as they come; Ctrl-C stops them, and what was shown stays said."""
+        """Show the pieces as they come. Ctrl-C stops the reply; what was shown stays in the history."""
         _write(self.stdout, self.painted(REPLY, "1;35"))
         try:
             with closing(pieces):
@@ -118,7 +117,7 @@ class _Screen:
         if not self.colours:
             return text
         on, off = f"\033[{code}m", "\033[0m"
-        if hidden:  # readline must not count them as columns
+        if hidden:  # so that readline does not count them as columns
             on, off = f"\001{on}\002", f"\001{off}\002"
         return f"{on}{text}{off}"
 
@@ -126,13 +125,13 @@ class _Screen:
 def _obey(
     session: "Session", line: str, reply: Callable[[Pieces], None], note: Callable[[str], None]
 ) -> bool:
-    """Do what one line asks for; true when it ends the conversation."""
+    """Do what one line asks for; returns whether it ends the conversation."""
     if not line.startswith("/"):
         reply(session.say(line))
         return False
     command, _, rest = line.partition(" ")
     rest = rest.strip()
-    if rest and command in ALONE:
+    if rest and command in WITHOUT_ARGUMENT:
         raise InputError(f"{command} takes nothing after it; give {command} alone")
     if command == "/quit":
         return True
@@ -147,8 +146,7 @@ def _obey(
         "/help": lambda: HELP,
     }
     if command not in commands:
-        near = get_close_matches(command, [*commands, "/quit", "/retry"], n=1)
-        hint = f"did you mean {near[0]}?" if near else "/help lists the commands"
+        hint = did_you_mean(command, [*commands, "/quit", "/retry"]) or "/help lists the commands"
         raise InputError(f"there is no command {command}; {hint}")
     note(commands[command]())
     return False
@@ -161,18 +159,18 @@ def _new(session: "Session") -> str:
 
 def _set(session: "Session", rest: str) -> str:
     key, value = [*re.split(r"\s*=\s*|\s+", rest, maxsplit=1), ""][:2]
-    # Only a text that stops a reply may have blanks in it.
+    # Only a stop text may contain blanks.
     if rest and (not value or (key != "stop" and len(value.split()) > 1)):
         raise InputError(f"/set {rest}: give one setting and its value, like /set temperature 0.9")
     if rest:
         session.set(key, value)
-    return ", ".join(f"{name} {_told(knob)}" for name, knob in session.generation)
+    return ", ".join(f"{name} {_value_text(value)}" for name, value in session.generation)
 
 
-def _told(knob: object) -> str:
-    if isinstance(knob, tuple):
-        return " ".join(map(repr, knob)) or "none"
-    return "none" if knob is None else str(knob)
+def _value_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(repr, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def _save(session: "Session", rest: str) -> str:
@@ -188,7 +186,7 @@ def _line(stream: TextIO, text: str) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Now, and with ? for what the terminal has no character for."""
+    """Write and flush, with ? for a character that the terminal does not have."""
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
     stream.flush()

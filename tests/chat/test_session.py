@@ -362,7 +362,7 @@ def test_a_bad_value_is_refused_and_changes_nothing(session: Session, key: str, 
 
 
 def test_an_unknown_setting_is_met_with_the_one_that_was_meant(session: Session) -> None:
-    with pytest.raises(InputError, match="did you mean temperature"):
+    with pytest.raises(InputError, match="did you mean 'temperature'"):
         session.set("temprature", "1")
     with pytest.raises(InputError, match="there are temperature, top_p, max_tokens, seed"):
         session.set("xyz", "1")

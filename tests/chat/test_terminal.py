@@ -159,7 +159,7 @@ def test_a_stop_text_may_have_blanks_in_it() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("/retri", "did you mean /retry?"),
+        ("/retri", "did you mean '/retry'?"),
         ("/what is this", "no command /what; /help lists the commands"),
         ("/set temperature", "like /set temperature 0.9"),
         ("/set temperature 0.9 0.8", "like /set temperature 0.9"),
