@@ -104,9 +104,9 @@ def test_a_flow_called_from_python_logs_what_its_stages_say_and_phones_nobody(tm
     "module", ["deployments.install", "deployments.worker", "deployments.serve", "flows"]
 )
 def test_a_door_has_the_environment_before_it_starts_anything(module):
-    look = f"import {module}, os, logging; print(os.environ.get('DO_NOT_TRACK'), logging.getLogger('tasks').level)"
+    program = f"import {module}, os, logging; print(os.environ.get('DO_NOT_TRACK'), logging.getLogger('tasks').level)"
     env = {"PATH": os.environ["PATH"]}
-    done = subprocess.run([sys.executable, "-c", look], env=env, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], env=env, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.split() == ["true", "20"], done.stderr
 
 

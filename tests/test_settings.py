@@ -19,10 +19,10 @@ def test_a_variable_that_is_set_to_nothing_is_one_that_is_not_set(monkeypatch, t
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", " ")
     monkeypatch.setenv("PREFECT_API_URL", "")
-    here = Settings()
-    assert here.root == tmp_path / "var"
-    assert (here.model_name, here.experiment, here.notice_url) == ("repartee", "repartee", None)
-    assert here.tracking_uri == f"sqlite:///{tmp_path}/var/mlflow.db" and here.prefect_url is None
+    settings = Settings()
+    assert settings.root == tmp_path / "var"
+    assert (settings.model_name, settings.experiment, settings.notice_url) == ("repartee", "repartee", None)
+    assert settings.tracking_uri == f"sqlite:///{tmp_path}/var/mlflow.db" and settings.prefect_url is None
 
 
 def test_a_home_has_one_name_whatever_link_leads_to_it(monkeypatch, tmp_path):

@@ -49,8 +49,8 @@ def model_folder(
         for weights in model.parameters():
             weights.mul_(15 if weights.ndim > 1 else 1)  # far from uniform
     networks.save(model, folder)
-    made = {"family": family, "normalisation": form, "markup": {"unit": unit, "max_tokens": LONG}}
-    (folder / "repartee.json").write_text(json.dumps(made))
+    dialogue = {"family": family, "normalisation": form, "markup": {"unit": unit, "max_tokens": LONG}}
+    (folder / "repartee.json").write_text(json.dumps(dialogue))
     return folder
 
 
@@ -227,20 +227,20 @@ def test_a_reply_ends_before_a_stop_text_of_which_nothing_is_ever_shown(
 
 
 def test_a_stop_text_ends_the_making_of_the_reply_too(folder: Path) -> None:
-    plain = Session(folder, CHANCE).reply_once("hello")
-    stop = plain.text[len(plain.text) // 2 :][:2]
+    whole = Session(folder, CHANCE).reply_once("hello")
+    stop = whole.text[len(whole.text) // 2 :][:2]
     session = Session(folder, CHANCE)
     session.set("stop", stop)
     answer = session.reply_once("hello")
-    assert answer.text == plain.text[: plain.text.index(stop)]
-    assert answer.tokens < plain.tokens
+    assert answer.text == whole.text[: whole.text.index(stop)]
+    assert answer.tokens < whole.tokens
     assert answer.finished
     assert session.messages()[-1]["content"] == answer.text
     session.new()
     assert "".join(session.say("hello")) == answer.text
     session.set("stop", "none")
     session.new()
-    assert session.reply_once("hello") == plain
+    assert session.reply_once("hello") == whole
 
 
 def test_a_reply_that_is_a_stop_text_from_the_start_is_no_turn(folder: Path) -> None:

@@ -65,7 +65,7 @@ class Screen(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+def _dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
@@ -93,14 +93,14 @@ def test_a_screen_shows_the_model_the_help_and_the_reply() -> None:
 
 def test_a_reply_is_shown_as_it_is_made() -> None:
     parrot = Parrot()
-    seen: list[str] = []
+    outputs: list[str] = []
 
     class Watched(Screen):
         def flush(self) -> None:
-            seen.append(self.getvalue())
+            outputs.append(self.getvalue())
 
     run(parrot, title="t", stdin=Screen("abc\n"), stdout=Watched())  # type: ignore[arg-type]
-    assert [text[-1] for text in seen if "bot> " in text][1:4] == ["A", "B", "C"]
+    assert [text[-1] for text in outputs if "bot> " in text][1:4] == ["A", "B", "C"]
 
 
 def test_the_help_names_every_command() -> None:
@@ -157,7 +157,7 @@ def test_a_stop_text_may_have_blanks_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "hint"),
     [
         ("/retri", "did you mean '/retry'?"),
         ("/what is this", "no command /what; /help lists the commands"),
@@ -172,9 +172,9 @@ def test_a_stop_text_may_have_blanks_in_it() -> None:
         ("/save talk\0.jsonl", "cannot be used as a path (it holds a null character)"),
     ],
 )
-def test_a_wrong_command_is_met_with_the_remedy_and_the_talk_goes_on(line: str, told: str) -> None:
+def test_a_wrong_command_is_met_with_the_remedy_and_the_talk_goes_on(line: str, hint: str) -> None:
     shown = at_screen(Parrot(), f"{line}\n", "hello\n")
-    assert told in shown
+    assert hint in shown
     assert "HELLO" in shown
 
 
@@ -259,5 +259,5 @@ def test_what_a_terminal_has_no_character_for_is_a_question_mark() -> None:
 def test_the_terminal_imports_no_torch() -> None:
     code = "import sys, chat.terminal; print('torch' in sys.modules or 'transformers' in sys.modules)"
     root = Path(terminal.__file__).parent.parent
-    made = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert made.stdout.strip() == "False"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -13,8 +13,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def upped(home):
-    process, told = go_up(home)
-    yield told
+    process, output = go_up(home)
+    yield output
     ask(home, "down")
     process.wait(PATIENCE_S)
     assert not left_of(home)

@@ -24,8 +24,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def addresses(home):
-    process, told = go_up(home)
-    yield {name: re.search(rf"{name} +(http\S+)", told)[1] for name in ("Prefect", "MLflow")}
+    process, output = go_up(home)
+    yield {name: re.search(rf"{name} +(http\S+)", output)[1] for name in ("Prefect", "MLflow")}
     ask(home, "down")
     process.wait(PATIENCE_S)
     assert not left_of(home)
@@ -69,9 +69,9 @@ def set_minutes(page: Page, minutes: str) -> None:
 def submit(page: Page) -> str:
     """The run that the form made; pressed again where the server was busy, as a user would."""
     for _ in range(5):
-        with page.expect_response("**/create_flow_run") as told:
+        with page.expect_response("**/create_flow_run") as response_info:
             page.get_by_role("button", name="Submit").click()
-        answer = told.value
+        answer = response_info.value
         if answer.status != 503:
             break
     assert answer.ok, answer.text()

@@ -39,7 +39,7 @@ LASTING = {**ENDLESS, "max_steps": 400, "checkpoint_seconds": 1e-9, "log_every":
 HEARTBEATS = 5  # half a minute apart: three missed ones are a death
 
 
-def begun(api, home, parameters, sign):
+def started_run(api, home, parameters, sign):
     """A training that has written a file like this into its folder: (its run, the file)."""
     known = set(home.glob("runs/*"))
     run = api.trigger(parameters)
@@ -80,7 +80,7 @@ def test_a_training_whose_trainer_or_flow_is_killed_ends_and_the_next_goes_on(
     promoted, api, home, victim, end
 ):
     parameters = training({"trainer": 1, "flow": 2}[victim], **ENDLESS)
-    run, checkpoint = begun(api, home, parameters, "checkpoints/0*")
+    run, checkpoint = started_run(api, home, parameters, "checkpoints/0*")
     if victim == "trainer":
         os.killpg(trainer_group(home), signal.SIGKILL)
     else:
@@ -98,7 +98,7 @@ def test_a_training_whose_trainer_or_flow_is_killed_ends_and_the_next_goes_on(
 def test_a_training_outlives_the_death_of_a_service(promoted, api, home, victim):
     parameters = training({"prefect": 3, "mlflow": 4, "worker": 5}[victim], **LASTING)
     before = services(home)[victim]["pid"]
-    run, journal = begun(api, home, parameters, "metrics.jsonl")
+    run, journal = started_run(api, home, parameters, "metrics.jsonl")
     os.killpg(before, signal.SIGKILL)
     length = journal.stat().st_size
     until(lambda: journal.stat().st_size > length)
@@ -148,18 +148,18 @@ def heartbeats(api, run):
 
 @pytest.mark.parametrize("victim", ["supervisor", "everything"])
 def test_killed_in_a_training_the_next_up_puts_all_in_order(tmp_path, victim):
-    process, told = go_up(tmp_path)
-    api = Api(re.search(r"Prefect +(\S+)", told)[1])
-    run, _ = begun(api, tmp_path, training(0, **ENDLESS), "checkpoints/0*")
+    process, output = go_up(tmp_path)
+    api = Api(re.search(r"Prefect +(\S+)", output)[1])
+    run, _ = started_run(api, tmp_path, training(0, **ENDLESS), "checkpoints/0*")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     if victim == "everything":
         kill_everything(tmp_path)
     until(lambda: not left_of(tmp_path) and holder(tmp_path) is None)
 
-    process, told = go_up(tmp_path)
+    process, output = go_up(tmp_path)
     try:
-        api = Api(re.search(r"Prefect +(\S+)", told)[1])
+        api = Api(re.search(r"Prefect +(\S+)", output)[1])
         assert api.get(f"/flow_runs/{run}")["state"]["type"] == "CRASHED"
         assert outcome(api.ending(api.trigger(TINY))) == "promoted", "a lock or a slot is stuck"
         databases_are_true(tmp_path)

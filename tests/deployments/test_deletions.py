@@ -15,23 +15,23 @@ def versions(home):
     return [model["version"] for model in json.loads(ask(home, "models", "--json"))["models"]]
 
 
-def begun(api, home, seed):
+def started_run(api, home, seed):
     """A training without an end that has written a checkpoint: (its Prefect run, its folder)."""
     known = set(home.glob("runs/*"))
     run = api.trigger(training(seed, **ENDLESS))
-    made = until(
+    checkpoints = until(
         lambda: [path for path in home.glob("runs/*/checkpoints/0*") if known.isdisjoint(path.parents)]
     )
-    return run, made[0].parents[1]
+    return run, checkpoints[0].parents[1]
 
 
-@pytest.mark.parametrize("place", ["MLflow", "Prefect"])
+@pytest.mark.parametrize("server", ["MLflow", "Prefect"])
 def test_a_training_whose_run_is_deleted_ends_within_a_minute_and_keeps_its_checkpoint(
-    promoted, api, home, place
+    promoted, api, home, server
 ):
     before = versions(home)
-    run, work = begun(api, home, {"MLflow": 51, "Prefect": 52}[place])
-    if place == "Prefect":
+    run, work = started_run(api, home, {"MLflow": 51, "Prefect": 52}[server])
+    if server == "Prefect":
         api.get(f"/flow_runs/{run}", method="DELETE")
     else:
         tracking = Tracking(services(home)["mlflow"]["address"], None)
@@ -40,7 +40,7 @@ def test_a_training_whose_run_is_deleted_ends_within_a_minute_and_keeps_its_chec
     until(lambda: holder(home) is None)
     assert list(work.glob("checkpoints/0*/complete.json"))
     assert versions(home) == before
-    if place == "MLflow":
+    if server == "MLflow":
         state = api.ending(run)
         assert state["type"] == "FAILED" and "was deleted while it trained" in state["message"]
     # The worker lives, and the next run is not skipped.

@@ -122,12 +122,12 @@ class Whole:
         for phase in PHASES:
             assert process.reaches(phase), process.errors.read_text()
             instants.append(time.monotonic())
-        made = {stage["name"]: stage for stage in process.result()["stages"]}
+        stages = {stage["name"]: stage for stage in process.result()["stages"]}
         instants.append(time.monotonic())
         took = (end - begin for begin, end in pairwise(instants))
         self.seconds = dict(zip(PHASES, took, strict=True))
-        self.work = f"runs/{made['train']['fingerprint']}"
-        summary = home / "store" / "train" / made["train"]["fingerprint"] / "logs" / "summary.json"
+        self.work = f"runs/{stages['train']['fingerprint']}"
+        summary = home / "store" / "train" / stages["train"]["fingerprint"] / "logs" / "summary.json"
         self.precision = {"precision": json.loads(summary.read_text())["precision"]}
         log.warning("KILL_SWEEP_SEED=%d, seconds of an uninterrupted run: %s", SEED, self.seconds)
 
@@ -175,8 +175,8 @@ def assert_whole(home, whole):
     open_runs = "select name from flow_run where state_type not in ('COMPLETED', 'CRASHED', 'FAILED')"
     assert rows(home, open_runs, "prefect/prefect.db") == []
     assert not list((home / "runs").iterdir()) and not list(home.glob("store/**/.tmp-*"))
-    told = json.loads(ask(home, "doctor", "--json"))
-    assert told["healthy"], [check for check in told["checks"] if check["faults"]]
+    found = json.loads(ask(home, "doctor", "--json"))
+    assert found["healthy"], [check for check in found["checks"] if check["faults"]]
 
 
 @pytest.mark.parametrize("number", range(len(HOMES)))

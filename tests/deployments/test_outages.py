@@ -31,8 +31,8 @@ RUN += settings(TINY["changes"])
 
 
 def test_the_page_has_the_rows_that_are_tested():
-    told = "python tests/support/outages.py > docs/outages.md"
-    assert (ROOT / "docs" / "outages.md").read_text() == page(), told
+    remedy = "python tests/support/outages.py > docs/outages.md"
+    assert (ROOT / "docs" / "outages.md").read_text() == page(), remedy
 
 
 class Server:
@@ -103,15 +103,15 @@ def away(server, fault):
 
 
 def start(home, server, *words):
-    told = command(home, *words, "--json")
-    told["env"]["MLFLOW_TRACKING_URI"] = server.address
-    return subprocess.Popen(**told, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    options = command(home, *words, "--json")
+    options["env"]["MLFLOW_TRACKING_URI"] = server.address
+    return subprocess.Popen(**options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def ended(process, said=""):
+def ended(process, stderr=""):
     out, err = process.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in err
-    return process.returncode, json.loads(out) if out else {}, said + err
+    return process.returncode, json.loads(out) if out else {}, stderr + err
 
 
 def run_into(row, home, server, words):
@@ -120,18 +120,18 @@ def run_into(row, home, server, words):
         with away(server, row.fault):
             return ended(start(home, server, *words))
     process = start(home, server, *words)
-    said = until_said(process, BEFORE[row.moment])
+    stderr = until_said(process, BEFORE[row.moment])
     with away(server, row.fault):
-        return ended(process, said)
+        return ended(process, stderr)
 
 
 def until_said(process, wanted):
-    said = ""
+    stderr = ""
     for line in process.stderr:
-        said += line
+        stderr += line
         if re.search(wanted, line):
-            return said
-    raise AssertionError(f"it never said {wanted}: {said}")
+            return stderr
+    raise AssertionError(f"it never said {wanted}: {stderr}")
 
 
 @pytest.mark.soak
@@ -144,24 +144,24 @@ def test_an_outage_of_mlflow_ends_as_promised(row, home, server):
         "models": ["models"],
         "chat": ["chat", "--once", "Hello."],
     }[verb]
-    status, told, said = run_into(row, home, server, words)
-    assert status == row.exit, said
-    assert told.get("outcome", "") == row.outcome, said
-    reason = told["reason"] if told else said
+    status, result, stderr = run_into(row, home, server, words)
+    assert status == row.exit, stderr
+    assert result.get("outcome", "") == row.outcome, stderr
+    reason = result["reason"] if result else stderr
     assert all(part in reason for part in row.says.split(" ... ")), reason
 
-    status, told, said = ended(start(home, server, *words))
-    assert status == 0, said
+    status, result, stderr = ended(start(home, server, *words))
+    assert status == 0, stderr
     if verb == "run":
-        assert told["outcome"] == "promoted", told
-        assert {stage["status"] for stage in told["stages"]} == {"reused"}
-        assert points(server, told["mlflow_run_id"]) == TINY["changes"]["train"]["max_steps"]
+        assert result["outcome"] == "promoted", result
+        assert {stage["status"] for stage in result["stages"]} == {"reused"}
+        assert points(server, result["mlflow_run_id"]) == TINY["changes"]["train"]["max_steps"]
 
 
 def points(server, run_id):
     """How many steps the curve of the training's loss has; each once, or this is -1."""
-    asked = f"{server.address}/api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key=train/loss"
-    with urllib.request.urlopen(asked, timeout=30) as answer:
+    url = f"{server.address}/api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key=train/loss"
+    with urllib.request.urlopen(url, timeout=30) as answer:
         steps = [int(point["step"]) for point in json.load(answer)["metrics"]]
     return len(steps) if len(steps) == len(set(steps)) else -1
 
@@ -174,9 +174,9 @@ def recorded(tmp_path_factory):
 
 def run(home, row, address):
     words = [*RUN, "--set", f"train.seed={SEEDS[row]}", "--json"]
-    told = command(home, *words)
-    told["env"] |= {"PREFECT_API_URL": address} if address else {}
-    return subprocess.Popen(**told, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    options = command(home, *words)
+    options["env"] |= {"PREFECT_API_URL": address} if address else {}
+    return subprocess.Popen(**options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def own_server(home):
@@ -203,11 +203,11 @@ def run_into_prefects(row, home, folder):
         elif row.moment not in BEFORE:
             (home / "prefect").rename(moved) if (home / "prefect").exists() else moved.mkdir()
             (home / "prefect").write_text("no folder, no server")
-        process, said = run(home, row, address), ""
+        process, stderr = run(home, row, address), ""
         if row.moment in BEFORE:
-            said = until_said(process, BEFORE[row.moment])
+            stderr = until_said(process, BEFORE[row.moment])
             os.kill(server.process.pid if server else own_server(home), FAULTS[row.fault])
-        result = ended(process, said)
+        result = ended(process, stderr)
         if moved.exists():
             (home / "prefect").unlink()
             moved.rename(home / "prefect")
@@ -224,21 +224,21 @@ def run_into_prefects(row, home, folder):
     "row", PREFECT, ids=lambda row: f"{row.server}-{row.fault}-{row.moment.replace('`', '')}"
 )
 def test_an_outage_of_prefect_ends_as_promised(row, recorded, tmp_path):
-    status, told, said = run_into_prefects(row, recorded, tmp_path)
-    assert status == row.exit, said
-    assert told.get("outcome", "") == row.outcome, said
-    assert all(part in said for part in row.says.split(" ... ")), said
+    status, result, stderr = run_into_prefects(row, recorded, tmp_path)
+    assert status == row.exit, stderr
+    assert result.get("outcome", "") == row.outcome, stderr
+    assert all(part in stderr for part in row.says.split(" ... ")), stderr
 
     if row.server == CONFIGURED:
         server = PrefectServer(tmp_path)
         try:
-            status, told, said = ended(run(recorded, row, server.wait()))
+            status, result, stderr = ended(run(recorded, row, server.wait()))
         finally:
             server.stop()
     else:
-        status, told, said = ended(run(recorded, row, ""))
-    assert status == 0, said
-    assert f"`{told['outcome']}`" == row.again.partition(";")[0]
+        status, result, stderr = ended(run(recorded, row, ""))
+    assert status == 0, stderr
+    assert f"`{result['outcome']}`" == row.again.partition(";")[0]
     if "recorded" in row.again:
         home = tmp_path if row.server == CONFIGURED else recorded
         with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:

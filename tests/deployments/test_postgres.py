@@ -64,7 +64,7 @@ def mlflow_state(cluster, run):
     return state
 
 
-def begun(api, team, parameters):
+def started_run(api, team, parameters):
     """A training that has written a checkpoint: (its run, its folder)."""
     known = set(team.home.glob("runs/*"))
     run = api.trigger(parameters)
@@ -88,10 +88,10 @@ def test_without_its_login_neither_server_tells_anything_but_that_it_lives(team)
 
 
 def test_a_page_from_elsewhere_and_a_strange_host_name_are_refused(team):
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         f"{team.prefect}/api/health", headers={"Origin": "http://elsewhere.example"}
     )
-    with urllib.request.urlopen(asked) as answer:
+    with urllib.request.urlopen(request) as answer:
         assert answer.headers.get("Access-Control-Allow-Origin") is None
     experiments = f"{team.mlflow}/api/2.0/mlflow/experiments/search?max_results=1"
     strange = urllib.request.Request(
@@ -134,17 +134,17 @@ def test_a_second_training_is_skipped_and_the_first_is_named(promoted, api, team
 def test_a_schedule_makes_runs_and_they_run(promoted, api):
     deployment = api.get("/deployments/name/retrain/retrain")["id"]
     schedule = {"active": True, "schedule": {"cron": "* * * * *"}, "parameters": TINY, "slug": "often"}
-    made = api.get(f"/deployments/{deployment}/schedules", [schedule])
+    created = api.get(f"/deployments/{deployment}/schedules", [schedule])
     wanted = {"flow_runs": {"tags": {"all_": ["auto-scheduled", "unchanged"]}}}
     try:
         assert until(lambda: api.get("/flow_runs/filter", wanted))
     finally:
-        api.get(f"/deployments/{deployment}/schedules/{made[0]['id']}", method="DELETE")
+        api.get(f"/deployments/{deployment}/schedules/{created[0]['id']}", method="DELETE")
 
 
 def test_cancelled_in_a_training_everything_is_free_and_the_next_run_goes_on(promoted, api, team, cluster):
     parameters = training(1, **ENDLESS)
-    run, work = begun(api, team, parameters)
+    run, work = started_run(api, team, parameters)
     cancel(api, run)
     until(lambda: holder(team.home) is None and not trainers(team.home))
     assert mlflow_state(cluster, run) == "KILLED"
@@ -157,7 +157,7 @@ def test_cancelled_in_a_training_everything_is_free_and_the_next_run_goes_on(pro
 
 def test_a_worker_told_to_end_in_a_training_leaves_a_checkpoint_and_no_run_open(promoted, api, team, cluster):
     parameters = training(2, **ENDLESS)
-    run, work = begun(api, team, parameters)
+    run, work = started_run(api, team, parameters)
     began_s = time.monotonic()
     team.running["worker"].terminate()
     assert team.running["worker"].wait(90) == 0, team.said("worker")
@@ -173,22 +173,22 @@ def test_a_worker_told_to_end_in_a_training_leaves_a_checkpoint_and_no_run_open(
 
 
 def test_up_with_both_servers_configured_starts_a_worker_alone_and_names_the_dashboard(team, tmp_path):
-    told = team.surroundings("worker", log=False)
-    told["env"]["REPARTEE_HOME"] = str(tmp_path)
+    options = team.surroundings("worker", log=False)
+    options["env"]["REPARTEE_HOME"] = str(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "cli", "up"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        **told,
+        **options,
     )
-    said = ""
+    output = ""
     for line in process.stdout:
-        said += line
+        output += line
         if line.startswith("Up in"):
             break
     process.terminate()
     assert process.wait(PATIENCE_S) == 0
-    assert f"  {team.prefect}/deployments " in said and f"  {team.mlflow}/#/models " in said, said
+    assert f"  {team.prefect}/deployments " in output and f"  {team.mlflow}/#/models " in output, output
     assert {path.stem for path in (tmp_path / "services").glob("*.log")} == {"install", "worker"}

@@ -59,9 +59,9 @@ def test_two_hundred_runs_in_fast_succession_are_all_accounted_for_and_nothing_g
     files, before = open_files(home), state_of(home)
     deployment = api.get("/deployments/name/retrain/retrain")["id"]
     schedule = {"active": True, "schedule": {"interval": EVERY_S}, "parameters": TINY, "slug": "often"}
-    made = api.get(f"/deployments/{deployment}/schedules", [schedule])
+    created = api.get(f"/deployments/{deployment}/schedules", [schedule])
     until(lambda: enough(api), 2 * RUNS * EVERY_S + PATIENCE_S)
-    api.get(f"/deployments/{deployment}/schedules/{made[0]['id']}", method="DELETE")
+    api.get(f"/deployments/{deployment}/schedules/{created[0]['id']}", method="DELETE")
     runs = until(lambda: ended(api))
 
     known = Counter(end_of(run) for run in runs)

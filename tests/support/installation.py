@@ -106,21 +106,21 @@ def go_up(home):
         **command(home, "up"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     assert process.stdout is not None
-    told = ""
+    output = ""
     for line in process.stdout:
-        told += line
+        output += line
         if line.startswith("Up in"):
-            return process, told
-    raise AssertionError(f"it never came up: {told}")
+            return process, output
+    raise AssertionError(f"it never came up: {output}")
 
 
 def serve(home, **env):
     """The deployments in one process, without a worker."""
-    told = command(home)
+    options = command(home)
     return subprocess.Popen(
         [sys.executable, "-m", "deployments.serve"],
         cwd=ROOT,
-        env={**told["env"], **env},
+        env={**options["env"], **env},
         stderr=(home / "serve.log").open("w"),
     )
 
@@ -212,11 +212,11 @@ class Shell:
 
     def faults(self, before="true", words="", **env):
         """What is wrong by the name of the check, after a command in the same shell."""
-        asked = self.shell(f'{before}; exec "{self.python}" -m cli doctor --json {words}', **env)
-        told = json.loads(asked.stdout or "{}")
-        assert told, asked.stderr
-        assert asked.returncode == (0 if told["healthy"] else 1)
-        return {each["check"]: each["faults"] for each in told["checks"] if each["faults"]}
+        done = self.shell(f'{before}; exec "{self.python}" -m cli doctor --json {words}', **env)
+        found = json.loads(done.stdout or "{}")
+        assert found, done.stderr
+        assert done.returncode == (0 if found["healthy"] else 1)
+        return {each["check"]: each["faults"] for each in found["checks"] if each["faults"]}
 
 
 def remedies(faults):

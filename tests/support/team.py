@@ -84,8 +84,12 @@ class Team:
         self.login = FILLED["PREFECT_SERVER_API_AUTH_STRING"]
         ports = {name: str(free_port()) for name in ("4200", "5000", "8080")}
         self.prefect, self.mlflow = (f"http://127.0.0.1:{ports[port]}" for port in ("4200", "5000"))
-        self.places = {"mlflow.localhost": "127.0.0.1", "//prefect:": "//127.0.0.1:", "0.0.0.0": "127.0.0.1"}
-        self.places |= ports | {"/app": str(ROOT)}
+        self.replacements = {
+            "mlflow.localhost": "127.0.0.1",
+            "//prefect:": "//127.0.0.1:",
+            "0.0.0.0": "127.0.0.1",
+        }
+        self.replacements |= ports | {"/app": str(ROOT)}
         self.services = services(example() | FILLED)
         self.running = {}
 
@@ -103,24 +107,34 @@ class Team:
         command = self.services[name]["command"]
         words = shlex.split(command) if isinstance(command, str) else command
         program = sys.executable if words[0] == "python" else str(BIN / words[0])
-        return [program, *(self.here(word, name) for word in words[1:])]
+        return [program, *(self.localised(word, name) for word in words[1:])]
 
     def surroundings(self, name, log=True):
-        env = {key: self.here(str(value), name) for key, value in self.services[name]["environment"].items()}
+        env = {
+            key: self.localised(str(value), name) for key, value in self.services[name]["environment"].items()
+        }
         if "PGHOST" in env:
             env["PGHOST"] = str(self.postgres)
-        kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+        inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        told = {"env": {**kept, "PYTHONPATH": path, **env}, "cwd": ROOT}
+        options = {"env": {**inherited, "PYTHONPATH": path, **env}, "cwd": ROOT}
         if log:
             file = (self.folder / f"{name}.log").open("ab")
-            told |= {"stdout": file, "stderr": file, "stdin": subprocess.DEVNULL, "start_new_session": True}
-        return told
+            options |= {
+                "stdout": file,
+                "stderr": file,
+                "stdin": subprocess.DEVNULL,
+                "start_new_session": True,
+            }
+        return options
 
-    def here(self, text, name):
+    def localised(self, text, name):
         volume = self.services[name]["volumes"][0].partition(":")[0]
-        for there, place in {**self.places, "/data": str(self.folder / volume)}.items():
-            text = text.replace(there, place)
+        for text_of_container, replacement in {
+            **self.replacements,
+            "/data": str(self.folder / volume),
+        }.items():
+            text = text.replace(text_of_container, replacement)
         return text
 
     def api(self):
@@ -130,7 +144,7 @@ class Team:
         """By the health check of its container."""
         check = self.services[name]["healthcheck"]["test"][1:]
         assert check[0] == "python"
-        words = [sys.executable, *(self.here(word, name) for word in check[1:])]
+        words = [sys.executable, *(self.localised(word, name) for word in check[1:])]
         return subprocess.run(words, capture_output=True).returncode == 0
 
     def said(self, name):

@@ -50,8 +50,11 @@ def test_a_port_in_a_strangers_hands_is_found_and_its_remedy_works(patient):
         port = probe.getsockname()[1]
     services = patient.home / "services"
     services.mkdir(parents=True)
-    told = {"pid": 0, "services": {"mlflow": {"pid": 0, "address": f"http://127.0.0.1:{port}", "health": ""}}}
-    (services / "state.json").write_text(json.dumps(told))
+    state = {
+        "pid": 0,
+        "services": {"mlflow": {"pid": 0, "address": f"http://127.0.0.1:{port}", "health": ""}},
+    }
+    (services / "state.json").write_text(json.dumps(state))
     stranger = subprocess.Popen([sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"])
     try:
         until(lambda: answers(f"http://127.0.0.1:{port}"))

@@ -52,8 +52,8 @@ def test_a_slot_that_nobody_holds_is_found_and_both_remedies_free_it(patient, ap
 
 def test_runs_whose_process_is_gone_are_found_and_closed(patient, api, home):
     flow = api.get("/flows/name/retrain")["id"]
-    asked = {"flow_id": flow, "name": "forgotten", "state": {"type": "RUNNING"}}
-    flow_run = api.get("/flow_runs/", asked)["id"]
+    forgotten = {"flow_id": flow, "name": "forgotten", "state": {"type": "RUNNING"}}
+    flow_run = api.get("/flow_runs/", forgotten)["id"]
     (home / "locks" / f"flow-{flow_run}.lock").touch()
     database = sqlite3.connect(home / "mlflow.db")
     database.execute("update runs set status = 'RUNNING'")
@@ -119,9 +119,9 @@ def test_a_champion_whose_files_are_damaged_is_found_and_another_version_takes_i
     champion.write_bytes(weights)
     assert "v2 is the champion now" in patient.shell("repartee rollback").stdout
     assert "v1 is the champion now" in patient.shell("repartee promote 1 --why 'it is kinder'").stdout
-    told = patient.shell("repartee history").stdout.splitlines()
-    assert [line.split()[2] for line in told[1:6]] == ["v1", "v2", "v1", "v2", "v1"]
-    assert told[1].endswith("it is kinder")
+    lines = patient.shell("repartee history").stdout.splitlines()
+    assert [line.split()[2] for line in lines[1:6]] == ["v1", "v2", "v1", "v2", "v1"]
+    assert lines[1].endswith("it is kinder")
 
 
 def test_an_alias_that_was_moved_by_hand_is_found_and_its_remedy_writes_it_down(second, patient, home):

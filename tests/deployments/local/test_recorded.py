@@ -26,9 +26,9 @@ WORDS = ("--recipe", "quick", "--set", "download.sample_turns=1000", "--json")
 
 def prepare(home, *, env=(), on="", hit=lambda: None):
     """(exit status, standard output, standard error) of the data half; `hit` is called at a line that holds `on`."""
-    asked = command(home, "prepare", *WORDS)
+    options = command(home, "prepare", *WORDS)
     process = subprocess.Popen(
-        **{**asked, "env": {**asked["env"], **dict(env)}}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        **{**options, "env": {**options["env"], **dict(env)}}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stderr is not None and process.stdout is not None
     lines = []

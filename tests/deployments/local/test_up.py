@@ -22,8 +22,10 @@ pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
 def test_it_says_where_everything_is_and_a_second_up_says_it_again(upped, home):
     assert "MLflow " in upped and "What now?" in upped
     assert "repartee status" in ask(home, "up")
-    told = ask(home, "status")
-    assert "prefect" in told and "mlflow" in told and "worker" in told and "DOES NOT ANSWER" not in told
+    status = ask(home, "status")
+    assert (
+        "prefect" in status and "mlflow" in status and "worker" in status and "DOES NOT ANSWER" not in status
+    )
 
 
 def test_a_run_from_the_dashboard_promotes_a_model_and_links_to_mlflow(promoted, api, home):
@@ -71,8 +73,8 @@ def test_a_path_outside_of_the_home_is_refused_by_the_run(api):
 def test_a_second_training_is_skipped_and_the_first_is_named(promoted, api, home):
     with my_turn(home, "small-cornell"):
         began_s = time.monotonic()
-        here = json.loads(ask(home, "run", "--recipe", "quick", "--json"))
-        assert here["outcome"] == "skipped" and "small-cornell" in here["reason"]
+        by_command = json.loads(ask(home, "run", "--recipe", "quick", "--json"))
+        assert by_command["outcome"] == "skipped" and "small-cornell" in by_command["reason"]
         assert time.monotonic() - began_s < 10
         deployed = api.ending(api.trigger(TINY))
     assert outcome(deployed) == "skipped" and "small-cornell" in deployed["message"]
@@ -82,12 +84,12 @@ def test_a_cron_schedule_fires_on_its_minute_and_its_run_ends_well(promoted, api
     deployment = api.get("/deployments/name/retrain/retrain")["id"]
     cron = {"cron": "* * * * *", "timezone": "Asia/Kolkata"}
     schedule = {"active": True, "schedule": cron, "parameters": TINY, "slug": "minutely"}
-    made = api.get(f"/deployments/{deployment}/schedules", [schedule])
+    created = api.get(f"/deployments/{deployment}/schedules", [schedule])
     wanted = {"flow_runs": {"tags": {"all_": ["auto-scheduled", "unchanged"]}}}
     try:
         run = until(lambda: api.get("/flow_runs/filter", wanted), 150)[0]
     finally:
-        api.get(f"/deployments/{deployment}/schedules/{made[0]['id']}", method="DELETE")
+        api.get(f"/deployments/{deployment}/schedules/{created[0]['id']}", method="DELETE")
     due, began = (datetime.fromisoformat(run[name]) for name in ("expected_start_time", "start_time"))
     assert due.second == 0
     # The worker takes a run up to ten seconds early, which is how long its process takes to begin.
@@ -108,11 +110,11 @@ def test_new_data_of_a_prepare_run_begin_a_training(promoted, api, home):
     assert api.ending(run)["type"] == "COMPLETED"
     train = api.get("/deployments/name/retrain/train")["id"]
     wanted = {"flow_runs": {"deployment_id": {"any_": [train]}}}
-    begun = until(lambda: api.get("/flow_runs/filter", wanted))[0]
-    assert begun["parameters"]["recipe"] == "quick" and begun["parameters"]["corpus"] == "sample"
+    training = until(lambda: api.get("/flow_runs/filter", wanted))[0]
+    assert training["parameters"]["recipe"] == "quick" and training["parameters"]["corpus"] == "sample"
     until(lambda: holder(home) is not None, 60)
-    api.get(f"/flow_runs/{begun['id']}/set_state", {"state": {"type": "CANCELLING"}})
-    assert api.ending(begun["id"])["type"] == "CANCELLED"
+    api.get(f"/flow_runs/{training['id']}/set_state", {"state": {"type": "CANCELLING"}})
+    assert api.ending(training["id"])["type"] == "CANCELLED"
 
 
 def test_of_ten_missed_runs_the_newest_runs_and_the_others_say_so(promoted, api, home):
@@ -125,10 +127,10 @@ def test_of_ten_missed_runs_the_newest_runs_and_the_others_say_so(promoted, api,
         for minute in range(10, 0, -1):
             due = (now - timedelta(minutes=minute)).isoformat()
             state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
-            asked = {"parameters": TINY, "state": state}
-            runs.append(api.get(f"/deployments/{deployment}/create_flow_run", asked)["id"])
-        told = command(home)
-        env = {**told["env"], "PREFECT_API_URL": api.base, "PREFECT_HOME": str(home / "prefect")}
+            missed = {"parameters": TINY, "state": state}
+            runs.append(api.get(f"/deployments/{deployment}/create_flow_run", missed)["id"])
+        options = command(home)
+        env = {**options["env"], "PREFECT_API_URL": api.base, "PREFECT_HOME": str(home / "prefect")}
         subprocess.run([sys.executable, "-m", "deployments.install"], cwd=ROOT, env=env, check=True)
     finally:
         os.killpg(worker, signal.SIGCONT)
