@@ -1,8 +1,9 @@
-"""Deploy: the deployments of prefect.yaml on a server, without undoing what a person has set there.
+"""Deploy: the deployments of prefect.yaml on a server, without undoing what a person has changed there.
 
-install.py makes them a worker's, serve.py runs them itself; both take them from here. What prefect.yaml
-names is ours, all else is the page's. No schedule is in the payload of a deployment that exists: Prefect
-would overwrite the switches of ours, and where one has no slug delete all.
+Both install.py, for the workers, and serve.py, for itself, take them from here. The fields that prefect.yaml
+names are overwritten; all others keep the values that they have on the server. The schedules of an existing
+deployment are not sent, because Prefect would overwrite whether ours is active, and delete all schedules if
+one has no slug.
 """
 
 import logging
@@ -31,7 +32,7 @@ SCHEDULED = "retrain/retrain"
 
 
 def deploy(client: SyncPrefectClient) -> None:
-    """The deployments, for the workers of the pool.
+    """Create or update the deployments, for the workers of the work pool.
 
     Raises:
         RuntimeError: the server or Prefect refuses one.
@@ -46,7 +47,7 @@ def deploy(client: SyncPrefectClient) -> None:
                 *("--prefect-file", written.name),
             ],
             cwd=PROJECT,
-            env={**os.environ, "PWD": str(PROJECT)},  # the file's `{{ $PWD }}`: a shell's would be elsewhere
+            env={**os.environ, "PWD": str(PROJECT)},  # for `{{ $PWD }}` in prefect.yaml
             capture_output=True,
             text=True,
             check=False,
@@ -56,7 +57,7 @@ def deploy(client: SyncPrefectClient) -> None:
 
 
 def entries(client: SyncPrefectClient) -> list[dict[str, Any]]:
-    """The deployments of prefect.yaml, each with what the server holds of it."""
+    """The deployments of prefect.yaml, each with the values that were changed on the server."""
     return [_entry(client, entry) for entry in yaml.safe_load(FILE.read_text("utf-8"))["deployments"]]
 
 
@@ -66,19 +67,19 @@ def _entry(client: SyncPrefectClient, entry: dict[str, Any]) -> dict[str, Any]:
         existing = client.read_deployment_by_name(name)
     except ObjectNotFound:
         return entry | {"schedules": [WEEKLY]} if name == SCHEDULED else entry
-    from_page = {
+    from_server = {
         "parameters": _parameters(name, entry["entrypoint"], existing),
         "tags": existing.tags,
         "paused": existing.paused,
     }
     pool = {"work_queue_name": existing.work_queue_name, "job_variables": existing.job_variables}
-    if existing.work_pool_name != entry["work_pool"]["name"]:  # it is `serve`'s at the moment
+    if existing.work_pool_name != entry["work_pool"]["name"]:  # deployments/serve.py has it at the moment
         pool.pop("work_queue_name")
-    return from_page | entry | {"work_pool": pool | entry["work_pool"]}
+    return from_server | entry | {"work_pool": pool | entry["work_pool"]}
 
 
 def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dict[str, Any]:
-    """The values that a person has given it; none where the flow does not take them any more."""
+    """The parameters that a person has set on the server; none if the flow does not accept them any more."""
     if not existing.parameters:
         return {}
     schema = parameter_schema(load_flow_from_entrypoint(str(PROJECT / entrypoint))).model_dump()
@@ -89,5 +90,5 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
             return existing.parameters
     except ValidationError as error:
         why = str(error)
-    log.warning("%s: the parameters %s of its page are dropped: %s", name, existing.parameters, why)
+    log.warning("%s: the parameters %s on the server are dropped: %s", name, existing.parameters, why)
     return {}

@@ -1,12 +1,12 @@
-"""Install: what a Prefect server must know of us, made so that doing it twice changes nothing.
+"""Install: the work pool, the deployments of prefect.yaml and the automations on a Prefect server.
 
     python -m deployments.install
 
-The work pool, the deployments of prefect.yaml, the automations, and the runs that a pause of the
-services left behind: those that died are closed, and of those that were missed the newest stays.
+A second call changes nothing. It also puts the runs in order that the last stop of the services left behind:
+dead runs are closed, and of the missed runs of a deployment the newest is kept.
 """
 
-import flows  # noqa: F401  # its environment comes before Prefect
+import flows  # noqa: F401  # it sets the environment, which must happen before Prefect is imported
 
 # isort: split
 import logging
@@ -55,7 +55,12 @@ DEPLOYMENTS = ("retrain/retrain", "retrain/train", "prepare/prepare", "evaluate/
 
 
 def install() -> None:
-    """Everything, into the server that PREFECT_API_URL names."""
+    """Install everything on the server at PREFECT_API_URL.
+
+    Raises:
+        RuntimeError: the server or Prefect refuses a deployment.
+        InputError: the home folder cannot be written.
+    """
     with get_client(sync_client=True) as client:
         _make_pool(client)
         deploy(client)
@@ -63,7 +68,7 @@ def install() -> None:
 
 
 def put_in_order() -> None:
-    """What goes with the deployments: the automations, and an end for what a pause left behind."""
+    """Install the automations, cancel missed runs but for the newest, and close dead runs."""
     with get_client(sync_client=True) as client:
         ours = {client.read_deployment_by_name(name).flow_id for name in DEPLOYMENTS}
         for automation in (crashed_when_silent(ours), train_on_new_data(client)):
@@ -73,9 +78,13 @@ def put_in_order() -> None:
 
 
 def close_dead_runs() -> None:
-    """What died in this home and on this machine is told to both servers."""
+    """Record the end of the dead runs of this home and this machine, in Prefect and in MLflow.
+
+    Raises:
+        InputError: the home folder cannot be written, or MLflow cannot be used.
+    """
     run = open_lineage(RetrainConfig())
-    with suppress(Busy), my_turn(run.home, "up"):  # whoever has the turn has done it
+    with suppress(Busy), my_turn(run.home, "up"):  # the run that holds the lock has done it
         reconcile(run)
 
 
@@ -85,7 +94,7 @@ def _make_pool(client: SyncPrefectClient) -> None:
 
 
 def crashed_when_silent(flow_ids: set[UUID]) -> AutomationCore:
-    """A run of these flows whose heartbeat stops for three beats is dead: nobody else would ever say so."""
+    """Marks a run of these flows as crashed when three heartbeats are missing; nothing else would notice."""
     return AutomationCore(
         name=CRASHED_WHEN_SILENT,
         description="A run of Repartee's flows that sends no heartbeat any more has lost its process.",
@@ -93,7 +102,7 @@ def crashed_when_silent(flow_ids: set[UUID]) -> AutomationCore:
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDS)},
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            # On a server that others use, their runs are theirs: they may beat more slowly, or not at all.
+            # The runs of others on the same server may send heartbeats more slowly, or none at all.
             match_related={
                 "prefect.resource.role": "flow",
                 "prefect.resource.id": sorted(f"prefect.flow.{flow_id}" for flow_id in flow_ids),
@@ -108,7 +117,7 @@ def crashed_when_silent(flow_ids: set[UUID]) -> AutomationCore:
 
 
 def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
-    """`prepare` ended with examples that were not there before: train on them."""
+    """Starts a training when a `prepare` run has made new examples."""
     deployment = client.read_deployment_by_name("retrain/train")
     return AutomationCore(
         name=TRAIN_ON_NEW_DATA,
@@ -133,33 +142,33 @@ def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Its switch stays as a person has set it."""
+    """Create or update an automation; a person's choice to switch it off is kept."""
     existing = client.read_automations_by_name(automation.name)
     if not existing:
         client.create_automation(automation)
         return
     client.update_automation(existing[0].id, automation.model_copy(update={"enabled": existing[0].enabled}))
-    for double in existing[1:]:
-        client.delete_automation(double.id)
+    for duplicate in existing[1:]:
+        client.delete_automation(duplicate.id)
 
 
 def skip_missed(client: SyncPrefectClient) -> int:
-    """Of the runs that should have begun by now only each deployment's newest stays; how many go."""
+    """Cancel the runs that are late, except for the newest of each deployment; returns how many."""
     skipped = 0
     for name in DEPLOYMENTS:
         deployment = client.read_deployment_by_name(name)
         for flow_run in late_runs(client, deployment.id, datetime.now(UTC))[1:]:
-            message = "skipped: missed while the services were down; the newest of these runs instead"
+            message = "skipped: missed while the services were down; the newest of these runs starts instead"
             client.set_flow_run_state(flow_run.id, Cancelled(message=message))
             client.update_flow_run(flow_run.id, tags=[*flow_run.tags, "skipped"])
             skipped += 1
     if skipped:
-        log.info("%d missed runs are skipped; the newest of each deployment follows", skipped)
+        log.info("%d missed runs are skipped; the newest of each deployment starts instead", skipped)
     return skipped
 
 
 def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) -> list[FlowRun]:
-    """The runs of a deployment that wait though their time came before a moment, the newest first."""
+    """The runs of a deployment that were due before a moment and have not started, the newest first."""
     return client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
         flow_run_filter=FlowRunFilter(
@@ -172,7 +181,7 @@ def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) 
 
 
 def in_one_line(action: Callable[[], object]) -> int:
-    """The exit status of an action that works on the configured server: 2 and one line where it cannot."""
+    """Do something on the configured server; returns the exit status, 2 (with one line) if it is unusable."""
     from console import show_progress
     from deployments.local.recorded import check_answers
 
