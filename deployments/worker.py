@@ -12,13 +12,13 @@ import subprocess
 import sys
 import threading
 
-from deployments.local.processes import GRACE_SECONDS, stop_on_signals
+from deployments.local.processes import GRACE_SECONDS, STOP_SIGNALS
 from deployments.local.services import POOL
 from deployments.local.supervisor import POLL_SECONDS
 from deployments.local.up import end_training
 from environment import quiet_environment
 from models.files import PROJECT
-from models.processes import end_process
+from models.processes import end_process, stop_on_signals
 from settings import Settings
 
 # In a process of its own: what it imports is needed for a moment, and the worker runs for months.
@@ -40,7 +40,7 @@ def run_until_signalled(command: list[str]) -> int:
         The exit status: that of the command, 0 after a signal, or 2 where a server cannot be used.
     """
     stop = threading.Event()
-    stop_on_signals(stop)
+    stop_on_signals(stop, STOP_SIGNALS)
     if status := _close_dead_runs():
         return status
     # In a session of its own, because a Ctrl-C must not reach it before the run has ended.

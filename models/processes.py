@@ -1,10 +1,10 @@
-"""Processes: ending a child process, and ending with the parent process."""
+"""Processes: ending a child process, ending with the parent process, and ending at a signal."""
 
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,6 +29,34 @@ def end_process(process: subprocess.Popen[Any], grace_s: float, *, group: bool =
         process.wait(grace_s)
     send(signal.SIGKILL)
     process.wait()
+
+
+def stop_on_signals(
+    stop: threading.Event,
+    numbers: Sequence[int] = (signal.SIGTERM, signal.SIGINT),
+    *,
+    second_ends: bool = False,
+) -> list[int]:
+    """Set `stop` at these signals instead of ending at once.
+
+    Args:
+        second_ends: a second signal ends the process in the default way, in case the stop takes too long.
+
+    Returns:
+        The list to which each signal is appended when it arrives.
+    """
+    received: list[int] = []
+
+    def request_stop(number: int, _: Any) -> None:
+        received.append(number)
+        stop.set()
+        if second_ends:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        with suppress(ValueError):  # outside of the main thread there are no signal handlers
+            signal.signal(number, request_stop)
+    return received
 
 
 def when_parent_ends(action: Callable[[], None], pipe: int = 0) -> None:

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +15,9 @@ from models.sqlite_files import address
 GRACE_SECONDS = 10
 """How long a process that was asked to end may take before it is killed."""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends `repartee up` and a worker: a supervisor of processes, Ctrl-C, the end of the terminal."""
+
 
 def answers(url: str, timeout_s: float = 2) -> bool:
     """Whether a server answers at this address, with a status that is no error."""
@@ -24,13 +26,6 @@ def answers(url: str, timeout_s: float = 2) -> bool:
         return True
     except (urllib.error.URLError, OSError):
         return False
-
-
-def stop_on_signals(stop: threading.Event) -> None:
-    """Set `stop` at SIGTERM, SIGINT (Ctrl-C) and SIGHUP (closed terminal) instead of ending at once."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        with suppress(ValueError):  # raised outside of the main thread
-            signal.signal(number, lambda *_: stop.set())
 
 
 def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deployments.local import prefect_database
-from deployments.local.processes import end_group, is_service, stop_on_signals
+from deployments.local.processes import STOP_SIGNALS, end_group, is_service
 from deployments.local.services import (
     MLFLOW_PORT,
     PREFECT_PORT,
@@ -29,6 +29,7 @@ from models import sqlite_files
 from models.addresses import bare
 from models.errors import InputError
 from models.files import PROJECT
+from models.processes import stop_on_signals
 from models.registry import database
 from models.registry.runs import ENVIRONMENT
 from services_state import SupervisorState, last_state, running_services, up_lock
@@ -56,7 +57,7 @@ def up(say: Callable[[str], None]) -> None:
         say(is_starting if starting else addresses_text(state))
         return
     with Supervisor(settings.root) as supervisor:
-        stop_on_signals(supervisor.stop)
+        stop_on_signals(supervisor.stop, STOP_SIGNALS)
         start_s = time.monotonic()
         prefect_url, mlflow_url = _start_servers(supervisor, settings)
         if not supervisor.stop.is_set():

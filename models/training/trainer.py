@@ -20,14 +20,13 @@ import threading
 import traceback
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
 from models.errors import InputError, is_out_of_space
 from models.metrics_log import NoticeHandler
-from models.processes import when_parent_ends
+from models.processes import stop_on_signals, when_parent_ends
 from models.training import checkpoint, distributed, preflight
 from models.training.attempts import fit_with_fallback
 from models.training.loop import Training
@@ -104,7 +103,7 @@ def main() -> int:
     if is_main:
         logging.getLogger("models").addHandler(NoticeHandler(arguments.run_dir))
     stop = threading.Event()
-    signals = stop_on_signals(stop)
+    signals = stop_on_signals(stop, second_ends=True)
     if arguments.until_stdin_closes:
         # A copy: a launcher lends its ranks another standard input.
         when_parent_ends(stop.set, os.dup(0))
@@ -152,20 +151,6 @@ def report_error(error: Exception, stop: threading.Event) -> int:
         log.error("%s", "".join(traceback.format_exception(error)))
         log.error("training: %s: %s", type(error).__name__, " ".join(str(error).split()))
     return 3
-
-
-def stop_on_signals(stop: threading.Event) -> list[int]:
-    """Set `stop` at the first SIGTERM or SIGINT, end at the second; the list gets the signals received."""
-    received: list[int] = []
-
-    def on_signal(number: int, _: Any) -> None:
-        received.append(number)
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return received
 
 
 if __name__ == "__main__":

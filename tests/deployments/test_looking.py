@@ -23,11 +23,12 @@ ROOT = Path(__file__).resolve().parents[2]
 KEEPS = """
 import sys
 from pathlib import Path
-from deployments.local.processes import stop_on_signals
+from deployments.local.processes import STOP_SIGNALS
 from deployments.local.supervisor import Supervisor
+from models.processes import stop_on_signals
 
 with Supervisor(Path(sys.argv[1])) as supervisor:
-    stop_on_signals(supervisor.stop)
+    stop_on_signals(supervisor.stop, STOP_SIGNALS)
     print("up", flush=True)
     supervisor.monitor()
 """

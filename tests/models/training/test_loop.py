@@ -299,7 +299,7 @@ def test_a_full_disk_ends_in_one_clear_line_and_the_checkpoints_stay(
     trainer.train(folder, StopAt(1))
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     monkeypatch.setattr(sys, "argv", ["training", str(folder)])
-    monkeypatch.setattr(trainer, "stop_on_signals", lambda _: [])
+    monkeypatch.setattr(trainer, "stop_on_signals", lambda _, **__: [])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
     try:
@@ -318,7 +318,7 @@ def test_the_users_mistake_is_status_2_and_ours_is_3_with_a_last_line(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["training", str(tmp_path)])
-    monkeypatch.setattr(trainer, "stop_on_signals", lambda _: [])
+    monkeypatch.setattr(trainer, "stop_on_signals", lambda _, **__: [])
     assert trainer.main() == 2
     assert "config.json is missing" in caplog.records[-1].getMessage()
     folder = run_folder(data, tmp_path / "run")

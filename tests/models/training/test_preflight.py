@@ -253,7 +253,7 @@ def test_a_defect_ends_the_trainer_with_status_3_and_one_line(
     (folder / "preflight.json").unlink()
     collating(shifted_twice)(monkeypatch, None)  # type: ignore[arg-type]
     monkeypatch.setattr(sys, "argv", ["training", str(folder)])
-    monkeypatch.setattr(trainer, "stop_on_signals", lambda _: [])
+    monkeypatch.setattr(trainer, "stop_on_signals", lambda _, **__: [])
     with caplog.at_level(logging.INFO):
         assert trainer.main() == 3
     assert caplog.records[-1].getMessage().startswith("training: preflight: targets: ")
