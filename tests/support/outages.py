@@ -54,7 +54,7 @@ MLFLOW = [
     for fault in ("dead", "hung")
 ]
 CONFIGURED, OWN = "Prefect, configured", "Prefect, the run's own"
-UNKNOWN = "Prefect was not told how this run ended"
+UNKNOWN = "the end of this run is not recorded in Prefect"
 RECORDED = "`unchanged`; the first run's end is recorded"
 PREFECT = [
     *(

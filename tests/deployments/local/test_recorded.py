@@ -80,7 +80,7 @@ def test_a_server_that_dies_on_the_way_stops_no_run_and_the_next_start_records_i
 
     status, out, err = prepare(tmp_path, on="parse: runs", hit=kill)
     assert status == 0, err
-    assert "Prefect was not told how this run ended" in err
+    assert "the end of this run is not recorded in Prefect" in err
     assert stages(out)[-1] == "export"
     assert flow_runs(tmp_path) == [("Running",)]
 
@@ -96,7 +96,7 @@ def test_a_damaged_history_is_put_aside(tmp_path, caplog):
     path.write_bytes(b"garbage" * 1000)
     set_damaged_aside(path)
     assert not path.exists() and (tmp_path / "prefect.db.damaged").exists()
-    assert "Prefect's history begins anew" in caplog.text
+    assert "Prefect starts with an empty history" in caplog.text
     with closing(sqlite3.connect(path)) as database:
         database.execute("create table flow_run (id)")
     with closing(sqlite3.connect(path)) as holder:
