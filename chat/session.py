@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from models.errors import InputError, did_you_mean, validation_problem
 from models.generation.config import GenerationConfig
-from models.generation.generator import Generator, chances
+from models.generation.generator import Generator, reply_rng
 from models.network import networks
 from models.text import tokenizer
 from models.text.chat_template import load_rendering
@@ -236,7 +236,7 @@ class Session:
 
     def _seed(self) -> None:
         seed = self.generation.seed
-        self._rng = None if seed is None else chances(seed)
+        self._rng = None if seed is None else reply_rng(seed)
 
 
 def _free_name(path: Path) -> Path:

@@ -1,7 +1,9 @@
-"""Generation: the reply that a model gives to a context, token by token.
+"""Generation: a model's reply to a context, token by token.
 
-Ours and not `model.generate`, so that a reply streams, never is empty, never holds a control token
-and never outgrows the model's positions; the greedy ids are those of `generate` with the same bans.
+We do not use `model.generate`, so that a reply streams, is never empty, never holds a control token and never
+exceeds the model's positions. The greedy ids are those of `generate` with the same tokens suppressed.
+
+Name suffixes are shapes: B batch, T tokens, V vocabulary; V may be cut to the most likely tokens.
 """
 
 import math
@@ -12,24 +14,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    PreTrainedModel,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 from models.errors import InputError
 from models.generation.config import GenerationConfig
-from models.generation.repetition import Repetition
 from models.network.llama.decoder import decoder_of
 from models.text.tokenizer import OURS, START, Control
 
-# Colder than this is the likeliest token each time: dividing by it leaves nothing else.
+# A temperature below this is greedy decoding: dividing by it leaves one token.
 GREEDY_BELOW = 1e-4
-OVER = -1  # what a row that has ended goes on with: no id, since a vocabulary may need each of them
+FINISHED = -1  # fills a finished row; it is no id, since a vocabulary may use each of them
 MAX_BATCH = 64
-FEW = 128  # tokens that mostly hold top_p between them
+NUM_CANDIDATES = 128  # tokens whose probabilities mostly add up to top_p
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The ids of one reply, its <end> not among them; `finished`: the model ended it itself."""
+    """The ids of one reply without its <end>; `finished`: the model ended it itself."""
 
     ids: list[int]
     finished: bool
@@ -37,7 +43,7 @@ class Reply:
 
 @contextmanager
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Dropout off inside; the model is in its former mode after."""
+    """Inside, the model is in evaluation mode; afterwards in the mode that it was in."""
     training = model.training
     model.train(False)
     try:
@@ -47,9 +53,9 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 
 class Generator:
-    """Replies of one model, decoder-only or encoder-decoder.
+    """Generates replies of one model, decoder-only or encoder-decoder.
 
-    Its weights are read when the Generator is made: after a training step, make another.
+    It holds a snapshot of the weights: make a new one after each training step.
     """
 
     def __init__(self, model: PreTrainedModel, control: Control = OURS) -> None:
@@ -68,11 +74,15 @@ class Generator:
         config: GenerationConfig,
         generator: torch.Generator | None = None,
     ) -> Iterator[int]:
-        """The ids of a reply as they are made, <end> not among them.
+        """The ids of a reply as they are generated, without <end>.
 
-        `generator` is where the chances come from; without one they come from the config's seed.
+        `generator` draws the random numbers; without one they come from the config's seed.
+
+        Raises:
+            InputError: the context is longer than the model's positions, or a setting is out of range.
+            FloatingPointError: the model's logits are not finite.
         """
-        for (token,) in self._steps([context_ids], config, [generator or chances(config.seed)]):
+        for (token,) in self._steps([context_ids], config, [generator or reply_rng(config.seed)]):
             if token != self.control.end:
                 yield token
 
@@ -82,21 +92,29 @@ class Generator:
         config: GenerationConfig,
         generator: torch.Generator | None = None,
     ) -> Reply:
-        """The whole reply that `stream` gives, and whether it ended by itself."""
-        steps = self._steps([context_ids], config, [generator or chances(config.seed)])
+        """The complete reply that `stream` yields, and whether the model ended it.
+
+        Raises:
+            InputError, FloatingPointError: as for `stream`.
+        """
+        steps = self._steps([context_ids], config, [generator or reply_rng(config.seed)])
         return self._reply([token for (token,) in steps])
 
     def replies(self, contexts: Sequence[Sequence[int]], config: GenerationConfig) -> list[Reply]:
-        """A reply to each context, in order: number i is what `reply` gives with the seed + i."""
-        made: list[Reply | None] = [None] * len(contexts)
+        """A reply to each context, in order: reply i is that of `reply` with the seed + i.
+
+        Raises:
+            InputError, FloatingPointError: as for `stream`.
+        """
+        results: list[Reply | None] = [None] * len(contexts)
         by_length = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
         for start in range(0, len(by_length), MAX_BATCH):
             rows = by_length[start : start + MAX_BATCH]
-            drawn = [chances(config.seed, i) for i in rows]
-            steps = list(self._steps([contexts[i] for i in rows], config, drawn))
+            rngs = [reply_rng(config.seed, i) for i in rows]
+            steps = list(self._steps([contexts[i] for i in rows], config, rngs))
             for row, i in enumerate(rows):
-                made[i] = self._reply([step[row] for step in steps])
-        return [reply for reply in made if reply is not None]
+                results[i] = self._reply([step[row] for step in steps])
+        return [reply for reply in results if reply is not None]
 
     @torch.inference_mode()
     def _steps(
@@ -105,58 +123,88 @@ class Generator:
         config: GenerationConfig,
         generators: Sequence[torch.Generator],
     ) -> Iterator[list[int]]:
-        """One id for each context, again and again; OVER for a row that has ended."""
+        """For each step one id per context; FINISHED for a row that has ended."""
         _check(config)
         limits = [self.limit(context, config) for context in contexts]
         with evaluating(self.model):
-            logits_BV, advance = self._decoder.begin(contexts, max(limits) - 1)
+            logits_BV, next_logits = self._decoder.begin(contexts, max(limits) - 1)
             before = [[START]] * len(contexts) if self.has_encoder else contexts
-            repetition = Repetition(before, config, logits_BV)
+            sequences = [list(ids) for ids in before]
+            processors = _repetition_processors(config)
             ended = [False] * len(contexts)
-            for made in range(1, max(limits) + 1):
+            for length in range(1, max(limits) + 1):
                 _check_finite(logits_BV)
-                self._ban(logits_BV, repetition, first=made == 1)
+                self._suppress(logits_BV, processors, sequences, first=length == 1)
                 picked = _pick(logits_BV, config, generators)
-                tokens = [OVER if over else token for over, token in zip(ended, picked, strict=True)]
+                tokens = [FINISHED if over else token for over, token in zip(ended, picked, strict=True)]
                 yield tokens
                 ended = [
-                    over or token == self.control.end or made == limit
+                    over or token == self.control.end or length == limit
                     for over, token, limit in zip(ended, tokens, limits, strict=True)
                 ]
                 if all(ended):
                     return
-                repetition.add(tokens)
-                logits_BV = advance([max(token, 0) for token in tokens])
+                tokens = [max(token, 0) for token in tokens]
+                for sequence, token in zip(sequences, tokens, strict=True):
+                    sequence.append(token)
+                logits_BV = next_logits(tokens)
 
     def _reply(self, tokens: list[int]) -> Reply:
         end = self.control.end
-        return Reply([token for token in tokens if token not in (end, OVER)], end in tokens)
+        return Reply([token for token in tokens if token not in (end, FINISHED)], end in tokens)
 
-    def _ban(self, logits_BV: Tensor, repetition: Repetition, *, first: bool) -> None:
-        """What a reply never holds, or never begins with, or may not repeat goes to minus infinity."""
-        before_BV = logits_BV.clone() if repetition.bans else logits_BV
-        repetition.lower(logits_BV)
+    def _suppress(
+        self, logits_BV: Tensor, processors: LogitsProcessorList, sequences: list[list[int]], *, first: bool
+    ) -> None:
+        """Set the logits of control tokens to minus infinity, of <end> at the start, and of repetitions."""
+        unprocessed_BV = logits_BV.clone() if processors else logits_BV
+        for row, ids in enumerate(sequences if processors else ()):
+            ids_1T: Any = torch.tensor([ids], device=logits_BV.device)
+            logits_BV[row] = processors(ids_1T, logits_BV[row : row + 1])[0]
         for token in (*self.control.banned, self.control.end) if first else self.control.banned:
             logits_BV[:, token] = -math.inf
-            before_BV[:, token] = -math.inf
-        if repetition.bans:
-            # Where every token would be a repetition, repetition is no reason.
-            nothing_B1 = (logits_BV == -math.inf).all(dim=-1, keepdim=True)
-            torch.where(nothing_B1, before_BV, logits_BV, out=logits_BV)
+            unprocessed_BV[:, token] = -math.inf
+        if processors:
+            # If every token would be a repetition, repetitions are allowed.
+            is_empty_B1 = (logits_BV == -math.inf).all(dim=-1, keepdim=True)
+            torch.where(is_empty_B1, unprocessed_BV, logits_BV, out=logits_BV)
 
     def limit(self, context: Sequence[int], config: GenerationConfig) -> int:
-        """How many tokens the positions leave room for; the last one made takes no position."""
+        """The limit on a reply's tokens, by `max_tokens` and the model's positions.
+
+        The last token of a reply takes no position, since it is never an input.
+
+        Raises:
+            InputError: the context is longer than the model's positions.
+        """
         if len(context) > self.context_positions:
             raise InputError(
                 f"the context has {len(context)} tokens and the model reads "
                 f"{self.context_positions} at most; shorten it"
             )
-        room = self.positions if self.has_encoder else self.positions - len(context) + 1
-        return min(config.max_tokens, room)
+        available = self.positions if self.has_encoder else self.positions - len(context) + 1
+        return min(config.max_tokens, available)
+
+
+def _repetition_processors(config: GenerationConfig) -> LogitsProcessorList:
+    """The processors of transformers that make repetitions less likely, or impossible.
+
+    They count the context, too: of an encoder-decoder only what its decoder has as input.
+    """
+    processors = LogitsProcessorList()
+    if config.repetition_penalty != 1:
+        processors.append(RepetitionPenaltyLogitsProcessor(float(config.repetition_penalty)))
+    if config.no_repeat_ngram:
+        processors.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram))
+    return processors
 
 
 def _check(config: GenerationConfig) -> None:
-    """Refuse what a config cannot hold, for one that was made without being checked."""
+    """Check the values, for a config that was made without validation.
+
+    Raises:
+        InputError: one is out of its range.
+    """
     if not 0 <= config.temperature < math.inf:
         raise InputError(f"temperature is {config.temperature}; give 0 or more")
     if not 0 < config.top_p <= 1:
@@ -168,8 +216,8 @@ def _check(config: GenerationConfig) -> None:
             raise InputError(f"{name} is {getattr(config, name)}; give {least} or more")
 
 
-def chances(seed: int | None, row: int = 0) -> torch.Generator:
-    """Where a reply's chances come from; on the CPU, so that a seed means the same everywhere."""
+def reply_rng(seed: int | None, row: int = 0) -> torch.Generator:
+    """The random generator of a reply; on the CPU, so that a seed gives the same numbers on each device."""
     generator = torch.Generator()
     if seed is None:
         generator.seed()
@@ -178,40 +226,40 @@ def chances(seed: int | None, row: int = 0) -> torch.Generator:
 
 
 def _check_finite(logits_BV: Tensor) -> None:
-    # The greatest alone is looked at, in one pass: it is NaN where any is.
+    # One pass finds the maximum, which is NaN if any logit is.
     if not bool(logits_BV.amax(dim=-1).isfinite().all()):
         raise FloatingPointError("the model's logits are not finite: it is damaged; train it again")
 
 
 def _pick(logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torch.Generator]) -> list[int]:
-    """One token a row: the likeliest, or one drawn from the `top_k` likeliest that hold `top_p`."""
+    """One token per row: the most likely, or one sampled by temperature, `top_k` and `top_p`."""
     if config.temperature < GREEDY_BELOW:
         greedy: list[int] = logits_BV.argmax(dim=-1).tolist()
         return greedy
-    return [_draw(logits_V, config, own) for logits_V, own in zip(logits_BV, generators, strict=True)]
+    return [_sample(logits_V, config, rng) for logits_V, rng in zip(logits_BV, generators, strict=True)]
 
 
-def _draw(logits_V: Tensor, config: GenerationConfig, own: torch.Generator) -> int:
-    # Less the greatest first: a small temperature then makes -inf and not inf.
+def _sample(logits_V: Tensor, config: GenerationConfig, rng: torch.Generator) -> int:
+    # Minus the maximum first: a small temperature then gives -inf and not inf.
     scaled_V = (logits_V - logits_V.amax()) / config.temperature
     if config.top_k:
         scaled_V, order_V = scaled_V.topk(min(config.top_k, len(scaled_V)))
-        share_V = scaled_V.softmax(dim=-1)
+        probs_V = scaled_V.softmax(dim=-1)
     else:
-        share_V, order_V = _likeliest_first(scaled_V.softmax(dim=-1), config.top_p)
-    upto_V = share_V.cumsum(dim=-1)
-    kept = int(((upto_V - share_V < config.top_p) & (share_V > 0)).sum())
-    # One number a row and step, from the row's own generator: a batch draws what one by one draws.
-    drawn_1 = torch.rand(1, generator=own).to(upto_V.device) * upto_V[kept - 1]
-    place = int(torch.searchsorted(upto_V[:kept], drawn_1, right=True))
-    return int(order_V[min(place, kept - 1)])
+        probs_V, order_V = _sort_by_probability(scaled_V.softmax(dim=-1), config.top_p)
+    cumulative_V = probs_V.cumsum(dim=-1)
+    num_kept = int(((cumulative_V - probs_V < config.top_p) & (probs_V > 0)).sum())
+    # One number per row and step, from the row's own generator: a batch draws the same as single rows.
+    drawn_1 = torch.rand(1, generator=rng).to(cumulative_V.device) * cumulative_V[num_kept - 1]
+    index = int(torch.searchsorted(cumulative_V[:num_kept], drawn_1, right=True))
+    return int(order_V[min(index, num_kept - 1)])
 
 
-def _likeliest_first(share_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """The shares in falling order, with their tokens: all, or the first that surely hold `top_p`."""
-    if len(share_V) > FEW:  # to sort the whole of 8,192 takes a third of a token's time
-        share, order = share_V.topk(FEW)
-        if share.sum() > top_p + 1e-4:  # sums that are rounded in another order differ by less
-            return share, order
-    share, order = share_V.sort(descending=True, stable=True)
-    return share, order
+def _sort_by_probability(probs_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """The probabilities in descending order with their tokens: all, or enough to add up to `top_p`."""
+    if len(probs_V) > NUM_CANDIDATES:  # sorting all 8,192 takes a third of the time of a token
+        probs, order = probs_V.topk(NUM_CANDIDATES)
+        if probs.sum() > top_p + 1e-4:  # rounding in another order changes a sum by less
+            return probs, order
+    probs, order = probs_V.sort(descending=True, stable=True)
+    return probs, order

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from models.errors import InputError
 from models.generation.config import GenerationConfig
-from models.generation.generator import FEW, Generator, Reply, _pick, evaluating
+from models.generation.generator import NUM_CANDIDATES, Generator, Reply, _pick, evaluating
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.text.tokenizer import END, PAD, START, UNK, Control
 
 VOCABULARY, POSITIONS = 40, 24
 CONTEXTS = [[1, 5, 2], [1, 6, 7, 8, 2], [1, 9, 2, 10, 11, 2], [1, *range(4, 18), 2], [1, 12, 13, 2]]
-PLAIN = {"repetition_penalty": 1.0, "no_repeat_ngram": 0}
+NO_REPETITION_RULES = {"repetition_penalty": 1.0, "no_repeat_ngram": 0}
 GREEDY = GenerationConfig(temperature=0, max_tokens=12)
 
 
@@ -88,8 +88,8 @@ def test_greedy_ids_with_repetition_held_down_are_those_of_transformers(
     expected = [greedy_by_transformers(model, context, **theirs) for context in contexts]
     replies = Generator(model).replies(contexts, config)
     assert [reply.ids for reply in replies] == [[i for i in ids if i not in (END, PAD)] for ids in expected]
-    plain = Generator(model).replies(contexts, config.model_copy(update=PLAIN))
-    assert replies != plain or "no_repeat_ngram" in ours
+    without_rules = Generator(model).replies(contexts, config.model_copy(update=NO_REPETITION_RULES))
+    assert replies != without_rules or "no_repeat_ngram" in ours
 
 
 def test_a_reply_repeats_no_pair_of_tokens_where_that_is_forbidden(model: Any) -> None:
@@ -110,11 +110,11 @@ def test_where_every_token_would_be_a_repetition_the_reply_is_still_not_empty(te
 
 def test_top_k_keeps_so_many_of_the_likeliest_tokens() -> None:
     logits = torch.log(torch.tensor([[0.3, 0.15, 0.5, 0.05]]))
-    chances = [torch.Generator().manual_seed(0)]
+    rngs = [torch.Generator().manual_seed(0)]
 
     def drawn(**knobs: Any) -> list[int]:
         config = GenerationConfig(temperature=1.0, **knobs)
-        return [_pick(logits, config, chances)[0] for _ in range(600)]
+        return [_pick(logits, config, rngs)[0] for _ in range(600)]
 
     assert set(drawn(top_k=1, top_p=1.0)) == {2}
     two = drawn(top_k=2, top_p=1.0)
@@ -129,7 +129,7 @@ def test_of_many_tokens_the_same_are_drawn_whether_a_few_or_all_are_sorted() -> 
     logits = 3 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
     config = GenerationConfig(temperature=0.7, top_p=0.9)
     shares = (logits / 0.7).softmax(-1)[0]
-    assert shares.topk(FEW).values.sum() > 0.9  # else all are sorted, and nothing is compared
+    assert shares.topk(NUM_CANDIDATES).values.sum() > 0.9  # else all are sorted, and nothing is compared
     allowed, order = 0.0, []
     for token in shares.argsort(descending=True).tolist():
         if allowed >= 0.9:
@@ -199,8 +199,8 @@ def test_the_same_seed_gives_the_same_reply_and_no_seed_a_new_one(model: Any) ->
 
 def test_a_generator_that_is_handed_in_goes_on_from_reply_to_reply(llama: Any) -> None:
     config = GenerationConfig(temperature=1.5, top_p=1.0, max_tokens=12, seed=0)
-    chances = torch.Generator().manual_seed(5)
-    first, second = (Generator(llama).reply(CONTEXTS[0], config, chances) for _ in range(2))
+    rngs = torch.Generator().manual_seed(5)
+    first, second = (Generator(llama).reply(CONTEXTS[0], config, rngs) for _ in range(2))
     again = torch.Generator().manual_seed(5)
     assert [Generator(llama).reply(CONTEXTS[0], config, again) for _ in range(2)] == [first, second]
     assert first != second
@@ -302,11 +302,11 @@ def test_no_gradient_is_kept(llama: Any) -> None:
 
 def test_top_p_keeps_the_likeliest_tokens_that_hold_it_together() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
-    chances = [torch.Generator().manual_seed(0)]
+    rngs = [torch.Generator().manual_seed(0)]
 
     def drawn(top_p: float) -> set[int]:
         config = GenerationConfig(temperature=1.0, top_p=top_p)
-        return {_pick(logits, config, chances)[0] for _ in range(300)}
+        return {_pick(logits, config, rngs)[0] for _ in range(300)}
 
     assert drawn(0.4) == {0}
     assert drawn(0.6) == {0, 1}
@@ -316,9 +316,9 @@ def test_top_p_keeps_the_likeliest_tokens_that_hold_it_together() -> None:
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     shares = [0.6, 0.3, 0.1]
-    chances = [torch.Generator().manual_seed(i) for i in range(4000)]
+    rngs = [torch.Generator().manual_seed(i) for i in range(4000)]
     logits = torch.log(torch.tensor([shares])).expand(4000, -1)
-    drawn = _pick(logits, GenerationConfig(temperature=1.0, top_p=1.0), chances)
+    drawn = _pick(logits, GenerationConfig(temperature=1.0, top_p=1.0), rngs)
     for token, share in enumerate(shares):
         assert drawn.count(token) / 4000 == pytest.approx(share, abs=0.03)
 
