@@ -35,7 +35,7 @@ class SupervisorState:
 
 
 def services_folder(home: Path) -> Path:
-    """HOME/services, which is created where it is missing."""
+    """HOME/services, which is created if it is missing."""
     folder = home / "services"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -52,7 +52,7 @@ def running_services(home: Path) -> SupervisorState | None:
 
 
 def last_state(home: Path) -> SupervisorState:
-    """What the last supervisor wrote, dead or alive; process 0 and no services where nothing is readable."""
+    """What the last supervisor wrote, dead or alive; process 0 and no services if nothing is readable."""
     try:
         content = json.loads((home / "services" / "state.json").read_text())
         services = {

@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         return f"{address}/api" if address else None
 
     def _address(self, service: str) -> str | None:
-        """Where a service of `repartee up` answers; None while it starts, or where nothing is up."""
+        """Where a service of `repartee up` answers; None while it starts, or if nothing is up."""
         state = running_services(self.root)
         found = state.services.get(service) if state else None
         return found.address if found and not found.starting else None

@@ -11,7 +11,7 @@ from models.files import is_utf8
 
 
 def use_utf8_mode() -> None:
-    """Start this process again in Python's UTF-8 mode where the locale has another encoding.
+    """Start this process again in Python's UTF-8 mode if the locale has another encoding.
 
     The files of a home are UTF-8, and so are the names that Prefect and MLflow record.
     """
@@ -41,7 +41,7 @@ def check_arguments() -> None:
 
 
 def accept_any_character() -> None:
-    """Print `?` for a character that the terminal cannot show; read UTF-8 where it is declared as ASCII."""
+    """Print `?` for a character that the terminal cannot show; read UTF-8 if it is declared as ASCII."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -1,4 +1,4 @@
-"""Run: the flows on this machine, with a Prefect server of their own where none is configured or up."""
+"""Run: the flows on this machine, with a Prefect server of their own if none is configured or up."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ PREPARE_PARAMETERS = ("recipe", "corpus", "changes")
 
 
 def retrain_locally(config: RetrainConfig) -> Outcome:
-    """Run all stages; where nothing is to be done, the outcome is found without a Prefect server.
+    """Run all stages; if nothing is to be done, the outcome is found without a Prefect server.
 
     Raises:
         InputError: the home, the corpus, a setting or a configured server cannot be used.

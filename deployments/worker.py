@@ -37,7 +37,7 @@ def run_until_signalled(command: list[str]) -> int:
     """Run a command that runs our flows; at a signal, end the training first, and record its end.
 
     Returns:
-        The exit status: that of the command, 0 after a signal, or 2 where a server cannot be used.
+        The exit status: that of the command, 0 after a signal, or 2 if a server cannot be used.
     """
     stop = threading.Event()
     stop_on_signals(stop, STOP_SIGNALS)
@@ -57,7 +57,7 @@ def run_until_signalled(command: list[str]) -> int:
 
 
 def _close_dead_runs() -> int:
-    """Record the ends of dead runs; returns the exit status. Where it is not 0, standard error says why."""
+    """Record the ends of dead runs; returns the exit status. If it is not 0, standard error says why."""
     closing = subprocess.run([sys.executable, "-c", CLOSE], cwd=PROJECT, start_new_session=True, check=False)
     return closing.returncode
 

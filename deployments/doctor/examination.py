@@ -41,7 +41,7 @@ class CheckResult:
     state: Literal["ok", "fault", "unseen"]
     """`unseen`: the check was skipped."""
     why: str
-    """What holds where there is no fault, or why the check was skipped."""
+    """What holds if there is no fault, or why the check was skipped."""
     faults: list[Fault] = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
     """The faults that were there and are mended."""

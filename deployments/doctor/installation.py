@@ -22,9 +22,9 @@ class Fault:
     what: str
     """What is wrong, and where."""
     remedy: str
-    """The command that mends it; empty where `what` says it all."""
+    """The command that mends it; empty if `what` says it all."""
     fix: Callable[[], object] | None = field(default=None, compare=False)
-    """Does what the remedy does; None where `doctor --fix` must not: data or a choice would be lost."""
+    """Does what the remedy does; None if `doctor --fix` must not: data or a choice would be lost."""
 
 
 class CheckSkipped(Exception):
@@ -43,13 +43,13 @@ class Installation:
 
     @cached_property
     def services(self) -> dict[str, ServiceState]:
-        """The services that `repartee up` runs; empty where they are not up."""
+        """The services that `repartee up` runs; empty if they are not up."""
         state = running_services(self.home)
         return state.services if state else {}
 
     @cached_property
     def prefect_url(self) -> str | None:
-        """The API of the Prefect server that is configured or up; None where none answers."""
+        """The API of the Prefect server that is configured or up; None if none answers."""
         url = self.settings.prefect_url
         return url if url and answers(f"{url}/health") else None
 
@@ -60,4 +60,4 @@ class Installation:
 
 
 Check = Callable[[Installation], Iterator[Fault]]
-"""A check yields the faults that it finds. Its docstring is the sentence that holds where there are none."""
+"""A check yields the faults that it finds. Its docstring is the sentence that holds if there are none."""

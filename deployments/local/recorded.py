@@ -50,7 +50,7 @@ def run_recorded(home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -
     """Run a flow in this process.
 
     Returns:
-        What the flow returns; its `Result` where the flow ended and its end could not be recorded in Prefect.
+        What the flow returns; its `Result` if the flow ended and its end could not be recorded in Prefect.
 
     Raises:
         InputError: the configured Prefect server does not answer, or the flow raised an InputError.
@@ -160,7 +160,7 @@ def _is_from_prefect(error: BaseException) -> bool:
 
 
 def _users_fault(error: BaseException | None) -> InputError | None:
-    """The InputError that ended the flow, where reporting it to Prefect failed with another error."""
+    """The InputError that ended the flow, if reporting it to Prefect then failed with another error."""
     while error is not None and not isinstance(error, InputError):
         error = error.__context__
     return error

@@ -128,7 +128,7 @@ def is_free(port: int) -> bool:
 
 
 def take_port(preferred: int) -> tuple[int, FileLock]:
-    """The preferred port, or a free one where it is in use; no other home takes it while the lock is held.
+    """The preferred port, or a free one if it is in use; no other home takes it while the lock is held.
 
     A server listens seconds after its port is chosen. The server of another home that starts in these
     seconds would choose the same port, and one of the two homes would use the server of the other.

@@ -218,7 +218,7 @@ def rotate(path: Path) -> None:
 
 
 def await_up(home: Path) -> None:
-    """Where `repartee up` is starting Prefect's server, wait: a second server would use the same database.
+    """If `repartee up` is starting Prefect's server, wait: a second server would use the same database.
 
     Raises:
         InputError: the server has not started in time.

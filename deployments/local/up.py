@@ -44,7 +44,7 @@ TRAINING_SECONDS = 30  # for a training to write its last checkpoint
 
 
 def up(say: Callable[[str], None]) -> None:
-    """Run the services of this home until a signal ends them; where they are up already, say where they are.
+    """Run the services of this home until a signal ends them; if they are up already, say where they are.
 
     Raises:
         InputError: the home, a database or a service cannot be used; the line says why.

@@ -42,10 +42,10 @@ def open_registry(settings: RegistrySettings) -> Registry:
 
 
 def model_in_folder(ref: str) -> Model | None:
-    """The model folder at this path; None where the reference is no path.
+    """The model folder at this path; None if the reference is not a path.
 
     Raises:
-        InputError: there is a file or a folder, and it is no model folder.
+        InputError: the path exists or cannot be anything else, and is not a model folder.
     """
     folder = path_of(ref)
     if (folder / "config.json").is_file():
