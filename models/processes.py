@@ -14,7 +14,7 @@ def end_process(process: subprocess.Popen[Any], grace_s: float, *, group: bool =
 
     Args:
         group: signal the whole process group that the child leads. What is left of the group is killed even
-            where the child itself has ended in time.
+            if the child itself has ended in time.
     """
 
     def send(number: int) -> None:

@@ -1,7 +1,7 @@
 """Recorded runs: a flow in this process, recorded by a Prefect server.
 
 The server is the configured one, else that of `repartee up`, else one that is started for this run. A
-configured server that does not answer is an error, which the user mends. Where none is configured, no failure
+configured server that does not answer is an error, which the user mends. If none is configured, no failure
 of Prefect stops a run, which is then not recorded. A server that goes away during a run never stops it.
 """
 

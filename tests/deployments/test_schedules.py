@@ -92,7 +92,7 @@ def test_install_and_serve_keep_what_a_person_has_set_on_the_page(tmp_path):
 
         process = serve(tmp_path, PREFECT_API_URL=api.base)
         try:
-            until(lambda: "serves the deployments" in (tmp_path / "serve.log").read_text())
+            until(lambda: "serving the deployments" in (tmp_path / "serve.log").read_text())
             assert of_page(api) == page
         finally:
             process.terminate()

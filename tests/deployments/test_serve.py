@@ -22,7 +22,7 @@ def test_what_is_triggered_runs_in_it_and_it_ends_when_told(tmp_path):
     with temporary_server(tmp_path) as server:
         api = Api(server.wait().removesuffix("/api"))
         process = serve(tmp_path, PREFECT_API_URL=api.base)
-        until(lambda: "serves the deployments" in (tmp_path / "serve.log").read_text())
+        until(lambda: "serving the deployments" in (tmp_path / "serve.log").read_text())
         deployments = api.get("/deployments/filter", {})
         assert {each["name"] for each in deployments} == {"retrain", "train", "prepare", "evaluate"}
         retrain = api.get("/deployments/name/retrain/retrain")
