@@ -78,8 +78,8 @@ def wish(
 @task(task_run_name="score")
 def score(model: Artifact, clean: Artifact, max_replies: int | None, home: Path) -> dict[str, float]:
     """The figures of a model on the test split of a corpus, made or reused."""
-    told = _score_again(model, clean, max_replies, home)
-    return {f"test_{name}": told[name] for name in ("bpb", "perplexity", "accuracy", "replies")}
+    scores = _score_again(model, clean, max_replies, home)
+    return {f"test_{name}": scores[name] for name in ("bpb", "perplexity", "accuracy", "replies")}
 
 
 @task(task_run_name="gate")
@@ -149,9 +149,9 @@ def _against(
 
 
 def _score_again(model: Artifact, clean: Artifact, max_replies: int | None, home: Path) -> dict[str, Any]:
-    made = STAGE.run(home, RescoreConfig(max_replies=max_replies), {"champion": model, "clean": clean})
-    told: dict[str, Any] = json.loads((made.path / "score.json").read_text())
-    return told
+    rescored = STAGE.run(home, RescoreConfig(max_replies=max_replies), {"champion": model, "clean": clean})
+    scores: dict[str, Any] = json.loads((rescored.path / "score.json").read_text())
+    return scores
 
 
 def patiently(ask: Callable[[], Result]) -> Result:

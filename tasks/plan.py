@@ -44,10 +44,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in order, and what is already made."""
+    """The steps in order, and the outputs that are in the store."""
 
     steps: list[Step]
-    kept: dict[str, Artifact]
+    outputs: dict[str, Artifact]
     champion: Version | None
     warning: str = ""
     """What is wrong with MLflow or the champion, and hinders no training."""
@@ -60,19 +60,19 @@ class Plan:
 def plan_chain(chain: Sequence[Link], home: Path) -> tuple[list[Step], dict[str, Artifact]]:
     """For each stage whether it would run, and why; and the outputs that are already there."""
     steps: list[Step] = []
-    kept: dict[str, Artifact] = {}
+    outputs: dict[str, Artifact] = {}
     for link in chain:
-        missing = [name for name in link.inputs if name not in kept]
+        missing = [name for name in link.inputs if name not in outputs]
         if missing:
             steps.append(Step(link.stage.name, "run", f"{' and '.join(missing)} would run first"))
             continue
-        digests = digests_of({name: kept[name] for name in link.inputs}, link.identity)
+        digests = digests_of({name: outputs[name] for name in link.inputs}, link.identity)
         why = link.stage.why(home, link.config, digests)
         found = find(home, link.stage.name, link.stage.fingerprint(link.config, digests))
         if found is not None:
-            kept[link.stage.name] = found
+            outputs[link.stage.name] = found
         steps.append(Step(link.stage.name, "reuse" if found else "run", why))
-    return steps, kept
+    return steps, outputs
 
 
 def plan_run(
@@ -83,51 +83,51 @@ def plan_run(
     generation: GenerationConfig,
 ) -> Plan:
     """The whole chain, gate and registration included; the champion is looked at before the training."""
-    steps, kept = plan_chain(chain, home)
+    steps, outputs = plan_chain(chain, home)
     try:
         champion = registry.champion()
         damage = gate.unreadable(champion, registry, home) if champion else ""
         wish = ""
-        if champion and "evaluate" in kept and not damage:
-            wish = gate.wish(champion, kept["train"], gate_config, generation, registry, home)
-        settled = "" if damage or wish else _settled(kept, champion, gate_config, home, registry)
+        if champion and "evaluate" in outputs and not damage:
+            wish = gate.wish(champion, outputs["train"], gate_config, generation, registry, home)
+        settled = "" if damage or wish else _settled(outputs, champion, gate_config, home, registry)
     except TrackingUnavailable as outage:
         why = f"{outage}; the model that is trained waits for the next run"
-        return Plan([*steps, Step("gate", "run", why), Step("register", "run", why)], kept, None, why)
+        return Plan([*steps, Step("gate", "run", why), Step("register", "run", why)], outputs, None, why)
     action: Literal["run", "reuse"] = "reuse" if settled else "run"
-    why = settled or wish or _open_question(kept, champion, damage)
-    return Plan([*steps, Step("gate", action, why), Step("register", action, why)], kept, champion, damage)
+    why = settled or wish or _open_question(outputs, champion, damage)
+    return Plan([*steps, Step("gate", action, why), Step("register", action, why)], outputs, champion, damage)
 
 
-def _open_question(kept: Mapping[str, Artifact], champion: Version | None, damage: str) -> str:
+def _open_question(outputs: Mapping[str, Artifact], champion: Version | None, damage: str) -> str:
     """Why the gate has something to do."""
-    if "evaluate" not in kept:
+    if "evaluate" not in outputs:
         return "; ".join(["evaluate would run first", *([damage] if damage else [])])
     return damage or (f"champion v{champion.number} has not met it" if champion else "there is no champion")
 
 
 def _settled(
-    kept: Mapping[str, Artifact],
+    outputs: Mapping[str, Artifact],
     champion: Version | None,
     config: GateConfig,
     home: Path,
     registry: Registry,
 ) -> str:
     """How the model that these outputs made has already been judged, or "" if it has not."""
-    if champion is None or "evaluate" not in kept:
+    if champion is None or "evaluate" not in outputs:
         return ""
-    if champion.tags.get("repartee.train_fingerprint") == kept["train"].fingerprint:
+    if champion.tags.get("repartee.train_fingerprint") == outputs["train"].fingerprint:
         return f"this very model is champion v{champion.number}"
-    if refusal := gate.taken_out(kept["train"], registry):
+    if refusal := gate.taken_out(outputs["train"], registry):
         return f"already refused: {refusal}"
-    score = json.loads((kept["evaluate"].path / "score.json").read_text())
+    score = json.loads((outputs["evaluate"].path / "score.json").read_text())
     rescoring = RescoreConfig(max_replies=score["max_replies"])
-    digests = {"champion": gate.champion_digest(champion), "clean": kept["clean"].digest}
+    digests = {"champion": gate.champion_digest(champion), "clean": outputs["clean"].digest}
     rescored = find(home, gate.STAGE.name, gate.STAGE.fingerprint(rescoring, digests))
     if rescored is None:
         return ""
     champions = json.loads((rescored.path / "score.json").read_text())
-    overlap = gate.overlap(champion, kept["clean"], registry)
+    overlap = gate.overlap(champion, outputs["clean"], registry)
     verdict = judge(score, champions, champion.number, config, overlap)
     return "" if verdict.promote else f"already refused: {verdict.reason}"
 

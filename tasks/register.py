@@ -232,7 +232,7 @@ def register(
             registry,
             train,
             verdict,
-            lambda told: store_version(registry, run_id, train, evaluate, told, params, tags),
+            lambda verdict: store_version(registry, run_id, train, evaluate, verdict, params, tags),
             lambda: decide(train, evaluate, clean, config, home, registry, generation_of(params)),
             flow_run_id,
         )

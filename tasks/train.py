@@ -32,7 +32,7 @@ class Reporter:
     def __init__(self) -> None:
         self.progress = logging.getLogger("progress")
         self.artifact = cast(UUID | None, report(create_progress_artifact, 0.0, description="training"))
-        self.told_s = time.monotonic()
+        self.shown_s = time.monotonic()
         self.logged_s = time.monotonic()
 
     def __call__(self, metrics: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ class Reporter:
             return
         line = _step_line(metrics)
         self.progress.info("train: %s", line)
-        if time.monotonic() - self.told_s > 5:
+        if time.monotonic() - self.shown_s > 5:
             self._show(min(100.0, 100 * metrics["progress"]), line)
         if time.monotonic() - self.logged_s > 60:
             self.logged_s = time.monotonic()
@@ -59,7 +59,7 @@ class Reporter:
         shown = self.artifact and report(
             update_progress_artifact, self.artifact, progress=percent, description=line
         )
-        self.told_s = time.monotonic() + (0 if shown else AWAY_SECONDS)
+        self.shown_s = time.monotonic() + (0 if shown else AWAY_SECONDS)
 
 
 def _step_line(metrics: dict[str, Any]) -> str:
@@ -104,7 +104,7 @@ def train(
     run_id = _open_run(registry, fingerprint, params, tags)
     status: RunStatus = "FAILED"
     try:
-        made = _make(home, config, inputs, fingerprint, reporter, registry, run_id, tags)
+        trained = _make(home, config, inputs, fingerprint, reporter, registry, run_id, tags)
         status = "FINISHED"
     except BaseException as error:
         # Told to stop: Ctrl-C, SIGTERM, cancelled or deleted in a dashboard.
@@ -114,7 +114,7 @@ def train(
     finally:
         _close_run(registry, run_id, status)
     reporter.done()
-    return named(made)
+    return named(trained)
 
 
 def _make(

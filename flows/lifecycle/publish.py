@@ -45,9 +45,9 @@ def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:
         mlflow_run_id=champion.run_id,
         flow_run_id=run.flow_run_id,
         seconds=round(time.monotonic() - run.started_s, 3),
-        stages=[stage_row(artifact) for artifact in plan.kept.values()],
-        metrics=_metrics(plan.kept["evaluate"]),
-        model_path=str(plan.kept["train"].path / "model"),
+        stages=[stage_row(artifact) for artifact in plan.outputs.values()],
+        metrics=_metrics(plan.outputs["evaluate"]),
+        model_path=str(plan.outputs["train"].path / "model"),
         mlflow_url=run.registry.run_url(champion.run_id),
     )
 

@@ -82,20 +82,20 @@ class Stage:
         """
         digests = digests_of(inputs, identity)
         fingerprint = self.fingerprint(config, digests)
-        kept = find(home, self.name, fingerprint)
-        if kept is not None:
-            log.info("%s: reused, %s rows", self.name, f"{kept.rows:,}")
-            return kept
+        found = find(home, self.name, fingerprint)
+        if found is not None:
+            log.info("%s: reused, %s rows", self.name, f"{found.rows:,}")
+            return found
         why = self.why(home, config, digests)
         log.info("%s: runs, for %s", self.name, why)
-        extra = {**(context or {}), **{name: artifact.path for name, artifact in inputs.items()}}
+        extra = {**(context or {}), **{name: each.path for name, each in inputs.items()}}
         work = home / "runs" / fingerprint
         if self.resumable:
             extra["work"] = work
-        made = self._make(home, config, digests, extra, why)
+        artifact = self._make(home, config, digests, extra, why)
         shutil.rmtree(work, ignore_errors=True)
-        log.info("%s: %s rows in %.1f s", self.name, f"{made.rows:,}", made.seconds)
-        return made
+        log.info("%s: %s rows in %.1f s", self.name, f"{artifact.rows:,}", artifact.seconds)
+        return artifact
 
     def _make(
         self, home: Path, config: Config, digests: Mapping[str, str], extra: Mapping[str, Any], why: str
@@ -103,8 +103,8 @@ class Stage:
         fingerprint = self.fingerprint(config, digests)
         final = home / "store" / self.name / fingerprint
         with building(final.parent, fingerprint) as partial:
-            if is_whole(final) and (made := find(home, self.name, fingerprint)):
-                return made  # by the builder that was waited for
+            if is_whole(final) and (found := find(home, self.name, fingerprint)):
+                return found  # by the builder that was waited for
             started_s = time.monotonic()
             rows = self.build(partial, config, **extra)
             seconds = round(time.monotonic() - started_s, 3)
@@ -124,8 +124,8 @@ class Stage:
         wanted = self.ingredients(config, digests)
         manifests = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
         known = (_ingredients(path) for path in manifests)
-        told = [differences(had, wanted) for had in known if had is not None]
-        return min(told, key=len, default=["it has not run in this home before"])[0]
+        reasons = [differences(had, wanted) for had in known if had is not None]
+        return min(reasons, key=len, default=["it has not run in this home before"])[0]
 
 
 def named(artifact: Artifact) -> Artifact:
@@ -141,10 +141,10 @@ def named(artifact: Artifact) -> Artifact:
 def _ingredients(manifest: Path) -> dict[str, Any] | None:
     """What an output was made of; None where its manifest is damaged: then it explains nothing."""
     try:
-        told: dict[str, Any] = json.loads(manifest.read_text())["ingredients"]
+        ingredients: dict[str, Any] = json.loads(manifest.read_text())["ingredients"]
     except (ValueError, KeyError, TypeError):
         return None
-    return told
+    return ingredients
 
 
 def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, str]:
@@ -154,17 +154,17 @@ def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, 
 
 def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """What differs between two lists of ingredients, the most telling first."""
-    told = _config_differences("", had["config"], wanted["config"])
+    found = _config_differences("", had["config"], wanted["config"])
     for name in sorted(set(had["inputs"]) | set(wanted["inputs"])):
         if had["inputs"].get(name) != wanted["inputs"].get(name):
-            told.append("the corpus is another" if name == "source" else f"{name} made another output")
+            found.append("the corpus is another" if name == "source" else f"{name} made another output")
     libraries = had.get("libraries", {})
     for name, version in wanted["libraries"].items():
         if libraries.get(name, version) != version:
-            told.append(f"{name} is {version}, it was {libraries[name]}")
+            found.append(f"{name} is {version}, it was {libraries[name]}")
     if had["code"] != wanted["code"]:
-        told.append("its code has changed")
-    return told or ["the format of the store has changed"]
+        found.append("its code has changed")
+    return found or ["the format of the store has changed"]
 
 
 def _config_differences(path: str, before: Any, now: Any) -> list[str]:
@@ -172,8 +172,8 @@ def _config_differences(path: str, before: Any, now: Any) -> list[str]:
         return []
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(set(before) | set(now))
-        told = [
+        found = [
             _config_differences(f"{path}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys
         ]
-        return [line for lines in told for line in lines]
+        return [line for lines in found for line in lines]
     return [bare(f"{path} is {now}, it was {before}")]
