@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from corpus.source import MEMBERS, Source, archive_in, identity, identity_of_copy, resolve, show_progress
+from corpus.layout import MEMBERS
+from corpus.source import Source, archive_in, identity, identity_of_copy, resolve, show_progress
 from corpus.transfer.addresses import FORM_PATTERN, storable
 from corpus.transfer.archive import unpack
 from corpus.transfer.guard import ANYWHERE, Reach

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from corpus.layout import MEMBERS
 from corpus.transfer import addresses, copies
 from corpus.transfer.addresses import HTTP
 from corpus.transfer.archive import check_held, paths_in
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 60  # for which what a server has said holds: plan and download ask the same
 _answers: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
-MEMBERS = ("movie_lines.txt", "movie_conversations.txt")
 NAMES = ("cornell", "sample")
 FORMS = f"give one of {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
 

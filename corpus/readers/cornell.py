@@ -11,23 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from corpus.layout import CONVERSATIONS, LINES, SEPARATOR
 from corpus.readers.encodings import LINE_BYTES, LineReader
 from corpus.readers.rejects import Rejects
-from corpus.source import MEMBERS
 from models.data.schemas import TURNS
-
-LINES, CONVERSATIONS = MEMBERS
-
-SEPARATOR = " +++$+++ "
-
-LAYOUT = {
-    LINES: SEPARATOR.join(("L1", "u0", "m0", "NAME", "text")),
-    CONVERSATIONS: SEPARATOR.join(("u0", "u1", "m0", "['L1', 'L2']")),
-}
 
 # One id in either kind of quotes. Between two ids stands a comma, or blanks alone, as numpy prints a list.
 _ID = r"""(?:'[^'\\]*'|"[^"\\]*")"""
-
 _IDS = re.compile(rf"\[\s*{_ID}(?:(?:\s*,\s*|\s+){_ID})*\s*,?\s*\]")
 
 

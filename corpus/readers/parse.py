@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from corpus.readers.cornell import CONVERSATIONS, LAYOUT, LINES, read_turns
+from corpus.layout import CONVERSATIONS, LAYOUT, LINES, MEMBERS
+from corpus.readers.cornell import read_turns
 from corpus.readers.encodings import LineReader, count_lines
 from corpus.readers.rejects import Rejects, TooManyRejects
-from corpus.source import MEMBERS
 from models.config import Config
 from models.data.schemas import REJECTS
 from models.errors import DataRejected

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus import source
-from corpus.source import MEMBERS, resolve
+from corpus.layout import MEMBERS
+from corpus.source import resolve
 from models.errors import InputError
 
 

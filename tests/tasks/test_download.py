@@ -12,7 +12,7 @@ import pytest
 
 from corpus import source
 from corpus.download import DownloadConfig, find_corpus
-from corpus.source import MEMBERS
+from corpus.layout import MEMBERS
 from models.errors import InputError
 from tasks.download import STAGE
 from tasks.store.artifact import Artifact
