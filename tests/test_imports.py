@@ -150,6 +150,13 @@ def test_no_module_imports_itself_through_others() -> None:
         reached(module, ())
 
 
+def test_a_stage_borrows_nothing_from_another_one() -> None:
+    """What several need is in corpus/, models/ or tasks/store; the gate alone is asked, by two."""
+    stages = {module_of(path) for path in (ROOT / "tasks").glob("*.py")} - {"tasks"}
+    borrowed = {(stage, other) for stage in stages for other in GRAPH[stage] & stages - {stage}}
+    assert borrowed == {("tasks.plan", "tasks.gate"), ("tasks.register", "tasks.gate")}
+
+
 def test_the_packages_themselves_load_nothing() -> None:
     """One line in flows/__init__.py sets the environment before Prefect reads it."""
     for path in files():
