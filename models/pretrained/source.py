@@ -51,7 +51,7 @@ class Source:
     """Where a start lies, and what stands for its content."""
 
     kind: Literal["folder", "gguf", "hub"]
-    place: str
+    location: str
     identity: str
 
 
@@ -116,18 +116,19 @@ def weight_files(folder: Path) -> list[Path]:
 def take_start(out: Path, config: StartConfig, *, source: Source) -> int:
     """A model folder; logs/source.json says where it lay; returns the number of files."""
     if source.kind == "gguf":
-        convert(Path(source.place), out)
+        convert(Path(source.location), out)
     elif source.kind == "hub":
-        name, _, commit = source.place.partition("@")
+        name, _, commit = source.location.partition("@")
         log.info("start: downloads %s from the hub, commit %s", name, commit)
         hub.download(name, commit, out)
         shutil.rmtree(out / ".cache", ignore_errors=True)
         (out / "generation_config.json").unlink(missing_ok=True)
         _folder(out)
     else:
-        for path in _taken(Path(source.place)):
+        for path in _taken(Path(source.location)):
             shutil.copyfile(path, out / path.name)
     count = len(list(out.iterdir()))
     (out / "logs").mkdir()
-    (out / "logs" / "source.json").write_text(json.dumps(vars(source), indent=2) + "\n")
+    origin = {"kind": source.kind, "place": source.location, "identity": source.identity}
+    (out / "logs" / "source.json").write_text(json.dumps(origin, indent=2) + "\n")
     return count
