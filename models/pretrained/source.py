@@ -22,13 +22,9 @@ from models.pretrained.gguf import convert
 log = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
-
 SUFFIXES = (".safetensors", ".json", ".jinja")
-
 LEFT = ("manifest.json", "generation_config.json")  # of a registered version: no part of what is learnt
-
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
 FORMS = "give champion, challenger, a version number, a model folder, a .gguf file or a hub's ORG/NAME"
 
 

@@ -27,7 +27,6 @@ from models.training.config import TrainConfig
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-
 GRACE_SECONDS = 20  # from SIGTERM to SIGKILL: a checkpoint is written within
 
 Watch = Callable[[dict[str, Any]], None]
