@@ -267,7 +267,7 @@ def about(asked: argparse.Namespace, device: Any) -> Figures:
     from models import devices
 
     return {
-        "device": devices.name(device),
+        "device": devices.device_name(device),
         "torch": torch.__version__,
         "corpus": asked.corpus,
         "minutes": asked.minutes,

@@ -286,7 +286,7 @@ def peak_flops(device: torch.device, precision: str) -> float:
         def product(left: Any = left, right: Any = right) -> None:
             for _ in range(10):
                 torch.mm(left, right)
-            devices.wait(device)
+            devices.synchronize(device)
 
         best = max(best, 10 * 2 * side**3 / fastest_seconds(product))
     return best

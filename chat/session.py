@@ -18,10 +18,10 @@ from models.generation.config import GenerationConfig
 from models.generation.generator import Generator, reply_rng
 from models.network import networks
 from models.text import tokenizer
-from models.text.chat_template import load_rendering
+from models.text.chat_template import load_chat_format
 from models.text.config import MarkupConfig
 from models.text.encoding import encode_context, read_dialogue
-from models.text.normalisation import Form, display, normalise
+from models.text.normalisation import Style, display, normalise
 
 Pieces = collections.abc.Generator[str, None, None]
 
@@ -61,11 +61,11 @@ class Session:
             InputError: the folder does not hold a model that was trained here, or its files are damaged.
         """
         dialogue = read_dialogue(model_folder)
-        self._form: Form = dialogue["normalisation"]
+        self._style: Style = dialogue["normalisation"]
         self._markup = MarkupConfig(**dialogue["markup"])
         self._tokenizer = tokenizer.load(model_folder)
-        self._rendering = load_rendering(model_folder)
-        self._generator = Generator(networks.load(model_folder), self._rendering.control)
+        self._chat_format = load_chat_format(model_folder)
+        self._generator = Generator(networks.load(model_folder), self._chat_format.special_tokens)
         self._rng: torch.Generator | None = None
         self._saved: set[Path] = set()
         self.turns: list[Turn] = []
@@ -181,18 +181,18 @@ class Session:
 
     def _user_turn(self, text: str) -> Turn:
         content = text.strip().encode("utf-8", "replace").decode()  # a lone surrogate cannot be saved
-        model_text = normalise(content, self._form)
+        model_text = normalise(content, self._style)
         if not model_text:
-            if content and self._form == "article":
+            if content and self._style == "article":
                 raise InputError("the model reads only letters a to z and .,!?; say something in them")
             raise InputError("say something")
         return Turn("user", content, model_text)
 
     def _assistant_turn(self, shown: str) -> Turn:
-        return Turn("assistant", shown, normalise(shown, self._form))
+        return Turn("assistant", shown, normalise(shown, self._style))
 
     def _context(self, turns: list[Turn]) -> list[int]:
-        return encode_context([turn.text for turn in turns], self._tokenizer, self._markup, self._rendering)
+        return encode_context([turn.text for turn in turns], self._tokenizer, self._markup, self._chat_format)
 
     def _answer(self, turn: Turn, *, replaced: int = 0) -> Pieces:
         before = self.turns[: len(self.turns) - replaced]
@@ -227,12 +227,12 @@ class Session:
 
     def _settled(self, text: str) -> str:
         """The text without the incomplete character or word at its end, which the next token may complete."""
-        if self._form == "article":
+        if self._style == "article":
             return text.rpartition(" ")[0]
         return text.rstrip(_REPLACEMENT)
 
     def _shown(self, text: str) -> str:
-        return display(text.translate(_CONTROL), self._form)
+        return display(text.translate(_CONTROL), self._style)
 
     def _seed(self) -> None:
         seed = self.generation.seed

@@ -1,4 +1,4 @@
-"""Devices: where a training computes, and the operations that have another name on each kind of device."""
+"""Devices: where a training computes, and operations with another name on each kind of device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_
 
 
 class FastPath(NamedTuple):
-    """The parts of the way for a GPU; without any it is the one that every device has."""
+    """The parts of the fast path, for GPUs; without any of them it is the standard path."""
 
     packed: bool = False
-    """Sequences one after another in steps of one shape; else padded, through transformers' own forward."""
+    """Packed sequences in steps of one shape; else padded batches and transformers' own forward pass."""
     varlen: bool = False
-    """torch's kernel for sequences of unlike lengths; else a mask."""
+    """torch's variable-length attention kernel; else a mask."""
     compiled: bool = False
     cuda_graph: bool = False
-    """As a CUDA graph."""
+    """Gradients are captured as CUDA graphs."""
 
 
 STANDARD_PATH = FastPath()
@@ -33,13 +33,13 @@ def best() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def name(device: torch.device) -> str:
-    """Of the model of GPU; of other devices the kind."""
+def device_name(device: torch.device) -> str:
+    """The model of a CUDA GPU; the kind of other devices."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def wait(device: torch.device) -> None:
-    """Until all that the device was given to do is done."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -47,7 +47,7 @@ def wait(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> None:
-    """Give what is cached, and not used, back to the device."""
+    """Return cached, unused memory to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -62,7 +62,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def random_state_restored(device: torch.device) -> Iterator[None]:
-    """Whatever is drawn inside, the random numbers after it are those that would have come without it."""
+    """Inside, random numbers may be drawn; afterwards the generators are in their former state."""
     on_device = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from models.data.schemas import EXAMPLES, SPLIT_TURNS, SPLITS
 from models.errors import DataRejected
-from models.text.chat_template import load_rendering
+from models.text.chat_template import load_chat_format
 from models.text.config import MarkupConfig
 from models.text.encoding import encode_conversations
 from models.text.tokenizer import load, load_spelling
@@ -32,10 +32,10 @@ def encode_split(
     turns: Path, split: str, folder: Path, markup: MarkupConfig, *, every: int = 1
 ) -> Iterator[pa.RecordBatch]:
     """EXAMPLES of each `every`th conversation of a split, by the tokenizer in `folder`, in row groups."""
-    vocabulary, spelling, rendering = load(folder), load_spelling(folder), load_rendering(folder)
+    vocabulary, spelling, chat_format = load(folder), load_spelling(folder), load_chat_format(folder)
     for chunk in batched(islice(read_split(turns, split), 0, None, every), ROW_GROUP):
         conversations = [texts for _, _, texts in chunk]
-        encoded = encode_conversations(conversations, vocabulary, markup, spelling, rendering)
+        encoded = encode_conversations(conversations, vocabulary, markup, spelling, chat_format)
         rows = [
             {**vars(example), "conversation_id": conversation, "group": group, "split": split}
             for (conversation, group, _), examples in zip(chunk, encoded, strict=True)

@@ -1,7 +1,7 @@
-"""Collapse: does a model in training still answer, or does it say one thing to everybody?
+"""Mode collapse: statistics of greedy replies that show whether a model gives the same reply to everyone.
 
-Bits per byte do not show it: the likeliest reply to anything is "I don't know", and a model that
-has learnt just that scores well.
+Bits per byte do not show it: the most likely reply to anything is "I don't know", and a model that has learnt
+just that scores well.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,21 +14,21 @@ from models.data.batches import Examples
 from models.evaluation import metrics
 from models.generation.config import GenerationConfig
 from models.generation.generator import Generator
-from models.text.tokenizer import OURS, Control
+from models.text.tokenizer import DEFAULT_SPECIAL_TOKENS, SpecialTokens
 
-CONTEXTS = 32  # of the validation split, evenly
-TOKENS = 24  # of a reply at most
-# A look takes as long as training on some 4,000 tokens (0.4 s where 10,000 are a second): 1 %.
+NUM_CONTEXTS = 32  # of the validation split, at even distances
+MAX_TOKENS = 24  # of a reply
+# A sample takes as long as training on some 4,000 tokens (0.4 s at 10,000 tokens per second): 1 %.
 TOKENS_BETWEEN = 400_000
 # A reply that is given to every second context, or a loop in every second one, is no conversation;
 # of the 90 % of the film lines that are shorter than 24 tokens none to stop at means no end is learnt.
-MOST_ALIKE = 0.5
-MOST_LOOPS = 0.5
+MAX_COMMONEST_SHARE = 0.5
+MAX_REPETITION = 0.5
 
 
 @dataclass(frozen=True)
 class ReplyStats:
-    """Figures about greedy replies, each a share of them or of their n-grams."""
+    """Statistics of greedy replies, each a share of the replies or of their n-grams."""
 
     distinct_1: float
     distinct_2: float
@@ -40,24 +40,26 @@ class ReplyStats:
         return asdict(self)
 
     def alarm(self) -> str | None:
-        """What is wrong with the replies, if they have collapsed."""
-        found = []
-        if self.commonest_reply_share > MOST_ALIKE:
-            found.append(f"{self.commonest_reply_share:.0%} of the replies are the same one")
-        if self.repetition > MOST_LOOPS:
-            found.append(f"{self.repetition:.0%} of the replies repeat themselves")
+        """What is wrong with the replies; none: they have not collapsed."""
+        problems = []
+        if self.commonest_reply_share > MAX_COMMONEST_SHARE:
+            problems.append(f"{self.commonest_reply_share:.0%} of the replies are the same one")
+        if self.repetition > MAX_REPETITION:
+            problems.append(f"{self.repetition:.0%} of the replies repeat themselves")
         if self.stopped_share == 0:
-            found.append(f"no reply ends within {TOKENS} tokens")
-        return "; ".join(found) or None
+            problems.append(f"no reply ends within {MAX_TOKENS} tokens")
+        return "; ".join(problems) or None
 
 
-def sample_replies(model: PreTrainedModel, validation: pa.Table, control: Control = OURS) -> ReplyStats:
-    """Answer some contexts greedily; neither the weights nor the chances change."""
+def sample_replies(
+    model: PreTrainedModel, validation: pa.Table, special_tokens: SpecialTokens = DEFAULT_SPECIAL_TOKENS
+) -> ReplyStats:
+    """Generate greedy replies to some contexts; neither weights nor random generators change."""
     rows = Examples(validation)
-    chosen = np.linspace(0, len(rows) - 1, min(CONTEXTS, len(rows))).astype(np.int64)
+    chosen = np.linspace(0, len(rows) - 1, min(NUM_CONTEXTS, len(rows))).astype(np.int64)
     contexts = [ids[: int(np.argmax(flags))].tolist() for ids, flags in map(rows.row, chosen)]
-    greedy = GenerationConfig(temperature=0, max_tokens=TOKENS)
-    replies = Generator(model, control).replies(contexts, greedy)
+    greedy = GenerationConfig(temperature=0, max_tokens=MAX_TOKENS)
+    replies = Generator(model, special_tokens).replies(contexts, greedy)
     ids = [tuple(reply.ids) for reply in replies]
     return ReplyStats(
         distinct_1=metrics.distinct_n(ids, 1),

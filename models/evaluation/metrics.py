@@ -1,6 +1,8 @@
-"""Metrics: what a model is worth, in nats over reply tokens and in figures about whole replies.
+"""Metrics of a model: its loss on reply tokens, and figures about whole replies.
 
-Everything is a sum before it is divided: a figure never depends on how the examples were batched.
+All figures are sums until they are divided, so that none depends on how the examples were batched.
+
+Name suffixes are shapes: B batch, T tokens, N reply tokens, D width, V vocabulary.
 """
 
 import logging
@@ -26,7 +28,7 @@ from models.network import networks
 log = logging.getLogger(__name__)
 
 BATCH_TOKENS = 4096
-TELL_SECONDS = 20
+LOG_SECONDS = 20
 SLICE = 512  # positions; times a vocabulary of 50k: 100 MB of logits
 LOOP_NGRAM = 4
 LOOP_RUN = 3
@@ -35,17 +37,17 @@ Sums = NDArray[np.float64]
 
 
 class GroupScore(NamedTuple):
-    """One group's part in `Score.bpb`: ln 2 times it is `nats / bytes`."""
+    """Nats and bytes of one group; bits per byte = nats / (ln 2 * bytes)."""
 
     nats: float
-    """Of the tokens, and of the spelling of what no token stands for."""
+    """Of the tokens, and of the spelling of text without tokens."""
     bytes: int
-    """Of the replies, and one for the end of each."""
+    """UTF-8 bytes of the replies, plus one for the end of each."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Sums over the reply tokens of some examples, each reply's <end> among them."""
+    """Sums over the reply tokens of some examples, each reply's <end> included."""
 
     nats: float
     correct: int
@@ -57,7 +59,10 @@ class Score:
 
     @property
     def bpb(self) -> float:
-        """Bits per byte: the one figure that compares models of different vocabularies."""
+        """Bits per byte, the one figure that compares models with different vocabularies.
+
+        docs/decisions/0004-bits-per-byte-on-text.md gives the reasons for the formula.
+        """
         return (self.nats + self.spelled_nats) / math.log(2) / (self.bytes + self.replies)
 
     @property
@@ -66,7 +71,7 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """How often the likeliest token is the one that was said."""
+        """The share of reply tokens that the model finds most likely."""
         return self.correct / self.tokens
 
 
@@ -83,12 +88,12 @@ def score(model: PreTrainedModel, examples: pa.Table, *, batch_tokens: int = BAT
     nats, correct = np.zeros(len(rows)), np.zeros(len(rows))
     with evaluating(model), torch.inference_mode():
         batches = bucket(rows.lengths, batch_tokens)
-        began_s = told_s = time.monotonic()
-        for number, places in enumerate(batches, start=1):
-            nats[places], correct[places] = _score_batch(model, [rows.row(i) for i in places])
-            if time.monotonic() - told_s > TELL_SECONDS:
-                told_s = time.monotonic()
-                left_s = (told_s - began_s) * (len(batches) / number - 1)
+        began_s = logged_s = time.monotonic()
+        for number, row_ids in enumerate(batches, start=1):
+            nats[row_ids], correct[row_ids] = _score_batch(model, [rows.row(i) for i in row_ids])
+            if time.monotonic() - logged_s > LOG_SECONDS:
+                logged_s = time.monotonic()
+                left_s = (logged_s - began_s) * (len(batches) / number - 1)
                 log.info("scored %d of %d batches, about %.0f s are left", number, len(batches), left_s)
     spelled, text_bytes, replies = (
         examples[name].to_numpy() for name in ("spelled_nats", "reply_bytes", "replies")
@@ -105,8 +110,8 @@ def score(model: PreTrainedModel, examples: pa.Table, *, batch_tokens: int = BAT
 
 
 def _by_group(groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]) -> dict[str, GroupScore]:
-    names, places = np.unique(np.array(groups, dtype=object), return_inverse=True)
-    sums = np.bincount(places, nats), np.bincount(places, sizes)
+    names, group_ids = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    sums = np.bincount(group_ids, nats), np.bincount(group_ids, sizes)
     return {
         str(name): GroupScore(float(total), int(size)) for name, total, size in zip(names, *sums, strict=True)
     }
@@ -115,12 +120,14 @@ def _by_group(groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]) -> di
 def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sums]:
     """(nats, correct) of each row's reply tokens."""
     batch = collate(rows, has_encoder=networks.is_encoder_decoder(model)).to(model.device)
-    asked_BT = batch.targets_BT >= 0
-    hidden_ND, targets_N = networks.hidden_states(model, batch)[asked_BT], batch.targets_BT[asked_BT]
-    # A slice of the logits at a time: of a large vocabulary a whole batch's would fill the memory.
+    is_target_BT = batch.targets_BT >= 0
+    hidden_ND, targets_N = networks.hidden_states(model, batch)[is_target_BT], batch.targets_BT[is_target_BT]
+    # One slice of the logits at a time: with a large vocabulary those of a whole batch would fill the memory.
     parts = zip(torch.split(hidden_ND, SLICE), torch.split(targets_N, SLICE), strict=True)
-    told = [_nats(networks.lm_head(model)(some_ND), asked_N) for some_ND, asked_N in parts]
-    nats_N, correct_N = (torch.cat(each) for each in zip(*told, strict=True))
+    parts_scored = [
+        _nats(networks.lm_head(model)(some_ND), some_targets_N) for some_ND, some_targets_N in parts
+    ]
+    nats_N, correct_N = (torch.cat(each) for each in zip(*parts_scored, strict=True))
     row_N = (batch.targets_BT >= 0).nonzero()[:, 0].cpu().numpy()
     nats = np.bincount(row_N, nats_N.cpu().double().numpy(), minlength=len(rows))
     correct = np.bincount(row_N, correct_N.cpu().double().numpy(), minlength=len(rows))
@@ -133,13 +140,13 @@ def _nats(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> float:
-    """Accuracy on `test` of always guessing the commonest token of `train`; both count ids."""
+    """Accuracy on `test` of always guessing the most common token of `train`; both map ids to counts."""
     commonest = max(train, key=lambda token: (train[token], -token))
     return test.get(commonest, 0) / sum(test.values())
 
 
 def distinct_n(replies: Sequence[Sequence[int]], n: int) -> float:
-    """Share of all n-grams that are different ones; 0 where there is none."""
+    """Number of different n-grams / number of n-grams (https://arxiv.org/abs/1510.03055); 0 without any."""
     grams = [gram for reply in replies for gram in _ngrams(reply, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
@@ -155,7 +162,7 @@ def stopped_share(finished: Sequence[bool]) -> float:
 
 
 def commonest_reply_share(replies: Sequence[Hashable]) -> float:
-    """Share of the one reply that is given most: near 1, the model says the same to everyone."""
+    """Share of the most common reply: near 1, the model gives the same reply to everyone."""
     return Counter(replies).most_common(1)[0][1] / len(replies) if replies else 0.0
 
 

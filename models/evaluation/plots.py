@@ -1,4 +1,4 @@
-"""Plots: the course of a training in one picture."""
+"""Plots of a training's loss and accuracy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ NO_VERSION = {"Software": None}  # the same curves are the same bytes
 
 
 def loss_curves(metrics_jsonl: Path, png: Path) -> None:
-    """Loss on the left and accuracy on the right against steps, of a trainer's metrics.jsonl."""
-    # Not pyplot: it keeps figures alive and picks a screen. A Figure alone draws with Agg.
+    """Plot loss (left) and accuracy (right) against steps, from a trainer's metrics.jsonl."""
+    # Not pyplot, which keeps figures alive and selects a display. A bare Figure draws with Agg.
     from matplotlib.figure import Figure  # slow to import
 
     lines = Reader(metrics_jsonl).read()
@@ -35,8 +35,8 @@ def loss_curves(metrics_jsonl: Path, png: Path) -> None:
 
 def _points(lines: Sequence[dict[str, Any]], kind: str, key: str) -> list[Point]:
     """(step, value) in order; a step that was logged again after a resume counts once."""
-    told = [line for line in lines if line["kind"] == kind and line.get(key) is not None]
-    return sorted({line["step"]: line[key] for line in told}.items())
+    lines_with_key = [line for line in lines if line["kind"] == kind and line.get(key) is not None]
+    return sorted({line["step"]: line[key] for line in lines_with_key}.items())
 
 
 def _panel(axes: Any, train: list[Point], validation: list[Point], title: str) -> None:
@@ -76,7 +76,7 @@ def _title(lines: Sequence[dict[str, Any]]) -> str:
     if not validations:
         return "Training"
     last = validations[-1]
-    told = [f"loss {last['loss']:.3f}", f"accuracy {last['accuracy']:.1%}"]
+    parts = [f"loss {last['loss']:.3f}", f"accuracy {last['accuracy']:.1%}"]
     if last.get("bpb") is not None:
-        told.append(f"{last['bpb']:.3f} bits per byte")
-    return f"Validation at step {last['step']:,}: {', '.join(told)}"
+        parts.append(f"{last['bpb']:.3f} bits per byte")
+    return f"Validation at step {last['step']:,}: {', '.join(parts)}"

@@ -26,12 +26,16 @@ def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int]
     from models.generation.generator import Generator
     from models.network import networks
     from models.text import tokenizer
-    from models.text.chat_template import load_rendering
+    from models.text.chat_template import load_chat_format
 
-    dialogue, vocabulary, rendering = read_dialogue(folder), tokenizer.load(folder), load_rendering(folder)
+    dialogue, vocabulary, chat_format = (
+        read_dialogue(folder),
+        tokenizer.load(folder),
+        load_chat_format(folder),
+    )
     markup = MarkupConfig(**dialogue["markup"])
-    encoded = [encode_context(context, vocabulary, markup, rendering) for context in contexts]
-    generator = Generator(networks.load(folder), rendering.control)
+    encoded = [encode_context(context, vocabulary, markup, chat_format) for context in contexts]
+    generator = Generator(networks.load(folder), chat_format.special_tokens)
     replies = generator.replies(encoded, GenerationConfig(temperature=0))
     return [
         (display(vocabulary.decode(r.ids), dialogue["normalisation"]), list(r.ids), r.finished)

@@ -24,7 +24,7 @@ from transformers import (
 from models.errors import InputError
 from models.generation.config import GenerationConfig
 from models.network.llama.decoder import decoder_of
-from models.text.tokenizer import OURS, START, Control
+from models.text.tokenizer import DEFAULT_SPECIAL_TOKENS, START, SpecialTokens
 
 # A temperature below this is greedy decoding: dividing by it leaves one token.
 GREEDY_BELOW = 1e-4
@@ -58,8 +58,10 @@ class Generator:
     It holds a snapshot of the weights: make a new one after each training step.
     """
 
-    def __init__(self, model: PreTrainedModel, control: Control = OURS) -> None:
-        self.control = control
+    def __init__(
+        self, model: PreTrainedModel, special_tokens: SpecialTokens = DEFAULT_SPECIAL_TOKENS
+    ) -> None:
+        self.special_tokens = special_tokens
         self.model: Any = model
         self._decoder = decoder_of(model)
         self.has_encoder = bool(model.config.is_encoder_decoder)
@@ -83,7 +85,7 @@ class Generator:
             FloatingPointError: the model's logits are not finite.
         """
         for (token,) in self._steps([context_ids], config, [generator or reply_rng(config.seed)]):
-            if token != self.control.end:
+            if token != self.special_tokens.end:
                 yield token
 
     def reply(
@@ -139,7 +141,7 @@ class Generator:
                 tokens = [FINISHED if over else token for over, token in zip(ended, picked, strict=True)]
                 yield tokens
                 ended = [
-                    over or token == self.control.end or length == limit
+                    over or token == self.special_tokens.end or length == limit
                     for over, token, limit in zip(ended, tokens, limits, strict=True)
                 ]
                 if all(ended):
@@ -150,7 +152,7 @@ class Generator:
                 logits_BV = next_logits(tokens)
 
     def _reply(self, tokens: list[int]) -> Reply:
-        end = self.control.end
+        end = self.special_tokens.end
         return Reply([token for token in tokens if token not in (end, FINISHED)], end in tokens)
 
     def _suppress(
@@ -161,7 +163,9 @@ class Generator:
         for row, ids in enumerate(sequences if processors else ()):
             ids_1T: Any = torch.tensor([ids], device=logits_BV.device)
             logits_BV[row] = processors(ids_1T, logits_BV[row : row + 1])[0]
-        for token in (*self.control.banned, self.control.end) if first else self.control.banned:
+        for token in (
+            (*self.special_tokens.banned, self.special_tokens.end) if first else self.special_tokens.banned
+        ):
             logits_BV[:, token] = -math.inf
             unprocessed_BV[:, token] = -math.inf
         if processors:

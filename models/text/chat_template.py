@@ -1,7 +1,7 @@
-"""Rendering: the ids that stand around the turns of a sequence, ours or a chat template's.
+"""Chat formats: the ids around the turns of a sequence, of our own format or of a chat template.
 
-A text is encoded on its own and never through the template, so what a person types can yield no
-control token, and training, scoring and chat see the same ids.
+A turn's text is encoded separately and never through the template, so that what a person types cannot yield a
+special token, and training, scoring and chat see the same ids.
 """
 
 import json
@@ -12,85 +12,89 @@ from typing import Any, cast
 from tokenizers import Tokenizer
 
 from models.errors import InputError
-from models.text.tokenizer import END, OURS, START, Control, load, load_control
+from models.text.tokenizer import DEFAULT_SPECIAL_TOKENS, END, START, SpecialTokens, load, load_special_tokens
 
-# Of a pretrained model that was never taught to chat: each turn with the token that ends a text.
-PLAIN_TEMPLATE = "{%- for message in messages -%}{{- message['content'] + eos_token -}}{%- endfor -%}"
-_FIRST = 0xE000  # private characters stand for the texts while a template is rendered
-_PLACE = re.compile("[\ue000-\uf8ff]")
-_MANY = 0xF8FF - _FIRST
+# For a pretrained model without a chat template: each turn, followed by the end-of-text token.
+FALLBACK_TEMPLATE = "{%- for message in messages -%}{{- message['content'] + eos_token -}}{%- endfor -%}"
+_FIRST_PLACEHOLDER = 0xE000  # private-use characters stand for the texts while a template is rendered
+_PLACEHOLDER = re.compile("[\ue000-\uf8ff]")
+_MAX_PLACEHOLDERS = 0xF8FF - _FIRST_PLACEHOLDER
 
 
-class Rendering:
-    """Ours: `<start> turn <end> turn <end> ...`, in which each turn is a reply to those before it."""
+class ChatFormat:
+    """Our own format: `<start> turn <end> turn <end> ...`; each turn is a reply to those before it."""
 
-    control: Control = OURS
+    special_tokens: SpecialTokens = DEFAULT_SPECIAL_TOKENS
     stride: int = 1
-    """Turns from one reply to the next: 2 where only the assistant's are replies."""
-    head: int = 1
-    """Ids before the first text, at most."""
-    turn: int = 1
-    """Ids from the end of a text to the next, at most."""
-    may_open: bool = True
+    """Turns from one reply to the next: 2 where only the assistant replies."""
+    max_prefix: int = 1
+    """The most ids before the first text."""
+    max_per_turn: int = 1
+    """The most ids between two texts, or after the last one."""
+    allows_assistant_first: bool = True
     """Whether a sequence may begin with a turn of the assistant."""
 
-    def around(self, turns: int) -> list[list[int]]:
-        """The ids before each of so many texts, of which the last is a reply, and its end."""
+    def surrounding_ids(self, turns: int) -> list[list[int]]:
+        """The ids before each of `turns` texts, then those after the last one, which is a reply."""
         return [[START], *([END] for _ in range(turns))]
 
-    def upto_end(self, ids: list[int]) -> int:
-        """How many of the ids after a reply's text belong to the reply: its end, and what comes before it."""
-        return ids.index(self.control.end) + 1
+    def end_length(self, ids: list[int]) -> int:
+        """How many of the ids after a reply's text belong to the reply: up to its end token."""
+        return ids.index(self.special_tokens.end) + 1
 
 
-class ChatTemplate(Rendering):
-    """A pretrained tokenizer's own: user and assistant take turns, and the last is the assistant's."""
+class ChatTemplate(ChatFormat):
+    """The chat template of a pretrained tokenizer: user and assistant alternate, the assistant is last."""
 
     stride = 2
 
-    def __init__(self, folder: Path, control: Control) -> None:
-        self.control = control
-        self._encoder, self._renderer = _plain(folder), open_tokenizer(folder)
+    def __init__(self, folder: Path, special_tokens: SpecialTokens) -> None:
+        self.special_tokens = special_tokens
+        self._encoder, self._hf_tokenizer = _raw_tokenizer(folder), open_tokenizer(folder)
         self._known: dict[int, list[list[int]]] = {}
         from jinja2.exceptions import TemplateError
 
-        self.may_open = True
-        opened: list[list[int]] = [[]]
+        self.allows_assistant_first = True
+        odd_ids: list[list[int]] = [[]]
         try:
-            opened = self.around(3)
+            odd_ids = self.surrounding_ids(3)
         except TemplateError:
-            self.may_open = False
-        begun = self.around(4)
-        self.head = max(len(opened[0]), len(begun[0]))
-        self.turn = max(len(ids) for ids in (*opened[1:], *begun[1:]))
+            self.allows_assistant_first = False
+        even_ids = self.surrounding_ids(4)
+        self.max_prefix = max(len(odd_ids[0]), len(even_ids[0]))
+        self.max_per_turn = max(len(ids) for ids in (*odd_ids[1:], *even_ids[1:]))
 
-    def around(self, turns: int) -> list[list[int]]:
-        """As for ours.
+    def surrounding_ids(self, turns: int) -> list[list[int]]:
+        """The ids before each of `turns` texts, then those after the last one.
 
         Raises:
             TemplateError: the template does not allow a sequence that begins with the assistant.
         """
         if turns not in self._known:
-            texts = render(self._renderer, min(turns, _MANY))
+            texts = render(self._hf_tokenizer, min(turns, _MAX_PLACEHOLDERS))
             ids = [self._encoder.encode(text, add_special_tokens=False).ids for text in texts]
-            ids[-1] = ids[-1][: self.upto_end(ids[-1])]
+            ids[-1] = ids[-1][: self.end_length(ids[-1])]
             self._known[turns] = ids
         return self._known[turns]
 
 
-def load_rendering(folder: Path) -> Rendering:
-    """Of the tokenizer in a folder."""
-    control = load_control(folder)
-    return Rendering() if control is OURS else ChatTemplate(folder, control)
+def load_chat_format(folder: Path) -> ChatFormat:
+    """The chat format of the tokenizer in a folder.
+
+    Raises:
+        InputError: its chat template cannot be used.
+    """
+    special_tokens = load_special_tokens(folder)
+    return ChatFormat() if special_tokens is DEFAULT_SPECIAL_TOKENS else ChatTemplate(folder, special_tokens)
 
 
 def open_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer as transformers has it, for its template; no code of the folder is run.
+    """The folder's tokenizer by transformers, for its template; no code of the folder is run.
 
     Raises:
-        InputError: it holds none.
+        InputError: the folder holds no tokenizer.
     """
-    from transformers import AutoTokenizer  # which takes seconds, and not every run needs it
+    from transformers import AutoTokenizer  # which takes seconds to import, and not every run needs it
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -99,36 +103,40 @@ def open_tokenizer(folder: Path) -> Any:
         raise InputError(f"{folder} holds no tokenizer ({reason}); give a whole model folder") from error
 
 
-def render(renderer: Any, turns: int) -> list[str]:
-    """What its template writes before, between and after so many texts; the last is the assistant's."""
-    roles = ["user" if (turns - i) % 2 == 0 else "assistant" for i in range(turns)]
-    messages = [{"role": role, "content": chr(_FIRST + i)} for i, role in enumerate(roles)]
-    # Transformers renders in a sandbox: a template cannot reach anything but the messages.
-    written = cast(str, renderer.apply_chat_template(messages, tokenize=False))
-    if _PLACE.findall(written) != [message["content"] for message in messages]:
-        raise InputError("the chat template does not write each turn once and in order; give another model")
-    return _PLACE.split(written)
-
-
-def read_control(folder: Path) -> Control:
-    """The control ids of a pretrained tokenizer, as its template uses them.
+def render(hf_tokenizer: Any, turns: int) -> list[str]:
+    """The strings that the template writes before, between and after `turns` texts; the assistant is last.
 
     Raises:
-        InputError: the template ends no turn with a token of its own.
+        InputError: the template does not write each turn once and in order.
     """
-    encoder = _plain(folder)
+    roles = ["user" if (turns - i) % 2 == 0 else "assistant" for i in range(turns)]
+    messages = [{"role": role, "content": chr(_FIRST_PLACEHOLDER + i)} for i, role in enumerate(roles)]
+    # Transformers renders in a sandbox: a template can access the messages alone.
+    rendered = cast(str, hf_tokenizer.apply_chat_template(messages, tokenize=False))
+    if _PLACEHOLDER.findall(rendered) != [message["content"] for message in messages]:
+        raise InputError("the chat template does not write each turn once and in order; give another model")
+    return _PLACEHOLDER.split(rendered)
+
+
+def read_special_tokens(folder: Path) -> SpecialTokens:
+    """The special tokens of a pretrained tokenizer, as its template uses them.
+
+    Raises:
+        InputError: the template does not end a turn with a special token.
+    """
+    encoder = _raw_tokenizer(folder)
     special = {i for i, token in encoder.get_added_tokens_decoder().items() if token.special}
     closing = encoder.encode(render(open_tokenizer(folder), 2)[-1], add_special_tokens=False).ids
     end = next((i for i in closing if i in special), None)
     if end is None:
         raise InputError(f"{folder}: its chat template ends a turn with no control token; give another model")
     unknown = json.loads((folder / "tokenizer.json").read_bytes())["model"].get("unk_token")
-    known = None if unknown is None else encoder.token_to_id(unknown)
-    return Control(end=end, unknown=known, banned=tuple(sorted(special - {end})))
+    unknown_id = None if unknown is None else encoder.token_to_id(unknown)
+    return SpecialTokens(end=end, unknown=unknown_id, banned=tuple(sorted(special - {end})))
 
 
-def _plain(folder: Path) -> Tokenizer:
-    """The tokenizer for what the template writes, where control tokens are meant as such."""
+def _raw_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer for strings of the template, in which special tokens are meant as such."""
     encoder = load(folder)
     encoder.encode_special_tokens = False
     return encoder

@@ -1,7 +1,8 @@
-"""Dialogue: the one way from turns to the sequence a model reads, for training, scoring and chat.
+"""The encoding of turns as the token sequence that a model reads, in training, scoring and chat alike.
 
-A sequence is `<start> turn <end> turn <end> ...`, and every turn but the first is a reply; or what a
-pretrained model's chat template writes, and every turn is the assistant's reply in one rendering.
+A sequence is `<start> turn <end> turn <end> ...`, in which each turn but the first is a reply. With the chat
+template of a pretrained model, every second turn is a reply of the assistant; each turn is one in one of two
+sequences.
 """
 
 import json
@@ -13,17 +14,17 @@ from typing import Any
 from tokenizers import Encoding, Tokenizer
 
 from models.errors import InputError
-from models.text.chat_template import Rendering
+from models.text.chat_template import ChatFormat
 from models.text.config import MarkupConfig
 from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
-OURS = Rendering()
-LEAST_ROOM = 8  # ids of what was said, beside those of the rendering
+DEFAULT_FORMAT = ChatFormat()
+MIN_TEXT_TOKENS = 8  # of what was said, beside the tokens of the chat format
 
 
 @dataclass(frozen=True)
 class Example:
-    """One training sequence; `is_reply` says which ids carry loss."""
+    """One training sequence; `is_reply` says which ids have a loss."""
 
     ids: list[int]
     is_reply: list[bool]
@@ -35,26 +36,26 @@ class Example:
 
 @dataclass(frozen=True)
 class _Turn:
-    ids: list[int]  # as a reply: cut on the right, its end not counted
-    tail: list[int]  # as context alone: cut on the left
+    ids: list[int]  # as a reply: truncated on the right, without its end
+    tail: list[int]  # as context: truncated on the left
     text_bytes: int
     spelled_nats: float
 
 
 def read_dialogue(folder: Path) -> dict[str, Any]:
-    """What repartee.json says of the model in the folder: family, normalisation, markup.
+    """The content of a model folder's repartee.json: family, normalisation, markup.
 
     Raises:
-        InputError: it is no folder of a trained model.
+        InputError: it is not the folder of a trained model.
     """
     path = folder / "repartee.json"
     try:
-        made: dict[str, Any] = json.loads(path.read_text())
+        model_info: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{folder} has no repartee.json; give the folder of a trained model") from None
     except ValueError:
         raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
-    return made
+    return model_info
 
 
 def encode_conversations(
@@ -62,38 +63,45 @@ def encode_conversations(
     tokenizer: Tokenizer,
     markup: MarkupConfig,
     spelling: list[float],
-    rendering: Rendering = OURS,
+    chat_format: ChatFormat = DEFAULT_FORMAT,
 ) -> Iterator[list[Example]]:
-    """For each conversation its examples: every reply in exactly one, with the context that fits.
+    """The examples of each conversation: every reply is in exactly one, with the context that fits.
 
-    What no id stands for (an unknown word, the end of a turn that is too long, the blanks of a word
-    vocabulary) is charged its spelling in `spelled_nats`: a model never gains by not knowing something.
+    Text without ids (an unknown word, the truncated end of a long turn, the blanks of a word vocabulary) is
+    charged its spelling in `spelled_nats`, so that a model never gains by not knowing something:
+    docs/decisions/0004-bits-per-byte-on-text.md.
 
     Raises:
-        InputError: the rendering leaves no room for what is said.
+        InputError: the chat format leaves too few tokens for the text.
     """
-    check_room(markup, rendering)
+    check_capacity(markup, chat_format)
     flat = [text for turns in conversations for text in turns]
     # The fast batch has no offsets, which are in characters of the text.
     encode = tokenizer.encode_batch if forgets_blanks(tokenizer) else tokenizer.encode_batch_fast
     encodings = iter(encode(flat, add_special_tokens=False))
     for turns in conversations:
-        coded = [_turn(text, next(encodings), markup, tokenizer, spelling, rendering) for text in turns]
+        turns_ids = [_turn(text, next(encodings), markup, tokenizer, spelling, chat_format) for text in turns]
         if markup.unit == "pair":
-            windows = _pairs(len(coded))
+            windows = _pairs(len(turns_ids))
         else:
-            firsts = range(1, 1 + rendering.stride)
-            windows = (window for first in firsts for window in _windows(coded, markup, rendering, first))
-        yield [_example(coded, rendering, *window) for window in windows]
+            firsts = range(1, 1 + chat_format.stride)
+            windows = (
+                window for first in firsts for window in _windows(turns_ids, markup, chat_format, first)
+            )
+        yield [_example(turns_ids, chat_format, *window) for window in windows]
 
 
-def check_room(markup: MarkupConfig, rendering: Rendering) -> None:
-    """Ours always leaves room; a chat template may write a long text of its own."""
-    written = rendering.head + rendering.turn
-    if rendering.stride > 1 and markup.context_tokens < written + LEAST_ROOM:
+def check_capacity(markup: MarkupConfig, chat_format: ChatFormat) -> None:
+    """Check that the text has enough tokens beside those of a chat template.
+
+    Raises:
+        InputError: markup.max_tokens is too low for it.
+    """
+    overhead = chat_format.max_prefix + chat_format.max_per_turn
+    if chat_format.stride > 1 and markup.context_tokens < overhead + MIN_TEXT_TOKENS:
         raise InputError(
-            f"markup.max_tokens {markup.max_tokens} leaves no room beside the {written} ids of the model's "
-            f"chat template; set it to {4 * (written + LEAST_ROOM)} or more"
+            f"markup.max_tokens {markup.max_tokens} leaves no room beside the {overhead} ids of the model's "
+            f"chat template; set it to {4 * (overhead + MIN_TEXT_TOKENS)} or more"
         )
 
 
@@ -103,11 +111,11 @@ def _turn(
     markup: MarkupConfig,
     tokenizer: Tokenizer,
     spelling: list[float],
-    rendering: Rendering,
+    chat_format: ChatFormat,
 ) -> _Turn:
-    ids, unknown = encoding.ids, rendering.control.unknown
-    limit = markup.reply_tokens - rendering.turn
-    tail = ids[-(markup.context_tokens - rendering.head - rendering.turn) :]
+    ids, unknown = encoding.ids, chat_format.special_tokens.unknown
+    limit = markup.reply_tokens - chat_format.max_per_turn
+    tail = ids[-(markup.context_tokens - chat_format.max_prefix - chat_format.max_per_turn) :]
     has_offsets = forgets_blanks(tokenizer)
     if not has_offsets:
         if len(ids) <= limit and unknown not in ids:
@@ -130,43 +138,43 @@ def _pairs(turns: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _windows(
-    coded: list[_Turn], markup: MarkupConfig, rendering: Rendering, reply: int
+    turns_ids: list[_Turn], markup: MarkupConfig, chat_format: ChatFormat, reply: int
 ) -> Iterator[tuple[int, int, int]]:
-    """(first turn, first reply, last turn) of each window: what context fits, then what replies do.
+    """(first turn, first reply, last turn) of each window: the context that fits, then the replies that fit.
 
-    The replies are `reply` and those a stride apart.
+    The replies are the turn `reply` and those a stride apart.
     """
-    around, stride = rendering.turn, rendering.stride
-    while reply < len(coded):
+    per_turn, stride = chat_format.max_per_turn, chat_format.stride
+    while reply < len(turns_ids):
         first = reply - 1
-        length = rendering.head + len(coded[first].tail) + around
-        while first > 0 and length + len(coded[first - 1].tail) + around <= markup.context_tokens:
+        length = chat_format.max_prefix + len(turns_ids[first].tail) + per_turn
+        while first > 0 and length + len(turns_ids[first - 1].tail) + per_turn <= markup.context_tokens:
             first -= 1
-            length += len(coded[first].tail) + around
-        if not rendering.may_open and (reply - first) % 2 == 0:
+            length += len(turns_ids[first].tail) + per_turn
+        if not chat_format.allows_assistant_first and (reply - first) % 2 == 0:
             first += 1
         last = reply
-        length += len(coded[reply].ids) + around
-        while more := coded[last + 1 : last + 1 + stride]:
-            length += sum(len(turn.ids) + around for turn in more)
-            if len(more) < stride or length > markup.max_tokens:
+        length += len(turns_ids[reply].ids) + per_turn
+        while following := turns_ids[last + 1 : last + 1 + stride]:
+            length += sum(len(turn.ids) + per_turn for turn in following)
+            if len(following) < stride or length > markup.max_tokens:
                 break
             last += stride
         yield first, reply, last
         reply = last + stride
 
 
-def _example(coded: list[_Turn], rendering: Rendering, first: int, reply: int, last: int) -> Example:
-    around = rendering.around(last + 1 - first)
-    ids = [*around[0]]
+def _example(turns_ids: list[_Turn], chat_format: ChatFormat, first: int, reply: int, last: int) -> Example:
+    surrounding = chat_format.surrounding_ids(last + 1 - first)
+    ids = [*surrounding[0]]
     is_reply = [False] * len(ids)
-    for i, after in zip(range(first, last + 1), around[1:], strict=True):
-        turn = coded[i].ids if i >= reply else coded[i].tail
+    for i, after in zip(range(first, last + 1), surrounding[1:], strict=True):
+        turn = turns_ids[i].ids if i >= reply else turns_ids[i].tail
         ids += [*turn, *after]
-        asked = i >= reply and (i - reply) % rendering.stride == 0
-        carries = len(turn) + rendering.upto_end(after) if asked else 0
-        is_reply += [True] * carries + [False] * (len(turn) + len(after) - carries)
-    replies = coded[reply : last + 1 : rendering.stride]
+        is_reply_turn = i >= reply and (i - reply) % chat_format.stride == 0
+        num_reply_ids = len(turn) + chat_format.end_length(after) if is_reply_turn else 0
+        is_reply += [True] * num_reply_ids + [False] * (len(turn) + len(after) - num_reply_ids)
+    replies = turns_ids[reply : last + 1 : chat_format.stride]
     return Example(
         ids=ids,
         is_reply=is_reply,
@@ -178,21 +186,29 @@ def _example(coded: list[_Turn], rendering: Rendering, first: int, reply: int, l
 
 
 def encode_context(
-    turns: Sequence[str], tokenizer: Tokenizer, markup: MarkupConfig, rendering: Rendering = OURS
+    turns: Sequence[str], tokenizer: Tokenizer, markup: MarkupConfig, chat_format: ChatFormat = DEFAULT_FORMAT
 ) -> list[int]:
-    """The ids that a reply is generated from; the oldest turns go first, then the last one's beginning.
+    """The ids that a reply is generated from.
 
-    A pair's model reads the last turn alone.
+    If they do not fit, the oldest turns are left out, then the beginning of the last one. A model of pairs
+    gets the last turn alone.
     """
     turns = turns[-1:] if markup.unit == "pair" else turns
-    room = markup.context_tokens - rendering.head
-    read: list[list[int]] = []
+    available = markup.context_tokens - chat_format.max_prefix
+    kept_turns: list[list[int]] = []
     for text in reversed(turns):
-        ids = tokenizer.encode(text, add_special_tokens=False).ids[-(room - rendering.turn) :]
-        if read and sum(map(len, read)) + len(ids) + rendering.turn * (1 + len(read)) > room:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids[-(available - chat_format.max_per_turn) :]
+        if (
+            kept_turns
+            and sum(map(len, kept_turns)) + len(ids) + chat_format.max_per_turn * (1 + len(kept_turns))
+            > available
+        ):
             break
-        read.insert(0, ids)
-    if not rendering.may_open and len(read) % 2 == 0:
-        del read[0]
-    around = rendering.around(len(read) + 1)[:-1]  # the reply's own end is the model's to make
-    return [*around[0], *(i for ids, after in zip(read, around[1:], strict=True) for i in (*ids, *after))]
+        kept_turns.insert(0, ids)
+    if not chat_format.allows_assistant_first and len(kept_turns) % 2 == 0:
+        del kept_turns[0]
+    surrounding = chat_format.surrounding_ids(len(kept_turns) + 1)[:-1]  # the model generates the reply's end
+    return [
+        *surrounding[0],
+        *(i for ids, after in zip(kept_turns, surrounding[1:], strict=True) for i in (*ids, *after)),
+    ]

@@ -1,6 +1,6 @@
-"""Tokenizers: what a text's ids are, for a `word` and for a byte-level `bpe` vocabulary.
+"""Tokenizers with a `word` vocabulary or a byte-level `bpe` vocabulary, and the prices of spelling.
 
-Both are one `tokenizer.json` that `transformers` opens, with the control tokens at ids 0 to 3.
+Both are a `tokenizer.json` that `transformers` can open, with the special tokens at ids 0 to 3.
 """
 
 import json
@@ -19,21 +19,21 @@ PAD, START, END, UNK = range(4)
 
 
 @dataclass(frozen=True)
-class Control:
-    """The ids of a vocabulary that are no text."""
+class SpecialTokens:
+    """The special ids of a vocabulary, which stand for no text."""
 
     end: int = END
-    """Of a turn: the last id of each reply."""
+    """End of turn: the last id of each reply."""
     unknown: int | None = UNK
-    """Stands for a word that has no id; None where every text has ids."""
+    """The id of words without an id of their own; None where every text has ids."""
     banned: tuple[int, ...] = (PAD, START, UNK)
-    """What a reply never holds."""
+    """Ids that a reply never holds."""
 
 
-OURS = Control()
+DEFAULT_SPECIAL_TOKENS = SpecialTokens()
 
-# One conversation: <start> turn <end> turn <end> ... A turn's own text cannot yield a control
-# token: their spellings are taken out of it. A system message is no turn of a dialogue.
+# One conversation: <start> turn <end> turn <end> ... The text of a turn cannot yield a special token: their
+# spellings are removed from it. A system message is not a turn of a dialogue.
 _CONTENT = "message['content']" + "".join(f" | replace('{token}', '')" for token in CONTROL)
 CHAT_TEMPLATE = (
     "{{- '<start>' -}}"
@@ -46,18 +46,21 @@ CHAT_TEMPLATE = (
 
 
 def learn_words(texts: Iterable[str], *, min_count: int) -> Tokenizer:
-    """Words seen `min_count` times or more, ids by (count, word); the others are `<unk>`."""
+    """A vocabulary of the words that occur `min_count` times or more, by (-count, word); others are
+    `<unk>`."""
     splitter = pre_tokenizers.Whitespace()  # letters and digits, or a run of marks
     counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
-    kept = [(-count, word) for word, count in counts.items() if count >= min_count and word not in CONTROL]
-    vocabulary = {token: i for i, token in enumerate((*CONTROL, *(word for _, word in sorted(kept))))}
+    frequent = [
+        (-count, word) for word, count in counts.items() if count >= min_count and word not in CONTROL
+    ]
+    vocabulary = {token: i for i, token in enumerate((*CONTROL, *(word for _, word in sorted(frequent))))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=CONTROL[UNK]))
     tokenizer.pre_tokenizer = splitter
     return _with_control(tokenizer)
 
 
 def learn_bpe(texts: Iterable[str], *, size: int) -> Tokenizer:
-    """Byte-level pairs: every text has ids and comes back from them exactly."""
+    """Byte-level BPE: every text has ids and is restored from them exactly."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -78,9 +81,10 @@ def _with_control(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def learn_spelling(texts: Iterable[str]) -> list[float]:
-    """Nats of each byte 0..255 in the texts, then of a spelling's end: what an unknown word costs.
+    """The prices of spelling an unknown word: nats of each byte 0..255 in the texts, then of a spelling's
+    end.
 
-    Add-one counts, so that every byte has a price.
+    Counts start at one, so that every byte has a price.
     """
     counts = [1] * 257
     for text in texts:
@@ -92,19 +96,19 @@ def learn_spelling(texts: Iterable[str]) -> list[float]:
 
 
 def spelling_nats(text: str, spelling: list[float]) -> float:
-    """What `text` costs when it is spelled byte by byte, its end included."""
+    """The nats of `text` spelled byte by byte, its end included."""
     return sum(spelling[byte] for byte in text.encode()) + spelling[256]
 
 
 def forgets_blanks(tokenizer: Tokenizer) -> bool:
-    """Whether `you!` and `you !` have the same ids, as in a `word` vocabulary."""
+    """Whether `you!` and `you !` have the same ids, as with a `word` vocabulary."""
     return isinstance(tokenizer.model, models.WordLevel)
 
 
 def learn_blanks(texts: Iterable[str]) -> list[float]:
     """Nats of no blank and of a blank between a word and a mark, then between a mark and a word.
 
-    These follow the 257 prices of `learn_spelling` for a vocabulary that forgets blanks. Add-one counts.
+    For a vocabulary that forgets blanks they follow the 257 prices of `learn_spelling`. Counts start at one.
     """
     splitter = pre_tokenizers.Whitespace()
     counts = [1] * 4
@@ -116,9 +120,9 @@ def learn_blanks(texts: Iterable[str]) -> list[float]:
 
 
 def blank_nats(text: str, offsets: Sequence[tuple[int, int]], spelling: list[float]) -> float:
-    """What it costs to say where the blanks between the tokens at `offsets` are.
+    """The nats of the blanks between the tokens at `offsets`.
 
-    A bit each where the vocabulary is older than these prices.
+    One bit each if the vocabulary is older than these prices.
     """
     prices = spelling[257:] or [math.log(2)] * 4
     return sum(prices[gap] for gap in _gaps(text, offsets))
@@ -127,7 +131,7 @@ def blank_nats(text: str, offsets: Sequence[tuple[int, int]], spelling: list[flo
 def _gaps(text: str, offsets: Sequence[tuple[int, int]]) -> Iterator[int]:
     """For each pair of neighbours that may stand with or without a blank, the index of its price.
 
-    Two words, or two runs of marks, would be one without a blank between them: that costs nothing.
+    Two words, or two runs of marks, always have a blank between them: it costs nothing.
     """
     for (_, end), (start, _) in pairwise(offsets):
         follows_word = bool(_WORD.match(text, end - 1))
@@ -139,7 +143,7 @@ _WORD = re.compile(r"\w")
 
 
 def save(tokenizer: Tokenizer, spelling: list[float], folder: Path) -> None:
-    """Write the folder that `load` and `transformers.AutoTokenizer` open."""
+    """Write a folder that `load` and `transformers.AutoTokenizer` can open."""
     tokenizer.save(str(folder / "tokenizer.json"))
     names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), CONTROL, strict=True))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
@@ -160,17 +164,17 @@ def load(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def save_control(control: Control, folder: Path) -> None:
-    (folder / "control.json").write_text(json.dumps(asdict(control)) + "\n")
+def save_special_tokens(special_tokens: SpecialTokens, folder: Path) -> None:
+    (folder / "control.json").write_text(json.dumps(asdict(special_tokens)) + "\n")
 
 
-def load_control(folder: Path) -> Control:
-    """Of a vocabulary that began elsewhere, as its folder says; ours has no such file."""
+def load_special_tokens(folder: Path) -> SpecialTokens:
+    """The special tokens of the tokenizer in a folder; without control.json they are the default ones."""
     path = folder / "control.json"
     if not path.is_file():
-        return OURS
-    told = json.loads(path.read_text())
-    return Control(**{**told, "banned": tuple(told["banned"])})
+        return DEFAULT_SPECIAL_TOKENS
+    content = json.loads(path.read_text())
+    return SpecialTokens(**{**content, "banned": tuple(content["banned"])})
 
 
 def load_spelling(folder: Path) -> list[float]:

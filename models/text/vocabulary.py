@@ -43,12 +43,12 @@ def adopt(out: Path, start: Path, spelling: list[float]) -> int:
 
     theirs = chat_template.open_tokenizer(start)
     if not theirs.chat_template:
-        theirs.chat_template = chat_template.PLAIN_TEMPLATE
+        theirs.chat_template = chat_template.FALLBACK_TEMPLATE
     theirs.save_pretrained(out)
     for path in out.iterdir():
         if path.suffix not in (".json", ".jinja"):
             path.unlink()  # the same in another form, which no reader needs
     shutil.copyfile(start / "tokenizer.json", out / "tokenizer.json")  # to the byte
     tokenizer.save_spelling(spelling, out)
-    tokenizer.save_control(chat_template.read_control(out), out)
+    tokenizer.save_special_tokens(chat_template.read_special_tokens(out), out)
     return int(tokenizer.load(out).get_vocab_size())

@@ -176,9 +176,9 @@ def _pretrained(run: Run) -> PreTrainedModel:
         )
     _check_head(model, run.start)
     _set_dropout(model, run.network.dropout)
-    control = tokenizer.load_control(run.tokenizer)
+    special_tokens = tokenizer.load_special_tokens(run.tokenizer)
     generation: Any = model.generation_config
-    generation.update(eos_token_id=control.end, pad_token_id=control.end)
+    generation.update(eos_token_id=special_tokens.end, pad_token_id=special_tokens.end)
     return cast(PreTrainedModel, model.train())
 
 

@@ -192,7 +192,7 @@ class Training:
         if not self.group.is_main:
             return
         stats = collapse.sample_replies(
-            self.model, self.validation, tokenizer.load_control(self.run.tokenizer)
+            self.model, self.validation, tokenizer.load_special_tokens(self.run.tokenizer)
         )
         alarm = stats.alarm()
         self.metrics_log.write("replies", step=self.state.step, **stats.figures(), alarm=alarm)

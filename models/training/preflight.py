@@ -74,7 +74,7 @@ class Preflight:
     ) -> None:
         self.run = run
         self.fresh = run.start is None
-        self.special_tokens = tokenizer.load_control(run.tokenizer)
+        self.special_tokens = tokenizer.load_special_tokens(run.tokenizer)
         self.model = copy.deepcopy(model)
         # A step that holds its few rows: what those of the training hold may be large.
         small = run.train.model_copy(update={"batch_tokens": 1})
@@ -107,7 +107,7 @@ class Preflight:
 
     def control_tokens(self) -> None:
         known = tokenizer.load(self.run.tokenizer)
-        size, is_ours = known.get_vocab_size(), self.special_tokens is tokenizer.OURS
+        size, is_ours = known.get_vocab_size(), self.special_tokens is tokenizer.DEFAULT_SPECIAL_TOKENS
         ids = [known.token_to_id(token) for token in tokenizer.CONTROL]
         if is_ours and ids != [tokenizer.PAD, tokenizer.START, tokenizer.END, tokenizer.UNK]:
             raise Defect("control tokens", f"{', '.join(tokenizer.CONTROL)} have the ids {ids}")

@@ -17,7 +17,7 @@ from models.generation.generation_config import to_transformers
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.text import tokenizer
-from models.text.normalisation import Form, display
+from models.text.normalisation import Style, display
 from models.text.tokenizer import END, PAD, START, UNK
 
 TEXTS = [
@@ -34,7 +34,7 @@ def model_folder(
     folder: Path,
     *,
     family: Any = "llama",
-    form: Form = "plain",
+    style: Style = "plain",
     unit: str = "conversation",
     words: bool = False,
 ) -> Path:
@@ -49,7 +49,7 @@ def model_folder(
         for weights in model.parameters():
             weights.mul_(15 if weights.ndim > 1 else 1)  # far from uniform
     networks.save(model, folder)
-    dialogue = {"family": family, "normalisation": form, "markup": {"unit": unit, "max_tokens": LONG}}
+    dialogue = {"family": family, "normalisation": style, "markup": {"unit": unit, "max_tokens": LONG}}
     (folder / "repartee.json").write_text(json.dumps(dialogue))
     return folder
 
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def article_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "article"
-    return model_folder(folder, family="encoder-decoder", form="article", unit="pair", words=True)
+    return model_folder(folder, family="encoder-decoder", style="article", unit="pair", words=True)
 
 
 CHANCE = GenerationConfig(temperature=1.0, top_p=1.0, max_tokens=12, seed=4)
@@ -193,7 +193,7 @@ def test_a_reply_is_one_line_without_control_characters(folder: Path) -> None:
 
 def test_a_word_that_is_still_growing_waits_for_its_end(folder: Path) -> None:
     session = Session(folder, CHANCE)
-    session._form = "article"
+    session._style = "article"
     learnt = tokenizer.load(folder)
     ids = [i for part in ("we", " l", "l", " see") for i in learnt.encode(part).ids]
     assert "".join(pieces_of(session, ids)) == "we'll see"

@@ -72,7 +72,7 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
     if precision != "bf16":
         _refuse_if_on(run, "the training is in float32, which the kernel does not take")
         return False
-    about = {"device": devices.name(device), "torch": torch.__version__}
+    about = {"device": devices.device_name(device), "torch": torch.__version__}
     path = run.folder / RECORD
     recorded = _recorded_path(path, about)
     if recorded == "fast" or (recorded == "plain" and run.train.fast_path == "auto"):

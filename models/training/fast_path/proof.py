@@ -228,7 +228,7 @@ def seconds_per_token(step: GradientStep, rows: NDArray[np.int64]) -> float:
     def train_once() -> None:
         step.gradient(rows, seed=0)
         step.update(0.0)
-        devices.wait(step.device)
+        devices.synchronize(step.device)
 
     return fastest_seconds(train_once) / int(step.examples.lengths[rows].sum())
 

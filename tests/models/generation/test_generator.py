@@ -11,7 +11,7 @@ from models.generation.config import GenerationConfig
 from models.generation.generator import NUM_CANDIDATES, Generator, Reply, _pick, evaluating
 from models.network import networks
 from models.network.config import NetworkConfig
-from models.text.tokenizer import END, PAD, START, UNK, Control
+from models.text.tokenizer import END, PAD, START, UNK, SpecialTokens
 
 VOCABULARY, POSITIONS = 40, 24
 CONTEXTS = [[1, 5, 2], [1, 6, 7, 8, 2], [1, 9, 2, 10, 11, 2], [1, *range(4, 18), 2], [1, 12, 13, 2]]
@@ -329,7 +329,7 @@ def test_no_context_gives_no_reply(llama: Any) -> None:
 
 def test_id_zero_is_text_and_two_may_be_an_end_where_the_vocabulary_says_so() -> None:
     """TRAPS 12: a row that has ended is known by its place, and not by an id that stands there."""
-    free = Control(end=END, unknown=None, banned=(START, UNK))
+    free = SpecialTokens(end=END, unknown=None, banned=(START, UNK))
     config = GenerationConfig(temperature=0, max_tokens=4)
     contexts = [[5, 0], [5] * (POSITIONS - 1), [0]]
     made = Generator(eager_to_end(), free).replies(contexts, config)

@@ -182,7 +182,7 @@ def half_saved(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
 
 
 def pad_is_end(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
-    monkeypatch.setattr(tokenizer, "OURS", tokenizer.Control(end=PAD))
+    monkeypatch.setattr(tokenizer, "DEFAULT_SPECIAL_TOKENS", tokenizer.SpecialTokens(end=PAD))
 
 
 PLANTS: list[tuple[str, str, str, Plant]] = [

@@ -159,7 +159,7 @@ def test_a_proof_is_made_once_on_a_device_and_its_path_is_kept(
     monkeypatch.setattr(choice, "_prove_apart", prove)
     assert [choose(run), choose(run)] == [FAST_PATH, FAST_PATH]
     assert (record(run)["path"], record(run)["device"], len(proofs)) == ("fast", "cpu", 1)
-    monkeypatch.setattr(devices, "name", lambda _: "another GPU")
+    monkeypatch.setattr(devices, "device_name", lambda _: "another GPU")
     assert choose(run) == FAST_PATH
     assert (record(run)["device"], len(proofs)) == ("another GPU", 2)
 
