@@ -1,6 +1,11 @@
 """Ports: each server its own, also of two homes that start in the same second."""
 
+import os
 import socket
+import tempfile
+from pathlib import Path
+
+import pytest
 
 from deployments.local.services import HOST, is_free, take_port
 
@@ -24,3 +29,18 @@ def test_a_port_on_which_somebody_listens_is_not_taken():
         assert not is_free(port)
         assert take_port(port)[0] != port
     assert is_free(port)
+
+
+def test_a_name_that_another_user_has_taken_stops_no_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    taken = tmp_path / f"repartee-ports-{os.getuid()}"
+    if os.geteuid() == 0:
+        taken.mkdir(mode=0o700)
+        os.chown(taken, 65534, 65534)
+    else:
+        taken.symlink_to("/")
+    _, lock = take_port(0)
+    assert Path(lock.lock_file).parent == tmp_path / f"{taken.name}-1"
+    lock.release()

@@ -1,4 +1,4 @@
-"""A look changes nothing: a folder in which nothing was ever made stays empty."""
+"""The verbs that only read write nothing: a folder without any output stays empty."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from models.errors import InputError
 
 
 @pytest.mark.parametrize("depth", ["var", "no/where/deep/var"])
-def test_looking_leaves_nothing(tmp_path, monkeypatch, depth):
+def test_the_verbs_that_only_read_leave_no_file(tmp_path, monkeypatch, depth):
     home = tmp_path / "empty" / depth
     monkeypatch.setenv("REPARTEE_HOME", str(home))
     found = status()
