@@ -355,15 +355,15 @@ def test_a_text_that_names_no_module_leads_nowhere(root):
 
 @pytest.mark.parametrize("file", ["models/text/more.json", "models/text/lists/deep/more.bin"])
 def test_a_data_file_that_comes_or_goes_or_changes_its_name_changes_it(root, file):
-    seen = [of(root)]
+    digests = [of(root)]
     write(root, {file: "a\nb\n"})
-    seen.append(of(root))
+    digests.append(of(root))
     path = root / file
     path = path.rename(path.with_name("renamed"))
-    seen.append(of(root))
+    digests.append(of(root))
     path.unlink()
-    assert len(set(seen)) == 3
-    assert of(root) == seen[0]
+    assert len(set(digests)) == 3
+    assert of(root) == digests[0]
 
 
 @pytest.mark.parametrize(
