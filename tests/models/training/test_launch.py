@@ -5,8 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from trainings import NETWORK, make_data
+
 from models.metrics_log import METRICS, Reader
-from models.training.launch import follow
+from models.network.config import NetworkConfig
+from models.training.config import TrainConfig
+from models.training.launch import TrainingConfig, follow, train_model
 
 TRUNCATES = """
 import json, sys, time
@@ -40,3 +45,34 @@ def test_the_lines_of_an_earlier_run_are_not_shown_again(tmp_path: Path) -> None
     added = f'open({str(path)!r}, \'a\').write(\'{{"kind": "epoch", "time": 2, "step": 18, "epoch": 2}}\\n\')'
     with subprocess.Popen([sys.executable, "-c", added]) as process:
         assert [line["epoch"] for line in follow([reader], process)] == [2]
+
+
+class Deleted(Exception):
+    pass
+
+
+def test_what_a_check_raises_ends_the_training_which_leaves_a_checkpoint(tmp_path: Path) -> None:
+    for name in ("data", "work"):
+        (tmp_path / name).mkdir()
+    make_data(tmp_path / "data")
+    (tmp_path / "work" / "precision.json").write_text(json.dumps({"precision": "fp32"}))
+    (tmp_path / "work" / "preflight.json").write_text("{}")
+    endless = TrainConfig(batch_tokens=64, max_minutes=None, max_epochs=1_000_000, log_every=1)
+    lines: list[dict[str, object]] = []
+
+    def check() -> None:
+        if any(line["kind"] == "step" for line in lines):
+            raise Deleted
+
+    with pytest.raises(Deleted):
+        train_model(
+            tmp_path / "out",
+            TrainingConfig(network=NetworkConfig(**NETWORK), train=endless),
+            tmp_path / "data" / "tokenizer",
+            tmp_path / "data" / "examples",
+            work=tmp_path / "work",
+            watch=lines.append,
+            check=check,
+        )
+    assert list((tmp_path / "work" / "checkpoints").glob("[0-9]*"))
+    assert not (tmp_path / "out").exists()
