@@ -31,7 +31,7 @@ from models.errors import InputError
 from models.files import PROJECT
 from models.processes import stop_on_signals
 from models.registry import database
-from models.registry.runs import ENVIRONMENT
+from models.registry.connection import ENVIRONMENT
 from services_state import SupervisorState, last_state, running_services, up_lock
 from settings import Settings
 from tasks.store.artifact import check_home

@@ -7,16 +7,19 @@ why in this order. All of it stands in the aliases and tags of MLflow's register
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from models.errors import InputError, TrackingUnavailable
 from models.registry.runs import Tracking
+
+if TYPE_CHECKING:
+    from mlflow.tracking.client import MlflowClient
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +119,7 @@ class Promotions(Tracking):
                 return
             before = newest.version if newest and newest.version != number else None
             intent = _Intent(_now(), number, before, why[:MAX_WHY], flow_run_id, by_hand)
-            self._set("set_registered_model_tag", INTENT, _dump(intent))
+            self._tag_model(INTENT, _dump(intent))
             if champion != number:
                 self._point(CHAMPION, number)
             self._complete(number)
@@ -143,7 +146,7 @@ class Promotions(Tracking):
         if intent is None:
             return []
         if aliases.get(CHAMPION) != intent.version:
-            self.ask("delete_registered_model_tag", self.model, INTENT)
+            self._forget_intent()
             return [f"the promotion of v{intent.version} was cut off before it served: it is forgotten"]
         replaced = intent.previous
         if replaced is not None and self._exists(replaced):
@@ -155,7 +158,7 @@ class Promotions(Tracking):
         self._tag_version(intent.version, PROMOTED_AT, intent.at)
         self._tag_version(intent.version, REPLACED, "" if replaced is None else str(replaced))
         self._record(intent)
-        self.ask("delete_registered_model_tag", self.model, INTENT)
+        self._forget_intent()
         return [f"the promotion of v{intent.version} was cut off before its history: it is recorded"]
 
     def _record_foreign(self, but: int | None = None) -> list[str]:
@@ -174,7 +177,7 @@ class Promotions(Tracking):
         if not _is_recorded(intent, entries):
             # Numbered, not timed: the order survives a clock that jumps.
             key = f"{HISTORY}{len(entries) + 1:06d}-v{intent.version}"
-            self._set("set_registered_model_tag", key, intent.entry())
+            self._tag_model(key, intent.entry())
 
     @contextmanager
     def _promoting(self) -> Iterator[None]:
@@ -195,33 +198,45 @@ class Promotions(Tracking):
 
     def _model_state(self) -> tuple[dict[str, str], dict[str, int]]:
         """The registered model's tags, and the version that each alias points to."""
-        model = self.ask_or_none("get_registered_model", self.model)
+        model = self.find_or_none(lambda client: client.get_registered_model(self.model))
         if model is None:
             return {}, {}
         return dict(model.tags), {alias: int(number) for alias, number in model.aliases.items()}
 
     def _exists(self, number: int) -> bool:
-        return self.ask_or_none("get_model_version", self.model, str(number)) is not None
+        version = self.find_or_none(lambda client: client.get_model_version(self.model, str(number)))
+        return version is not None
 
     def _point(self, alias: str, number: int) -> None:
-        self._set("set_registered_model_alias", alias, str(number))
+        self._set(lambda client: client.set_registered_model_alias(self.model, alias, str(number)))
+
+    def _tag_model(self, key: str, value: str) -> None:
+        self._set(lambda client: client.set_registered_model_tag(self.model, key, value))
 
     def _tag_version(self, number: int, key: str, value: str) -> None:
-        self._set("set_model_version_tag", str(number), key, value)
+        self._set(lambda client: client.set_model_version_tag(self.model, str(number), key, value))
 
     def _clear(self, number: int, key: str) -> None:
-        version = self.ask("get_model_version", self.model, str(number))
+        with self.reading() as client:
+            version = client.get_model_version(self.model, str(number))
         if key in version.tags:
-            self.ask("delete_model_version_tag", self.model, str(number), key)
+            with self.writing() as client:
+                client.delete_model_version_tag(self.model, str(number), key)
 
-    def _set(self, method: str, *args: str) -> None:
+    def _forget_intent(self) -> None:
+        with self.writing() as client:
+            client.delete_registered_model_tag(self.model, INTENT)
+
+    def _set(self, write: "Callable[[MlflowClient], None]") -> None:
         """Set an alias or a tag; MLflow fails where two processes set the same new one at once."""
         try:
-            self.ask(method, self.model, *args)
+            with self.writing() as client:
+                write(client)
         except Exception as error:
             if "IntegrityError" not in str(error):
                 raise
-            self.ask(method, self.model, *args)
+            with self.writing() as client:
+                write(client)
 
 
 def _entries(tags: Mapping[str, str]) -> list[Promotion]:

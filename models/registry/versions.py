@@ -8,25 +8,24 @@ import hashlib
 import json
 import logging
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
+from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError, TrackingUnavailable
-from models.registry.manifest import MANIFEST, allowed, check, hashes
+from models.registry.manifest import allowed, check, hashes
+from models.registry.model_files import ModelFiles
 from models.registry.promotions import CHAMPION, TAKEN_OUT, WHOEVER, Promotions
 from models.registry.runs import FINGERPRINT, quoted
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import RegisteredModel
 
 log = logging.getLogger(__name__)
 
 DIGEST, MODEL_DIGEST = "repartee.digest", "repartee.model_digest"
-PARTIAL = ".tmp-"  # a folder into which a model is being copied
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Version:
     """Where its files are, for MLflow."""
 
 
-class Registry(Promotions):
+class Registry(ModelFiles, Promotions):
     """The versions of one model, and the runs that they came from."""
 
     def versions(self) -> list[Version]:
@@ -102,15 +101,15 @@ class Registry(Promotions):
         # Before there is a version, so that there never is one that cannot be read.
         self._store(model_folder, manifest, run_id, path)
         self._make_model()
-        made = self.ask(
-            "create_model_version",
-            self.model,
-            f"runs:/{run_id}/{path}",
-            run_id=run_id,
-            tags={**tags, FINGERPRINT: fingerprint, DIGEST: digest},
-            description=description,
-        )
-        return self.find(str(made.version))
+        with self.writing() as client:
+            created = client.create_model_version(
+                self.model,
+                f"runs:/{run_id}/{path}",
+                run_id=run_id,
+                tags={**tags, FINGERPRINT: fingerprint, DIGEST: digest},
+                description=description,
+            )
+        return self.find(str(created.version))
 
     def folder(self, version: Version, cache: Path) -> Path:
         """The folder of a version's files, each checked; a remote one is copied to `cache`."""
@@ -124,11 +123,7 @@ class Registry(Promotions):
         local = self._local(version.run_id, path)
         if local is None:
             local = cache / f"{self.model}-v{version.number}-{digest[:12]}"
-            if local.exists() and _is_damaged(local, digest):
-                log.warning("%s is not as it was copied; it is copied again", local)
-                shutil.rmtree(local)
-            if not local.exists():
-                self._download(version.run_id, path, local)
+            self._copy_once(version.run_id, path, local, digest)
         check(local, digest, self._name(version))
         return local
 
@@ -144,7 +139,7 @@ class Registry(Promotions):
 
     def params(self, version: Version) -> dict[str, str]:
         """The configuration that a version was trained with, flat; empty where its run is gone."""
-        run = self.ask_or_none("get_run", version.run_id) if version.run_id else None
+        run = self.run_or_none(version.run_id) if version.run_id else None
         return {} if run is None else dict(run.data.params)
 
     def damage(self, version: Version) -> str | None:
@@ -183,41 +178,47 @@ class Registry(Promotions):
 
     def _found(self) -> list[Any]:
         """MLflow's own records of all versions, the newest first."""
-        if self.ask_or_none("get_registered_model", self.model) is None:
+        if self._registered_model() is None:
             return []
         found: list[Any] = []
         page = None
         while page is None or page:
             query = f"name = {quoted(self.model)}"
-            batch = self.ask("search_model_versions", query, max_results=200, page_token=page)
+            with self.reading() as client:
+                batch = client.search_model_versions(query, max_results=200, page_token=page)
             found += batch
             page = batch.token or ""
         return sorted(found, key=lambda version: -int(version.version))
 
     def _aliased(self, alias: str) -> Version | None:
-        model = self.ask_or_none("get_registered_model", self.model)
+        model = self._registered_model()
         if model is None or alias not in model.aliases:
             return None
         return self._numbered(int(model.aliases[alias]), model.aliases)
 
     def _numbered(self, number: int, aliases: Mapping[str, Any] | None = None) -> Version | None:
-        found = self.ask_or_none("get_model_version", self.model, str(number))
+        found = self.find_or_none(lambda client: client.get_model_version(self.model, str(number)))
         if found is None:
             return None
         if aliases is None:
-            aliases = self.ask("get_registered_model", self.model).aliases
-        return _version(found, aliases, self._metrics([found.run_id]).get(found.run_id, {}))
+            with self.reading() as client:
+                aliases = client.get_registered_model(self.model).aliases
+        return _version(found, aliases, self._metrics([found.run_id]).get(found.run_id or "", {}))
 
     def _metrics(self, run_ids: list[str | None]) -> dict[str, dict[str, float]]:
         """The metrics of each run; a run that is deleted has none."""
-        runs = (self.ask_or_none("get_run", run_id) for run_id in run_ids if run_id)
+        runs = (self.run_or_none(run_id) for run_id in run_ids if run_id)
         return {run.info.run_id: run.data.metrics for run in runs if run is not None}
+
+    def _registered_model(self) -> "RegisteredModel | None":
+        return self.find_or_none(lambda client: client.get_registered_model(self.model))
 
     def _make_model(self) -> None:
         text = "The reply model that Repartee trains. The version called `champion` is in service."
-        if self.ask_or_none("get_registered_model", self.model) is None:
+        if self._registered_model() is None:
             try:
-                self.ask("create_registered_model", self.model, description=text)
+                with self.writing() as client:
+                    client.create_registered_model(self.model, description=text)
             except Exception as error:
                 # Another process was faster.
                 if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
@@ -235,56 +236,7 @@ class Registry(Promotions):
         return f"{self.model} version {version.number}"
 
     def _has_run(self, version: Version) -> bool:
-        return self.ask_or_none("get_run", version.run_id) is not None
-
-    def _local(self, run_id: str, path: str) -> Path | None:
-        """The artifact's folder where MLflow keeps it on this machine's disk, else none."""
-        run = self.ask_or_none("get_run", run_id)
-        if run is None:
-            raise InputError(
-                f"the files of the model are gone with MLflow run {run_id}, which was deleted; "
-                "`repartee run` makes a new one, or put another version into service (`repartee promote`)"
-            )
-        folder = self.local_folder(run.info.artifact_uri)
-        return None if folder is None else folder / path
-
-    def _download(self, run_id: str, path: str, target: Path) -> None:
-        """Copy an artifact folder to `target`, whole or not at all."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # One at a time: what else is half-copied there is a dead one's.
-        with FileLock(target.parent / ".lock"):
-            for left in target.parent.glob(f"{PARTIAL}*"):
-                log.info("%s is left of a copy that was cut off, and goes", left)
-                shutil.rmtree(left, ignore_errors=True)
-            if target.exists():
-                return
-            with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as scratch:
-                self._fetch(run_id, path, Path(scratch)).replace(target)
-
-    def _fetch(self, run_id: str, path: str, scratch: Path) -> Path:
-        try:
-            with self.time_for(0):
-                return Path(self.ask("download_artifacts", run_id, path, str(scratch)))
-        except Exception as error:
-            if isinstance(error, InputError) or not _is_missing(error):
-                raise
-            raise InputError(
-                f"MLflow run {run_id} has no {path} any more; `repartee run` makes a new model, or put "
-                "another version into service (`repartee promote`)"
-            ) from error
-
-    def _store(self, model_folder: Path, manifest: str, run_id: str, path: str) -> None:
-        self.log_artifacts(run_id, model_folder, path)
-        self.log_text(run_id, manifest, f"{path}/{MANIFEST}")
-        self._read_back(run_id, path, hashlib.sha256(manifest.encode()).hexdigest())
-
-    def _read_back(self, run_id: str, path: str, digest: str) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            local = self._local(run_id, path)
-            if local is None:
-                local = Path(scratch) / "model"
-                self._download(run_id, path, local)
-            check(local, digest, f"the model stored with run {run_id}")
+        return self.run_or_none(version.run_id) is not None
 
 
 def _version(found: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) -> Version:
@@ -299,22 +251,6 @@ def _version(found: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) 
         description=found.description or "",
         source=found.source,
     )
-
-
-def _is_damaged(folder: Path, digest: str) -> bool:
-    try:
-        check(folder, digest, "the copy")
-    except InputError:
-        return True
-    return False
-
-
-def _is_missing(error: Exception) -> bool:
-    """Whether the artifacts are not there, in the words of the various stores."""
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)  # botocore's response is a dictionary
-    words = ("NoSuchKey", "No such file", "No such artifact", "404", "Not Found")
-    return status == 404 or (status is None and any(word in str(error) for word in words))
 
 
 def _made_by(version: Version, fingerprint: str) -> bool:

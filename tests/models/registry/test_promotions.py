@@ -1,4 +1,6 @@
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,14 @@ class Mortal(Registry):
     def die_before(self, write: int, error: BaseException) -> None:
         vars(self).update(writes_left=write, error=error)
 
-    def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        if method.startswith(("set_", "delete_")) and "writes_left" in vars(self):
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        if "writes_left" in vars(self):
             vars(self)["writes_left"] -= 1
             if vars(self)["writes_left"] < 0:
                 raise vars(self)["error"]
-        return super().ask(method, *args, **kwargs)
+        with super().writing() as client:
+            yield client
 
 
 def mortal(registry: Registry) -> Mortal:
@@ -64,9 +68,9 @@ def test_killed_before_any_write_the_champion_its_history_and_the_next_rollback_
         if serves == 2:
             assert registry.find("previous").number == 1
             assert ("repartee.taken_out" in registry.find("1").tags) == by_hand
-            registry.ask("set_registered_model_alias", registry.model, "champion", "1")
+            registry.client.set_registered_model_alias(registry.model, "champion", "1")
             newest = max(key for key in tags_of(registry) if key.startswith("repartee.history."))
-            registry.ask("delete_registered_model_tag", registry.model, newest)
+            registry.client.delete_registered_model_tag(registry.model, newest)
     assert write > 4, "it was never killed"
     assert entries(registry)[0] == (2, 1, "better")
 

@@ -74,7 +74,7 @@ def test_the_aliases_move_and_the_history_says_why(registry: Registry, tmp_path:
     one, two, three_ = three(registry, tmp_path)
     assert registry.champion() is None
     registry.promote(one, "the first")
-    registry.ask("set_registered_model_alias", registry.model, "challenger", str(three_.number))
+    registry.client.set_registered_model_alias(registry.model, "challenger", str(three_.number))
     champion = registry.promote(two, "better by 0.1")
     assert (champion.number, champion.aliases) == (2, ("champion",))
     assert registry.champion() == champion == registry.find("champion") == registry.find("v2")

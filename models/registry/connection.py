@@ -1,0 +1,269 @@
+"""The connection to MLflow: its client, the environment that it reads, and remedies for its errors.
+
+Everything goes through one client with explicit run ids: no active run, no autolog, no global URI. MLflow is
+imported on first use.
+"""
+
+import gc
+import logging
+import os
+import re
+import shlex
+import sqlite3
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from models import sqlite_files
+from models.addresses import bare
+from models.errors import InputError, TrackingUnavailable
+from models.registry import database
+
+if TYPE_CHECKING:
+    from mlflow.tracking.client import MlflowClient
+
+T = TypeVar("T")
+
+DATABASE_ERROR = re.compile(r"\bOperationalError\b|\bDatabaseError\b")
+STORES = re.compile(r"https?://|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
+
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # of an upload; what is slower counts as hung
+ENVIRONMENT = {
+    # With MLflow's defaults one call to a dead server takes 247 s; with these 3 s.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    TIMEOUT: "10",  # a hung server costs three of these
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class Absent(InputError):
+    """There is no database yet in which anything could be found."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A SQLite file or an MLflow server, with the names of our model and experiment in it."""
+
+    tracking_uri: str
+    artifacts: Path | None
+    """Where a SQLite store keeps its artifacts; a server decides for itself."""
+    model: str = "repartee"
+    experiment: str = "repartee"
+
+    @contextmanager
+    def reading(self) -> "Iterator[MlflowClient]":
+        """MLflow's client for a call that only reads; it creates no database.
+
+        Raises:
+            Absent: there is no database yet.
+            TrackingUnavailable: MLflow does not answer.
+            InputError: the store cannot be used; the line has the remedy.
+        """
+        with self._remedied():
+            file, is_connected = self._file, "client" in vars(self)
+            if file is not None and not is_connected and database.state(file) not in database.FILLED:
+                raise Absent(f"{file} holds nothing yet; `repartee run` fills it")
+            yield self.client
+
+    @contextmanager
+    def writing(self) -> "Iterator[MlflowClient]":
+        """MLflow's client for a call that may write; a SQLite database is created or upgraded first.
+
+        Raises:
+            TrackingUnavailable: MLflow does not answer.
+            InputError: the store cannot be used; the line has the remedy.
+        """
+        self.prepare()
+        with self._remedied():
+            yield self.client
+
+    def find_or_none(self, read: "Callable[[MlflowClient], T]") -> T | None:
+        """The result of a call that reads; none where what it asks for does not exist.
+
+        Raises:
+            TrackingUnavailable, InputError: as for `reading`.
+        """
+        try:
+            with self.reading() as client:
+                return read(client)
+        except Absent:
+            return None
+        except Exception as error:
+            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def local_folder(self, uri: str) -> Path | None:
+        """Where an artifact of this address lies on this machine's disk, wherever the home is now."""
+        return database.local_folder(uri, self._file, self.artifacts)
+
+    def prepare(self) -> None:
+        """The database is there and has this home's addresses; a server's is the server's own affair."""
+        if self._file is not None:
+            with self._remedied():
+                self._prepared  # noqa: B018
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's client; the first use imports it (seconds)."""
+        _set_environment()
+        with self._remedied(), _no_collection():
+            if not STORES.match(self.tracking_uri):
+                raise InputError(
+                    f"{bare(self.tracking_uri)[:200]} is no address of an MLflow server or a database; "
+                    "set MLFLOW_TRACKING_URI to one (http://HOST:PORT, sqlite:////PATH), or unset it"
+                )
+            if self._remote:
+                _knock(self.tracking_uri)
+            elif self._file is not None:
+                database.make_usable(self._file, self.artifacts)
+            from mlflow.tracking.client import MlflowClient
+
+            return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    @property
+    def _remote(self) -> bool:
+        return self.tracking_uri.startswith(("http://", "https://"))
+
+    @property
+    def _file(self) -> Path | None:
+        """The file of a SQLite store; none: a server or another database."""
+        return sqlite_files.file_of(self.tracking_uri)
+
+    @cached_property
+    def _prepared(self) -> None:
+        """Once, before the first call that writes."""
+        assert self._file is not None
+        _set_environment()
+        with _no_collection():
+            database.prepare(self._file, self.artifacts)
+
+    @contextmanager
+    def _remedied(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            if remedied := self._remedy(error):
+                raise remedied from error
+            raise
+
+    def _remedy(self, error: Exception) -> InputError | None:
+        """The user's line about a store that cannot be used, else none."""
+        text, uri = bare(" ".join(str(error).split())), bare(self.tracking_uri)
+        if "Can't locate revision" in text:
+            return InputError(database.newer(uri))
+        if found := re.search(r"out-of-date database schema \(found version (\w+)", text):
+            if found[1] not in database.revisions()[0]:
+                return InputError(database.newer(uri))
+            command = f"mlflow db upgrade {shlex.quote(uri)}"
+            return InputError(f"{uri} was written by another MLflow; upgrade it: {command}")
+        if isinstance(error, ImportError) or "Can't load plugin" in text:
+            return InputError(
+                f"MLflow at {uri} needs a package that is not installed ({text[:160]}); install the team's: "
+                "pip install -c constraints.txt -e '.[team]'"
+            )
+        if self._remote:
+            return self._remedy_of_server(error, text)
+        if not isinstance(error, OSError | sqlite3.Error) and not DATABASE_ERROR.search(text):
+            return None
+        kind = TrackingUnavailable if "database is locked" in text else InputError
+        return kind(
+            f"MLflow cannot use {uri} ({text[:160]}); {sqlite_files.remedy(text)}, "
+            "or set MLFLOW_TRACKING_URI or REPARTEE_HOME"
+        )
+
+    def _remedy_of_server(self, error: Exception, text: str) -> InputError | None:
+        uri = bare(self.tracking_uri)
+        status = _status(error, text)
+        if status in (401, 403):
+            return InputError(
+                f"MLflow at {uri} refuses the login (status {status}); "
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        if status and 400 <= status < 500:
+            return None
+        if status or isinstance(error, OSError) or "API request to" in text:
+            return TrackingUnavailable(
+                f"MLflow at {uri} does not answer ({text[:160]}); "
+                + (
+                    "start it, or unset MLFLOW_TRACKING_URI to use the database in REPARTEE_HOME"
+                    if os.environ.get("MLFLOW_TRACKING_URI")
+                    else "`repartee up` starts it again in a moment, and `repartee status` says how it is"
+                )
+            )
+        return None
+
+    @contextmanager
+    def time_for(self, size_bytes: int) -> Iterator[None]:
+        """Inside, a request may take as long as a file of this size does."""
+        if not self._remote:
+            yield
+            return
+        assert self.client  # which sets the limit
+        with self._remedied():
+            _knock(self.tracking_uri)  # a server that hangs is found in seconds all the same
+        before = os.environ[TIMEOUT]
+        needed_s = SLOWEST_START_S + size_bytes // SLOWEST_BYTES_A_SECOND
+        os.environ[TIMEOUT] = str(max(int(before), needed_s))
+        try:
+            yield
+        finally:
+            os.environ[TIMEOUT] = before
+
+
+def _set_environment() -> None:
+    """Before MLflow is imported, which reads it then."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    # urllib3 would print each retry on its own; the error says it once.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+
+def _status(error: Exception, text: str) -> int | None:
+    """The HTTP status of an answer that was none; None where there was no answer, or a good one."""
+    if found := re.search(r"failed with error code (\d{3})", text):
+        return int(found[1])
+    if getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE":
+        return 503
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _knock(uri: str) -> None:
+    """Fail within seconds where no server answers; a refusal is an answer."""
+    try:
+        urllib.request.urlopen(f"{bare(uri).rstrip('/')}/health", timeout=3).close()
+    except urllib.error.HTTPError:
+        pass
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # MLflow has settings of its own for these
+            raise
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from all that MLflow loads: worth 1 s of import and exit."""
+    if "mlflow" in sys.modules:
+        yield
+        return
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
