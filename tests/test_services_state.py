@@ -21,7 +21,7 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "services").iterdir()] == ["state.json"]
 
 
-def test_a_home_at_which_another_looks_is_not_up(tmp_path: Path) -> None:
+def test_a_home_whose_lock_another_process_tests_is_not_up(tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "state.json").write_text('{"pid": 1, "services": {}}')
     assert running_services(tmp_path) is None
@@ -32,7 +32,7 @@ def test_a_home_at_which_another_looks_is_not_up(tmp_path: Path) -> None:
         assert running_services(tmp_path) == SupervisorState(pid=1)
 
 
-def test_nobody_is_sent_to_a_server_that_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_starting_is_not_used_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPARTEE_HOME", str(tmp_path))
     (tmp_path / "services").mkdir()
     state = tmp_path / "services" / "state.json"

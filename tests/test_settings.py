@@ -1,4 +1,4 @@
-"""Settings: what the environment may say, and the one line where it cannot be so."""
+"""Settings: what the environment may hold, and the one line for a value that cannot be used."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_a_variable_that_is_set_to_nothing_is_one_that_is_not_set(monkeypatch, tmp_path):
+def test_an_empty_variable_counts_as_not_set(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("REPARTEE_HOME", "REPARTEE_MODEL_NAME", "REPARTEE_NOTICE_URL", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.setenv(name, "")
@@ -43,7 +43,7 @@ def test_a_home_has_one_name_whatever_link_leads_to_it(monkeypatch, tmp_path):
         ("/".join(["x" * 100] * 40), "File name too long"),
     ],
 )
-def test_a_home_that_nothing_can_be_kept_in_is_one_line(monkeypatch, tmp_path, home, why):
+def test_a_path_that_cannot_be_a_home_is_one_line(monkeypatch, tmp_path, home, why):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPARTEE_HOME", home)
     with pytest.raises(InputError, match=f"{why}.*; set REPARTEE_HOME") as caught:

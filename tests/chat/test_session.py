@@ -403,7 +403,7 @@ def test_a_folder_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> Non
         Session(tmp_path, CHANCE)
 
 
-def test_the_chat_answers_with_the_values_of_the_models_folder_unless_told_otherwise(
+def test_the_chat_answers_with_the_values_of_the_models_folder_unless_options_change_them(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"

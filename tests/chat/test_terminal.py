@@ -14,7 +14,7 @@ from models.generation.config import GenerationConfig
 
 
 class Parrot:
-    """A session that says what it was told, and remembers what it was asked to do."""
+    """A session that replies with given texts, and records what it is asked to do."""
 
     def __init__(self) -> None:
         self.done: list[tuple[Any, ...]] = []
@@ -91,7 +91,7 @@ def test_a_screen_shows_the_model_the_help_and_the_reply() -> None:
     ]
 
 
-def test_a_reply_is_shown_as_it_is_made() -> None:
+def test_a_reply_is_shown_while_it_is_generated() -> None:
     parrot = Parrot()
     outputs: list[str] = []
 
@@ -235,7 +235,7 @@ def test_a_pipe_obeys_commands_and_their_notes_stand_aside(
     assert "seed 1" in capsys.readouterr().err
 
 
-def test_a_wrong_line_of_a_pipe_is_told_aside_and_in_the_status(
+def test_a_wrong_line_of_a_pipe_is_an_error_on_standard_error_and_in_the_exit_status(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert through_pipe(Parrot(), "/oops\nhello") == (2, "HELLO\n")

@@ -136,10 +136,10 @@ def test_bad_input_gets_one_line_with_the_remedy(words, line, corpora, tmp_path)
     assert done.stdout == ""
     assert line in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert not list((tmp_path / "home").glob("store/*/*")), "something half-made was left"
+    assert not list((tmp_path / "home").glob("store/*/*")), "a partial output was left"
 
 
-def test_a_home_that_cannot_be_written_is_told(tmp_path):
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     done = repartee("plan", "--corpus", "sample", home=tmp_path / "file" / "home")
     assert done.returncode == 2
@@ -158,7 +158,7 @@ def test_a_corpus_without_enough_in_it_ends_before_training_with_the_counts(name
 
 
 @pytest.mark.flow
-def test_a_full_disk_is_one_line_and_nothing_half_made(corpora, tmp_path):
+def test_a_full_disk_is_one_line_without_a_traceback(corpora, tmp_path):
     """A limit on the size of any file stands for the disk: the write fails in the same place."""
     script = (
         "import resource, runpy, signal, sys;"

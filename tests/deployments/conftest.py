@@ -1,4 +1,4 @@
-"""One home that is up for each file of tests, which change nothing in it that another of them needs."""
+"""One home that is up for each file of tests, none of which changes what another one needs."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Somebody deletes the run of a training that goes on: it ends, its checkpoint stays, nothing is promoted."""
+"""Somebody deletes the run of a training in progress: it ends, its checkpoint stays, nothing is promoted."""
 
 import json
 

@@ -155,7 +155,9 @@ def test_cancelled_in_a_training_everything_is_free_and_the_next_run_goes_on(pro
     until(lambda: holder(team.home) is None and not trainers(team.home))
 
 
-def test_a_worker_told_to_end_in_a_training_leaves_a_checkpoint_and_no_run_open(promoted, api, team, cluster):
+def test_a_worker_that_is_ended_during_a_training_leaves_a_checkpoint_and_no_run_open(
+    promoted, api, team, cluster
+):
     parameters = training(2, **ENDLESS)
     run, work = started_run(api, team, parameters)
     began_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a person has set on a deployment's page stays when the deployments are made again, by whichever door."""
+"""What a person has set on a deployment's page is kept when the deployments are created again, in either way."""
 
 import re
 import subprocess

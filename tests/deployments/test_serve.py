@@ -18,7 +18,7 @@ def test_without_a_server_it_says_where_there_would_be_one(tmp_path):
     assert "PREFECT_API_URL" in (tmp_path / "serve.log").read_text()
 
 
-def test_what_is_triggered_runs_in_it_and_it_ends_when_told(tmp_path):
+def test_triggered_runs_run_in_it_and_a_signal_ends_it(tmp_path):
     with temporary_server(tmp_path) as server:
         api = Api(server.wait().removesuffix("/api"))
         process = serve(tmp_path, PREFECT_API_URL=api.base)

@@ -1,4 +1,4 @@
-"""What was cut off and is left for a month is named, with what removes it; what is in use is not."""
+"""Interrupted work that is older than a month is a fault with a remedy; what is in use is not."""
 
 import os
 import subprocess

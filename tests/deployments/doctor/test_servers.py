@@ -1,4 +1,4 @@
-"""`repartee doctor` where servers are up: what it finds there, and that its remedies work."""
+"""`repartee doctor` while servers are up: what it finds, and that its remedies work."""
 
 import os
 import re
@@ -67,7 +67,7 @@ def test_runs_whose_process_is_gone_are_found_and_closed(patient, api, home):
     assert database.execute("select distinct status from runs").fetchall() == [("KILLED",)]
 
 
-def test_a_deployment_and_an_automation_that_are_gone_are_found_and_made_again(patient, api):
+def test_a_deployment_and_an_automation_that_are_gone_are_found_and_created_again(patient, api):
     deployment = api.get("/deployments/name/evaluate/evaluate")
     api.get(f"/deployments/{deployment['id']}", method="DELETE")
     automation = api.get("/automations/filter", {})[0]
@@ -101,9 +101,7 @@ def second(promoted, api):
     return 2
 
 
-def test_a_champion_whose_files_are_damaged_is_found_and_another_version_takes_its_place(
-    second, patient, home
-):
+def test_a_champion_whose_files_are_damaged_is_found_and_another_version_replaces_it(second, patient, home):
     assert patient.shell(f"repartee promote {second}").returncode == 0
     champion = max((home / "mlartifacts").glob("**/model/model.safetensors"), key=os.path.getmtime)
     weights = champion.read_bytes()
@@ -134,7 +132,7 @@ def test_an_alias_that_was_moved_by_hand_is_found_and_its_remedy_writes_it_down(
     assert patient.faults() == {}
 
 
-def test_a_server_that_is_open_to_strangers_is_found_and_its_remedy_closes_it(patient, tmp_path):
+def test_a_server_that_pages_of_other_sites_can_use_is_found_and_its_remedy_closes_it(patient, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"

@@ -1,4 +1,4 @@
-"""Which runs the automation takes for dead when their heartbeat stops: ours, on a server that others use, too."""
+"""Which runs count as crashed when their heartbeat stops: ours alone, on a server that others use, too."""
 
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -21,7 +21,7 @@ def retrain():
 
 
 @pytest.mark.parametrize(("flow_id", "watched"), [(OURS, True), (uuid4(), False)])
-def test_the_silence_of_our_runs_alone_is_a_death(flow_id, watched):
+def test_a_missing_heartbeat_counts_as_a_crash_for_our_flows_alone(flow_id, watched):
     trigger = crashed_when_silent({OURS, uuid4()}).trigger
     heartbeat = heartbeat_event(retrain, FlowRun(flow_id=flow_id))
     event = ReceivedEvent(id=uuid4(), occurred=datetime.now(UTC), received=datetime.now(UTC), **heartbeat)

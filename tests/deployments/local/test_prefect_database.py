@@ -1,4 +1,4 @@
-"""prefect.db: there whole or not at all, whoever is killed."""
+"""prefect.db exists with all tables or not at all, whichever process is killed."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Ports: each server its own, also of two homes that start in the same second."""
+"""Ports: each server gets its own, even if two homes start in the same second."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What the supervisor knows of processes that another one has left."""
+"""Which processes left by another supervisor are recognised, and how logs are rotated."""
 
 import os
 import shutil

@@ -39,7 +39,7 @@ def test_a_run_from_the_dashboard_promotes_a_model_and_links_to_mlflow(promoted,
     assert last["champion"]["version"] == 1 and last["last_run"]["name"] == "quick-sample: promoted v1"
 
 
-def test_the_logs_of_a_run_in_the_dashboard_tell_counts_losses_and_the_verdict(promoted, api):
+def test_the_logs_of_a_run_in_the_dashboard_hold_counts_losses_and_the_verdict(promoted, api):
     wanted = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}, "sort": "START_TIME_ASC"}
     run = api.get("/flow_runs/filter", wanted)[0]["id"]
     logs = api.get("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
@@ -103,7 +103,7 @@ def test_a_registered_model_is_scored_again_from_the_dashboard(promoted, api):
     assert "| test_bpb |" in shown[0] and "v1 on the test split of sample" in shown[0]
 
 
-def test_new_data_of_a_prepare_run_begin_a_training(promoted, api, home):
+def test_new_data_of_a_prepare_run_start_a_training(promoted, api, home):
     changes = {name: TINY["changes"][name] for name in ("download", "vocabulary")}
     seed = {**changes, "download": {"sample_turns": 3000, "sample_seed": 9}}
     run = api.trigger({"recipe": "quick", "changes": seed}, "prepare/prepare")
@@ -163,7 +163,7 @@ def test_cancelled_in_a_training_everything_is_free_in_15_seconds_and_the_next_r
 
 
 @pytest.mark.parametrize("name", ["prefect", "mlflow", "worker"])
-def test_a_service_that_is_killed_is_started_again(promoted, api, home, name):
+def test_a_service_that_is_killed_is_restarted(promoted, api, home, name):
     before = services(home)[name]["pid"]
     os.killpg(before, signal.SIGKILL)
     deadline_s = time.monotonic() + 60
