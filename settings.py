@@ -80,7 +80,7 @@ class Settings(BaseSettings):
 
     @property
     def prefect_url(self) -> str | None:
-        """The API of the configured Prefect server, else of that of `repartee up`; None: there is neither."""
+        """Prefect's API: of the configured server, else of that of `repartee up`; None: there is neither."""
         if self.prefect_api_url:
             return self.prefect_api_url
         address = self._address("prefect")

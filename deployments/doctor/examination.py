@@ -44,7 +44,7 @@ class CheckResult:
     """What holds if there is no fault, or why the check was skipped."""
     faults: list[Fault] = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
-    """The faults that were there and are mended."""
+    """The faults that were found and mended."""
 
     def to_json(self) -> dict[str, Any]:
         faults = [

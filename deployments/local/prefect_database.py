@@ -57,9 +57,7 @@ def is_missing(path: Path) -> bool:
             return (
                 "flow_run" not in names or not database.execute("SELECT 1 FROM flow_run LIMIT 1").fetchone()
             )
-    except (
-        sqlite3.DatabaseError
-    ):  # in use, or damaged: the file exists, and the server reports what is wrong with it
+    except sqlite3.DatabaseError:  # in use, or damaged, which the server reports
         return False
 
 
