@@ -14,7 +14,7 @@ FULL = re.compile(rf"(os error |\[Errno )({'|'.join(map(str, OUT_OF_SPACE))})\b|
 
 
 class InputError(Exception):
-    """What the user gave is wrong. The message is one line: what, where, and the remedy.
+    """An error that the user can correct. The message is one line: what is wrong, where, and the remedy.
 
     The command line prints it alone and ends with status 2; anything else is our fault.
     """
@@ -25,7 +25,7 @@ class TrackingUnavailable(InputError):
 
 
 class DataRejected(InputError):
-    """The corpus itself is at fault: it is not what a model can be trained on."""
+    """The corpus cannot be used for training."""
 
 
 def is_out_of_space(error: BaseException | None) -> bool:

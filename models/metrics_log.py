@@ -1,8 +1,8 @@
-"""Journal: what a training says of itself, in metrics.jsonl for programs and train.log for people.
+"""The logs of a training: metrics.jsonl for programs, train.log for people, notices.jsonl for its parent.
 
-Both only grow; a resumed training first cuts what was written after its checkpoint, so that no
-step and no epoch is there twice. Whoever reads metrics.jsonl while it grows does so by `Reader`, which
-knows of the cut. notices.jsonl has what the trainer logs, for the process that started it.
+The first two grow; a resumed training first truncates what was written after its checkpoint, so that no step
+and no epoch is there twice. `Reader` reads metrics.jsonl while it grows, and handles the truncation.
+notices.jsonl has the trainer's log records, for the process that started it.
 """
 
 import io
@@ -31,14 +31,14 @@ HEADER = " ".join(f"{name:>19}" for name in COLUMNS) + "\n"
 
 
 class MetricsLog:
-    """The two files of a run folder."""
+    """Writes metrics.jsonl and train.log of a run folder."""
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
-        self.writes = writes  # one process of a training does
+        self.writes = writes  # in one process of a training
         self.paths = {"metrics": folder / METRICS, "log": folder / "train.log"}
 
     def begin(self, sizes: dict[str, int] | None) -> None:
-        """Cut the files to what a checkpoint knew of them; a fresh training begins them anew."""
+        """Truncate the files to their sizes at a checkpoint; a new training (none) starts them anew."""
         if not self.writes:
             return
         for name, path in self.paths.items():
@@ -59,7 +59,7 @@ class MetricsLog:
             file.write(json.dumps(line) + "\n")
 
     def write_epoch(self, **m: Any) -> None:
-        """The epoch's line in both files; the readable one is on the disk when this returns."""
+        """Write the epoch's line to both files, and sync train.log to the disk."""
         if not self.writes:
             return
         self.write("epoch", **m)
@@ -70,7 +70,7 @@ class MetricsLog:
 
 
 def checkpointed_size(folder: Path) -> int:
-    """How much of a run folder's metrics.jsonl its newest checkpoint knows: that much is never cut."""
+    """The size of metrics.jsonl in bytes at the newest checkpoint: that much is never truncated."""
     for path in sorted((folder / "checkpoints").glob("[0-9]*/state.json"), reverse=True):
         try:
             return int(json.loads(path.read_text())["journal"]["metrics"])
@@ -96,10 +96,10 @@ class NoticeHandler(logging.Handler):
 
 
 class Reader:
-    """The lines of a file of JSON lines that grows, and that its writer may cut and write anew.
+    """Reads a growing file of JSON lines, which its writer may truncate and continue.
 
-    A line is given once it is whole. A step of a kind is given once, whatever is written of it again.
-    `certain` says how many bytes of the file its writer never cuts: lines beyond are left for later.
+    A line is returned once it is complete, and each step of a kind once, even if it is written again.
+    `certain` returns how many bytes of the file are never truncated: later lines are left for later calls.
     """
 
     def __init__(self, path: Path, certain: Callable[[], int] | None = None) -> None:
@@ -111,7 +111,7 @@ class Reader:
         self._warned = False
 
     def skip(self) -> None:
-        """Pass over all lines that are there now, also where they are read again after a cut."""
+        """Skip all lines that are there now, also if they are read again after a truncation."""
         self._earlier = {hash(line) for line in self._read_bytes()}
 
     def read(self) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ class Reader:
         return whole
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
-        """The line's content; none, with a warning, where it is damaged."""
+        """The line's content; none, with a warning, if it is damaged."""
         try:
             content = json.loads(line)
         except ValueError:

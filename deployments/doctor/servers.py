@@ -92,7 +92,7 @@ def databases(installation: Installation) -> Iterator[Fault]:
     """The databases are not damaged, and the paths in them lead into this home."""
     tracking = sqlite_files.file_of(installation.settings.tracking_uri) or installation.home / "mlflow.db"
     for name, path, is_whole in (
-        ("MLflow", tracking, lambda new: database.state(new) in database.FILLED),
+        ("MLflow", tracking, lambda new: database.state(new) in database.WITH_TABLES),
         ("Prefect", installation.home / "prefect" / "prefect.db", prefect_database.is_whole),
     ):
         if sqlite_files.exists(path) and (wrong := sqlite_files.damage(path)):

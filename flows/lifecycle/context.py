@@ -20,7 +20,7 @@ from flows.config import RetrainConfig
 from flows.lifecycle.outcome import without_outcome
 from flows.recipes import RECIPES
 from models.files import PROJECT
-from models.registry.database import AT
+from models.registry.database import LOCATION_TAG
 from models.registry.reference import open_registry
 from models.registry.runs import HOME
 from models.registry.versions import Registry
@@ -60,7 +60,7 @@ def open_lineage(config: RetrainConfig) -> Lineage:
         "repartee.recipe": config.recipe,
         "repartee.corpus": corpus_name(config),
         "repartee.source": config.download.corpus,
-        AT: at,
+        LOCATION_TAG: at,
         HOME: identity,
         "mlflow.source.git.commit": git_commit(),
     }

@@ -1,6 +1,6 @@
-"""Hub: a model folder from the Hugging Face hub, when a person has asked for one.
+"""Downloads a model folder from the Hugging Face hub, in a process of its own.
 
-In a process of its own: in this one the libraries are told to ask no hub for anything.
+In this process HF_HUB_OFFLINE keeps the libraries from using the hub.
 """
 
 import os
@@ -17,39 +17,40 @@ BELOW = "*/*"  # other people's conversions of the same weights
 
 
 def commit_of(name: str) -> str:
-    """The commit at which the hub has ORG/NAME now.
+    """The commit that ORG/NAME has on the hub now.
 
     Raises:
-        InputError: it has none, or not for everyone, or cannot be reached.
+        InputError: the hub has no such public model, or cannot be reached.
     """
-    return _ask(name, "commit")
+    return _run(name, "commit")
 
 
 def download(name: str, commit: str, out: Path) -> None:
-    """Weights, settings, tokenizer and template of that commit; the bars go to the terminal.
+    """Download weights, configuration, tokenizer and template of that commit; the terminal shows progress
+    bars.
 
     Raises:
         InputError: as for `commit_of`.
     """
-    _ask(name, "download", commit, str(out))
+    _run(name, "download", commit, str(out))
 
 
-def _ask(name: str, *what: str) -> str:
+def _run(name: str, *what: str) -> str:
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
     command = [sys.executable, "-m", "models.pretrained.hub", name, *what]
-    made = subprocess.run(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
-    told = made.stdout.strip()
-    if made.returncode:
-        told = told or f"to ask the hub ended with status {made.returncode}"
-        raise InputError(f"init {name!r}: there is no such folder, and {told}; give a model folder")
-    return told
+    process = subprocess.run(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
+    output = process.stdout.strip()
+    if process.returncode:
+        output = output or f"to ask the hub ended with status {process.returncode}"
+        raise InputError(f"init {name!r}: there is no such folder, and {output}; give a model folder")
+    return output
 
 
-def answer(name: str, what: str, *rest: str) -> str:
+def run_request(name: str, what: str, *rest: str) -> str:
     """The commit, or nothing once the files are there.
 
     Raises:
-        InputError: in a few words, what the hub has against it.
+        InputError: the reason of the hub, in a few words.
     """
     import huggingface_hub as hub
     from httpx2 import HTTPError
@@ -74,7 +75,7 @@ def answer(name: str, what: str, *rest: str) -> str:
 
 def main() -> int:
     try:
-        sys.stdout.write(answer(*sys.argv[1:]))
+        sys.stdout.write(run_request(*sys.argv[1:]))
     except InputError as error:
         sys.stdout.write(str(error))
         return 1

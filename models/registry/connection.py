@@ -35,7 +35,7 @@ DATABASE_ERROR = re.compile(r"\bOperationalError\b|\bDatabaseError\b")
 STORES = re.compile(r"https?://|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # of an upload; what is slower counts as hung
+SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # of an upload; a slower one counts as hung
 ENVIRONMENT = {
     # With MLflow's defaults one call to a dead server takes 247 s; with these 3 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -49,7 +49,7 @@ ENVIRONMENT = {
 
 
 class Absent(InputError):
-    """There is no database yet in which anything could be found."""
+    """There is no database yet."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Connection:
         """
         with self._remedied():
             file, is_connected = self._file, "client" in vars(self)
-            if file is not None and not is_connected and database.state(file) not in database.FILLED:
+            if file is not None and not is_connected and database.state(file) not in database.WITH_TABLES:
                 raise Absent(f"{file} holds nothing yet; `repartee run` fills it")
             yield self.client
 
@@ -106,27 +106,31 @@ class Connection:
             raise
 
     def local_folder(self, uri: str) -> Path | None:
-        """Where an artifact of this address lies on this machine's disk, wherever the home is now."""
+        """The path of an artifact with this address on this machine's disk, also after the home has moved."""
         return database.local_folder(uri, self._file, self.artifacts)
 
     def prepare(self) -> None:
-        """The database is there and has this home's addresses; a server's is the server's own affair."""
+        """Create or upgrade a SQLite database, and correct its addresses if the home has moved.
+
+        Raises:
+            InputError: the database cannot be used; the line has the remedy.
+        """
         if self._file is not None:
             with self._remedied():
                 self._prepared  # noqa: B018
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's client; the first use imports it (seconds)."""
+        """MLflow's client; the first use imports MLflow, which takes seconds."""
         _set_environment()
-        with self._remedied(), _no_collection():
+        with self._remedied(), _garbage_collection_off():
             if not STORES.match(self.tracking_uri):
                 raise InputError(
                     f"{bare(self.tracking_uri)[:200]} is no address of an MLflow server or a database; "
                     "set MLFLOW_TRACKING_URI to one (http://HOST:PORT, sqlite:////PATH), or unset it"
                 )
             if self._remote:
-                _knock(self.tracking_uri)
+                _check_reachable(self.tracking_uri)
             elif self._file is not None:
                 database.make_usable(self._file, self.artifacts)
             from mlflow.tracking.client import MlflowClient
@@ -144,10 +148,10 @@ class Connection:
 
     @cached_property
     def _prepared(self) -> None:
-        """Once, before the first call that writes."""
+        """Runs once, before the first call that writes."""
         assert self._file is not None
         _set_environment()
-        with _no_collection():
+        with _garbage_collection_off():
             database.prepare(self._file, self.artifacts)
 
     @contextmanager
@@ -162,13 +166,13 @@ class Connection:
             raise
 
     def _remedy(self, error: Exception) -> InputError | None:
-        """The user's line about a store that cannot be used, else none."""
+        """The error line with a remedy for a store that cannot be used; none: another kind of error."""
         text, uri = bare(" ".join(str(error).split())), bare(self.tracking_uri)
         if "Can't locate revision" in text:
-            return InputError(database.newer(uri))
-        if found := re.search(r"out-of-date database schema \(found version (\w+)", text):
-            if found[1] not in database.revisions()[0]:
-                return InputError(database.newer(uri))
+            return InputError(database.newer_message(uri))
+        if match := re.search(r"out-of-date database schema \(found version (\w+)", text):
+            if match[1] not in database.revisions()[0]:
+                return InputError(database.newer_message(uri))
             command = f"mlflow db upgrade {shlex.quote(uri)}"
             return InputError(f"{uri} was written by another MLflow; upgrade it: {command}")
         if isinstance(error, ImportError) or "Can't load plugin" in text:
@@ -209,13 +213,13 @@ class Connection:
 
     @contextmanager
     def time_for(self, size_bytes: int) -> Iterator[None]:
-        """Inside, a request may take as long as a file of this size does."""
+        """Inside, a request may take as long as the transfer of a file of this size."""
         if not self._remote:
             yield
             return
         assert self.client  # which sets the limit
         with self._remedied():
-            _knock(self.tracking_uri)  # a server that hangs is found in seconds all the same
+            _check_reachable(self.tracking_uri)  # a hanging server is still found within seconds
         before = os.environ[TIMEOUT]
         needed_s = SLOWEST_START_S + size_bytes // SLOWEST_BYTES_A_SECOND
         os.environ[TIMEOUT] = str(max(int(before), needed_s))
@@ -226,7 +230,7 @@ class Connection:
 
 
 def _set_environment() -> None:
-    """Before MLflow is imported, which reads it then."""
+    """Set MLflow's environment variables, which it reads when imported."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     # urllib3 would print each retry on its own; the error says it once.
@@ -234,16 +238,16 @@ def _set_environment() -> None:
 
 
 def _status(error: Exception, text: str) -> int | None:
-    """The HTTP status of an answer that was none; None where there was no answer, or a good one."""
-    if found := re.search(r"failed with error code (\d{3})", text):
-        return int(found[1])
+    """The HTTP status of a failed request; none: no response, or a successful one."""
+    if match := re.search(r"failed with error code (\d{3})", text):
+        return int(match[1])
     if getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE":
         return 503
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _knock(uri: str) -> None:
-    """Fail within seconds where no server answers; a refusal is an answer."""
+def _check_reachable(uri: str) -> None:
+    """Raise an error within seconds if no server responds; an HTTP error is a response."""
     try:
         urllib.request.urlopen(f"{bare(uri).rstrip('/')}/health", timeout=3).close()
     except urllib.error.HTTPError:
@@ -254,8 +258,8 @@ def _knock(uri: str) -> None:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from all that MLflow loads: worth 1 s of import and exit."""
+def _garbage_collection_off() -> Iterator[None]:
+    """Exclude the objects of MLflow's import from garbage collection, which saves 1 s of import and exit."""
     if "mlflow" in sys.modules:
         yield
         return

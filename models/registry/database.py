@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 State = Literal["absent", "unfinished", "older", "newer", "current", "foreign"]
 
-EMPTY, FILLED = ("absent", "unfinished"), ("older", "newer", "current")
-AT = "repartee.at"  # the machine and the home that a run works in
+WITHOUT_TABLES, WITH_TABLES = ("absent", "unfinished"), ("older", "newer", "current")
+LOCATION_TAG = "repartee.at"  # the machine and the home that a run works in
 FIRST_TABLES = {"experiments", "runs", "tags", "metrics", "params"}  # before the first revision is recorded
 ADDRESSES = (
     ("experiments", "artifact_location"),
@@ -64,19 +64,19 @@ def state(path: Path) -> State:
         try:
             names = sqlite_files.tables(database)
             revision = sqlite_files.revision(database, names)
-            used = _is_used(database, names)
+            is_used = _is_used(database, names)
         except sqlite3.OperationalError as error:
             if sqlite_files.is_locked(error):  # MLflow waits, too
                 return "current"
             raise
     if revision is None:
-        finished = names - sqlite_files.half_copied(names)
-        recognized = finished <= FIRST_TABLES | {"alembic_version"}
-        return "foreign" if not recognized else "older" if used else "unfinished"
+        names_left = names - sqlite_files.half_copied(names)
+        is_known = names_left <= FIRST_TABLES | {"alembic_version"}
+        return "foreign" if not is_known else "older" if is_used else "unfinished"
     if revision not in known:
         return "newer"
     if sqlite_files.half_copied(names):
-        return "older" if used else "unfinished"
+        return "older" if is_used else "unfinished"
     return "current" if revision == newest else "older"
 
 
@@ -100,15 +100,15 @@ def is_ready(path: Path, artifacts: Path) -> bool:
 def make_usable(path: Path, artifacts: Path | None) -> None:
     """The database is there, and the installed MLflow can use it."""
     found = state(path)
-    if found in EMPTY:
+    if found in WITHOUT_TABLES:
         create(path, artifacts)
     if found == "newer":
-        raise InputError(newer(path))
+        raise InputError(newer_message(path))
     if found == "older":
         _upgrade(path, artifacts)
 
 
-def newer(store: Path | str) -> str:
+def newer_message(store: Path | str) -> str:
     return (
         f"{store} was written by a newer MLflow than {version('mlflow')}, which is installed and cannot "
         "read it; use the installation that wrote it, or another home: export REPARTEE_HOME=/another/folder"
@@ -126,7 +126,7 @@ def create(path: Path, artifacts: Path | None) -> None:
         store.engine.dispose()
         SqlAlchemyStore._engine_map.pop(store.db_uri, None)  # the file goes to another name
 
-    sqlite_files.create(path, build, lambda there: state(there) in EMPTY)
+    sqlite_files.create(path, build, lambda path_there: state(path_there) in WITHOUT_TABLES)
 
 
 def _upgrade(path: Path, artifacts: Path | None) -> None:
@@ -141,25 +141,25 @@ def _upgrade(path: Path, artifacts: Path | None) -> None:
             try:
                 _migrate(new)
             except Exception as error:
-                _give_up(path, " ".join(str(error).split()))
+                _handle_failed_upgrade(path, " ".join(str(error).split()))
             else:
-                kept = sqlite_files.free_name(path, "older")
-                old.rename(kept)
+                backup = sqlite_files.free_name(path, "older")
+                old.rename(backup)
                 _copy(new, path)
                 log.warning(
                     "%s was written by an older MLflow and is upgraded; %s is the database as it was",
                     path,
-                    kept,
+                    backup,
                 )
                 return
     create(path, artifacts)
 
 
-def _give_up(path: Path, why: str) -> None:
+def _handle_failed_upgrade(path: Path, why: str) -> None:
     """Set a database aside that never held anything; one that does stays as it is."""
     with sqlite_files.opened(path) as database:
-        used = _is_used(database, sqlite_files.tables(database))
-    if used:
+        is_used = _is_used(database, sqlite_files.tables(database))
+    if is_used:
         raise InputError(
             f"{path} was written by another MLflow and cannot be upgraded ({why[:160]}); nothing in it is "
             f"changed, and this says more: mlflow db upgrade {shlex.quote(sqlite_files.address(path))}"
@@ -204,13 +204,13 @@ def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | 
     recorded = _local(uri)
     if recorded is None or artifacts is None:
         return recorded
-    found = re.fullmatch(rf".*/{re.escape(artifacts.name)}(?:/(.*))?", str(recorded))
-    if found is None:
+    match = re.fullmatch(rf".*/{re.escape(artifacts.name)}(?:/(.*))?", str(recorded))
+    if match is None:
         return recorded
-    here = artifacts / (found[1] or "")
+    current = artifacts / (match[1] or "")
     if path is not None and path.absolute().parent == artifacts.absolute().parent:
-        return recorded if recorded.exists() and not here.exists() else here
-    return here if here.exists() and not recorded.exists() else recorded
+        return recorded if recorded.exists() and not current.exists() else current
+    return current if current.exists() and not recorded.exists() else recorded
 
 
 def moved_roots(path: Path, artifacts: Path) -> list[str]:
@@ -228,18 +228,18 @@ def moved_roots(path: Path, artifacts: Path) -> list[str]:
         }
     roots: dict[str, list[str]] = {}
     for address in recorded:
-        if found := re.fullmatch(rf"((?:file:)?/.*/{re.escape(artifacts.name)})(?:/(.*))?", address):
-            roots.setdefault(found[1], []).append(found[2] or "")
+        if match := re.fullmatch(rf"((?:file:)?/.*/{re.escape(artifacts.name)})(?:/(.*))?", address):
+            roots.setdefault(match[1], []).append(match[2] or "")
     return sorted(root for root, inner in roots.items() if _is_moved(root, inner, artifacts))
 
 
 def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
-    there = _local(root)
-    if there is None or there == artifacts.absolute():
+    recorded = _local(root)
+    if recorded is None or recorded == artifacts.absolute():
         return False
-    if not there.exists():
+    if not recorded.exists():
         return True
-    if artifacts.exists() and there.samefile(artifacts):  # the same home under two paths
+    if artifacts.exists() and recorded.samefile(artifacts):  # the same home under two paths
         return False
     # Another folder, which somebody may have wanted, unless its files are here as well.
     return any((artifacts / url2pathname(name)).exists() for name in inner if name)
@@ -247,7 +247,7 @@ def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
 
 def readdress(path: Path, artifacts: Path, roots: list[str]) -> None:
     """Make the addresses under these roots those of this home, all in one transaction."""
-    here = artifacts.absolute()
+    current = artifacts.absolute()
     with sqlite_files.opened(path) as database, database:
         database.execute("BEGIN IMMEDIATE")
         names = sqlite_files.tables(database)
@@ -257,17 +257,17 @@ def readdress(path: Path, artifacts: Path, roots: list[str]) -> None:
                     database.execute(
                         f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "
                         f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
-                        {"old": root, "new": here.as_uri()},
+                        {"old": root, "new": current.as_uri()},
                     )
             before = _local(root)
             assert before is not None
             database.execute(
                 "UPDATE tags SET value = substr(value, 1, length(value) - length(:old)) || :new "
                 "WHERE key = :key AND substr(value, -length(:old)) = :old",
-                {"key": AT, "old": f":{before.parent}", "new": f":{here.parent}"},
+                {"key": LOCATION_TAG, "old": f":{before.parent}", "new": f":{current.parent}"},
             )
             log.warning(
-                "%s was in %s: its artifacts have their addresses in %s now", path, before.parent, here
+                "%s was in %s: its artifacts have their addresses in %s now", path, before.parent, current
             )
 
 
@@ -281,5 +281,5 @@ def _local(uri: str) -> Path | None:
 if __name__ == "__main__":  # for a process that lives long and has no other use for MLflow's memory
     try:
         prepare(Path(sys.argv[1]), Path(sys.argv[2]))
-    except InputError as told:
-        sys.exit(str(told))
+    except InputError as error:
+        sys.exit(str(error))

@@ -1,4 +1,4 @@
-"""Manifest: the files of a registered model by their SHA-256, and what may be among them."""
+"""The manifest of a registered model: the SHA-256 of each file, and which files are allowed."""
 
 import hashlib
 import json
@@ -14,7 +14,11 @@ ALLOWED_NAMES = ("chat_template.jinja",)
 
 
 def allowed(folder: Path) -> dict[str, Path]:
-    """The files of a model folder by name; any that could hold code is refused."""
+    """The files of a model folder by name.
+
+    Raises:
+        InputError: a file could hold code, is a link, or there are no weights.
+    """
     files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name, path in files.items():
         if path.suffix not in ALLOWED_SUFFIXES and path.name not in ALLOWED_NAMES:
@@ -28,7 +32,7 @@ def allowed(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file under a folder but its manifest; a link may lead out of it, so none is taken."""
+    """Every file under a folder but its manifest; links are refused, since they may lead out of it."""
     paths = sorted(folder.rglob("*"))
     if link := next((path for path in paths if path.is_symlink()), None):
         raise InputError(f"{link} is a link; a model folder holds plain files only")
@@ -40,15 +44,19 @@ def hashes(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def check(folder: Path, digest: str, name: str) -> None:
-    """Raises the user's line about the first file that is not as it was registered."""
+    """Verify the files of a model folder against its manifest, and that against `digest`.
+
+    Raises:
+        InputError: a file is missing, new or changed.
+    """
     manifest = folder / MANIFEST
     text = manifest.read_bytes() if manifest.is_file() else b""
     damaged = None if hashlib.sha256(text).hexdigest() == digest else MANIFEST
     if damaged is None:
         expected: dict[str, str] = json.loads(text)["files"]
-        there = hashes({p.relative_to(folder).as_posix(): p for p in _files(folder)})
-        both = sorted(expected.keys() | there.keys())
-        damaged = next((n for n in both if expected.get(n) != there.get(n)), None)
+        present = hashes({p.relative_to(folder).as_posix(): p for p in _files(folder)})
+        names = sorted(expected.keys() | present.keys())
+        damaged = next((n for n in names if expected.get(n) != present.get(n)), None)
     if damaged is not None:
         state = "is not as it was registered" if (folder / damaged).exists() else "is missing"
         raise InputError(

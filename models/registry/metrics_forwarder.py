@@ -1,4 +1,4 @@
-"""Forwarding: the growing metrics.jsonl of a training becomes the curves of its MLflow run."""
+"""Forwards the growing metrics.jsonl of a training to its MLflow run."""
 
 import logging
 import math
@@ -13,13 +13,13 @@ from models.registry.runs import Point, Tracking
 
 log = logging.getLogger(__name__)
 
-MAX_POINTS = 1000  # of a curve: MLflow's page slows down beyond
+MAX_POINTS = 1000  # of a metric: MLflow's page slows down beyond
 LIVE_POINTS = 128  # sent one by one; then every 2nd, 4th ... so that 1,000 last for a million
 GROUPS = {"step": "train", "validation": "validation", "epoch": "epoch", "replies": "replies"}
 
 
 class MetricsForwarder:
-    """Sends the lines of a growing metrics.jsonl to a run; its thread never fails the caller.
+    """Sends the lines of a growing metrics.jsonl to a run, in a thread that never fails the caller.
 
     While the file grows a curve is thinned more and more; `close` fills it up evenly to 1,000
     points. What an outage kept back is sent by then, or by the next forwarder on the same file: a
@@ -38,7 +38,7 @@ class MetricsForwarder:
         self._tracking, self._run_id, self._path, self._every_s = tracking, run_id, path, every_s
         self._certain = certain
         self._reader = Reader(path, certain)
-        self._seen: dict[str, int] = defaultdict(int)  # points of each curve in the file so far
+        self._num_points: dict[str, int] = defaultdict(int)  # points of each curve in the file so far
         self._waiting: list[Point] = []
         self._sent: dict[str, set[int]] = {}
         self._complete = self._warned = False
@@ -53,7 +53,7 @@ class MetricsForwarder:
         self.close()
 
     def close(self, timeout_s: float = 60.0) -> bool:
-        """Send what is missing; whether all of it has arrived within the time."""
+        """Send what is missing; returns whether all of it has arrived within `timeout_s`."""
         self._stop.set()
         if self._thread.ident is None:
             self._thread.start()
@@ -63,7 +63,7 @@ class MetricsForwarder:
     def _work(self) -> None:
         while not self._stop.wait(self._every_s):
             self._try(self._forward)
-        self._complete = self._try(self._fill)
+        self._complete = self._try(self._send_rest)
 
     def _try(self, send: Callable[[], None]) -> bool:
         try:
@@ -76,18 +76,18 @@ class MetricsForwarder:
         return True
 
     def _forward(self) -> None:
-        """Send the new points that a thinned curve takes while nobody knows its length."""
+        """Send the new points that a subsampled curve has, as long as its final length is unknown."""
         for point in _points(self._reader.read()):
-            index = self._seen[point[0]]
-            self._seen[point[0]] += 1
+            index = self._num_points[point[0]]
+            self._num_points[point[0]] += 1
             # The smallest power of two that leaves fewer than LIVE_POINTS before this one.
             if index % (1 << (index // LIVE_POINTS).bit_length()) == 0:
                 self._waiting.append(point)
         self._send(self._waiting)
         self._waiting = []
 
-    def _fill(self) -> None:
-        """Send the rest of the whole file, evenly, as far as a curve has room."""
+    def _send_rest(self) -> None:
+        """Send the rest of the file, evenly, up to MAX_POINTS for each curve."""
         curves: dict[str, list[Point]] = defaultdict(list)
         for point in read_points(self._path, self._certain):
             curves[point[0]].append(point)
@@ -97,12 +97,12 @@ class MetricsForwarder:
 
     def _send(self, points: list[Point]) -> None:
         new: dict[tuple[str, int], Point] = {}
-        room = {key: MAX_POINTS - len(self._steps(key)) for key in {point[0] for point in points}}
+        remaining = {key: MAX_POINTS - len(self._steps(key)) for key in {point[0] for point in points}}
         for point in points:
             key, step = point[0], point[3]
-            if step not in self._steps(key) and (key, step) not in new and room[key] > 0:
+            if step not in self._steps(key) and (key, step) not in new and remaining[key] > 0:
                 new[key, step] = point
-                room[key] -= 1
+                remaining[key] -= 1
         self._tracking.log_metrics(self._run_id, list(new.values()))
         for key, step in new:
             self._steps(key).add(step)
@@ -115,19 +115,19 @@ class MetricsForwarder:
 
 
 def read_points(path: Path, certain: Callable[[], int] | None = None) -> list[Point]:
-    """The points of all complete lines, a step of a curve once."""
+    """The points of all complete lines, each step of a curve once."""
     return list(_points(Reader(path, certain).read()))
 
 
 def evenly(points: Sequence[Point], most: int) -> list[Point]:
-    """At most so many of the points, spread over all of them, the last among them."""
+    """At most `most` of the points, evenly spaced, the last one included."""
     if len(points) <= most:
         return list(points)
     return [points[len(points) - 1 - i * len(points) // most] for i in reversed(range(most))]
 
 
 def _points(lines: Iterable[dict[str, Any]]) -> Iterator[Point]:
-    """One point for each number of a line; a line that is none of a curve's has none."""
+    """One point for each number of a line of a known kind; other lines have none."""
     for line in lines:
         try:
             group, time_ms, step = GROUPS[line["kind"]], int(line["time"]), int(line["step"])

@@ -24,7 +24,7 @@ def model_card(corpus: str, report: dict[str, Any], params: dict[str, Any], mach
         ("text2text-generation", SEQ2SEQ) if family == "encoder-decoder" else ("text-generation", PIPELINE)
     )
     init = params["start.init"]
-    begun = "trained from scratch" if init == "scratch" else f"trained on from `{Path(init).name}`"
+    origin = "trained from scratch" if init == "scratch" else f"trained on from `{Path(init).name}`"
     return f"""---
 library_name: transformers
 pipeline_tag: {task}
@@ -34,7 +34,7 @@ tags: [dialogue, repartee]
 
 # A reply model of {corpus}
 
-A small dialogue model ({family}, {metrics["parameters"]:,} parameters), {begun} on the
+A small dialogue model ({family}, {metrics["parameters"]:,} parameters), {origin} on the
 corpus `{corpus}` by Repartee with the recipe `{params["recipe"]}`, in {machine["precision"]} on {machine["device"]} (chosen by what
 was faster on that machine: the same settings elsewhere may train in another precision, to slightly other weights).
 

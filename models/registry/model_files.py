@@ -21,7 +21,11 @@ class ModelFiles(Tracking):
     """The model folders among the artifacts of MLflow runs."""
 
     def _local(self, run_id: str, path: str) -> Path | None:
-        """The artifact's folder where MLflow keeps it on this machine's disk, else none."""
+        """The artifact's folder, if MLflow keeps it on this machine's disk; else none.
+
+        Raises:
+            InputError: the run is deleted.
+        """
         run = self.run_or_none(run_id)
         if run is None:
             raise InputError(
@@ -32,13 +36,13 @@ class ModelFiles(Tracking):
         return None if folder is None else folder / path
 
     def _download(self, run_id: str, path: str, target: Path) -> None:
-        """Copy an artifact folder to `target`, whole or not at all."""
+        """Copy an artifact folder to `target` atomically."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        # One at a time: what else is half-copied there is a dead one's.
+        # One process at a time: other partial copies are those of dead processes.
         with FileLock(target.parent / ".lock"):
-            for left in target.parent.glob(f"{PARTIAL}*"):
-                log.info("%s is left of a copy that was cut off, and goes", left)
-                shutil.rmtree(left, ignore_errors=True)
+            for leftover in target.parent.glob(f"{PARTIAL}*"):
+                log.info("%s is left of a copy that was cut off, and goes", leftover)
+                shutil.rmtree(leftover, ignore_errors=True)
             if target.exists():
                 return
             with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as scratch:
@@ -87,8 +91,8 @@ def _is_damaged(folder: Path, digest: str) -> bool:
 
 
 def _is_missing(error: Exception) -> bool:
-    """Whether the artifacts are not there, in the words of the various stores."""
+    """Whether the error of an artifact store means that the artifacts do not exist."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)  # botocore's response is a dictionary
-    words = ("NoSuchKey", "No such file", "No such artifact", "404", "Not Found")
-    return status == 404 or (status is None and any(word in str(error) for word in words))
+    phrases = ("NoSuchKey", "No such file", "No such artifact", "404", "Not Found")
+    return status == 404 or (status is None and any(word in str(error) for word in phrases))

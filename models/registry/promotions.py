@@ -1,7 +1,9 @@
-"""Promotions: who is champion, since when and why; a change of it is whole, or it did not happen.
+"""Promotions: which version is the champion, since when and why. A promotion happens completely or not at
+all.
 
-A promotion writes its intent, moves the alias, and records itself; docs/decisions/0012-promotion.md says
-why in this order. All of it stands in the aliases and tags of MLflow's registered model.
+A promotion writes its intent, moves the alias, then writes its history entry;
+docs/decisions/0012-promotion.md gives the reason for this order. All of it is stored in aliases and tags of
+MLflow's registered model.
 """
 
 import json
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 PROMOTED_AT, REPLACED = "repartee.promoted_at", "repartee.previous"
 HISTORY, INTENT = "repartee.history.", "repartee.intent"
-TAKEN_OUT = "repartee.taken_out"  # of a version that a person replaced, when
+TAKEN_OUT = "repartee.taken_out"  # tag of a version that a person replaced: when and why
 ENTRY = re.compile(
     r"(?P<at>\S+) v(?P<version>\d+)(?: after v(?P<previous>\d+))?"
     r"(?: in (?P<flow_run_id>[\w-]+))?: (?P<why>.*)",
@@ -34,7 +36,7 @@ ENTRY = re.compile(
 )
 MAX_WHY = 4000  # characters; a tag of a registered model holds 5,000
 LOCK_SECONDS = 120  # a promotion is a few requests, each of which may have to wait for its time limit
-WHOEVER = 0  # is champion: what a person promotes was judged against nobody
+WHOEVER = 0  # judged against no version in particular: a person's promotion
 FOREIGN = "the alias was moved outside of Repartee"
 
 
@@ -47,12 +49,12 @@ class Promotion:
     previous: int | None
     why: str
     flow_run_id: str | None = None
-    """The Prefect run that did it; none: a person."""
+    """The Prefect flow run that promoted; none: a person."""
 
 
 @dataclass(frozen=True)
 class _Intent:
-    """A promotion that has begun: whoever comes next can finish it."""
+    """An unfinished promotion, which the next start can complete."""
 
     at: str
     version: int
@@ -63,19 +65,23 @@ class _Intent:
 
     def entry(self) -> str:
         after = "" if self.previous is None else f" after v{self.previous}"
-        where = f" in {self.flow_run_id}" if self.flow_run_id else ""
-        return f"{self.at} v{self.version}{after}{where}: {self.why[:MAX_WHY]}"
+        flow_run = f" in {self.flow_run_id}" if self.flow_run_id else ""
+        return f"{self.at} v{self.version}{after}{flow_run}: {self.why[:MAX_WHY]}"
 
 
 class ChampionMoved(InputError):
-    """The champion is another one than the one that the verdict was about."""
+    """The champion is no longer the version that the verdict compares with."""
 
 
 class Promotions(Tracking):
     """The aliases of the registered model, and the history of its champion."""
 
     def history(self) -> list[Promotion]:
-        """Who was champion since when, and why, the newest first; one cut off before its entry included."""
+        """All promotions, the newest first, one without its entry yet included.
+
+        Raises:
+            TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
+        """
         tags, aliases = self._model_state()
         entries = _entries(tags)
         intent = _intent(tags)
@@ -90,12 +96,13 @@ class Promotions(Tracking):
         """
         champion = self._model_state()[1].get(CHAMPION)
         if champion != number:
-            raise ChampionMoved(_moved(number, champion))
+            raise ChampionMoved(_moved_message(number, champion))
 
     def reconcile(self) -> list[str]:
-        """Finish or drop a promotion that was cut off, and record an alias moved by others; says what."""
+        """Complete or drop an interrupted promotion, and record an alias moved by others; returns log
+        lines."""
         tags, aliases = self._model_state()
-        if INTENT not in tags and not _foreign(tags, aliases):
+        if INTENT not in tags and not _foreign_champion(tags, aliases):
             return []
         with self._promoting():
             return [*self._finish(), *self._record_foreign()]
@@ -113,19 +120,23 @@ class Promotions(Tracking):
             tags, aliases = self._model_state()
             champion = aliases.get(CHAMPION)
             if judged_against != WHOEVER and champion not in (judged_against, number):
-                raise ChampionMoved(_moved(judged_against, champion))
+                raise ChampionMoved(_moved_message(judged_against, champion))
             newest = next(iter(_entries(tags)), None)
             if champion == number and newest and newest.version == number:
                 return
-            before = newest.version if newest and newest.version != number else None
-            intent = _Intent(_now(), number, before, why[:MAX_WHY], flow_run_id, by_hand)
+            previous = newest.version if newest and newest.version != number else None
+            intent = _Intent(_now(), number, previous, why[:MAX_WHY], flow_run_id, by_hand)
             self._tag_model(INTENT, _dump(intent))
             if champion != number:
                 self._point(CHAMPION, number)
             self._complete(number)
 
     def _complete(self, number: int) -> None:
-        """The alias has moved: an outage from here on undoes nothing, and the next start goes on."""
+        """Complete a promotion whose alias has moved; after an outage the next start completes it.
+
+        Raises:
+            InputError: somebody else has promoted at the same time.
+        """
         try:
             self._finish()
             champion = self._model_state()[1].get(CHAMPION)
@@ -133,14 +144,15 @@ class Promotions(Tracking):
             log.warning("v%d serves; its history is written at the next start: %s", number, outage)
             return
         if champion != number:
-            there = "nothing" if champion is None else f"v{champion}"
+            now_serving = "nothing" if champion is None else f"v{champion}"
             raise InputError(
-                f"v{number} was promoted, but {there} is the champion now: somebody else promoted at "
+                f"v{number} was promoted, but {now_serving} is the champion now: somebody else promoted at "
                 "the same time; compare them (`repartee models`)"
             )
 
     def _finish(self) -> list[str]:
-        """Record the promotion whose alias has moved; forget the one whose alias has not."""
+        """Record an intended promotion whose alias has moved; drop one whose alias has not. Returns log
+        lines."""
         tags, aliases = self._model_state()
         intent = _intent(tags)
         if intent is None:
@@ -162,26 +174,30 @@ class Promotions(Tracking):
         return [f"the promotion of v{intent.version} was cut off before its history: it is recorded"]
 
     def _record_foreign(self, but: int | None = None) -> list[str]:
-        """An entry for a champion that the history does not know, so that a rollback finds its way."""
+        """Add a history entry for a champion without one, so that a rollback works. Returns log lines."""
         tags, aliases = self._model_state()
-        number = _foreign(tags, aliases)
+        number = _foreign_champion(tags, aliases)
         if number is None or number == but:
             return []
         newest = next(iter(_entries(tags)), None)
-        before = newest.version if newest else None
-        self._record(_Intent(_now(), number, before, FOREIGN, None, False))
+        previous = newest.version if newest else None
+        self._record(_Intent(_now(), number, previous, FOREIGN, None, False))
         return [f"v{number} is the champion, and the history did not have it: it is recorded"]
 
     def _record(self, intent: _Intent) -> None:
         entries = _entries(self._model_state()[0])
         if not _is_recorded(intent, entries):
-            # Numbered, not timed: the order survives a clock that jumps.
+            # Numbered and not dated, so that the order survives changes of the clock.
             key = f"{HISTORY}{len(entries) + 1:06d}-v{intent.version}"
             self._tag_model(key, intent.entry())
 
     @contextmanager
     def _promoting(self) -> Iterator[None]:
-        """Inside, nobody else who uses this home promotes; MLflow itself lets the last writer win."""
+        """Inside, no other process of this home promotes; in MLflow itself the last writer wins.
+
+        Raises:
+            InputError: another promotion has been at work for too long.
+        """
         if self.artifacts is None:
             yield
             return
@@ -228,7 +244,7 @@ class Promotions(Tracking):
             client.delete_registered_model_tag(self.model, INTENT)
 
     def _set(self, write: "Callable[[MlflowClient], None]") -> None:
-        """Set an alias or a tag; MLflow fails where two processes set the same new one at once."""
+        """Set an alias or a tag, twice if another process has set the same new one at the same time."""
         try:
             with self.writing() as client:
                 write(client)
@@ -270,14 +286,14 @@ def _is_recorded(intent: _Intent, entries: list[Promotion]) -> bool:
     )
 
 
-def _foreign(tags: Mapping[str, str], aliases: Mapping[str, int]) -> int | None:
-    """The champion, where the history's newest entry is of another; none: they agree."""
+def _foreign_champion(tags: Mapping[str, str], aliases: Mapping[str, int]) -> int | None:
+    """The champion, if the newest history entry has another version; none: they agree."""
     champion: Any = aliases.get(CHAMPION)
     newest = next(iter(_entries(tags)), None)
     return champion if champion is not None and (newest is None or newest.version != champion) else None
 
 
-def _moved(judged_against: int | None, champion: int | None) -> str:
+def _moved_message(judged_against: int | None, champion: int | None) -> str:
     was = "without a champion" if judged_against is None else f"against champion v{judged_against}"
     now = "there is none now" if champion is None else f"v{champion} is the champion now"
     return f"it was judged {was}, and {now}: the verdict no longer holds; give the command again"

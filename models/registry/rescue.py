@@ -22,21 +22,21 @@ def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
     """
     path = path.resolve()  # SQLite keeps the companions of a linked file beside the file itself
     with sqlite_files.alone(path):
-        kept = sqlite_files.copy_aside(path, "damaged")
+        damaged_copy = sqlite_files.copy_aside(path, "damaged")
         with sqlite_files.scratch(path) as folder:
             for number, read in enumerate((_by_the_shell, _row_by_row)):
                 copy, new = folder / f"copy-{number}.db", folder / f"new-{number}.db"
-                sqlite_files.copy(kept, copy)
+                sqlite_files.copy(damaged_copy, copy)
                 read(copy, new)
                 if _is_sound(new) and is_whole(new):
                     sqlite_files.finish(new)
                     sqlite_files.remove(path)
                     new.replace(path)
                     sync(path.parent)
-                    log.warning("%s holds what could be read of it; as it was: %s", path, kept)
+                    log.warning("%s holds what could be read of it; as it was: %s", path, damaged_copy)
                     return True
         sqlite_files.remove(path)
-    log.warning("nothing could be read of %s, which is %s now", path, kept)
+    log.warning("nothing could be read of %s, which is %s now", path, damaged_copy)
     return False
 
 
@@ -67,7 +67,7 @@ def _by_the_shell(damaged: Path, new: Path) -> None:
 
 def _row_by_row(damaged: Path, new: Path) -> None:
     """Each table from its first row on, and from its last one back, as far as its pages can be read."""
-    with sqlite_files.opened(damaged) as old, closing(sqlite3.connect(new)) as into:
+    with sqlite_files.opened(damaged) as old, closing(sqlite3.connect(new)) as target:
         old.text_factory = lambda text: text.decode("utf-8", "replace")  # whatever the damage made of it
         try:
             schema = old.execute("SELECT type, name, sql FROM sqlite_master WHERE sql NOT NULL").fetchall()
@@ -78,19 +78,19 @@ def _row_by_row(damaged: Path, new: Path) -> None:
             if name.startswith("sqlite_"):
                 continue
             try:
-                into.execute(statement)
+                target.execute(statement)
                 if kind == "table":
-                    _copy_rows(old, into, name)
+                    _copy_rows(old, target, name)
             except sqlite3.DatabaseError as error:
                 log.info("%s %s of %s is lost (%s)", kind, name, damaged, error)
-        into.commit()
+        target.commit()
 
 
-def _copy_rows(old: sqlite3.Connection, into: sqlite3.Connection, table: str) -> None:
+def _copy_rows(old: sqlite3.Connection, target: sqlite3.Connection, table: str) -> None:
     quoted = '"' + table.replace('"', '""') + '"'
     for row in _readable(old, quoted):
         marks = ", ".join("?" * len(row))
-        into.execute(f"INSERT OR IGNORE INTO {quoted} VALUES ({marks})", row)
+        target.execute(f"INSERT OR IGNORE INTO {quoted} VALUES ({marks})", row)
 
 
 def _readable(old: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:

@@ -1,4 +1,4 @@
-"""MLflow runs: one a training, found again by its fingerprint, never made twice.
+"""MLflow runs: one for each training, found by its fingerprint, never created twice.
 
 The package models/registry alone uses MLflow, through the client of connection.py.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FINGERPRINT = "repartee.train_fingerprint"
-HOME = "repartee.home"  # the home's identity, wherever it is: whose run it is
+HOME = "repartee.home"  # the identity of the home that the run belongs to, wherever that is
 MAX_NAME = 250  # characters of a run's name
 MAX_DATASET = 500  # characters of a dataset's name
 MAX_VALUE = 6000  # characters of a param; MLflow refuses longer ones
@@ -48,9 +48,12 @@ class Tracking(Connection):
     def open_run(
         self, fingerprint: str, name: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> str:
-        """The id of this home's run of this fingerprint: the one there is, else a new one.
+        """The id of this home's run with this fingerprint; a new one if there is none.
 
-        What trained a model is written once: a run that has finished stays as it is.
+        A finished run stays unchanged.
+
+        Raises:
+            TrackingUnavailable, InputError: MLflow cannot be used, as for `writing`.
         """
         run = self.find_run(fingerprint, tags.get(HOME))
         if run is None:
@@ -67,21 +70,21 @@ class Tracking(Connection):
             if run.info.status in ("FAILED", "KILLED"):
                 with self.writing() as client:
                     client.update_run(run.info.run_id, status="RUNNING")
-        # A param cannot change, and an earlier try has logged some of them.
-        new = {key: value for key, value in params.items() if key not in run.data.params}
-        self._log_params(run.info.run_id, new)
+        # A param cannot change, and an earlier attempt may have logged some.
+        new_params = {key: value for key, value in params.items() if key not in run.data.params}
+        self._log_params(run.info.run_id, new_params)
         return str(run.info.run_id)
 
     def find_run(self, fingerprint: str, home: str | None = None) -> Any | None:
-        """The MLflow run of this fingerprint, of one home or of any, with its params, metrics and tags."""
+        """The MLflow run with this fingerprint, of one home or of any; none: there is none."""
         experiment = self._find_experiment()
         if experiment is None:
             return None
-        mine = f" and tags.`{HOME}` = {quoted(home)}" if home else ""
+        own_home = f" and tags.`{HOME}` = {quoted(home)}" if home else ""
         with self.reading() as client:
             runs = client.search_runs(
                 [experiment],
-                filter_string=f"tags.`{FINGERPRINT}` = {quoted(fingerprint)}{mine}",
+                filter_string=f"tags.`{FINGERPRINT}` = {quoted(fingerprint)}{own_home}",
                 order_by=["attributes.start_time ASC"],
                 max_results=1,
             )
@@ -99,7 +102,7 @@ class Tracking(Connection):
         with self.reading() as client:
             runs = client.search_runs([experiment], filter_string="attributes.status = 'RUNNING'")
         owners = {run.info.run_id: run.data.tags for run in runs}
-        owner_before = {id_: home for id_, tags in owners.items() if tags.get(database.AT) == at}
+        owner_before = {id_: home for id_, tags in owners.items() if tags.get(database.LOCATION_TAG) == at}
         return [id_ for id_, tags in owners.items() if tags.get(HOME, owner_before.get(id_)) == home]
 
     def run_or_none(self, run_id: str) -> "Run | None":
@@ -107,12 +110,12 @@ class Tracking(Connection):
         return self.find_or_none(lambda client: client.get_run(run_id))
 
     def is_deleted(self, run_id: str) -> bool:
-        """Whether somebody has deleted the run, in the dashboard for one."""
+        """Whether somebody has deleted the run, for instance in the dashboard."""
         run = self.run_or_none(run_id)
         return run is None or run.info.lifecycle_stage == "deleted"
 
     def log_metrics(self, run_id: str, points: Sequence[Point]) -> None:
-        """Add points to the run's curves; a point sent twice is there once, by its time."""
+        """Add points to the run's metrics; MLflow keeps a point that is sent twice once."""
         from mlflow.entities import Metric
 
         for start in range(0, len(points), METRICS_A_CALL):
@@ -121,7 +124,7 @@ class Tracking(Connection):
                 client.log_batch(run_id, metrics=batch)
 
     def metric_steps(self, run_id: str, key: str) -> set[int]:
-        """The steps at which the run's curve has a point."""
+        """The steps at which the run's metric has a value."""
         with self.reading() as client:
             return {point.step for point in client.get_metric_history(run_id, key)}
 
@@ -144,7 +147,7 @@ class Tracking(Connection):
         context: str,
         columns: Mapping[str, str] | None = None,
     ) -> None:
-        """Show on the run's page what it read: `context` is train, validation or test."""
+        """Log a dataset that the run used; `context` is train, validation or test."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         remote = urlsplit(source).scheme in ("http", "https")
@@ -173,11 +176,11 @@ class Tracking(Connection):
             client.log_text(run_id, text, path)
 
     def note(self, run_id: str, markdown: str) -> None:
-        """The description on top of the run's page."""
+        """Set the description on top of the run's page, in Markdown."""
         self.log_tags(run_id, {"mlflow.note.content": markdown})
 
     def close_run(self, run_id: str, status: RunStatus) -> None:
-        """End the run; one that has finished has done so when it did."""
+        """End the run with this status; a finished run stays unchanged."""
         with self.reading() as client:
             is_finished = client.get_run(run_id).info.status == "FINISHED"
         if not is_finished:
@@ -185,7 +188,7 @@ class Tracking(Connection):
                 client.set_terminated(run_id, status)
 
     def run_url(self, run_id: str) -> str:
-        """Where to look at a run: a link, or the command that opens the page with it."""
+        """A link to the run's page, or the command that serves it."""
         if not self._remote:
             return f"mlflow ui --backend-store-uri {shlex.quote(bare(self.tracking_uri))}"
         base = bare(self.tracking_uri).rstrip("/")
@@ -224,19 +227,19 @@ class Tracking(Connection):
         Raises:
             InputError: somebody deleted it; the line has the command that brings it back.
         """
-        found = self.find_or_none(lambda client: client.get_experiment_by_name(self.experiment))
-        if found is None:
+        experiment = self.find_or_none(lambda client: client.get_experiment_by_name(self.experiment))
+        if experiment is None:
             return None
-        if found.lifecycle_stage == "deleted":
+        if experiment.lifecycle_stage == "deleted":
             command = (
                 f"MLFLOW_TRACKING_URI={shlex.quote(bare(self.tracking_uri))} "
-                f"mlflow experiments restore --experiment-id {found.experiment_id}"
+                f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
             )
             raise InputError(
                 f"the experiment {self.experiment!r} of {bare(self.tracking_uri)} is deleted; "
                 f"bring it back ({command}) or name another in MLFLOW_EXPERIMENT_NAME"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         from mlflow.entities import Param
@@ -248,7 +251,7 @@ class Tracking(Connection):
 
 
 def user() -> str:
-    """Who is at work here, where the machine knows."""
+    """The name of the current user, or `unknown`."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
@@ -256,7 +259,7 @@ def user() -> str:
 
 
 def quoted(value: str) -> str:
-    """A value in one of MLflow's filters, which know no escape.
+    """A quoted value for MLflow's filters, which have no escapes.
 
     Raises:
         InputError: it has both kinds of quotation marks.

@@ -1,7 +1,7 @@
-"""The model versions in MLflow's registry: which there are, which is in service, and why.
+"""The model versions in MLflow's registry, and the one in service.
 
-A version is a folder of safetensors, JSON and Markdown, stored with the run that trained it. Its
-manifest.json holds the SHA-256 of each file, and the version's tag holds that of the manifest.
+A version is a folder of safetensors, JSON and Markdown files, stored with the run that trained it. Its
+manifest.json has the SHA-256 of each file, and a tag of the version has that of the manifest.
 """
 
 import hashlib
@@ -36,39 +36,49 @@ class Version:
     aliases: tuple[str, ...]
     tags: dict[str, str]
     metrics: dict[str, float]
-    """The last value of each metric of its run."""
+    """The last value of each metric of its run, by name."""
     run_id: str
     created: datetime
     description: str
     source: str
-    """Where its files are, for MLflow."""
+    """MLflow's address of its files: runs:/RUN_ID/PATH."""
 
 
 class Registry(ModelFiles, Promotions):
-    """The versions of one model, and the runs that they came from."""
+    """The versions of one model, and the runs that trained them."""
 
     def versions(self) -> list[Version]:
         """All versions, the newest first."""
-        found = self._found()
-        metrics = self._metrics([version.run_id for version in found])
-        aliases = self._model_state()[1] if found else {}
-        return [_version(version, aliases, metrics.get(version.run_id, {})) for version in found]
+        records = self._records()
+        metrics = self._metrics([version.run_id for version in records])
+        aliases = self._model_state()[1] if records else {}
+        return [_version(version, aliases, metrics.get(version.run_id, {})) for version in records]
 
     def champion(self) -> Version | None:
-        """The version in service; none before the first promotion."""
+        """The version in service; none before the first promotion.
+
+        Raises:
+            TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
+        """
         return self._aliased(CHAMPION)
 
     def taken_out(self, fingerprint: str, model_digest: str) -> tuple[int, str] | None:
-        """The version of this training or of these weights that a person took out of service, and when."""
-        for version in self._found():
+        """(number, time) of the version of this training or these weights that a person took out of
+        service."""
+        for version in self._records():
             tags = version.tags
-            same = tags.get(FINGERPRINT) == fingerprint or tags.get(MODEL_DIGEST) == model_digest
-            if same and TAKEN_OUT in tags:
+            is_same = tags.get(FINGERPRINT) == fingerprint or tags.get(MODEL_DIGEST) == model_digest
+            if is_same and TAKEN_OUT in tags:
                 return int(version.version), str(tags[TAKEN_OUT])
         return None
 
     def find(self, ref: str) -> Version:
-        """The version of a number or of an alias: champion, challenger or previous."""
+        """The version with this number or alias (champion, challenger or previous).
+
+        Raises:
+            InputError: there is none; the line lists the versions there are.
+            TrackingUnavailable: MLflow does not answer.
+        """
         number = ref.removeprefix("v")
         version = self._numbered(int(number)) if number.isdecimal() else self._aliased(ref)
         if version is None:
@@ -84,21 +94,28 @@ class Registry(ModelFiles, Promotions):
         tags: Mapping[str, str],
         description: str,
     ) -> Version:
-        """Store the folder as a version and read it back; the same files make no second one."""
+        """Store the folder as a version and verify it; the same files of a training are registered once.
+
+        Raises:
+            InputError: a file may not be part of a model, or the stored files are damaged.
+            TrackingUnavailable: MLflow does not answer.
+        """
         files = hashes(allowed(model_folder))
         manifest = json.dumps({"files": files}, indent=1, sort_keys=True) + "\n"
         digest = hashlib.sha256(manifest.encode()).hexdigest()
-        mine = [v for v in self.versions() if run_id == v.run_id or _made_by(v, fingerprint)]
-        for version in mine:
+        own_versions = [v for v in self.versions() if run_id == v.run_id or _is_of_training(v, fingerprint)]
+        for version in own_versions:
             if version.tags.get(DIGEST) == digest:
                 if not self.damage(version):
                     return version
                 if self._has_run(version):
                     self._store(model_folder, manifest, version.run_id, _artifact_path(version))
                     return version
-        # Other files of the same training (not every device is exact) leave the older ones alone.
-        path = "model" if run_id not in {version.run_id for version in mine} else f"model-{digest[:12]}"
-        # Before there is a version, so that there never is one that cannot be read.
+        # Other files of the same training (not every device is deterministic) do not replace the older ones.
+        path = (
+            "model" if run_id not in {version.run_id for version in own_versions} else f"model-{digest[:12]}"
+        )
+        # Before the version is created, so that there is never one that cannot be read.
         self._store(model_folder, manifest, run_id, path)
         self._make_model()
         with self.writing() as client:
@@ -112,7 +129,12 @@ class Registry(ModelFiles, Promotions):
         return self.find(str(created.version))
 
     def folder(self, version: Version, cache: Path) -> Path:
-        """The folder of a version's files, each checked; a remote one is copied to `cache`."""
+        """The folder of a version's files, each verified; a remote one is copied to `cache`.
+
+        Raises:
+            InputError: the version is not one of Repartee's, or its files are missing or damaged.
+            TrackingUnavailable: MLflow does not answer.
+        """
         digest = version.tags.get(DIGEST)
         if digest is None:
             raise InputError(
@@ -128,7 +150,11 @@ class Registry(ModelFiles, Promotions):
         return local
 
     def unreadable(self, version: Version, cache: Path) -> str | None:
-        """Why nobody can load a version; none: it can be loaded."""
+        """Why a version cannot be loaded; none: it can be loaded.
+
+        Raises:
+            TrackingUnavailable: MLflow does not answer.
+        """
         try:
             self.folder(version, cache)
         except TrackingUnavailable:
@@ -138,12 +164,16 @@ class Registry(ModelFiles, Promotions):
         return None
 
     def params(self, version: Version) -> dict[str, str]:
-        """The configuration that a version was trained with, flat; empty where its run is gone."""
+        """The configuration that a version was trained with, by flat name; empty if its run is deleted."""
         run = self.run_or_none(version.run_id) if version.run_id else None
         return {} if run is None else dict(run.data.params)
 
     def damage(self, version: Version) -> str | None:
-        """What is wrong with the stored files of a version; none: they are as they were registered."""
+        """What is wrong with the stored files of a version; none: they are as registered.
+
+        Raises:
+            TrackingUnavailable: MLflow does not answer.
+        """
         try:
             self._read_back(version.run_id, _artifact_path(version), version.tags.get(DIGEST, ""))
         except TrackingUnavailable:
@@ -161,10 +191,12 @@ class Registry(ModelFiles, Promotions):
         by_hand: bool = False,
         flow_run_id: str | None = None,
     ) -> Version:
-        """Put a version into service: it is the champion, the old champion `previous`.
+        """Put a version into service: it becomes `champion`, and the old champion `previous`.
 
         Raises:
-            ChampionMoved: the champion is no longer the one that it was judged against.
+            ChampionMoved: the champion is no longer the version `judged_against`.
+            InputError: another promotion is at work, or has overtaken this one.
+            TrackingUnavailable: MLflow does not answer.
         """
         self._promote(
             version.number, why, judged_against=judged_against, by_hand=by_hand, flow_run_id=flow_run_id
@@ -172,23 +204,23 @@ class Registry(ModelFiles, Promotions):
         return self.find(str(version.number))
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
-        """Add tags to a version, the gate's verdict for one."""
+        """Add tags to a version, for instance the gate's verdict."""
         for key, value in tags.items():
             self._tag_version(version.number, key, value)
 
-    def _found(self) -> list[Any]:
+    def _records(self) -> list[Any]:
         """MLflow's own records of all versions, the newest first."""
         if self._registered_model() is None:
             return []
-        found: list[Any] = []
+        records: list[Any] = []
         page = None
         while page is None or page:
             query = f"name = {quoted(self.model)}"
             with self.reading() as client:
                 batch = client.search_model_versions(query, max_results=200, page_token=page)
-            found += batch
+            records += batch
             page = batch.token or ""
-        return sorted(found, key=lambda version: -int(version.version))
+        return sorted(records, key=lambda version: -int(version.version))
 
     def _aliased(self, alias: str) -> Version | None:
         model = self._registered_model()
@@ -197,13 +229,13 @@ class Registry(ModelFiles, Promotions):
         return self._numbered(int(model.aliases[alias]), model.aliases)
 
     def _numbered(self, number: int, aliases: Mapping[str, Any] | None = None) -> Version | None:
-        found = self.find_or_none(lambda client: client.get_model_version(self.model, str(number)))
-        if found is None:
+        record = self.find_or_none(lambda client: client.get_model_version(self.model, str(number)))
+        if record is None:
             return None
         if aliases is None:
             with self.reading() as client:
                 aliases = client.get_registered_model(self.model).aliases
-        return _version(found, aliases, self._metrics([found.run_id]).get(found.run_id or "", {}))
+        return _version(record, aliases, self._metrics([record.run_id]).get(record.run_id or "", {}))
 
     def _metrics(self, run_ids: list[str | None]) -> dict[str, dict[str, float]]:
         """The metrics of each run; a run that is deleted has none."""
@@ -228,9 +260,9 @@ class Registry(ModelFiles, Promotions):
         versions = self.versions()
         if not versions:
             return f"no version of {self.model!r} is registered yet; `repartee run` makes the first"
-        named = (f"{v.number}" + "".join(f" ({a})" for a in v.aliases) for v in versions[:10])
+        listed = (f"{v.number}" + "".join(f" ({a})" for a in v.aliases) for v in versions[:10])
         more = f" and {len(versions) - 10} older" if len(versions) > 10 else ""
-        return f"{self.model!r} has no version {ref!r}; it has {', '.join(named)}{more}"
+        return f"{self.model!r} has no version {ref!r}; it has {', '.join(listed)}{more}"
 
     def _name(self, version: Version) -> str:
         return f"{self.model} version {version.number}"
@@ -239,30 +271,34 @@ class Registry(ModelFiles, Promotions):
         return self.run_or_none(version.run_id) is not None
 
 
-def _version(found: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) -> Version:
-    number = int(found.version)
+def _version(record: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) -> Version:
+    number = int(record.version)
     return Version(
         number=number,
         aliases=tuple(sorted(a for a, pointed in aliases.items() if int(pointed) == number)),
-        tags=dict(found.tags),
+        tags=dict(record.tags),
         metrics=metrics,
-        run_id=found.run_id or "",
-        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-        description=found.description or "",
-        source=found.source,
+        run_id=record.run_id or "",
+        created=datetime.fromtimestamp(record.creation_timestamp / 1000, UTC),
+        description=record.description or "",
+        source=record.source,
     )
 
 
-def _made_by(version: Version, fingerprint: str) -> bool:
+def _is_of_training(version: Version, fingerprint: str) -> bool:
     return version.tags.get(FINGERPRINT) == fingerprint
 
 
 def _artifact_path(version: Version) -> str:
-    """Where in its run's artifacts a version lies."""
-    found = re.fullmatch(r"runs:/\w+/(.+)", version.source)
-    if found is None:
+    """The path of a version's files among its run's artifacts.
+
+    Raises:
+        InputError: it was not registered by Repartee.
+    """
+    match = re.fullmatch(r"runs:/\w+/(.+)", version.source)
+    if match is None:
         raise InputError(
             f"version {version.number} lies at {version.source}: it was not registered by "
             "Repartee; choose another version (`repartee models`)"
         )
-    return found[1]
+    return match[1]
