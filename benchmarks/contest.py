@@ -35,23 +35,23 @@ class Records:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "settings.json"
-        kept = json.loads(path.read_text()) if path.exists() else {}
+        recorded = json.loads(path.read_text()) if path.exists() else {}
         for name, value in settings.items():
-            if name in kept and kept[name] != value:
+            if name in recorded and recorded[name] != value:
                 sys.exit(
-                    f"{path}: {name} is {kept[name]}, not {value}; give another --out, or remove this one"
+                    f"{path}: {name} is {recorded[name]}, not {value}; give another --out, or remove this one"
                 )
-        put_json(path, {**kept, **settings})
+        put_json(path, {**recorded, **settings})
 
     def ensure(self, name: str, run: Callable[[Path], Figures]) -> Figures:
         """The figures of that name: found, or what `run` gives, which has a folder to work in."""
         if name not in (known := self.all(name)):
             with tempfile.TemporaryDirectory() as work:
                 began_s, load = time.monotonic(), os.getloadavg()[0]
-                told = {**run(Path(work)), "whole_s": time.monotonic() - began_s}
+                figures = {**run(Path(work)), "whole_s": time.monotonic() - began_s}
             # Whoever reads the figure can see whether the machine was quiet.
             about = {"commit": git_commit(), "load_before": load, "load_after": os.getloadavg()[0]}
-            put_json(self.folder / f"{name}.json", {**told, **about})
+            put_json(self.folder / f"{name}.json", {**figures, **about})
             known = self.all(name)
             brief = {key: value for key, value in known[name].items() if key != "curve"}
             print(f"{name} {json.dumps(brief)}", file=sys.stderr)
@@ -83,8 +83,8 @@ def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
 def probe(corpus: str, work: Path) -> Figures:
     """Which precision our trainer takes on this machine: that of all contestants."""
     start("models.training.trainer", str(write_run(work, prepare("small", corpus, ["train.max_steps=1"]))))
-    told: Figures = json.loads((work / "precision.json").read_text())
-    return told
+    record: Figures = json.loads((work / "precision.json").read_text())
+    return record
 
 
 def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | None = None) -> Path:
@@ -105,10 +105,10 @@ def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | Non
 
 def two_cores() -> tuple[str, str]:
     """The numbers of those that all contests are held on."""
-    here = sorted(os.sched_getaffinity(0))
-    if len(here) < 2:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
         sys.exit("the contests are held on two cores, and this process may use one: start it on two")
-    return str(here[0]), str(here[1])
+    return str(cores[0]), str(cores[1])
 
 
 def start(module: str, *arguments: str) -> None:
@@ -125,7 +125,7 @@ def start(module: str, *arguments: str) -> None:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
 
-def told_by(work: Path) -> list[Figures]:
+def metrics_of(work: Path) -> list[Figures]:
     """The lines of a run's metrics.jsonl."""
     return Reader(work / METRICS).read()
 
@@ -157,9 +157,9 @@ def at_most(figure: str, values: list[float], goal: float, form: str = ",.2f") -
 
 def table(rows: list[Row], records: Records) -> str:
     """Markdown, and below it what the figures are worth: the load of the machine and the code's versions."""
-    kept = [told for name, told in records.all("*").items() if name != "settings"]
+    runs = [run for name, run in records.all("*").items() if name != "settings"]
     head = ["| figure | mean | least to most of the runs | goal | |", "| --- | --- | --- | --- | --- |"]
-    loads = [told["load_before"] for told in kept]
-    commits = sorted({told["commit"][:7] + "+" * told["commit"].endswith("+") for told in kept})
+    loads = [run["load_before"] for run in runs]
+    commits = sorted({run["commit"][:7] + "+" * run["commit"].endswith("+") for run in runs})
     below = f"Load before a run: {min(loads):.1f} to {max(loads):.1f}. Commit {', '.join(commits)}."
     return "\n".join([*head, *map(str, rows), "", below])

@@ -1,6 +1,6 @@
 """Two cores against one: steps in two halves and whole steps, in turn on the same batches.
 
-python -m benchmarks.cores RUN_DIR      told.json in the folder has the figures
+python -m benchmarks.cores RUN_DIR      figures.json in the folder has the figures
 
 A machine's speed may change within a minute, and two runs one after the other would compare its
 minutes: here pieces of a few steps are compared with their neighbours, in one process, and the ratio
@@ -38,18 +38,23 @@ def main(folder: str) -> None:
     halves, whole = training.step, GradientStep(training.model, training.examples, run.train, workers=1)
     whole.precision = halves.precision
     seconds: dict[GradientStep, list[float]] = {halves: [], whole: []}
-    began_s, place = time.monotonic(), 0
+    began_s, first = time.monotonic(), 0
     while time.monotonic() - began_s < 60 * (run.train.max_minutes or 1):
-        for step in (halves, whole) if place % (2 * PIECE) else (whole, halves):
+        for step in (halves, whole) if first % (2 * PIECE) else (whole, halves):
             piece_s = time.perf_counter()
-            for number in range(place, place + PIECE):
+            for number in range(first, first + PIECE):
                 step.gradient(training.order[number % len(training.order)], seed=number)
                 step.update(learning_rate_at(number, 0.0, run.train))
             seconds[step].append(time.perf_counter() - piece_s)
-        place += PIECE
+        first += PIECE
     gains = counted(seconds[whole], seconds[halves])
-    told = {"ratio": statistics.median(gains), "least": min(gains), "most": max(gains), "pieces": len(gains)}
-    put_json(run.folder / "told.json", told)
+    figures = {
+        "ratio": statistics.median(gains),
+        "least": min(gains),
+        "most": max(gains),
+        "pieces": len(gains),
+    }
+    put_json(run.folder / "figures.json", figures)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def draw(records: Records, png: Path) -> None:
         minutes, low, mean, high = band(curves)
         axes.fill_between(minutes, low, high, color=colour, alpha=0.2, linewidth=0)
         seeds = f", mean of {len(curves)} seeds" if len(curves) > 1 else ""
-        told = f"{label}: {mean[-1]:.2f}{seeds}"
-        axes.plot(minutes, mean, dashes, color=colour, linewidth=2, label=told)
+        text = f"{label}: {mean[-1]:.2f}{seeds}"
+        axes.plot(minutes, mean, dashes, color=colour, linewidth=2, label=text)
     axes.set_title("Validation split: bits per byte of the replies", fontsize=12, loc="left")
     axes.set_xlabel("minutes of training on two cores")
     axes.grid(color="#e6e6e6", linewidth=0.8)

@@ -74,8 +74,8 @@ def main(rounds: str = "10") -> None:
 
 def _token_ms(reply: Callable[[], list[int]]) -> float:
     started_s = time.process_time()
-    made = len(reply())
-    return (time.process_time() - started_s) / made * 1000
+    num_tokens = len(reply())
+    return (time.process_time() - started_s) / num_tokens * 1000
 
 
 if __name__ == "__main__":

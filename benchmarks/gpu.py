@@ -84,12 +84,12 @@ class Results:
             found = json.loads(self.path.read_text()) if self.path.exists() else {"about": about, "rows": {}}
             self.about, self.rows = dict(found["about"]), dict(found["rows"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            told = f"{self.path} cannot be used: {type(error).__name__}: {error}"
-            raise InputError(f"{told}; give another --out") from None
+            message = f"{self.path} cannot be used: {type(error).__name__}: {error}"
+            raise InputError(f"{message}; give another --out") from None
         for name, value in about.items():
             if self.about.get(name) != value:
-                told = f"{self.path} has figures with {name} {self.about.get(name)}, this is {value}"
-                raise InputError(f"{told}; give another --out, or remove that folder")
+                message = f"{self.path} has figures with {name} {self.about.get(name)}, this is {value}"
+                raise InputError(f"{message}; give another --out, or remove that folder")
 
     def is_done(self, name: str) -> bool:
         return bool(self.rows.get(name, {}).get("status") == "done")
@@ -108,15 +108,18 @@ def measure(results: Results, folder: Path, device: str, minutes: float, start: 
         missing = [name for name in row.after if not results.is_done(name)]
         print(f"{number}/{len(ROWS)} {row.name}: {row.what}", file=sys.stderr)
         if device not in row.kinds:
-            made: Figures = {"status": "left out", "error": f"not to be had on {device}"}
+            row_result: Figures = {"status": "left out", "error": f"not to be had on {device}"}
         elif missing:
-            made = {"status": "failed", "error": f"needs the row {missing[0]}, which is not done"}
+            row_result = {"status": "failed", "error": f"needs the row {missing[0]}, which is not done"}
         else:
             try:
-                made = {"status": "done", "figures": start(row, folder, device, 60 * minutes * row.share)}
+                row_result = {
+                    "status": "done",
+                    "figures": start(row, folder, device, 60 * minutes * row.share),
+                }
             except Failed as error:
-                made = {"status": "failed", "error": str(error)}
-        results.put(row.name, {**made, "seconds": round(time.monotonic() - began_s, 1)})
+                row_result = {"status": "failed", "error": str(error)}
+        results.put(row.name, {**row_result, "seconds": round(time.monotonic() - began_s, 1)})
 
 
 def start_row(row: Row, folder: Path, device: str, limit_s: float, *, corpus: str) -> Figures:
@@ -195,10 +198,12 @@ def table(results: Results) -> str:
     """Markdown: a line for each row, below it what it was measured on."""
     lines = ["| row | what | | figures | s |", "| --- | --- | --- | --- | --- |"]
     for row in ROWS:
-        made = results.rows.get(row.name, {"status": "not tried", "seconds": 0})
-        figures = ", ".join(f"{name} {shown(value)}" for name, value in made.get("figures", {}).items())
-        text = made.get("error", figures).replace("|", "\\|")
-        lines.append(f"| {row.name} | {row.what} | {made['status']} | {text} | {made['seconds']:.0f} |")
+        row_result = results.rows.get(row.name, {"status": "not tried", "seconds": 0})
+        figures = ", ".join(f"{name} {shown(value)}" for name, value in row_result.get("figures", {}).items())
+        text = row_result.get("error", figures).replace("|", "\\|")
+        lines.append(
+            f"| {row.name} | {row.what} | {row_result['status']} | {text} | {row_result['seconds']:.0f} |"
+        )
     ours, theirs = (results.rows.get(name, {}).get("figures") for name in ("ours", "trainer"))
     if ours and theirs:
         ratio = ours["tokens_per_second"] / theirs["tokens_per_second"]
@@ -213,7 +218,7 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def device_of(asked: str | None) -> Any:
+def device_of(kind: str | None) -> Any:
     """The device to measure on.
 
     Raises:
@@ -224,10 +229,10 @@ def device_of(asked: str | None) -> Any:
     from models import devices
 
     found = devices.best()
-    if asked != "cpu" and found.type != asked and (asked or found.type == "cpu"):
-        missing = f"torch {torch.__version__} sees no {f'{asked} ' if asked else ''}GPU here"
+    if kind != "cpu" and found.type != kind and (kind or found.type == "cpu"):
+        missing = f"torch {torch.__version__} sees no {f'{kind} ' if kind else ''}GPU here"
         raise InputError(f"{missing}; `repartee doctor` says why, and --device cpu tries the rows in small")
-    return torch.device(asked or found.type)
+    return torch.device(kind or found.type)
 
 
 def main() -> int:
@@ -240,19 +245,25 @@ def main() -> int:
     )
     parser.add_argument("--corpus", default="sample", help="as `repartee run` takes it; default: sample")
     parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="default: the GPU")
-    asked = parser.parse_args()
-    if asked.minutes <= 0:
-        parser.error(f"--minutes is {asked.minutes:g}; give more than 0")
-    if Path(asked.corpus).exists():  # the rows are made elsewhere
-        asked.corpus = str(Path(asked.corpus).resolve())
+    arguments = parser.parse_args()
+    if arguments.minutes <= 0:
+        parser.error(f"--minutes is {arguments.minutes:g}; give more than 0")
+    if Path(arguments.corpus).exists():  # the rows are made elsewhere
+        arguments.corpus = str(Path(arguments.corpus).resolve())
     try:
-        device = device_of(asked.device)
-        results = Results(asked.out, about(asked, device))
+        device = device_of(arguments.device)
+        results = Results(arguments.out, about(arguments, device))
     except InputError as error:
         print(f"benchmarks.gpu: {error}", file=sys.stderr)
         return 2
     try:
-        measure(results, asked.out, device.type, asked.minutes, partial(start_row, corpus=asked.corpus))
+        measure(
+            results,
+            arguments.out,
+            device.type,
+            arguments.minutes,
+            partial(start_row, corpus=arguments.corpus),
+        )
     except KeyboardInterrupt:
         print(f"stopped; what is done is in {results.path}, and the same command goes on", file=sys.stderr)
         return 130
@@ -260,7 +271,7 @@ def main() -> int:
     return 0 if all(each["status"] != "failed" for each in results.rows.values()) else 1
 
 
-def about(asked: argparse.Namespace, device: Any) -> Figures:
+def about(arguments: argparse.Namespace, device: Any) -> Figures:
     """What figures that stand in one table have in common."""
     import torch
 
@@ -269,8 +280,8 @@ def about(asked: argparse.Namespace, device: Any) -> Figures:
     return {
         "device": devices.device_name(device),
         "torch": torch.__version__,
-        "corpus": asked.corpus,
-        "minutes": asked.minutes,
+        "corpus": arguments.corpus,
+        "minutes": arguments.minutes,
     }
 
 

@@ -36,7 +36,7 @@ from models.training.run_folder import Run
 from models.training.setup import seed_everything
 from models.training.step import GradientStep
 
-PLACES = 8192  # of the steps that compare the parts: as many as are compiled, and a mask still fits
+POSITIONS = 8192  # of the steps that compare the parts: as many as are compiled, and a mask still fits
 # What is on, and what it is compared with.
 PARTS = {
     "packing": (FastPath(packed=True), STANDARD_PATH),
@@ -59,7 +59,7 @@ TINY = (
 )
 
 
-class Place(NamedTuple):
+class RowSetup(NamedTuple):
     """Where a row works, on what, and for how long."""
 
     folder: Path
@@ -75,49 +75,49 @@ class Place(NamedTuple):
         return list(TINY) if self.device.type == "cpu" else [f"download.sample_turns={TURNS}"]
 
 
-def data(place: Place) -> Figures:
+def data(setup: RowSetup) -> Figures:
     """A run folder whose examples the other rows use."""
     from benchmarks.contest import prepare, write_run
 
-    prepared = prepare("base", place.corpus, [*place.changes(), "train.processes=1", "train.max_epochs=1000"])
-    (place.folder / "run").mkdir(exist_ok=True)
-    write_run(place.folder / "run", prepared)
-    examples = batches.Examples(batches.read_examples(Run.read(place.folder / "run").examples, "train"))
+    prepared = prepare("base", setup.corpus, [*setup.changes(), "train.processes=1", "train.max_epochs=1000"])
+    (setup.folder / "run").mkdir(exist_ok=True)
+    write_run(setup.folder / "run", prepared)
+    examples = batches.Examples(batches.read_examples(Run.read(setup.folder / "run").examples, "train"))
     return {"sequences": len(examples), "tokens": len(examples.ids)}
 
 
-def work_folder(place: Place, name: str, **train: Any) -> Path:
+def work_folder(setup: RowSetup, name: str, **train: Any) -> Path:
     """A run folder of that name, with these changes of its training; what it had is gone."""
-    folder = place.folder / name
+    folder = setup.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    config = json.loads((place.folder / "run" / "config.json").read_text())
+    config = json.loads((setup.folder / "run" / "config.json").read_text())
     config["train"].update(train)
     (folder / "config.json").write_text(json.dumps(config))
     # What is chosen by a stopwatch is chosen once, for all rows.
-    put_json(folder / "precision.json", {"precision": place.precision})
+    put_json(folder / "precision.json", {"precision": setup.precision})
     return folder
 
 
-def part(name: str, place: Place) -> Figures:
+def part(name: str, setup: RowSetup) -> Figures:
     """The step with a part of the fast path on, against the plain path, and against the same without it."""
     on, off = PARTS[name]
-    is_tiny = place.device.type == "cpu"
-    run = Run.read(work_folder(place, name, **({} if is_tiny else {"batch_tokens": PLACES})))
-    examples, model = read(run, place.device)
+    is_tiny = setup.device.type == "cpu"
+    run = Run.read(work_folder(setup, name, **({} if is_tiny else {"batch_tokens": POSITIONS})))
+    examples, model = read(run, setup.device)
     weights = {key: p.detach().to("cpu", copy=True) for key, p in model.named_parameters()}
 
     def step(path: FastPath) -> GradientStep:
-        made = GradientStep(model, examples, run.train, workers=1, path=path)
-        made.precision = place.precision
-        return made
+        gradient_step = GradientStep(model, examples, run.train, workers=1, path=path)
+        gradient_step.precision = setup.precision
+        return gradient_step
 
     packing = step(FAST_PATH).packing
     assert packing is not None
     rows = packing.epoch_batches(seed=run.train.seed, epoch=0)[0]
-    plain, rate = step(STANDARD_PATH), run.train.learning_rate
-    expected = proof.padded_batch_gradient(plain, rows)
-    moves = proof.apply_and_undo(plain, rate, weights)
+    standard, rate = step(STANDARD_PATH), run.train.learning_rate
+    expected = proof.padded_batch_gradient(standard, rows)
+    moves = proof.apply_and_undo(standard, rate, weights)
     tried = step(on)
     found = proof.batch_gradient(tried, rows)
     proof.check_gradient(expected, found)
@@ -145,13 +145,13 @@ def read(run: Run, device: torch.device) -> tuple[batches.Examples, Any]:
     return examples, model.to(device)  # type: ignore[arg-type]
 
 
-def memory(place: Place) -> Figures:
+def memory(setup: RowSetup) -> Figures:
     """A padded step with room for a part of it: made in more parts, it teaches the same."""
-    run = Run.read(work_folder(place, "memory"))
-    examples, model = read(run, place.device)
+    run = Run.read(work_folder(setup, "memory"))
+    examples, model = read(run, setup.device)
     rows = proof.typical_batch(examples, run.train.batch_tokens)
     step = GradientStep(model, examples, run.train, workers=1)
-    step.precision = place.precision
+    step.precision = setup.precision
     whole = proof.batch_gradient(step, rows)
     step.drop()
     with scarce(step):
@@ -169,26 +169,26 @@ def scarce(step: GradientStep) -> Iterator[None]:
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
         devices.free_memory(device)
-        kept = torch.cuda.memory_allocated(device)
-        room = kept + (peak - kept) * 2 / 3
-        torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info(device)[1], device)
+        used = torch.cuda.memory_allocated(device)
+        limit = used + (peak - used) * 2 / 3
+        torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.mem_get_info(device)[1], device)
         yield
         torch.cuda.set_per_process_memory_fraction(1.0, device)
         return
-    plain: Any = step.differentiate
+    differentiate_all: Any = step.differentiate
     full: list[int] = []
 
     def differentiate(batch: Any, tokens: Any) -> Any:
         full.append(len(batch.inputs_BT))
         if len(batch.inputs_BT) > 2 / 3 * full[0]:
             raise torch.OutOfMemoryError("as a device with less memory would say")
-        return plain(batch, tokens)
+        return differentiate_all(batch, tokens)
 
     step.differentiate = differentiate  # type: ignore[method-assign]
     yield
 
 
-def resume(place: Place) -> Figures:
+def resume(setup: RowSetup) -> Figures:
     """Killed between two checkpoints, the same command goes on and ends where an uninterrupted one does."""
     # Nothing but the number of its steps ends it, on however small a corpus.
     how = {
@@ -198,10 +198,10 @@ def resume(place: Place) -> Figures:
         "patience": None,
         "log_every": 1,
     }
-    whole = work_folder(place, "resume-whole", **how)
+    whole = work_folder(setup, "resume-whole", **how)
     end_of(trainer(whole), whole)
     cut = work_folder(
-        place, "resume-cut", **how, checkpoint_seconds=SAVE_SECONDS if place.device.type != "cpu" else 0.01
+        setup, "resume-cut", **how, checkpoint_seconds=SAVE_SECONDS if setup.device.type != "cpu" else 0.01
     )
     keep_path(whole, cut)
     process = trainer(cut)
@@ -214,10 +214,10 @@ def resume(place: Place) -> Figures:
         raise Failed(f"the training ended with {process.returncode} before it could be killed")
     at = saved_step(cut)
     end_of(trainer(cut), cut)
-    steps = [line["step"] for line in told(cut, "step")]
+    steps = [line["step"] for line in metrics_of(cut, "step")]
     if steps != list(range(1, KILLED_STEPS + 1)):
         raise Failed(f"its steps are {steps[:3]} to {steps[-3:]}, {len(steps)} of them")
-    losses = [told(folder, "validation")[-1]["loss"] for folder in (whole, cut)]
+    losses = [metrics_of(folder, "validation")[-1]["loss"] for folder in (whole, cut)]
     if abs(losses[1] - losses[0]) > SAME_LOSS * losses[0]:
         raise Failed(f"validation loss {losses[1]:.4f}, without the kill {losses[0]:.4f}")
     return {"killed_after_checkpoint": at, "loss": losses[1], "whole": losses[0]}
@@ -245,22 +245,22 @@ def saved_step(work: Path) -> int:
     return max((int(path.name) for path in (work / "checkpoints").glob("[0-9]*")), default=0)
 
 
-def told(work: Path, kind: str) -> list[Figures]:
+def metrics_of(work: Path, kind: str) -> list[Figures]:
     return [line for line in Reader(work / METRICS).read() if line["kind"] == kind]
 
 
-def ours(place: Place) -> Figures:
+def ours(setup: RowSetup) -> Figures:
     """Useful tokens a second of our trainer, and the share of the peak that its matrix products are."""
-    work = work_folder(place, "ours", max_minutes=place.limit_s / 60 / 3, log_every=5)
+    work = work_folder(setup, "ours", max_minutes=setup.limit_s / 60 / 3, log_every=5)
     summary = end_of(trainer(work), work)
-    rates = [line["tokens_per_second"] for line in told(work, "step")]
+    rates = [line["tokens_per_second"] for line in metrics_of(work, "step")]
     if not rates:
         raise Failed(f"it made {summary['steps']} steps in its time, of which none was told")
     rate = statistics.harmonic_mean(rates[len(rates) // 10 :])
-    peak = peak_flops(place.device, place.precision)
+    peak = peak_flops(setup.device, setup.precision)
     return {
         "tokens_per_second": rate,
-        "mfu": rate * flops_a_token(Run.read(work), place.device) / peak,
+        "mfu": rate * flops_a_token(Run.read(work), setup.device) / peak,
         "peak_tflops": peak / 1e12,
         "fast_path": summary["fast_path"],
         "precision": summary["precision"],
@@ -292,30 +292,30 @@ def peak_flops(device: torch.device, precision: str) -> float:
     return best
 
 
-def hf_trainer(place: Place) -> Figures:
+def hf_trainer(setup: RowSetup) -> Figures:
     """The same figure of transformers.Trainer, on the same network and examples, in the same precision."""
-    work = work_folder(place, "trainer")
-    minutes = str(place.limit_s / 60 / 3)
-    how = [f"--precision={place.precision}", f"--device={place.device.type}"]
+    work = work_folder(setup, "trainer")
+    minutes = str(setup.limit_s / 60 / 3)
+    how = [f"--precision={setup.precision}", f"--device={setup.device.type}"]
     command = [sys.executable, "-m", "benchmarks.hf_trainer", str(work), "grouped", minutes, *how]
     summary = end_of(subprocess.Popen(command, cwd=ROOT), work)
-    peak = peak_flops(place.device, place.precision)
+    peak = peak_flops(setup.device, setup.precision)
     rate = summary["tokens_per_second"]
-    mfu = rate * flops_a_token(Run.read(work), place.device) / peak
+    mfu = rate * flops_a_token(Run.read(work), setup.device) / peak
     return {"tokens_per_second": rate, "mfu": mfu, "steps": summary["steps"]}
 
 
-def retrain(place: Place) -> Figures:
+def retrain(setup: RowSetup) -> Figures:
     """The command that a user gives, from the corpus to a version in service."""
-    minutes = place.limit_s / 60 / 4
-    changes = [*place.changes(), f"train.max_minutes={minutes}", "evaluate.max_replies=500"]
-    asked = ["--recipe", "base", "--corpus", place.corpus, "--json"]
-    command = [sys.executable, "-m", "cli", "run", *asked]
+    minutes = setup.limit_s / 60 / 4
+    changes = [*setup.changes(), f"train.max_minutes={minutes}", "evaluate.max_replies=500"]
+    options = ["--recipe", "base", "--corpus", setup.corpus, "--json"]
+    command = [sys.executable, "-m", "cli", "run", *options]
     command += [each for change in changes for each in ("--set", change)]
-    made = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    if made.returncode:
-        raise Failed(f"repartee run ended with status {made.returncode}; its last line is in the log")
-    result = json.loads(made.stdout)
+    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if process.returncode:
+        raise Failed(f"repartee run ended with status {process.returncode}; its last line is in the log")
+    result = json.loads(process.stdout)
     stages = {stage["name"]: stage["seconds"] for stage in result["stages"]}
     return {
         "outcome": result["outcome"],
@@ -326,7 +326,7 @@ def retrain(place: Place) -> Figures:
     }
 
 
-FIGURES: dict[str, Callable[[Place], Figures]] = {
+FIGURES: dict[str, Callable[[RowSetup], Figures]] = {
     "data": data,
     **{name: partial(part, name) for name in PARTS},
     "memory": memory,
@@ -338,13 +338,13 @@ FIGURES: dict[str, Callable[[Place], Figures]] = {
 
 
 def main(name: str, folder: str, device: str, limit_s: str, corpus: str) -> None:
-    place = Place(Path(folder), torch.device(device), float(limit_s), corpus)
+    setup = RowSetup(Path(folder), torch.device(device), float(limit_s), corpus)
     packed_block.raise_what_does_not_compile()
     try:
-        figures = FIGURES[name](place)
+        figures = FIGURES[name](setup)
     except (Failed, proof.Unproved) as error:
         sys.exit(f"{error}")
-    put_json(place.folder / f".{name}.json", figures)
+    put_json(setup.folder / f".{name}.json", figures)
 
 
 if __name__ == "__main__":

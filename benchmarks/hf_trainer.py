@@ -1,10 +1,10 @@
 """transformers.Trainer on a run folder of ours: what the contests measure against.
 
 python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES [--rate R] [--precision bf16|fp32]
-    [--attention sdpa|eager] [--rows N] [--looks N] [--device cpu|cuda|mps]
+    [--attention sdpa|eager] [--rows N] [--validations N] [--device cpu|cuda|mps]
 
 model/ and summary.json are written, as our trainer does. The validation rows are those that a run of
-ours looks at; the time of the looks is not counted.
+ours is validated on; the time of the validations is not counted.
 """
 
 import argparse
@@ -55,10 +55,10 @@ class Rows(Dataset[dict[str, list[int]]]):
 
 
 class Clock(TrainerCallback):
-    """Counts, looks at the validation split at even times, and ends the training on time."""
+    """Counts tokens, validates at even times, and ends the training on time."""
 
-    def __init__(self, seconds: float, looks: int, bpb: Callable[[], float]) -> None:
-        self.seconds, self.looks, self.bpb = seconds, looks, bpb
+    def __init__(self, seconds: float, validations: int, bpb: Callable[[], float]) -> None:
+        self.seconds, self.validations, self.bpb = seconds, validations, bpb
         self.tokens, self.marks, self.curve = 0, [(0.0, 0)], list[tuple[float, float]]()
         self.began_s = 0.0
 
@@ -72,7 +72,7 @@ class Clock(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         now_s = time.monotonic()
         self.marks.append((now_s - self.began_s, self.tokens))
-        if int(self.share() * self.looks) > len(self.curve):
+        if int(self.share() * self.validations) > len(self.curve):
             self.curve.append((self.marks[-1][0] / 60, self.bpb()))
             self.began_s += time.monotonic() - now_s
         control.should_training_stop = self.share() == 1
@@ -87,25 +87,25 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
     parser.add_argument("--rows", type=int, help="of a batch; without it as many tokens as a batch of ours")
-    parser.add_argument("--looks", type=int, default=0)
+    parser.add_argument("--validations", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
-    asked = parser.parse_args()
-    run = Run.read(asked.run_dir)
+    options = parser.parse_args()
+    run = Run.read(options.run_dir)
     seed_everything(run.train.seed)
-    if asked.name == "gpt2":
+    if options.name == "gpt2":
         run = replace(run, network=run.network.model_copy(update={"family": "gpt2"}))
     examples = batches.Examples(batches.read_examples(run.examples, "train"))
     vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
     model = networks.build(run.network, vocabulary, run.positions())
-    model.set_attn_implementation(asked.attention)
+    model.set_attn_implementation(options.attention)
     validation = looked_at(run, examples)
 
     def bpb() -> float:
-        with torch.autocast(asked.device, torch.bfloat16, enabled=asked.precision == "bf16"):
+        with torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bf16"):
             return metrics.score(model, validation).bpb
 
-    clock = Clock(60 * asked.minutes, asked.looks, bpb)
-    fit(run, model, examples, clock, asked)
+    clock = Clock(60 * options.minutes, options.validations, bpb)
+    fit(run, model, examples, clock, options)
     run.publish(model)
     since_s, tokens = clock.marks[len(clock.marks) // 10]
     summary = {
@@ -119,14 +119,14 @@ def main() -> None:
 
 
 def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
-    """The rows of the validation split that a run of ours looks at, where the minutes do not limit them."""
+    """The rows of the validation split that a run of ours scores if its minutes do not limit them."""
     epoch = batches.epoch_batches(examples.lengths, run.train.batch_tokens, seed=run.train.seed, epoch=0)
     steps = math.ceil(run.train.max_epochs * len(epoch))
     table = batches.read_examples(run.examples, "validation")
     return validation.subsample(table, steps, len(examples.ids), math.inf, run.train)
 
 
-def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, asked: argparse.Namespace) -> None:
+def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, options: argparse.Namespace) -> None:
     """As Trainer does it by itself, no decay of norms among it."""
     pad = DataCollatorForSeq2Seq(
         PreTrainedTokenizerFast.from_pretrained(run.tokenizer), label_pad_token_id=IGNORED
@@ -139,14 +139,14 @@ def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, asked: a
     alike = max(1, round(run.train.batch_tokens / float(examples.lengths.mean())))
     arguments = TrainingArguments(
         output_dir=str(run.folder / "hf"),
-        per_device_train_batch_size=asked.rows or alike,
+        per_device_train_batch_size=options.rows or alike,
         max_steps=1_000_000,  # the clock ends it before
-        learning_rate=asked.rate,
+        learning_rate=options.rate,
         adam_beta2=0.95,
         weight_decay=0.1,
-        bf16=asked.precision == "bf16",
-        use_cpu=asked.device == "cpu",
-        train_sampling_strategy="group_by_length" if asked.name == "grouped" else "random",
+        bf16=options.precision == "bf16",
+        use_cpu=options.device == "cpu",
+        train_sampling_strategy="group_by_length" if options.name == "grouped" else "random",
         save_strategy="no",
         logging_steps=50,
         report_to=[],

@@ -44,17 +44,17 @@ def nothing(before: int) -> int:
 
 @flow(name="nothing", log_prints=False)
 def as_flow() -> int:
-    made = 0
+    count = 0
     for stage in STAGES:
-        made = task(nothing, name=stage)(made)
-    return made
+        count = task(nothing, name=stage)(count)
+    return count
 
 
 def as_calls() -> int:
-    made = 0
+    count = 0
     for _ in STAGES:
-        made = nothing(made)
-    return made
+        count = nothing(count)
+    return count
 
 
 def seconds(call: Callable[[], int], rest_s: float = 0.0) -> float:
@@ -75,9 +75,9 @@ def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         taken = sorted(seconds(as_flow, rest_s=3.0) for _ in range(repeats))
-    plain = statistics.median(seconds(as_calls) for _ in range(repeats))
+    as_calls_s = statistics.median(seconds(as_calls) for _ in range(repeats))
     middle = statistics.median(taken)
-    print(f"{middle - plain:.2f} s more, {taken[0]:.2f} to {taken[-1]:.2f}, median of {repeats}")
+    print(f"{middle - as_calls_s:.2f} s more, {taken[0]:.2f} to {taken[-1]:.2f}, median of {repeats}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The share of this machine's matrix products that a training step gets, on two cores.
 
-python -m benchmarks.peak RUN_DIR       told.json in the folder has the figures
+python -m benchmarks.peak RUN_DIR       figures.json in the folder has the figures
 
     share = FLOPs of the steps / their seconds / peak
     FLOPs = 6 * (weights of the layers' matrices * places + weights of the head * places that teach)
@@ -54,12 +54,12 @@ def peak_flops(dtype: torch.dtype) -> float:
 
 def flops(model: Any, examples: batches.Examples, rows: NDArray[np.int64], context_loss: float) -> float:
     """Of one step on these rows, by the formula above."""
-    places = examples.lengths[rows] - 1  # what is read; the last id is only a target
+    positions = examples.lengths[rows] - 1  # what is read; the last id is only a target
     layers = sum(weight.numel() for weight in model.model.layers.parameters() if weight.ndim == 2)
     head = networks.lm_head(model).weight.numel()
-    teaching = places.sum() if context_loss else examples.replies[rows].sum()
-    attention = model.config.num_hidden_layers * model.config.hidden_size * (places**2).sum()
-    return float(6 * (layers * places.sum() + head * teaching + attention))
+    teaching = positions.sum() if context_loss else examples.replies[rows].sum()
+    attention = model.config.num_hidden_layers * model.config.hidden_size * (positions**2).sum()
+    return float(6 * (layers * positions.sum() + head * teaching + attention))
 
 
 def main(folder: str) -> None:
@@ -74,26 +74,26 @@ def main(folder: str) -> None:
     before = peak_flops(step.matmul_dtype)
     order = batches.epoch_batches(examples.lengths, config.batch_tokens, seed=config.seed, epoch=0)
 
-    def learn(number: int) -> NDArray[np.int64]:
+    def train_once(number: int) -> NDArray[np.int64]:
         rows = order[number % len(order)]
         step.gradient(rows, seed=number)
         step.update(learning_rate_at(number, 0.0, config))
         return rows
 
     for number in range(WARM):
-        learn(number)
+        train_once(number)
     done, number, began_s = 0.0, WARM, time.perf_counter()
     while (took_s := time.perf_counter() - began_s) < 60 * (config.max_minutes or 1):
-        done += flops(model, examples, learn(number), config.context_loss)
+        done += flops(model, examples, train_once(number), config.context_loss)
         number += 1
     peak = max(before, peak_flops(step.matmul_dtype))
-    told = {
+    figures = {
         "share": done / took_s / peak,
         "peak_gflops": peak / 1e9,
         "steps": number - WARM,
         "parameters": model.num_parameters(),
     }
-    put_json(run.folder / "told.json", told)
+    put_json(run.folder / "figures.json", figures)
 
 
 if __name__ == "__main__":

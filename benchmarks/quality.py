@@ -8,7 +8,7 @@ config of the same width, depth and vocabulary, its default collator, and the pr
 trainer takes on this machine. First it searches for what suits it best: attention by the useful
 tokens/s of short runs, then the rate and the rows of a batch by the validation split after a fifth
 of the minutes. `article`: the recipe `tutorial`, by our trainer, one seed. All rates fall to 0 at
-the end of the minutes. Nobody's start is counted, and of theirs the looks at the validation split
+the end of the minutes. Nobody's start is counted, and of theirs the validations
 are not.
 
 Seeds in turn, the contestants there and back again, each run a process of its own. The figure is of
@@ -29,11 +29,11 @@ from benchmarks.contest import (
     Records,
     Row,
     at_most,
+    metrics_of,
     prepare,
     probe,
     start,
     table,
-    told_by,
     write_run,
 )
 from benchmarks.curves import draw
@@ -45,7 +45,7 @@ SMALLER = (32, 8)  # rows of a batch, the last is its default; at first as many 
 BEYOND = 2  # rates behind an edge
 ATTENTIONS = ("sdpa", "eager")
 SPEED_SHARE, RATE_SHARE = 1 / 20, 1 / 5  # of the minutes, for a short run
-LOOKS = 8  # at the validation split, as in `small`
+VALIDATIONS = 8  # at the validation split, as in `small`
 
 
 def main() -> None:
@@ -56,18 +56,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--only", choices=NAMES)
-    asked = parser.parse_args()
-    seeds = range(asked.seeds) if asked.seed is None else [asked.seed]
-    names = [asked.only] if asked.only else list(NAMES)
-    records = measure(asked.corpus, asked.out, minutes=asked.minutes, seeds=seeds, names=names)
+    arguments = parser.parse_args()
+    seeds = range(arguments.seeds) if arguments.seed is None else [arguments.seed]
+    names = [arguments.only] if arguments.only else list(NAMES)
+    records = measure(arguments.corpus, arguments.out, minutes=arguments.minutes, seeds=seeds, names=names)
     print(table(rows(records), records))
 
 
 def measure(corpus: str, out: Path, *, minutes: float, seeds: Iterable[int], names: Sequence[str]) -> Records:
     records = Records(out / "quality", {"corpus": corpus, "minutes": minutes})
-    asked = [f"train.max_minutes={minutes}", "train.log_every=5"]
-    small = prepare("small", corpus, asked)
-    tutorial = prepare("tutorial", corpus, asked) if "article" in names else small
+    changes = [f"train.max_minutes={minutes}", "train.log_every=5"]
+    small = prepare("small", corpus, changes)
+    tutorial = prepare("tutorial", corpus, changes) if "article" in names else small
     for seed in seeds:
         for name in names[:: -1 if seed % 2 else 1]:
             if name == "article" and seed and len(names) > 1:
@@ -76,7 +76,7 @@ def measure(corpus: str, out: Path, *, minutes: float, seeds: Iterable[int], nam
             run = partial(ours, data, minutes, seed)
             if name == "trainer":
                 best = search(records, small, minutes)
-                run = partial(theirs, small, minutes=minutes, seed=seed, looks=LOOKS, **best)
+                run = partial(theirs, small, minutes=minutes, seed=seed, validations=VALIDATIONS, **best)
             records.ensure(f"{name}-{seed}", partial(scored, run, small, data))
             draw(records, out / "quality.png")
     return records
@@ -93,7 +93,7 @@ def search(records: Records, data: Prepared, minutes: float) -> Figures:
     chosen = {"precision": precision, "attention": max(speeds, key=lambda attention: speeds[attention])}
 
     def bpb(rate: float, **rows: int) -> float:
-        short = partial(run, minutes=RATE_SHARE * minutes, looks=1, rate=rate, **chosen, **rows)
+        short = partial(run, minutes=RATE_SHARE * minutes, validations=1, rate=rate, **chosen, **rows)
         name = "-".join(["rate", f"{rate:g}", *map(str, rows.values())])
         reached = float(records.ensure(name, short)["curve"][-1][1])
         return reached if math.isfinite(reached) else math.inf
@@ -105,30 +105,30 @@ def search(records: Records, data: Prepared, minutes: float) -> Figures:
             further = best / 2 if best == min(found) else best * 2
             found[further] = bpb(further)
     best = min(found, key=lambda rate: found[rate])
-    asked: dict[float, Figures] = {found[best]: {"rate": best}}
+    results: dict[float, Figures] = {found[best]: {"rate": best}}
     for rows in SMALLER:
         for rate in (best, best / 2):  # of which there are more steps, noisier ones
-            asked[bpb(rate, rows=rows)] = {"rate": rate, "rows": rows}
-    return {**chosen, **asked[min(asked)]}
+            results[bpb(rate, rows=rows)] = {"rate": rate, "rows": rows}
+    return {**chosen, **results[min(results)]}
 
 
 def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
     start("models.training.trainer", str(write_run(work, data, seed=seed)))
-    told: Figures = json.loads((work / "summary.json").read_text())
-    lines = told_by(work)
+    figures: Figures = json.loads((work / "summary.json").read_text())
+    lines = metrics_of(work)
     step = next(line for line in lines if line["kind"] == "step")
     # What is left of the minutes says when they began; a line of the validation split has the hour alone.
     elapsed_s = step["seconds_left"] * step["progress"] / (1 - step["progress"])
     began_ms = step["time"] - 1000 * elapsed_s
-    looks = [line for line in lines if line["kind"] == "validation"]
-    told["curve"] = [((line["time"] - began_ms) / 60_000, line["bpb"]) for line in looks]
-    return told
+    validation_lines = [line for line in lines if line["kind"] == "validation"]
+    figures["curve"] = [((line["time"] - began_ms) / 60_000, line["bpb"]) for line in validation_lines]
+    return figures
 
 
 def theirs(data: Prepared, work: Path, *, minutes: float, seed: int, **options: str | float) -> Figures:
     """A run of transformers.Trainer; the options are those of benchmarks/hf_trainer.py."""
-    told = [f"--{name}={value}" for name, value in options.items()]
-    start("benchmarks.hf_trainer", str(write_run(work, data, seed=seed)), "gpt2", str(minutes), *told)
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    start("benchmarks.hf_trainer", str(write_run(work, data, seed=seed)), "gpt2", str(minutes), *flags)
     summary: Figures = json.loads((work / "summary.json").read_text())
     return {**summary, **options}
 
@@ -143,25 +143,25 @@ def scored(run: Callable[[Path], Figures], common: Prepared, own: Prepared, work
 
 def rows(records: Records) -> list[Row]:
     """The table's lines, of the runs that there are."""
-    told = {name: records.all(f"{name}-[0-9]*") for name in NAMES}
-    bpb = {name: [figures["bpb"] for figures in runs.values()] for name, runs in told.items()}
+    runs_of = {name: records.all(f"{name}-[0-9]*") for name in NAMES}
+    bpb = {name: [figures["bpb"] for figures in runs.values()] for name, runs in runs_of.items()}
     ratios = [
-        figures["bpb"] / told["trainer"][f"trainer-{seed}"]["bpb"]
-        for seed, figures in ((name.split("-")[1], figures) for name, figures in told["ours"].items())
-        if f"trainer-{seed}" in told["trainer"]
+        figures["bpb"] / runs_of["trainer"][f"trainer-{seed}"]["bpb"]
+        for seed, figures in ((name.split("-")[1], figures) for name, figures in runs_of["ours"].items())
+        if f"trainer-{seed}" in runs_of["trainer"]
     ]
     lines = []
     if bpb["ours"]:
-        lines.append(at_most(f"ours, {size(told['ours'])}", bpb["ours"], 1.68, ".3f"))
+        lines.append(at_most(f"ours, {size(runs_of['ours'])}", bpb["ours"], 1.68, ".3f"))
     if bpb["trainer"]:
-        best = next(iter(told["trainer"].values()))
+        best = next(iter(runs_of["trainer"].values()))
         rows_told = f"{best['rows']} rows a batch, " if "rows" in best else ""
         searched = f"rate {best['rate']:g}, {rows_told}{best['precision']}, {best['attention']} attention"
-        label = f"Trainer, AdamW, GPT-2 config, {size(told['trainer'])}; {searched}"
+        label = f"Trainer, AdamW, GPT-2 config, {size(runs_of['trainer'])}; {searched}"
         lines.append(Row(label, bpb["trainer"], form=".3f"))
     if bpb["article"]:
-        own = [figures["own_bpb"] for figures in told["article"].values()]
-        lines.append(Row(f"the article's model, {size(told['article'])}", bpb["article"], form=".3f"))
+        own = [figures["own_bpb"] for figures in runs_of["article"].values()]
+        lines.append(Row(f"the article's model, {size(runs_of['article'])}", bpb["article"], form=".3f"))
         lines.append(Row("the article's model on its own lower-cased text", own, form=".3f"))
     if ratios:
         lines.append(at_most("ours, times Trainer's", ratios, 0.85))

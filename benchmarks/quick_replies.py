@@ -23,9 +23,9 @@ SEED = 987_654  # no recipe trains on it
 
 def main(ref: str = "champion", prompts: str = "500") -> None:
     contexts = [
-        list(said.lines[:place])
+        list(said.lines[:turn])
         for said in sample.conversations(turns=10 * int(prompts), seed=SEED)
-        for place in range(1, len(said.lines), 2)
+        for turn in range(1, len(said.lines), 2)
     ][: int(prompts)]
     folder = find_model(ref).folder
     learnt = tokenizer.load(folder)

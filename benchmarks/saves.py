@@ -1,6 +1,6 @@
 """What checkpoints cost: the time of a save and of the slower steps behind it, as a share of a minute.
 
-python -m benchmarks.saves RUN_DIR      told.json in the folder has the figures
+python -m benchmarks.saves RUN_DIR      figures.json in the folder has the figures
 
 A training with a checkpoint every ten seconds, so that there are many of them. A save costs the time
 in which no step is made, plus what the ten steps after it take longer than the others do on average
@@ -66,8 +66,8 @@ def main(folder: str) -> None:
     if not saves:
         sys.exit(f"no save within {run.train.max_minutes} minutes: give it more")
     save_s, slower_s = cost(training.steps_s, saves)
-    told = {"share": (save_s + slower_s) / 60, "save_s": save_s, "slower_s": slower_s, "saves": len(saves)}
-    put_json(run.folder / "told.json", told)
+    figures = {"share": (save_s + slower_s) / 60, "save_s": save_s, "slower_s": slower_s, "saves": len(saves)}
+    put_json(run.folder / "figures.json", figures)
 
 
 if __name__ == "__main__":

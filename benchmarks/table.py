@@ -20,15 +20,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seeds", type=int, default=3)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     # A rate of tokens needs a tenth of the time that a model needs to become good.
-    loop = training.measure(asked.corpus, asked.out, minutes=asked.minutes / 10, repeats=asked.seeds)
-    worth = quality.measure(
-        asked.corpus, asked.out, minutes=asked.minutes, seeds=range(asked.seeds), names=quality.NAMES
+    loop = training.measure(
+        arguments.corpus, arguments.out, minutes=arguments.minutes / 10, repeats=arguments.seeds
     )
-    told = "\n\n".join([table(training.rows(loop), loop), table(quality.rows(worth), worth)])
-    (asked.out / "table.md").write_text(told + "\n")
-    print(told)
+    worth = quality.measure(
+        arguments.corpus,
+        arguments.out,
+        minutes=arguments.minutes,
+        seeds=range(arguments.seeds),
+        names=quality.NAMES,
+    )
+    markdown = "\n\n".join([table(training.rows(loop), loop), table(quality.rows(worth), worth)])
+    (arguments.out / "table.md").write_text(markdown + "\n")
+    print(markdown)
 
 
 if __name__ == "__main__":

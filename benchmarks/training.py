@@ -31,11 +31,11 @@ from benchmarks.contest import (
     Row,
     at_least,
     at_most,
+    metrics_of,
     prepare,
     probe,
     start,
     table,
-    told_by,
     two_cores,
     write_run,
 )
@@ -52,23 +52,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
-    records = measure(asked.corpus, asked.out, minutes=asked.minutes, repeats=asked.repeats)
+    arguments = parser.parse_args()
+    records = measure(arguments.corpus, arguments.out, minutes=arguments.minutes, repeats=arguments.repeats)
     print(table(rows(records), records))
 
 
 def measure(corpus: str, out: Path, *, minutes: float, repeats: int) -> Records:
     records = Records(out / "training", {"corpus": corpus, "minutes": minutes})
-    asked = [f"train.max_minutes={minutes}", "train.log_every=5"]
-    small, larger = prepare("small", corpus, asked), prepare("small", corpus, [*asked, *NINE_MILLION])
+    changes = [f"train.max_minutes={minutes}", "train.log_every=5"]
+    small, larger = prepare("small", corpus, changes), prepare("small", corpus, [*changes, *NINE_MILLION])
     precision = records.ensure("precision", partial(probe, corpus))["precision"]
     for turn in range(repeats):
         for name in NAMES[:: -1 if turn % 2 else 1]:
             records.ensure(f"{name}-{turn}", partial(race, name, small, minutes, turn, precision))
         for name in ("cores", "saves"):
-            records.ensure(f"{name}-{turn}", partial(look_inside, name, small, turn, precision))
+            records.ensure(f"{name}-{turn}", partial(measure_inside, name, small, turn, precision))
         for dtype in peaks(precision):
-            records.ensure(f"peak-{dtype}-{turn}", partial(look_inside, "peak", larger, turn, dtype))
+            records.ensure(f"peak-{dtype}-{turn}", partial(measure_inside, "peak", larger, turn, dtype))
     return records
 
 
@@ -88,7 +88,7 @@ def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, w
             rate = json.loads((work / "summary.json").read_text())["tokens_per_second"]
             return {"tokens_per_second": rate}
         start("models.training.trainer", str(work))
-    rates = [line["tokens_per_second"] for line in told_by(work) if line["kind"] == "step"]
+    rates = [line["tokens_per_second"] for line in metrics_of(work) if line["kind"] == "step"]
     # Each line is of five steps, with much the same number of tokens: their time is what adds up.
     return {"tokens_per_second": statistics.harmonic_mean(rates[len(rates) // 10 :])}
 
@@ -104,41 +104,41 @@ def spinning(core: str) -> Iterator[None]:
         process.wait()
 
 
-def look_inside(name: str, data: Prepared, seed: int, precision: str, work: Path) -> Figures:
+def measure_inside(name: str, data: Prepared, seed: int, precision: str, work: Path) -> Figures:
     """What benchmarks/cores.py, saves.py or peak.py tells of a training that it makes itself."""
     start(f"benchmarks.{name}", str(write_run(work, data, seed=seed, precision=precision)))
-    told: Figures = json.loads((work / "told.json").read_text())
-    return told
+    figures: Figures = json.loads((work / "figures.json").read_text())
+    return figures
 
 
 def rows(records: Records) -> list[Row]:
     """The table's lines, of the runs that there are."""
 
-    def told(name: str, key: str = "tokens_per_second") -> list[float]:
+    def values(name: str, key: str = "tokens_per_second") -> list[float]:
         return [figures[key] for figures in records.all(f"{name}-[0-9]*").values()]
 
     def over(name: str, other: str) -> list[float]:
-        return [ours / theirs for ours, theirs in zip(told(name), told(other), strict=False)]
+        return [ours / theirs for ours, theirs in zip(values(name), values(other), strict=False)]
 
     precision = records.all("precision")["precision"]["precision"]
     spent = "step time while another process has one of the two cores, of the quiet one"
     speed = "useful tokens/s, two cores"
     lines = [
-        Row(f"{speed}: ours", told("ours"), form=",.0f"),
-        Row(f"{speed}: Trainer, default collator", told("trainer"), form=",.0f"),
-        Row(f"{speed}: Trainer, length-grouped", told("grouped"), form=",.0f"),
+        Row(f"{speed}: ours", values("ours"), form=",.0f"),
+        Row(f"{speed}: Trainer, default collator", values("trainer"), form=",.0f"),
+        Row(f"{speed}: Trainer, length-grouped", values("grouped"), form=",.0f"),
         at_least("ours, times Trainer's with the default collator", over("ours", "trainer"), 4),
         at_least("ours, times Trainer's length-grouped", over("ours", "grouped"), 1.4),
-        at_least("two cores, times one", told("cores", "ratio"), 1.6),
+        at_least("two cores, times one", values("cores", "ratio"), 1.6),
         at_most(f"{spent}: ours, times", over("ours", "ours-busy"), 2.2),
         Row(f"{spent}: Trainer, two OpenMP threads that spin, times", over("trainer", "trainer-busy")),
-        at_most("step time that a checkpoint every minute adds", told("saves", "share"), 0.035, ".2%"),
+        at_most("step time that a checkpoint every minute adds", values("saves", "share"), 0.035, ".2%"),
     ]
     share = "share of the {} matrix peak, 8.7 M parameters, batches of 8,192 tokens"
     for dtype in peaks(precision):
-        row = Row(share.format(dtype), told(f"peak-{dtype}", "share"), form=".1%")
+        row = Row(share.format(dtype), values(f"peak-{dtype}", "share"), form=".1%")
         lines.append(at_least(row.figure, row.values, 0.45, row.form) if dtype == precision else row)
-        lines.append(Row("that peak, GFLOP/s", told(f"peak-{dtype}", "peak_gflops"), form=",.0f"))
+        lines.append(Row("that peak, GFLOP/s", values(f"peak-{dtype}", "peak_gflops"), form=",.0f"))
     return [line for line in lines if line.values]
 
 

@@ -39,9 +39,9 @@ def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> l
     size = VocabularyConfig(size=2048)
     learn_vocabulary(folder / "vocabulary", size, turns)
     export_examples(folder / "export", MarkupConfig(), turns, folder / "vocabulary")
-    made = json.loads((folder / "export" / "dialogue.json").read_text())
+    dialogue = json.loads((folder / "export" / "dialogue.json").read_text())
     config = {
-        **made,
+        **dialogue,
         "network": {"n_layer": 3, "n_head": 4, "width": 128},
         "train": {
             "learning_rate": 1e-2,
@@ -65,8 +65,8 @@ def halve(turns: Path, out: Path) -> Path:
     out.mkdir()
     table = pq.read_table(turns / "turns.parquet")
     groups = sorted(set(table["group"].to_pylist()))[::2]
-    kept = table.filter(pc.is_in(table["group"], value_set=pa.array(groups)))
-    pq.write_table(kept, out / "turns.parquet")
+    half = table.filter(pc.is_in(table["group"], value_set=pa.array(groups)))
+    pq.write_table(half, out / "turns.parquet")
     (out / "report.json").write_text((turns / "report.json").read_text())
     return out
 
@@ -76,32 +76,32 @@ def main() -> None:
     parser.add_argument("corpus")
     parser.add_argument("plot", type=Path)
     parser.add_argument("--steps", type=int, default=120)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         for name in ("raw", "parsed", "clean"):
             (root / name).mkdir()
-        source = DownloadConfig(corpus=asked.corpus)
+        source = DownloadConfig(corpus=arguments.corpus)
         download_corpus(root / "raw", source, corpus=find_corpus(source, root))
         parse_corpus(root / "parsed", ParseConfig(), root / "raw")
         clean_turns(root / "clean", CleanConfig(), root / "parsed")
-        learn(root / "first", halve(root / "clean", root / "half"), asked.steps)
+        learn(root / "first", halve(root / "clean", root / "half"), arguments.steps)
         start = root / "first" / "run" / "model"
         curves = {
-            "from scratch": learn(root / "scratch", root / "clean", asked.steps),
-            "warm start": learn(root / "warm", root / "clean", asked.steps, start),
+            "from scratch": learn(root / "scratch", root / "clean", arguments.steps),
+            "warm start": learn(root / "warm", root / "clean", arguments.steps, start),
         }
-        told = json.loads((root / "warm" / "run" / "summary.json").read_text())
+        summary = json.loads((root / "warm" / "run" / "summary.json").read_text())
     for name, points in curves.items():
         plt.plot(*zip(*points, strict=True), label=name)
         print(
             f"{name}: " + ", ".join(f"step {step} {loss:.3f}" for step, loss in points[:: len(points) // 6])
         )
-    print({name: count for name, count in told.items() if name.startswith("start_tokens")})
+    print({name: count for name, count in summary.items() if name.startswith("start_tokens")})
     plt.xlabel("step")
     plt.ylabel("loss, nats per token")
     plt.legend()
-    plt.savefig(asked.plot, dpi=120)
+    plt.savefig(arguments.plot, dpi=120)
 
 
 if __name__ == "__main__":

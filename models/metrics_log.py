@@ -126,8 +126,8 @@ class Reader:
                 if file.read(len(self._last)) != self._last:
                     self._position = 0
                 file.seek(self._position)
-                room = -1 if self._certain is None else max(0, self._certain() - self._position)
-                whole = [line for line in io.BytesIO(file.read(room)) if line.endswith(b"\n")]
+                limit = -1 if self._certain is None else max(0, self._certain() - self._position)
+                whole = [line for line in io.BytesIO(file.read(limit)) if line.endswith(b"\n")]
         except FileNotFoundError:
             return []
         except OSError as error:

@@ -16,13 +16,13 @@ from models.network.config import NetworkConfig
 from models.training.config import TrainConfig
 from models.training.step import GradientStep
 
-LAYERS, WIDTH, ROWS, PLACES = 2, 32, 3, 16
+LAYERS, WIDTH, ROWS, POSITIONS = 2, 32, 3, 16
 
 
 def examples() -> batches.Examples:
     row = {
-        "ids": [*range(4, 5 + PLACES)],
-        "is_reply": [place > 6 for place in range(PLACES + 1)],
+        "ids": [*range(4, 5 + POSITIONS)],
+        "is_reply": [position > 6 for position in range(POSITIONS + 1)],
         "conversation_id": "1",
         "turn": 1,
         "group": "a",
@@ -44,7 +44,7 @@ def test_the_formula_counts_what_torch_counts_but_for_the_masked_half_of_the_att
     step = GradientStep(model, examples(), TrainConfig(context_loss=context_loss), workers=1)
     with FlopCounterMode(display=False) as counter:
         step.gradient(rows, seed=0)
-    masked = 6 * LAYERS * WIDTH * ROWS * PLACES**2
+    masked = 6 * LAYERS * WIDTH * ROWS * POSITIONS**2
     assert peak.flops(model, examples(), rows, context_loss) + masked == counter.get_total_flops()
 
 

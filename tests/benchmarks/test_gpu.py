@@ -119,9 +119,9 @@ def test_without_a_gpu_it_says_so_in_one_line_and_ends_with_2(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path / "out")])
     assert gpu.main() == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1 and "sees no GPU here" in told.err and "--device cpu" in told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1 and "sees no GPU here" in output.err and "--device cpu" in output.err
     assert not (tmp_path / "out").exists()
 
 
@@ -143,14 +143,14 @@ def test_the_error_of_a_row_is_the_last_line_that_its_process_said(tmp_path: Pat
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> gpu_rows.Place:
+def setup(tmp_path: Path) -> gpu_rows.RowSetup:
     """A folder as the row `data` leaves it: exchanges in which the answer is the question."""
     rng = np.random.default_rng(0)
     rows = []
     for i in range(60):
         turn = rng.integers(4, 20, rng.integers(1, 9)).tolist()
         ids = [START, *turn, END, *turn, END]
-        flags = [place >= len(turn) + 2 for place in range(len(ids))]
+        flags = [setup >= len(turn) + 2 for setup in range(len(ids))]
         row = {"ids": ids, "is_reply": flags, "conversation_id": str(i), "turn": 1, "group": "a"}
         rows.append({**row, "split": "train", "replies": 1, "reply_bytes": len(turn), "spelled_nats": 0.0})
     examples, words = tmp_path / "examples", tmp_path / "words"
@@ -168,34 +168,34 @@ def place(tmp_path: Path) -> gpu_rows.Place:
         "examples": str(examples),
     }
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    return gpu_rows.Place(tmp_path, torch.device("cpu"), 60.0)
+    return gpu_rows.RowSetup(tmp_path, torch.device("cpu"), 60.0)
 
 
 @pytest.mark.parametrize("name", gpu_rows.PARTS)
-def test_a_part_of_the_fast_path_is_compared_with_the_plain_one(place: gpu_rows.Place, name: str) -> None:
-    figures = gpu_rows.FIGURES[name](place)
+def test_a_part_of_the_fast_path_is_compared_with_the_plain_one(setup: gpu_rows.RowSetup, name: str) -> None:
+    figures = gpu_rows.FIGURES[name](setup)
     assert figures["loss"] == pytest.approx(figures["plain"], rel=1e-4)
     assert figures["gradient_away"] < 1e-3
     assert min(figures["tokens_per_second"], figures["without"]) > 0
 
 
 def test_a_part_that_teaches_something_else_is_refused(
-    place: gpu_rows.Place, monkeypatch: pytest.MonkeyPatch
+    setup: gpu_rows.RowSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.network.llama.packed_block._attend", lambda q, k, v, *_: v)
     with pytest.raises(proof.Unproved, match="the plain path"):
-        gpu_rows.FIGURES["packing"](place)
+        gpu_rows.FIGURES["packing"](setup)
 
 
-def test_a_batch_that_does_not_fit_is_made_in_parts(place: gpu_rows.Place) -> None:
-    figures = gpu_rows.memory(place)
+def test_a_batch_that_does_not_fit_is_made_in_parts(setup: gpu_rows.RowSetup) -> None:
+    figures = gpu_rows.memory(setup)
     assert figures["parts"] == 2
     assert figures["loss"] == pytest.approx(figures["whole"], rel=1e-4)
 
 
 @pytest.mark.soak
-def test_a_training_is_killed_and_goes_on(place: gpu_rows.Place) -> None:
-    figures = gpu_rows.resume(place)
+def test_a_training_is_killed_and_goes_on(setup: gpu_rows.RowSetup) -> None:
+    figures = gpu_rows.resume(setup)
     assert 0 < figures["killed_after_checkpoint"] < gpu_rows.KILLED_STEPS
 
 
@@ -207,7 +207,7 @@ def test_all_rows_are_made_in_small_on_the_cpu(tmp_path: Path) -> None:
         return gpu.start_row(row, folder, device, 600 if row.share < 0.1 else limit_s, corpus="sample")
 
     gpu.measure(results, tmp_path, "cpu", 30, start)
-    told = gpu.table(results)
-    assert [row["status"] for row in results.rows.values()] == ["done"] * len(NAMES), told
+    table = gpu.table(results)
+    assert [row["status"] for row in results.rows.values()] == ["done"] * len(NAMES), table
     assert 0 < results.rows["ours"]["figures"]["mfu"] < 1
     assert results.rows["retrain"]["figures"]["outcome"] == "promoted"

@@ -91,22 +91,22 @@ def _train(
 
 
 def _lack_memory_once() -> None:
-    plain, calls = GradientStep.differentiate, iter([1])
+    original, calls = GradientStep.differentiate, iter([1])
 
     def differentiate(self: GradientStep, *given: Any) -> torch.Tensor:
         if next(calls, None):
             raise torch.OutOfMemoryError
-        return plain(self, *given)
+        return original(self, *given)
 
     GradientStep.differentiate = differentiate  # type: ignore[method-assign]
 
 
 def _keep_weights(path: Path) -> None:
     """What this rank's network has become in the end."""
-    plain = Training.fit
+    original = Training.fit
 
     def fit(self: Training) -> str | None:
-        limit = plain(self)
+        limit = original(self)
         save_file({name: p.detach().clone() for name, p in self.weights().items()}, path)
         return limit
 
@@ -121,11 +121,11 @@ def _watch(folder: Path, see: Callable[[], None]) -> None:
         if (event in CHANGES or writes) and str(args[0]).startswith(str(folder)):
             see()
 
-    plain = os.fsync
+    original = os.fsync
 
     def fsync(handle: int) -> None:
         see()
-        plain(handle)
+        original(handle)
 
     os.fsync = fsync
     sys.addaudithook(hook)

@@ -12,18 +12,18 @@ VOCABULARY = 40
 def network(**changes: Any) -> LlamaForCausalLM:
     torch.manual_seed(0)
     sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
-    made = LlamaForCausalLM(LlamaConfig(**{"vocab_size": VOCABULARY, **sizes, **changes})).train()
-    for parameter in made.parameters():
+    model = LlamaForCausalLM(LlamaConfig(**{"vocab_size": VOCABULARY, **sizes, **changes})).train()
+    for parameter in model.parameters():
         # Far from where a network starts: with small weights a wrong one would go unnoticed.
         torch.nn.init.normal_(parameter, std=0.4 if parameter.ndim > 1 else 1.0)
-    return made
+    return model
 
 
 def gradients(model: LlamaForCausalLM, hidden_BTD: Tensor) -> dict[str, Tensor]:
     torch.manual_seed(1)
     (hidden_BTD * torch.randn_like(hidden_BTD)).sum().backward()
-    made = {
+    by_name = {
         name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
     }
     model.zero_grad(set_to_none=True)
-    return made
+    return by_name

@@ -21,14 +21,14 @@ NETWORK = {"n_layer": 1, "n_head": 2, "width": 16}
 def examples(rows: int, seed: int, split: str) -> pa.Table:
     """Exchanges in which the answer is the question: something to learn."""
     rng = np.random.default_rng(seed)
-    made = []
+    rows_ = []
     for i in range(rows):
         turn = rng.integers(4, 4 + len(WORDS), rng.integers(1, 5)).tolist()
         ids = [START, *turn, END, *turn, END]
-        made.append(
+        rows_.append(
             {
                 "ids": ids,
-                "is_reply": [place >= len(turn) + 2 for place in range(len(ids))],
+                "is_reply": [position >= len(turn) + 2 for position in range(len(ids))],
                 "conversation_id": str(i),
                 "turn": 1,
                 "group": str(i % 5),
@@ -38,7 +38,7 @@ def examples(rows: int, seed: int, split: str) -> pa.Table:
                 "spelled_nats": 0.0,
             }
         )
-    return pa.Table.from_pylist(made, EXAMPLES)
+    return pa.Table.from_pylist(rows_, EXAMPLES)
 
 
 def make_data(folder: Path) -> Path:
@@ -80,8 +80,8 @@ def train(folder: Path) -> bool:
 
 
 def lines(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    made = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in made if kind in (None, line["kind"])]
+    parsed = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in parsed if kind in (None, line["kind"])]
 
 
 def weights(folder: Path) -> bytes:

@@ -36,8 +36,8 @@ def exported(tmp_path_factory):
     pq.write_table(pa.Table.from_pylist(rows, SPLIT_TURNS), folder / "clean" / "turns.parquet")
     (folder / "clean" / "report.json").write_text(json.dumps({"normalisation": "plain"}))
     learn_vocabulary(folder / "vocabulary", VocabularyConfig(size=300), folder / "clean")
-    made = export_examples(folder / "export", MarkupConfig(), folder / "clean", folder / "vocabulary")
-    assert made == 10
+    count = export_examples(folder / "export", MarkupConfig(), folder / "clean", folder / "vocabulary")
+    assert count == 10
     return folder
 
 

@@ -26,7 +26,7 @@ def one_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "alarm"),
     [
         ({}, None),
         ({"commonest_reply_share": 0.75}, "75% of the replies are the same one"),
@@ -34,8 +34,8 @@ def one_thread() -> None:
         ({"stopped_share": 0.0}, "no reply ends within 24 tokens"),
     ],
 )
-def test_the_alarm_says_what_has_collapsed(change: dict[str, float], told: str | None) -> None:
-    assert ReplyStats(**{**HEALTHY, **change}).alarm() == told
+def test_the_alarm_says_what_has_collapsed(change: dict[str, float], alarm: str | None) -> None:
+    assert ReplyStats(**{**HEALTHY, **change}).alarm() == alarm
 
 
 def test_a_model_that_says_the_same_to_everybody_raises_it_and_one_that_has_learnt_does_not(

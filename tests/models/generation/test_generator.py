@@ -42,7 +42,7 @@ def llama() -> Any:
 
 
 def greedy_by_transformers(model: Any, context: list[int], **knobs: Any) -> list[int]:
-    made: list[int] = model.generate(
+    generated: list[int] = model.generate(
         torch.tensor([context]),
         attention_mask=torch.ones(1, len(context), dtype=torch.long),
         do_sample=False,
@@ -55,7 +55,7 @@ def greedy_by_transformers(model: Any, context: list[int], **knobs: Any) -> list
         decoder_start_token_id=START,
         **knobs,
     )[0].tolist()
-    return made[1:] if model.config.is_encoder_decoder else made[len(context) :]
+    return generated[1:] if model.config.is_encoder_decoder else generated[len(context) :]
 
 
 def test_greedy_ids_are_those_of_transformers_generate_with_the_same_bans(model: Any) -> None:
@@ -255,10 +255,10 @@ def test_a_reply_never_outgrows_the_positions(model: Any) -> None:
     full = [1, *[5] * (POSITIONS - 2), 2]
     long = GenerationConfig(temperature=1.0, top_p=1.0, max_tokens=500, seed=0)
     reply, short = model_without_end.replies([full, CONTEXTS[0]], long)
-    room = POSITIONS if model_without_end.has_encoder else 1
-    assert len(reply.ids) <= room
+    available = POSITIONS if model_without_end.has_encoder else 1
+    assert len(reply.ids) <= available
     assert len(short.ids) <= POSITIONS
-    assert reply.finished or len(reply.ids) == room
+    assert reply.finished or len(reply.ids) == available
 
 
 def test_a_context_longer_than_the_positions_is_refused(model: Any) -> None:
@@ -278,14 +278,14 @@ def test_dropout_is_off_in_a_reply_and_the_mode_restored_after_it() -> None:  # 
     config = NetworkConfig(family="gpt2", n_layer=1, n_head=2, width=16, dropout=0.5)
     model: Any = networks.build(config, VOCABULARY, POSITIONS)
     generator = Generator(model)
-    seen: list[bool] = []
-    model.transformer.register_forward_hook(lambda module, *_: seen.append(module.training))
+    calls: list[bool] = []
+    model.transformer.register_forward_hook(lambda module, *_: calls.append(module.training))
     assert generator.reply(CONTEXTS[0], GREEDY) == generator.reply(CONTEXTS[0], GREEDY)
     stream: Any = generator.stream(CONTEXTS[0], GREEDY)
     next(stream)
     stream.close()  # the user pressed Ctrl-C
     assert model.training
-    assert not any(seen)
+    assert not any(calls)
     model.eval()
     with evaluating(model):
         pass
@@ -293,10 +293,10 @@ def test_dropout_is_off_in_a_reply_and_the_mode_restored_after_it() -> None:  # 
 
 
 def test_no_gradient_is_kept(llama: Any) -> None:
-    seen: list[bool] = []
-    llama.model.embed_tokens.register_forward_hook(lambda _m, _i, out: seen.append(out.requires_grad))
+    calls: list[bool] = []
+    llama.model.embed_tokens.register_forward_hook(lambda _m, _i, out: calls.append(out.requires_grad))
     Generator(llama).reply(CONTEXTS[0], GREEDY)
-    assert not any(seen)
+    assert not any(calls)
     assert torch.is_grad_enabled()
 
 
@@ -332,5 +332,5 @@ def test_id_zero_is_text_and_two_may_be_an_end_where_the_vocabulary_says_so() ->
     free = SpecialTokens(end=END, unknown=None, banned=(START, UNK))
     config = GenerationConfig(temperature=0, max_tokens=4)
     contexts = [[5, 0], [5] * (POSITIONS - 1), [0]]
-    made = Generator(eager_to_end(), free).replies(contexts, config)
-    assert made == [Reply([PAD] * 4, False), Reply([PAD] * 2, False), Reply([PAD] * 4, False)]
+    replies = Generator(eager_to_end(), free).replies(contexts, config)
+    assert replies == [Reply([PAD] * 4, False), Reply([PAD] * 2, False), Reply([PAD] * 4, False)]

@@ -52,14 +52,14 @@ def test_our_own_pass_through_the_network_reads_them() -> None:
 
 def rows(split: str, count: int) -> pa.Table:
     rng = np.random.default_rng(len(split))
-    made = []
+    examples_ = []
     for number in range(count):
         turn = rng.integers(10, 30, rng.integers(2, 5)).tolist()
         ids = [2, *turn, 3, *turn, 3]
-        example = {"ids": ids, "is_reply": [place > len(turn) + 1 for place in range(len(ids))]}
-        told = {"conversation_id": str(number), "turn": 1, "group": "g", "split": split}
-        made.append({**example, **told, "replies": 1, "reply_bytes": len(turn), "spelled_nats": 0.0})
-    return pa.Table.from_pylist(made, EXAMPLES)
+        example = {"ids": ids, "is_reply": [position > len(turn) + 1 for position in range(len(ids))]}
+        columns = {"conversation_id": str(number), "turn": 1, "group": "g", "split": split}
+        examples_.append({**example, **columns, "replies": 1, "reply_bytes": len(turn), "spelled_nats": 0.0})
+    return pa.Table.from_pylist(examples_, EXAMPLES)
 
 
 def run_of(start: Path, folder: Path, **train_: Any) -> Path:
@@ -98,15 +98,15 @@ def test_a_training_of_adapters_learns_and_publishes_a_plain_network(
     assert train(whole)  # after its preflight
     losses = [line["loss"] for line in timeless(whole) if line["kind"] == "step"]
     assert losses[-1] < losses[0] - 0.1
-    kept = sorted((whole / "checkpoints").iterdir())[-1]
-    assert all("lora" in name for name in load_file(kept / "model.safetensors"))
-    made, had = (load_file(folder / "model.safetensors") for folder in (whole / "model", start))
-    assert made.keys() == had.keys()
-    for name, weight in made.items():
+    newest = sorted((whole / "checkpoints").iterdir())[-1]
+    assert all("lora" in name for name in load_file(newest / "model.safetensors"))
+    published, had = (load_file(folder / "model.safetensors") for folder in (whole / "model", start))
+    assert published.keys() == had.keys()
+    for name, weight in published.items():
         change = (weight - had[name]).float()
         is_matrix = change.ndim == 2 and not any(table in name for table in ("embed", "wte", "wpe", "head"))
         assert torch.linalg.matrix_rank(change, atol=1e-4) <= 4 if is_matrix else not change.any(), name
-    assert any(not torch.equal(made[name], had[name]) for name in made)
+    assert any(not torch.equal(published[name], had[name]) for name in published)
     AutoModelForCausalLM.from_pretrained(whole / "model")
 
     cut = run_of(start, tmp_path / "cut")

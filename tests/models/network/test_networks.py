@@ -144,10 +144,10 @@ def test_a_network_learns_one_batch_by_heart(family: str, optimizer: Any) -> Non
     rng = np.random.default_rng(1)
     rows = [pair(rng.integers(4, 40, 4).tolist(), rng.integers(4, 40, 5).tolist()) for _ in range(6)]
     batch = batch_of(family, *rows)
-    made = Optimizer(model, TrainConfig(optimizer=optimizer))
+    optimizer_ = Optimizer(model, TrainConfig(optimizer=optimizer))
     for _ in range(80):
         loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
-        made.step(1e-2)
+        optimizer_.step(1e-2)
     assert float(loss_of(model, batch).detach()) < 0.1
 
 

@@ -29,11 +29,11 @@ def hub(pretrained, tmp_path, monkeypatch):
     (folder / "onnx").mkdir()
     (folder / "onnx" / "config.json").write_text("{}")
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    asked = []
+    requests = []
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
+            requests.append(self.path)
             path = self.path.partition("?")[0]
             if path in ("/api/models/org/tiny", f"/api/models/org/tiny/revision/{COMMIT}"):
                 self.answer(200, json.dumps(listing).encode(), "application/json")
@@ -74,7 +74,7 @@ def hub(pretrained, tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    yield asked
+    yield requests
     server.shutdown()
     server.server_close()
 
@@ -84,25 +84,25 @@ def test_a_model_of_the_hub_is_a_start_known_by_its_commit(hub, registry, tmp_pa
     assert source.identity == f"hub:org/tiny@{COMMIT}"
     out = tmp_path / "out"
     out.mkdir()
-    made = take_start(out, StartConfig(init="org/tiny"), source=source)
+    num_files = take_start(out, StartConfig(init="org/tiny"), source=source)
     names = {path.name for path in out.iterdir()}
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} | {
         "chat_template.jinja",
         "logs",
     }
-    assert made == len(names) - 1
+    assert num_files == len(names) - 1
     assert networks.load(out).num_parameters() == networks.load(tmp_path / "theirs").num_parameters()
     assert not any(".bin" in path or "onnx" in path for path in hub if "resolve" in path)
 
 
 def test_what_the_hub_does_not_have_gets_one_line(hub, registry, tmp_path):
-    with pytest.raises(InputError, match="the hub has no such model for everyone to read; give a") as told:
+    with pytest.raises(InputError, match="the hub has no such model for everyone to read; give a") as message:
         resolve("org/missing", registry, tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)
 
 
 def test_without_a_network_one_line_says_so(registry, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(InputError, match=r"the hub cannot be asked \(.*\); give a model folder") as told:
+    with pytest.raises(InputError, match=r"the hub cannot be asked \(.*\); give a model folder") as message:
         resolve("org/tiny", registry, tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)

@@ -192,11 +192,11 @@ def test_five_thousand_points_become_at_most_a_thousand_spread_evenly(
 @given(st.integers(0, 3000), st.integers(0, 1200))
 def test_thinning_keeps_the_last_point_and_the_order(many: int, most: int) -> None:
     points = [("train/loss", 0.0, step, step) for step in range(many)]
-    kept = evenly(points, most)
-    assert len(kept) == min(many, most)
-    assert kept == sorted(set(kept))
-    if kept:
-        assert kept[-1] == points[-1]
+    thinned = evenly(points, most)
+    assert len(thinned) == min(many, most)
+    assert thinned == sorted(set(thinned))
+    if thinned:
+        assert thinned[-1] == points[-1]
 
 
 def test_an_outage_is_told_once_and_never_raised(

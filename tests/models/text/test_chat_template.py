@@ -20,12 +20,12 @@ TURNS = st.lists(st.text("ab é<|", min_size=1, max_size=30), min_size=2, max_si
 
 @pytest.fixture(scope="module")
 def adopt(pretrained, tmp_path_factory):
-    def made(**knobs):
+    def examples_of(**knobs):
         folder = pretrained(tmp_path_factory.mktemp("models") / "theirs", **knobs)
         tokenizer.save_special_tokens(chat_template.read_special_tokens(folder), folder)
         return folder
 
-    return made
+    return examples_of
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_every_reply_is_scored_once_and_no_sequence_is_too_long(turns, limit, is
     examples = encode(turns, folder, MarkupConfig(max_tokens=limit))
     assert sum(example.replies for example in examples) == len(turns) - 1
     assert sum(example.reply_bytes for example in examples) == sum(len(text.encode()) for text in turns[1:])
-    told = "".join(carried(example, folder) for example in examples)
-    assert told.count("<|im_end|>") >= len(turns) - 1
+    scored_text = "".join(carried(example, folder) for example in examples)
+    assert scored_text.count("<|im_end|>") >= len(turns) - 1
     assert all(len(example.ids) <= limit for example in examples)
 
 

@@ -31,13 +31,15 @@ def newest(folder: Path, key: str = "k") -> Any:
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
-    made = tensors(3)
-    checkpoint.save(tmp_path, 3, made, STATE, key="k")
+    saved = tensors(3)
+    checkpoint.save(tmp_path, 3, saved, STATE, key="k")
     found = checkpoint.load_newest(tmp_path, key="k")
     assert found is not None
     assert found.state == STATE
-    assert {name: set(group) for name, group in found.tensors.items()} == {n: set(g) for n, g in made.items()}
-    for name, group in made.items():
+    assert {name: set(group) for name, group in found.tensors.items()} == {
+        n: set(g) for n, g in saved.items()
+    }
+    for name, group in saved.items():
         assert all(torch.equal(found.tensors[name][key], value) for key, value in group.items())
 
 
@@ -114,8 +116,8 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_made(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    told = r"the disk is full: a checkpoint takes 104 bytes, [\d,]+ are free"
-    with pytest.raises(OSError, match=told):
+    message = r"the disk is full: a checkpoint takes 104 bytes, [\d,]+ are free"
+    with pytest.raises(OSError, match=message):
         save(tmp_path, 2)
     assert not list(tmp_path.glob(".tmp-*"))
     assert newest(tmp_path) in (1, 2)  # 2: only the last call, after the rename, has failed

@@ -51,9 +51,9 @@ def test_the_loss_curve_and_the_weights_are_those_of_one_process(
     assert train_together(shared, size, keeps_weights=True) == [0] * size
     assert len(losses(alone)) > 10
     assert losses(shared) == pytest.approx(losses(alone), rel=1e-4)
-    expected, made = (load_file(folder / "model" / "model.safetensors") for folder in (alone, shared))
+    expected, weights_ = (load_file(folder / "model" / "model.safetensors") for folder in (alone, shared))
     for name, weight in expected.items():
-        assert (made[name] - weight).abs().max() < 1e-3, name
+        assert (weights_[name] - weight).abs().max() < 1e-3, name
     assert len({(shared / f"weights-{rank}.safetensors").read_bytes() for rank in range(size)}) == 1
     assert json.loads((shared / "summary.json").read_text())["processes"] == size
     assert [line["step"] for line in lines(shared, "step")] == [line["step"] for line in lines(alone, "step")]
@@ -130,12 +130,12 @@ def ranks_of(folder: Path) -> dict[int, int]:
     """The process number of each rank that is there."""
     wanted = f"models.training.trainer {folder} --until-stdin-closes$"
     found = subprocess.run(["pgrep", "-f", wanted], capture_output=True, text=True)
-    made = {}
+    found_ranks = {}
     for number in found.stdout.split():
         with contextlib.suppress(OSError, AttributeError):  # it has ended meanwhile
-            told = re.search(r"\0RANK=(\d+)", Path(f"/proc/{number}/environ").read_text())
-            made[int(told[1])] = int(number)  # type: ignore[index]
-    return made
+            match = re.search(r"\0RANK=(\d+)", Path(f"/proc/{number}/environ").read_text())
+            found_ranks[int(match[1])] = int(number)  # type: ignore[index]
+    return found_ranks
 
 
 def wait_for_steps(folder: Path, process: subprocess.Popen[str], more_than: int) -> None:
@@ -184,9 +184,9 @@ def test_one_command_starts_them_ends_them_and_goes_on(data: Path, tmp_path: Pat
     assert saved(folder) > step
 
 
-def be_a_launcher(told: Path) -> None:
+def be_a_launcher(record: Path) -> None:
     distributed._open_lifeline(threading.Event())
-    subprocess.run(["sh", "-c", f"echo > {told}-begun; cat; echo > {told}"])
+    subprocess.run(["sh", "-c", f"echo > {record}-begun; cat; echo > {record}"])
 
 
 def test_a_launcher_that_is_killed_before_its_ranks_can_know_it_still_closes_their_input(
@@ -202,9 +202,9 @@ def test_a_launcher_that_is_killed_before_its_ranks_can_know_it_still_closes_the
 
 def wait_for_a_lost_one() -> None:
     distributed.SHUTDOWN_SECONDS = 0  # type: ignore[assignment]
-    asked = threading.Event()
-    asked.set()
-    threading.Thread(target=distributed.stop_with_launcher, args=(asked,), daemon=True).start()
+    stop = threading.Event()
+    stop.set()
+    threading.Thread(target=distributed.stop_with_launcher, args=(stop,), daemon=True).start()
     time.sleep(60)
 
 
@@ -215,15 +215,15 @@ def test_a_rank_that_waits_for_a_lost_one_ends_when_it_is_told_to() -> None:
 
 
 def test_ranks_that_do_not_share_their_checkpoints_do_not_begin(data: Path, tmp_path: Path) -> None:
-    here, there = (run_folder(data, tmp_path / name, **KNOBS) for name in ("here", "there"))
-    assert not trainer.train(here, StopAt(3))
-    told = timeless(here)
-    processes = killings.start_ranks([here, there])
+    own_folder, there = (run_folder(data, tmp_path / name, **KNOBS) for name in ("here", "there"))
+    assert not trainer.train(own_folder, StopAt(3))
+    logged = timeless(own_folder)
+    processes = killings.start_ranks([own_folder, there])
     for process in processes:
         process.join(20)
         process.kill()
     assert [process.exitcode for process in processes] == [1, 1]
-    assert timeless(here) == told
+    assert timeless(own_folder) == logged
 
 
 def test_what_the_user_can_mend_is_the_last_line_and_the_status_is_2(data: Path, tmp_path: Path) -> None:
@@ -231,15 +231,15 @@ def test_what_the_user_can_mend_is_the_last_line_and_the_status_is_2(data: Path,
     config = json.loads((folder / "config.json").read_text())
     config["markup"] = {"unit": "conversation", "max_tokens": 8}
     (folder / "config.json").write_text(json.dumps(config))
-    made = start(folder)
-    _, said = made.communicate(timeout=60)
-    assert made.returncode == 2, said
+    process = start(folder)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2, said
     assert said.splitlines()[-1].startswith("training: ") and "markup.max_tokens" in said.splitlines()[-1]
 
 
 def test_a_message_for_which_there_is_no_memory_is_not_told_as_another_that_is_gone() -> None:
-    for raised, told in ((torch.OutOfMemoryError, torch.OutOfMemoryError), (RuntimeError, ConnectionError)):
-        with pytest.raises(told), distributed._peer_failure_as_connection_error():
+    for raised, logged in ((torch.OutOfMemoryError, torch.OutOfMemoryError), (RuntimeError, ConnectionError)):
+        with pytest.raises(logged), distributed._peer_failure_as_connection_error():
             raise raised
 
 

@@ -36,26 +36,26 @@ GPU = "gpu:0"
 
 
 def network(family: str = "llama") -> Any:
-    made = networks.build(NetworkConfig(**{**NETWORK, "family": family}), 20, 16)
-    for module in made.modules():  # which `to` does not do with fake tensors
+    model = networks.build(NetworkConfig(**{**NETWORK, "family": family}), 20, 16)
+    for module in model.modules():  # which `to` does not do with fake tensors
         for name, weight in module._parameters.items():
             if weight is not None:
                 module._parameters[name] = nn.Parameter(torch.empty_like(weight, device=GPU))
         for name, values in module._buffers.items():
             if values is not None:
                 module._buffers[name] = torch.empty_like(values, device=GPU)
-    return made
+    return model
 
 
 class WithoutFloat64(TorchDispatchMode):
     """As on Apple's GPUs."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for each in tree_leaves(made):
+        result = func(*args, **(kwargs or {}))
+        for each in tree_leaves(result):
             is_double = isinstance(each, Tensor) and each.dtype == torch.float64
             assert not (is_double and each.device == torch.device(GPU)), f"{func} makes float64"
-        return made
+        return result
 
 
 def pretend(work: Callable[[], None]) -> None:
@@ -63,13 +63,13 @@ def pretend(work: Callable[[], None]) -> None:
     _setup_privateuseone_for_python_backend("gpu")
     Tensor.pin_memory = lambda self: self  # type: ignore[method-assign, assignment]
     torch.autocast = lambda *_, **__: nullcontext()  # type: ignore[misc, assignment]
-    plain = Tensor.__getitem__
+    original = Tensor.__getitem__
 
     def choose(self: Tensor, index: Any) -> Tensor:
         """A fake mask cannot be asked how many it lets through: all."""
         if isinstance(index, Tensor) and index.dtype == torch.bool:
             return self.flatten(0, index.ndim - 1)
-        return plain(self, index)
+        return original(self, index)
 
     Tensor.__getitem__ = choose  # type: ignore[method-assign, assignment]
     with FakeTensorMode(allow_non_fake_inputs=True), WithoutFloat64():
@@ -86,8 +86,8 @@ def learn() -> None:
         config = TrainConfig(batch_tokens=256, context_loss=context_loss)
         step = GradientStep(network(), table, config, workers=1, path=FAST_PATH)
         step.precision = precision
-        told = step.differentiate(step.batch(np.arange(30)), torch.full((), 90.0, device=GPU))
-        check(step, told)
+        step_sums = step.differentiate(step.batch(np.arange(30)), torch.full((), 90.0, device=GPU))
+        check(step, step_sums)
         assert bool(calls) == (precision == "bf16")
         calls.clear()
 
@@ -98,23 +98,23 @@ def learn_padded() -> None:
     for family, context_loss in product(("llama", "gpt2", "encoder-decoder"), (0.0, 0.5)):
         config = TrainConfig(batch_tokens=256, context_loss=context_loss)
         step = GradientStep(network(family), table, config, workers=1)
-        told = step.differentiate(step.batch(np.arange(30)), 90)
-        check(step, told)
-        MetricSums([0.0] * 4).add(torch.cat([told, told[:1]]))
+        step_sums = step.differentiate(step.batch(np.arange(30)), 90)
+        check(step, step_sums)
+        MetricSums([0.0] * 4).add(torch.cat([step_sums, step_sums[:1]]))
 
 
-def check(step: GradientStep, told: Tensor) -> None:
-    assert told.device == torch.device(GPU)
-    assert all(p.grad is not None and p.grad.device == told.device for p in step.model.parameters())
+def check(step: GradientStep, step_sums: Tensor) -> None:
+    assert step_sums.device == torch.device(GPU)
+    assert all(p.grad is not None and p.grad.device == step_sums.device for p in step.model.parameters())
     step.update(1e-3)
 
 
-def look() -> None:
+def check_logits() -> None:
     """What preflight reads of the network."""
-    made = object.__new__(preflight.Preflight)
-    made.model, made.has_encoder = network(), False
-    made.rows = [Examples(examples(40, 0, "train")).row(i) for i in range(4)]
-    assert made.logits(made.batch()).device.type == "cpu"
+    checks_ = object.__new__(preflight.Preflight)
+    checks_.model, checks_.has_encoder = network(), False
+    checks_.rows = [Examples(examples(40, 0, "train")).row(i) for i in range(4)]
+    assert checks_.logits(checks_.batch()).device.type == "cpu"
 
 
 def varlen_by_mask(*given: Any, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,8 +122,8 @@ def varlen_by_mask(*given: Any, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
     query, key, value, offsets, _, _, longest, is_causal, scale, window = given[:10]
     assert is_causal and list(window) == [-1, 0] and longest >= int(offsets.diff().max())
     share, rows = shares(query, key, offsets, scale)
-    made = (share @ rows(value)).transpose(0, 1).to(query.dtype).contiguous()
-    return made, query.new_zeros(query.shape[1::-1]).float(), torch.zeros(2, dtype=torch.uint64)
+    output = (share @ rows(value)).transpose(0, 1).to(query.dtype).contiguous()
+    return output, query.new_zeros(query.shape[1::-1]).float(), torch.zeros(2, dtype=torch.uint64)
 
 
 def varlen_backward_by_mask(*given: Any, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,8 +132,8 @@ def varlen_backward_by_mask(*given: Any, **_: Any) -> tuple[Tensor, Tensor, Tens
     share, rows = shares(query, key, offsets, scale)
     dshare = rows(come) @ rows(value).mT
     dscores = share * (dshare - (dshare * share).sum(-1, keepdim=True)) * scale
-    made = (dscores @ rows(key), dscores.mT @ rows(query), share.mT @ rows(come))
-    dq, dk, dv = (each.transpose(0, 1).to(query.dtype).contiguous() for each in made)
+    gradients = (dscores @ rows(key), dscores.mT @ rows(query), share.mT @ rows(come))
+    dq, dk, dv = (each.transpose(0, 1).to(query.dtype).contiguous() for each in gradients)
     return dq, dk, dv
 
 
@@ -143,9 +143,9 @@ def shares(query: Tensor, key: Tensor, offsets: Tensor, scale: float) -> tuple[T
     def rows(part: Tensor) -> Tensor:
         return part.float().transpose(0, 1)
 
-    places = torch.arange(len(query))
-    sequence = torch.searchsorted(offsets[1:], places, right=True)
-    sees = (sequence[:, None] == sequence) & (places[:, None] >= places)
+    positions = torch.arange(len(query))
+    sequence = torch.searchsorted(offsets[1:], positions, right=True)
+    sees = (sequence[:, None] == sequence) & (positions[:, None] >= positions)
     return (rows(query) @ rows(key).mT * scale).masked_fill(~sees, -torch.inf).softmax(-1), rows
 
 
@@ -171,13 +171,13 @@ def compile_block() -> None:
 
 
 def test_a_block_with_the_kernel_in_it_is_compiled_as_one_graph() -> None:
-    made = killings.start_apart(compile_block)
-    made.join(300)
-    assert made.exitcode == 0
+    process = killings.start_apart(compile_block)
+    process.join(300)
+    assert process.exitcode == 0
 
 
-@pytest.mark.parametrize("work", [learn, learn_padded, look])
+@pytest.mark.parametrize("work", [learn, learn_padded, check_logits])
 def test_all_that_works_together_is_on_the_gpu(work: Callable[[], None]) -> None:
-    made = killings.start_apart(pretend, work)
-    made.join(300)
-    assert made.exitcode == 0
+    process = killings.start_apart(pretend, work)
+    process.join(300)
+    assert process.exitcode == 0

@@ -37,9 +37,9 @@ def export(folder, learnt, letters, rows, split):
     rng = np.random.default_rng(len(split))
     said = [" ".join(rng.choice(list(letters), rng.integers(1, 5))) for _ in range(rows)]
     markup = MarkupConfig(unit="pair", max_tokens=16)
-    made = encode_conversations([[text, text] for text in said], learnt, markup, [1.0] * 257)
+    encoded = encode_conversations([[text, text] for text in said], learnt, markup, [1.0] * 257)
     rest = {"conversation_id": "c", "group": "g", "split": split}
-    table = pa.Table.from_pylist([{**vars(example), **rest} for (example,) in made], EXAMPLES)
+    table = pa.Table.from_pylist([{**vars(example), **rest} for (example,) in encoded], EXAMPLES)
     folder.mkdir(exist_ok=True)
     pq.write_table(table, folder / f"{split}.parquet")
 
@@ -86,8 +86,8 @@ def test_a_warm_start_begins_below_scratch_and_stays_below_over_another_vocabula
 
 def test_the_summary_tells_the_tokens_kept_new_and_lost(first, tmp_path):
     folder = train(tmp_path / "warm", [*OLD_WORDS[2:], "q"], "abc", start=first / "model", steps=1)
-    told = json.loads((folder / "summary.json").read_text())
-    counts = {name: told[f"start_tokens_{name}"] for name in ("kept", "new", "lost")}
+    summary = json.loads((folder / "summary.json").read_text())
+    counts = {name: summary[f"start_tokens_{name}"] for name in ("kept", "new", "lost")}
     assert counts == {"kept": 18, "new": 1, "lost": 2}  # of the kept, four are control tokens
 
 
@@ -97,8 +97,8 @@ def test_rows_go_by_the_tokens_string_and_new_ones_are_means_of_their_pieces(fam
     config = NetworkConfig(**{**SHAPE, "family": family})
     torch.manual_seed(1)
     start, model = (networks.build(config, each.get_vocab_size(), 16) for each in (old, new))
-    told = initial_weights.carry_over(start, old, model, new)
-    assert told["new"] > 0 and told["kept"] > 256
+    counts = initial_weights.carry_over(start, old, model, new)
+    assert counts["new"] > 0 and counts["kept"] > 256
     had, has = (list(initial_weights._token_tables(each)) for each in (start, model))
     known, now = old.get_vocab(), new.get_vocab()
     for before_VD, after_VD in zip(had, has, strict=True):
@@ -137,7 +137,7 @@ def test_the_tutorials_decoder_begins_with_the_blocks_of_a_gpt2(pretrained, tmp_
     torch.manual_seed(1)
     fresh, model = (networks.build(NetworkConfig(**DECODER), learnt.get_vocab_size(), 16) for _ in range(2))
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    told = initial_weights.carry_over(start, known, model, learnt)
+    counts = initial_weights.carry_over(start, known, model, learnt)
     lent = dict(start.named_parameters())
     for name, weight in model.named_parameters():
         if name.startswith("encoder.") or "cross" in name:
@@ -147,20 +147,20 @@ def test_the_tutorials_decoder_begins_with_the_blocks_of_a_gpt2(pretrained, tmp_
             torch.testing.assert_close(weight, theirs_[: len(weight)], msg=name)
             assert "ln" in name or "bias" in name or not torch.equal(weight, fresh.get_parameter(name)), name
     table, rows = lent["transformer.wte.weight"], learnt.get_vocab()
-    made = model.get_parameter("decoder.transformer.wte.weight")
+    embedding = model.get_parameter("decoder.transformer.wte.weight")
     # A word alone is for GPT-2 the middle of one: ours are those after a space.
     for word in ("there", "are", "zz"):
         pieces = known.encode(f" {word}", add_special_tokens=False).ids
-        torch.testing.assert_close(made[rows[word]], table[pieces].mean(0))
-    torch.testing.assert_close(made[tokenizer.END], table[known.token_to_id("<|endoftext|>")])
-    assert told["kept"] + told["new"] == len(rows)
+        torch.testing.assert_close(embedding[rows[word]], table[pieces].mean(0))
+    torch.testing.assert_close(embedding[tokenizer.END], table[known.token_to_id("<|endoftext|>")])
+    assert counts["kept"] + counts["new"] == len(rows)
 
 
 def test_a_training_of_the_tutorials_network_begins_with_a_gpt2_and_learns(pretrained, tmp_path):
     theirs = pretrained(tmp_path / "theirs", family="gpt2", template=None)
     folder = train(tmp_path / "run", OLD_WORDS, OLD_WORDS, start=theirs, network=DECODER, steps=150)
-    made = losses(folder)
-    assert made[-1] < made[0] - 0.3
+    losses_ = losses(folder)
+    assert losses_[-1] < losses_[0] - 0.3
     assert (folder / "model" / "model.safetensors").is_file()
 
 
@@ -182,9 +182,9 @@ def test_a_gpt2_of_more_places_is_the_start_of_a_shorter_one(pretrained, tmp_pat
 def test_the_tutorials_decoder_takes_no_other_blocks(pretrained, tmp_path, family, network, line):
     template = {} if family == "llama" else {"template": None}
     theirs = pretrained(tmp_path / "theirs", family=family, **template)
-    with pytest.raises(InputError, match=line) as told:
+    with pytest.raises(InputError, match=line) as message:
         train(tmp_path / "run", OLD_WORDS, "abc", start=theirs, network={**DECODER, **network})
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,11 @@ def test_the_tutorials_decoder_takes_no_other_blocks(pretrained, tmp_path, famil
 def test_a_network_of_another_shape_is_told_by_the_setting_that_differs(
     first, tmp_path, network, max_tokens, line
 ):
-    with pytest.raises(InputError, match=line) as told:
+    with pytest.raises(InputError, match=line) as message:
         train(
             tmp_path / "run", OLD_WORDS, "abc", start=first / "model", network=network, max_tokens=max_tokens
         )
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)
 
 
 def test_another_start_is_another_training(first, tmp_path):

@@ -20,11 +20,11 @@ def status_of(folder: Path, **how: Any) -> int | None:
     return process.exitcode
 
 
-def assert_same(folder: Path, expected: Path, told: Any) -> None:
-    assert status_of(folder) == 0, told
-    assert weights(folder) == weights(expected), told
-    assert timeless(folder) == timeless(expected), told
-    assert not list(folder.rglob(".tmp-*")), told
+def assert_same(folder: Path, expected: Path, expected_lines: Any) -> None:
+    assert status_of(folder) == 0, expected_lines
+    assert weights(folder) == weights(expected), expected_lines
+    assert timeless(folder) == timeless(expected), expected_lines
+    assert not list(folder.rglob(".tmp-*")), expected_lines
 
 
 @pytest.mark.timeout(600)
@@ -44,7 +44,7 @@ def test_killed_before_any_change_to_its_folder_it_goes_on_to_the_same_bytes(
 @pytest.mark.timeout(600)
 def test_killed_at_25_random_instants_it_goes_on_to_the_same_bytes(data: Path, tmp_path: Path) -> None:
     seed = int.from_bytes(os.urandom(4))
-    chances = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     knobs: dict[str, Any] = {"network": {"dropout": 0.2}, "max_epochs": 3, "checkpoint_seconds": 1e-9}
     expected = run_folder(data, tmp_path / "whole", **knobs)
     began_s = time.monotonic()
@@ -54,7 +54,7 @@ def test_killed_at_25_random_instants_it_goes_on_to_the_same_bytes(data: Path, t
     for number in range(25):
         folder = run_folder(data, tmp_path / str(number), **knobs)
         process = killings.start(folder)
-        time.sleep(float(chances.uniform(0, whole_s)))
+        time.sleep(float(rng.uniform(0, whole_s)))
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL

@@ -87,7 +87,7 @@ def steps_shown(printed: str) -> list[Any]:
 @pytest.mark.timeout(1800)
 def test_killed_at_25_random_instants_the_same_command_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     seed = int.from_bytes(os.urandom(4))
-    chances = random.Random(seed)
+    rng = random.Random(seed)
     data = make_data(tmp_path)
     whole = Command(data, tmp_path / "whole")
     began_s = time.monotonic()
@@ -103,7 +103,7 @@ def test_killed_at_25_random_instants_the_same_command_goes_on_to_the_same_weigh
         command = Command(data, folder)
         for _ in range(4):  # then it may end
             process = command.start()
-            time.sleep(chances.uniform(0, whole_s))
+            time.sleep(rng.uniform(0, whole_s))
             command.kill(process, VICTIMS[kills % len(VICTIMS)])
             printed, errors = process.communicate()
             interrupted += process.returncode != 0

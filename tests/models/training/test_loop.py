@@ -53,8 +53,8 @@ def test_a_training_leaves_a_model_folder_that_answers(done: Path, data: Path) -
         "tokenizer.json",
         "tokenizer_config.json",
     ]
-    made = json.loads((done / "model" / "repartee.json").read_text())
-    assert made == {
+    model_info = json.loads((done / "model" / "repartee.json").read_text())
+    assert model_info == {
         "family": "llama",
         "normalisation": "plain",
         "markup": {"unit": "pair", "max_tokens": 16},
@@ -87,8 +87,8 @@ def test_the_metrics_hold_each_step_line_each_epoch_and_each_look_once(done: Pat
     total = json.loads((done / "summary.json").read_text())["steps"]
     assert steps == list(range(3, total + 1, 3))
     assert [line["epoch"] for line in lines(done, "epoch")] == [1, 2, 3]
-    looks = [line["step"] for line in lines(done, "validation")]
-    assert len(looks) == len(set(looks)) >= 8
+    validations = [line["step"] for line in lines(done, "validation")]
+    assert len(validations) == len(set(validations)) >= 8
     first = lines(done, "step")[0]
     assert {"loss", "accuracy", "learning_rate", "grad_norm", "tokens_per_second", "seconds_left"} <= set(
         first
@@ -99,11 +99,11 @@ def test_the_metrics_hold_each_step_line_each_epoch_and_each_look_once(done: Pat
 
 def test_the_log_has_a_header_and_a_line_an_epoch(done: Path) -> None:
     header, *epochs = (line.split() for line in (done / "train.log").read_text().splitlines())
-    told = lines(done, "epoch")
+    logged = lines(done, "epoch")
     assert [line[header.index("epoch")] for line in epochs] == ["1", "2", "3"]
     for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
         column = [float(line[header.index(name)]) for line in epochs]
-        assert column == pytest.approx([line[name] for line in told], abs=1e-4)
+        assert column == pytest.approx([line[name] for line in logged], abs=1e-4)
 
 
 def test_an_epochs_loss_is_its_sum_over_tokens_not_a_mean_of_batches(data: Path, tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_a_model_that_got_worse_is_not_the_one_that_is_kept(data: Path, tmp_path
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "examples": str(folder)}))
     assert train(folder)
-    looks = lines(folder, "validation")
-    best = min(looks, key=lambda line: line["bpb"])
-    assert best["bpb"] < looks[-1]["bpb"]
+    validations = lines(folder, "validation")
+    best = min(validations, key=lambda line: line["bpb"])
+    assert best["bpb"] < validations[-1]["bpb"]
     score = metrics.score(networks.load(folder / "model"), read_examples(folder, "validation"))
     assert score.bpb == pytest.approx(best["bpb"], rel=1e-5)
     summary = json.loads((folder / "summary.json").read_text())
@@ -175,10 +175,10 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(
 def test_a_finished_training_is_published_again_without_a_step_more(data: Path, tmp_path: Path) -> None:
     folder = run_folder(data, tmp_path / "run")
     train(folder)
-    before, told, log = weights(folder), lines(folder), (folder / "train.log").read_text()
+    before, logged, log = weights(folder), lines(folder), (folder / "train.log").read_text()
     (folder / "summary.json").unlink()
     assert train(folder)
-    assert (weights(folder), lines(folder), (folder / "train.log").read_text()) == (before, told, log)
+    assert (weights(folder), lines(folder), (folder / "train.log").read_text()) == (before, logged, log)
     assert (folder / "summary.json").exists()
 
 
@@ -213,9 +213,9 @@ def test_the_minutes_of_earlier_pieces_count(data: Path, tmp_path: Path) -> None
     folder = run_folder(data, tmp_path / "run", max_minutes=60, max_epochs=10_000)
     trainer.train(folder, StopAt(1))
     run = Run.read(folder)
-    made = loop.Training(run, threading.Event())
-    assert made.state.elapsed_s > 0
-    assert made.state.step == 1
+    training = loop.Training(run, threading.Event())
+    assert training.state.elapsed_s > 0
+    assert training.state.step == 1
 
 
 def test_a_loss_that_is_no_number_ends_the_training_and_is_never_saved(data: Path, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_second_trainer_waits_and_then_ends_with_a_clear_line(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"tokenizer": None}, "config.json"),
         ({"network": {"width": 7, "n_head": 2}}, "config.json"),
@@ -255,15 +255,15 @@ def test_a_second_trainer_waits_and_then_ends_with_a_clear_line(
     ],
 )
 def test_a_config_that_cannot_be_used_is_refused_in_one_line(
-    data: Path, tmp_path: Path, change: dict[str, Any], told: str | None
+    data: Path, tmp_path: Path, change: dict[str, Any], reason: str | None
 ) -> None:
     folder = run_folder(data, tmp_path / "run", max_steps=1)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **change}))
-    if told is None:  # a pair's two sides of 8 fit 16 places
+    if reason is None:  # a pair's two sides of 8 fit 16 places
         assert train(folder)
         return
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=reason) as caught:
         train(folder)
     assert "\n" not in str(caught.value)
 
@@ -297,7 +297,7 @@ def test_a_full_disk_ends_in_one_clear_line_and_the_checkpoints_stay(
 ) -> None:
     folder = run_folder(data, tmp_path / "run", max_steps=2)
     trainer.train(folder, StopAt(1))
-    kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    checkpoints = sorted(path.name for path in (folder / "checkpoints").iterdir())
     monkeypatch.setattr(sys, "argv", ["training", str(folder)])
     monkeypatch.setattr(trainer, "stop_on_signals", lambda _, **__: [])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -310,7 +310,7 @@ def test_a_full_disk_ends_in_one_clear_line_and_the_checkpoints_stay(
     assert "File too large" in (last := caplog.records[-1].getMessage())
     assert last.endswith("earlier checkpoints are kept: free some space, and the same command goes on")
     assert "Traceback" not in caplog.text
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == kept
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == checkpoints
     assert train(folder)
 
 
@@ -378,10 +378,10 @@ def test_when_its_parent_is_gone_it_writes_a_checkpoint_and_ends(data: Path, tmp
 
 def gradients(data: Path, folder: Path, parts: int, **knobs: Any) -> dict[str, torch.Tensor]:
     """Of a step on twelve rows, in so many parts."""
-    made = loop.Training(Run.read(run_folder(data, folder, **knobs)), threading.Event())
-    made.step.parts = parts
-    made.step.gradient(np.arange(12), seed=0)
-    return {name: p.grad.clone() for name, p in made.model.named_parameters() if p.grad is not None}
+    training = loop.Training(Run.read(run_folder(data, folder, **knobs)), threading.Event())
+    training.step.parts = parts
+    training.step.gradient(np.arange(12), seed=0)
+    return {name: p.grad.clone() for name, p in training.model.named_parameters() if p.grad is not None}
 
 
 def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(data: Path, tmp_path: Path) -> None:
@@ -393,17 +393,17 @@ def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(data: Path, tmp_pa
 
 def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tmp_path: Path) -> None:
     run = Run.read(run_folder(data, tmp_path / "run", context_loss=0.5))
-    made = loop.Training(run, threading.Event())
-    part = made.step.batch(np.arange(4))
-    logits_BTV = networks.lm_head(made.model)(networks.hidden_states(made.model, part)).detach()
+    training = loop.Training(run, threading.Event())
+    part = training.step.batch(np.arange(4))
+    logits_BTV = networks.lm_head(training.model)(networks.hidden_states(training.model, part)).detach()
     by_hand = {True: 0.0, False: 0.0}
     for row in range(4):
-        ids, is_reply = made.examples.row(row)
-        for place in range(len(ids) - 1):
-            chances = logits_BTV[row, place].log_softmax(-1)
-            by_hand[bool(is_reply[place + 1])] -= float(chances[ids[place + 1]])
-    total, nats_N, _, is_reply_N = made.step.forward(part)
+        ids, is_reply = training.examples.row(row)
+        for position in range(len(ids) - 1):
+            log_probs = logits_BTV[row, position].log_softmax(-1)
+            by_hand[bool(is_reply[position + 1])] -= float(log_probs[ids[position + 1]])
+    total, nats_N, _, is_reply_N = training.step.forward(part)
     assert float(total.detach()) == pytest.approx(by_hand[True] + 0.5 * by_hand[False], rel=1e-2)
     assert float(nats_N[is_reply_N].sum()) == pytest.approx(by_hand[True], rel=1e-2)
-    plain, taught = (gradients(data, tmp_path / str(w), 1, context_loss=w) for w in (0.0, 0.5))
-    assert any(not torch.equal(plain[name], taught[name]) for name in plain)
+    without_context, taught = (gradients(data, tmp_path / str(w), 1, context_loss=w) for w in (0.0, 0.5))
+    assert any(not torch.equal(without_context[name], taught[name]) for name in without_context)

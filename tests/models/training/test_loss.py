@@ -25,8 +25,8 @@ def test_the_loss_and_its_gradients_are_those_of_torchs_cross_entropy(head: tupl
     torch.testing.assert_close(nats_N, expected_N.detach())
     torch.testing.assert_close(total, (expected_N * weights_N).sum())
     assert torch.equal(hits_N, logits_NV.argmax(-1) == targets_N)
-    for made, right in zip(torch.autograd.grad(3 * total, [hidden_ND, table_VD]), expected, strict=True):
-        torch.testing.assert_close(made, right, rtol=1e-4, atol=1e-3)
+    for gradient, right in zip(torch.autograd.grad(3 * total, [hidden_ND, table_VD]), expected, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-3)
 
 
 def test_a_target_without_a_chance_costs_its_whole_distance_and_no_infinity() -> None:

@@ -9,8 +9,8 @@ SHAPES = [(8, 8), (8, 24), (24, 8), (8, 8), (1, 8)]
 
 
 def matrices() -> list[torch.Tensor]:
-    made = torch.Generator().manual_seed(0)
-    return [torch.randn(shape, generator=made) for shape in SHAPES]
+    rng = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=rng) for shape in SHAPES]
 
 
 def test_steps_are_those_of_torchs_muon_to_the_rounding_of_its_products() -> None:
@@ -20,9 +20,9 @@ def test_steps_are_those_of_torchs_muon_to_the_rounding_of_its_products() -> Non
     mine.dtype = torch.bfloat16
     other = torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", **settings)
     for step in range(3):
-        made = torch.Generator().manual_seed(step)
+        rng = torch.Generator().manual_seed(step)
         for left, right in zip(ours, theirs, strict=True):
-            left.grad = torch.randn(left.shape, generator=made)
+            left.grad = torch.randn(left.shape, generator=rng)
             right.grad = left.grad.clone()
         mine.step()
         other.step()

@@ -15,9 +15,9 @@ def network(family: Any = "llama") -> Any:
 
 
 def give_gradients(model: Any, seed: int) -> None:
-    made = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
-        parameter.grad = torch.randn(parameter.shape, generator=made)
+        parameter.grad = torch.randn(parameter.shape, generator=rng)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "encoder-decoder"])

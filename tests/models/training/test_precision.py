@@ -15,17 +15,17 @@ def test_a_precision_whose_matmuls_crawl_is_not_tried_on_a_whole_step(
 ) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: bf16_seconds}
     monkeypatch.setattr(precision, "matmul_seconds", seconds.__getitem__)
-    asked: list[str] = []
+    requests: list[str] = []
 
     def probe(precision: str) -> float:
-        asked.append(precision)
+        requests.append(precision)
         return {"fp32": 1.0, "bf16": 0.5}[precision]
 
     chosen = choose_precision(tmp_path, torch.device("cpu"), probe)
-    assert asked == tried
+    assert requests == tried
     assert chosen == tried[-1]
     assert choose_precision(tmp_path, torch.device("cpu"), probe) == chosen  # what it began with
-    assert asked == tried
+    assert requests == tried
 
 
 @pytest.mark.parametrize(("is_able", "precision"), [(True, "bf16"), (False, "fp32")])

@@ -40,36 +40,36 @@ def one_thread() -> None:
 
 
 def training_of(data: Path, folder: Path, family: str = "llama", **changes: Any) -> loop.Training:
-    made = run_folder(data, folder, **{**SHAPES[family], **changes})
-    (made / "preflight.json").unlink()
-    return loop.Training(Run.read(made), threading.Event())
+    folder_ = run_folder(data, folder, **{**SHAPES[family], **changes})
+    (folder_ / "preflight.json").unlink()
+    return loop.Training(Run.read(folder_), threading.Event())
 
 
-def check(made: loop.Training) -> None:
-    preflight.check(made.model, made.examples, made.run, made.step.precision)
+def check(training: loop.Training) -> None:
+    preflight.check(training.model, training.examples, training.run, training.step.precision)
 
 
 @pytest.mark.parametrize("family", SHAPES)
 def test_a_sound_training_passes_and_is_left_as_it_was(data: Path, tmp_path: Path, family: str) -> None:
-    made = training_of(data, tmp_path / "run", family)
-    before = {name: value.clone() for name, value in made.model.state_dict().items()}
-    chances = torch.get_rng_state()
-    check(made)
-    assert torch.equal(torch.get_rng_state(), chances)
-    assert made.model.training
-    for name, value in made.model.state_dict().items():
+    training = training_of(data, tmp_path / "run", family)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    rng_state = torch.get_rng_state()
+    check(training)
+    assert torch.equal(torch.get_rng_state(), rng_state)
+    assert training.model.training
+    for name, value in training.model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    told = json.loads((made.run.folder / "preflight.json").read_text())
-    assert len(told["checks"]) == 10
-    assert told["seconds"] < 20
-    assert not list(made.run.folder.glob(".tmp-*"))
+    record = json.loads((training.run.folder / "preflight.json").read_text())
+    assert len(record["checks"]) == 10
+    assert record["seconds"] < 20
+    assert not list(training.run.folder.glob(".tmp-*"))
 
 
 def test_it_is_made_once_in_a_run_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = training_of(data, tmp_path / "run")
-    check(made)
+    training = training_of(data, tmp_path / "run")
+    check(training)
     monkeypatch.setattr(preflight, "Preflight", None)
-    check(made)
+    check(training)
 
 
 def test_the_two_sides_of_a_pair_may_together_be_longer_than_an_encoder(data: Path, tmp_path: Path) -> None:
@@ -87,17 +87,17 @@ Plant = Callable[[pytest.MonkeyPatch, PreTrainedModel], None]
 
 def collating(change: Callable[[Batch], Batch]) -> Plant:
     def plant(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
-        plain = batches.collate
-        monkeypatch.setattr(batches, "collate", lambda rows, **kwargs: change(plain(rows, **kwargs)))
+        original = batches.collate
+        monkeypatch.setattr(batches, "collate", lambda rows, **kwargs: change(original(rows, **kwargs)))
 
     return plant
 
 
 def reading(change: Callable[[Batch], Batch], after: Callable[[Tensor], Tensor] = lambda h: h) -> Plant:
     def plant(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
-        plain = networks.hidden_states
+        original = networks.hidden_states
         monkeypatch.setattr(
-            networks, "hidden_states", lambda model, batch: after(plain(model, change(batch)))
+            networks, "hidden_states", lambda model, batch: after(original(model, change(batch)))
         )
 
     return plant
@@ -110,8 +110,8 @@ def shifted_twice(batch: Batch) -> Batch:
 
 
 def not_shifted(batch: Batch) -> Batch:
-    asked = batch.targets_BT != NO_LOSS
-    return replace(batch, inputs_BT=torch.where(asked, batch.targets_BT, batch.inputs_BT))
+    has_target = batch.targets_BT != NO_LOSS
+    return replace(batch, inputs_BT=torch.where(has_target, batch.targets_BT, batch.inputs_BT))
 
 
 def ends_masked(batch: Batch) -> Batch:
@@ -141,10 +141,10 @@ def no_causal_mask(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
 
 
 def counted_per_batch(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
-    plain = step.weighted_nats
+    original = step.weighted_nats
 
     def mean(*args: Tensor) -> tuple[Tensor, ...]:
-        total, *rest = plain(*args)
+        total, *rest = original(*args)
         return total / len(args[2]), *rest
 
     monkeypatch.setattr(step, "weighted_nats", mean)
@@ -170,12 +170,12 @@ def wild(_: pytest.MonkeyPatch, model: PreTrainedModel) -> None:
 
 
 def half_saved(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
-    plain = networks.save
+    original = networks.save
 
     def save(model: PreTrainedModel, folder: Path) -> None:
         with torch.no_grad():
             next(model.parameters()).mul_(0.5)
-            plain(model, folder)
+            original(model, folder)
             next(model.parameters()).mul_(2)
 
     monkeypatch.setattr(networks, "save", save)
@@ -211,39 +211,41 @@ PLANTS: list[tuple[str, str, str, Plant]] = [
 
 
 @pytest.mark.parametrize(
-    ("family", "told", "plant"), [plant[1:] for plant in PLANTS], ids=[p[0] for p in PLANTS]
+    ("family", "finding", "plant"), [plant[1:] for plant in PLANTS], ids=[p[0] for p in PLANTS]
 )
 def test_a_planted_defect_is_caught_by_name(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, told: str, plant: Plant
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, finding: str, plant: Plant
 ) -> None:
-    made = training_of(data, tmp_path / "run", family)
-    plant(monkeypatch, made.model)
-    with pytest.raises(preflight.Defect, match=f"^preflight: {told}"):
-        check(made)
-    assert not (made.run.folder / "preflight.json").exists()
+    training = training_of(data, tmp_path / "run", family)
+    plant(monkeypatch, training.model)
+    with pytest.raises(preflight.Defect, match=f"^preflight: {finding}"):
+        check(training)
+    assert not (training.run.folder / "preflight.json").exists()
 
 
 def test_a_table_of_another_size_is_caught(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = networks.build
-    monkeypatch.setattr(networks, "build", lambda config, size, places: plain(config, size + 5, places))
-    made = training_of(data, tmp_path / "run")
+    original = networks.build
+    monkeypatch.setattr(
+        networks, "build", lambda config, size, positions: original(config, size + 5, positions)
+    )
+    training = training_of(data, tmp_path / "run")
     with pytest.raises(preflight.Defect, match="control tokens: 20 tokens, and a table of 25 rows"):
-        check(made)
+        check(training)
 
 
 def test_weights_that_have_learnt_may_begin_below_a_guess_but_not_above(data: Path, tmp_path: Path) -> None:
-    made = training_of(data, tmp_path / "run")
+    training = training_of(data, tmp_path / "run")
     for _ in range(5):
-        for rows in made.order:
-            made.train_step(rows, 1e-2)
-    made.run = replace(made.run, start=tmp_path)
-    check(made)
-    wild(pytest.MonkeyPatch(), made.model)
-    (made.run.folder / "preflight.json").unlink()
+        for rows in training.order:
+            training.train_step(rows, 1e-2)
+    training.run = replace(training.run, start=tmp_path)
+    check(training)
+    wild(pytest.MonkeyPatch(), training.model)
+    (training.run.folder / "preflight.json").unlink()
     with pytest.raises(preflight.Defect, match=r"first loss: .* what it starts from"):
-        check(made)
+        check(training)
 
 
 def test_a_defect_ends_the_trainer_with_status_3_and_one_line(

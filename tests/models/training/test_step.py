@@ -46,15 +46,15 @@ def test_a_half_that_fails_is_told_of_when_the_other_has_ended(data: Path, tmp_p
 
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: Callable[[GradientStep], bool], figure: float) -> None:
     """The gradient of these steps, counted from 1 over all trainings, has a figure that is `figure`."""
-    plain = GradientStep.gradient
+    original = GradientStep.gradient
 
     def gradient(self: GradientStep, *args: Any, **kwargs: Any) -> Tensor:
-        told = plain(self, *args, **kwargs)
+        step_sums = original(self, *args, **kwargs)
         if steps(self):
-            told[0] = figure
+            step_sums[0] = figure
             for parameter in self.model.parameters():
                 parameter.grad = torch.full_like(parameter, math.nan)
-        return told
+        return step_sums
 
     monkeypatch.setattr(GradientStep, "gradient", gradient)
 
@@ -63,11 +63,11 @@ class At:
     """True at these calls, the first being 1."""
 
     def __init__(self, *calls: int) -> None:
-        self.calls, self.made = calls, 0
+        self.calls, self.num_calls = calls, 0
 
     def __call__(self, _: GradientStep) -> bool:
-        self.made += 1
-        return self.made in self.calls
+        self.num_calls += 1
+        return self.num_calls in self.calls
 
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf, 1e9])
@@ -87,14 +87,14 @@ def test_a_skipped_step_leaves_the_weights_as_they_were(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.read(run_folder(data, tmp_path / "run"))
-    made = loop.Training(run, threading.Event())
-    before = {name: value.clone() for name, value in made.weights().items()}
+    training = loop.Training(run, threading.Event())
+    before = {name: value.clone() for name, value in training.weights().items()}
     spoil(monkeypatch, lambda _: True, math.nan)
-    made.train_step(np.arange(4), 0.1)
-    for name, value in made.weights().items():
+    training.train_step(np.arange(4), 0.1)
+    for name, value in training.weights().items():
         assert torch.equal(value, before[name])
         assert value.grad is None
-    assert made.state.step == 1
+    assert training.state.step == 1
 
 
 def test_after_three_bad_steps_it_goes_back_to_the_checkpoint_at_half_the_rate(
@@ -126,19 +126,19 @@ def test_where_the_lower_rate_leads_nowhere_either_it_ends_and_names_the_batch(
 
 def test_the_lower_rate_outlives_a_stop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_folder(data, tmp_path / "run")
-    made = loop.Training(Run.read(folder), StopAt(3), rate_scale=0.5)
-    assert made.fit() is None
+    training = loop.Training(Run.read(folder), StopAt(3), rate_scale=0.5)
+    assert training.fit() is None
     assert loop.Training(Run.read(folder), threading.Event()).state.rate_scale == 0.5
 
 
 def crowd(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception) -> None:
     """There is memory for so many rows of a batch at once."""
-    plain = GradientStep.differentiate
+    original = GradientStep.differentiate
 
     def differentiate(self: GradientStep, part: Batch, tokens: int) -> Tensor:
         if len(part.inputs_BT) > rows:
             raise error
-        return plain(self, part, tokens)
+        return original(self, part, tokens)
 
     monkeypatch.setattr(GradientStep, "differentiate", differentiate)
 

@@ -19,11 +19,11 @@ SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "nu
 def network(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
     sizes = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, **SMALL, **changes}
     torch.manual_seed(seed)
-    made = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
-    for parameter in made.parameters():
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
+    for parameter in model.parameters():
         # Far from where a network starts: with small weights a wrong one would go unnoticed.
         torch.nn.init.normal_(parameter, std=0.4 if parameter.ndim > 1 else 1.0)
-    return made
+    return model
 
 
 def said_by_transformers(model: Any, rows: Sequence[list[int]]) -> Tensor:

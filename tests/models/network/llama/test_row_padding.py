@@ -14,8 +14,8 @@ CPU = torch.device("cpu")
 
 @given(st.integers(0, 10_000))
 def test_a_product_has_a_few_rows_more_of_which_there_are_few_numbers(count: int) -> None:
-    made = row_padding.padded_rows(count, torch.bfloat16, CPU)
-    assert count <= made <= count * (1 + 1 / row_padding.SIZES_PER_OCTAVE)
+    padded = row_padding.padded_rows(count, torch.bfloat16, CPU)
+    assert count <= padded <= count * (1 + 1 / row_padding.SIZES_PER_OCTAVE)
     assert (
         len({row_padding.padded_rows(n, torch.bfloat16, CPU) for n in range(1024, 2048)})
         <= row_padding.SIZES_PER_OCTAVE + 1
@@ -48,9 +48,9 @@ def test_the_rows_that_are_added_change_neither_the_losses_nor_the_gradients(
     assert row_padding.padded_rows(57, torch.bfloat16, CPU) == 58
     total, nats_N, gradients = step()
     monkeypatch.setattr(row_padding, "padded_rows", lambda count, dtype, device: count)
-    plain, plain_N, plain_gradients = step()
+    unpadded, plain_N, plain_gradients = step()
     # A product may add in another order with other rows.
-    torch.testing.assert_close(total, plain, rtol=1e-3, atol=0)
+    torch.testing.assert_close(total, unpadded, rtol=1e-3, atol=0)
     torch.testing.assert_close(nats_N, plain_N, rtol=1e-2, atol=1e-2)
-    for made, right in zip(gradients, plain_gradients, strict=True):
-        assert torch.dist(made, right) < 0.01 * right.norm()
+    for computed, right in zip(gradients, plain_gradients, strict=True):
+        assert torch.dist(computed, right) < 0.01 * right.norm()

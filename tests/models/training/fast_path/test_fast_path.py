@@ -54,8 +54,8 @@ def choose(run: Run, stop: threading.Event | None = None) -> devices.FastPath:
 
 
 def record(run: Run) -> dict[str, Any]:
-    kept: dict[str, Any] = json.loads((run.folder / choice.RECORD).read_text())
-    return kept
+    content: dict[str, Any] = json.loads((run.folder / choice.RECORD).read_text())
+    return content
 
 
 @pytest.mark.usefixtures("untimed")
@@ -65,22 +65,22 @@ def test_packed_steps_prove_themselves(
     data: Path, tmp_path: Path, precision: str, context_loss: float
 ) -> None:
     run = Run.read(run_folder(data, tmp_path / "run", batch_tokens=128, context_loss=context_loss))
-    made = proof.prove(run, CPU, precision)
-    assert made["tokens_per_second"] == {"fast": 2.0, "plain": 2.0}
+    figures = proof.prove(run, CPU, precision)
+    assert figures["tokens_per_second"] == {"fast": 2.0, "plain": 2.0}
 
 
-def leak(plain: Callable[..., Tensor], *given: Any) -> Tensor:
+def leak(original: Callable[..., Tensor], *given: Any) -> Tensor:
     """Sequences see each other."""
     q, k, v, offsets_C, longest = given
-    return plain(q, k, v, offsets_C[[0, -1]], longest)
+    return original(q, k, v, offsets_C[[0, -1]], longest)
 
 
-def shift(plain: Callable[..., Tensor], *given: Any) -> Tensor:
+def shift(original: Callable[..., Tensor], *given: Any) -> Tensor:
     """Each place has what the one before it has seen."""
-    return plain(*given).roll(1, dims=0)
+    return original(*given).roll(1, dims=0)
 
 
-def crash(plain: Callable[..., Tensor], *given: Any) -> Tensor:
+def crash(original: Callable[..., Tensor], *given: Any) -> Tensor:
     raise RuntimeError("no kernel image is available\nfor this device")
 
 
@@ -96,8 +96,8 @@ def crash(plain: Callable[..., Tensor], *given: Any) -> Tensor:
 def test_what_is_wrong_with_the_fast_path_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, defect: Callable[..., Tensor], failure: str
 ) -> None:
-    plain = packed_block._attend
-    monkeypatch.setattr(packed_block, "_attend", lambda *given: defect(plain, *given))
+    original = packed_block._attend
+    monkeypatch.setattr(packed_block, "_attend", lambda *given: defect(original, *given))
     with pytest.raises(Unproved, match=failure):
         proof.prove(run, CPU, "bf16")
 
@@ -132,11 +132,11 @@ def test_an_update_in_another_direction_and_a_slower_path_are_refused() -> None:
         proof.check_speed(standard_s=0.1, fast_s=0.2)
 
 
-@pytest.mark.parametrize(("asked", "path"), [("auto", STANDARD_PATH), ("off", STANDARD_PATH)])
+@pytest.mark.parametrize(("setting", "path"), [("auto", STANDARD_PATH), ("off", STANDARD_PATH)])
 def test_without_a_gpu_the_plain_path_trains(
-    data: Path, tmp_path: Path, asked: str, path: devices.FastPath
+    data: Path, tmp_path: Path, setting: str, path: devices.FastPath
 ) -> None:
-    run = Run.read(run_folder(data, tmp_path / "run", fast_path=asked))
+    run = Run.read(run_folder(data, tmp_path / "run", fast_path=setting))
     assert choose(run) == path
     assert not (run.folder / choice.RECORD).exists()
 
@@ -171,8 +171,12 @@ def test_a_path_that_failed_is_tried_again_only_where_it_is_insisted_on(
     monkeypatch.setattr(choice, "_prove_apart", lambda *_: {"failure": "the CUDA graph: it is torn"})
     folder = run_folder(data, tmp_path / "run", precision="bf16")
     assert [choose(Run.read(folder)) for _ in range(2)] == [STANDARD_PATH, STANDARD_PATH]
-    told = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert len(told) == 1 and "plain path trains" in told[0] and "the CUDA graph: it is torn" in told[0]
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert (
+        len(warnings) == 1
+        and "plain path trains" in warnings[0]
+        and "the CUDA graph: it is torn" in warnings[0]
+    )
     config = json.loads((folder / "config.json").read_text())
     config["train"]["fast_path"] = "on"
     (folder / "config.json").write_text(json.dumps(config))
@@ -200,24 +204,28 @@ def test_the_proof_leaves_weights_and_random_numbers_as_they_were(run: Run) -> N
     """It is a process of its own, here on the CPU: whether it is the faster path there is left to chance."""
 
     def state() -> list[bytes]:
-        chances = [str(random.getstate()), str(np.random.get_state())]
-        tensors = [torch.get_rng_state(), *made.weights().values(), *made.step.optimizer.tensors().values()]
-        return [*(each.encode() for each in chances), *(t.detach().numpy().tobytes() for t in tensors)]
+        generators = [str(random.getstate()), str(np.random.get_state())]
+        tensors = [
+            torch.get_rng_state(),
+            *training.weights().values(),
+            *training.step.optimizer.tensors().values(),
+        ]
+        return [*(each.encode() for each in generators), *(t.detach().numpy().tobytes() for t in tensors)]
 
     (run.folder / choice.RECORD).write_text(
         json.dumps({"path": "plain", "device": "cpu", "torch": torch.__version__})
     )
-    made = Training(run, threading.Event())
-    made.train_step(np.arange(4), 1e-3)
+    training = Training(run, threading.Event())
+    training.train_step(np.arange(4), 1e-3)
     before = state()
     (run.folder / choice.RECORD).unlink()
     choose(run)
     assert state() == before
-    kept = record(run)
-    if kept["path"] == "plain":
-        assert "slower" in kept["failure"]
+    recorded = record(run)
+    if recorded["path"] == "plain":
+        assert "slower" in recorded["failure"]
     else:
-        assert 0 < kept["seconds"] < 120 and kept["tokens_per_second"]["fast"] > 0
+        assert 0 < recorded["seconds"] < 120 and recorded["tokens_per_second"]["fast"] > 0
 
 
 @pytest.mark.usefixtures("able")
@@ -227,7 +235,8 @@ def test_a_training_whose_fast_path_fails_ends_in_the_bytes_of_one_that_never_tr
     monkeypatch.setattr(choice, "_prove_apart", lambda *_: {"failure": "it is torn"})
     torch.set_num_threads(1)
     tried, never = (
-        run_folder(data, tmp_path / asked, precision="bf16", fast_path=asked) for asked in ("auto", "off")
+        run_folder(data, tmp_path / setting, precision="bf16", fast_path=setting)
+        for setting in ("auto", "off")
     )
     assert train(tried) and train(never)
     assert weights(tried) == weights(never)
@@ -237,9 +246,9 @@ def test_a_training_whose_fast_path_fails_ends_in_the_bytes_of_one_that_never_tr
 @pytest.mark.soak
 def test_a_proof_that_dies_is_a_failure_with_its_last_line(run: Run) -> None:
     """As it does here where it is to compute on Apple's GPU."""
-    told = choice._prove_apart(run, torch.device("mps"), "fp32", threading.Event())
-    assert told["failure"].startswith("its proof ended with status 1: ")
-    assert "mps" in told["failure"].lower()
+    result = choice._prove_apart(run, torch.device("mps"), "fp32", threading.Event())
+    assert result["failure"].startswith("its proof ended with status 1: ")
+    assert "mps" in result["failure"].lower()
 
 
 @pytest.mark.usefixtures("able")
@@ -265,12 +274,12 @@ def test_memory_that_runs_out_in_a_recording_does_not_end_recording(
             if is_in_its_context:
                 raise RuntimeError("operation failed due to a previous error during capture")
 
-    made = CudaGraphStep([])
-    monkeypatch.setattr(made, "_capture", record)
+    cuda_graph = CudaGraphStep([])
+    monkeypatch.setattr(cuda_graph, "_capture", record)
     part = packing.Packed(torch.zeros(1), torch.zeros(2), 8)
     with pytest.raises(torch.OutOfMemoryError):
-        made(lambda *_: torch.zeros(3), part, torch.ones(()))
-    assert made.failure is None
+        cuda_graph(lambda *_: torch.zeros(3), part, torch.ones(()))
+    assert cuda_graph.failure is None
 
 
 def test_a_recording_that_fails_is_told_once_and_the_step_is_made_without(
@@ -282,10 +291,10 @@ def test_a_recording_that_fails_is_told_once_and_the_step_is_made_without(
     def record(*_: Any) -> Any:
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
 
-    made = CudaGraphStep([])
-    monkeypatch.setattr(made, "_capture", record)
+    cuda_graph = CudaGraphStep([])
+    monkeypatch.setattr(cuda_graph, "_capture", record)
     part = packing.Packed(torch.zeros(1), torch.zeros(2), 8)
     for _ in range(2):
-        assert made(lambda *_: torch.ones(3), part, torch.ones(())).tolist() == [1, 1, 1]
-    assert made.failure == "operation not permitted when stream is capturing"
+        assert cuda_graph(lambda *_: torch.ones(3), part, torch.ones(())).tolist() == [1, 1, 1]
+    assert cuda_graph.failure == "operation not permitted when stream is capturing"
     assert len(caplog.records) == 1

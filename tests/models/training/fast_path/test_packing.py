@@ -35,16 +35,16 @@ CPU = torch.device("cpu")
 def network(**changes: Any) -> LlamaForCausalLM:
     torch.manual_seed(0)
     sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
-    made = LlamaForCausalLM(LlamaConfig(**{"vocab_size": 20, **sizes, **changes})).train()
-    for parameter in made.parameters():
+    model = LlamaForCausalLM(LlamaConfig(**{"vocab_size": 20, **sizes, **changes})).train()
+    for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4 if parameter.ndim > 1 else 1.0)
-    return made
+    return model
 
 
 def gradients(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    made = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    by_name = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
-    return made
+    return by_name
 
 
 def assert_alike(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
@@ -90,10 +90,10 @@ def test_a_step_leaves_the_gradient_and_figures_of_a_padded_one(context_loss: fl
     steps = [
         GradientStep(network(), table, config, workers=1, path=path) for path in (STANDARD_PATH, FAST_PATH)
     ]
-    (expected, theirs), (told, ours) = (
+    (expected, theirs), (step_sums, ours) = (
         (step.gradient(np.array(rows), seed=0), gradients(step.model)) for step in steps
     )
-    torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(step_sums, expected, rtol=1e-4, atol=1e-4)
     assert_alike(ours, theirs)
 
 
@@ -102,8 +102,8 @@ def test_in_parts_the_gradient_is_the_same() -> None:
     step = GradientStep(network(), table, TrainConfig(batch_tokens=256), workers=1, path=FAST_PATH)
     expected, whole = step.gradient(np.arange(30), seed=0), gradients(step.model)
     step.parts = 3
-    told, in_parts = step.gradient(np.arange(30), seed=0), gradients(step.model)
-    torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
+    step_sums, in_parts = step.gradient(np.arange(30), seed=0), gradients(step.model)
+    torch.testing.assert_close(step_sums, expected, rtol=1e-4, atol=1e-4)
     assert_alike(in_parts, whole)
     part = step.batch(np.arange(10))
     assert isinstance(part, Packed) and part.positions < 256
@@ -115,9 +115,9 @@ def test_rows_for_which_room_is_made_teach_all_that_they_have_to() -> None:
     step = GradientStep(network(), table, config, workers=1, path=FAST_PATH)
     assert step.packing is not None
     step.packing.grow(rows)
-    told, ours = step.gradient(rows, seed=0), gradients(step.model)
+    step_sums, ours = step.gradient(rows, seed=0), gradients(step.model)
     padded = GradientStep(network(), table, config, workers=1, path=STANDARD_PATH)
-    torch.testing.assert_close(told, padded.gradient(rows, seed=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(step_sums, padded.gradient(rows, seed=0), rtol=1e-4, atol=1e-4)
     assert_alike(ours, gradients(padded.model))
 
 
@@ -150,29 +150,29 @@ class Rows(Examples):
     st.lists(st.integers(2, 60), min_size=1, max_size=200), st.integers(1, 300), st.sampled_from([0.0, 0.5])
 )
 def test_an_epoch_has_each_row_once_and_every_batch_finds_room(
-    lengths: list[int], places: int, context_loss: float
+    lengths: list[int], positions: int, context_loss: float
 ) -> None:
-    made = Packing(Rows(lengths), places, context_loss, CPU)
-    epoch = made.epoch_batches(seed=3, epoch=1)
+    packing_ = Packing(Rows(lengths), positions, context_loss, CPU)
+    epoch = packing_.epoch_batches(seed=3, epoch=1)
     assert sorted(np.concatenate(epoch)) == list(range(len(lengths)))
     for rows in epoch:
-        packed = made.pack(rows)
+        packed = packing_.pack(rows)
         offsets = packed.offsets_C.numpy()
         sizes = np.diff(offsets)
         assert offsets[0] == 0 and offsets[-1] == packed.positions
-        assert (sizes >= 0).all() and sizes.max() <= made.longest
-        assert packed.positions <= made.capacity.positions + packing.NUM_SHAPES
+        assert (sizes >= 0).all() and sizes.max() <= packing_.longest
+        assert packed.positions <= packing_.capacity.positions + packing.NUM_SHAPES
         there = packed.starts_C.numpy() >= 0
         assert there.sum() == len(rows)
         assert sizes[there].tolist() == (np.array(lengths)[rows] - 1).tolist()
-        teaching = made.lengths[rows] if context_loss else made.replies[rows]
-        assert teaching.sum() <= made.capacity.loss_positions
+        teaching = packing_.lengths[rows] if context_loss else packing_.replies[rows]
+        assert teaching.sum() <= packing_.capacity.loss_positions
 
 
 def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> None:
-    made = Packing(Rows([5, 9, 3, 4] * 30), 64, 0.0, CPU)
+    packing_ = Packing(Rows([5, 9, 3, 4] * 30), 64, 0.0, CPU)
     first, again, other, later = (
-        [rows.tolist() for rows in made.epoch_batches(seed=seed, epoch=epoch)]
+        [rows.tolist() for rows in packing_.epoch_batches(seed=seed, epoch=epoch)]
         for seed, epoch in ((1, 0), (1, 0), (2, 0), (1, 1))
     )
     assert first == again
@@ -181,10 +181,10 @@ def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> No
 
 def test_nearly_all_places_of_a_step_are_of_use() -> None:
     lengths = np.random.default_rng(0).integers(5, 120, 4000).tolist()
-    made = Packing(Rows(lengths), 8192, 1.0, CPU)
-    epoch = made.epoch_batches(seed=0, epoch=0)
-    useful = sum(int(made.lengths[rows].sum()) for rows in epoch[:-1])
-    assert useful > 0.97 * made.capacity.positions * (len(epoch) - 1)
+    packing_ = Packing(Rows(lengths), 8192, 1.0, CPU)
+    epoch = packing_.epoch_batches(seed=0, epoch=0)
+    useful = sum(int(packing_.lengths[rows].sum()) for rows in epoch[:-1])
+    assert useful > 0.97 * packing_.capacity.positions * (len(epoch) - 1)
 
 
 @pytest.fixture
@@ -204,15 +204,15 @@ def test_a_training_that_goes_on_with_the_other_batches_begins_its_epoch_anew(
 
     folder = run_folder(data, tmp_path / "run", batch_tokens=256 if is_packed else 64)
     pack(is_packed)
-    begun = Training(Run.read(folder), threading.Event())
-    last = len(begun.order) - 1
+    before_stop = Training(Run.read(folder), threading.Event())
+    last = len(before_stop.order) - 1
     assert not trainer.train(folder, StopAt(last))
     pack(not is_packed)
-    made = Training(Run.read(folder), threading.Event())
-    assert (made.state.step, made.state.batch_index) == (last, 0)
+    training = Training(Run.read(folder), threading.Event())
+    assert (training.state.step, training.state.batch_index) == (last, 0)
     assert train(folder)
-    told = json.loads((folder / "summary.json").read_text())
-    assert (told["stopped_by"], told["steps"]) == ("max_epochs", made.num_steps)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["stopped_by"], summary["steps"]) == ("max_epochs", training.num_steps)
 
 
 @pytest.mark.usefixtures("everywhere")
@@ -248,16 +248,16 @@ def test_sequences_that_see_each_other_are_caught_by_the_preflight(
 
     folder = run_folder(data, tmp_path / "run", batch_tokens=128)
     (folder / "preflight.json").unlink()
-    plain = packed_block._attend
+    original = packed_block._attend
 
     def leaking(*given_: Any) -> torch.Tensor:
         q, k, v, offsets_C, longest = given_
-        return plain(q, k, v, offsets_C[[0, -1]], longest)
+        return original(q, k, v, offsets_C[[0, -1]], longest)
 
     monkeypatch.setattr(packed_block, "_attend", leaking)
     with torch.no_grad():
-        made = Training(Run.read(folder), threading.Event())
-        for parameter in made.model.parameters():
+        training = Training(Run.read(folder), threading.Event())
+        for parameter in training.model.parameters():
             parameter.mul_(8)  # so early, attention moves little
     with pytest.raises(preflight.Defect, match="preflight: loss:"):
-        preflight.Preflight(made.model, made.examples, made.run, "fp32", FAST_PATH).loss()
+        preflight.Preflight(training.model, training.examples, training.run, "fp32", FAST_PATH).loss()
