@@ -1,4 +1,4 @@
-"""Files: the path that a person typed; what is written is on the disk; a digest is known once."""
+"""Files: paths that a person typed, syncing to the disk, and cached digests."""
 
 import hashlib
 import os
@@ -8,19 +8,19 @@ from pathlib import Path
 from models.errors import InputError
 
 PROJECT = Path(__file__).resolve().parent.parent
-"""The folder of the project: its modules are found from there."""
+"""The folder of the project, from which its modules are imported."""
 
 SETTLED_S = 2.0
-"""A file that was written to less long ago may change again with the time of its change the same."""
+"""A file that was written more recently may change again without another modification time."""
 
 _known: dict[tuple[str, int, int, int, int, int], str] = {}
 
 
 def path_of(text: str) -> Path:
-    """The path that a person typed, with `~` and `~NAME` resolved; there may be nothing at it.
+    """The path that a person typed, with `~` and `~NAME` resolved; it need not exist.
 
     Raises:
-        InputError: it names a user that this machine does not have, or no file can have such a path.
+        InputError: it names an unknown user, or no file can have such a path.
     """
     try:
         path = Path(text).expanduser()
@@ -37,12 +37,12 @@ def path_of(text: str) -> Path:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a name can be recorded: Python reads a byte that is no UTF-8 as half of a surrogate pair."""
+    """Whether a name is valid UTF-8: Python decodes other bytes as lone surrogates."""
     return text.isascii() or text.encode("utf-8", "replace").decode() == text
 
 
 def sync(path: Path) -> None:
-    """What is written of a file, or the names in a folder, are on the disk when this returns."""
+    """Sync a file's content, or a folder's entries, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -51,10 +51,10 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file, which is read once in a process for as long as it stays the same.
+    """The SHA-256 of a file; an unchanged file is read once per process.
 
-    The same is: in the same place, with its size, inode and both times of its last change. One that
-    was changed a moment ago is read again each time.
+    Unchanged means the same path, device, inode, size, and times of modification and change. A file that was
+    changed a moment ago is read each time.
     """
     with path.open("rb") as file:
         now_s = time.time()

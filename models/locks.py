@@ -1,4 +1,4 @@
-"""Locks of the kernel: free as soon as their holder is gone, however it ended and wherever it ran."""
+"""Locks of the kernel: free as soon as their holder has ended, however it ended and wherever it ran."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ LOCK_TEST_SECONDS = 0.5
 
 
 def lock(path: Path, *, timeout_s: float = -1) -> FileLock:
-    """A lock on this file, not yet acquired; -1 waits for ever.
+    """A lock on this file, not yet acquired; a timeout of -1 waits forever.
 
     Acquiring it raises OSError where the file system has no locks. The library would fall back to a
     plain file there, which outlives a dead holder.

@@ -1,9 +1,9 @@
-"""Partial: the folder in which an output is built, locked for as long as its builder lives.
+"""Partial outputs: a folder in which an output is built, locked for as long as its builder lives.
 
     store/STAGE/.tmp-FINGERPRINT/lock, out/
 
-The lock is the kernel's: it is free as soon as the builder is gone, however it went and on whichever
-machine or in whichever container it was. A folder whose lock is free holds nothing of anybody's.
+It is a lock of the kernel: free as soon as the builder has ended, however it ended and on whichever machine
+or in whichever container it ran. A folder whose lock is free is in use by nobody.
 """
 
 import logging
@@ -25,9 +25,9 @@ OUT = "out"
 
 @contextmanager
 def building(folder: Path, fingerprint: str) -> Iterator[Path]:
-    """An empty folder to build an output in, for one builder at a time; it is gone afterwards.
+    """An empty folder to build an output in, for one builder at a time; it is removed afterwards.
 
-    Whoever else builds the same output is waited for, so it may be there now.
+    This waits for another builder of the same output, so that output may exist now.
     """
     partial = folder / f"{PREFIX}{fingerprint}"
     held = _acquire(partial)
@@ -41,7 +41,7 @@ def building(folder: Path, fingerprint: str) -> Iterator[Path]:
 
 
 def sweep(store: Path) -> None:
-    """Remove what dead builders left."""
+    """Remove the partial outputs of dead builders."""
     for partial in store.glob(f"*/{PREFIX}*"):
         dead = lock(partial / LOCK, timeout_s=0)
         try:

@@ -1,4 +1,4 @@
-"""SQLite files: created whole or not at all, recovered by one opening, set aside with all their parts."""
+"""SQLite files: atomic creation, recovery of what a crash left, and copies with their companion files."""
 
 import logging
 import os
@@ -48,10 +48,10 @@ def file_of(uri: str) -> Path | None:
 
 
 def exists(path: Path) -> bool:
-    """Whether a database is there; an empty file is none.
+    """Whether there is a database; an empty file does not count.
 
     Raises:
-        OSError: the path leads through what is no folder, or is too long.
+        OSError: a part of the path is not a folder, or the path is too long.
     """
     try:
         return path.stat().st_size > 0
@@ -60,7 +60,7 @@ def exists(path: Path) -> bool:
 
 
 def is_locked(error: Exception) -> bool:
-    """In use is not broken."""
+    """Whether the error means that another process uses the database."""
     return "is locked" in str(error)
 
 
@@ -69,7 +69,7 @@ def is_damaged(message: str) -> bool:
 
 
 def remedy(message: str) -> str:
-    """What a person can do about an error of SQLite's."""
+    """The remedy for an error message of SQLite."""
     if is_damaged(message):
         return "`repartee doctor --fix` rescues what can be read of it"
     if "is locked" in message:
@@ -81,8 +81,7 @@ def remedy(message: str) -> str:
 
 @contextmanager
 def opened(path: Path, timeout_s: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """A connection that may write where the file may be written: only a writer can take back what
-    a death left half-written (a hot journal)."""
+    """A connection, writable if the file is: only a writer can roll back a hot journal that a crash left."""
     mode = "rw" if os.access(path, os.W_OK) else "ro"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     with closing(sqlite3.connect(uri, uri=True, timeout=timeout_s)) as database:
@@ -95,12 +94,12 @@ def tables(database: sqlite3.Connection) -> set[str]:
 
 
 def half_copied(names: set[str]) -> set[str]:
-    """Tables that Alembic was copying when it was ended."""
+    """Tables that Alembic was copying when its process ended."""
     return {name for name in names if name.startswith("_alembic_tmp_")}
 
 
 def revision(database: sqlite3.Connection, names: set[str]) -> str | None:
-    """Which revision of its tables the database has, by Alembic's own record; none: none is finished."""
+    """The schema revision that Alembic has recorded; none: no migration has finished."""
     if "alembic_version" not in names:
         return None
     row = database.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -108,7 +107,7 @@ def revision(database: sqlite3.Connection, names: set[str]) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the file; none: SQLite can read all of it, after one opening that recovers it."""
+    """What is wrong with the file; none: SQLite can read all of it. Opening it rolls back a hot journal."""
     try:
         with opened(path) as database:
             answer = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
@@ -118,10 +117,13 @@ def damage(path: Path) -> str | None:
 
 
 def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path], bool]) -> None:
-    """Build a database under another name and rename it, unless another process was faster.
+    """Build a database under another name and rename it, unless another process has created it.
 
-    What stands there unfinished is set aside. Whoever is killed on the way leaves nothing in the
-    path's place, and the next start begins anew.
+    An unfinished database at the path is set aside. If the process is killed, nothing is at the path, and the
+    next start begins anew.
+
+    Raises:
+        InputError: another process has held the lock for minutes.
     """
     path = path.resolve()  # a link stays one
     with alone(path):
@@ -138,7 +140,11 @@ def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """One process at a time creates, upgrades or rescues this file; a death frees the others."""
+    """Inside, no other process creates, upgrades or rescues this file; the lock ends with the process.
+
+    Raises:
+        InputError: another process has held the lock for minutes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path.with_name(f".{path.name}{LOCK}"))
     try:
@@ -160,7 +166,7 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A folder beside the file to build in; those that the dead left are removed (call it `alone`)."""
+    """A folder beside the file to build in; those of dead processes are removed. Call it inside `alone`."""
     for left in path.parent.glob(f".{path.name}{CREATED}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}{CREATED}", dir=path.parent) as folder:
@@ -168,21 +174,21 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def finish(path: Path) -> None:
-    """All of the database is in its one file, and on the disk."""
+    """Write the database's log into its one file, and sync that to the disk."""
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     sync(path)
 
 
 def set_aside(path: Path, why: str) -> None:
-    """Rename a database and its companions, which would spoil the next one."""
+    """Rename a database and its companion files, so that they cannot corrupt the next one."""
     target = free_name(path, why)
     for old, end in _parts(path):
         old.rename(target.with_name(target.name + end))
 
 
 def copy_aside(path: Path, why: str) -> Path:
-    """Copy a database and its companions byte for byte, whatever state it is in; the copy's name."""
+    """Copy a database and its companion files byte for byte; returns the path of the copy."""
     target = free_name(path, why)
     copy(path, target)
     sync(path.parent)
@@ -197,19 +203,19 @@ def copy(path: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """The file with its companions."""
+    """Remove the file with its companion files."""
     for old, _ in _parts(path):
         old.unlink()
 
 
 def _parts(path: Path) -> list[tuple[Path, str]]:
-    """(what there is of the database, what its name ends with after the database's)"""
+    """(path, suffix after the database's name) of each existing file of the database."""
     named = [(path.with_name(path.name + end), end) for end in ("", *COMPANIONS)]
     return [(part, end) for part, end in named if part.exists()]
 
 
 def free_name(path: Path, why: str) -> Path:
-    """A name beside the file that nothing has yet: NAME.WHY, else NAME.WHY-2."""
+    """A free name beside the file: NAME.WHY, else NAME.WHY-2 and so on."""
     names = (
         path.with_name(f"{path.name}.{why}{number}") for number in ("", *(f"-{i}" for i in range(2, 1000)))
     )

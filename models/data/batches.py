@@ -1,6 +1,6 @@
 """Batches: examples of similar length together, so that little of a batch is padding.
 
-Name suffixes are shapes: B batch, T tokens, S tokens of the context.
+Name suffixes are shapes: B batch, T tokens, S tokens of the context, N positions with loss, D width.
 """
 
 import math

@@ -51,7 +51,12 @@ def batched(items: Iterator[Conversation], size: int) -> Iterator[list[Conversat
 
 
 def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Path) -> int:
-    """SPLIT_TURNS and a tokenizer -> one Parquet file a split; dialogue.json says how they were made."""
+    """Write one Parquet file of EXAMPLES per split, and dialogue.json with their settings; returns their number.
+
+    Raises:
+        DataRejected: no conversation has a reply.
+        InputError: the chat format leaves too few tokens for the text.
+    """
     total = 0
     for split in SPLITS:
         with pq.ParquetWriter(out / f"{split}.parquet", EXAMPLES, compression="zstd") as writer:

@@ -121,7 +121,12 @@ class Connection:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's client; the first use imports MLflow, which takes seconds."""
+        """MLflow's client; the first use imports MLflow, which takes seconds.
+
+        Raises:
+            TrackingUnavailable: the server does not answer.
+            InputError: the address or the store cannot be used; the line has the remedy.
+        """
         _set_environment()
         with self._remedied(), _garbage_collection_off():
             if not STORES.match(self.tracking_uri):

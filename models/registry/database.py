@@ -1,7 +1,7 @@
-"""MLflow's SQLite database: in what state it is, how it is created and upgraded, and where its artifacts lie.
+"""MLflow's SQLite database: its state, its creation and upgrade, and the addresses of its artifacts.
 
-The addresses of artifacts in it are absolute. They are those of the home that the database lies in,
-wherever that is now: docs/decisions/0013-a-home-can-move.md.
+The addresses of artifacts are absolute. After a home has moved they are corrected:
+docs/decisions/0013-a-home-can-move.md.
 """
 
 import importlib.util
@@ -39,7 +39,7 @@ ADDRESSES = (
 
 @cache
 def revisions() -> tuple[frozenset[str], str]:
-    """(those that the installed MLflow knows, its newest), without importing it."""
+    """(all schema revisions of the installed MLflow, the newest one), without importing it."""
     package = importlib.util.find_spec("mlflow")
     assert package and package.submodule_search_locations
     folder = Path(package.submodule_search_locations[0], "store", "db_migrations", "versions")
@@ -53,7 +53,8 @@ def revisions() -> tuple[frozenset[str], str]:
 
 
 def state(path: Path) -> State:
-    """
+    """The state of the database, as the installed MLflow would find it.
+
     Raises:
         OSError, sqlite3.Error: the file cannot be used.
     """
@@ -81,7 +82,7 @@ def state(path: Path) -> State:
 
 
 def prepare(path: Path, artifacts: Path | None) -> None:
-    """The database is one that the installed MLflow can use, and its addresses are those of its home.
+    """Make the database usable for the installed MLflow, with the addresses of its present home.
 
     Raises:
         InputError: it was written by a newer MLflow, or cannot be upgraded.
@@ -93,12 +94,16 @@ def prepare(path: Path, artifacts: Path | None) -> None:
 
 
 def is_ready(path: Path, artifacts: Path) -> bool:
-    """Whether `prepare` has nothing to do, found out without MLflow."""
+    """Whether `prepare` would change nothing; needs no import of MLflow."""
     return state(path) == "current" and not moved_roots(path, artifacts)
 
 
 def make_usable(path: Path, artifacts: Path | None) -> None:
-    """The database is there, and the installed MLflow can use it."""
+    """Create or upgrade the database if necessary.
+
+    Raises:
+        InputError: it was written by a newer MLflow, or cannot be upgraded.
+    """
     found = state(path)
     if found in WITHOUT_TABLES:
         create(path, artifacts)
@@ -116,7 +121,7 @@ def newer_message(store: Path | str) -> str:
 
 
 def create(path: Path, artifacts: Path | None) -> None:
-    """Lay the database out, or find that another process has."""
+    """Create the database with all tables, unless another process has."""
     root = artifacts or path.parent / "mlartifacts"
 
     def build(new: Path) -> None:
@@ -130,7 +135,7 @@ def create(path: Path, artifacts: Path | None) -> None:
 
 
 def _upgrade(path: Path, artifacts: Path | None) -> None:
-    """Upgrade a copy, and write it back in one transaction; the database as it was stays beside it."""
+    """Upgrade a copy and write it back in one transaction; a backup of the old database stays beside it."""
     with sqlite_files.alone(path):
         if state(path) != "older":  # another process was faster
             return
@@ -156,7 +161,11 @@ def _upgrade(path: Path, artifacts: Path | None) -> None:
 
 
 def _handle_failed_upgrade(path: Path, why: str) -> None:
-    """Set a database aside that never held anything; one that does stays as it is."""
+    """Set an unused database aside; one with runs or models stays as it is.
+
+    Raises:
+        InputError: it has runs or models.
+    """
     with sqlite_files.opened(path) as database:
         is_used = _is_used(database, sqlite_files.tables(database))
     if is_used:
@@ -184,7 +193,7 @@ def _migrate(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Everything of a database, into another one in one transaction."""
+    """Copy all of a database into another one, in one transaction."""
     into = sqlite3.connect(target, timeout=sqlite_files.BUSY_SECONDS)
     with closing(into), sqlite_files.opened(source) as database:
         database.backup(into)
@@ -192,7 +201,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _is_used(database: sqlite3.Connection, names: set[str]) -> bool:
-    """Whether it holds a run or a model."""
+    """Whether it has a run or a model."""
     return any(
         database.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()
         for name in names & {"runs", "registered_models"}
@@ -200,7 +209,7 @@ def _is_used(database: sqlite3.Connection, names: set[str]) -> bool:
 
 
 def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | None:
-    """Where an artifact of this address lies on this machine's disk, wherever the home is now; else none."""
+    """The path of an artifact with this address, also after the home has moved; none: not on this disk."""
     recorded = _local(uri)
     if recorded is None or artifacts is None:
         return recorded
@@ -214,7 +223,7 @@ def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | 
 
 
 def moved_roots(path: Path, artifacts: Path) -> list[str]:
-    """The roots of its addresses that are those of another home: this one was there, or is its copy."""
+    """The roots of artifact addresses in another home, which this one was moved or copied from."""
     if path.absolute().parent != artifacts.absolute().parent:
         return []
     with sqlite_files.opened(path) as database:
@@ -241,12 +250,12 @@ def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
         return True
     if artifacts.exists() and recorded.samefile(artifacts):  # the same home under two paths
         return False
-    # Another folder, which somebody may have wanted, unless its files are here as well.
+    # Another folder, which somebody may have chosen, unless its files are here as well.
     return any((artifacts / url2pathname(name)).exists() for name in inner if name)
 
 
 def readdress(path: Path, artifacts: Path, roots: list[str]) -> None:
-    """Make the addresses under these roots those of this home, all in one transaction."""
+    """Change the addresses under these roots to those of this home, in one transaction."""
     current = artifacts.absolute()
     with sqlite_files.opened(path) as database, database:
         database.execute("BEGIN IMMEDIATE")
@@ -278,7 +287,7 @@ def _local(uri: str) -> Path | None:
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 
-if __name__ == "__main__":  # for a process that lives long and has no other use for MLflow's memory
+if __name__ == "__main__":  # for a long-lived process that should not hold MLflow's memory
     try:
         prepare(Path(sys.argv[1]), Path(sys.argv[2]))
     except InputError as error:

@@ -157,6 +157,7 @@ def save_spelling(spelling: list[float], folder: Path) -> None:
 
 
 def load(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder; the text of a special token is encoded as text."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()  # as some files of others ask
     tokenizer.no_padding()

@@ -62,7 +62,7 @@ class Defect(Exception):
 
 
 class Preflight:
-    """The checks of one training."""
+    """The checks of one training; a check raises Defect if it fails."""
 
     def __init__(
         self,
@@ -106,6 +106,7 @@ class Preflight:
         }
 
     def control_tokens(self) -> None:
+        """The special tokens have their ids, and the output embedding a row for each token."""
         known = tokenizer.load(self.run.tokenizer)
         size, is_ours = known.get_vocab_size(), self.special_tokens is tokenizer.DEFAULT_SPECIAL_TOKENS
         ids = [known.token_to_id(token) for token in tokenizer.CONTROL]
@@ -140,6 +141,7 @@ class Preflight:
                 raise Defect("targets", f"row {row}: a target is not the id after its input, but shifted")
 
     def causality(self) -> None:
+        """A position's hidden state depends on its own and earlier tokens, and on no later one."""
         batch = self.batch()
         before_BTD = self.hidden_states(batch)
         position = batch.inputs_BT.shape[1] // 2
@@ -210,6 +212,7 @@ class Preflight:
             raise Defect("first loss", f"{message}: what it starts from is not of this vocabulary")
 
     def batch_without_a_reply(self) -> None:
+        """The loss and the gradient of a batch without reply tokens are finite."""
         # An encoder-decoder's input has no positions for both sides of a pair.
         silent = [ids[~flags] if self.has_encoder else ids for ids, flags in self.rows]
         batch = batches.collate(
@@ -242,6 +245,7 @@ class Preflight:
         raise Defect("one batch learnt", message)
 
     def saved_and_loaded(self) -> None:
+        """The network, saved and loaded, has the same hidden states and the same greedy reply."""
         batch = self.batch()
         before_BTD = self.hidden_states(batch)
         with tempfile.TemporaryDirectory(dir=self.run.folder, prefix=checkpoint.TEMPORARY) as folder:

@@ -101,6 +101,7 @@ class Throughput:
         self.since_s += time.monotonic() - paused_at_s
 
     def read(self) -> float:
+        """Tokens per second since the last call."""
         now_s = time.monotonic()
         tokens_per_second = self.tokens / max(1e-9, now_s - self.since_s)
         self.tokens, self.since_s = 0, now_s

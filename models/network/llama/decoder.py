@@ -218,6 +218,7 @@ class ForwardDecoder:
         self.has_encoder = bool(model.config.is_encoder_decoder)
 
     def begin(self, contexts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, NextLogits]:
+        """As for `Decoder`; `steps` is not needed, since the cache of transformers grows."""
         longest = max(len(context) for context in contexts)
         pads = [[PAD] * (longest - len(context)) for context in contexts]  # <pad> is 0, as a mask wants it
         pairs = [(list(context), pad) for context, pad in zip(contexts, pads, strict=True)]

@@ -4,8 +4,9 @@ Functions of tensors of one shape, so that on a GPU a block is compiled once for
 variable-length kernel lets each sequence attend to itself alone; in float32, which only preflight uses, and
 on the CPU, for tests, a mask does the same. The FastPath says which of these parts are used.
 
-Name suffixes are shapes: N positions of all sequences, D width, E queries, keys and values side by
-side, H heads, K width of a head, P half of it, C sequences.
+Name suffixes are shapes: N positions of all sequences, D width, E queries, keys and values side by side, H
+heads, K width of a head, P half of it, C sequences, F inner width of the feed-forward part, T positions of
+the longest sequence.
 """
 
 import functools
@@ -94,6 +95,7 @@ def _block(
 
 @functools.cache
 def compiled_block() -> Callable[..., Tensor]:
+    """The block, compiled by torch.compile for each shape that it meets."""
     import torch._dynamo.config as dynamo_config
 
     dynamo_config.suppress_errors = True  # where compiling fails, the block runs uncompiled

@@ -206,6 +206,10 @@ def check_gradient(standard: BatchGradient, fast: BatchGradient) -> None:
 
 
 def check_update(standard: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
+    """
+    Raises:
+        Unproved: one optimizer step moves the weights elsewhere.
+    """
     distance = _length(fast[name] - move for name, move in standard.items())
     if not distance <= UPDATE * (length := _length(standard.values())):
         raise Unproved(
@@ -214,6 +218,10 @@ def check_update(standard: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
 
 
 def check_speed(standard_s: float, fast_s: float) -> None:
+    """
+    Raises:
+        Unproved: the fast path takes more seconds per token.
+    """
     if fast_s > standard_s:
         raise Unproved(f"it is slower: {1 / fast_s:,.0f} tokens/s, {1 / standard_s:,.0f} on the plain path")
 
@@ -234,6 +242,7 @@ def seconds_per_token(step: GradientStep, rows: NDArray[np.int64]) -> float:
 
 
 def main(folder: str, kind: str, precision: str) -> None:
+    """Print the proof, or the failure, as JSON; all other output goes to standard error."""
     stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # compilers print, too
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
