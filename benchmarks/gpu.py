@@ -3,7 +3,7 @@
 python -m benchmarks.gpu [--minutes 20] [--out var/gpu-benchmark] [--corpus sample] [--device cuda|mps|cpu]
     needs the extra `benchmarks` for the row `trainer`; `--device cpu` tries the rows on a tiny network
 
-Rows: each part of the fast path on and off, against the plain path; a batch that does not fit the memory;
+Rows: each part of the fast path on and off, against the standard path; a batch that does not fit the memory;
 a training that is killed and goes on; the throughput of the recipe `base` and its share of the GPU's peak
 (MFU), and transformers.Trainer's on the same network and examples; a whole `retrain` with `base`. Each is a
 process of its own with its share of the minutes: a row that fails, hangs or spoils the GPU is a row with its

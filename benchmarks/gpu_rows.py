@@ -100,7 +100,8 @@ def work_folder(setup: RowSetup, name: str, **train: Any) -> Path:
 
 
 def part(name: str, setup: RowSetup) -> Figures:
-    """The step with a part of the fast path on, against the plain path, and against the same without it."""
+    """The step with a part of the fast path on, against the standard path, and against the same without
+    it."""
     on, off = PARTS[name]
     is_tiny = setup.device.type == "cpu"
     run = Run.read(work_folder(setup, name, **({} if is_tiny else {"batch_tokens": POSITIONS})))

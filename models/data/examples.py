@@ -51,7 +51,8 @@ def batched(items: Iterator[Conversation], size: int) -> Iterator[list[Conversat
 
 
 def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Path) -> int:
-    """Write one Parquet file of EXAMPLES per split, and dialogue.json with their settings; returns their number.
+    """Write one Parquet file of EXAMPLES per split, and dialogue.json with their settings; returns their
+    number.
 
     Raises:
         DataRejected: no conversation has a reply.

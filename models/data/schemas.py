@@ -26,7 +26,7 @@ EXAMPLES = pa.schema(
         pa.field("split", pa.string(), nullable=False),
         pa.field("replies", pa.int32(), nullable=False),  # how many end in `ids`
         pa.field("reply_bytes", pa.int64(), nullable=False),  # UTF-8, of the normalised replies
-        pa.field("spelled_nats", pa.float64(), nullable=False),  # charged for what no id stands for
+        pa.field("spelled_nats", pa.float64(), nullable=False),  # charged for text without ids
     ]
 )
 

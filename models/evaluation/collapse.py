@@ -21,7 +21,7 @@ MAX_TOKENS = 24  # of a reply
 # A sample takes as long as training on some 4,000 tokens (0.4 s at 10,000 tokens per second): 1 %.
 TOKENS_BETWEEN = 400_000
 # A reply that is given to every second context, or a loop in every second one, is no conversation;
-# of the 90 % of the film lines that are shorter than 24 tokens none to stop at means no end is learnt.
+# 90 % of the film lines are shorter than 24 tokens: if no reply ends, the model has not learnt to end one.
 MAX_COMMONEST_SHARE = 0.5
 MAX_REPETITION = 0.5
 

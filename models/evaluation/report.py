@@ -1,4 +1,4 @@
-"""Report: how good a model is on the frozen test split, in figures, replies and a plot."""
+"""The report on a model: figures, replies and a plot, on the frozen test split."""
 
 import json
 from collections.abc import Mapping
@@ -17,23 +17,23 @@ from models.text.encoding import read_dialogue
 
 class EvaluateConfig(Config):
     max_replies: int | None = Field(default=None, ge=1)
-    """Test replies that are scored, about, in whole conversations spread evenly; none: all of them. The
+    """Score about this many test replies, in whole conversations at even distances. null: all of them. The
     champion is measured on the same ones."""
     sample_replies: int = Field(default=200, ge=10)
-    """Test contexts that are answered greedily, for the figures about whole replies."""
+    """Number of test contexts with greedy replies, for the figures about whole replies."""
     shown_replies: int = Field(default=12, ge=1)
-    """How many of them stand in the report."""
+    """Number of those replies that the report shows."""
 
 
 def reply_counts(examples: Path) -> dict[int, int]:
-    """How often each token stands in the replies of an EXAMPLES file."""
+    """The count of each token in the replies of an EXAMPLES file."""
     table = pq.read_table(examples, columns=["ids", "is_reply"])
     tokens = pc.filter(pc.list_flatten(table["ids"]), pc.list_flatten(table["is_reply"]))
     return {pair["values"]: pair["counts"] for pair in pc.value_counts(tokens).to_pylist()}
 
 
 def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, export: Path) -> int:
-    """score.json, report.json, report.md and loss.png; returns the replies scored."""
+    """Write score.json, report.json, report.md and loss.png; returns the number of scored replies."""
     from models.evaluation import metrics, plots
     from models.network import networks
 

@@ -1,6 +1,6 @@
-"""Verdict: the new model against the champion on the same test bytes; the better one serves.
+"""The verdict on a new model: it is promoted if it beats the champion on the same test bytes.
 
-Refusing is a normal end: the verdict says why, and the champion stays.
+A refusal is a normal result: the verdict gives the reason, and the champion stays.
 """
 
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ from models.generation.generation_config import read_generation, to_transformers
 
 class GateConfig(Config):
     min_gain: float = Field(default=0.0, ge=0)
-    """Bits per byte by which a model must beat the champion."""
+    """Bits per byte by which a new model must be better than the champion."""
     promote: Literal["auto", "never", "always"] = "auto"
-    """`auto`: where it beats the champion; `never`: only measure; `always`: in any case, but never what
-    a person took out of service."""
+    """`auto`: promote a model that beats the champion. `never`: only measure. `always`: promote in any case,
+    except a model that a person took out of service."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate decided, and the sentence that says why."""
+    """The decision of the gate, and its reason as a sentence."""
 
     promote: bool
     reason: str
@@ -40,9 +40,10 @@ def judge(
     config: GateConfig,
     overlap: str = "",
 ) -> Verdict:
-    """Promote where there is no champion, or where bits per byte on the same bytes are fewer, unless told.
+    """Promote if there is no champion, or if the candidate has fewer bits per byte on the same bytes.
 
-    `overlap` says why the champion may have trained on the test split: then the two do not compare.
+    `gate.promote` can decide otherwise. `overlap` is the reason why the champion may have been trained on the
+    test split; then the two cannot be compared.
     """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion["bpb"])

@@ -1,4 +1,4 @@
-"""Defaults: how the model of a folder answers unless told otherwise, under the names of transformers."""
+"""The generation settings of a model folder, under the names that transformers gives them."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def to_transformers(config: GenerationConfig) -> dict[str, Any]:
 
 
 def read_generation(folder: Path) -> GenerationConfig:
-    """What a model folder says of its replies; our own defaults where it says nothing, or nothing of use.
+    """The generation settings of a model folder; our defaults for missing and invalid values.
 
     Raises:
         InputError: the file is damaged.

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
-    """Put what can be read of a damaged file in its place; whether that `is_whole` enough to go on with.
+    """Replace a damaged file by what can be read of it; returns whether that `is_whole`.
 
     Before anything is changed there is a copy, NAME.damaged. Where nothing useful can be read the file
     is gone but for the copy, and the next start begins anew.
@@ -45,7 +45,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _by_the_shell(damaged: Path, new: Path) -> None:
-    """SQLite's own recovery, which looks at every page; only its shell has it."""
+    """SQLite's own recovery, which reads every page; only its shell has it."""
     shell = shutil.which("sqlite3")
     if shell is None:
         return

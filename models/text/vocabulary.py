@@ -1,4 +1,4 @@
-"""Vocabulary: which ids there are, learnt from the training split alone."""
+"""The vocabulary: learnt from the training split alone, or that of a pretrained model."""
 
 import shutil
 from pathlib import Path
@@ -13,16 +13,21 @@ from models.text import tokenizer
 
 class VocabularyConfig(Config):
     kind: Literal["word", "bpe", "pretrained"] = "bpe"
-    """`bpe`: byte-level pairs, every text has ids; `word`: whole words, rare ones become <unk>; `pretrained`:
-    that of `start.init`, with its chat template."""
+    """`bpe`: byte-level BPE, in which every text has ids. `word`: whole words; rare ones become <unk>.
+    `pretrained`: the vocabulary and the chat template of `start.init`."""
     size: int = Field(default=4096, ge=260, le=65_536)
-    """Ids of a `bpe` vocabulary, at most."""
+    """Limit on the ids of a `bpe` vocabulary."""
     min_count: int = Field(default=10, ge=1)
-    """How often a word must stand in the training split to be in a `word` vocabulary."""
+    """How often a word must occur in the training split to be in a `word` vocabulary."""
 
 
 def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Path | None = None) -> int:
-    """The training split's turns, or a start -> a tokenizer folder; returns the number of ids."""
+    """Write a tokenizer folder, learnt from the training split or taken from a start; returns its ids'
+    number.
+
+    Raises:
+        InputError: the start has no usable tokenizer.
+    """
     table = pq.read_table(clean / "turns.parquet", columns=["text"], filters=[("split", "=", "train")])
     texts = table["text"].to_pylist()
     if start is not None:
@@ -38,7 +43,11 @@ def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Pa
 
 
 def adopt(out: Path, start: Path, spelling: list[float]) -> int:
-    """The tokenizer of a start, its chat template and its control ids; returns the number of ids."""
+    """Write the tokenizer of a start, its chat template and its special tokens; returns the number of ids.
+
+    Raises:
+        InputError: the start has no tokenizer, or its chat template cannot be used.
+    """
     from models.text import chat_template  # transformers takes seconds to import
 
     theirs = chat_template.open_tokenizer(start)
@@ -47,7 +56,7 @@ def adopt(out: Path, start: Path, spelling: list[float]) -> int:
     theirs.save_pretrained(out)
     for path in out.iterdir():
         if path.suffix not in (".json", ".jinja"):
-            path.unlink()  # the same in another form, which no reader needs
+            path.unlink()  # the same in another format, which nothing reads
     shutil.copyfile(start / "tokenizer.json", out / "tokenizer.json")  # to the byte
     tokenizer.save_spelling(spelling, out)
     tokenizer.save_special_tokens(chat_template.read_special_tokens(out), out)

@@ -172,7 +172,7 @@ def _pretrained(run: Run) -> PreTrainedModel:
     positions = getattr(config, "max_position_embeddings", run.positions())
     if positions < run.positions():
         raise InputError(
-            f"markup.max_tokens asks for {run.positions()} places and the start reads {positions}: lower it"
+            f"markup.max_tokens asks for {run.positions()} positions and the start has {positions}: lower it"
         )
     _check_head(model, run.start)
     _set_dropout(model, run.network.dropout)

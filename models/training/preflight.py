@@ -149,7 +149,7 @@ class Preflight:
         later[:, position:] = (later[:, position:] + 1) % self.vocabulary
         after_BTD = self.hidden_states(replace(batch, inputs_BT=later))
         if not close(before_BTD[:, :position], after_BTD[:, :position]):
-            raise Defect("causality", f"places before {position} change with the tokens from there on")
+            raise Defect("causality", f"positions before {position} change with the tokens from there on")
         if close(before_BTD[:, position:], after_BTD[:, position:]):
             raise Defect("causality", "the network does not read its input")
 

@@ -183,7 +183,7 @@ def test_a_part_that_teaches_something_else_is_refused(
     setup: gpu_rows.RowSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.network.llama.packed_block._attend", lambda q, k, v, *_: v)
-    with pytest.raises(proof.Unproved, match="the plain path"):
+    with pytest.raises(proof.Unproved, match="the standard path"):
         gpu_rows.FIGURES["packing"](setup)
 
 

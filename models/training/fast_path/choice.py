@@ -78,7 +78,7 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
     if recorded == "fast" or (recorded == "plain" and run.train.fast_path == "auto"):
         return recorded == "fast"
     began_s = time.monotonic()
-    log.info("fast path: one batch is compared with the plain path; to compile may take a minute or two")
+    log.info("fast path: one batch is compared with the standard path; to compile may take a minute or two")
     try:
         proof = _prove_apart(run, device, precision, stop)
     except Stopped:
@@ -90,7 +90,7 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
         log.info("fast path: proved in %.0f s: %s", time.monotonic() - began_s, _summary(proof))
         return True
     _refuse_if_on(run, reason)
-    log.warning("the plain path trains, and not the fast one: %s (%s)", reason, run.folder / LOG)
+    log.warning("the standard path trains, and not the fast one: %s (%s)", reason, run.folder / LOG)
     return False
 
 
@@ -108,7 +108,7 @@ def _recorded_path(path: Path, about: dict[str, str]) -> str | None:
 
 def _summary(proof: dict[str, Any]) -> str:
     speed = {name: proof["tokens_per_second"][name] for name in ("fast", "plain")}
-    return f"{speed['fast']:,.0f} tokens/s, {speed['plain']:,.0f} on the plain path"
+    return f"{speed['fast']:,.0f} tokens/s, {speed['plain']:,.0f} on the standard path"
 
 
 def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading.Event) -> dict[str, Any]:

@@ -190,9 +190,9 @@ def check_gradient(standard: BatchGradient, fast: BatchGradient) -> None:
         Unproved: they differ by more than two correct computations do.
     """
     if not abs(fast.loss - standard.loss) <= LOSS * standard.loss:
-        raise Unproved(f"loss {fast.loss:.4f}, on the plain path {standard.loss:.4f}")
+        raise Unproved(f"loss {fast.loss:.4f}, on the standard path {standard.loss:.4f}")
     if not abs(fast.norm - standard.norm) <= NORM * standard.norm:
-        raise Unproved(f"gradient norm {fast.norm:.4g}, on the plain path {standard.norm:.4g}")
+        raise Unproved(f"gradient norm {fast.norm:.4g}, on the standard path {standard.norm:.4g}")
     if missing := standard.gradients.keys() ^ fast.gradients.keys():
         raise Unproved(f"{sorted(missing)[0]} has a gradient on one of the paths alone")
     whole = _length(standard.gradients.values())
@@ -201,7 +201,7 @@ def check_gradient(standard: BatchGradient, fast: BatchGradient) -> None:
         distance = float((fast.gradients[name] - expected).norm())
         if not distance <= GRADIENT * length + TINY * whole:
             raise Unproved(
-                f"the gradient of {name} is {distance / max(length, 1e-30):.0%} away from the plain path's"
+                f"the gradient of {name} is {distance / max(length, 1e-30):.0%} away from the standard path's"
             )
 
 
@@ -213,7 +213,8 @@ def check_update(standard: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
     distance = _length(fast[name] - move for name, move in standard.items())
     if not distance <= UPDATE * (length := _length(standard.values())):
         raise Unproved(
-            f"the weights move {distance / max(length, 1e-30):.0%} away from where the plain path moves them"
+            f"the weights move {distance / max(length, 1e-30):.0%} away from where the standard path "
+            "moves them"
         )
 
 
@@ -223,7 +224,9 @@ def check_speed(standard_s: float, fast_s: float) -> None:
         Unproved: the fast path takes more seconds per token.
     """
     if fast_s > standard_s:
-        raise Unproved(f"it is slower: {1 / fast_s:,.0f} tokens/s, {1 / standard_s:,.0f} on the plain path")
+        raise Unproved(
+            f"it is slower: {1 / fast_s:,.0f} tokens/s, {1 / standard_s:,.0f} on the standard path"
+        )
 
 
 def _length(tensors: Any) -> float:

@@ -93,7 +93,7 @@ def learn() -> None:
 
 
 def learn_padded() -> None:
-    """A step of the plain path, as any GPU has to make it."""
+    """A step of the standard path, as any GPU has to make it."""
     table = Examples(examples(40, 0, "train"))
     for family, context_loss in product(("llama", "gpt2", "encoder-decoder"), (0.0, 0.5)):
         config = TrainConfig(batch_tokens=256, context_loss=context_loss)

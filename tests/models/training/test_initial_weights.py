@@ -240,7 +240,7 @@ def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropou
 
 def test_a_start_that_reads_fewer_places_is_told(pretrained, tmp_path):
     run = pretrained_run(tmp_path, pretrained(tmp_path / "theirs"), 512)
-    with pytest.raises(InputError, match=r"asks for 512 places and the start reads 256: lower it"):
+    with pytest.raises(InputError, match=r"asks for 512 positions and the start has 256: lower it"):
         initial_weights.load_initial_weights(run)
 
 

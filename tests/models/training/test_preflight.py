@@ -191,7 +191,7 @@ PLANTS: list[tuple[str, str, str, Plant]] = [
     ("the end of a reply masked", "llama", "targets: row 0 has", collating(ends_masked)),
     ("padding counted", "llama", "targets: row", collating(pads_counted)),
     ("context counted", "llama", "targets: row 0 has", collating(context_counted)),
-    ("no causal mask", "llama", "causality: places before", no_causal_mask),
+    ("no causal mask", "llama", "causality: positions before", no_causal_mask),
     (
         "input not read",
         "llama",

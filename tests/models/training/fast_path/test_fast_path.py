@@ -109,9 +109,9 @@ def taught(loss: float = 2.0, norm: float = 1.0, off: float = 0.0) -> BatchGradi
 @pytest.mark.parametrize(
     ("fast", "failure"),
     [
-        (taught(loss=2.02), "loss 2.0200, on the plain path 2.0000"),
+        (taught(loss=2.02), "loss 2.0200, on the standard path 2.0000"),
         (taught(loss=float("nan")), "loss nan"),
-        (taught(norm=1.1), "gradient norm 1.1, on the plain path 1"),
+        (taught(norm=1.1), "gradient norm 1.1, on the standard path 1"),
         (taught(off=1.5), "the gradient of w is 30% away"),
         (BatchGradient(2.0, 1.0, {}), "w has a gradient on one of the paths alone"),
     ],
@@ -128,7 +128,7 @@ def test_an_update_in_another_direction_and_a_slower_path_are_refused() -> None:
     with pytest.raises(Unproved, match="141% away from where"):
         proof.check_update(move, {"w": torch.tensor([0.0, 1.0])})
     proof.check_speed(standard_s=0.2, fast_s=0.1)
-    with pytest.raises(Unproved, match="slower: 5 tokens/s, 10 on the plain path"):
+    with pytest.raises(Unproved, match="slower: 5 tokens/s, 10 on the standard path"):
         proof.check_speed(standard_s=0.1, fast_s=0.2)
 
 
@@ -174,7 +174,7 @@ def test_a_path_that_failed_is_tried_again_only_where_it_is_insisted_on(
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert (
         len(warnings) == 1
-        and "plain path trains" in warnings[0]
+        and "standard path trains" in warnings[0]
         and "the CUDA graph: it is torn" in warnings[0]
     )
     config = json.loads((folder / "config.json").read_text())
