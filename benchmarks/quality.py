@@ -155,8 +155,8 @@ def rows(records: Records) -> list[Row]:
         lines.append(at_most(f"ours, {size(runs_of['ours'])}", bpb["ours"], 1.68, ".3f"))
     if bpb["trainer"]:
         best = next(iter(runs_of["trainer"].values()))
-        rows_told = f"{best['rows']} rows a batch, " if "rows" in best else ""
-        searched = f"rate {best['rate']:g}, {rows_told}{best['precision']}, {best['attention']} attention"
+        rows_text = f"{best['rows']} rows a batch, " if "rows" in best else ""
+        searched = f"rate {best['rate']:g}, {rows_text}{best['precision']}, {best['attention']} attention"
         label = f"Trainer, AdamW, GPT-2 config, {size(runs_of['trainer'])}; {searched}"
         lines.append(Row(label, bpb["trainer"], form=".3f"))
     if bpb["article"]:

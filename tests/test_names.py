@@ -21,7 +21,17 @@ VAGUE = {
     "places",
     "here",
 }
-CODE = ("deployments", "chat", "cli", "console.py", "environment.py", "services_state.py", "settings.py")
+CODE = (
+    "benchmarks",
+    "models",
+    "deployments",
+    "chat",
+    "cli",
+    "console.py",
+    "environment.py",
+    "services_state.py",
+    "settings.py",
+)
 FILES = sorted(
     path for name in CODE for path in [*(ROOT / name).rglob("*.py"), ROOT / name] if path.is_file()
 )

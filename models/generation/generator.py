@@ -252,11 +252,11 @@ def _sample(logits_V: Tensor, config: GenerationConfig, rng: torch.Generator) ->
     else:
         probs_V, order_V = _sort_by_probability(scaled_V.softmax(dim=-1), config.top_p)
     cumulative_V = probs_V.cumsum(dim=-1)
-    num_kept = int(((cumulative_V - probs_V < config.top_p) & (probs_V > 0)).sum())
+    num_candidates = int(((cumulative_V - probs_V < config.top_p) & (probs_V > 0)).sum())
     # One number per row and step, from the row's own generator: a batch draws the same as single rows.
-    drawn_1 = torch.rand(1, generator=rng).to(cumulative_V.device) * cumulative_V[num_kept - 1]
-    index = int(torch.searchsorted(cumulative_V[:num_kept], drawn_1, right=True))
-    return int(order_V[min(index, num_kept - 1)])
+    drawn_1 = torch.rand(1, generator=rng).to(cumulative_V.device) * cumulative_V[num_candidates - 1]
+    index = int(torch.searchsorted(cumulative_V[:num_candidates], drawn_1, right=True))
+    return int(order_V[min(index, num_candidates - 1)])
 
 
 def _sort_by_probability(probs_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

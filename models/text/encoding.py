@@ -195,20 +195,20 @@ def encode_context(
     """
     turns = turns[-1:] if markup.unit == "pair" else turns
     available = markup.context_tokens - chat_format.max_prefix
-    kept_turns: list[list[int]] = []
+    included: list[list[int]] = []
     for text in reversed(turns):
         ids = tokenizer.encode(text, add_special_tokens=False).ids[-(available - chat_format.max_per_turn) :]
         if (
-            kept_turns
-            and sum(map(len, kept_turns)) + len(ids) + chat_format.max_per_turn * (1 + len(kept_turns))
+            included
+            and sum(map(len, included)) + len(ids) + chat_format.max_per_turn * (1 + len(included))
             > available
         ):
             break
-        kept_turns.insert(0, ids)
-    if not chat_format.allows_assistant_first and len(kept_turns) % 2 == 0:
-        del kept_turns[0]
-    surrounding = chat_format.surrounding_ids(len(kept_turns) + 1)[:-1]  # the model generates the reply's end
+        included.insert(0, ids)
+    if not chat_format.allows_assistant_first and len(included) % 2 == 0:
+        del included[0]
+    surrounding = chat_format.surrounding_ids(len(included) + 1)[:-1]  # the model generates the reply's end
     return [
         *surrounding[0],
-        *(i for ids, after in zip(kept_turns, surrounding[1:], strict=True) for i in (*ids, *after)),
+        *(i for ids, after in zip(included, surrounding[1:], strict=True) for i in (*ids, *after)),
     ]

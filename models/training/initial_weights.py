@@ -101,19 +101,19 @@ def _pieces(start_tokenizer: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int
     # A word of a vocabulary of words is what byte pairs have as the word after a space.
     before = SPACE if _has_spaces(ids) and not _has_spaces(vocab) else ""
     pieces_of: dict[int, list[int]] = {}
-    num_kept = 0
+    num_shared = 0
     for token, row in vocab.items():
         is_control = token in tokenizer.CONTROL
         spelled = token if is_control else before + token
         if spelled in ids:
             pieces_of[row] = [ids[spelled]]
-            num_kept += 1
+            num_shared += 1
             continue
         text = (" " if before else "") + vocabulary.decode([row], skip_special_tokens=False)
         pieces = [] if is_control else start_tokenizer.encode(text, add_special_tokens=False).ids
         # Of a text that has no pieces nothing is known: it begins as the unknown word does.
         pieces_of[row] = [piece for piece in pieces if piece != unknown] or [unknown]
-    return pieces_of, {"kept": num_kept, "new": len(pieces_of) - num_kept, "lost": len(ids) - num_kept}
+    return pieces_of, {"kept": num_shared, "new": len(pieces_of) - num_shared, "lost": len(ids) - num_shared}
 
 
 def _has_spaces(tokens: Iterable[str]) -> bool:

@@ -26,7 +26,7 @@ from models.training.step import GradientStep
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 
-HERE = str(Path(__file__).parent)
+FOLDER = str(Path(__file__).parent)
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["warmed"])
 
@@ -53,7 +53,7 @@ def start_apart(work: Callable[..., None], *given: Any, **how: Any) -> ForkServe
     process = _forks.Process(target=work, args=given, kwargs=how)
     with pytest.MonkeyPatch.context() as environment:
         # Python 3.11 tells the process that is forked where to import from only after it has tried to.
-        environment.setenv("PYTHONPATH", HERE)
+        environment.setenv("PYTHONPATH", FOLDER)
         process.start()
     return process
 

@@ -21,11 +21,11 @@ NETWORK = {"n_layer": 1, "n_head": 2, "width": 16}
 def examples(rows: int, seed: int, split: str) -> pa.Table:
     """Exchanges in which the answer is the question: something to learn."""
     rng = np.random.default_rng(seed)
-    rows_ = []
+    records = []
     for i in range(rows):
         turn = rng.integers(4, 4 + len(WORDS), rng.integers(1, 5)).tolist()
         ids = [START, *turn, END, *turn, END]
-        rows_.append(
+        records.append(
             {
                 "ids": ids,
                 "is_reply": [position >= len(turn) + 2 for position in range(len(ids))],
@@ -38,7 +38,7 @@ def examples(rows: int, seed: int, split: str) -> pa.Table:
                 "spelled_nats": 0.0,
             }
         )
-    return pa.Table.from_pylist(rows_, EXAMPLES)
+    return pa.Table.from_pylist(records, EXAMPLES)
 
 
 def make_data(folder: Path) -> Path:

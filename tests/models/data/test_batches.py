@@ -22,8 +22,8 @@ def row(ids: list[int], flags: list[int]) -> batches.Row:
 def table(rows: list[tuple[list[int], list[int]]]) -> pa.Table:
     rest = {"conversation_id": "c", "turn": 1, "group": "g", "split": "train", "replies": 1}
     more = {"reply_bytes": 1, "spelled_nats": 0.0}
-    rows_ = [{"ids": ids, "is_reply": [f == 1 for f in flags], **rest, **more} for ids, flags in rows]
-    return pa.Table.from_pylist(rows_, EXAMPLES)
+    records = [{"ids": ids, "is_reply": [f == 1 for f in flags], **rest, **more} for ids, flags in rows]
+    return pa.Table.from_pylist(records, EXAMPLES)
 
 
 SHORT = ([START, 5, END, 6, END], [0, 0, 0, 1, 1])
@@ -99,10 +99,10 @@ lengths_of_two_sides = st.lists(
 def test_each_row_is_in_one_batch_and_only_a_single_row_is_larger_than_a_batch(
     lengths: np.ndarray, batch_tokens: int, epoch: int
 ) -> None:
-    batches_ = epoch_batches(lengths, batch_tokens, seed=0, epoch=epoch)
-    assert sorted(np.concatenate(batches_).tolist()) == list(range(len(lengths)))
-    assert all(num_positions(lengths, rows) <= batch_tokens or len(rows) == 1 for rows in batches_)
-    assert len(batches_) == len(bucket(lengths, batch_tokens))
+    found_batches = epoch_batches(lengths, batch_tokens, seed=0, epoch=epoch)
+    assert sorted(np.concatenate(found_batches).tolist()) == list(range(len(lengths)))
+    assert all(num_positions(lengths, rows) <= batch_tokens or len(rows) == 1 for rows in found_batches)
+    assert len(found_batches) == len(bucket(lengths, batch_tokens))
 
 
 def test_an_epochs_order_comes_from_seed_and_epoch_alone() -> None:
@@ -121,16 +121,16 @@ def test_at_least_97_percent_of_a_batch_is_no_padding() -> None:
     rng = np.random.default_rng(0)
     turns = np.clip(rng.lognormal(2.2, 0.85, (20_000, 3)), 1, 40).astype(int)
     lengths = 1 + (turns + 1).sum(axis=1)
-    batches_ = bucket(lengths, 4096, rng)
-    assert lengths.sum() / sum(num_positions(lengths, rows) for rows in batches_) > 0.97
+    found_batches = bucket(lengths, 4096, rng)
+    assert lengths.sum() / sum(num_positions(lengths, rows) for rows in found_batches) > 0.97
 
 
 @pytest.mark.parametrize(("rows", "share"), [(60_000, 0.97), (5_000, 0.85)])
 def test_of_pairs_little_is_padding_on_either_side(rows: int, share: float) -> None:
     rng = np.random.default_rng(0)
     sides = 2 + np.clip(rng.lognormal(2.0, 0.7, (rows, 2)), 1, 18).astype(int)
-    batches_ = bucket(sides, 4096, rng)
-    assert sides.sum() / sum(num_positions(sides, batch) for batch in batches_) > share
+    found_batches = bucket(sides, 4096, rng)
+    assert sides.sum() / sum(num_positions(sides, batch) for batch in found_batches) > share
 
 
 def test_what_follows_goes_by_a_rows_length_and_id_zero_may_be_text() -> None:

@@ -28,7 +28,7 @@ Pretrained = Callable[..., Path]
 
 def test_our_own_pass_through_the_network_reads_them() -> None:
     model = network()
-    plain_BTD = cpu_block.hidden_states(model, torch.ones(1, 5, dtype=torch.long), torch.float32)
+    reference_BTD = cpu_block.hidden_states(model, torch.ones(1, 5, dtype=torch.long), torch.float32)
     lora.add_adapters(model, 3)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -46,20 +46,20 @@ def test_our_own_pass_through_the_network_reads_them() -> None:
     torch.testing.assert_close(merged_BTD, theirs_BTD, rtol=1e-3, atol=1e-3)
     assert not lora.has_adapters(whole) and lora.has_adapters(model)
     assert not torch.allclose(
-        cpu_block.hidden_states(model, torch.ones(1, 5, dtype=torch.long), torch.float32), plain_BTD
+        cpu_block.hidden_states(model, torch.ones(1, 5, dtype=torch.long), torch.float32), reference_BTD
     )
 
 
 def rows(split: str, count: int) -> pa.Table:
     rng = np.random.default_rng(len(split))
-    examples_ = []
+    records = []
     for number in range(count):
         turn = rng.integers(10, 30, rng.integers(2, 5)).tolist()
         ids = [2, *turn, 3, *turn, 3]
         example = {"ids": ids, "is_reply": [position > len(turn) + 1 for position in range(len(ids))]}
         columns = {"conversation_id": str(number), "turn": 1, "group": "g", "split": split}
-        examples_.append({**example, **columns, "replies": 1, "reply_bytes": len(turn), "spelled_nats": 0.0})
-    return pa.Table.from_pylist(examples_, EXAMPLES)
+        records.append({**example, **columns, "replies": 1, "reply_bytes": len(turn), "spelled_nats": 0.0})
+    return pa.Table.from_pylist(records, EXAMPLES)
 
 
 def run_of(start: Path, folder: Path, **train_: Any) -> Path:

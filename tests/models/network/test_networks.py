@@ -46,9 +46,9 @@ def pair(context: list[int], reply: list[int]) -> Row:
 
 
 def replies(model, batch):
-    asked_BT = batch.targets_BT >= 0
-    hidden_ND = networks.hidden_states(model, batch)[asked_BT]
-    return networks.lm_head(model)(hidden_ND), batch.targets_BT[asked_BT]
+    has_target_BT = batch.targets_BT >= 0
+    hidden_ND = networks.hidden_states(model, batch)[has_target_BT]
+    return networks.lm_head(model)(hidden_ND), batch.targets_BT[has_target_BT]
 
 
 def batch_of(family: str, *rows: Row) -> Batch:
@@ -111,10 +111,10 @@ def test_what_stands_beside_a_row_in_its_batch_does_not_change_its_logits(
 def test_an_encoder_reads_its_context_in_both_directions() -> None:
     model = build("encoder-decoder", loud=True).eval()
 
-    def first_place(context: list[int]) -> Any:
+    def first_position(context: list[int]) -> Any:
         return model.encoder(input_ids=torch.tensor([context])).last_hidden_state[0, 0]
 
-    assert not torch.allclose(first_place([START, 5, 6, END]), first_place([START, 5, 7, END]))
+    assert not torch.allclose(first_position([START, 5, 6, END]), first_position([START, 5, 7, END]))
     assert not hasattr(model.encoder, "pooler") or model.encoder.pooler is None
 
 
@@ -144,10 +144,10 @@ def test_a_network_learns_one_batch_by_heart(family: str, optimizer: Any) -> Non
     rng = np.random.default_rng(1)
     rows = [pair(rng.integers(4, 40, 4).tolist(), rng.integers(4, 40, 5).tolist()) for _ in range(6)]
     batch = batch_of(family, *rows)
-    optimizer_ = Optimizer(model, TrainConfig(optimizer=optimizer))
+    muon_or_adamw = Optimizer(model, TrainConfig(optimizer=optimizer))
     for _ in range(80):
         loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
-        optimizer_.step(1e-2)
+        muon_or_adamw.step(1e-2)
     assert float(loss_of(model, batch).detach()) < 0.1
 
 

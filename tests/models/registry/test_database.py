@@ -127,8 +127,8 @@ def test_a_database_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
     sqlite_files.create(path, build, missing)
     assert not killed.exists() and not path.with_name("a.db-journal").exists()
-    with closing(sqlite3.connect(path)) as made:
-        assert made.execute("SELECT x FROM t").fetchall() == [(1,)]
+    with closing(sqlite3.connect(path)) as created:
+        assert created.execute("SELECT x FROM t").fetchall() == [(1,)]
 
 
 def test_a_creator_that_stands_still_is_named_after_a_while(tmp_path: Path, monkeypatch) -> None:

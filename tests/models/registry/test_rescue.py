@@ -25,14 +25,14 @@ def way(request, monkeypatch, tmp_path):
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     file = tmp_path / "a.db"
-    with closing(sqlite3.connect(file)) as made, made:
-        made.execute("CREATE TABLE small (id INTEGER PRIMARY KEY, name TEXT)")
-        made.execute("INSERT INTO small VALUES (1, 'é')")
-        made.execute("CREATE TABLE big (id INTEGER PRIMARY KEY, text TEXT, bytes BLOB)")
-        made.executemany(
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE small (id INTEGER PRIMARY KEY, name TEXT)")
+        connection.execute("INSERT INTO small VALUES (1, 'é')")
+        connection.execute("CREATE TABLE big (id INTEGER PRIMARY KEY, text TEXT, bytes BLOB)")
+        connection.executemany(
             "INSERT INTO big VALUES (?, ?, ?)", ((i, "x" * 500, b"\xff" * 9) for i in range(2000))
         )
-        made.execute("CREATE INDEX by_name ON small (name)")
+        connection.execute("CREATE INDEX by_name ON small (name)")
     return file
 
 

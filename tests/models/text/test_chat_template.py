@@ -10,7 +10,7 @@ from models.text.encoding import encode_context, encode_conversations
 
 SPELLING = [1.0] * 257
 WIDE = MarkupConfig(max_tokens=256)
-PLAIN = "{% for message in messages %}{{ message['content'] + eos_token }}{% endfor %}"
+WITHOUT_ROLES = "{% for message in messages %}{{ message['content'] + eos_token }}{% endfor %}"
 USER_FIRST = (
     "{% if messages[0]['role'] != 'user' %}{{ raise_exception('the user speaks first') }}{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"

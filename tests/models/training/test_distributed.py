@@ -51,9 +51,9 @@ def test_the_loss_curve_and_the_weights_are_those_of_one_process(
     assert train_together(shared, size, keeps_weights=True) == [0] * size
     assert len(losses(alone)) > 10
     assert losses(shared) == pytest.approx(losses(alone), rel=1e-4)
-    expected, weights_ = (load_file(folder / "model" / "model.safetensors") for folder in (alone, shared))
+    expected, actual = (load_file(folder / "model" / "model.safetensors") for folder in (alone, shared))
     for name, weight in expected.items():
-        assert (weights_[name] - weight).abs().max() < 1e-3, name
+        assert (actual[name] - weight).abs().max() < 1e-3, name
     assert len({(shared / f"weights-{rank}.safetensors").read_bytes() for rank in range(size)}) == 1
     assert json.loads((shared / "summary.json").read_text())["processes"] == size
     assert [line["step"] for line in lines(shared, "step")] == [line["step"] for line in lines(alone, "step")]

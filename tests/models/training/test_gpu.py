@@ -111,10 +111,10 @@ def check(step: GradientStep, step_sums: Tensor) -> None:
 
 def check_logits() -> None:
     """What preflight reads of the network."""
-    checks_ = object.__new__(preflight.Preflight)
-    checks_.model, checks_.has_encoder = network(), False
-    checks_.rows = [Examples(examples(40, 0, "train")).row(i) for i in range(4)]
-    assert checks_.logits(checks_.batch()).device.type == "cpu"
+    checks = object.__new__(preflight.Preflight)
+    checks.model, checks.has_encoder = network(), False
+    checks.rows = [Examples(examples(40, 0, "train")).row(i) for i in range(4)]
+    assert checks.logits(checks.batch()).device.type == "cpu"
 
 
 def varlen_by_mask(*given: Any, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,9 +163,9 @@ def compile_block() -> None:
         torch.manual_seed(1)
         x_ND = torch.randn(16, 16, requires_grad=True)
         weights = [w.detach().requires_grad_() for w in cpu_block.matrices(layer, 8, torch.bfloat16)]
-        made_ND = one(x_ND, tuple(weights), turns, offsets, 9, 2, 1e-6, attend)
-        (made_ND * torch.linspace(-1, 1, 16)).sum().backward()
-        figures.append([made_ND.detach(), *(w.grad for w in (x_ND, *weights))])
+        computed_ND = one(x_ND, tuple(weights), turns, offsets, 9, 2, 1e-6, attend)
+        (computed_ND * torch.linspace(-1, 1, 16)).sum().backward()
+        figures.append([computed_ND.detach(), *(w.grad for w in (x_ND, *weights))])
     for with_mask, with_kernel in zip(*figures, strict=True):
         assert (with_kernel - with_mask).norm() < 0.02 * with_mask.norm()
 

@@ -159,8 +159,8 @@ def test_the_tutorials_decoder_begins_with_the_blocks_of_a_gpt2(pretrained, tmp_
 def test_a_training_of_the_tutorials_network_begins_with_a_gpt2_and_learns(pretrained, tmp_path):
     theirs = pretrained(tmp_path / "theirs", family="gpt2", template=None)
     folder = train(tmp_path / "run", OLD_WORDS, OLD_WORDS, start=theirs, network=DECODER, steps=150)
-    losses_ = losses(folder)
-    assert losses_[-1] < losses_[0] - 0.3
+    course = losses(folder)
+    assert course[-1] < course[0] - 0.3
     assert (folder / "model" / "model.safetensors").is_file()
 
 

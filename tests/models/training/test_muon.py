@@ -37,9 +37,9 @@ def test_a_step_points_where_the_gradient_does_with_all_singular_values_alike(sh
     )
     values = torch.logspace(0, -2, len(values))  # a hundred times apart: two steps are too few
     x_MN = left @ torch.diag(values) @ right
-    made_MN = orthogonalize(x_MN[None], torch.float32)[0]
-    along = torch.diag(left.T @ made_MN @ right.T)
-    assert torch.dist(left @ torch.diag(along) @ right, made_MN) < 1e-4
+    orthogonal_MN = orthogonalize(x_MN[None], torch.float32)[0]
+    along = torch.diag(left.T @ orthogonal_MN @ right.T)
+    assert torch.dist(left @ torch.diag(along) @ right, orthogonal_MN) < 1e-4
     assert all(0.6 < value < 1.3 for value in along)
 
 

@@ -40,9 +40,9 @@ def one_thread() -> None:
 
 
 def training_of(data: Path, folder: Path, family: str = "llama", **changes: Any) -> loop.Training:
-    folder_ = run_folder(data, folder, **{**SHAPES[family], **changes})
-    (folder_ / "preflight.json").unlink()
-    return loop.Training(Run.read(folder_), threading.Event())
+    run = run_folder(data, folder, **{**SHAPES[family], **changes})
+    (run / "preflight.json").unlink()
+    return loop.Training(Run.read(run), threading.Event())
 
 
 def check(training: loop.Training) -> None:

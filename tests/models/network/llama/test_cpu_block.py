@@ -76,9 +76,9 @@ def test_the_products_are_made_in_the_precision_of_the_autocast() -> None:
     batch = Batch(
         torch.randint(0, VOCABULARY, (2, 5)), torch.zeros(2, 5, dtype=torch.int64), torch.tensor([5, 5])
     )
-    plain_BTD = networks.hidden_states(model, batch)
+    reference_BTD = networks.hidden_states(model, batch)
     with torch.autocast("cpu", torch.bfloat16):
         cast_BTD = networks.hidden_states(model, batch)
-    torch.testing.assert_close(plain_BTD, cpu_block.hidden_states(model, batch.inputs_BT, torch.float32))
+    torch.testing.assert_close(reference_BTD, cpu_block.hidden_states(model, batch.inputs_BT, torch.float32))
     torch.testing.assert_close(cast_BTD, cpu_block.hidden_states(model, batch.inputs_BT, torch.bfloat16))
-    assert not torch.equal(plain_BTD, cast_BTD)
+    assert not torch.equal(reference_BTD, cast_BTD)

@@ -48,9 +48,9 @@ def test_the_rows_that_are_added_change_neither_the_losses_nor_the_gradients(
     assert row_padding.padded_rows(57, torch.bfloat16, CPU) == 58
     total, nats_N, gradients = step()
     monkeypatch.setattr(row_padding, "padded_rows", lambda count, dtype, device: count)
-    unpadded, plain_N, plain_gradients = step()
+    unpadded, unpadded_N, unpadded_gradients = step()
     # A product may add in another order with other rows.
     torch.testing.assert_close(total, unpadded, rtol=1e-3, atol=0)
-    torch.testing.assert_close(nats_N, plain_N, rtol=1e-2, atol=1e-2)
-    for computed, right in zip(gradients, plain_gradients, strict=True):
+    torch.testing.assert_close(nats_N, unpadded_N, rtol=1e-2, atol=1e-2)
+    for computed, right in zip(gradients, unpadded_gradients, strict=True):
         assert torch.dist(computed, right) < 0.01 * right.norm()

@@ -152,27 +152,27 @@ class Rows(Examples):
 def test_an_epoch_has_each_row_once_and_every_batch_finds_room(
     lengths: list[int], positions: int, context_loss: float
 ) -> None:
-    packing_ = Packing(Rows(lengths), positions, context_loss, CPU)
-    epoch = packing_.epoch_batches(seed=3, epoch=1)
+    packer = Packing(Rows(lengths), positions, context_loss, CPU)
+    epoch = packer.epoch_batches(seed=3, epoch=1)
     assert sorted(np.concatenate(epoch)) == list(range(len(lengths)))
     for rows in epoch:
-        packed = packing_.pack(rows)
+        packed = packer.pack(rows)
         offsets = packed.offsets_C.numpy()
         sizes = np.diff(offsets)
         assert offsets[0] == 0 and offsets[-1] == packed.positions
-        assert (sizes >= 0).all() and sizes.max() <= packing_.longest
-        assert packed.positions <= packing_.capacity.positions + packing.NUM_SHAPES
+        assert (sizes >= 0).all() and sizes.max() <= packer.longest
+        assert packed.positions <= packer.capacity.positions + packing.NUM_SHAPES
         there = packed.starts_C.numpy() >= 0
         assert there.sum() == len(rows)
         assert sizes[there].tolist() == (np.array(lengths)[rows] - 1).tolist()
-        teaching = packing_.lengths[rows] if context_loss else packing_.replies[rows]
-        assert teaching.sum() <= packing_.capacity.loss_positions
+        teaching = packer.lengths[rows] if context_loss else packer.replies[rows]
+        assert teaching.sum() <= packer.capacity.loss_positions
 
 
 def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> None:
-    packing_ = Packing(Rows([5, 9, 3, 4] * 30), 64, 0.0, CPU)
+    packer = Packing(Rows([5, 9, 3, 4] * 30), 64, 0.0, CPU)
     first, again, other, later = (
-        [rows.tolist() for rows in packing_.epoch_batches(seed=seed, epoch=epoch)]
+        [rows.tolist() for rows in packer.epoch_batches(seed=seed, epoch=epoch)]
         for seed, epoch in ((1, 0), (1, 0), (2, 0), (1, 1))
     )
     assert first == again
@@ -181,10 +181,10 @@ def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> No
 
 def test_nearly_all_places_of_a_step_are_of_use() -> None:
     lengths = np.random.default_rng(0).integers(5, 120, 4000).tolist()
-    packing_ = Packing(Rows(lengths), 8192, 1.0, CPU)
-    epoch = packing_.epoch_batches(seed=0, epoch=0)
-    useful = sum(int(packing_.lengths[rows].sum()) for rows in epoch[:-1])
-    assert useful > 0.97 * packing_.capacity.positions * (len(epoch) - 1)
+    packer = Packing(Rows(lengths), 8192, 1.0, CPU)
+    epoch = packer.epoch_batches(seed=0, epoch=0)
+    useful = sum(int(packer.lengths[rows].sum()) for rows in epoch[:-1])
+    assert useful > 0.97 * packer.capacity.positions * (len(epoch) - 1)
 
 
 @pytest.fixture
