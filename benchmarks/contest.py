@@ -1,4 +1,4 @@
-"""What the contests share: prepared data, a process for each training, a record of each run."""
+"""Shared code of the comparisons: prepared data, a process for each training, a record of each run."""
 
 import json
 import os
@@ -29,7 +29,7 @@ Figures = dict[str, Any]
 
 
 class Records:
-    """Figures of the runs that have ended, a file each: a contest that was stopped goes on where it was."""
+    """The figures of finished runs, one file each, so that a stopped comparison resumes where it was."""
 
     def __init__(self, folder: Path, settings: Figures) -> None:
         self.folder = folder
@@ -44,7 +44,8 @@ class Records:
         put_json(path, {**recorded, **settings})
 
     def ensure(self, name: str, run: Callable[[Path], Figures]) -> Figures:
-        """The figures of that name: found, or what `run` gives, which has a folder to work in."""
+        """The recorded figures of that name; without a record those that `run` returns, given a work
+        folder."""
         if name not in (known := self.all(name)):
             with tempfile.TemporaryDirectory() as work:
                 began_s, load = time.monotonic(), os.getloadavg()[0]
@@ -58,13 +59,13 @@ class Records:
         return known[name]
 
     def all(self, pattern: str) -> dict[str, Figures]:
-        """By name, the records that there are."""
+        """All records whose name matches the pattern, by name."""
         paths = sorted(self.folder.glob(f"{pattern}.json"))
         return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
 class Prepared(NamedTuple):
-    """A recipe and the folders of its data stages."""
+    """A configuration and the folders of its data stages."""
 
     config: RetrainConfig
     folders: dict[str, Path]
@@ -81,14 +82,14 @@ def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
 
 
 def probe(corpus: str, work: Path) -> Figures:
-    """Which precision our trainer takes on this machine: that of all contestants."""
+    """The precision that our trainer chooses on this machine, which all trainings then use."""
     start("models.training.trainer", str(write_run(work, prepare("small", corpus, ["train.max_steps=1"]))))
     record: Figures = json.loads((work / "precision.json").read_text())
     return record
 
 
 def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | None = None) -> Path:
-    """A run folder as the trainer reads it; without a precision it tries which is faster."""
+    """Write a run folder for the trainer; without a precision the trainer probes which one is faster."""
     config = data.config
     run = {
         "network": config.network.model_dump(),
@@ -104,7 +105,7 @@ def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | Non
 
 
 def two_cores() -> tuple[str, str]:
-    """The numbers of those that all contests are held on."""
+    """The numbers of the two cores that all comparisons run on."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("the contests are held on two cores, and this process may use one: start it on two")
@@ -112,7 +113,7 @@ def two_cores() -> tuple[str, str]:
 
 
 def start(module: str, *arguments: str) -> None:
-    """Run a module to its end on the two cores."""
+    """Run a module on the two cores and wait for its end."""
     environment = dict(os.environ)
     if module == "benchmarks.hf_trainer":
         # Ours is set by quiet_environment; theirs spins for a while, as OpenMP does by default.
@@ -131,7 +132,7 @@ def metrics_of(work: Path) -> list[Figures]:
 
 
 class Row(NamedTuple):
-    """A line of the table: a figure over some runs and what it must reach."""
+    """A line of the table: a figure over some runs and its goal."""
 
     figure: str
     values: list[float]
@@ -156,7 +157,7 @@ def at_most(figure: str, values: list[float], goal: float, form: str = ",.2f") -
 
 
 def table(rows: list[Row], records: Records) -> str:
-    """Markdown, and below it what the figures are worth: the load of the machine and the code's versions."""
+    """The table in Markdown, and below it the load of the machine and the commits that were measured."""
     runs = [run for name, run in records.all("*").items() if name != "settings"]
     head = ["| figure | mean | least to most of the runs | goal | |", "| --- | --- | --- | --- | --- |"]
     loads = [run["load_before"] for run in runs]

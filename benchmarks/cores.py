@@ -1,11 +1,10 @@
-"""Two cores against one: steps in two halves and whole steps, in turn on the same batches.
+"""Two cores against one: steps in two halves and whole steps, alternating on the same batches.
 
 python -m benchmarks.cores RUN_DIR      figures.json in the folder has the figures
 
-A machine's speed may change within a minute, and two runs one after the other would compare its
-minutes: here pieces of a few steps are compared with their neighbours, in one process, and the ratio
-is the median of theirs. The first tenth counts nothing, when sizes of batches are met for the first
-time.
+A machine's speed may change within a minute, which would spoil the comparison of two consecutive runs.
+Here pieces of a few steps are compared with their neighbours, in one process, and the ratio is the median of
+theirs. The first tenth does not count, because new batch shapes are slower there.
 """
 
 import statistics
@@ -26,7 +25,7 @@ PIECE = 10  # steps
 
 
 def counted(whole_s: list[float], halves_s: list[float]) -> list[float]:
-    """How many times as long each piece took whole, of those that count."""
+    """The ratio of whole to halved seconds of each piece that counts."""
     pairs = list(zip(whole_s, halves_s, strict=True))
     return [one / two for one, two in pairs[len(pairs) // 10 :]]
 

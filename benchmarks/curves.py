@@ -1,4 +1,4 @@
-"""The curves of a contest as a picture: bits per byte of the validation split against minutes."""
+"""A plot of the comparison: bits per byte of the validation split against minutes."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ POINTS = 60  # of a mean line
 
 
 def draw(records: Records, png: Path) -> None:
-    """The mean over the seeds and, where they differ, a band from the least to the most."""
+    """Plot the mean over the seeds, and a band from the lowest to the highest if they differ."""
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
@@ -44,7 +44,7 @@ def draw(records: Records, png: Path) -> None:
 
 
 def band(curves: list[list[tuple[float, float]]]) -> tuple[NDArray[np.float64], ...]:
-    """(minutes, least, mean, most) where all curves have been looked at."""
+    """(minutes, minimum, mean, maximum) over the time that all curves cover."""
     begin = max(curve[0][0] for curve in curves)
     end = min(curve[-1][0] for curve in curves)
     minutes = np.linspace(begin, end, POINTS)

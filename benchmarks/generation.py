@@ -3,8 +3,8 @@
 taskset -c 1 python -m benchmarks.generation [ROUNDS]
 
 One Llama-shaped network of 8.0 million random weights in float32, one thread, a context of 16 tokens and a
-reply of 48. Each round times ours, theirs, theirs, ours; the ids must be equal. Processor time, so
-that other work on the machine tells less.
+reply of 48. Each round times ours, theirs, theirs, ours; the ids must be equal. Processor time is
+measured, which other work on the machine affects less.
 """
 
 import os

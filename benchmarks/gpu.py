@@ -6,10 +6,10 @@ python -m benchmarks.gpu [--minutes 20] [--out var/gpu-benchmark] [--corpus samp
 Rows: each part of the fast path on and off, against the standard path; a batch that does not fit the memory;
 a training that is killed and goes on; the throughput of the recipe `base` and its share of the GPU's peak
 (MFU), and transformers.Trainer's on the same network and examples; a whole `retrain` with `base`. Each is a
-process of its own with its share of the minutes: a row that fails, hangs or spoils the GPU is a row with its
-error. FOLDER/results.json has the figures and FOLDER/logs what each row said. The same command goes on where
-it was stopped: a row that is done is not repeated, one that failed is. Exit status 0: all rows are done, 1:
-one has failed, 2: there is no GPU.
+process of its own with its share of the minutes: a row that fails, hangs or corrupts the GPU's state is a row
+with its error. FOLDER/results.json has the figures and FOLDER/logs the output of each row. The same command
+resumes where it was stopped: a finished row is not repeated, a failed one is. Exit status 0: all rows are
+done, 1: one has failed, 2: there is no GPU.
 """
 
 import argparse
@@ -72,7 +72,7 @@ class Failed(Exception):
 
 
 class Results:
-    """The rows that have been tried, in one file that is whole at any time."""
+    """The rows that have been tried, in one file that is written atomically."""
 
     about: Figures
     rows: dict[str, Figures]
@@ -100,7 +100,7 @@ class Results:
 
 
 def measure(results: Results, folder: Path, device: str, minutes: float, start: Start) -> None:
-    """Try all rows that are not done; whatever becomes of one, the next is tried."""
+    """Try all unfinished rows; after a failure the next row is tried."""
     for number, row in enumerate(ROWS, start=1):
         if results.is_done(row.name):
             continue
@@ -153,7 +153,7 @@ def start_row(row: Row, folder: Path, device: str, limit_s: float, *, corpus: st
 
 
 def environment(folder: Path, device: str) -> dict[str, str]:
-    """A home of its own, and one GPU: transformers.Trainer would take all of them."""
+    """The environment of a row: a home of its own, and one GPU, since transformers.Trainer would use all."""
     given = {
         name: value
         for name, value in os.environ.items()
@@ -169,7 +169,7 @@ def environment(folder: Path, device: str) -> dict[str, str]:
 
 
 def run_to_end(command: Sequence[str], environment: dict[str, str], said: Any, limit_s: float) -> int | None:
-    """The exit status of a command, none if it took longer; nothing that it started lives on."""
+    """The exit status of a command; none if it took too long. All its processes are ended."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -195,7 +195,7 @@ def last_line(log: Path) -> str:
 
 
 def table(results: Results) -> str:
-    """Markdown: a line for each row, below it what it was measured on."""
+    """The table in Markdown, one line per row, and below it the machine and the versions."""
     lines = ["| row | what | | figures | s |", "| --- | --- | --- | --- | --- |"]
     for row in ROWS:
         row_result = results.rows.get(row.name, {"status": "not tried", "seconds": 0})
@@ -272,7 +272,7 @@ def main() -> int:
 
 
 def about(arguments: argparse.Namespace, device: Any) -> Figures:
-    """What figures that stand in one table have in common."""
+    """The conditions that all figures of one table share."""
     import torch
 
     from models import devices

@@ -60,7 +60,7 @@ TINY = (
 
 
 class RowSetup(NamedTuple):
-    """Where a row works, on what, and for how long."""
+    """The folder, device, time limit and corpus of a row."""
 
     folder: Path
     device: torch.device
@@ -76,7 +76,7 @@ class RowSetup(NamedTuple):
 
 
 def data(setup: RowSetup) -> Figures:
-    """A run folder whose examples the other rows use."""
+    """Prepare a run folder, whose examples the other rows use."""
     from benchmarks.contest import prepare, write_run
 
     prepared = prepare("base", setup.corpus, [*setup.changes(), "train.processes=1", "train.max_epochs=1000"])
@@ -87,7 +87,7 @@ def data(setup: RowSetup) -> Figures:
 
 
 def work_folder(setup: RowSetup, name: str, **train: Any) -> Path:
-    """A run folder of that name, with these changes of its training; what it had is gone."""
+    """A new run folder of that name with these training settings; an old one is removed."""
     folder = setup.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -139,7 +139,7 @@ def part(name: str, setup: RowSetup) -> Figures:
 
 
 def read(run: Run, device: torch.device) -> tuple[batches.Examples, Any]:
-    """The examples, and the network as the training begins with it."""
+    """The training examples, and the network with its initial weights."""
     examples = batches.Examples(batches.read_examples(run.examples, "train"))
     seed_everything(run.train.seed)
     model, _ = initial_weights.load_initial_weights(run)
@@ -147,7 +147,7 @@ def read(run: Run, device: torch.device) -> tuple[batches.Examples, Any]:
 
 
 def memory(setup: RowSetup) -> Figures:
-    """A padded step with room for a part of it: made in more parts, it teaches the same."""
+    """A padded step with too little memory: in several micro-batches it has the same loss and gradient."""
     run = Run.read(work_folder(setup, "memory"))
     examples, model = read(run, setup.device)
     rows = proof.typical_batch(examples, run.train.batch_tokens)
@@ -165,7 +165,7 @@ def memory(setup: RowSetup) -> Figures:
 
 @contextmanager
 def scarce(step: GradientStep) -> Iterator[None]:
-    """Room for about two thirds of what a whole batch takes."""
+    """Inside, memory suffices for about two thirds of what a whole batch takes."""
     device = step.device
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
@@ -190,7 +190,7 @@ def scarce(step: GradientStep) -> Iterator[None]:
 
 
 def resume(setup: RowSetup) -> Figures:
-    """Killed between two checkpoints, the same command goes on and ends where an uninterrupted one does."""
+    """A training killed between two checkpoints resumes and ends like an uninterrupted one."""
     # Nothing but the number of its steps ends it, on however small a corpus.
     how = {
         "max_steps": KILLED_STEPS,
@@ -229,7 +229,11 @@ def trainer(work: Path) -> subprocess.Popen[bytes]:
 
 
 def end_of(process: subprocess.Popen[bytes], work: Path) -> Figures:
-    """The summary of a training that has ended well."""
+    """Wait for the training and return its summary.
+
+    Raises:
+        Failed: it ended with an error.
+    """
     if status := process.wait():
         raise Failed(f"the training in {work} ended with status {status}")
     summary: Figures = json.loads((work / "summary.json").read_text())
@@ -237,7 +241,7 @@ def end_of(process: subprocess.Popen[bytes], work: Path) -> Figures:
 
 
 def keep_path(one: Path, other: Path) -> None:
-    """What the first training's proof has found holds for the second."""
+    """Copy the first training's choice of the path to the second one."""
     if (found := one / "fast_path.json").exists():
         (other / found.name).write_bytes(found.read_bytes())
 
@@ -251,7 +255,7 @@ def metrics_of(work: Path, kind: str) -> list[Figures]:
 
 
 def ours(setup: RowSetup) -> Figures:
-    """Useful tokens a second of our trainer, and the share of the peak that its matrix products are."""
+    """Useful tokens per second of our trainer, and its model FLOPs utilization (MFU)."""
     work = work_folder(setup, "ours", max_minutes=setup.limit_s / 60 / 3, log_every=5)
     summary = end_of(trainer(work), work)
     rates = [line["tokens_per_second"] for line in metrics_of(work, "step")]
@@ -271,14 +275,14 @@ def ours(setup: RowSetup) -> Figures:
 
 
 def flops_a_token(run: Run, device: torch.device) -> float:
-    """Of the matrix products over all examples, by the formula of benchmarks/peak.py."""
+    """FLOPs per token over all examples, by the formula of benchmarks/peak.py."""
     examples, model = read(run, device)
     everything: NDArray[np.int64] = np.arange(len(examples))
     return flops(model, examples, everything, run.train.context_loss) / float(examples.lengths.sum())
 
 
 def peak_flops(device: torch.device, precision: str) -> float:
-    """FLOP/s of the best square product."""
+    """FLOP/s of the fastest square matmul."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     best = 0.0
     for side in SIDES if device.type != "cpu" else (512,):
@@ -294,7 +298,7 @@ def peak_flops(device: torch.device, precision: str) -> float:
 
 
 def hf_trainer(setup: RowSetup) -> Figures:
-    """The same figure of transformers.Trainer, on the same network and examples, in the same precision."""
+    """The same figures of transformers.Trainer, on the same network and examples, in the same precision."""
     work = work_folder(setup, "trainer")
     minutes = str(setup.limit_s / 60 / 3)
     how = [f"--precision={setup.precision}", f"--device={setup.device.type}"]
@@ -307,7 +311,7 @@ def hf_trainer(setup: RowSetup) -> Figures:
 
 
 def retrain(setup: RowSetup) -> Figures:
-    """The command that a user gives, from the corpus to a version in service."""
+    """`repartee run`, from the corpus to a version in service."""
     minutes = setup.limit_s / 60 / 4
     changes = [*setup.changes(), f"train.max_minutes={minutes}", "evaluate.max_replies=500"]
     options = ["--recipe", "base", "--corpus", setup.corpus, "--json"]

@@ -1,10 +1,10 @@
-"""transformers.Trainer on a run folder of ours: what the contests measure against.
+"""transformers.Trainer on one of our run folders: the baseline of the comparisons.
 
 python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES [--rate R] [--precision bf16|fp32]
     [--attention sdpa|eager] [--rows N] [--validations N] [--device cpu|cuda|mps]
 
-model/ and summary.json are written, as our trainer does. The validation rows are those that a run of
-ours is validated on; the time of the validations is not counted.
+It writes model/ and summary.json like our trainer, and scores the same validation rows; the time of the
+validations is not counted.
 """
 
 import argparse
@@ -63,7 +63,7 @@ class Clock(TrainerCallback):
         self.began_s = 0.0
 
     def share(self) -> float:
-        """Of the time, for a rate that ends at 0 as ours does."""
+        """The share of the time that is over, for a learning rate that ends at 0 like ours."""
         return min(1.0, self.marks[-1][0] / self.seconds)
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -127,7 +127,7 @@ def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
 
 
 def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, options: argparse.Namespace) -> None:
-    """As Trainer does it by itself, no decay of norms among it."""
+    """Train with Trainer's own defaults, among them no weight decay of norms."""
     pad = DataCollatorForSeq2Seq(
         PreTrainedTokenizerFast.from_pretrained(run.tokenizer), label_pad_token_id=IGNORED
     )
@@ -162,7 +162,7 @@ def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, options:
 
 
 def rate_at(share: float) -> float:
-    """Of the peak rate, after that share of the minutes: up, then linearly to 0 at their end."""
+    """The learning rate over its peak: linear warm-up, then linear decay to 0 at the end of the time."""
     return min(1.0, (share + 1e-3) / WARMUP_SHARE) * (1 - share)
 
 

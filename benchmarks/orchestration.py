@@ -1,4 +1,4 @@
-"""What Prefect adds to a run: ten tasks that do nothing, in a flow, against ten plain calls.
+"""The overhead of Prefect: a flow of ten tasks that do nothing, against ten function calls.
 
 The flow is called as `repartee run` calls its own, without Prefect's heartbeat
 (deployments/local/heartbeat.py).
@@ -58,7 +58,7 @@ def as_calls() -> int:
 
 
 def seconds(call: Callable[[], int], rest_s: float = 0.0) -> float:
-    """Of one call, after `rest_s` in which the server writes what the call before it left.
+    """Seconds of one call, after `rest_s` in which the server finishes the work of the call before.
 
     Without the rest every other call finds SQLite locked, is answered 503 and tries again after 2 s.
     """

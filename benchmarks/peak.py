@@ -1,17 +1,17 @@
-"""The share of this machine's matrix products that a training step gets, on two cores.
+"""The share of this machine's peak matmul rate that a training step reaches, on two cores.
 
 python -m benchmarks.peak RUN_DIR       figures.json in the folder has the figures
 
     share = FLOPs of the steps / their seconds / peak
-    FLOPs = 6 * (weights of the layers' matrices * places + weights of the head * places that teach)
+    FLOPs = 6 * (weights of the layers' matrices * positions + weights of the head * positions with loss)
             + 6 * layers * width * sum over the sequences of length^2
 
-6: two a weight forward, four backward. Of the attention the half that is not masked is counted: two
-products of length^2 * width forward, as many FLOPs after the halving, and twice that backward. Padding
-counts nothing, nor do norms, softmax, the loss, the optimizer and the assembly of the batch, which all
-take their time in the steps. Peak: the best square product of 2,048 or 4,096 by torch on two threads,
-timed before and after in the same process. Both are in the precision of the run: bf16 where the
-processor has it; elsewhere a product in bf16 takes a hundred times as long as in fp32.
+6: two per weight forward, four backward (section 2.1 of https://arxiv.org/abs/2001.08361). Of the attention
+the half that is not masked is counted: two matmuls of length^2 * width forward, as many FLOPs after the
+halving, and twice that backward. Padding does not count, nor do norms, softmax, the loss, the optimizer and
+the assembly of the batch, which all take time in the steps. Peak: the fastest square matmul of size 2,048 or
+4,096 by torch on two threads, timed before and after in the same process. Both are in the precision of the
+run: bf16 where the processor has it; elsewhere a matmul in bf16 takes a hundred times as long as in fp32.
 """
 
 import json
@@ -41,7 +41,7 @@ WARM = 5  # steps
 
 
 def peak_flops(dtype: torch.dtype) -> float:
-    """FLOP/s of the best product."""
+    """FLOP/s of the fastest matmul."""
     torch.set_num_threads(2)
     best = 0.0
     for side in SIDES:
@@ -53,7 +53,7 @@ def peak_flops(dtype: torch.dtype) -> float:
 
 
 def flops(model: Any, examples: batches.Examples, rows: NDArray[np.int64], context_loss: float) -> float:
-    """Of one step on these rows, by the formula above."""
+    """FLOPs of one step on these rows, by the formula above."""
     positions = examples.lengths[rows] - 1  # what is read; the last id is only a target
     layers = sum(weight.numel() for weight in model.model.layers.parameters() if weight.ndim == 2)
     head = networks.lm_head(model).weight.numel()

@@ -1,19 +1,19 @@
-"""Bits per byte after the same minutes of two cores: ours, transformers.Trainer, the article's model.
+"""Bits per byte after the same minutes on two cores: ours, transformers.Trainer, the tutorial's model.
 
 python -m benchmarks.quality CORPUS --out FOLDER [--minutes 10] [--seeds 3] [--seed N] [--only NAME]
     needs the extra `benchmarks`; a run that has ended is in FOLDER and not repeated
 
 `ours`: the recipe `small`. `trainer`: transformers.Trainer with AdamW on the same examples, a GPT-2
 config of the same width, depth and vocabulary, its default collator, and the precision that our
-trainer takes on this machine. First it searches for what suits it best: attention by the useful
-tokens/s of short runs, then the rate and the rows of a batch by the validation split after a fifth
-of the minutes. `article`: the recipe `tutorial`, by our trainer, one seed. All rates fall to 0 at
-the end of the minutes. Nobody's start is counted, and of theirs the validations
-are not.
+trainer takes on this machine. First its best settings are searched: attention by the useful
+tokens/s of short runs, then the learning rate and the rows of a batch by the validation split after a
+fifth of the minutes. `article`: the recipe `tutorial`, by our trainer, one seed. All learning
+rates fall to 0 at the end of the minutes. No training's start-up counts, and neither do the validations
+of transformers.Trainer.
 
-Seeds in turn, the contestants there and back again, each run a process of its own. The figure is of
-the whole test split. The article's words are lower-cased, with fewer signs: on our text its model
-spells what it has no word for; on its own text, which holds fewer bits a byte, it has a second figure.
+The runs alternate by seed, in alternating order, each in a process of its own. The figure is that of the
+whole test split. `article` is trained on lower-case text with fewer marks: on our text its model is charged
+the spelling of unknown words; on its own text, which has fewer bits per byte, it has a second figure.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def measure(corpus: str, out: Path, *, minutes: float, seeds: Iterable[int], nam
 
 
 def search(records: Records, data: Prepared, minutes: float) -> Figures:
-    """What Trainer does best with: its faster attention, with that the best rate, and rows of a batch."""
+    """Trainer's best settings: the faster attention, then the best learning rate and rows of a batch."""
     run = partial(theirs, data, seed=0)
     precision = records.ensure("precision", partial(probe, data.config.download.corpus))["precision"]
     speeds = {}
@@ -134,7 +134,7 @@ def theirs(data: Prepared, work: Path, *, minutes: float, seed: int, **options: 
 
 
 def scored(run: Callable[[Path], Figures], common: Prepared, own: Prepared, work: Path) -> Figures:
-    """Of a run, with the bits per byte of the test split that all share, and of the model's own text."""
+    """The figures of a run: bits per byte of the common test split, and of the model's own text."""
     figures = run(work)
     bpb = score_model(work / "model", common.turns).bpb
     own_bpb = bpb if own is common else score_model(work / "model", own.turns).bpb
@@ -142,7 +142,7 @@ def scored(run: Callable[[Path], Figures], common: Prepared, own: Prepared, work
 
 
 def rows(records: Records) -> list[Row]:
-    """The table's lines, of the runs that there are."""
+    """The lines of the table, of all recorded runs."""
     runs_of = {name: records.all(f"{name}-[0-9]*") for name in NAMES}
     bpb = {name: [figures["bpb"] for figures in runs.values()] for name, runs in runs_of.items()}
     ratios = [

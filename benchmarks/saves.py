@@ -1,11 +1,11 @@
-"""What checkpoints cost: the time of a save and of the slower steps behind it, as a share of a minute.
+"""The cost of checkpoints: the time of a save and of the slower steps after it, as a share of a minute.
 
 python -m benchmarks.saves RUN_DIR      figures.json in the folder has the figures
 
-A training with a checkpoint every ten seconds, so that there are many of them. A save costs the time
-in which no step is made, plus what the ten steps after it take longer than the others do on average
-(the disk is still at work, the caches are cold). One of them a minute is then that share of 60 s.
-Two trainings, with and without, would differ by more than this from the machine's noise alone.
+The training writes a checkpoint every ten seconds, so that there are many. A save costs its own time, plus
+the time by which the ten steps after it are slower than the average of the others (the disk is still busy,
+the caches are cold). With one checkpoint a minute, that is the share of 60 s. Two trainings, with and without
+checkpoints, would differ by more than this from the machine's noise alone.
 """
 
 import sys
@@ -33,7 +33,7 @@ class Timed(Training):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.steps_s: list[float] = []
-        self.saves: list[tuple[int, float]] = []  # steps made before, seconds
+        self.saves: list[tuple[int, float]] = []  # (steps before it, seconds)
 
     def learn(self, rows: NDArray[np.int64], rate: float) -> None:
         began_s = time.perf_counter()
@@ -47,7 +47,7 @@ class Timed(Training):
 
 
 def cost(steps_s: list[float], saves: list[tuple[int, float]]) -> tuple[float, float]:
-    """Mean seconds of a save, and by how much the steps behind it are slower."""
+    """(mean seconds of a save, seconds by which the steps after it are slower)."""
     after = np.zeros(len(steps_s), dtype=bool)
     for step, _ in saves:
         after[step : step + AFTER] = True

@@ -1,4 +1,4 @@
-"""What `repartee up` costs while nothing runs: memory and processor time of all its processes.
+"""The idle cost of `repartee up`: memory and processor time of all its processes.
 
 python -m benchmarks.services [SECONDS]     with `repartee up` under the same REPARTEE_HOME
 """

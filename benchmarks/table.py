@@ -1,10 +1,10 @@
-"""All figures of the training in one table, measured now or found: benchmarks/training.py and quality.py.
+"""All training figures in one table: benchmarks/training.py and quality.py.
 
 python -m benchmarks.table CORPUS --out FOLDER [--minutes 10] [--seeds 3]
     needs the extra `benchmarks`; 140 minutes of a quiet machine with two cores
 
-FOLDER gets a file for each run that has ended, so that the same command goes on where it was
-stopped, table.md and quality.png.
+FOLDER gets table.md, quality.png, and a file for each finished run, so that the same command resumes where
+it was stopped.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    # A rate of tokens needs a tenth of the time that a model needs to become good.
+    # Measuring tokens per second takes a tenth of the time that measuring quality takes.
     loop = training.measure(
         arguments.corpus, arguments.out, minutes=arguments.minutes / 10, repeats=arguments.seeds
     )

@@ -1,17 +1,16 @@
-"""The training loop in figures, each against what it must reach, as a Markdown table.
+"""The speed of the training loop, each figure with its goal, as a Markdown table.
 
 python -m benchmarks.training CORPUS --out FOLDER [--minutes 1] [--repeats 3]
     needs the extra `benchmarks`; a run that has ended is in FOLDER and not repeated
 
-Useful tokens are those that are no padding. `trainer` and `grouped` are transformers.Trainer on the
-same network and examples, with its default collator and with its length-grouped sampler; a run of
-theirs sees as many tokens a step. All are in the precision that is faster on this machine; the share
-of the peak is told of float32 as well, for with AMX bfloat16's peak is several times as high and the
-memory no faster. Each run is a process of its own for so many minutes, in turn, there and back again,
-so that a machine that slows down favours nobody; a ratio is of two runs of one turn. `busy`: another
-process keeps the second core at work. What `trainer` loses by it is what two threads of OpenMP lose
-that spin while they wait, as they do by default.
-benchmarks/cores.py, saves.py and peak.py say how their figures are taken.
+Useful tokens are tokens without padding. `trainer` and `grouped` are transformers.Trainer on the same network
+and examples, with its default collator and with its length-grouped sampler, and as many tokens per step. All
+are in the precision that is faster on this machine; the share of the peak is given for float32 as well,
+because with AMX the peak of bfloat16 is several times as high and the memory no faster. Each run is a process
+of its own for MINUTES; the order alternates, so that a machine that slows down favours none, and a ratio is
+that of two runs of one turn. `busy`: another process occupies the second core. `trainer` then loses what two
+OpenMP threads lose that spin while they wait, as they do by default.
+benchmarks/cores.py, saves.py and peak.py describe how their figures are measured.
 """
 
 import argparse
@@ -73,12 +72,12 @@ def measure(corpus: str, out: Path, *, minutes: float, repeats: int) -> Records:
 
 
 def peaks(precision: str) -> list[str]:
-    """The precisions in which the share of the peak is told: that of the contest, and float32."""
+    """The precisions in which the share of the peak is measured: that of the comparison, and float32."""
     return list(dict.fromkeys((precision, "fp32")))
 
 
 def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, work: Path) -> Figures:
-    """The useful tokens a second of one run, of all that came after its first tenth."""
+    """The useful tokens per second of one run after its first tenth."""
     write_run(work, data, seed=seed, precision=precision)
     _, second = two_cores()
     kind, _, where = name.partition("-")
@@ -95,7 +94,7 @@ def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, w
 
 @contextmanager
 def spinning(core: str) -> Iterator[None]:
-    """Another process keeps that core at work."""
+    """Inside, another process occupies that core."""
     process = subprocess.Popen(["taskset", "-c", core, sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -105,14 +104,14 @@ def spinning(core: str) -> Iterator[None]:
 
 
 def measure_inside(name: str, data: Prepared, seed: int, precision: str, work: Path) -> Figures:
-    """What benchmarks/cores.py, saves.py or peak.py tells of a training that it makes itself."""
+    """The figures of benchmarks/cores.py, saves.py or peak.py, each of a training of its own."""
     start(f"benchmarks.{name}", str(write_run(work, data, seed=seed, precision=precision)))
     figures: Figures = json.loads((work / "figures.json").read_text())
     return figures
 
 
 def rows(records: Records) -> list[Row]:
-    """The table's lines, of the runs that there are."""
+    """The lines of the table, of all recorded runs."""
 
     def values(name: str, key: str = "tokens_per_second") -> list[float]:
         return [figures[key] for figures in records.all(f"{name}-[0-9]*").values()]

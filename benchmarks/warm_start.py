@@ -1,9 +1,9 @@
-"""What a warm start is worth: the loss from scratch and from a model of half the corpus, at equal steps.
+"""The gain of a warm start: the loss from scratch and from a model of half the corpus, at equal steps.
 
     python -m benchmarks.warm_start standin.zip warm_start.png --steps 120
 
-Half of the films train a first model with a vocabulary of its own. The whole corpus is then learnt
-twice, from scratch and from that model, in the same order at the same rates.
+A first model with a vocabulary of its own is trained on half of the films. Then two models are trained on the
+whole corpus, from scratch and from that model, with the same order and learning rates.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from models.training import trainer  # noqa: E402
 
 
 def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> list[tuple[int, float]]:
-    """(step, loss) of a small training on the turns in a folder; the model lies in folder/run/model."""
+    """(step, loss) of a small training on the turns in a folder; it writes folder/run/model."""
     for name in ("vocabulary", "export", "run"):
         (folder / name).mkdir(parents=True)
     size = VocabularyConfig(size=2048)
