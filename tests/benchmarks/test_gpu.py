@@ -172,14 +172,16 @@ def setup(tmp_path: Path) -> gpu_rows.RowSetup:
 
 
 @pytest.mark.parametrize("name", gpu_rows.PARTS)
-def test_a_part_of_the_fast_path_is_compared_with_the_plain_one(setup: gpu_rows.RowSetup, name: str) -> None:
+def test_a_part_of_the_fast_path_is_compared_with_the_standard_path(
+    setup: gpu_rows.RowSetup, name: str
+) -> None:
     figures = gpu_rows.FIGURES[name](setup)
     assert figures["loss"] == pytest.approx(figures["plain"], rel=1e-4)
     assert figures["gradient_away"] < 1e-3
     assert min(figures["tokens_per_second"], figures["without"]) > 0
 
 
-def test_a_part_that_teaches_something_else_is_refused(
+def test_a_part_with_another_loss_is_refused(
     setup: gpu_rows.RowSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.network.llama.packed_block._attend", lambda q, k, v, *_: v)

@@ -72,7 +72,7 @@ def test_the_last_replies_are_looked_at_and_a_resumed_training_tells_them_once(
     assert timeless(cut) == timeless(whole)
 
 
-def test_a_training_that_ends_with_an_epoch_looks_at_its_replies(data: Path, tmp_path: Path) -> None:
+def test_a_training_that_ends_with_an_epoch_samples_its_replies(data: Path, tmp_path: Path) -> None:
     folder = run_folder(data, tmp_path / "run", max_epochs=2)
     assert train(folder)
     assert [line["step"] for line in lines(folder, "replies")] == [lines(folder, "epoch")[-1]["step"]]

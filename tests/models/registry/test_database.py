@@ -93,7 +93,7 @@ def test_half_of_the_tables_are_set_aside_and_the_database_begins_anew(leave, tm
     assert (home / "mlflow.db.unfinished").exists()
 
 
-def test_a_look_at_half_of_the_tables_finds_nothing_and_changes_nothing(tmp_path: Path) -> None:
+def test_reading_half_of_the_tables_finds_nothing_and_changes_nothing(tmp_path: Path) -> None:
     leave_half_of_the_tables(tmp_path / "mlflow.db")
     before = (tmp_path / "mlflow.db").read_bytes()
     assert open_home(tmp_path).versions() == []
@@ -170,7 +170,7 @@ def test_looking_creates_no_experiment(home: Path) -> None:
     assert open_home(home).client.get_experiment_by_name("other") is None
 
 
-def test_a_database_of_a_newer_mlflow_is_never_told_to_upgrade(home: Path) -> None:
+def test_the_error_of_a_newer_mlflows_database_never_proposes_an_upgrade(home: Path) -> None:
     with closing(sqlite3.connect(home / "mlflow.db")) as written, written:
         written.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
     for use in (lambda r: r.versions(), lambda r: r.open_run("g", "night", {}, {})):

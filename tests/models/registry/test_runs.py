@@ -199,7 +199,7 @@ def test_thinning_keeps_the_last_point_and_the_order(many: int, most: int) -> No
         assert thinned[-1] == points[-1]
 
 
-def test_an_outage_is_told_once_and_never_raised(
+def test_an_outage_is_logged_once_and_never_raised(
     tracking: Tracking, run_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "metrics.jsonl"
@@ -276,7 +276,7 @@ def test_a_home_that_cannot_be_made_is_named_at_once(tmp_path: Path) -> None:
         Tracking(f"sqlite:///{tmp_path}/file/mlflow.db", tmp_path).find_run("f")
 
 
-def test_a_database_of_another_mlflow_is_told_how_to_upgrade(
+def test_the_error_of_another_mlflows_database_has_the_command_that_upgrades_it(
     tracking: Tracking, run_id: str, tmp_path: Path
 ) -> None:
     source = sqlite3.connect(tracking.tracking_uri.removeprefix("sqlite:///"))
@@ -290,7 +290,7 @@ def test_a_database_of_another_mlflow_is_told_how_to_upgrade(
         Tracking(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).find_run("f")
 
 
-def test_a_deleted_experiment_is_told_how_to_come_back(tracking: Tracking) -> None:
+def test_the_error_of_a_deleted_experiment_has_the_command_that_restores_it(tracking: Tracking) -> None:
     lost = Tracking(tracking.tracking_uri, tracking.artifacts, experiment="lost")
     lost.open_run("f", "night", {}, {})
     lost.client.delete_experiment(lost._experiment_id)

@@ -117,7 +117,7 @@ def test_a_long_conversation_keeps_its_last_turns_and_fits(theirs):
     assert "hello 59" in tokenizer.load(theirs).decode(context)
 
 
-def test_a_template_that_leaves_no_room_is_told_with_the_setting(theirs):
+def test_a_template_that_leaves_too_few_tokens_is_an_error_that_names_the_setting(theirs):
     with pytest.raises(InputError, match=r"markup\.max_tokens 64 leaves no room .* set it to \d+"):
         encode(["hello", "how"], theirs, MarkupConfig(max_tokens=64))
 

@@ -208,7 +208,7 @@ def wait_for_a_lost_one() -> None:
     time.sleep(60)
 
 
-def test_a_rank_that_waits_for_a_lost_one_ends_when_it_is_told_to() -> None:
+def test_a_process_that_waits_for_a_lost_one_ends_when_it_is_asked_to_stop() -> None:
     rank = killings.start_apart(wait_for_a_lost_one)
     rank.join(20)
     assert rank.exitcode == 128 + signal.SIGTERM
@@ -237,7 +237,7 @@ def test_what_the_user_can_mend_is_the_last_line_and_the_status_is_2(data: Path,
     assert said.splitlines()[-1].startswith("training: ") and "markup.max_tokens" in said.splitlines()[-1]
 
 
-def test_a_message_for_which_there_is_no_memory_is_not_told_as_another_that_is_gone() -> None:
+def test_running_out_of_memory_in_a_collective_is_not_reported_as_a_lost_process() -> None:
     for raised, logged in ((torch.OutOfMemoryError, torch.OutOfMemoryError), (RuntimeError, ConnectionError)):
         with pytest.raises(logged), distributed._peer_failure_as_connection_error():
             raise raised

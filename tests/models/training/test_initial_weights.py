@@ -164,7 +164,7 @@ def test_a_training_of_the_tutorials_network_begins_with_a_gpt2_and_learns(pretr
     assert (folder / "model" / "model.safetensors").is_file()
 
 
-def test_a_gpt2_of_more_places_is_the_start_of_a_shorter_one(pretrained, tmp_path):
+def test_a_gpt2_with_more_positions_is_the_start_of_a_shorter_one(pretrained, tmp_path):
     theirs = pretrained(tmp_path / "theirs", family="gpt2", template=None)
     network = {"family": "gpt2", "n_layer": 2, "n_head": 2, "width": 16}
     folder = train(tmp_path / "run", OLD_WORDS, OLD_WORDS, start=theirs, network=network, steps=5)
@@ -196,7 +196,7 @@ def test_the_tutorials_decoder_takes_no_other_blocks(pretrained, tmp_path, famil
         ({}, 32, "markup.max_tokens differs"),
     ],
 )
-def test_a_network_of_another_shape_is_told_by_the_setting_that_differs(
+def test_the_error_of_a_start_of_another_shape_names_the_setting_that_differs(
     first, tmp_path, network, max_tokens, line
 ):
     with pytest.raises(InputError, match=line) as message:
@@ -238,7 +238,7 @@ def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropou
     assert torch.equal(networks.hidden_states(model, batch), networks.hidden_states(model, batch))
 
 
-def test_a_start_that_reads_fewer_places_is_told(pretrained, tmp_path):
+def test_a_start_with_too_few_positions_is_refused_with_the_setting(pretrained, tmp_path):
     run = pretrained_run(tmp_path, pretrained(tmp_path / "theirs"), 512)
     with pytest.raises(InputError, match=r"asks for 512 positions and the start has 256: lower it"):
         initial_weights.load_initial_weights(run)

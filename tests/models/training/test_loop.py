@@ -82,7 +82,7 @@ def test_the_summary_says_what_was_done(done: Path) -> None:
     assert summary["parameters"] > 0
 
 
-def test_the_metrics_hold_each_step_line_each_epoch_and_each_look_once(done: Path) -> None:
+def test_the_metrics_have_each_step_line_each_epoch_and_each_validation_once(done: Path) -> None:
     steps = [line["step"] for line in lines(done, "step")]
     total = json.loads((done / "summary.json").read_text())["steps"]
     assert steps == list(range(3, total + 1, 3))

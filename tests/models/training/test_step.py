@@ -27,7 +27,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_a_half_that_fails_is_told_of_when_the_other_has_ended(data: Path, tmp_path: Path) -> None:
+def test_the_error_of_one_half_is_raised_when_the_other_half_has_ended(data: Path, tmp_path: Path) -> None:
     run = Run.read(run_folder(data, tmp_path / "run"))
     step = loop.Training(run, threading.Event()).step
     step.threads = ThreadPoolExecutor(2)

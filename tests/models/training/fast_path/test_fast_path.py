@@ -133,7 +133,7 @@ def test_an_update_in_another_direction_and_a_slower_path_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("setting", "path"), [("auto", STANDARD_PATH), ("off", STANDARD_PATH)])
-def test_without_a_gpu_the_plain_path_trains(
+def test_without_a_gpu_the_standard_path_trains(
     data: Path, tmp_path: Path, setting: str, path: devices.FastPath
 ) -> None:
     run = Run.read(run_folder(data, tmp_path / "run", fast_path=setting))
@@ -260,7 +260,7 @@ def test_a_stop_ends_the_proof_and_nothing_is_recorded(run: Run) -> None:
 
 
 @pytest.mark.parametrize("is_in_its_context", [False, True])
-def test_memory_that_runs_out_in_a_recording_does_not_end_recording(
+def test_running_out_of_memory_in_a_capture_does_not_end_capturing(
     monkeypatch: pytest.MonkeyPatch, is_in_its_context: bool
 ) -> None:
     """What ends a capture in its middle is followed by an error of the capture's own."""
@@ -282,7 +282,7 @@ def test_memory_that_runs_out_in_a_recording_does_not_end_recording(
     assert cuda_graph.failure is None
 
 
-def test_a_recording_that_fails_is_told_once_and_the_step_is_made_without(
+def test_a_failed_capture_is_logged_once_and_the_step_runs_without_a_graph(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("stream", "current_stream"):

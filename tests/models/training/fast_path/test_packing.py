@@ -179,7 +179,7 @@ def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> No
     assert other != first != later
 
 
-def test_nearly_all_places_of_a_step_are_of_use() -> None:
+def test_nearly_all_positions_of_a_packed_step_hold_tokens() -> None:
     lengths = np.random.default_rng(0).integers(5, 120, 4000).tolist()
     packer = Packing(Rows(lengths), 8192, 1.0, CPU)
     epoch = packer.epoch_batches(seed=0, epoch=0)
@@ -233,7 +233,7 @@ def test_a_packed_training_learns_and_cut_in_two_ends_in_the_same_bytes(
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_the_preflight_looks_at_packed_steps(data: Path, tmp_path: Path) -> None:
+def test_the_preflight_checks_packed_steps(data: Path, tmp_path: Path) -> None:
     folder = run_folder(data, tmp_path / "run", batch_tokens=128, max_steps=1)
     (folder / "preflight.json").unlink()
     assert train(folder)
