@@ -5,8 +5,9 @@ verbs are in the modules beside this one and in deployments/; what they print is
 """
 
 import json
+import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -294,4 +295,12 @@ def main() -> None:
         print_error(message)
         status = 2
     sys.stdout.flush()
-    sys.exit(status if isinstance(status, int) else 0)
+    _exit(status if isinstance(status, int) else 0)
+
+
+def _exit(status: int) -> NoReturn:
+    recorded = sys.modules.get("deployments.local.recorded")  # the verbs that run a flow have loaded it
+    if recorded and recorded.is_waiting_for_prefect():
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

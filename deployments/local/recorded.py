@@ -5,7 +5,11 @@ configured server that does not answer is an error, which the user mends. If non
 of Prefect stops a run, which is then not recorded. A server that goes away during a run never stops it.
 """
 
+import functools
 import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 15  # what a server on a busy machine may take for an answer
 NOWHERE = "http://127.0.0.1:9/api"  # Prefect needs an address; no request is sent to it
+
+
+_unsent: set[Future[bool]] = set()
 
 
 class NotStartedError(Exception):
@@ -106,7 +113,25 @@ def _unusable(url: str, why: BaseException) -> str:
 def _run_on(url: str, home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
     """On a server that other runs share: it expects a heartbeat, and may be away for a minute."""
     with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS}), Heart() as heart:
-        return _run(url, home, flow, parameters, heart.start)
+        try:
+            return _run(url, home, flow, parameters, heart.start)
+        finally:
+            _send_remaining(ANSWER_SECONDS)
+
+
+def _send_remaining(timeout_s: float) -> None:
+    """Wait for the last log lines and events of a run to be sent, for this long at most for each kind."""
+    for worker in (APILogWorker, EventsWorker):
+        drained = worker.drain_all(timeout=timeout_s)
+        assert isinstance(drained, tuple)  # in an event loop it would be a coroutine
+        _unsent.update(drained[1])
+    if _unsent:
+        log.warning("Prefect does not answer: the last log lines and events of this run were not sent")
+
+
+def is_waiting_for_prefect() -> bool:
+    """Whether messages wait for a server that hangs, so that the exit of the interpreter would, too."""
+    return any(not future.done() for future in _unsent)
 
 
 def _run_on_its_own_server(home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
@@ -125,8 +150,7 @@ def _run_on_its_own_server(home: Path, flow: Flow[..., Any], parameters: dict[st
                 return _run(url, home, flow, parameters)
             finally:
                 # The last log lines and events of the run must be sent while the server is there.
-                APILogWorker.drain_all(timeout=5)
-                EventsWorker.drain_all(timeout=5)
+                _send_remaining(5)
                 EventsWorker.set_client_override(None)
 
 
@@ -138,9 +162,12 @@ def _run(
     def note_start(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         started_runs.append(str(flow_run.id))
 
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(settings), ExitStack() as stack:
+        noted = flow.with_options(on_running=[note_start, *hooks])
+        noted.fn = _without_retries_at_the_end(noted.fn, url, stack)
         try:
-            return flow.with_options(on_running=[note_start, *hooks])(**parameters)
+            return noted(**parameters)
         except CancelledRun:
             raise KeyboardInterrupt from None
         except Exception as error:
@@ -153,6 +180,37 @@ def _run(
                 raise
             log.warning("the end of this run is not recorded in Prefect (%s); the next run records it", error)
             return result
+
+
+def _without_retries_at_the_end(
+    function: Callable[..., Any], url: str, stack: ExitStack
+) -> Callable[..., Any]:
+    """The flow's function; where the server hangs once it returns, its end is sent to the server only once.
+
+    Prefect sends the last state twice where that fails, each time with all of its retries: five minutes of
+    waiting. A server that is down, and may be restarting, still gets the retries.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if _hangs(url):
+                stack.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+
+    return run
+
+
+def _hangs(url: str) -> bool:
+    """Whether the server takes a connection and does not answer."""
+    try:
+        httpx.get(f"{url}/health", timeout=ANSWER_SECONDS)
+    except httpx.ReadTimeout:
+        return True
+    except httpx.HTTPError:
+        return False
+    return False
 
 
 def _is_from_prefect(error: BaseException) -> bool:
