@@ -5,14 +5,13 @@ verbs are in the modules beside this one and in deployments/; what they print is
 """
 
 import json
-import os
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from cli import corpus, encoding
-from cli.errors import print_error, user_error
+from cli.errors import exit_with, print_error, user_error
 from cli.options import (
     REF_HELP,
     Changes,
@@ -295,12 +294,4 @@ def main() -> None:
         print_error(message)
         status = 2
     sys.stdout.flush()
-    _exit(status if isinstance(status, int) else 0)
-
-
-def _exit(status: int) -> NoReturn:
-    recorded = sys.modules.get("deployments.local.recorded")  # the verbs that run a flow have loaded it
-    if recorded and recorded.is_waiting_for_prefect():
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    exit_with(status if isinstance(status, int) else 0)

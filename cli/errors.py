@@ -1,7 +1,8 @@
-"""Errors: the one line on standard error for what the user can mend."""
+"""The end of the command: its exit, and the one line on standard error for what the user can mend."""
 
 import os
 import sys
+from typing import NoReturn
 
 from models.errors import InputError, is_out_of_space
 
@@ -21,3 +22,12 @@ def user_error(error: Exception) -> str | None:
 def print_error(message: str) -> None:
     """Print a message as one line on standard error."""
     print(f"repartee: {' '.join(message.split())}", file=sys.stderr)
+
+
+def exit_with(status: int) -> NoReturn:
+    """End the process; at once where its exit would wait for a Prefect server that hangs."""
+    recorded = sys.modules.get("deployments.local.recorded")  # the verbs that run a flow have loaded it
+    if recorded and recorded.is_waiting_for_prefect():
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
