@@ -36,11 +36,11 @@ def main() -> None:
     parser.add_argument("recordings", nargs="+", type=Path, help="one after the other in the picture")
     parser.add_argument("--first", default="", help="leave out what is above the first line with this text")
     parser.add_argument("--title", default="repartee")
-    asked = parser.parse_args()
-    lines = [line for path in asked.recordings for line in shown(path.read_bytes().decode())]
-    start = next((i for i, line in enumerate(lines) if asked.first in line), 0)
+    arguments = parser.parse_args()
+    lines = [line for path in arguments.recordings for line in shown(path.read_bytes().decode())]
+    start = next((i for i, line in enumerate(lines) if arguments.first in line), 0)
     prompt = [line for line in lines[:start] if line.startswith("$ ")]
-    sys.stdout.write(picture([*prompt, *(["  ..."] if start else []), *lines[start:]], asked.title))
+    sys.stdout.write(picture([*prompt, *(["  ..."] if start else []), *lines[start:]], arguments.title))
 
 
 if __name__ == "__main__":
