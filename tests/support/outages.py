@@ -10,8 +10,8 @@ HEAD = """# When a server does not answer
 
 Nothing listens any more at the address of a *dead* server (SIGKILL); a *hung* server accepts the connection
 and sends nothing (SIGSTOP). "Prefect, the run's own" is the server that `repartee run` starts where none is
-configured. Each row is a test of `tests/deployments/test_outages.py` with a real server, and the page is made
-from the same rows by `make docs`.
+configured. Each row is a test with a real server, in `tests/deployments/test_mlflow_outages.py` or in
+`tests/deployments/test_prefect_outages.py`, and the page is made from the same rows by `make docs`.
 
 | server | is | from | exit status | outcome | message | the same command, once the server answers |
 | --- | --- | --- | --- | --- | --- | --- |
