@@ -15,13 +15,14 @@ from environment import quiet_environment
 
 quiet_environment()
 
-from cli.run import run_stages  # noqa: E402
 from flows.config import RetrainConfig  # noqa: E402
-from flows.lifecycle.context import git_commit, open_lineage  # noqa: E402
-from flows.lifecycle.graph import prepare_chain  # noqa: E402
+from flows.lifecycle.context import git_commit, open_run  # noqa: E402
+from flows.lifecycle.graph import run_chain  # noqa: E402
+from flows.prepare import DATA  # noqa: E402
 from flows.recipes import configure  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
 from models.training.checkpoint import put_json  # noqa: E402
+from settings import Settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,7 +78,7 @@ class Prepared(NamedTuple):
 
 def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
     config = configure(recipe, corpus, changes)
-    artifacts = run_stages(prepare_chain(config), open_lineage(config).home)
+    artifacts = run_chain(open_run(config, Settings()), DATA, in_flow=False)
     return Prepared(config, {name: artifact.path for name, artifact in artifacts.items()})
 
 

@@ -101,8 +101,8 @@ def plan(
     from cli.run import plan_stages
     from flows.recipes import configure
 
-    steps = plan_stages(configure(recipe, corpus, changes or [], init))
-    _print_result({"stages": [vars(step) for step in steps]}, tables.plan_table(steps), as_json)
+    stages = plan_stages(configure(recipe, corpus, changes or [], init))
+    _print_result({"stages": [vars(stage) for stage in stages]}, tables.plan_table(stages), as_json)
 
 
 @app.command()
@@ -204,11 +204,11 @@ def evaluate(
     By default that is the corpus on which the version was trained; for a model folder it is cornell.
     """
     from cli import tables, versions
-    from cli.run import evaluate_model
+    from cli.run import score_model
     from flows.recipes import configure
 
     found = versions.find_model(ref)
-    figures = evaluate_model(found.folder, configure(found.recipe, corpus or found.source, changes or []))
+    figures = score_model(found, configure(found.recipe, corpus or found.source, changes or []))
     _print_result({"version": found.version, "metrics": figures}, tables.figure_lines(figures), as_json)
 
 

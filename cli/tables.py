@@ -10,7 +10,7 @@ from deployments.disk import size_text
 if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
     from deployments.doctor.examination import CheckResult
     from flows.lifecycle.outcome import Outcome
-    from tasks.plan import Step
+    from tasks.plan import PlannedStage
 
 
 def run_summary(outcome: "Outcome") -> str:
@@ -45,9 +45,9 @@ def stage_table(stages: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plan_table(steps: "list[Step]") -> str:
+def plan_table(stages: "list[PlannedStage]") -> str:
     """What a run would do with each stage, one a line."""
-    return "\n".join(f"  {step.name:<12}{step.action:<7}{step.why}" for step in steps)
+    return "\n".join(f"  {stage.name:<12}{stage.action:<7}{stage.why}" for stage in stages)
 
 
 def figure_lines(figures: dict[str, float]) -> str:

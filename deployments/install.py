@@ -37,7 +37,7 @@ from deployments.deploy import deploy
 from deployments.local.services import POOL
 from environment import HEARTBEAT_SECONDS
 from flows.config import RetrainConfig
-from flows.lifecycle.context import open_lineage
+from flows.lifecycle.context import open_run
 from flows.lifecycle.dead_runs import SILENT, reconcile
 from flows.lifecycle.events import NEW_DATA
 from flows.lifecycle.locks import Busy, my_turn
@@ -83,7 +83,7 @@ def close_dead_runs() -> None:
     Raises:
         InputError: the home folder cannot be written, or MLflow cannot be used.
     """
-    run = open_lineage(RetrainConfig())
+    run = open_run(RetrainConfig(), Settings())
     with suppress(Busy), my_turn(run.home, "up"):  # the run that holds the lock has done it
         reconcile(run)
 

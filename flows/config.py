@@ -9,6 +9,7 @@ from corpus.download import DownloadConfig
 from corpus.readers.parse import ParseConfig
 from models.config import Config
 from models.evaluation.report import EvaluateConfig
+from models.evaluation.scorecard import RescoreConfig
 from models.evaluation.verdict import GateConfig
 from models.generation.config import GenerationConfig
 from models.network.config import NetworkConfig
@@ -16,6 +17,7 @@ from models.pretrained.source import StartConfig
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
+from models.training.launch import TrainingConfig
 
 
 class RetrainConfig(Config):
@@ -42,3 +44,12 @@ class RetrainConfig(Config):
                 "--set markup.unit=pair (and markup.max_tokens=20 as the recipe tutorial has it)"
             )
         return self
+
+    def by_stage(self) -> dict[str, Config]:
+        """The settings of each stage. Most have a group of their own; some take parts of several groups."""
+        groups = {name: group for name, group in self if isinstance(group, Config)}
+        return {
+            **groups,
+            "train": TrainingConfig(network=self.network, train=self.train),
+            "rescore": RescoreConfig(max_replies=self.evaluate.max_replies),
+        }

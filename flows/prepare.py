@@ -1,6 +1,6 @@
 """Prepare: the data half of retrain, for new data without a training.
 
-(start >) download > parse > clean > vocabulary > export
+Each file in tasks/ says what its stage reads and how it works.
 """
 
 import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
@@ -10,22 +10,32 @@ from typing import cast
 
 from prefect import flow
 
-from flows.config import RetrainConfig
-from flows.lifecycle.context import Lineage, open_lineage, reach, run_name
+from flows.lifecycle.context import open_run, run_name
 from flows.lifecycle.events import tell_new_data, tell_rejection
-from flows.lifecycle.graph import source_of, takes_vocabulary
+from flows.lifecycle.graph import run_chain
 from flows.lifecycle.locks import stay_alive
 from flows.lifecycle.parameters import Changes, CorpusName, Recipe, to_config
-from flows.lifecycle.publish import end_is_recorded, interrupted, plain
+from flows.lifecycle.publish import artifact_of, end_is_recorded, interrupted
 from flows.lifecycle.results import Result, save_result
 from flows.lifecycle.webhook import notice
+from settings import Settings
 from tasks.clean import clean
 from tasks.download import download
 from tasks.export import export
 from tasks.parse import parse
+from tasks.run_context import RunContext
 from tasks.start import start
 from tasks.store.artifact import Artifact
 from tasks.vocabulary import vocabulary
+
+DATA = (
+    start,  # the model that the training begins with; not for a training from random weights
+    download,  # the raw files of the corpus
+    parse,  # turns: who said what, in which conversation
+    clean,  # the same, normalised and split into train, validation and test
+    vocabulary,  # the tokenizer
+    export,  # examples of token ids, in Parquet
+)
 
 
 @flow(
@@ -39,7 +49,7 @@ from tasks.vocabulary import vocabulary
 def prepare(
     recipe: Recipe = "small", corpus: CorpusName = None, changes: Changes | None = None
 ) -> list[Artifact]:
-    """The outputs of the five stages, made or reused; new data is an event, `repartee.data.prepared`.
+    """The outputs of the data stages, built or reused; new data is an event, `repartee.data.prepared`.
 
     Args:
         recipe: The named configuration that the other values begin as.
@@ -48,26 +58,17 @@ def prepare(
             REPARTEE_HOME. None: the recipe's own.
         changes: Any other value of the recipe (docs/settings.md). None: as the recipe has it.
     """
-    config = to_config(recipe, corpus, changes=changes)
-    run = open_lineage(config)
+    run = open_run(to_config(recipe, corpus, changes=changes), Settings())
     stay_alive(run.home, run.flow_run_id)
     try:
-        return prepare_stages(run, config)
+        return prepare_data(run)
     except KeyboardInterrupt:
         return cast(list[Artifact], interrupted())
 
 
-def prepare_stages(run: Lineage, config: RetrainConfig) -> list[Artifact]:
+def prepare_data(run: RunContext) -> list[Artifact]:
     """The stages themselves."""
-    source = source_of(config)
-    begun = start(config.start, source, run.home) if source else None
-    raw = download(config.download, run.home, reach())
-    turns = parse(raw, config.parse, run.home)
-    cleaned = clean(turns, config.clean, run.home)
-    theirs = begun if takes_vocabulary(config) else None
-    ids = vocabulary(cleaned, config.vocabulary, run.home, theirs)
-    examples = export(cleaned, ids, config.markup, run.home)
-    made = [plain(each) for each in (*([begun] if begun else []), raw, turns, cleaned, ids, examples)]
-    save_result(run.home, run.flow_run_id, Result(artifacts=made))
-    tell_new_data(run, made)
-    return made
+    outputs = [artifact_of(output) for output in run_chain(run, DATA).values()]
+    save_result(run.home, run.flow_run_id, Result(artifacts=outputs))
+    tell_new_data(run, outputs)
+    return outputs

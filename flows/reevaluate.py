@@ -1,22 +1,30 @@
-"""Evaluate: a registered model scored again, on the test split of its own corpus or of another.
+"""Evaluate: a model scored again, on the test split of its own corpus or of another.
 
-    download > parse > clean > score
+    download > parse > clean > rescore
 
+Here:      repartee evaluate champion --corpus SOURCE
 Deployed:  deployments/prefect.yaml, entrypoint flows/reevaluate.py:evaluate
 """
 
 import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
 
 # isort: split
+from typing import cast
+
 from prefect import flow
 
-from flows.lifecycle.context import evaluation_name, open_lineage, reach
-from flows.lifecycle.parameters import CorpusName, to_config_of
-from flows.lifecycle.publish import tell_scores
+from flows.lifecycle.context import evaluation_name, open_run
+from flows.lifecycle.graph import needed_for, run_chain
+from flows.lifecycle.parameters import CorpusName, Recipe, as_trained, to_config
+from flows.lifecycle.publish import artifact_of, tell_scores
+from flows.prepare import DATA
+from models.registry.reference import Model, open_registry, registered_model
+from settings import Settings
 from tasks.clean import clean
-from tasks.download import download
-from tasks.gate import champion_artifact, score
-from tasks.parse import parse
+from tasks.gate import COPIES, figures, model_artifact, rescore
+from tasks.run_context import RunContext
+
+CHAIN = (*needed_for(DATA, clean), rescore)
 
 
 @flow(name="evaluate", flow_run_name=evaluation_name, log_prints=False)
@@ -29,11 +37,14 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
             has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker that holds it), or a file under
             REPARTEE_HOME. None: the one that the version was trained on.
     """
-    version, config = to_config_of(model, corpus)
-    run = open_lineage(config)
-    raw = download(config.download, run.home, reach())
-    turns = parse(raw, config.parse, run.home)
-    cleaned = clean(turns, config.clean, run.home)
-    artifact = champion_artifact(version, run.registry, run.home)
-    figures = score(artifact, cleaned, config.evaluate.max_replies, run.home)
-    return tell_scores(version, config, figures)
+    settings = Settings()
+    found = registered_model(model, open_registry(settings), settings.root / COPIES)
+    config = to_config(cast(Recipe, found.recipe), corpus or found.source)
+    run = open_run(as_trained(config, found.folder), settings)
+    return tell_scores(found, run.tags["repartee.corpus"], score(run, found))
+
+
+def score(run: RunContext, model: Model, *, in_flow: bool = True) -> dict[str, float]:
+    """The figures of a model on the test split of the run's corpus, computed or reused."""
+    outputs = run_chain(run, CHAIN, {"champion": model_artifact(model)}, in_flow=in_flow)
+    return figures(artifact_of(outputs["rescore"]))

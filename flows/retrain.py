@@ -5,7 +5,7 @@
 Here:      repartee run --recipe small
 Deployed:  deployments/prefect.yaml, entrypoint flows/retrain.py:retrain
 
-This file says what runs, in which order, on which inputs. How is said in tasks/.
+This file says what runs, and in which order. Each file in tasks/ says what its stage reads and how it works.
 """
 
 import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
@@ -15,10 +15,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.config import RetrainConfig
-from flows.lifecycle.context import Lineage, open_lineage, reach, run_name
+from flows.lifecycle.context import open_run, run_name
 from flows.lifecycle.dead_runs import reconcile
 from flows.lifecycle.events import tell_rejection
-from flows.lifecycle.graph import retrain_chain, source_of, takes_vocabulary, training
+from flows.lifecycle.graph import run_chain
 from flows.lifecycle.locks import Busy, my_turn, stay_alive
 from flows.lifecycle.outcome import Outcome
 from flows.lifecycle.parameters import Changes, CorpusName, Minutes, Promote, Recipe, to_config
@@ -31,18 +31,21 @@ from flows.lifecycle.publish import (
     unchanged,
 )
 from flows.lifecycle.webhook import notice
+from flows.prepare import DATA
 from models.errors import TrackingUnavailable
-from tasks.clean import clean
-from tasks.download import download
+from settings import Settings
 from tasks.evaluate import evaluate
-from tasks.export import export
 from tasks.gate import gate
-from tasks.parse import parse
 from tasks.plan import plan
 from tasks.register import register
-from tasks.start import start
+from tasks.run_context import RunContext
 from tasks.train import train
-from tasks.vocabulary import vocabulary
+
+CHAIN = (
+    *DATA,  # from the raw corpus to examples of token ids
+    train,  # the model
+    evaluate,  # its report: figures on the test split, and sample replies
+)
 
 
 @flow(
@@ -72,7 +75,7 @@ def retrain(
         changes: Any other value of the recipe (docs/settings.md). None: as the recipe has it.
     """
     config = to_config(recipe, corpus, minutes, promote, changes)
-    run = open_lineage(config)
+    run = open_run(config, Settings())
     try:
         with my_turn(run.home, run.name):
             stay_alive(run.home, run.flow_run_id)
@@ -84,38 +87,17 @@ def retrain(
         return interrupted()
 
 
-def retrain_in_turn(run: Lineage, config: RetrainConfig) -> State[Outcome]:
-    """The chain itself."""
-    steps = plan(retrain_chain(config), config.gate, run.home, run.registry, config.generation)
-    if steps.nothing_to_do:
-        return unchanged(run, steps)
+def retrain_in_turn(run: RunContext, config: RetrainConfig) -> State[Outcome]:
+    """The chain itself, then the gate between the new model and the registry."""
+    planned = plan(run, CHAIN)
+    if planned.nothing_to_do:
+        return unchanged(run, planned)
 
-    source = source_of(config)
-    begun = start(config.start, source, run.home) if source else None
-    raw = download(config.download, run.home, reach())
-    turns = parse(raw, config.parse, run.home)
-    cleaned = clean(turns, config.clean, run.home)
-    theirs = begun if takes_vocabulary(config) else None
-    ids = vocabulary(cleaned, config.vocabulary, run.home, theirs)
-    examples = export(cleaned, ids, config.markup, run.home)
-
-    trained = train(ids, examples, training(config), run.home, run.registry, run.params, run.tags, begun)
-    report = evaluate(trained, cleaned, examples, config.evaluate, run.home)
-    made = [*([begun] if begun else []), raw, turns, cleaned, ids, examples, trained, report]
+    outputs = run_chain(run, CHAIN)
+    trained, report = outputs["train"], outputs["evaluate"]
     try:
-        verdict = gate(trained, report, cleaned, config.gate, run.home, run.registry, config.generation)
-        registered = register(
-            trained,
-            report,
-            verdict,
-            examples,
-            cleaned,
-            run.registry,
-            run.params,
-            run.tags,
-            config.gate,
-            run.home,
-        )
+        verdict = gate(run, trained, report, outputs["clean"])
+        registered = register(run, verdict, trained, report, outputs["export"], outputs["clean"])
     except TrackingUnavailable as outage:
-        return trained_not_registered(run, made, config, str(outage))
-    return conclude(run, made, registered)
+        return trained_not_registered(run, outputs.values(), config, str(outage))
+    return conclude(run, outputs.values(), registered)

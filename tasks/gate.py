@@ -11,41 +11,53 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from models.errors import TrackingUnavailable
 from models.evaluation.scorecard import RescoreConfig, rescore_champion
-from models.evaluation.verdict import GateConfig, Verdict, judge, other_answers, split_overlap
-from models.generation.config import GenerationConfig
+from models.evaluation.verdict import Verdict, judge, other_answers, split_overlap
+from models.pretrained.source import folder_identity
+from models.registry.reference import Model
 from models.registry.runs import FINGERPRINT
-from models.registry.versions import MODEL_DIGEST, Registry, Version
+from models.registry.versions import Version
+from tasks.run_context import RunContext
 from tasks.store.artifact import MANIFEST, Artifact
 from tasks.store.stage import Stage
 
 log = logging.getLogger(__name__)
 
-COPIES = "registry"  # the folder of a home in which a server's models are copied
+COPIES = "registry"  # the folder of a home that holds copies of the models of a remote server
 WAIT_SECONDS = 30  # for MLflow to answer; after that the model waits for the next run
 Result = TypeVar("Result")
 
-STAGE = Stage("rescore", rescore_champion)
+rescore = Stage("rescore", rescore_champion, reads=("champion", "clean"))
 
 
-def champion_digest(champion: Version) -> str:
-    return champion.tags.get(MODEL_DIGEST, f"version {champion.number} of {champion.run_id}")
+def champion_artifact(run: RunContext, champion: Version) -> Artifact:
+    """The champion, as an input like any other.
+
+    Raises:
+        InputError: its files are damaged.
+        TrackingUnavailable: MLflow does not answer.
+    """
+    folder = run.registry.folder(champion, run.home / COPIES)
+    return _model_artifact(f"v{champion.number}", champion.digest, folder)
 
 
-def champion_artifact(champion: Version, registry: Registry, home: Path) -> Artifact:
-    """The model in service, as an input like any other."""
-    folder, name = registry.folder(champion, home / COPIES), f"v{champion.number}"
-    return Artifact("champion", name, champion_digest(champion), folder, 1, "reused", 0.0, "it is in service")
+def model_artifact(model: Model) -> Artifact:
+    """A version or a model folder, as an input like any other."""
+    return _model_artifact(model.title, model.digest or folder_identity(model.folder), model.folder)
 
 
-def unreadable(champion: Version, registry: Registry, home: Path) -> str:
-    """Why the champion is no bar, or "" where it can be loaded."""
-    damage = registry.unreadable(champion, home / COPIES)
+def _model_artifact(name: str, digest: str, folder: Path) -> Artifact:
+    return Artifact("champion", name, digest, folder, 1, "reused", 0.0, "it is registered")
+
+
+def unreadable(run: RunContext, champion: Version) -> str:
+    """Why the new model is not compared with the champion, or "" if the champion can be loaded."""
+    damage = run.registry.unreadable(champion, run.home / COPIES)
     return f"champion v{champion.number} cannot be read and is no bar ({damage})" if damage else ""
 
 
-def taken_out(train: Artifact, registry: Registry) -> str:
-    """Why the gate leaves this training alone: a person took its version out of service; or ""."""
-    found = registry.taken_out(train.fingerprint, train.digest)
+def taken_out(run: RunContext, train: Artifact) -> str:
+    """Why the gate does not promote this training: a person took its version out of service; or ""."""
+    found = run.registry.taken_out(train.fingerprint, train.digest)
     if found is None:
         return ""
     version, why = found
@@ -55,117 +67,92 @@ def taken_out(train: Artifact, registry: Registry) -> str:
     )
 
 
-def overlap(champion: Version, clean: Artifact, registry: Registry) -> str:
+def overlap(run: RunContext, champion: Version, clean: Artifact) -> str:
+    """Why the champion may have been trained on today's test split, or ""."""
     today = json.loads((clean.path / MANIFEST).read_text())["ingredients"]["config"]
-    return split_overlap(registry.params(champion), today, champion.number)
+    return split_overlap(run.registry.params(champion), today, champion.number)
 
 
-def wish(
-    champion: Version,
-    train: Artifact,
-    config: GateConfig,
-    generation: GenerationConfig,
-    registry: Registry,
-    home: Path,
-) -> str:
-    """Why the champion's own weights are registered once more: they are to answer otherwise; or ""."""
+def changed_answers(run: RunContext, champion: Version, train: Artifact) -> str:
+    """Why the champion's own weights are registered again: the settings of its answers changed; or ""."""
     is_another = champion.tags.get(FINGERPRINT) != train.fingerprint
-    if is_another or config.promote == "never" or taken_out(train, registry):
+    if is_another or run.gate.promote == "never" or taken_out(run, train):
         return ""
-    return other_answers(champion.number, generation, registry.folder(champion, home / COPIES))
-
-
-@task(task_run_name="score")
-def score(model: Artifact, clean: Artifact, max_replies: int | None, home: Path) -> dict[str, float]:
-    """The figures of a model on the test split of a corpus, made or reused."""
-    scores = _score_again(model, clean, max_replies, home)
-    return {f"test_{name}": scores[name] for name in ("bpb", "perplexity", "accuracy", "replies")}
+    return other_answers(champion.number, run.generation, run.registry.folder(champion, run.home / COPIES))
 
 
 @task(task_run_name="gate")
-def gate(
-    train: Artifact,
-    evaluate: Artifact,
-    clean: Artifact,
-    config: GateConfig,
-    home: Path,
-    registry: Registry,
-    generation: GenerationConfig,
-) -> Verdict:
-    return patiently(lambda: decide(train, evaluate, clean, config, home, registry, generation))
+def gate(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact) -> Verdict:
+    return wait_for_mlflow(lambda: decide(run, train, evaluate, clean))
 
 
-def decide(
-    train: Artifact,
-    evaluate: Artifact,
-    clean: Artifact,
-    config: GateConfig,
-    home: Path,
-    registry: Registry,
-    generation: GenerationConfig,
-) -> Verdict:
+def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact) -> Verdict:
     """The verdict about a model, and the champion that it was judged against.
 
     Raises:
-        TrackingUnavailable: nobody can say now who the champion is.
+        TrackingUnavailable: MLflow does not answer, so the champion is not known.
     """
     candidate = json.loads((evaluate.path / "score.json").read_text())
-    champion = registry.champion()
-    serves = champion is not None and champion_digest(champion) == train.digest
-    if not serves and (refusal := taken_out(train, registry)):
+    champion = run.registry.champion()
+    serves = champion is not None and champion.digest == train.digest
+    if not serves and (refusal := taken_out(run, train)):
         verdict = Verdict(False, refusal, champion.number if champion else None)
     elif champion is None:
-        verdict = judge(candidate, None, 0, config)
-    elif damage := unreadable(champion, registry, home):
-        verdict = _without_bar(champion, damage, train, config)
-    elif different := wish(champion, train, config, generation, registry, home):
-        verdict = Verdict(True, different, champion.number)
+        verdict = judge(candidate, None, 0, run.gate)
+    elif damage := unreadable(run, champion):
+        verdict = _without_champion(run, champion, damage, train)
+    elif change := changed_answers(run, champion, train):
+        verdict = Verdict(True, change, champion.number)
     else:
-        verdict = _against(champion, candidate, clean, config, home, registry)
+        scores = score_again(run, champion_artifact(run, champion), clean, candidate["max_replies"])
+        verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean))
     log.info("gate: %s: %s", "promotes" if verdict.promote else "refuses", verdict.reason)
     return verdict
 
 
-def _without_bar(champion: Version, damage: str, train: Artifact, config: GateConfig) -> Verdict:
-    if champion_digest(champion) == train.digest:
+def _without_champion(run: RunContext, champion: Version, damage: str, train: Artifact) -> Verdict:
+    """The verdict where the champion cannot be read."""
+    if champion.digest == train.digest:
         damage = f"it is champion v{champion.number} itself, whose files are stored again ({damage})"
-    elif config.promote == "never":
+    elif run.gate.promote == "never":
         damage = f"gate.promote is never: it was only measured; {damage}"
         return Verdict(False, damage, champion.number)
     return Verdict(True, damage, champion.number)
 
 
-def _against(
-    champion: Version,
-    candidate: dict[str, Any],
-    clean: Artifact,
-    config: GateConfig,
-    home: Path,
-    registry: Registry,
-) -> Verdict:
-    artifact = champion_artifact(champion, registry, home)
-    rescored = _score_again(artifact, clean, candidate["max_replies"], home)
-    return judge(candidate, rescored, champion.number, config, overlap(champion, clean, registry))
+def score_again(run: RunContext, model: Artifact, clean: Artifact, max_replies: int | None) -> dict[str, Any]:
+    """The score of a model on the test split of a corpus, computed or reused."""
+    config = RescoreConfig(max_replies=max_replies)
+    return read_score(rescore.run(run.home, config, {"champion": model, "clean": clean}))
 
 
-def _score_again(model: Artifact, clean: Artifact, max_replies: int | None, home: Path) -> dict[str, Any]:
-    rescored = STAGE.run(home, RescoreConfig(max_replies=max_replies), {"champion": model, "clean": clean})
+def read_score(rescored: Artifact) -> dict[str, Any]:
     scores: dict[str, Any] = json.loads((rescored.path / "score.json").read_text())
     return scores
 
 
-def patiently(ask: Callable[[], Result]) -> Result:
-    """What it gives, once MLflow answers: a server may be starting again."""
-    again = Retrying(
+def figures(rescored: Artifact) -> dict[str, float]:
+    """The figures of a score, by the names that they have in a report."""
+    scores = read_score(rescored)
+    return {f"test_{name}": scores[name] for name in ("bpb", "perplexity", "accuracy", "replies")}
+
+
+def wait_for_mlflow(request: Callable[[], Result]) -> Result:
+    """The result of the request, which is repeated until MLflow answers: a server may be restarting.
+
+    Raises:
+        TrackingUnavailable: MLflow has not answered for WAIT_SECONDS.
+    """
+    retrying = Retrying(
         retry=retry_if_exception_type(TrackingUnavailable),
         stop=stop_after_delay(WAIT_SECONDS),
         wait=wait_fixed(3),
-        before_sleep=_waits,
+        before_sleep=_log_first_wait,
         reraise=True,
     )
-    return again(ask)
+    return retrying(request)
 
 
-def _waits(state: RetryCallState) -> None:
+def _log_first_wait(state: RetryCallState) -> None:
     if state.attempt_number == 1:
-        log.info("waits up to %d s for MLflow, which does not answer", WAIT_SECONDS)
+        log.info("MLflow does not answer; waiting for it for up to %d s", WAIT_SECONDS)

@@ -16,15 +16,15 @@ from prefect import task
 from models.data.schemas import EXAMPLES, SPLITS
 from models.errors import InputError
 from models.evaluation.replies import answer
-from models.evaluation.verdict import GateConfig, Verdict
+from models.evaluation.verdict import Verdict
 from models.files import sha256
 from models.generation import generation_config
-from models.generation.config import GenerationConfig
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
 from models.registry.versions import MODEL_DIGEST, Registry, Version
-from tasks.gate import champion_digest, decide, patiently
+from tasks.gate import decide, wait_for_mlflow
+from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
 
 log = logging.getLogger(__name__)
@@ -55,24 +55,13 @@ def check_answers(folder: Path) -> str:
     return text
 
 
-def generation_defaults(params: dict[str, Any]) -> dict[str, Any]:
-    """The knobs of the generation as `transformers` calls them."""
-    return generation_config.to_transformers(generation_of(params))
-
-
-def generation_of(params: dict[str, Any]) -> GenerationConfig:
-    return GenerationConfig(**{key: params[f"generation.{key}"] for key in GenerationConfig.model_fields})
-
-
-def build_folder(
-    out: Path, model: Path, report: dict[str, Any], params: dict[str, Any], tags: dict[str, str]
-) -> None:
-    """The folder that is registered: the trained one, how it answers by default, and its card."""
+def build_folder(out: Path, model: Path, report: dict[str, Any], run: RunContext) -> None:
+    """Build the folder to register: the trained model, the settings of its answers, and its card."""
     shutil.copytree(model, out)
     path = out / generation_config.FILE
-    chosen = json.loads(path.read_text()) | generation_defaults(params)
+    chosen = json.loads(path.read_text()) | generation_config.to_transformers(run.generation)
     path.write_text(json.dumps(chosen, indent=2) + "\n")
-    card = model_card(tags["repartee.corpus"], report, params, found_out(model.parent))
+    card = model_card(run.tags["repartee.corpus"], report, run.params, found_out(model.parent))
     (out / "README.md").write_text(card)
 
 
@@ -82,24 +71,20 @@ def found_out(training: Path) -> dict[str, str]:
     return {key: str(summary[key]) for key in ("precision", "device", "fast_path")}
 
 
-def write_down(
-    registry: Registry,
-    run_id: str,
-    train: Artifact,
-    evaluate: Artifact,
-    export: Artifact,
-    corpus: str,
+def record_training(
+    run: RunContext, run_id: str, train: Artifact, evaluate: Artifact, export: Artifact
 ) -> None:
-    """Curves, datasets and report on the MLflow run; sending them twice changes nothing."""
+    """Write curves, datasets and report to the MLflow run; a second time changes nothing."""
+    registry = run.registry
     with MetricsForwarder(registry, run_id, train.path / "logs" / "metrics.jsonl"):
-        pass  # what the forwarder of the training could not send is sent now
+        pass  # sends what the forwarder of the training could not send
     report = json.loads((evaluate.path / "report.json").read_text())
     figures = [
         (f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report["metrics"].items()
     ]
     registry.log_metrics(run_id, figures)
     registry.log_tags(run_id, {f"repartee.{key}": value for key, value in found_out(train.path).items()})
-    log_datasets(registry, run_id, export, corpus)
+    log_datasets(registry, run_id, export, run.tags["repartee.corpus"])
     registry.log_artifacts(run_id, evaluate.path, "report")
     registry.log_artifacts(run_id, train.path / "logs", "training")
 
@@ -134,33 +119,32 @@ def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str)
 
 
 def store_version(
-    registry: Registry,
-    run_id: str,
-    train: Artifact,
-    evaluate: Artifact,
-    verdict: Verdict,
-    params: dict[str, Any],
-    tags: dict[str, str],
+    run: RunContext, run_id: str, train: Artifact, evaluate: Artifact, verdict: Verdict
 ) -> Version:
-    """Load, answer, register; a retry finds the version that it made before."""
+    """Load the model, let it answer, and register it; a retry finds the version that it registered before.
+
+    Raises:
+        RuntimeError: the model does not answer a greeting.
+        TrackingUnavailable: MLflow does not answer.
+    """
     report = json.loads((evaluate.path / "report.json").read_text())
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        build_folder(folder, train.path / "model", report, params, tags)
+        build_folder(folder, train.path / "model", report, run)
         greeting = check_answers(folder)
-        version = registry.register(
+        version = run.registry.register(
             folder,
             run_id,
             fingerprint=train.fingerprint,
             tags={
-                **{key: tags[key] for key in VERSION_TAGS},
+                **{key: run.tags[key] for key in VERSION_TAGS},
                 MODEL_DIGEST: train.digest,
                 "repartee.test_bpb": f"{report['metrics']['test_bpb']:.4f}",
                 "repartee.verdict": verdict.reason,
             },
             description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
         )
-    log.info("register: %s v%d is stored", registry.model, version.number)
+    log.info("register: %s v%d is stored", run.registry.model, version.number)
     return version
 
 
@@ -199,7 +183,7 @@ def settle(
 def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> int | None:
     """The version of this model, where an earlier try moved the alias and did not hear of it."""
     champion = registry.champion()
-    if champion is None or champion.number == verdict.champion or champion_digest(champion) != train.digest:
+    if champion is None or champion.number == verdict.champion or champion.digest != train.digest:
         return None
     registry.reconcile()
     return champion.number
@@ -207,16 +191,7 @@ def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> in
 
 @task(task_run_name="register")
 def register(
-    train: Artifact,
-    evaluate: Artifact,
-    verdict: Verdict,
-    export: Artifact,
-    clean: Artifact,
-    registry: Registry,
-    params: dict[str, Any],
-    tags: dict[str, str],
-    config: GateConfig,
-    home: Path,
+    run: RunContext, verdict: Verdict, train: Artifact, evaluate: Artifact, export: Artifact, clean: Artifact
 ) -> Registration:
     """
     Raises:
@@ -225,19 +200,19 @@ def register(
 
     def attempt() -> Registration:
         log.info("register: writes the run to MLflow")
-        name, flow_run_id = tags["repartee.run_name"], tags.get("prefect.flow_run_id")
-        run_id = registry.open_run(train.fingerprint, name=name, params=params, tags=tags)
-        write_down(registry, run_id, train, evaluate, export, tags["repartee.corpus"])
+        registry = run.registry
+        run_id = registry.open_run(train.fingerprint, name=run.name, params=run.params, tags=run.tags)
+        record_training(run, run_id, train, evaluate, export)
         last, version = settle(
             registry,
             train,
             verdict,
-            lambda verdict: store_version(registry, run_id, train, evaluate, verdict, params, tags),
-            lambda: decide(train, evaluate, clean, config, home, registry, generation_of(params)),
-            flow_run_id,
+            lambda verdict: store_version(run, run_id, train, evaluate, verdict),
+            lambda: decide(run, train, evaluate, clean),
+            run.flow_run_id,
         )
-        write_verdict(registry, run_id, evaluate, last, flow_run_id)
+        write_verdict(registry, run_id, evaluate, last, run.flow_run_id)
         registry.close_run(run_id, "FINISHED")
         return Registration(run_id, version, version or last.champion, last)
 
-    return patiently(attempt)
+    return wait_for_mlflow(attempt)

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from prefect import task
-
-from models.pretrained.source import Source, StartConfig, find_source, take_start
+from models.pretrained.source import SCRATCH, Source, StartConfig, find_source, take_start
 from models.registry.reference import registered_model
 from models.registry.versions import Registry
-from tasks.store.artifact import Artifact
-from tasks.store.stage import Stage, named
+from tasks.run_context import RunContext
+from tasks.store.stage import External, Stage
 
 
 def resolve(init: str, registry: Registry, home: Path) -> Source:
@@ -20,9 +18,13 @@ def resolve(init: str, registry: Registry, home: Path) -> Source:
     return find_source(init, lambda ref: registered_model(ref, registry, home / "registry").folder)
 
 
-STAGE = Stage("start", take_start)
+def _is_used(config: StartConfig) -> bool:
+    return config.init != SCRATCH
 
 
-@task(task_run_name="start")
-def start(config: StartConfig, source: Source, home: Path) -> Artifact:
-    return named(STAGE.run(home, config, {}, identity=source.identity, context={"source": source}))
+def _external(run: RunContext, config: StartConfig) -> External:
+    source = resolve(config.init, run.registry, run.home)
+    return External(source.identity, {"source": source})
+
+
+start = Stage("start", take_start, is_used=_is_used, external=_external)

@@ -2,12 +2,11 @@
 
 import logging
 import time
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 from uuid import UUID
 
-from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from models.errors import TrackingUnavailable
@@ -15,11 +14,11 @@ from models.metrics_log import METRICS, checkpointed_size
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.runs import RunStatus
 from models.registry.versions import Registry
-from models.training.launch import TrainingConfig, train_model
+from models.training.launch import train_model
 from tasks.prefect_api.deletion import RunDeleted, deletions, raise_if_deleted, sources_of
 from tasks.prefect_api.reporting import report
-from tasks.store.artifact import Artifact, find
-from tasks.store.stage import Stage, digests_of, named
+from tasks.run_context import RunContext
+from tasks.store.stage import Stage
 
 log = logging.getLogger(__name__)
 
@@ -79,73 +78,52 @@ def _epoch_line(metrics: dict[str, Any]) -> str:
     )
 
 
-STAGE = Stage("train", train_model, resumable=True)
+@contextmanager
+def _watched(run: RunContext, fingerprint: str) -> Iterator[dict[str, Any]]:
+    """Around a training: its MLflow run, its metrics in MLflow, its progress in Prefect, and its deletion.
 
-
-@task(task_run_name="train")
-def train(
-    vocabulary: Artifact,
-    export: Artifact,
-    config: TrainingConfig,
-    home: Path,
-    registry: Registry,
-    params: dict[str, Any],
-    tags: dict[str, str],
-    start: Artifact | None = None,
-) -> Artifact:
-    """Train, with the metrics in MLflow and the progress in Prefect while it goes on."""
-    inputs = {"vocabulary": vocabulary, "export": export}
-    if start is not None:
-        inputs["start"] = start
-    fingerprint = STAGE.fingerprint(config, digests_of(inputs))
-    if find(home, STAGE.name, fingerprint):
-        return named(STAGE.run(home, config, inputs))
+    Yields the arguments of `train_model` that report each line of metrics and stop a deleted run.
+    """
     reporter = Reporter()
-    run_id = _open_run(registry, fingerprint, params, tags)
+    run_id = _open_run(run, fingerprint)
+    work = run.home / "runs" / fingerprint
     status: RunStatus = "FAILED"
     try:
-        trained = _make(home, config, inputs, fingerprint, reporter, registry, run_id, tags)
+        with ExitStack() as stack:
+            if run_id is not None:
+                stack.enter_context(
+                    MetricsForwarder(
+                        run.registry, run_id, work / METRICS, certain=lambda: checkpointed_size(work)
+                    )
+                )
+            sources = sources_of(run.registry, run_id, run.flow_run_id)
+            deleted = stack.enter_context(deletions(sources))
+            yield {"watch": reporter, "check": lambda: raise_if_deleted(deleted, work)}
         status = "FINISHED"
     except BaseException as error:
-        # Told to stop: Ctrl-C, SIGTERM, cancelled or deleted in a dashboard.
+        # Stopped by Ctrl-C or SIGTERM, or cancelled or deleted in a dashboard.
         if isinstance(error, RunDeleted) or not isinstance(error, Exception):
             status = "KILLED"
         raise
     finally:
-        _close_run(registry, run_id, status)
+        _close_run(run.registry, run_id, status)
     reporter.done()
-    return named(trained)
 
 
-def _make(
-    home: Path,
-    config: TrainingConfig,
-    inputs: dict[str, Artifact],
-    fingerprint: str,
-    reporter: Reporter,
-    registry: Registry,
-    run_id: str | None,
-    tags: dict[str, str],
-) -> Artifact:
-    """The stage itself, with all that looks on."""
-    work = home / "runs" / fingerprint
-    with ExitStack() as watching:
-        if run_id is not None:
-            watching.enter_context(
-                MetricsForwarder(registry, run_id, work / METRICS, certain=lambda: checkpointed_size(work))
-            )
-        sources = sources_of(registry, run_id, tags.get("prefect.flow_run_id"))
-        deleted = watching.enter_context(deletions(sources))
-        context = {"watch": reporter, "check": lambda: raise_if_deleted(deleted, work)}
-        return STAGE.run(home, config, inputs, context=context)
+train = Stage(
+    "train",
+    train_model,
+    reads=("vocabulary", "export"),
+    may_read=lambda config: ("start",),
+    attend=_watched,
+    resumable=True,
+)
 
 
-def _open_run(
-    registry: Registry, fingerprint: str, params: dict[str, Any], tags: dict[str, str]
-) -> str | None:
-    """The MLflow run of a training; none where MLflow does not answer, and the training needs none."""
+def _open_run(run: RunContext, fingerprint: str) -> str | None:
+    """The MLflow run of a training, or None if MLflow does not answer: the training needs none."""
     try:
-        return registry.open_run(fingerprint, name=tags["repartee.run_name"], params=params, tags=tags)
+        return run.registry.open_run(fingerprint, name=run.name, params=run.params, tags=run.tags)
     except TrackingUnavailable as outage:
         log.info("train: trains without MLflow, which gets the curves later")
         log.debug("train: %s", outage)
@@ -153,7 +131,7 @@ def _open_run(
 
 
 def _close_run(registry: Registry, run_id: str | None, status: RunStatus) -> None:
-    """What goes wrong here is a line, not the end of the training or in the way of its own error."""
+    """Close the MLflow run. If that fails, a warning says so: the training and its own error stand."""
     try:
         if run_id is not None and not registry.is_deleted(run_id):
             registry.close_run(run_id, status)

@@ -1,19 +1,11 @@
 """Vocabulary: the stage that learns a tokenizer, or takes that of a pretrained model."""
 
-from pathlib import Path
-
-from prefect import task
-
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary
-from tasks.store.artifact import Artifact
-from tasks.store.stage import Stage, named
-
-STAGE = Stage("vocabulary", learn_vocabulary)
+from tasks.store.stage import Stage
 
 
-@task(task_run_name="vocabulary")
-def vocabulary(
-    clean: Artifact, config: VocabularyConfig, home: Path, start: Artifact | None = None
-) -> Artifact:
-    inputs = {"clean": clean} if start is None else {"clean": clean, "start": start}
-    return named(STAGE.run(home, config, inputs))
+def _may_read(config: VocabularyConfig) -> tuple[str, ...]:
+    return ("start",) if config.kind == "pretrained" else ()
+
+
+vocabulary = Stage("vocabulary", learn_vocabulary, reads=("clean",), may_read=_may_read)

@@ -28,7 +28,7 @@ from deployments.doctor.servers import RESTART
 from deployments.install import AUTOMATIONS, DEPLOYMENTS, late_runs
 from deployments.local.services import POOL, client_env
 from flows.config import RetrainConfig
-from flows.lifecycle.context import open_lineage
+from flows.lifecycle.context import open_run
 from flows.lifecycle.dead_runs import open_flow_runs, reconcile
 from flows.lifecycle.locks import holder, my_turn
 from models.addresses import bare
@@ -94,8 +94,9 @@ def dead(installation: Installation) -> Iterator[Fault]:
     if busy := holder(installation.home):
         raise CheckSkipped(f"{busy} is running, and has closed the dead runs at its start")
     with _client(installation) as client:
-        run = open_lineage(RetrainConfig())
-        dead_runs = [f"MLflow run {run_id}" for run_id in run.registry.open_runs(run.identity, run.at)]
+        run = open_run(RetrainConfig(), installation.settings)
+        open_runs = run.registry.open_runs(run.home_identity, run.location)
+        dead_runs = [f"MLflow run {run_id}" for run_id in open_runs]
         dead_runs += [f"flow run {name}" for name in open_flow_runs(client, installation.home)]
     for name in dead_runs:
         what = f"{name} is open, and its process is gone"
@@ -200,7 +201,7 @@ def _set_slots(installation: Installation, name: str, count: int) -> None:
 
 
 def _close(installation: Installation) -> None:
-    run = open_lineage(RetrainConfig())
+    run = open_run(RetrainConfig(), installation.settings)
     with (
         temporary_settings({PREFECT_API_URL: installation.prefect_url}),
         my_turn(installation.home, "doctor"),

@@ -1,10 +1,10 @@
-"""Lineage: where a run keeps its things, and what leads from its model back to it."""
+"""The context of a run: where it keeps its files, and what leads from its model back to it."""
 
 import socket
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -14,69 +14,104 @@ from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as current_run
 
+from corpus import source as corpora
 from corpus.source import name_of
 from corpus.transfer.guard import Reach
 from flows.config import RetrainConfig
 from flows.lifecycle.outcome import without_outcome
 from flows.recipes import RECIPES
+from models.addresses import shown
+from models.errors import InputError
 from models.files import PROJECT
+from models.pretrained import source as pretrained
+from models.pretrained.source import FORMS, SCRATCH
 from models.registry.database import LOCATION_TAG
 from models.registry.reference import open_registry
 from models.registry.runs import HOME
-from models.registry.versions import Registry
 from settings import Settings
+from tasks.run_context import RunContext
 from tasks.store.artifact import check_home
 
 
-@dataclass(frozen=True)
-class Lineage:
-    """What every task of a run shares."""
+def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
+    """The context of a run that only looks: nothing is written, and the run has no tags.
 
-    name: str
-    home: Path
-    registry: Registry
-    params: dict[str, Any]  # the whole configuration, flat: `train.learning_rate`
-    tags: dict[str, str]
-    flow_run_id: str | None
-    started_s: float
-    at: str  # the machine and the home, for people
-    identity: str  # of the home: who may say that a run here is dead
-
-
-def open_lineage(config: RetrainConfig) -> Lineage:
-    """
     Raises:
-        InputError: the home folder cannot be written.
+        InputError: a setting is wrong, or the configuration needs a model to start from and names none.
     """
-    here = Settings()
-    check_home(here.root)
+    check_start(config)
+    return RunContext(
+        name=f"{config.recipe}-{corpus_name(config)}",
+        home=settings.root,
+        registry=open_registry(settings),
+        reach=reach_of(settings),
+        settings=config.by_stage(),
+        gate=config.gate,
+        generation=config.generation,
+        params=flatten(config.model_dump(mode="json")),
+        tags={},
+        flow_run_id=None,
+        started_s=time.monotonic(),
+        location=f"{socket.gethostname()}:{settings.root}",
+        home_identity="",
+    )
+
+
+def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
+    """The context of a run that begins here: the home is there, and what dead runs left in it is swept.
+
+    Raises:
+        InputError: the home folder cannot be written, a setting is wrong, or the corpus or the start is not
+            one that this run may use.
+    """
+    check_sources(config.download.corpus, config.start.init, settings.root)
+    check_home(settings.root)
+    run = describe_run(config, settings)
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
-    name = _name(config)
-    at = f"{socket.gethostname()}:{here.root}"
-    identity = home_identity(here.root)
+    identity = home_identity(run.home)
     tags = {
-        "repartee.run_name": name,
+        "repartee.run_name": run.name,
         "repartee.recipe": config.recipe,
         "repartee.corpus": corpus_name(config),
         "repartee.source": config.download.corpus,
-        LOCATION_TAG: at,
+        LOCATION_TAG: run.location,
         HOME: identity,
         "mlflow.source.git.commit": git_commit(),
     }
     if flow_run:
         tags |= {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": flow_run.name}
-    return Lineage(
-        name=name,
-        home=here.root,
-        registry=open_registry(here),
-        params=flatten(config.model_dump(mode="json")),
-        tags=tags,
-        flow_run_id=str(flow_run.id) if flow_run else None,
-        started_s=time.monotonic(),
-        at=at,
-        identity=identity,
-    )
+    return replace(run, tags=tags, flow_run_id=str(flow_run.id) if flow_run else None, home_identity=identity)
+
+
+def check_start(config: RetrainConfig) -> None:
+    """
+    Raises:
+        InputError: the configuration takes its network or its vocabulary from a model, and names none.
+    """
+    takes_model = config.vocabulary.kind == "pretrained" or config.network.family == "pretrained"
+    if takes_model and config.start.init == SCRATCH:
+        raise InputError(
+            f"recipe {config.recipe}: a pretrained network has nothing to begin with; --init: {FORMS}"
+        )
+
+
+def check_sources(corpus: str, init: str, home: Path) -> None:
+    """
+    Raises:
+        InputError: the dashboard or a schedule has started this run, and one of the two is a file outside of
+            the home.
+    """
+    if deployment.id and corpora.is_foreign(corpus, home):
+        raise InputError(
+            f"corpus {shown(corpus)}: a deployed run reads names, http(s) addresses and "
+            "files under REPARTEE_HOME; put it there"
+        )
+    if deployment.id and pretrained.is_foreign(init, home):
+        raise InputError(
+            f"start.init {init!r}: a deployed run begins with versions and what "
+            "lies under REPARTEE_HOME; put it there"
+        )
 
 
 def home_identity(home: Path) -> str:
@@ -117,25 +152,21 @@ def _coolname_words(key: str) -> set[str]:
     return {word for part in entry["lists"] for word in _coolname_words(part)}
 
 
-def _name(config: RetrainConfig) -> str:
-    return f"{config.recipe}-{corpus_name(config)}"
-
-
 def corpus_name(config: RetrainConfig) -> str:
     """Short, for the names of runs: `cornell-standin` of a path that ends so."""
     return name_of(config.download.corpus)
 
 
-def reach() -> Reach:
-    """To whom this run's downloads may connect: one that a form or a schedule began, not to what is inside.
+def reach_of(settings: Settings) -> Reach:
+    """The hosts to which downloads may connect: only public ones if a form or a schedule started the run.
 
     Raises:
         InputError: the setting that lists the exceptions is wrong.
     """
-    allowed = tuple(name.strip() for name in Settings().download_hosts.split(",") if name.strip())
-    found = Reach(public_only=bool(deployment.id), allowed=allowed)
-    found.check()
-    return found
+    allowed = tuple(name.strip() for name in settings.download_hosts.split(",") if name.strip())
+    reach = Reach(public_only=bool(deployment.id), allowed=allowed)
+    reach.check()
+    return reach
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

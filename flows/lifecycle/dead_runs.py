@@ -9,12 +9,12 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed
 
-from flows.lifecycle.context import Lineage
 from flows.lifecycle.locks import bury, dead_runs
 from flows.lifecycle.publish import final_state, label
 from flows.lifecycle.results import find_result, forget_result
 from flows.lifecycle.webhook import tell
 from models.errors import TrackingUnavailable
+from tasks.run_context import RunContext
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ GONE = "its process is gone; found at a later start"
 SILENT = "no heartbeat: its process is gone"  # what the automation says, which tells nobody
 
 
-def reconcile(run: Lineage) -> list[str]:
+def reconcile(run: RunContext) -> list[str]:
     """End the runs of this home that are not alive; by whoever has the turn. Says what it ended."""
     told = []
     try:
@@ -36,7 +36,7 @@ def reconcile(run: Lineage) -> list[str]:
     return told
 
 
-def reconcile_champion(run: Lineage) -> None:
+def reconcile_champion(run: RunContext) -> None:
     """The champion and its history say the same, also where a promotion was cut off between the two."""
     try:
         for line in run.registry.reconcile():
@@ -45,10 +45,10 @@ def reconcile_champion(run: Lineage) -> None:
         log.debug("the champion cannot be looked at: MLflow does not answer")  # the plan says so
 
 
-def _close_mlflow_runs(run: Lineage) -> list[str]:
+def _close_mlflow_runs(run: RunContext) -> list[str]:
     told = []
     try:
-        for run_id in run.registry.open_runs(run.identity, run.at):
+        for run_id in run.registry.open_runs(run.home_identity, run.location):
             run.registry.close_run(run_id, "KILLED")
             told.append(f"MLflow run {run_id}")
     except TrackingUnavailable:

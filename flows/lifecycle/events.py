@@ -8,11 +8,11 @@ from prefect.events import emit_event
 from prefect.flows import Flow
 
 from corpus.source import name_of
-from flows.lifecycle.context import Lineage
 from flows.recipes import RECIPES
 from models.addresses import bare
 from models.errors import DataRejected
 from tasks.prefect_api.reporting import report
+from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
 
 NEW_DATA = "repartee.data.prepared"
@@ -20,7 +20,7 @@ PROMOTED = "repartee.champion.promoted"
 REJECTED = "repartee.data.rejected"
 
 
-def tell_new_data(run: Lineage, made: Sequence[Artifact]) -> None:
+def tell_new_data(run: RunContext, made: Sequence[Artifact]) -> None:
     """Where the examples are others than before: `train` may begin."""
     if made[-1].status == "ran":
         report(
@@ -35,7 +35,7 @@ def tell_new_data(run: Lineage, made: Sequence[Artifact]) -> None:
         )
 
 
-def tell_promotion(run: Lineage, version: int, reason: str) -> None:
+def tell_promotion(run: RunContext, version: int, reason: str) -> None:
     report(
         emit_event,
         PROMOTED,

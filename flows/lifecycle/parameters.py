@@ -4,22 +4,17 @@ Short and typed, so that the form needs no manual: a recipe, a corpus, the minut
 promote, and under `changes` any single value of the recipe.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args
 
-from prefect.runtime import deployment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from corpus.source import is_foreign
 from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query
 from flows.config import RetrainConfig
 from flows.recipes import RECIPES
 from models.addresses import shown
 from models.errors import InputError, validation_problem
-from models.pretrained import source
-from models.registry.reference import open_registry
-from models.registry.versions import Version
 from models.text.encoding import read_dialogue
-from settings import Settings
 
 # What each one is for stands in the flows' docstrings, from where Prefect takes it.
 Recipe = Literal["quick", "tutorial", "small", "base", "finetune"]
@@ -75,8 +70,7 @@ def to_config(
 ) -> RetrainConfig:
     """
     Raises:
-        InputError: values that do not fit together; or, in a run that the dashboard or a schedule
-            started, a corpus that is not the home's to read.
+        InputError: the values do not fit together, or Prefect would store a secret of the corpus's address.
     """
     values = RECIPES[recipe].model_dump()
     if changes is not None:
@@ -87,7 +81,11 @@ def to_config(
         values["train"]["max_minutes"] = minutes
     if promote != "auto":
         values["gate"]["promote"] = promote
-    _check_sources(values["download"]["corpus"], values["start"]["init"])
+    if holds_query(values["download"]["corpus"]):
+        raise InputError(
+            f"corpus {shown(values['download']['corpus'])}: Prefect stores a run's parameters, and the query "
+            f"of an address may hold a token: {BY_VARIABLE}"
+        )
     try:
         return RetrainConfig.model_validate(values)
     except ValidationError as error:
@@ -95,43 +93,16 @@ def to_config(
         raise InputError(": ".join(filter(None, ("changes", key, reason)))) from None
 
 
-def _check_sources(corpus: str, init: str) -> None:
-    """
-    Raises:
-        InputError: Prefect would store a secret of the corpus's address; or, in a run that the dashboard or a
-            schedule started, one of the two is a file outside of the home.
-    """
-    if holds_query(corpus):
-        raise InputError(
-            f"corpus {shown(corpus)}: Prefect stores a run's parameters, and the query of an address may "
-            f"hold a token: {BY_VARIABLE}"
-        )
-    if deployment.id and is_foreign(corpus, Settings().root):
-        raise InputError(
-            f"corpus {shown(corpus)}: a deployed run reads names, http(s) addresses and "
-            "files under REPARTEE_HOME; put it there"
-        )
-    if deployment.id and source.is_foreign(init, Settings().root):
-        raise InputError(
-            f"start.init {init!r}: a deployed run begins with versions and what "
-            "lies under REPARTEE_HOME; put it there"
-        )
-
-
-def to_config_of(model: str, corpus: str | None) -> tuple[Version, RetrainConfig]:
-    """A registered version, and the configuration that reads a corpus as it was trained to.
+def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
+    """The configuration that normalises a corpus as the training text of this model was normalised.
 
     Raises:
-        InputError: there is no such version.
+        InputError: the folder is no model of ours.
     """
-    here = Settings()
-    registry = open_registry(here)
-    version = registry.find(model)
-    form = read_dialogue(registry.folder(version, here.root / "registry"))["normalisation"]
-    recipe = cast(Recipe, version.tags.get("repartee.recipe", "small"))
-    config = to_config(recipe, corpus or version.tags.get("repartee.source"))
-    clean = config.clean.model_copy(update={"normalisation": form})
-    return version, config.model_copy(update={"clean": clean})
+    normalisation = read_dialogue(folder)["normalisation"]
+    return config.model_copy(
+        update={"clean": config.clean.model_copy(update={"normalisation": normalisation})}
+    )
 
 
 def of_config(config: RetrainConfig) -> dict[str, Any]:

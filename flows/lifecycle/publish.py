@@ -6,7 +6,7 @@ stands in the state's message, in a tag of the run and behind its name.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -18,28 +18,28 @@ from prefect.flows import Flow
 from prefect.states import Cancelled, Completed
 
 from flows.config import RetrainConfig
-from flows.lifecycle.context import Lineage, corpus_name
 from flows.lifecycle.events import tell_promotion
 from flows.lifecycle.locks import bury
 from flows.lifecycle.outcome import Ending, Outcome, stage_row, without_outcome
 from flows.lifecycle.results import Result, forget_result, save_result
 from flows.recipes import run_command
 from models.evaluation.report import figure_table
-from models.registry.versions import Version
+from models.registry.reference import Model
 from settings import Settings
 from tasks.plan import Plan
 from tasks.prefect_api.reporting import report
 from tasks.register import Registration
+from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
 
 
-def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:
+def unchanged_outcome(run: RunContext, plan: Plan) -> Outcome:
     """Nothing to do: the champion stays, and the plan says why."""
     champion = plan.champion
     assert champion is not None  # without one the gate has something to do
     return Outcome(
         outcome="unchanged",
-        reason=plan.steps[-1].why,
+        reason=plan.stages[-1].why,
         model=run.registry.model,
         version=champion.number,
         mlflow_run_id=champion.run_id,
@@ -52,11 +52,11 @@ def unchanged_outcome(run: Lineage, plan: Plan) -> Outcome:
     )
 
 
-def unchanged(run: Lineage, plan: Plan) -> State[Outcome]:
+def unchanged(run: RunContext, plan: Plan) -> State[Outcome]:
     return completed(run, unchanged_outcome(run, plan))
 
 
-def skipped_outcome(run: Lineage, holder: str) -> Outcome:
+def skipped_outcome(run: RunContext, holder: str) -> Outcome:
     """Another training has its turn."""
     return Outcome(
         outcome="skipped",
@@ -70,19 +70,19 @@ def skipped_outcome(run: Lineage, holder: str) -> Outcome:
     )
 
 
-def skipped(run: Lineage, holder: str) -> State[Outcome]:
+def skipped(run: RunContext, holder: str) -> State[Outcome]:
     return completed(run, skipped_outcome(run, holder))
 
 
-def tell_scores(version: Version, config: RetrainConfig, figures: dict[str, float]) -> dict[str, float]:
-    head = f"# v{version.number} on the test split of {corpus_name(config)}"
+def tell_scores(model: Model, corpus: str, figures: dict[str, float]) -> dict[str, float]:
+    head = f"# v{model.version} on the test split of {corpus}"
     text = f"{head}\n\n{figure_table(figures)}"
     report(create_markdown_artifact, text, key="evaluation", description=head.removeprefix("# "))
     return figures
 
 
 def conclude(
-    run: Lineage, made: Sequence[Artifact | State[Artifact]], registered: Registration
+    run: RunContext, outputs: Iterable[Artifact | State[Artifact]], registered: Registration
 ) -> State[Outcome]:
     verdict = registered.verdict
     if verdict.promote and registered.version:
@@ -90,7 +90,7 @@ def conclude(
     return completed(
         run,
         replace(
-            _trained(run, made),
+            _trained(run, outputs),
             outcome="promoted" if verdict.promote else "refused",
             reason=verdict.reason,
             version=registered.champion,
@@ -101,16 +101,16 @@ def conclude(
 
 
 def trained_not_registered(
-    run: Lineage, made: Sequence[Artifact | State[Artifact]], config: RetrainConfig, outage: str
+    run: RunContext, outputs: Iterable[Artifact | State[Artifact]], config: RetrainConfig, outage: str
 ) -> State[Outcome]:
     """The model is kept; the same run again registers it, without a training."""
     finish = f"the training is kept, and the same run registers it: {run_command(config)}"
-    return completed(run, replace(_trained(run, made), reason=f"{outage}; {finish}"))
+    return completed(run, replace(_trained(run, outputs), reason=f"{outage}; {finish}"))
 
 
-def _trained(run: Lineage, made: Sequence[Artifact | State[Artifact]]) -> Outcome:
+def _trained(run: RunContext, outputs: Iterable[Artifact | State[Artifact]]) -> Outcome:
     """What is known of a run once its model is made."""
-    artifacts = [plain(artifact) for artifact in made]
+    artifacts = [artifact_of(output) for output in outputs]
     by_name = {artifact.stage: artifact for artifact in artifacts}
     return Outcome(
         outcome="trained_not_registered",
@@ -126,9 +126,9 @@ def _trained(run: Lineage, made: Sequence[Artifact | State[Artifact]]) -> Outcom
     )
 
 
-def plain(made: Artifact | State[Artifact]) -> Artifact:
-    """The artifact itself: a stage that was reused returns it in a state of that name."""
-    return made.result() if isinstance(made, State) else made
+def artifact_of(output: Artifact | State[Artifact]) -> Artifact:
+    """The artifact itself: a task whose stage was reused returns it in a state of that name."""
+    return output.result() if isinstance(output, State) else output
 
 
 def interrupted() -> State[Any]:
@@ -143,7 +143,7 @@ def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) 
     bury(home, str(flow_run.id))
 
 
-def completed(run: Lineage, outcome: Outcome) -> State[Outcome]:
+def completed(run: RunContext, outcome: Outcome) -> State[Outcome]:
     """The final state of a run; its result is on the disk before Prefect is asked to record it."""
     save_result(run.home, run.flow_run_id, Result(outcome))
     report(_show, outcome)

@@ -82,9 +82,14 @@ def _folder(folder: Path) -> Source:
         if not (folder / name).is_file():
             raise InputError(f"init {folder} is no model folder: it has no {name}; {FORMS}")
     weight_files(folder)
+    return Source("folder", str(folder), folder_identity(folder))
+
+
+def folder_identity(folder: Path) -> str:
+    """Equal for folders that hold the same model."""
     content = {path.name: sha256(path) for path in _taken(folder)}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Source("folder", str(folder), f"folder:{digest}")
+    return f"folder:{digest}"
 
 
 def _taken(folder: Path) -> list[Path]:

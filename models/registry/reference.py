@@ -19,6 +19,8 @@ class Model:
     recipe: str = "small"
     source: str | None = None
     """The corpus that the version was trained on."""
+    digest: str = ""
+    """Equal for equal weights; "" of a folder by itself."""
 
 
 class RegistrySettings(Protocol):
@@ -73,4 +75,5 @@ def registered_model(ref: str, registry: Registry, copies: Path) -> Model:
         title=f"{registry.model} v{version.number}{aliases}{bpb}",
         recipe=version.tags.get("repartee.recipe", "small"),
         source=version.tags.get("repartee.source"),
+        digest=version.digest,
     )

@@ -43,6 +43,11 @@ class Version:
     source: str
     """MLflow's address of its files: runs:/RUN_ID/PATH."""
 
+    @property
+    def digest(self) -> str:
+        """Equal for equal weights; of a version without the tag, its own."""
+        return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
+
 
 class Registry(ModelFiles, Promotions):
     """The versions of one model, and the runs that trained them."""

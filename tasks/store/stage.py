@@ -5,17 +5,21 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from models.addresses import bare
 from models.config import Config
 from models.partial import building
+from tasks.run_context import RunContext
 from tasks.store.artifact import (
     MANIFEST,
     SAME,
@@ -35,17 +39,68 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A pure function, the stages whose outputs it reads, and the fingerprint of both.
+class External:
+    """An input from outside of the store."""
 
-    `build(out, config, **inputs)` writes files into the folder `out`, reads the folders of its
-    inputs (by the name of the stage that made them) and returns how many rows it made.
-    A resumable one also gets `work`, a folder that stays until it has succeeded.
+    identity: str = ""
+    """What its content is: another identity, another output."""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments that `build` gets for it; they decide nothing that the identity does not."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the chain: a pure function, the stages whose outputs it reads, and its settings.
+
+    `build(out, config, **inputs)` writes files into the folder `out`, reads the folders of its inputs (each
+    by the name of the stage that wrote it) and returns how many rows it has written. If the stage is
+    resumable, `build` also gets `work`, a folder that stays until the stage has succeeded.
     """
 
     name: str
     build: Callable[..., int]
+    reads: tuple[str, ...] = ()
+    """The names of the stages whose outputs it reads."""
+    may_read: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    """With these settings it also reads the outputs of these stages, if the run has them."""
+    settings: str = ""
+    """Which settings of the run it takes, if they do not have its own name."""
+    is_used: Callable[[Any], bool] = lambda config: True
+    """Whether a run with these settings has this stage at all."""
+    external: Callable[[RunContext, Any], External] = lambda run, config: External()
+    """What it reads from outside of the store."""
+    attend: Callable[[RunContext, str], AbstractContextManager[Mapping[str, Any]]] | None = None
+    """What goes on around `build` while it runs under this fingerprint; yields more arguments for it."""
     resumable: bool = False
+
+    def config(self, run: RunContext) -> Config:
+        return run.settings[self.settings or self.name]
+
+    def inputs(self, run: RunContext, available: Collection[str]) -> tuple[str, ...]:
+        """The names of the outputs that it reads in this run, which has these available."""
+        optional = self.may_read(self.config(run))
+        return (*self.reads, *(name for name in optional if name in available))
+
+    @cached_property
+    def task(self) -> Task[[RunContext, dict[str, Artifact]], Artifact]:
+        """The stage as a task of Prefect's. Its outputs are kept in the store, not in Prefect's cache."""
+
+        @task(name=self.name, task_run_name=self.name, cache_policy=NO_CACHE)
+        def run_stage(run: RunContext, inputs: dict[str, Artifact]) -> Artifact:
+            return as_task_state(self.produce(run, inputs))
+
+        return run_stage
+
+    def produce(self, run: RunContext, inputs: Mapping[str, Artifact]) -> Artifact:
+        """The output of the stage in this run, found in the store or built now."""
+        config = self.config(run)
+        external = self.external(run, config)
+        fingerprint = self.fingerprint(config, digests_of(inputs, external.identity))
+        if self.attend is None or find(run.home, self.name, fingerprint):
+            return self.run(run.home, config, inputs, identity=external.identity, context=external.context)
+        with self.attend(run, fingerprint) as attended:
+            context = {**external.context, **attended}
+            return self.run(run.home, config, inputs, identity=external.identity, context=context)
 
     @cached_property
     def code(self) -> Code:
@@ -128,10 +183,11 @@ class Stage:
         return min(reasons, key=len, default=["it has not run in this home before"])[0]
 
 
-def named(artifact: Artifact) -> Artifact:
-    """The end of a stage's task run: the artifact, in Prefect's state `Cached` if nothing was made.
+def as_task_state(artifact: Artifact) -> Artifact:
+    """What the task of a stage returns: the artifact, in Prefect's state `Cached` if it was reused.
 
-    Typed as what the tasks that it is passed to receive: Prefect takes it out of the state.
+    Its type is that of the argument which the next task receives: Prefect takes the artifact out of the
+    state.
     """
     if artifact.status == "ran":
         return artifact

@@ -14,7 +14,7 @@ from corpus import source
 from corpus.download import DownloadConfig, find_corpus
 from corpus.layout import MEMBERS
 from models.errors import InputError
-from tasks.download import STAGE
+from tasks import download as stages
 from tasks.store.artifact import Artifact
 
 
@@ -70,7 +70,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
 def download(server: Files, home: Path, query: str = "") -> Artifact:
     config = DownloadConfig(corpus=server.url + query)
     corpus = find_corpus(config, home)
-    return STAGE.run(home, config, {}, identity=corpus.identity, context={"corpus": corpus})
+    return stages.download.run(home, config, {}, identity=corpus.identity, context={"corpus": corpus})
 
 
 def text(artifact: Artifact) -> str:
@@ -142,7 +142,7 @@ def test_what_a_server_has_said_holds_for_a_minute(
     config = DownloadConfig(corpus=server.url)
     find_corpus(config, tmp_path)
     corpus = find_corpus(config, tmp_path)
-    made = STAGE.run(tmp_path, config, {}, identity=corpus.identity, context={"corpus": corpus})
+    made = stages.download.run(tmp_path, config, {}, identity=corpus.identity, context={"corpus": corpus})
     assert text(made) == "one"
     assert server.calls == ["HEAD /films.zip", "GET /films.zip", "GET /films.zip"]
 

@@ -7,7 +7,7 @@ import torch
 from registries import model_folder, register, three
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from flows.lifecycle.context import flatten
+from flows.lifecycle.context import describe_run
 from flows.recipes import RECIPES, configure
 from models.evaluation.verdict import GateConfig, Verdict
 from models.generation.config import GenerationConfig as Generation
@@ -15,18 +15,21 @@ from models.generation.generation_config import to_transformers
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.registry.versions import Registry, Version
-from tasks.gate import wish
-from tasks.register import build_folder, generation_defaults, settle
+from settings import Settings
+from tasks.gate import changed_answers
+from tasks.register import build_folder, settle
+from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
 
 
-def params(*changes: str) -> dict[str, object]:
-    return flatten(configure("quick", None, list(changes)).model_dump(mode="json"))
+def context_of(*changes: str) -> RunContext:
+    return describe_run(configure("quick", None, list(changes)), Settings())
 
 
 def test_the_knobs_of_the_generation_are_those_that_transformers_knows(tmp_path: Path) -> None:
     changes = ("top_k=40", "repetition_penalty=1.2", "no_repeat_ngram=3", 'stop=["|"]', "temperature=0.5")
-    chosen = generation_defaults(params(*(f"generation.{change}" for change in changes)))
+    run = context_of(*(f"generation.{change}" for change in changes))
+    chosen = to_transformers(run.generation)
     (tmp_path / "generation_config.json").write_text(json.dumps(chosen))
     read = GenerationConfig.from_pretrained(tmp_path)
     assert (read.top_k, read.repetition_penalty, read.no_repeat_ngram_size) == (40, 1.2, 3)
@@ -41,8 +44,7 @@ def test_transformers_answers_with_the_knobs_of_a_recipe(
     model = networks.build(NetworkConfig(n_layer=1, n_head=1, width=8), 20, 90)
     networks.save(model, tmp_path)
     path = tmp_path / "generation_config.json"
-    values = flatten(RECIPES[recipe].model_dump(mode="json"))
-    knobs = generation_defaults({**values, **flatten({"generation": changes})})
+    knobs = to_transformers(RECIPES[recipe].generation.model_copy(update=changes))
     path.write_text(json.dumps(json.loads(path.read_text()) | knobs))
     loaded = LlamaForCausalLM.from_pretrained(tmp_path).eval()
     assert loaded.generate(torch.tensor([[1, 5, 2]])).shape[1] > 3
@@ -56,7 +58,8 @@ def test_the_card_says_in_which_precision_the_model_was_trained_and_on_what(tmp_
         '{"precision": "bf16", "device": "cpu", "fast_path": "off", "steps": 3}'
     )
     report = {"metrics": {"parameters": 8}, "samples": []}
-    build_folder(tmp_path / "out", training / "model", report, params(), {"repartee.corpus": "sample"})
+    run = replace(context_of(), tags={"repartee.corpus": "sample"})
+    build_folder(tmp_path / "out", training / "model", report, run)
     assert "in bf16 on cpu" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -109,16 +112,17 @@ def test_a_champion_is_registered_anew_only_where_it_is_to_answer_otherwise(
     version = registry.promote(register(registry, folder, "fingerprint"), "the first")
     ours = trained("d")
 
-    def asked(values: Generation, train: Artifact = ours, config: GateConfig = AUTO) -> str:
-        return wish(version, train, config, values, registry, tmp_path)
+    def change(values: Generation, train: Artifact = ours, config: GateConfig = AUTO) -> str:
+        run = replace(context_of(), registry=registry, home=tmp_path, generation=values, gate=config)
+        return changed_answers(run, version, train)
 
-    assert asked(values) == ""
+    assert change(values) == ""
     changed = values.model_copy(update={"temperature": 0.5, "seed": 3})
-    assert asked(changed) == (
+    assert change(changed) == (
         f"it is champion v{version.number} itself, which is to answer otherwise: "
         "generation.temperature is 0.5, it was 0.25, generation.seed is 3, it was None"
     )
-    assert asked(changed, replace(ours, fingerprint="another")) == ""
-    assert asked(changed, config=GateConfig(promote="never")) == ""
+    assert change(changed, replace(ours, fingerprint="another")) == ""
+    assert change(changed, config=GateConfig(promote="never")) == ""
     registry.promote(three(registry, tmp_path)[0], "by hand", by_hand=True)
-    assert asked(changed) == "", "a person took it out of service"
+    assert change(changed) == "", "a person took it out of service"

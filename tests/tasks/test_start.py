@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from chat.session import Session
-from flows.lifecycle.graph import retrain_chain
+from flows.lifecycle.context import describe_run
 from flows.recipes import configure
+from flows.retrain import CHAIN
 from models.data.examples import export_examples
 from models.data.schemas import SPLIT_TURNS
 from models.errors import InputError
@@ -24,9 +25,12 @@ from models.registry.versions import Registry
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary
 from models.training import trainer
+from settings import Settings
 from tasks.plan import plan_chain
 from tasks.register import check_answers
 from tasks.start import resolve
+from tasks.train import train
+from tasks.vocabulary import vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -187,19 +191,27 @@ def test_the_identity_is_the_content_wherever_it_lies(pretrained, registry, tmp_
 
 def test_scratch_adds_no_stage_and_a_start_is_planned_first(pretrained, tmp_path):
     names = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]
-    assert [link.stage.name for link in retrain_chain(configure("quick", None, []))] == names
+    from_scratch, _ = plan_chain(describe_run(configure("quick", None, []), Settings()), CHAIN)
+    assert [stage.name for stage in from_scratch] == names
     folder = str(pretrained(tmp_path / "theirs"))
-    chain = retrain_chain(configure("finetune", "sample", [], folder))
-    steps, _ = plan_chain(chain, tmp_path)
-    assert [step.name for step in steps] == ["start", *names]
-    assert chain[4].inputs == ("clean", "start") and chain[6].inputs == ("vocabulary", "export", "start")
+    finetuned = describe_run(configure("finetune", "sample", [], folder), Settings())
+    planned, _ = plan_chain(finetuned, CHAIN)
+    assert [stage.name for stage in planned] == ["start", *names]
+    assert vocabulary.inputs(finetuned, ["start", *names]) == ("clean", "start")
+    assert train.inputs(finetuned, ["start", *names]) == ("vocabulary", "export", "start")
+
+
+def test_a_vocabulary_of_its_own_does_not_read_the_start(pretrained, tmp_path):
+    run = describe_run(configure("quick", None, [], str(pretrained(tmp_path / "theirs"))), Settings())
+    assert vocabulary.inputs(run, ["start", "clean"]) == ("clean",)
+    assert train.inputs(run, ["start"]) == ("vocabulary", "export", "start")
 
 
 def test_finetune_without_a_start_says_what_to_give():
     with pytest.raises(
         InputError, match="a pretrained network has nothing to begin with; --init: give champion"
     ):
-        retrain_chain(configure("finetune", "sample", []))
+        describe_run(configure("finetune", "sample", []), Settings())
 
 
 def test_a_start_outside_of_the_home_is_foreign(tmp_path):

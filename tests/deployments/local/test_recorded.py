@@ -15,10 +15,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.local.ephemeral_server import temporary_server
 from deployments.local.prefect_database import set_damaged_aside
 from flows.config import RetrainConfig
-from flows.lifecycle.context import open_lineage
+from flows.lifecycle.context import open_run
 from flows.lifecycle.dead_runs import reconcile
 from flows.lifecycle.outcome import Outcome
 from flows.lifecycle.results import Result, find_result, forget_result, save_result
+from settings import Settings
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 WORDS = ("--recipe", "quick", "--set", "download.sample_turns=1000", "--json")
@@ -86,7 +87,7 @@ def test_a_server_that_dies_on_the_way_stops_no_run_and_the_next_start_records_i
 
     monkeypatch.setenv("REPARTEE_HOME", str(tmp_path))
     with temporary_server(tmp_path) as server, temporary_settings({PREFECT_API_URL: server.wait()}):
-        assert reconcile(open_lineage(RetrainConfig())) == []
+        assert reconcile(open_run(RetrainConfig(), Settings())) == []
     assert flow_runs(tmp_path) == [("Completed",)]
     assert not list((tmp_path / "prefect" / "results").iterdir())
 

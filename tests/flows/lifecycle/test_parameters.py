@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.transfer.guard import Reach
-from flows.lifecycle import parameters
-from flows.lifecycle.context import reach
+from flows.lifecycle import context, parameters
+from flows.lifecycle.context import check_sources, reach_of
 from flows.lifecycle.parameters import of_config, to_config
+from flows.prepare import prepare
 from flows.recipes import RECIPES, configure
 from flows.retrain import retrain
 from models.errors import InputError
+from settings import Settings
 
 CHANGES = st.lists(
     st.sampled_from(
@@ -72,23 +74,29 @@ def test_what_nobody_touched_in_the_form_is_null_and_stays_as_the_recipe_has_it(
 
 @pytest.mark.parametrize("corpus", ["/etc/passwd", "../x.zip", "~/x.zip", "ftp://a/b.zip"])
 def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path, monkeypatch):
-    monkeypatch.setenv("REPARTEE_HOME", str(tmp_path))
-    assert to_config("small", corpus).download.corpus == corpus  # the command line's user may
-    monkeypatch.setattr(parameters.deployment, "id", "4", raising=False)
+    check_sources(corpus, "scratch", tmp_path)  # the user of the command line may read any file
+    monkeypatch.setattr(context.deployment, "id", "4", raising=False)
     with pytest.raises(InputError, match="files under REPARTEE_HOME"):
-        to_config("small", corpus)
+        check_sources(corpus, "scratch", tmp_path)
     for fine in ("cornell", "https://a/b.zip", str(tmp_path / "x.zip")):
-        assert to_config("small", fine).download.corpus == fine
+        check_sources(fine, "scratch", tmp_path)
 
 
 def test_a_deployed_run_begins_with_no_model_outside_of_the_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("REPARTEE_HOME", str(tmp_path))
-    monkeypatch.setattr(parameters.deployment, "id", "4", raising=False)
-    begun = parameters.Changes.model_validate({"start": {"init": "/etc"}})
+    monkeypatch.setattr(context.deployment, "id", "4", raising=False)
     with pytest.raises(InputError, match=r"start\.init '/etc': .* under REPARTEE_HOME; put it there"):
-        to_config("small", changes=begun)
-    champion = parameters.Changes.model_validate({"start": {"init": "champion"}})
-    assert to_config("small", changes=champion).start.init == "champion"
+        check_sources("cornell", "/etc", tmp_path)
+    check_sources("cornell", "champion", tmp_path)
+
+
+@pytest.mark.parametrize("flow", [retrain, prepare], ids=lambda flow: flow.name)
+def test_the_deployed_flows_check_their_sources_before_anything_is_read(flow, tmp_path, monkeypatch):
+    monkeypatch.setattr(context.deployment, "id", "4", raising=False)
+    for name in ("corpus", "model"):
+        given = {"corpus": "/etc/passwd"} if name == "corpus" else {"changes": {"start": {"init": "/etc"}}}
+        with pytest.raises(InputError, match="under REPARTEE_HOME"):
+            flow.fn(**flow.validate_parameters(given))
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize(
@@ -126,9 +134,9 @@ def test_a_flow_that_is_called_with_a_query_says_where_it_belongs():
 
 def test_a_run_that_a_deployment_began_reaches_public_hosts_and_those_of_the_setting(monkeypatch):
     monkeypatch.setenv("REPARTEE_DOWNLOAD_HOSTS", "files.example, 10.0.0.0/8")
-    assert not reach().public_only
-    monkeypatch.setattr(parameters.deployment, "id", "4", raising=False)
-    assert reach() == Reach(public_only=True, allowed=("files.example", "10.0.0.0/8"))
+    assert not reach_of(Settings()).public_only
+    monkeypatch.setattr(context.deployment, "id", "4", raising=False)
+    assert reach_of(Settings()) == Reach(public_only=True, allowed=("files.example", "10.0.0.0/8"))
     monkeypatch.setenv("REPARTEE_DOWNLOAD_HOSTS", "10.0.0.0/40")
     with pytest.raises(InputError, match="is no network"):
-        reach()
+        reach_of(Settings())

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from flows.retrain import CHAIN
 from models.config import Config
 from models.files import PROJECT as ROOT
 from models.text.config import MarkupConfig
-from tasks import clean, download, evaluate, export, gate, parse, start, train, vocabulary
+from tasks.gate import rescore
 from tasks.store.fingerprint import code_of, versions_of
+from tasks.train import train
 
-STAGES = [
-    module.STAGE for module in (start, download, parse, clean, vocabulary, export, train, evaluate, gate)
-]
+STAGES = [*CHAIN, rescore]
 PROJECT = {
     "tasks/clean.py": '''
         """Clean."""
@@ -491,24 +491,28 @@ def test_no_stage_reaches_prefect_mlflow_or_the_settings(stage):
 
 
 def test_what_a_training_is_made_of_is_seen_through_the_process_that_it_starts():
-    code = train.STAGE.code
+    code = train.code
     assert {"models.training.trainer", "models.training.step", "models.network.networks"} <= set(code.modules)
     assert {"Python", "torch", "transformers", "numpy"} <= code.libraries.keys()
 
 
-def test_forty_modules_take_under_a_third_of_a_second(tmp_path):
+def test_the_code_of_forty_modules_takes_little_longer_than_to_parse_them(tmp_path):
+    """Measured on the same machine at the same time, in processor time, the least of three."""
     body = "\n".join(f"def f{i}(x):\n    return [x * {i} for _ in range(x)]" for i in range(40))
 
-    def seconds(again):
+    def ratio(again):
         text = f"{body}\nAGAIN = {again}\n"  # a text that was parsed before takes no time
         for i in range(40):
             write(tmp_path, {f"m{i}.py": f"from m{i + 1} import f1 as nxt\n{text}\nf1 = nxt\n"})
         write(tmp_path, {"m40.py": text})
         started_s = time.process_time()
         assert len(modules(tmp_path, "m0.f1")) == 41
-        return time.process_time() - started_s
+        fingerprinted_s = time.process_time()
+        for path in tmp_path.glob("*.py"):
+            ast.parse(path.read_bytes())
+        return (fingerprinted_s - started_s) / (time.process_time() - fingerprinted_s)
 
-    assert min(map(seconds, range(3))) < 0.3  # the least: another process slows any one of them
+    assert min(map(ratio, range(3))) < 10
 
 
 def test_a_module_is_parsed_once_for_all_stages(root):

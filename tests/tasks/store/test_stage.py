@@ -12,12 +12,20 @@ from pathlib import Path
 import pytest
 from shouting import Knobs, shout
 
+from flows.config import RetrainConfig
+from flows.lifecycle.context import describe_run
 from models.files import sha256
-from tasks.plan import Link, plan_chain
+from settings import Settings
+from tasks.plan import plan_chain
 from tasks.store.artifact import SAME, CorruptArtifact, check_home, find, verify
 from tasks.store.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+def context_of(home):
+    settings = {"quiet": Knobs(), "loud": Knobs()}
+    return replace(describe_run(RetrainConfig(), Settings()), home=home, settings=settings)
 
 
 def wait_for(happens):
@@ -27,7 +35,7 @@ def wait_for(happens):
         time.sleep(0.01)
 
 
-QUIET, LOUD = Stage("quiet", shout), Stage("loud", shout)
+QUIET, LOUD = Stage("quiet", shout), Stage("loud", shout, reads=("quiet",))
 
 
 def test_an_output_is_made_once_and_then_found(tmp_path):
@@ -171,11 +179,12 @@ def read(monkeypatch):
 def test_a_plan_and_the_run_after_it_read_each_file_of_an_output_once(tmp_path, monkeypatch, read):
     quiet = QUIET.run(tmp_path, Knobs(), {})
     loud = LOUD.run(tmp_path, Knobs(), {"quiet": quiet})
+    run = context_of(tmp_path)
     monkeypatch.setattr("models.files.SETTLED_S", 0.0)
     read.clear()
     for _ in range(2):
-        steps, found = plan_chain([Link(QUIET, Knobs()), Link(LOUD, Knobs(), ("quiet",))], tmp_path)
-        assert [step.action for step in steps] == ["reuse", "reuse"]
+        planned, found = plan_chain(run, [QUIET, LOUD])
+        assert [stage.action for stage in planned] == ["reuse", "reuse"]
         again = QUIET.run(tmp_path, Knobs(), {})
         assert LOUD.run(tmp_path, Knobs(), {"quiet": again}).path == found["loud"].path == loud.path
     files = [path for stage in (quiet, loud) for path in stage.path.rglob("*.txt")]
