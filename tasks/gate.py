@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefect import task
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from models.errors import TrackingUnavailable
@@ -16,6 +15,7 @@ from models.pretrained.source import folder_identity
 from models.registry.reference import Model
 from models.registry.runs import FINGERPRINT
 from models.registry.versions import Version
+from tasks.prefect_api.recorded import recorded
 from tasks.run_context import RunContext
 from tasks.store.artifact import MANIFEST, Artifact
 from tasks.store.stage import Stage
@@ -81,7 +81,7 @@ def changed_answers(run: RunContext, champion: Version, train: Artifact) -> str:
     return other_answers(champion.number, run.generation, run.registry.folder(champion, run.home / COPIES))
 
 
-@task(task_run_name="gate")
+@recorded("gate")
 def gate(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact) -> Verdict:
     return wait_for_mlflow(lambda: decide(run, train, evaluate, clean))
 

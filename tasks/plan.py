@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prefect import task
-
 from models.errors import TrackingUnavailable
 from models.evaluation.scorecard import RescoreConfig
 from models.evaluation.verdict import judge
 from models.registry.runs import FINGERPRINT
 from models.registry.versions import Version
 from tasks import gate
+from tasks.prefect_api.recorded import recorded
 from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact, find
 from tasks.store.stage import Stage, digests_of
@@ -114,7 +113,7 @@ def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version
     return "" if verdict.promote else f"already refused: {verdict.reason}"
 
 
-@task(task_run_name="plan")
+@recorded("plan")
 def plan(run: RunContext, chain: Sequence[Stage]) -> Plan:
     planned = plan_run(run, chain)
     if planned.warning:

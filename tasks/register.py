@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from prefect import task
 
 from models.data.schemas import EXAMPLES, SPLITS
 from models.errors import InputError
@@ -24,6 +23,7 @@ from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
 from models.registry.versions import MODEL_DIGEST, Registry, Version
 from tasks.gate import decide, wait_for_mlflow
+from tasks.prefect_api.recorded import recorded
 from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
 
@@ -189,7 +189,7 @@ def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> in
     return champion.number
 
 
-@task(task_run_name="register")
+@recorded("register")
 def register(
     run: RunContext, verdict: Verdict, train: Artifact, evaluate: Artifact, export: Artifact, clean: Artifact
 ) -> Registration:

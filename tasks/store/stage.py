@@ -12,13 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from prefect import Task, task
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from models.addresses import bare
 from models.config import Config
 from models.partial import building
+from tasks.prefect_api.recorded import recorded
 from tasks.run_context import RunContext
 from tasks.store.artifact import (
     MANIFEST,
@@ -82,10 +81,10 @@ class Stage:
         return (*self.reads, *(name for name in optional if name in available))
 
     @cached_property
-    def task(self) -> Task[[RunContext, dict[str, Artifact]], Artifact]:
-        """The stage as a task of Prefect's. Its outputs are kept in the store, not in Prefect's cache."""
+    def task(self) -> Callable[[RunContext, dict[str, Artifact]], Artifact]:
+        """The stage as a task of Prefect's."""
 
-        @task(name=self.name, task_run_name=self.name, cache_policy=NO_CACHE)
+        @recorded(self.name)
         def run_stage(run: RunContext, inputs: dict[str, Artifact]) -> Artifact:
             return as_task_state(self.produce(run, inputs))
 
