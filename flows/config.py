@@ -1,4 +1,4 @@
-"""RetrainConfig: what decides the result of a run, composed of the knobs that the modules own."""
+"""RetrainConfig: what decides the result of a run, composed of the settings that the packages define."""
 
 from typing import Self
 

@@ -11,7 +11,7 @@ from typing import cast
 from prefect import flow
 
 from flows.lifecycle.context import open_run, run_name
-from flows.lifecycle.events import tell_new_data, tell_rejection
+from flows.lifecycle.events import send_new_data, send_rejection
 from flows.lifecycle.graph import run_chain
 from flows.lifecycle.locks import stay_alive
 from flows.lifecycle.parameters import Changes, CorpusName, Recipe, to_config
@@ -43,7 +43,7 @@ DATA = (
     flow_run_name=run_name,
     log_prints=False,
     on_completion=[end_is_recorded],
-    on_failure=[tell_rejection, notice, end_is_recorded],
+    on_failure=[send_rejection, notice, end_is_recorded],
     on_crashed=[notice, end_is_recorded],
 )
 def prepare(
@@ -70,5 +70,5 @@ def prepare_data(run: RunContext) -> list[Artifact]:
     """The stages themselves."""
     outputs = [artifact_of(output) for output in run_chain(run, DATA).values()]
     save_result(run.home, run.flow_run_id, Result(artifacts=outputs))
-    tell_new_data(run, outputs)
+    send_new_data(run, outputs)
     return outputs

@@ -1,4 +1,4 @@
-"""Recipes: named configurations, and the one way to change a value of one."""
+"""Recipes: named configurations, and how their values are changed."""
 
 import json
 import shlex
@@ -19,7 +19,7 @@ from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
 
 RECIPES = {
-    # A minute of two cores, and it answers its own topics sensibly.
+    # A minute on two cores, and the model answers questions about its own topics sensibly.
     "quick": RetrainConfig(
         recipe="quick",
         download=DownloadConfig(corpus="sample"),
@@ -27,7 +27,7 @@ RECIPES = {
         network=NetworkConfig(n_layer=3, n_head=4, width=128),
         train=TrainConfig(max_epochs=6, max_minutes=1.5, learning_rate=1.5e-2, batch_tokens=768),
     ),
-    # The article that the project started from, done right.
+    # The model of a tutorial on training a chatbot, with its faults mended (README.md).
     "tutorial": RetrainConfig(
         recipe="tutorial",
         clean=CleanConfig(normalisation="article"),
@@ -36,7 +36,7 @@ RECIPES = {
         network=NetworkConfig(family="encoder-decoder", n_layer=2, n_head=4, width=256, dropout=0.1),
         train=TrainConfig(optimizer="adamw", learning_rate=1e-3, batch_tokens=2048),
     ),
-    # The default: the best bits per byte that a laptop makes in ten minutes (docs/log.md).
+    # The default: the fewest bits per byte that a laptop reaches in ten minutes (docs/log.md).
     "small": RetrainConfig(
         recipe="small",
         vocabulary=VocabularyConfig(size=2048),
@@ -45,7 +45,7 @@ RECIPES = {
             max_minutes=10, max_epochs=20, learning_rate=1e-2, batch_tokens=3072, context_loss=1.0
         ),
     ),
-    # For a GPU: 46 million parameters, steps long enough to keep it at work. Not found by experiment yet.
+    # For a GPU: 46 million parameters, in steps that are large enough to use it. Not tuned on one yet.
     "base": RetrainConfig(
         recipe="base",
         vocabulary=VocabularyConfig(size=8192),
@@ -54,7 +54,7 @@ RECIPES = {
             max_minutes=30, max_epochs=10, learning_rate=5e-3, batch_tokens=32_768, context_loss=1.0
         ),
     ),
-    # A pretrained start, with its own vocabulary and chat template: what to begin with is start.init.
+    # A pretrained model with its own vocabulary and chat template; start.init says which.
     "finetune": RetrainConfig(
         recipe="finetune",
         vocabulary=VocabularyConfig(kind="pretrained"),
@@ -76,10 +76,10 @@ RECIPES = {
 
 
 def configure(recipe: str, corpus: str | None, changes: list[str], init: str | None = None) -> RetrainConfig:
-    """The recipe with `key.path=value` changes.
+    """The recipe, changed by texts of the form `key.path=value`.
 
     Raises:
-        InputError: no such recipe or key (with the nearest one), or a value of the wrong type.
+        InputError: there is no such recipe or key (the line names the nearest one), or the value is wrong.
     """
     if recipe not in RECIPES:
         raise InputError(
@@ -98,11 +98,11 @@ def configure(recipe: str, corpus: str | None, changes: list[str], init: str | N
     try:
         return RetrainConfig.model_validate(values)
     except ValidationError as error:
-        raise InputError(_told(error)) from None
+        raise InputError(_describe(error)) from None
 
 
 def run_command(config: RetrainConfig) -> str:
-    """The command line that makes this configuration: `repartee run` with what differs from its recipe."""
+    """The command for this configuration: `repartee run` with what differs from its recipe."""
     base = dict(_walk(RECIPES[config.recipe]))
     words = ["repartee", "run", "--recipe", config.recipe]
     for key, value in _walk(config):
@@ -111,7 +111,7 @@ def run_command(config: RetrainConfig) -> str:
     return bare(shlex.join(words))
 
 
-def _told(error: ValidationError) -> str:
+def _describe(error: ValidationError) -> str:
     first = error.errors()[0]
     key, reason = validation_problem(error, depth=2)
     if first["type"] == "value_error":  # without a key it is about settings of several groups
@@ -120,7 +120,7 @@ def _told(error: ValidationError) -> str:
 
 
 def settings_page() -> str:
-    """docs/settings.md: every knob with its help and its value in each recipe."""
+    """The text of docs/settings.md: every setting with its help and its value in each recipe."""
     values = {name: dict(_walk(recipe)) for name, recipe in RECIPES.items()}
     lines = [
         "# Settings",
@@ -137,7 +137,7 @@ def settings_page() -> str:
 
 
 def _walk(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of every knob."""
+    """The key and the value of every setting."""
     for name, value in config:
         if isinstance(value, BaseModel):
             yield from _walk(value, f"{prefix}{name}.")
@@ -146,7 +146,7 @@ def _walk(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    """As `--set` takes it."""
+    """The value as `--set` takes it."""
     return value if isinstance(value, str) and _parse(value) == value else json.dumps(value)
 
 
@@ -173,7 +173,7 @@ def _assign(values: dict[str, Any], key: str, value: Any, change: str) -> None:
 
 
 def _parse(text: str) -> Any:
-    """A number, true, false or null as JSON has them; all else is text."""
+    """A number, true, false or null as in JSON; anything else is text."""
     try:
         return json.loads(text)
     except ValueError:

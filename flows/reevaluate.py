@@ -16,7 +16,7 @@ from prefect import flow
 from flows.lifecycle.context import evaluation_name, open_run
 from flows.lifecycle.graph import needed_for, run_chain
 from flows.lifecycle.parameters import CorpusName, Recipe, as_trained, to_config
-from flows.lifecycle.publish import artifact_of, tell_scores
+from flows.lifecycle.publish import artifact_of, publish_scores
 from flows.prepare import DATA
 from models.registry.reference import Model, open_registry, registered_model
 from settings import Settings
@@ -41,7 +41,7 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
     found = registered_model(model, open_registry(settings), settings.root / COPIES)
     config = to_config(cast(Recipe, found.recipe), corpus or found.source)
     run = open_run(as_trained(config, found.folder), settings)
-    return tell_scores(found, run.tags["repartee.corpus"], score(run, found))
+    return publish_scores(found, run.tags["repartee.corpus"], score(run, found))
 
 
 def score(run: RunContext, model: Model, *, in_flow: bool = True) -> dict[str, float]:

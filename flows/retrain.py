@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from flows.config import RetrainConfig
 from flows.lifecycle.context import open_run, run_name
 from flows.lifecycle.dead_runs import reconcile
-from flows.lifecycle.events import tell_rejection
+from flows.lifecycle.events import send_rejection
 from flows.lifecycle.graph import run_chain
 from flows.lifecycle.locks import Busy, my_turn, stay_alive
 from flows.lifecycle.outcome import Outcome
@@ -53,7 +53,7 @@ CHAIN = (
     flow_run_name=run_name,
     log_prints=False,
     on_completion=[notice, end_is_recorded],
-    on_failure=[tell_rejection, notice, end_is_recorded],
+    on_failure=[send_rejection, notice, end_is_recorded],
     on_crashed=[notice, end_is_recorded],
 )
 def retrain(

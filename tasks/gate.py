@@ -1,4 +1,4 @@
-"""Gate: the stage that scores the champion again, and the verdict about a new model."""
+"""Gate: scores the champion again on today's test split, and decides whether the new model replaces it."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from tasks.store.stage import Stage
 log = logging.getLogger(__name__)
 
 COPIES = "registry"  # the folder of a home that holds copies of the models of a remote server
-WAIT_SECONDS = 30  # for MLflow to answer; after that the model waits for the next run
+WAIT_SECONDS = 30  # for MLflow to answer; after that, the next run registers the model
 Result = TypeVar("Result")
 
 rescore = Stage("rescore", rescore_champion, reads=("champion", "clean"))

@@ -87,7 +87,7 @@ def _judgement(action: Literal["run", "reuse"], why: str) -> list[PlannedStage]:
 
 
 def _open_question(outputs: Mapping[str, Artifact], champion: Version | None, damage: str) -> str:
-    """Why the gate has something to do."""
+    """Why the gate has to judge."""
     if "evaluate" not in outputs:
         return "; ".join(["evaluate would run first", *([damage] if damage else [])])
     return damage or (f"champion v{champion.number} has not met it" if champion else "there is no champion")

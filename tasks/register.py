@@ -1,4 +1,4 @@
-"""Register: the verdict is written down in MLflow, and the model it lets through goes into service."""
+"""Register: records the verdict in MLflow, and puts the model into service if the gate promotes it."""
 
 import json
 import logging
@@ -29,25 +29,25 @@ from tasks.store.artifact import Artifact
 
 log = logging.getLogger(__name__)
 
-VERSION_TAGS = ("repartee.recipe", "repartee.corpus", "repartee.source")  # its run has all of them
+VERSION_TAGS = ("repartee.recipe", "repartee.corpus", "repartee.source")  # its run has more
 MAX_VERDICTS = 5
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Where the run is written down, and the version that came of it (none: it was refused)."""
+    """The MLflow run, and the version that was registered (None if the model was refused)."""
 
     run_id: str
     version: int | None
-    champion: int | None  # who serves now
-    verdict: Verdict  # the gate's, or the later one about a champion that had changed meanwhile
+    champion: int | None  # the version that serves now
+    verdict: Verdict  # that of the gate, or a later one if the champion had changed meanwhile
 
 
 def check_answers(folder: Path) -> str:
-    """The model's greedy answer to a greeting, from the folder as it will be registered.
+    """The greedy answer of the model to a greeting, from the folder as it will be registered.
 
     Raises:
-        RuntimeError: it has none; such a model must not serve.
+        RuntimeError: the answer is empty; such a model must not serve.
     """
     text, *_ = answer(folder, [["Hello."]])[0]
     if not text.strip():
@@ -66,7 +66,7 @@ def build_folder(out: Path, model: Path, report: dict[str, Any], run: RunContext
 
 
 def found_out(training: Path) -> dict[str, str]:
-    """What a training chose by its machine: with the same settings, another may choose otherwise."""
+    """What the training chose for its machine: on another one the same settings may choose otherwise."""
     summary = json.loads((training / "logs" / "summary.json").read_text())
     return {key: str(summary[key]) for key in ("precision", "device", "fast_path")}
 
@@ -92,7 +92,7 @@ def record_training(
 def write_verdict(
     registry: Registry, run_id: str, evaluate: Artifact, verdict: Verdict, flow_run_id: str | None
 ) -> None:
-    """The verdict on top of the run's page, and as an entry of its own among those before it."""
+    """Write the verdict to the top of the page of the run, and as a tag beside those of earlier verdicts."""
     outcome = "promoted" if verdict.promote else "refused"
     note = f"**{outcome.capitalize()}**: {verdict.reason}\n\n{(evaluate.path / 'report.md').read_text()}"
     registry.note(run_id, note)
@@ -103,7 +103,7 @@ def write_verdict(
 
 
 def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str) -> None:
-    """The three splits with digest and rows, as the run's inputs."""
+    """Log the three splits with digest and row count, as the inputs of the run."""
     columns = {field.name: str(field.type) for field in EXAMPLES}
     for split in SPLITS:
         path = export.path / f"{split}.parquet"
@@ -156,7 +156,15 @@ def settle(
     judge_again: Callable[[], Verdict],
     flow_run_id: str | None,
 ) -> tuple[Verdict, int | None]:
-    """The last verdict, and the version that serves by it; one about a former champion is given again."""
+    """Carry out the verdict, or judge again as long as it is about a former champion.
+
+    Returns:
+        The last verdict, and the version that serves because of it.
+
+    Raises:
+        InputError: the champion changed again and again.
+        TrackingUnavailable: MLflow does not answer.
+    """
     for _ in range(MAX_VERDICTS):
         if not verdict.promote:
             return verdict, None
@@ -181,7 +189,7 @@ def settle(
 
 
 def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> int | None:
-    """The version of this model, where an earlier try moved the alias and did not hear of it."""
+    """The version of this model, if an earlier attempt moved the alias and did not get the answer."""
     champion = registry.champion()
     if champion is None or champion.number == verdict.champion or champion.digest != train.digest:
         return None

@@ -22,11 +22,11 @@ from tasks.store.stage import Stage
 
 log = logging.getLogger(__name__)
 
-AWAY_SECONDS = 55  # added to the usual five
+AWAY_SECONDS = 55  # added to the usual five while Prefect does not answer
 
 
 class Reporter:
-    """Shows each step line in the terminal, and now and then in Prefect and its logs."""
+    """Shows each step in the terminal, every five seconds in Prefect, and every minute in the logs."""
 
     def __init__(self) -> None:
         self.progress = logging.getLogger("progress")
@@ -38,7 +38,7 @@ class Reporter:
         if metrics["kind"] == "epoch":
             log.info("train: %s", _epoch_line(metrics))
         if metrics["kind"] == "notice" and metrics["level"] in ("INFO", "WARNING"):
-            # An error is the last line of a training that fails: the exception has it.
+            # An error ends the training, and is in its exception.
             log.log(logging.getLevelName(metrics["level"]), "train: %s", metrics["message"])
         if metrics["kind"] != "step":
             return
@@ -54,7 +54,7 @@ class Reporter:
         self._show(100.0, "training has ended")
 
     def _show(self, percent: float, line: str) -> None:
-        """In Prefect; where that does not answer, the next try is a minute away, and the training goes on."""
+        """Show it in Prefect. If Prefect does not answer, the training goes on, and the next try waits."""
         shown = self.artifact and report(
             update_progress_artifact, self.artifact, progress=percent, description=line
         )
@@ -80,9 +80,9 @@ def _epoch_line(metrics: dict[str, Any]) -> str:
 
 @contextmanager
 def _watched(run: RunContext, fingerprint: str) -> Iterator[dict[str, Any]]:
-    """Around a training: its MLflow run, its metrics in MLflow, its progress in Prefect, and its deletion.
+    """While a training runs: its MLflow run, its metrics there, its progress in Prefect, and its deletion.
 
-    Yields the arguments of `train_model` that report each line of metrics and stop a deleted run.
+    Yields the arguments with which `train_model` reports each line of metrics and stops a deleted run.
     """
     reporter = Reporter()
     run_id = _open_run(run, fingerprint)

@@ -24,6 +24,8 @@ VAGUE = {
 CODE = (
     "benchmarks",
     "models",
+    "flows",
+    "tasks",
     "deployments",
     "chat",
     "cli",

@@ -34,7 +34,7 @@ from tasks.store.artifact import check_home
 
 
 def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
-    """The context of a run that only looks: nothing is written, and the run has no tags.
+    """The context of a run that only reads: nothing is written, and the run has no tags.
 
     Raises:
         InputError: a setting is wrong, or the configuration needs a model to start from and names none.
@@ -58,7 +58,7 @@ def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
 
 
 def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
-    """The context of a run that begins here: the home is there, and what dead runs left in it is swept.
+    """The context of a run that begins: makes the home, and removes what dead runs left unfinished in it.
 
     Raises:
         InputError: the home folder cannot be written, a setting is wrong, or the corpus or the start is not
@@ -115,7 +115,7 @@ def check_sources(corpus: str, init: str, home: Path) -> None:
 
 
 def home_identity(home: Path) -> str:
-    """Which home this is, under whatever path or host name it is met; a copy of it is another one."""
+    """An identifier of a home that does not depend on its path and host name; a copy has another one."""
     path = home / "identity"
     with suppress(FileExistsError), path.open("x") as file:
         file.write(uuid4().hex)
@@ -123,7 +123,7 @@ def home_identity(home: Path) -> str:
 
 
 def run_name() -> str:
-    """What Prefect calls a run: the name that somebody gave it, else its recipe and its corpus."""
+    """The name of a run in Prefect: the one that somebody gave it, or else its recipe and its corpus."""
     given = current_run.parameters
     config = RECIPES[given["recipe"]]
     return given_name() or f"{config.recipe}-{name_of(given.get('corpus') or config.download.corpus)}"
@@ -134,9 +134,9 @@ def evaluation_name() -> str:
 
 
 def given_name() -> str | None:
-    """The name that the current run came with, without what an earlier end wrote behind it.
+    """The name that somebody gave to the current run, without the outcome of an earlier attempt.
 
-    None for Prefect's own, an adjective and an animal of coolname's lists: it says nothing.
+    None if Prefect chose the name, an adjective and an animal of the lists of coolname.
     """
     name = current_run.name or ""
     words = name.split("-")
@@ -153,7 +153,7 @@ def _coolname_words(key: str) -> set[str]:
 
 
 def corpus_name(config: RetrainConfig) -> str:
-    """Short, for the names of runs: `cornell-standin` of a path that ends so."""
+    """A short name of the corpus, for the names of runs: the file name of a path, without its suffix."""
     return name_of(config.download.corpus)
 
 
@@ -177,7 +177,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """Of this checkout, with `+` behind it where files differ; "unknown" outside of one."""
+    """The commit of this checkout, with `+` behind it if files differ; "unknown" outside of a checkout."""
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

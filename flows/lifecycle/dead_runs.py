@@ -1,4 +1,4 @@
-"""Reconcile: what a dead run left open is closed, so that Prefect, MLflow and the locks say the truth."""
+"""Dead runs: what a run whose process has ended left open in Prefect and in MLflow is closed."""
 
 import logging
 from pathlib import Path
@@ -12,48 +12,48 @@ from prefect.states import Cancelled, Completed, Crashed
 from flows.lifecycle.locks import bury, dead_runs
 from flows.lifecycle.publish import final_state, label
 from flows.lifecycle.results import find_result, forget_result
-from flows.lifecycle.webhook import tell
+from flows.lifecycle.webhook import send_notice
 from models.errors import TrackingUnavailable
 from tasks.run_context import RunContext
 
 log = logging.getLogger(__name__)
 
 GONE = "its process is gone; found at a later start"
-SILENT = "no heartbeat: its process is gone"  # what the automation says, which tells nobody
+SILENT = "no heartbeat: its process is gone"  # the message of the automation, which sends no notice
 
 
 def reconcile(run: RunContext) -> list[str]:
-    """End the runs of this home that are not alive; by whoever has the turn. Says what it ended."""
-    told = []
+    """Close the dead runs of this home; the caller holds the lock of its training. Returns what it closed."""
+    closed = []
     try:
-        told += _end_flow_runs(run.home)
-    except Exception as error:  # what Prefect does not know yet is no reason not to train
-        log.warning("Prefect was not told which runs are dead: %s: %s", type(error).__name__, error)
-    told += _close_mlflow_runs(run)
-    for line in told:
+        closed += _end_flow_runs(run.home)
+    except Exception as error:  # a training does not need it, and the next start tries again
+        log.warning("dead runs could not be closed in Prefect: %s: %s", type(error).__name__, error)
+    closed += _close_mlflow_runs(run)
+    for line in closed:
         log.warning("%s was open and its process is gone: it is closed", line)
     reconcile_champion(run)
-    return told
+    return closed
 
 
 def reconcile_champion(run: RunContext) -> None:
-    """The champion and its history say the same, also where a promotion was cut off between the two."""
+    """Make the champion and its history agree, if a promotion was interrupted between the two."""
     try:
         for line in run.registry.reconcile():
             log.warning(line)
     except TrackingUnavailable:
-        log.debug("the champion cannot be looked at: MLflow does not answer")  # the plan says so
+        log.debug("the champion cannot be read: MLflow does not answer")  # the plan warns of it
 
 
 def _close_mlflow_runs(run: RunContext) -> list[str]:
-    told = []
+    closed = []
     try:
         for run_id in run.registry.open_runs(run.home_identity, run.location):
             run.registry.close_run(run_id, "KILLED")
-            told.append(f"MLflow run {run_id}")
+            closed.append(f"MLflow run {run_id}")
     except TrackingUnavailable:
-        log.debug("open MLflow runs cannot be looked at: MLflow does not answer")
-    return told
+        log.debug("the open MLflow runs cannot be read: MLflow does not answer")
+    return closed
 
 
 def _end_flow_runs(home: Path) -> list[str]:
@@ -68,7 +68,7 @@ def _end_flow_runs(home: Path) -> list[str]:
 
 
 def open_flow_runs(client: SyncPrefectClient, home: Path) -> list[str]:
-    """The names of the dead runs of a home that the server does not know to have ended."""
+    """The names of the dead runs of a home that are still open on the server."""
     runs = [_read(client, each) for each in dead_runs(home)]
     return [run.name for run in runs if run and run.state and not run.state.is_final()]
 
@@ -77,7 +77,7 @@ def _read(client: SyncPrefectClient, flow_run_id: str) -> FlowRun | None:
     try:
         return client.read_flow_run(flow_run_id)  # type: ignore[arg-type]
     except ObjectNotFound:
-        return None  # it was deleted, or its server had another database
+        return None  # it was deleted, or belongs to another database
 
 
 def _end(client: SyncPrefectClient, home: Path, flow_run_id: str) -> list[str]:
@@ -88,20 +88,20 @@ def _end(client: SyncPrefectClient, home: Path, flow_run_id: str) -> list[str]:
         return []
     if flow_run.state.is_final():
         if flow_run.state.message == SILENT:
-            tell(flow_run, flow_run.state)
+            send_notice(flow_run, flow_run.state)
         return []
-    # By the rules, not by force: that is how its slot is freed.
+    # Not forced: only a regular transition frees the slot of the run.
     end: State[Any] = Cancelled(message=GONE) if flow_run.state.is_cancelling() else Crashed(message=GONE)
     client.set_flow_run_state(flow_run.id, end)
     if end.is_crashed():
-        tell(flow_run, end)
+        send_notice(flow_run, end)
     return [f"flow run {flow_run.name}"]
 
 
 def _complete(client: SyncPrefectClient, home: Path, flow_run: FlowRun) -> bool:
-    """Whether the run had done its work, and only Prefect could not be told: then it is now.
+    """Record the end of a run that finished while Prefect did not answer; returns whether it was one.
 
-    It may call the run crashed meanwhile: its process had ended without a word.
+    Prefect may have called it crashed meanwhile, because its process ended without a final state.
     """
     result = find_result(home, str(flow_run.id))
     if result is None or not flow_run.state or flow_run.state.is_completed():
@@ -111,5 +111,5 @@ def _complete(client: SyncPrefectClient, home: Path, flow_run: FlowRun) -> bool:
     else:
         client.set_flow_run_state(flow_run.id, final_state(result.outcome), force=True)
         label(client, flow_run, result.outcome)
-    log.info("flow run %s had ended: Prefect knows it now", flow_run.name)
+    log.info("flow run %s had finished: its end is recorded in Prefect now", flow_run.name)
     return True

@@ -1,4 +1,4 @@
-"""Events: what others may wait for, in Prefect's event feed."""
+"""Events: what other automations can wait for, in Prefect's event feed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,9 +20,9 @@ PROMOTED = "repartee.champion.promoted"
 REJECTED = "repartee.data.rejected"
 
 
-def tell_new_data(run: RunContext, made: Sequence[Artifact]) -> None:
-    """Where the examples are others than before: `train` may begin."""
-    if made[-1].status == "ran":
+def send_new_data(run: RunContext, outputs: Sequence[Artifact]) -> None:
+    """Send an event if the examples, the last output, have been made anew: a training can begin."""
+    if outputs[-1].status == "ran":
         report(
             emit_event,
             NEW_DATA,
@@ -30,12 +30,12 @@ def tell_new_data(run: RunContext, made: Sequence[Artifact]) -> None:
             payload={
                 "recipe": run.tags["repartee.recipe"],
                 "corpus": run.tags["repartee.source"],
-                "examples": made[-1].rows,
+                "examples": outputs[-1].rows,
             },
         )
 
 
-def tell_promotion(run: RunContext, version: int, reason: str) -> None:
+def send_promotion(run: RunContext, version: int, reason: str) -> None:
     report(
         emit_event,
         PROMOTED,
@@ -44,8 +44,8 @@ def tell_promotion(run: RunContext, version: int, reason: str) -> None:
     )
 
 
-def tell_rejection(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A flow's hook for its failure: told where the corpus is what is wrong."""
+def send_rejection(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """A hook for the failure of a flow: sends an event if the corpus was rejected."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, DataRejected):
         recipe = flow_run.parameters["recipe"]

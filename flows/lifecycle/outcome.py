@@ -1,4 +1,4 @@
-"""Outcome: what a run came to, as a person reads it and as a program does."""
+"""Outcome: the result of a run, as people and as programs read it."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Ending = Literal["promoted", "refused", "unchanged", "skipped", "trained_not_reg
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a run; `to_json` is the command line's contract."""
+    """The result of a run; `to_json` is what the command prints with --json."""
 
     outcome: Ending
     reason: str
@@ -46,8 +46,8 @@ class Outcome:
         if self.outcome == "promoted":
             return f"Promoted: {self.model} v{self.version} is champion"
         if self.outcome == "refused":
-            kept = f"champion v{self.version} stays" if self.version else "there is no champion"
-            return f"Refused: {kept}"
+            champion = f"champion v{self.version} stays" if self.version else "there is no champion"
+            return f"Refused: {champion}"
         if self.outcome == "skipped":
             return "Skipped: one training at a time"
         if self.outcome == "trained_not_registered":
@@ -55,7 +55,7 @@ class Outcome:
         return f"Unchanged: champion v{self.version} stays"
 
     def short(self) -> str:
-        """What stands behind the name of a run: `promoted v3`."""
+        """The outcome in the name of a run: `promoted v3`."""
         return f"promoted v{self.version}" if self.outcome == "promoted" else _words(self.outcome)
 
 
@@ -70,7 +70,7 @@ def _words(outcome: str) -> str:
 
 
 def stage_row(artifact: Artifact) -> dict[str, Any]:
-    """A stage as the JSON of a run tells it."""
+    """A stage as the JSON of a run shows it."""
     return {
         "name": artifact.stage,
         "status": artifact.status,

@@ -1,7 +1,7 @@
-"""Parameters: what the dashboard's form asks, and the configuration that the answers make.
+"""Parameters: what the form of the dashboard asks for, and the configuration that it gives.
 
-Short and typed, so that the form needs no manual: a recipe, a corpus, the minutes, whether to
-promote, and under `changes` any single value of the recipe.
+The form asks for a recipe, a corpus, the minutes and whether to promote; `changes` holds any other value of
+the recipe.
 """
 
 from pathlib import Path
@@ -16,38 +16,38 @@ from models.addresses import shown
 from models.errors import InputError, validation_problem
 from models.text.encoding import read_dialogue
 
-# What each one is for stands in the flows' docstrings, from where Prefect takes it.
+# Prefect takes the description of each parameter from the docstrings of the flows.
 Recipe = Literal["quick", "tutorial", "small", "base", "finetune"]
 CorpusName = Annotated[
     str | None,
-    # For the server, which refuses `file:` and secrets before anything is stored or started; a path of the
-    # command line may hold a colon.
+    # The server checks it, and refuses `file:` and secrets before anything is stored or started. It is not
+    # checked on the command line, where a path may contain a colon.
     Field(json_schema_extra={"pattern": FORM_PATTERN, "maxLength": 2000}),
 ]
 Minutes = Annotated[float | None, Field(gt=0, le=10_080)]
 Promote = Literal["auto", "never", "always"]
-NONE = "none"  # the form sends null for what nobody has touched, so null is no value
+NONE = "none"  # the form sends null for a field that was left empty, so null cannot be a value
 
 
 def _all_optional(model: type[BaseModel], name: str, *, but: tuple[str, ...] = ()) -> type[BaseModel]:
-    """The same groups and knobs, each to be left empty; where empty is a value, it is `none`."""
+    """The same groups and settings, each of which may be left empty; `none` stands for the value None."""
     fields: dict[str, Any] = {}
-    for key, knob in model.model_fields.items():
+    for key, setting in model.model_fields.items():
         if key in but:
             continue
-        inner: Any = knob.annotation
+        inner: Any = setting.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             inner = _all_optional(inner, inner.__name__)
-        described = knob.description
+        described = setting.description
         may_be_none = type(None) in get_args(inner)
         if may_be_none:
             inner = Union[tuple(arg for arg in get_args(inner) if arg is not type(None))]  # noqa: UP007
             described = f"{described or ''} `{NONE}`: without."
-        if knob.metadata:
-            inner = Annotated[(inner, *knob.metadata)]
+        if setting.metadata:
+            inner = Annotated[(inner, *setting.metadata)]
         if may_be_none:
             inner |= Literal["none"]
-        extra = knob.json_schema_extra
+        extra = setting.json_schema_extra
         fields[key] = (
             inner | None,
             Field(default=None, title=key, description=described, json_schema_extra=extra),
@@ -106,18 +106,18 @@ def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 
 def of_config(config: RetrainConfig) -> dict[str, Any]:
-    """The parameters that make this configuration: only what differs from its recipe."""
+    """The parameters that give this configuration: only what differs from its recipe."""
     recipe = cast(Recipe, config.recipe)
     changes = _difference(config.model_dump(), RECIPES[recipe].model_dump())
     corpus = changes.get("download", {}).pop("corpus", None)
     promote = changes.get("gate", {}).pop("promote", "auto")
     minutes = changes.get("train", {}).get("max_minutes")
     if minutes == NONE:
-        minutes = None  # it stays among the changes
+        minutes = None  # and stays among the changes
     elif minutes is not None:
         changes["train"].pop("max_minutes")
-    kept = {name: group for name, group in changes.items() if group}
-    given = {"corpus": corpus, "minutes": minutes, "changes": kept}
+    others = {name: group for name, group in changes.items() if group}
+    given = {"corpus": corpus, "minutes": minutes, "changes": others}
     return {
         "recipe": recipe,
         "promote": promote,

@@ -1,7 +1,7 @@
-"""Ending: what a run came to, returned to the caller and shown in Prefect.
+"""Publish: the outcome of a run, returned to the caller and shown in Prefect.
 
-The final state keeps Prefect's own name, since its pages list and filter by these names alone; the outcome
-stands in the state's message, in a tag of the run and behind its name.
+The final state has one of Prefect's own names, because its pages filter by these names alone. The outcome is
+in the message of the state, in a tag of the run and in its name.
 """
 
 import json
@@ -18,7 +18,7 @@ from prefect.flows import Flow
 from prefect.states import Cancelled, Completed
 
 from flows.config import RetrainConfig
-from flows.lifecycle.events import tell_promotion
+from flows.lifecycle.events import send_promotion
 from flows.lifecycle.locks import bury
 from flows.lifecycle.outcome import Ending, Outcome, stage_row, without_outcome
 from flows.lifecycle.results import Result, forget_result, save_result
@@ -34,9 +34,9 @@ from tasks.store.artifact import Artifact
 
 
 def unchanged_outcome(run: RunContext, plan: Plan) -> Outcome:
-    """Nothing to do: the champion stays, and the plan says why."""
+    """The outcome if there is nothing to do: the champion stays, and the plan says why."""
     champion = plan.champion
-    assert champion is not None  # without one the gate has something to do
+    assert champion is not None  # without a champion, the gate has something to do
     return Outcome(
         outcome="unchanged",
         reason=plan.stages[-1].why,
@@ -57,7 +57,7 @@ def unchanged(run: RunContext, plan: Plan) -> State[Outcome]:
 
 
 def skipped_outcome(run: RunContext, holder: str) -> Outcome:
-    """Another training has its turn."""
+    """The outcome if another training runs in this home."""
     return Outcome(
         outcome="skipped",
         reason=f"{holder} is at work in {run.home}",
@@ -74,7 +74,7 @@ def skipped(run: RunContext, holder: str) -> State[Outcome]:
     return completed(run, skipped_outcome(run, holder))
 
 
-def tell_scores(model: Model, corpus: str, figures: dict[str, float]) -> dict[str, float]:
+def publish_scores(model: Model, corpus: str, figures: dict[str, float]) -> dict[str, float]:
     head = f"# v{model.version} on the test split of {corpus}"
     text = f"{head}\n\n{figure_table(figures)}"
     report(create_markdown_artifact, text, key="evaluation", description=head.removeprefix("# "))
@@ -86,7 +86,7 @@ def conclude(
 ) -> State[Outcome]:
     verdict = registered.verdict
     if verdict.promote and registered.version:
-        tell_promotion(run, registered.version, verdict.reason)
+        send_promotion(run, registered.version, verdict.reason)
     return completed(
         run,
         replace(
@@ -103,13 +103,13 @@ def conclude(
 def trained_not_registered(
     run: RunContext, outputs: Iterable[Artifact | State[Artifact]], config: RetrainConfig, outage: str
 ) -> State[Outcome]:
-    """The model is kept; the same run again registers it, without a training."""
+    """The end of a run whose model could not be registered: the next run registers it without training."""
     finish = f"the training is kept, and the same run registers it: {run_command(config)}"
     return completed(run, replace(_trained(run, outputs), reason=f"{outage}; {finish}"))
 
 
 def _trained(run: RunContext, outputs: Iterable[Artifact | State[Artifact]]) -> Outcome:
-    """What is known of a run once its model is made."""
+    """What is known of a run when its model is trained and evaluated."""
     artifacts = [artifact_of(output) for output in outputs]
     by_name = {artifact.stage: artifact for artifact in artifacts}
     return Outcome(
@@ -132,19 +132,19 @@ def artifact_of(output: Artifact | State[Artifact]) -> Artifact:
 
 
 def interrupted() -> State[Any]:
-    """A person ended the run with Ctrl-C: nothing has crashed."""
+    """The state of a run that a person ended with Ctrl-C, which is no crash."""
     return Cancelled(message="interrupted; the same command goes on where it was")
 
 
 def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A flow's last hook for its ends: what a later start would have had to tell of it is told."""
+    """The last hook for the end of a flow: Prefect has recorded it, so the next start need not."""
     home = Settings().root
     forget_result(home, str(flow_run.id))
     bury(home, str(flow_run.id))
 
 
 def completed(run: RunContext, outcome: Outcome) -> State[Outcome]:
-    """The final state of a run; its result is on the disk before Prefect is asked to record it."""
+    """The final state of a run. Its result is on the disk before Prefect is asked to record it."""
     save_result(run.home, run.flow_run_id, Result(outcome))
     report(_show, outcome)
     return final_state(outcome)
@@ -155,7 +155,7 @@ def final_state(outcome: Outcome) -> State[Outcome]:
 
 
 def _show(outcome: Outcome) -> None:
-    """What the dashboard has of a run besides its state."""
+    """Show the outcome in the dashboard, beside the state: artifacts, a tag, and the name of the run."""
     create_markdown_artifact(outcome.to_markdown(), key="retrain-summary", description=outcome.headline())
     if outcome.mlflow_url.startswith("http"):
         create_link_artifact(
@@ -171,7 +171,7 @@ def _show(outcome: Outcome) -> None:
 
 
 def label(client: SyncPrefectClient, flow_run: FlowRun, outcome: Outcome) -> None:
-    """The outcome as a tag and behind the name; of a run that is run again, in place of the last one."""
+    """Put the outcome into the tags and the name of a run, in place of that of an earlier attempt."""
     tags = {*flow_run.tags} - {*get_args(Ending)} | {outcome.outcome}
     name = f"{without_outcome(flow_run.name)}: {outcome.short()}"
     client.update_flow_run(flow_run.id, name=name, tags=sorted(tags))

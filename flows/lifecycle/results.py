@@ -1,7 +1,7 @@
-"""Results: what a run came to, in a file from before Prefect is asked to record its end until it has.
+"""Results: the result of a run, in a file until Prefect has recorded the end of the run.
 
-The engine proposes the last state over HTTP. Where nobody answers, the command reads the result here, and the
-next start records it.
+Prefect's engine proposes the last state over HTTP. If no server answers, the command reads the result from
+this file, and the next start records it.
 """
 
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from tasks.store.artifact import Artifact
 
 @dataclass(frozen=True)
 class Result:
-    """Of the whole chain its outcome, of the data half its outputs."""
+    """The outcome of `retrain`, or the outputs of `prepare`."""
 
     outcome: Outcome | None = None
     artifacts: list[Artifact] = field(default_factory=list)
 
 
 def save_result(home: Path, flow_run_id: str | None, result: Result) -> None:
-    if flow_run_id is None:  # no Prefect, no end to record
+    if flow_run_id is None:  # Prefect does not record this run
         return
     path = _file(home, flow_run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def save_result(home: Path, flow_run_id: str | None, result: Result) -> None:
 
 
 def find_result(home: Path, flow_run_id: str) -> Result | None:
-    """None: the run did not come to its end, or Prefect has recorded it."""
+    """The result of a run whose end is not recorded; None if it did not end, or if the end is recorded."""
     try:
         return TypeAdapter(Result).validate_json(_file(home, flow_run_id).read_bytes())
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Notices: one line to a webhook where somebody on call would want to know.
+"""Webhook: a notice of one line when a run fails or dies, or when a version becomes the champion.
 
-A run that failed, one that died, a champion that another version replaces. Slack, Mattermost and
-whatever reads the `text` of a JSON object understand it; the address is a setting, REPARTEE_NOTICE_URL.
+It is a JSON object whose `text` Slack, Mattermost and others show. The address is a setting,
+REPARTEE_NOTICE_URL.
 """
 
 import logging
@@ -20,22 +20,22 @@ from settings import Settings
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S, TRIES = 3.0, 2  # an unreachable receiver holds a run's end up by seven seconds at most
+TIMEOUT_S, TRIES = 3.0, 2  # an unreachable receiver delays the end of a run by seven seconds at most
 MAX_REASON = 500  # characters
 
 
 def notice(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A flow's hook for its ends: those of which somebody wants to hear are told."""
+    """A hook for the end of a flow: sends a notice of those ends that somebody on call wants to know."""
     if not state.is_completed():
-        tell(flow_run, state)
+        send_notice(flow_run, state)
         return
     outcome = state.result()
     if outcome.outcome in ("promoted", "trained_not_registered"):
-        tell(flow_run, state, outcome)  # otherwise the champion stays or nothing changed: a normal night
+        send_notice(flow_run, state, outcome)  # otherwise the champion stays, which is nothing new
 
 
-def tell(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -> None:
-    """How a run ended, to whoever listens at REPARTEE_NOTICE_URL."""
+def send_notice(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -> None:
+    """Send how a run ended to REPARTEE_NOTICE_URL, if it is set."""
     reason = " ".join((state.message or "").split())[:MAX_REASON]
     _send(
         {
@@ -51,20 +51,20 @@ def tell(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -
     )
 
 
-def _send(told: dict[str, Any]) -> None:
-    """Deliver it, or say in the run's logs that it was not; the address is a secret and stands nowhere."""
+def _send(message: dict[str, Any]) -> None:
+    """Deliver the message, or log a warning without the address, which is secret."""
     address = Settings().notice_url
     if not address:  # an env file may hold an empty one
         return
-    silence_request_log()  # which would hold the address
-    again = Retrying(
+    silence_request_log()  # which would contain the address
+    retrying = Retrying(
         stop=stop_after_attempt(TRIES),
         wait=wait_fixed(1),
         retry=retry_if_exception_type(httpx2.TransportError),
         reraise=True,
     )
     try:
-        answer = again(httpx2.post, address.get_secret_value(), json=told, timeout=TIMEOUT_S)
+        answer = retrying(httpx2.post, address.get_secret_value(), json=message, timeout=TIMEOUT_S)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         log.warning("the notice was not delivered (REPARTEE_NOTICE_URL): %s", type(error).__name__)
         return

@@ -1,4 +1,4 @@
-"""Deletion: a training whose run somebody deletes in a dashboard ends, and its checkpoint stays."""
+"""Deletion: a training ends if somebody deletes its run in a dashboard; its checkpoint is kept."""
 
 import logging
 import threading
@@ -20,16 +20,16 @@ TIMEOUT_S = 10.0  # for Prefect's answer
 
 
 class RunDeleted(InputError):
-    """Somebody deleted the run of a training that goes on."""
+    """Somebody has deleted the run of this training."""
 
 
 @contextmanager
 def deletions(
     sources: Mapping[str, Callable[[], bool]], every_s: float = EVERY_SECONDS
 ) -> Iterator[list[str]]:
-    """Inside, the names of the sources that have said that the run is deleted appear in the list.
+    """Watch several sources; yields a list to which those are added that say that the run is deleted.
 
-    Each is asked by a thread of its own: one that hangs holds no other up.
+    Each source has a thread of its own, so that one that hangs does not delay the others.
     """
     found: list[str] = []
     stop = threading.Event()
@@ -40,11 +40,11 @@ def deletions(
                 if is_deleted():
                     found.append(name)
                     return
-            except Exception as error:  # an outage says nothing of the run
-                log.debug("%s does not say whether the run is there: %s", name, error)
+            except Exception as error:  # an outage does not mean that the run is deleted
+                log.debug("%s does not say whether the run exists: %s", name, error)
 
     for name, is_deleted in sources.items():
-        # Prefect's settings, its server's address for one, are the context's.
+        # The settings of Prefect, such as the address of its server, belong to the context.
         run = copy_context().run
         threading.Thread(
             target=run, args=(watch, name, is_deleted), name=f"watch-{name}", daemon=True
@@ -58,7 +58,7 @@ def deletions(
 def sources_of(
     registry: Registry, run_id: str | None, flow_run_id: str | None
 ) -> dict[str, Callable[[], bool]]:
-    """How to find out whether the MLflow run and the Prefect run of a training have been deleted."""
+    """Functions that find out whether the MLflow run and the Prefect run of a training are deleted."""
     sources: dict[str, Callable[[], bool]] = {}
     if run_id:
         sources[f"MLflow run {run_id}"] = lambda: registry.is_deleted(run_id)
@@ -70,7 +70,7 @@ def sources_of(
 def raise_if_deleted(found: list[str], work: Path) -> None:
     """
     Raises:
-        RunDeleted: the run is gone.
+        RunDeleted: the run is deleted.
     """
     if found:
         raise RunDeleted(
@@ -80,7 +80,7 @@ def raise_if_deleted(found: list[str], work: Path) -> None:
 
 
 def _is_deleted_in_prefect(flow_run_id: str) -> bool:
-    # With settings of its own it is a client of its own: the flow's is no other thread's to close.
+    # With settings of its own it is another client: only the thread of the flow may close that of the flow.
     with get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client:
         try:
             client.read_flow_run(flow_run_id)  # type: ignore[arg-type]

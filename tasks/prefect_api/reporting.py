@@ -1,4 +1,4 @@
-"""Reporting: what Prefect is sent about a run. It may fail, and what it reports on goes on."""
+"""Reporting: what is sent to Prefect about a run. A failure here never ends the run."""
 
 import logging
 from collections.abc import Callable
@@ -9,19 +9,23 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RET
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S = 5.0  # of a request, of which there are two where the first is not answered
+TIMEOUT_S = 5.0  # of a request, which is sent twice if the first one is not answered
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
 def report(send: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result | None:
-    """Call what sends something to Prefect; None, after a warning, where that takes it not or not soon."""
-    if FlowRunContext.get() is None:  # no flow, no server
+    """Call a function that sends something to Prefect.
+
+    Returns:
+        What the function returns; None, after a warning, if Prefect refuses it or does not answer in time.
+    """
+    if FlowRunContext.get() is None:  # outside of a flow there is no server
         return None
     settings = {PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: TIMEOUT_S}
     try:
-        # In a context of its own: the client of the run tries again for minutes.
+        # With a client of its own: that of the run would repeat the request for minutes.
         with temporary_settings(settings), SyncClientContext(httpx_settings={"timeout": TIMEOUT_S}):
             return send(*args, **kwargs)
     except Exception as error:

@@ -1,9 +1,9 @@
-"""Artifacts: what a stage makes, kept once under the fingerprint of everything that decides it.
+"""Artifacts: the outputs of the stages, stored once under the fingerprint of everything that decides them.
 
     store/STAGE/FINGERPRINT/...files..., logs/...files..., manifest.json
 
-A folder is built under a temporary name, flushed and renamed, its manifest written last: it is
-there whole or not at all. Files under logs/ tell how it went; they are no part of the digest.
+A folder is built under a temporary name, flushed and renamed, with its manifest written last, so that it is
+complete or does not exist. The files under logs/ say how the stage ran, and are not part of the digest.
 """
 
 import errno
@@ -34,7 +34,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "pyarrow", "pandas", "prefec
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished output; this reference travels between tasks, never what it refers to."""
+    """A reference to a finished output. Tasks pass it to each other, never the output itself."""
 
     stage: str
     fingerprint: str
@@ -47,11 +47,11 @@ class Artifact:
 
 
 class CorruptArtifact(Exception):
-    """An output is there, but not as it was written; the message names the file."""
+    """An output exists, but not as it was written; the message names the file."""
 
 
 def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:
-    """The output under this fingerprint, checked byte for byte; None if there is none or it is damaged."""
+    """The output under this fingerprint, verified byte for byte; None if there is none or it is damaged."""
     folder = home / "store" / stage / fingerprint
     try:
         manifest = verify(folder)
@@ -73,7 +73,7 @@ def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:
 
 
 def verify(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a whole output, or None where nothing is.
+    """The manifest of a complete output; None if there is no output.
 
     Raises:
         CorruptArtifact: a file is missing, or has other bytes than were written.
@@ -132,7 +132,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Rename into place; a damaged output that stands there goes, one that another run finished stays."""
+    """Rename the folder to its final name. A damaged output there is removed; a complete one is kept."""
     while True:
         try:
             if verify(final) is not None:
@@ -156,10 +156,10 @@ def _set_aside(damaged: Path, aside: Path) -> None:
 
 
 def check_home(home: Path) -> None:
-    """Make the home folder and sweep what dead runs left half-made in it.
+    """Make the home folder, and remove what dead runs left unfinished in it.
 
     Raises:
-        InputError: it cannot be written, or lies where no lock of the kernel's works.
+        InputError: it cannot be written, or is on a file system without kernel locks.
     """
     try:
         (home / "store").mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def check_home(home: Path) -> None:
 
 
 def check_writable(home: Path) -> None:
-    """As far as can be found out without making anything: the home, or the way to it, can be written.
+    """Check that the home, or the folder in which it would be made, can be written; nothing is made.
 
     Raises:
         InputError: it cannot.

@@ -106,7 +106,7 @@ class Stage:
         return code_of(self.build)
 
     def ingredients(self, config: Config, digests: Mapping[str, str]) -> dict[str, Any]:
-        """All that decides the output: equal ingredients, equal output."""
+        """Everything that decides the output: equal ingredients give an equal output."""
         return {
             "schema": SCHEMA_VERSION,
             "stage": self.name,
@@ -129,10 +129,10 @@ class Stage:
         identity: str = "",
         context: Mapping[str, Any] | None = None,
     ) -> Artifact:
-        """The output for these ingredients: found in the store, or made now.
+        """The output for these ingredients, found in the store or built now.
 
-        `identity` stands for an input from outside the store; `context` is handed to `build` and
-        decides nothing.
+        `identity` stands for an input from outside of the store; `context` holds more arguments of `build`,
+        which decide nothing about the output.
         """
         digests = digests_of(inputs, identity)
         fingerprint = self.fingerprint(config, digests)
@@ -146,19 +146,19 @@ class Stage:
         work = home / "runs" / fingerprint
         if self.resumable:
             extra["work"] = work
-        artifact = self._make(home, config, digests, extra, why)
+        artifact = self._build(home, config, digests, extra, why)
         shutil.rmtree(work, ignore_errors=True)
         log.info("%s: %s rows in %.1f s", self.name, f"{artifact.rows:,}", artifact.seconds)
         return artifact
 
-    def _make(
+    def _build(
         self, home: Path, config: Config, digests: Mapping[str, str], extra: Mapping[str, Any], why: str
     ) -> Artifact:
         fingerprint = self.fingerprint(config, digests)
         final = home / "store" / self.name / fingerprint
         with building(final.parent, fingerprint) as partial:
             if is_whole(final) and (found := find(home, self.name, fingerprint)):
-                return found  # by the builder that was waited for
+                return found  # built by the process that this one has waited for
             started_s = time.monotonic()
             rows = self.build(partial, config, **extra)
             seconds = round(time.monotonic() - started_s, 3)
@@ -168,7 +168,7 @@ class Stage:
         return Artifact(self.name, fingerprint, manifest["digest"], final, rows, "ran", seconds, why)
 
     def why(self, home: Path, config: Config, digests: Mapping[str, str]) -> str:
-        """Why it would run, told from the kept output that differs least; or why it would not."""
+        """Why it would run, by comparison with the stored output that differs least; or why it would not."""
         folder = home / "store" / self.name
         try:
             if verify(folder / self.fingerprint(config, digests)):
@@ -194,7 +194,7 @@ def as_task_state(artifact: Artifact) -> Artifact:
 
 
 def _ingredients(manifest: Path) -> dict[str, Any] | None:
-    """What an output was made of; None where its manifest is damaged: then it explains nothing."""
+    """The ingredients of a stored output; None if its manifest is damaged."""
     try:
         ingredients: dict[str, Any] = json.loads(manifest.read_text())["ingredients"]
     except (ValueError, KeyError, TypeError):
@@ -208,7 +208,7 @@ def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, 
 
 
 def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What differs between two lists of ingredients, the most telling first."""
+    """What differs between the ingredients of two outputs, the most informative difference first."""
     found = _config_differences("", had["config"], wanted["config"])
     for name in sorted(set(had["inputs"]) | set(wanted["inputs"])):
         if had["inputs"].get(name) != wanted["inputs"].get(name):

@@ -107,7 +107,7 @@ def test_the_same_again_is_unchanged_at_once_and_names_the_champion(first, home)
     assert again["outcome"] == "unchanged"
     assert again["version"] == 1 and "champion v1" in again["reason"]
     assert set(statuses(again).values()) == {"reused"}
-    assert again["wall_s"] < 10
+    assert again["wall_s"] < first["wall_s"] / 2, "the same machine at the same time: nothing has run"
     planned = run(home, verb="plan")["stages"]
     assert {step["action"] for step in planned} == {"reuse"}
 
