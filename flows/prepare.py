@@ -23,9 +23,9 @@ from tasks.clean import clean
 from tasks.download import download
 from tasks.export import export
 from tasks.parse import parse
-from tasks.run_context import RunContext
 from tasks.start import start
 from tasks.store.artifact import Artifact
+from tasks.store.run_context import RunContext
 from tasks.vocabulary import vocabulary
 
 DATA = (

@@ -22,7 +22,7 @@ from models.registry.reference import Model, open_registry, registered_model
 from settings import Settings
 from tasks.clean import clean
 from tasks.gate import COPIES, figures, model_artifact, rescore
-from tasks.run_context import RunContext
+from tasks.store.run_context import RunContext
 
 CHAIN = (*needed_for(DATA, clean), rescore)
 

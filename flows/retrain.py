@@ -38,7 +38,7 @@ from tasks.evaluate import evaluate
 from tasks.gate import gate
 from tasks.plan import plan
 from tasks.register import register
-from tasks.run_context import RunContext
+from tasks.store.run_context import RunContext
 from tasks.train import train
 
 CHAIN = (

@@ -1,7 +1,7 @@
 """Download: the stage that stores the raw files of a corpus."""
 
 from corpus.download import DownloadConfig, download_corpus, find_corpus
-from tasks.run_context import RunContext
+from tasks.store.run_context import RunContext
 from tasks.store.stage import External, Stage
 
 

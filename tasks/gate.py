@@ -16,8 +16,8 @@ from models.registry.reference import Model
 from models.registry.runs import FINGERPRINT
 from models.registry.versions import Version
 from tasks.prefect_api.recorded import recorded
-from tasks.run_context import RunContext
 from tasks.store.artifact import MANIFEST, Artifact
+from tasks.store.run_context import RunContext
 from tasks.store.stage import Stage
 
 log = logging.getLogger(__name__)

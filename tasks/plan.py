@@ -13,8 +13,8 @@ from models.registry.runs import FINGERPRINT
 from models.registry.versions import Version
 from tasks import gate
 from tasks.prefect_api.recorded import recorded
-from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact, find
+from tasks.store.run_context import RunContext
 from tasks.store.stage import Stage, digests_of
 
 log = logging.getLogger(__name__)

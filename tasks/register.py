@@ -24,8 +24,8 @@ from models.registry.promotions import ChampionMoved
 from models.registry.versions import MODEL_DIGEST, Registry, Version
 from tasks.gate import decide, wait_for_mlflow
 from tasks.prefect_api.recorded import recorded
-from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
+from tasks.store.run_context import RunContext
 
 log = logging.getLogger(__name__)
 

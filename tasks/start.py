@@ -5,7 +5,7 @@ from pathlib import Path
 from models.pretrained.source import SCRATCH, Source, StartConfig, find_source, take_start
 from models.registry.reference import registered_model
 from models.registry.versions import Registry
-from tasks.run_context import RunContext
+from tasks.store.run_context import RunContext
 from tasks.store.stage import External, Stage
 
 

@@ -17,7 +17,7 @@ from models.registry.versions import Registry
 from models.training.launch import train_model
 from tasks.prefect_api.deletion import RunDeleted, deletions, raise_if_deleted, sources_of
 from tasks.prefect_api.reporting import report
-from tasks.run_context import RunContext
+from tasks.store.run_context import RunContext
 from tasks.store.stage import Stage
 
 log = logging.getLogger(__name__)

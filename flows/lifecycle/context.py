@@ -29,8 +29,8 @@ from models.registry.database import LOCATION_TAG
 from models.registry.reference import open_registry
 from models.registry.runs import HOME
 from settings import Settings
-from tasks.run_context import RunContext
 from tasks.store.artifact import check_home
+from tasks.store.run_context import RunContext
 
 
 def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:

@@ -14,7 +14,7 @@ from flows.lifecycle.publish import final_state, label
 from flows.lifecycle.results import find_result, forget_result
 from flows.lifecycle.webhook import send_notice
 from models.errors import TrackingUnavailable
-from tasks.run_context import RunContext
+from tasks.store.run_context import RunContext
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from flows.recipes import RECIPES
 from models.addresses import bare
 from models.errors import DataRejected
 from tasks.prefect_api.reporting import report
-from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
+from tasks.store.run_context import RunContext
 
 NEW_DATA = "repartee.data.prepared"
 PROMOTED = "repartee.champion.promoted"

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
+from tasks.store.run_context import RunContext
 from tasks.store.stage import Stage
 
 

@@ -29,8 +29,8 @@ from settings import Settings
 from tasks.plan import Plan
 from tasks.prefect_api.reporting import report
 from tasks.register import Registration
-from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
+from tasks.store.run_context import RunContext
 
 
 def unchanged_outcome(run: RunContext, plan: Plan) -> Outcome:

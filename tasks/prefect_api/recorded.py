@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
-from tasks.run_context import RunContext
+from tasks.store.run_context import RunContext
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")

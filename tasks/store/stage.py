@@ -18,7 +18,6 @@ from models.addresses import bare
 from models.config import Config
 from models.partial import building
 from tasks.prefect_api.recorded import recorded
-from tasks.run_context import RunContext
 from tasks.store.artifact import (
     MANIFEST,
     SAME,
@@ -33,6 +32,7 @@ from tasks.store.artifact import (
     write_manifest,
 )
 from tasks.store.fingerprint import Code, code_of
+from tasks.store.run_context import RunContext
 
 log = logging.getLogger(__name__)
 

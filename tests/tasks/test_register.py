@@ -18,8 +18,8 @@ from models.registry.versions import Registry, Version
 from settings import Settings
 from tasks.gate import changed_answers
 from tasks.register import build_folder, settle
-from tasks.run_context import RunContext
 from tasks.store.artifact import Artifact
+from tasks.store.run_context import RunContext
 
 
 def context_of(*changes: str) -> RunContext:
