@@ -122,12 +122,18 @@ def measure(results: Results, folder: Path, device: str, minutes: float, start: 
         results.put(row.name, {**row_result, "seconds": round(time.monotonic() - began_s, 1)})
 
 
-def start_row(row: Row, folder: Path, device: str, limit_s: float, *, corpus: str) -> Figures:
-    """The figures that the row's process writes.
+def start_row(
+    row: Row, folder: Path, device: str, limit_s: float, *, corpus: str, kill_after_s: float | None = None
+) -> Figures:
+    """The figures that the process of a row writes.
+
+    The row plans its measurements for `limit_s`; its process is killed after so long, or after
+    `kill_after_s`.
 
     Raises:
-        Failed: it ended otherwise, or took longer.
+        Failed: the process failed or was killed.
     """
+    kill_after_s = kill_after_s or limit_s
     answer, log = folder / f".{row.name}.json", folder / "logs" / f"{row.name}.log"
     answer.unlink(missing_ok=True)
     log.parent.mkdir(exist_ok=True)
@@ -142,9 +148,9 @@ def start_row(row: Row, folder: Path, device: str, limit_s: float, *, corpus: st
         corpus,
     ]
     with log.open("wb") as said:
-        status = run_to_end(command, environment(folder, device), said, limit_s)
+        status = run_to_end(command, environment(folder, device), said, kill_after_s)
     if status is None:
-        raise Failed(f"took longer than its {limit_s:.0f} s, after: {last_line(log) or 'nothing said'}")
+        raise Failed(f"took longer than its {kill_after_s:.0f} s, after: {last_line(log) or 'nothing said'}")
     if status or not answer.exists():
         raise Failed(last_line(log) or f"ended with status {status} and said nothing")
     figures: Figures = json.loads(answer.read_text())

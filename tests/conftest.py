@@ -18,6 +18,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+def pytest_collection_modifyitems(items):
+    """A test ends after so long only if it hangs, on however slow a machine."""
+    for item in items:
+        if item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 @pytest.fixture(autouse=True)
 def _nobody_elses_home(monkeypatch, tmp_path):
     """No test sees the home, the servers or the settings of whoever runs it."""

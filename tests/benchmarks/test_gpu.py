@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from installation import PATIENCE_S
 
 from benchmarks import gpu, gpu_rows
 from models.data.schemas import EXAMPLES
@@ -206,7 +207,7 @@ def test_all_rows_are_made_in_small_on_the_cpu(tmp_path: Path) -> None:
     results = gpu.Results(tmp_path, ABOUT)
 
     def start(row: gpu.Row, folder: Path, device: str, limit_s: float) -> gpu.Figures:
-        return gpu.start_row(row, folder, device, 600 if row.share < 0.1 else limit_s, corpus="sample")
+        return gpu.start_row(row, folder, device, 90, corpus="sample", kill_after_s=PATIENCE_S)
 
     gpu.measure(results, tmp_path, "cpu", 30, start)
     table = gpu.table(results)

@@ -12,7 +12,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.flow,
-    pytest.mark.timeout(2400),
     pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed: apt-get install chromium"),
 ]
 

@@ -33,7 +33,7 @@ from installation import (
 
 from flows.lifecycle.locks import holder, holder_pid
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.soak, pytest.mark.flow]
 # Each step writes a checkpoint: so many take seconds on however fast a machine, and it is held after the first ones.
 LASTING = {**ENDLESS, "max_steps": 400, "checkpoint_seconds": 1e-9, "log_every": 1}
 HEARTBEATS = 5  # half a minute apart: three missed ones are a death

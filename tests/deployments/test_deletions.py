@@ -8,7 +8,7 @@ from installation import ENDLESS, TINY, ask, services, trainers, training, until
 from flows.lifecycle.locks import holder
 from models.registry.runs import Tracking
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.soak, pytest.mark.flow]
 
 
 def versions(home):

@@ -19,7 +19,7 @@ from installation import TINY, ask, command, kill_everything, left_of
 
 from flows.lifecycle.context import flatten
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.soak, pytest.mark.flow]
 log = logging.getLogger(__name__)
 
 SEED = int(os.environ.get("KILL_SWEEP_SEED") or int.from_bytes(os.urandom(4)))

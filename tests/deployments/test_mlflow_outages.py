@@ -113,7 +113,6 @@ def run_into(row, home, server, prefect, words):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("row", MLFLOW, ids=lambda row: f"{row.fault}-{row.moment.replace('`', '')}")
 def test_an_outage_of_mlflow_ends_as_promised(row, home, server, prefect):
     verb = re.search(r"`(\w+)`", row.moment)[1]

@@ -16,7 +16,7 @@ from team import FILLED, Team, authorization, postgres, query, status
 
 from flows.lifecycle.locks import holder, my_turn
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.soak, pytest.mark.flow]
 
 ADMIN = f"admin:{FILLED['MLFLOW_AUTH_ADMIN_PASSWORD']}"
 

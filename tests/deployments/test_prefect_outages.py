@@ -70,7 +70,6 @@ def run_into_prefects(row, home, folder):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "row", PREFECT, ids=lambda row: f"{row.server}-{row.fault}-{row.moment.replace('`', '')}"
 )

@@ -9,7 +9,7 @@ from installation import ROOT, Api, ask, command, go_up, left_of, serve, until
 
 from deployments.local.ephemeral_server import temporary_server
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.flow
 
 PAGE = {"parameters": {"recipe": "base"}, "tags": ["night"], "job_variables": {"env": {"A": "1"}}}
 OTHERS = {"cron": "17 4 * * *", "timezone": "Europe/Berlin", "day_or": True}

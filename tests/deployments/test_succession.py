@@ -11,7 +11,7 @@ from installation import PATIENCE_S, TINY, left_of, outcome, services, until
 
 from flows.lifecycle.locks import holder
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.soak, pytest.mark.flow]
 RUNS, EVERY_S = 200, 2
 
 

@@ -43,7 +43,6 @@ def interrupt(home: Path, after: str) -> tuple[int, list[str]]:
     return process.wait(), lines
 
 
-@pytest.mark.timeout(600)
 def test_an_interrupted_training_says_what_is_kept_and_the_same_command_from_where_it_goes_on(
     tmp_path: Path,
 ) -> None:

@@ -20,7 +20,7 @@ TINY = (
     "train.max_minutes=null",
     "evaluate.sample_replies=10",
 )
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.flow
 
 
 def repartee(home, *words, **env):

@@ -172,7 +172,6 @@ def served(home):
     return json.loads((folder / "generation_config.json").read_text())
 
 
-@pytest.mark.timeout(900)  # five runs
 def test_a_change_of_the_generation_alone_reaches_the_champion_without_a_training(first, home):
     before = served(home)
     values = ("generation.temperature=0.25", "generation.seed=4")
@@ -190,7 +189,6 @@ def test_a_change_of_the_generation_alone_reaches_the_champion_without_a_trainin
     assert (back["outcome"], back["version"], served(home)) == ("promoted", 1, before)
 
 
-@pytest.mark.timeout(900)  # eleven runs
 def test_killed_in_stage_after_stage_the_same_command_goes_on_and_keeps_what_was_done(tmp_path):
     stages = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]
     lines = [f"{stage}: runs" for stage in stages]

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SECRET = "s3cr3t-0f-1000"
 TINY = ["download.sample_turns=3000", "vocabulary.size=600", "network.n_layer=2", "network.width=32"]
 TINY += ["train.max_steps=8", "evaluate.sample_replies=10"]
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.soak
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from installation import ROOT, TINY, Shell, outcome, remedies, training, until
 
 from deployments.local.processes import answers
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.soak, pytest.mark.flow]
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,6 @@ CREATES = "import sys; from pathlib import Path; from deployments.local import p
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(3000)
 def test_killed_at_random_instants_the_next_one_finds_a_database_or_creates_it(whole, tmp_path):
     creation = [sys.executable, "-c", CREATES]
     began_s = time.monotonic()

@@ -21,7 +21,7 @@ from flows.lifecycle.outcome import Outcome
 from flows.lifecycle.results import Result, find_result, forget_result, save_result
 from settings import Settings
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.flow
 WORDS = ("--recipe", "quick", "--set", "download.sample_turns=1000", "--json")
 
 

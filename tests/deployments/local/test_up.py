@@ -16,7 +16,7 @@ from installation import LONG, ROOT, TINY, ask, command, outcome, services, trai
 
 from flows.lifecycle.locks import holder, my_turn
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.flow
 
 
 def test_it_says_where_everything_is_and_a_second_up_says_it_again(upped, home):

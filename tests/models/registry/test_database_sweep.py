@@ -14,7 +14,7 @@ from models import sqlite_files
 from models.registry import database
 from models.registry.versions import Registry
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(3000)]
+pytestmark = pytest.mark.soak
 ROOT = Path(__file__).resolve().parents[3]
 KILLS = 25
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import killings
 import numpy as np
-import pytest
 from trainings import run_folder, timeless, weights
 
 KNOBS = {"max_steps": 3, "checkpoint_seconds": 1e-9, "log_every": 1, "validations": 1}
@@ -28,7 +27,6 @@ def assert_same(folder: Path, expected: Path, expected_lines: Any) -> None:
     assert not list(folder.rglob(".tmp-*")), expected_lines
 
 
-@pytest.mark.timeout(600)
 def test_killed_before_any_change_to_its_folder_it_goes_on_to_the_same_bytes(
     data: Path, tmp_path: Path
 ) -> None:
@@ -42,7 +40,6 @@ def test_killed_before_any_change_to_its_folder_it_goes_on_to_the_same_bytes(
         assert_same(folder, expected, number)
 
 
-@pytest.mark.timeout(600)
 def test_killed_at_25_random_instants_it_goes_on_to_the_same_bytes(data: Path, tmp_path: Path) -> None:
     seed = int.from_bytes(os.urandom(4))
     rng = np.random.default_rng(seed)

@@ -84,7 +84,6 @@ def steps_shown(printed: str) -> list[Any]:
     return [(line["kind"], line["step"]) for line in lines if "step" in line]
 
 
-@pytest.mark.timeout(1800)
 def test_killed_at_25_random_instants_the_same_command_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     seed = int.from_bytes(os.urandom(4))
     rng = random.Random(seed)
