@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from deployments.disk import size_text
+from models.registry.tags import CORPUS, RECIPE
 
 if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
     from deployments.doctor.examination import CheckResult
@@ -62,7 +63,7 @@ def version_table(versions: list[dict[str, Any]]) -> str:
     lines = [f"{'version':<8}{'alias':<12}{'bits/byte':>10}{'accuracy':>10}  {'recipe':<10}{'corpus'}"]
     for row in versions:
         bpb, accuracy = (row["metrics"].get(key, math.nan) for key in ("test_bpb", "test_accuracy"))
-        recipe, corpus = (row["tags"].get(key, "") for key in ("repartee.recipe", "repartee.corpus"))
+        recipe, corpus = (row["tags"].get(key, "") for key in (RECIPE, CORPUS))
         aliases = ", ".join(row["aliases"])
         lines.append(f"v{row['version']:<7}{aliases:<12}{bpb:>10.4f}{accuracy:>10.1%}  {recipe:<10}{corpus}")
     return "\n".join(lines)

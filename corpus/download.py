@@ -1,4 +1,4 @@
-"""Download: a corpus becomes the two raw files that parse reads, whatever it came in."""
+"""Download: gets the two raw files of a corpus from wherever they are."""
 
 import json
 import logging
@@ -13,8 +13,9 @@ from corpus.source import Source, archive_in, identity, identity_of_copy, resolv
 from corpus.transfer.addresses import FORM_PATTERN, storable
 from corpus.transfer.archive import unpack
 from corpus.transfer.guard import ANYWHERE, Reach
-from corpus.transfer.http import Limits, fetch
-from models.addresses import shown
+from corpus.transfer.http import fetch
+from corpus.transfer.limits import Limits
+from models.addresses import redact_corpus
 from models.config import Config
 from models.errors import InputError
 
@@ -34,13 +35,13 @@ class DownloadConfig(Config):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus as a run finds it."""
+    """A corpus that a run has found."""
 
     source: Source
     identity: str
-    """What it holds, as far as can be told without getting it."""
+    """An identifier of its content, found without a download."""
     folder: Path
-    """Where the copies of what comes over the network lie."""
+    """The folder that holds the copies of downloaded files."""
     reach: Reach = ANYWHERE
 
 
@@ -54,7 +55,7 @@ def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> 
 
 
 def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int:
-    """The two raw files; logs/source.json says where they lay; returns the number of files."""
+    """Write the two raw files; logs/source.json says where they are from. Returns the number of files."""
     source = corpus.source
     members: dict[str, str] = {}
     if source.kind == "sample":
@@ -65,14 +66,14 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
         members |= _over_the_network(out, corpus)
-    (out / "logs").mkdir()  # where it lay decides nothing: the same bytes elsewhere are the same corpus
+    (out / "logs").mkdir()  # no part of the digest: the same bytes from elsewhere are the same corpus
     origin = {"name": source.name, "corpus": config.corpus, "members": members}
     (out / "logs" / "source.json").write_text(json.dumps(origin, indent=2) + "\n")
     return len(MEMBERS)
 
 
 def _over_the_network(out: Path, corpus: Corpus) -> dict[str, str]:
-    """Unpack the copy that is here where it is the wanted one, else a new one; the members' digests."""
+    """Unpack the copy on the disk, or download it if it is out of date; returns the digests of the files."""
     source, archive = corpus.source, archive_in(corpus.folder, corpus.source)
     members: dict[str, str] = {}
 
@@ -88,5 +89,5 @@ def _over_the_network(out: Path, corpus: Corpus) -> dict[str, str]:
     urls = list(source.locations)
     fetch(urls, archive, limits=Limits(), progress=show_progress, check=check, reach=corpus.reach)
     if corpus.identity.startswith("bytes:") and identity_of_copy(source, corpus.folder) != corpus.identity:
-        raise InputError(f"{shown(urls[0])} has changed just now: give the same command again")
+        raise InputError(f"{redact_corpus(urls[0])} has changed just now: give the same command again")
     return members

@@ -1,4 +1,4 @@
-"""Layout: the two files of the Cornell corpus, and a line of each as it should be."""
+"""Layout: the two files of the Cornell corpus, with a sample line of each."""
 
 SEPARATOR = " +++$+++ "
 MEMBERS = LINES, CONVERSATIONS = ("movie_lines.txt", "movie_conversations.txt")

@@ -1,6 +1,6 @@
-"""Sources: what a corpus can be, and where it lies.
+"""Sources: what a corpus can be, and where it is.
 
-`cornell` and `sample` by name, or the path of a zip or folder, or an http(s) address of a zip.
+A corpus is `cornell` or `sample`, the path of a zip or folder, or the http(s) address of a zip.
 """
 
 import hashlib
@@ -18,23 +18,24 @@ from urllib.parse import unquote, urlsplit
 from corpus.layout import MEMBERS
 from corpus.transfer import addresses, copies
 from corpus.transfer.addresses import HTTP
-from corpus.transfer.archive import check_held, paths_in
-from corpus.transfer.guard import ANYWHERE, Again, Reach, Refused
-from corpus.transfer.http import Limits, fetch, headers_of, unreached
-from models.addresses import bare, shown
+from corpus.transfer.archive import check_members, paths_in
+from corpus.transfer.guard import ANYWHERE, PermanentError, Reach, TransientError
+from corpus.transfer.http import fetch, request_headers, unreachable_error
+from corpus.transfer.limits import Limits
+from models.addresses import redact_addresses, redact_corpus
 from models.errors import InputError, did_you_mean
 from models.files import is_utf8, sha256
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 60  # for which what a server has said holds: plan and download ask the same
+ANSWER_SECONDS = 60  # so long an answer of a server is reused: plan and download ask the same
 _answers: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 NAMES = ("cornell", "sample")
 FORMS = f"give one of {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
 
-# The plain-http original and its old mirror: what makes them safe is the pins. A git blob id is
-# the sha1 of "blob SIZE\0" and the bytes; the members' stand in eight public repositories.
+# The original and an old mirror have no https; the pins make them safe. A git blob id is the SHA-1 of
+# "blob SIZE\0" and the bytes. Those of the two files are the same in eight public repositories.
 CORNELL = (
     "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip",
     "http://www.mpi-sws.org/~cristian/data/cornell_movie_dialogs_corpus.zip",
@@ -42,7 +43,7 @@ CORNELL = (
 CORNELL_PINS = {
     "movie_lines.txt": "66ea02a571e1c98f42bc216ccac6e29ccb406abe",
     "movie_conversations.txt": "da1255f6ff989da0d658563cc17182ef31250b33",
-    # For the record: a mirror that packed the same members anew is as good, so nothing checks it.
+    # Not checked, for a mirror may have packed the same files anew.
     "cornell_movie_dialogs_corpus.zip": "968aac7176aee3f9c8013a51c785c17e5743d038",
 }
 
@@ -51,18 +52,18 @@ CORNELL_PINS = {
 class Source:
     kind: Literal["sample", "local", "http"]
     name: str
-    """Short, for people; safe as a file name."""
+    """A short name for people, which is safe as a file name."""
     locations: tuple[str, ...] = ()
-    """One local path, or the mirrors in the order to try."""
+    """One local path, or the mirrors in the order in which they are tried."""
     pins: Mapping[str, str] = field(default_factory=dict)
-    """Git blob ids by file name, where they are known."""
+    """The git blob ids by file name, if they are known."""
 
 
 def resolve(corpus: str) -> Source:
-    """What `corpus` means.
+    """The source that `corpus` names.
 
     Raises:
-        InputError: nothing, or a path where no corpus is.
+        InputError: it names no source, or a path without a corpus.
     """
     text = corpus.strip()
     if text == "sample":
@@ -71,26 +72,28 @@ def resolve(corpus: str) -> Source:
         return Source("http", text, CORNELL, CORNELL_PINS)
     if HTTP.match(text) or addresses.VARIABLE.fullmatch(text):
         return _at_address(addresses.requested(text))
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)  # of one letter: a drive
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)  # a single letter would be a drive
     path = _existing(text)
     if path is not None:
         return _at_path(path)
     if scheme and scheme[1] == "env":
-        raise InputError(f"corpus {shown(text)}: a variable of a corpus is called REPARTEE_CORPUS_NAME")
+        raise InputError(
+            f"corpus {redact_corpus(text)}: a variable of a corpus is called REPARTEE_CORPUS_NAME"
+        )
     if scheme:
-        raise InputError(f"corpus {shown(text)}: {scheme[1]}: addresses are not supported: {FORMS}")
+        raise InputError(f"corpus {redact_corpus(text)}: {scheme[1]}: addresses are not supported: {FORMS}")
     if re.search(r"[/\\~]|\.(zip|txt|jsonl?|parquet)$", text):
-        raise InputError(f"corpus {shown(text)}: there is no such file or folder: check the path")
+        raise InputError(f"corpus {redact_corpus(text)}: there is no such file or folder: check the path")
     hint = did_you_mean(text.lower(), NAMES) or FORMS
-    raise InputError(f"corpus {shown(text)}: there is no such corpus: {hint}")
+    raise InputError(f"corpus {redact_corpus(text)}: there is no such corpus: {hint}")
 
 
 def name_of(corpus: str) -> str:
-    """Short, for the names of runs: `cornell-standin` of a path that ends so."""
+    """A short name of a corpus, for the names of runs: the file name of a path without its suffix."""
     text = corpus.strip()
     if HTTP.match(text):
         try:
-            return _name_at(bare(text).partition("?")[0])
+            return _name_at(redact_addresses(text).partition("?")[0])
         except ValueError:
             return "corpus"
     if addresses.VARIABLE.fullmatch(text):
@@ -99,7 +102,7 @@ def name_of(corpus: str) -> str:
 
 
 def is_foreign(corpus: str, home: Path) -> bool:
-    """Whether it is a file of this machine that lies outside of `home`."""
+    """Whether the corpus is a file of this machine that is outside of `home`."""
     text = corpus.strip()
     if text in NAMES or HTTP.match(text) or addresses.VARIABLE.fullmatch(text):
         return False
@@ -110,14 +113,14 @@ def is_foreign(corpus: str, home: Path) -> bool:
 
 
 def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
-    """A stand-in for the content, to plan with: equal identity, equal corpus.
+    """An identifier of the content, found without a download: equal identities, equal corpora.
 
-    `folder` is where copies of what came over the network lie. An address is asked once a minute. If
-    it does not answer, the copy from earlier is the corpus; if its server does not tell one content
-    from another, the bytes do.
+    `folder` holds the copies of downloaded files. A server is asked once a minute at most. If it does not
+    answer, the earlier copy is the corpus. If its headers do not identify the content, the file is downloaded
+    and its bytes are hashed.
 
     Raises:
-        InputError: a file cannot be read, or an address not be reached.
+        InputError: a file cannot be read, or an address cannot be reached.
     """
     if source.kind == "sample":
         return ""
@@ -138,27 +141,27 @@ def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
 def _identity_at_address(source: Source, folder: Path, reach: Reach) -> str:
     (url,) = source.locations
     try:
-        if found := headers_of(url, reach=reach):
+        if found := request_headers(url, reach=reach):
             return _of_headers(url, found)
-    except Refused as refusal:
-        raise InputError(f"corpus {shown(url)}: {refusal}: check the address") from None
-    except Again as failure:
+    except PermanentError as refusal:
+        raise InputError(f"corpus {redact_corpus(url)}: {refusal}: check the address") from None
+    except TransientError as failure:
         if copies.is_whole(archive_in(folder, source), [url]):
-            log.warning("%s: %s; the copy downloaded earlier is used", shown(url), failure)
+            log.warning("%s: %s; the copy downloaded earlier is used", redact_corpus(url), failure)
             return identity_of_copy(source, folder)
         if failure.unreachable:
-            raise unreached(url, failure) from None
-    check = lambda path: check_held(path, MEMBERS)  # noqa: E731
+            raise unreachable_error(url, failure) from None
+    check = lambda path: check_members(path, MEMBERS)  # noqa: E731
     archive = archive_in(folder, source)
     fetch([url], archive, limits=Limits(), progress=show_progress, check=check, reach=reach)
     return _digest("bytes", _sha256(archive))
 
 
 def identity_of_copy(source: Source, folder: Path) -> str:
-    """The identity of what was downloaded from an address before; "" if nothing was."""
+    """The identity of the copy of an address; "" if there is none."""
     archive, url = archive_in(folder, source), source.locations[0]
     if source.pins:
-        return identity(source, folder) if archive.is_file() else ""  # the check compares the pins
+        return identity(source, folder) if archive.is_file() else ""  # it is checked against the pins
     if not copies.is_whole(archive, [url]):
         return ""
     if headers := copies.read_state(archive, url).get("headers"):
@@ -167,10 +170,11 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_in(folder: Path, source: Source) -> Path:
-    """Where the copy of an address lies; its query, which may be new each time, makes no other file."""
+    """The path of the copy of an address. It does not depend on the query, which may change each time."""
     if source.pins:
         return folder / source.name
-    return folder / f"{source.name}-{hashlib.sha256(shown(source.locations[0]).encode()).hexdigest()[:8]}"
+    address = redact_corpus(source.locations[0])
+    return folder / f"{source.name}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
 
 
 def show_progress(done_bytes: int, total_bytes: int | None) -> None:
@@ -179,9 +183,9 @@ def show_progress(done_bytes: int, total_bytes: int | None) -> None:
 
 
 def _of_headers(url: str, headers: Mapping[str, str]) -> str:
-    # Without a user and password, which somebody could find by trying.
+    # Without user and password, which could be found from the hash by trying.
     query = url.partition("#")[0].partition("?")[2]
-    return _digest("address", [shown(url), query, dict(headers)])
+    return _digest("address", [redact_corpus(url), query, dict(headers)])
 
 
 def _at_address(url: str) -> Source:
@@ -191,12 +195,14 @@ def _at_address(url: str) -> Source:
     except ValueError:
         host = None
     if not host:
-        raise InputError(f"corpus {shown(url)} is not an address with a host: give http(s)://HOST/FILE.zip")
+        raise InputError(
+            f"corpus {redact_corpus(url)} is not an address with a host: give http(s)://HOST/FILE.zip"
+        )
     return Source("http", _name_at(url), (url,))
 
 
 def _name_at(url: str) -> str:
-    """Safe as the name of a file."""
+    """A name of an address that is safe as a file name."""
     parts = urlsplit(url)
     stem = PurePosixPath(unquote(parts.path)).stem
     names = [re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:80] for text in (stem, parts.hostname or "")]
@@ -204,7 +210,7 @@ def _name_at(url: str) -> str:
 
 
 def _existing(text: str) -> Path | None:
-    """The path, if there is something; what cannot be a path is none."""
+    """The path if it exists; None also for a text that cannot be a path."""
     try:
         path = Path(text).expanduser()
         return path if text and path.exists() else None
@@ -215,7 +221,7 @@ def _existing(text: str) -> Path | None:
 def _at_path(path: Path) -> Source:
     if not (path.is_dir() or path.is_file()):
         raise InputError(f"corpus {path} is neither a file nor a folder: {FORMS}")
-    check_held(path, MEMBERS)
+    check_members(path, MEMBERS)
     whole = path.resolve()
     if not is_utf8(str(whole)):
         raise InputError(f"corpus {str(whole)!r}: its path is not valid UTF-8; rename it")
@@ -230,5 +236,5 @@ def _sha256(path: Path) -> str:
 
 
 def _digest(kind: str, content: object) -> str:
-    """A hash even of an address: it may hold a password, and identities are kept in manifests."""
+    """Hashes an address, too: it may hold a password, and manifests store identities."""
     return f"{kind}:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"

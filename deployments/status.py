@@ -21,8 +21,8 @@ from deployments.disk import nearest_folder, used_bytes
 from deployments.local.processes import answers
 from flows.lifecycle.locks import holder
 from models.errors import InputError
-from models.registry.promotions import PROMOTED_AT
 from models.registry.reference import open_registry
+from models.registry.tags import CORPUS, PROMOTED_AT, RECIPE
 from models.registry.versions import Registry
 from services_state import running_services
 from settings import Settings
@@ -78,8 +78,8 @@ def _champion(registry: Registry) -> dict[str, Any] | None:
         "version": version.number,
         "since": version.tags.get(PROMOTED_AT),
         "test_bpb": version.metrics.get("test/bpb"),
-        "recipe": version.tags.get("repartee.recipe"),
-        "corpus": version.tags.get("repartee.corpus"),
+        "recipe": version.tags.get(RECIPE),
+        "corpus": version.tags.get(CORPUS),
     }
 
 

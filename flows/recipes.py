@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from corpus.cleaning.config import CleanConfig
 from corpus.download import DownloadConfig
 from flows.config import RetrainConfig
-from models.addresses import bare
+from models.addresses import redact_addresses
 from models.errors import InputError, did_you_mean, validation_problem
 from models.evaluation.report import EvaluateConfig
 from models.network.config import NetworkConfig
@@ -108,7 +108,7 @@ def run_command(config: RetrainConfig) -> str:
     for key, value in _walk(config):
         if key in base and base[key] != value:
             words += ["--set", f"{key}={_shown(value)}"]
-    return bare(shlex.join(words))
+    return redact_addresses(shlex.join(words))
 
 
 def _describe(error: ValidationError) -> str:

@@ -19,6 +19,7 @@ from flows.lifecycle.parameters import CorpusName, Recipe, as_trained, to_config
 from flows.lifecycle.publish import artifact_of, publish_scores
 from flows.prepare import DATA
 from models.registry.reference import Model, open_registry, registered_model
+from models.registry.tags import CORPUS
 from settings import Settings
 from tasks.clean import clean
 from tasks.gate import COPIES, figures, model_artifact, rescore
@@ -41,7 +42,7 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
     found = registered_model(model, open_registry(settings), settings.root / COPIES)
     config = to_config(cast(Recipe, found.recipe), corpus or found.source)
     run = open_run(as_trained(config, found.folder), settings)
-    return publish_scores(found, run.tags["repartee.corpus"], score(run, found))
+    return publish_scores(found, run.tags[CORPUS], score(run, found))
 
 
 def score(run: RunContext, model: Model, *, in_flow: bool = True) -> dict[str, float]:

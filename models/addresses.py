@@ -1,4 +1,4 @@
-"""Addresses: what may be shown of one, and written down."""
+"""Redaction of addresses: no user, password or query is shown or stored."""
 
 import re
 
@@ -9,13 +9,16 @@ _LOGIN = re.compile(r"://(?:[^/\s'\"]*@|[^/\s'\"@:]*:(?!\d+(?:[/?#\s]|$))[^\s'\"
 _QUERY = re.compile(r"(://[^\s?#'\"]*)\?[^\s#'\"]*")
 
 
-def bare(text: str) -> str:
-    """The same without the user, password and query of the addresses in it."""
+def redact_addresses(text: str) -> str:
+    """A text of any kind, without the user, password and query of the addresses in it."""
     return _QUERY.sub(r"\1", _LOGIN.sub("://", text))
 
 
-def shown(corpus: str) -> str:
-    """A corpus for people: of an address no user, password, query or fragment."""
+def redact_corpus(corpus: str) -> str:
+    """What a person gave as a corpus: an address without user, password, query and fragment.
+
+    Here the whole text may be meant as an address and be misspelt, so more of it is left out.
+    """
     try:
         parts = httpx2.URL(corpus.strip())
     except (httpx2.InvalidURL, ValueError):
@@ -27,7 +30,7 @@ def shown(corpus: str) -> str:
 
 
 def _without_login(text: str) -> str:
-    """What is no address, but may have been meant as one."""
+    """A text that is no valid address, but may be meant as one."""
     found = re.fullmatch(r"((?:[A-Za-z][\w+.-]+:)?/*)(.*)", text.strip()[:300], re.DOTALL)
     assert found is not None
     rest = found[2].rpartition("@")[2] if ":" in found[0].partition("@")[0] else found[2]

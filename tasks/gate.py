@@ -13,7 +13,7 @@ from models.evaluation.scorecard import RescoreConfig, rescore_champion
 from models.evaluation.verdict import Verdict, judge, other_answers, split_overlap
 from models.pretrained.source import folder_identity
 from models.registry.reference import Model
-from models.registry.runs import FINGERPRINT
+from models.registry.tags import FINGERPRINT
 from models.registry.versions import Version
 from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import MANIFEST, Artifact

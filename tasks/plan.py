@@ -9,7 +9,7 @@ from typing import Literal
 from models.errors import TrackingUnavailable
 from models.evaluation.scorecard import RescoreConfig
 from models.evaluation.verdict import judge
-from models.registry.runs import FINGERPRINT
+from models.registry.tags import FINGERPRINT
 from models.registry.versions import Version
 from tasks import gate
 from tasks.prefect_api.recorded import recorded

@@ -21,7 +21,17 @@ from models.generation import generation_config
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
-from models.registry.versions import MODEL_DIGEST, Registry, Version
+from models.registry.tags import (
+    CORPUS,
+    JUDGED,
+    MODEL_DIGEST,
+    REASON,
+    RECIPE,
+    SOURCE,
+    TEST_BPB,
+    VERDICT,
+)
+from models.registry.versions import Registry, Version
 from tasks.gate import decide, wait_for_mlflow
 from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import Artifact
@@ -29,7 +39,7 @@ from tasks.store.run_context import RunContext
 
 log = logging.getLogger(__name__)
 
-VERSION_TAGS = ("repartee.recipe", "repartee.corpus", "repartee.source")  # its run has more
+VERSION_TAGS = (RECIPE, CORPUS, SOURCE)  # its run has more
 MAX_VERDICTS = 5
 
 
@@ -61,7 +71,7 @@ def build_folder(out: Path, model: Path, report: dict[str, Any], run: RunContext
     path = out / generation_config.FILE
     chosen = json.loads(path.read_text()) | generation_config.to_transformers(run.generation)
     path.write_text(json.dumps(chosen, indent=2) + "\n")
-    card = model_card(run.tags["repartee.corpus"], report, run.params, found_out(model.parent))
+    card = model_card(run.tags[CORPUS], report, run.params, found_out(model.parent))
     (out / "README.md").write_text(card)
 
 
@@ -84,7 +94,7 @@ def record_training(
     ]
     registry.log_metrics(run_id, figures)
     registry.log_tags(run_id, {f"repartee.{key}": value for key, value in found_out(train.path).items()})
-    log_datasets(registry, run_id, export, run.tags["repartee.corpus"])
+    log_datasets(registry, run_id, export, run.tags[CORPUS])
     registry.log_artifacts(run_id, evaluate.path, "report")
     registry.log_artifacts(run_id, train.path / "logs", "training")
 
@@ -98,8 +108,8 @@ def write_verdict(
     registry.note(run_id, note)
     at = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     where = f" in {flow_run_id}" if flow_run_id else ""
-    entry = {f"repartee.judged.{at}": f"{outcome}{where}: {verdict.reason}"}
-    registry.log_tags(run_id, {"repartee.verdict": outcome, "repartee.reason": verdict.reason, **entry})
+    entry = {f"{JUDGED}{at}": f"{outcome}{where}: {verdict.reason}"}
+    registry.log_tags(run_id, {VERDICT: outcome, REASON: verdict.reason, **entry})
 
 
 def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str) -> None:
@@ -139,8 +149,8 @@ def store_version(
             tags={
                 **{key: run.tags[key] for key in VERSION_TAGS},
                 MODEL_DIGEST: train.digest,
-                "repartee.test_bpb": f"{report['metrics']['test_bpb']:.4f}",
-                "repartee.verdict": verdict.reason,
+                TEST_BPB: f"{report['metrics']['test_bpb']:.4f}",
+                VERDICT: verdict.reason,
             },
             description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
         )

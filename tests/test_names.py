@@ -1,10 +1,13 @@
 """Names say what they hold: a few words that can mean anything are no names here."""
 
+import ast
 import io
 import tokenize
 from pathlib import Path
 
 import pytest
+
+from models.registry import tags
 
 ROOT = Path(__file__).resolve().parent.parent
 VAGUE = {
@@ -23,6 +26,7 @@ VAGUE = {
 }
 CODE = (
     "benchmarks",
+    "corpus",
     "models",
     "flows",
     "tasks",
@@ -37,6 +41,14 @@ CODE = (
 FILES = sorted(
     path for name in CODE for path in [*(ROOT / name).rglob("*.py"), ROOT / name] if path.is_file()
 )
+
+
+def test_the_name_of_a_tag_is_written_once() -> None:
+    names = {value for key, value in vars(tags).items() if key.isupper()}
+    for path in FILES:
+        tree = ast.parse(path.read_text("utf-8"))
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        assert path == Path(tags.__file__) or not names & texts, path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

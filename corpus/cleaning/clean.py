@@ -1,6 +1,6 @@
-"""Clean: one form of text, nothing empty, nothing twice, and each conversation in its split.
+"""Clean: normalises the text, removes empty turns and duplicates, and assigns each conversation to a split.
 
-TURNS -> SPLIT_TURNS; conversations only ever leave or are cut in two, none appears.
+TURNS -> SPLIT_TURNS. Conversations are removed or cut in two; none is added.
 """
 
 import json
@@ -18,7 +18,7 @@ from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
 
 
 def exchanges_said_twice(conversations: list[tuple[Conversation, str]]) -> int:
-    """Exchanges (a turn and its reply) beyond the first of their kind; they stay, but are counted."""
+    """The number of exchanges (a turn and its reply) that repeat an earlier one; they are not removed."""
     pairs = Counter(pair for c, _ in conversations for pair in zip(c.texts, c.texts[1:], strict=False))
     return sum(count - 1 for count in pairs.values())
 
@@ -34,7 +34,11 @@ def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
 
 
 def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
-    """turns.parquet -> turns.parquet with `split`, and report.json."""
+    """turns.parquet -> turns.parquet with the column `split`, and report.json. Returns the number of turns.
+
+    Raises:
+        DataRejected: a split is empty.
+    """
     counts: Counter[str] = Counter()
     rows = pq.read_table(parse / "turns.parquet", schema=TURNS).to_pylist()
     conversations = list(read_conversations(rows, config, counts))

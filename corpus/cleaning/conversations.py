@@ -1,4 +1,4 @@
-"""Conversations: normalised turns in their order, nothing empty; each is whole or a part of one."""
+"""Conversations: normalised turns in their order, none of them empty, of a whole conversation or a part."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,13 +22,13 @@ class Conversation:
     speakers: list[str]
     texts: list[str]
     source_id: str
-    """That of the whole conversation, of which this may be a part."""
+    """The id of the complete conversation, of which this may be a part."""
 
 
 def read_conversations(
     turns: Iterable[dict[str, Any]], config: CleanConfig, counts: Counter[str]
 ) -> Iterator[Conversation]:
-    """Normalised conversations of at least two turns; an empty turn takes its two exchanges with it."""
+    """Normalised conversations of at least two turns. They are cut at turns that normalisation empties."""
     for conversation, rows in groupby(turns, key=itemgetter("conversation_id")):
         counts["conversations read"] += 1
         parts: list[list[dict[str, Any]]] = [[]]

@@ -1,4 +1,4 @@
-"""Split: each conversation in the training, validation or test split, and none in two of them."""
+"""Split: assigns each conversation to the training, the validation or the test split, and to one only."""
 
 import hashlib
 from collections import Counter
@@ -10,12 +10,12 @@ from models.errors import DataRejected
 
 
 def unit(conversation: Conversation, config: CleanConfig) -> str:
-    """What a split takes or leaves as a whole: not a part, or the rest of its conversation gives it away."""
+    """What must be in one split as a whole: the parts of a conversation would give each other away."""
     return conversation.group if config.split_by == "group" else conversation.source_id
 
 
 def split_of(name: str, config: CleanConfig) -> str:
-    """The split of a group, from its name alone: new data never moves old."""
+    """The split of a group, from its name alone, so that new data never moves old data."""
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     if position < config.test_share:
         return "test"
@@ -25,7 +25,7 @@ def split_of(name: str, config: CleanConfig) -> str:
 def split_conversations(
     conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
 ) -> list[tuple[Conversation, str]]:
-    """Each conversation with its split; of equal ones the test set's stays, then the validation set's."""
+    """Each conversation with its split. Of equal ones, the one in the test or validation split stays."""
     assigned = [(c, split_of(unit(c, config), config)) for c in conversations]
     owner: dict[tuple[str, ...], tuple[str, str]] = {}
     for split in reversed(SPLITS):
@@ -49,7 +49,7 @@ def check_splits(
 ) -> None:
     """
     Raises:
-        InputError: a split is empty, so nothing could be trained or judged.
+        DataRejected: a split is empty, so that nothing could be trained or evaluated.
     """
     sizes = Counter(split for _, split in conversations)
     empty = [split for split in SPLITS if not sizes[split]]

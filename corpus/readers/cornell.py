@@ -1,6 +1,4 @@
-"""Cornell: movie_lines.txt says who said what, in no useful order; movie_conversations.txt alone says
-which line answers which.
-"""
+"""Cornell: the lines are in movie_lines.txt, and movie_conversations.txt says which line answers which."""
 
 import re
 from collections import Counter
@@ -24,7 +22,7 @@ _IDS = re.compile(rf"\[\s*{_ID}(?:(?:\s*,\s*|\s+){_ID})*\s*,?\s*\]")
 def records(path: Path, reader: LineReader, rejects: Rejects, fields: int) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of each well-formed line.
 
-    The last field may be empty: its separator's blank is then the end of the line.
+    If the last field is empty, the line ends with the separator, without its last blank.
     """
     for number, (text, is_whole) in enumerate(reader.lines(path), 1):
         rejects.read += 1
@@ -43,7 +41,7 @@ def records(path: Path, reader: LineReader, rejects: Rejects, fields: int) -> It
 
 
 def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tuple[str, str, str]]:
-    """line id -> (speaker id, movie id, text); a line that only repeats another one is passed over."""
+    """line id -> (speaker id, movie id, text). An exact repetition of a line is ignored."""
     lines: dict[str, tuple[str, str, str]] = {}
     for number, (line_id, speaker, movie, _, text) in records(path, reader, rejects, fields=5):
         line = (speaker.strip(), movie.strip(), text)
@@ -53,7 +51,7 @@ def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tu
 
 
 def line_ids(field: str) -> list[str] | None:
-    """The ids in `['L194', 'L195']`, or None if that is not what it is; nothing is evaluated.
+    """The ids in `['L194', 'L195']`, or None if the field is no such list; nothing is evaluated.
 
     The list may be in the double quotes of a CSV file, where `""` stands for a quote.
     """

@@ -1,4 +1,4 @@
-"""Encodings: the lines of a text file, whatever encoding and line ends an editor gave it.
+"""Encodings: the lines of a text file in any of the usual encodings, with any line ends.
 
 UTF-16 and UTF-32 are recognised for the whole file. Any other file is read line by line: a line with a
 multi-byte character that is valid UTF-8 is UTF-8, any other is Windows-1252, the corpus's own encoding.
@@ -39,15 +39,15 @@ class Line(NamedTuple):
 
 @dataclass
 class LineReader:
-    """Reads files line by line, and counts what it met."""
+    """Reads files line by line, and counts the encodings of the lines."""
 
     encodings: Counter[str] = field(default_factory=Counter)
-    """Lines by encoding; a line in ASCII is the same in all of them."""
+    """The number of lines in each encoding; a line in ASCII is the same in all of them."""
     suspected_mojibake: int = 0
-    """Lines that somebody else has read as Windows-1252 and saved as UTF-8; they stay as they are."""
+    """The number of lines that were read as Windows-1252 and saved as UTF-8 before; they are not changed."""
 
     def lines(self, path: Path) -> Iterator[Line]:
-        """Each line of a file; memory holds one line at a time, and of an endless one its beginning."""
+        """Each line of a file. Memory holds one line at a time, and only the beginning of a very long one."""
         with path.open("rb") as file:
             sample = file.read(SAMPLE_BYTES)
             encoding, mark_bytes = _encoding_of(sample)
@@ -70,7 +70,7 @@ class LineReader:
 
 
 def count_lines(path: Path) -> int:
-    """How many lines a file has, at most: in UTF-16 the byte of a line end may be half of a character."""
+    """At least the number of lines: in UTF-16 the byte of a line end may be half of another character."""
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
         file.seek(0)
@@ -90,7 +90,7 @@ def is_mojibake(text: str) -> bool:
 
 
 def _encoding_of(sample: bytes) -> tuple[str | None, int]:
-    """(encoding of the whole file, bytes of its mark); None: it is decided line by line."""
+    """(encoding of the whole file, bytes of its mark). The encoding is None if each line has its own."""
     for mark, encoding in _MARKS:
         if sample.startswith(mark):
             return encoding, len(mark)
@@ -106,7 +106,7 @@ def _encoding_of(sample: bytes) -> tuple[str | None, int]:
 
 
 def _as_bytes(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterator[bytes]:
-    """Pieces that end with a line end, or are `LINE_BYTES` long; of UTF-16 and UTF-32 as UTF-8."""
+    """Pieces that end with a line end or are `LINE_BYTES` long; UTF-16 and UTF-32 become UTF-8."""
     end = _line_end(sample)
     if encoding is None and end == "\n":
         yield from iter(lambda: file.readline(LINE_BYTES), b"")
@@ -119,12 +119,12 @@ def _as_bytes(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterator[b
 
 
 def _line_end(sample: bytes) -> str:
-    """A carriage return alone, as on old Macintoshes, where there is no other line end."""
+    """The line end of the file; a carriage return alone, as on old Macintoshes, if there is no other."""
     return "\r" if b"\r" in sample and b"\n" not in sample else "\n"
 
 
 def _bounded_lines(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """(line, whether it is whole): of one that is too long only the beginning is kept in memory."""
+    """(line, whether it is complete). Only the beginning of a line that is too long is kept in memory."""
     for piece in pieces:
         is_whole, last = True, piece
         while not last.endswith(b"\n") and (following := next(pieces, None)) is not None:

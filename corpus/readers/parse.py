@@ -1,6 +1,6 @@
-"""Parse: the raw Cornell layout becomes TURNS, and nothing is dropped in silence.
+"""Parse: reads the raw Cornell layout into TURNS.
 
-Every line that cannot be used is stored in rejects.parquet with its cause.
+No line is dropped silently: each one that cannot be used is stored in rejects.parquet with its cause.
 """
 
 import json
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 class ParseConfig(Config):
     max_reject_share: float = Field(default=0.01, ge=0, le=1)
-    """More unusable lines than this share fail the run: it is probably another format."""
+    """The run fails if a larger share of the lines is unusable: the format is probably another one."""
 
 
 def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
@@ -62,7 +62,7 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
 
 
 def _rejected(name: str, rejects: Rejects, of_the: str = "") -> DataRejected:
-    """Too many rejects; the share that would do is named unless it is that of another format."""
+    """The error for too many rejects. It names the share that would suffice, or else the right format."""
     first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.read) / 100
     remedy = f"mend the file, or allow more with --set parse.max_reject_share={share}"
     if share > 0.5:

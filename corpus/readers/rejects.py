@@ -3,14 +3,14 @@
 import math
 from collections import Counter
 
-REJECTS_STORED = 10_000  # with their text; the others are counted
+REJECTS_STORED = 10_000  # with their text; the others are only counted
 
 
 class Rejects:
     """The lines that could not be used: all are counted by cause, the first ones are stored."""
 
     def __init__(self, most: float = math.inf) -> None:
-        """`most`: how many there may be; one more ends the reading once no more are stored."""
+        """`most` is the largest number allowed; one more ends the reading, once no more are stored."""
         self.rows: list[dict[str, str | int]] = []
         self.by_cause: Counter[str] = Counter()
         self.read = 0
@@ -23,7 +23,7 @@ class Rejects:
     def add(self, file: str, line: int, cause: str, raw: str) -> None:
         """
         Raises:
-            TooManyRejects: more than `most`, so that reading on cannot help.
+            TooManyRejects: there are more than `most`.
         """
         self.by_cause[cause] += 1
         if len(self.rows) < REJECTS_STORED:
@@ -34,4 +34,4 @@ class Rejects:
 
 
 class TooManyRejects(Exception):
-    """The share of unusable lines cannot be met any more."""
+    """There are more unusable lines than the allowed share of all lines."""

@@ -18,7 +18,7 @@ is_valid_reply = GRAMMAR.is_valid_reply
 
 @dataclass(frozen=True)
 class Conversation:
-    """What two people of one film say, in turn."""
+    """The lines that two people of one film say in turn."""
 
     movie: int
     lines: tuple[str, ...]
@@ -27,11 +27,11 @@ class Conversation:
 def conversations(*, turns: int, seed: int) -> Iterator[Conversation]:
     """Conversations of `turns` lines in all, or a few more; the same for the same seed."""
     rng = random.Random(seed)
-    made = 0
-    while made < turns:
+    said = 0
+    while said < turns:
         lines = _conversation(rng)
-        yield Conversation(made // MOVIE_TURNS, lines)
-        made += len(lines)
+        yield Conversation(said // MOVIE_TURNS, lines)
+        said += len(lines)
 
 
 def _conversation(rng: random.Random) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def _conversation(rng: random.Random) -> tuple[str, ...]:
 
 
 def _say(current: Script, rng: random.Random) -> list[str]:
-    """The script with its slots filled, often broken off after an answer, as people do."""
+    """The script with its slots filled; sometimes it ends after the first answer."""
     names = {slot for turn in current.turns for template in turn for slot in slots(template)} - set(
         current.rules
     )
@@ -63,18 +63,18 @@ def _say(current: Script, rng: random.Random) -> list[str]:
 
 
 def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
-    """Write the two files of the raw Cornell layout, lines in descending order; returns the lines.
+    """Write the two files of the raw Cornell layout, the lines in descending order; returns their number.
 
-    What it holds in memory is a film, so the size is free.
+    Only one conversation at a time is in memory, so the size does not matter.
     """
-    made = 0
+    written = 0
     with (
         (folder / "movie_lines.txt").open("w") as lines,
         (folder / "movie_conversations.txt").open("w") as order,
     ):
         for said in conversations(turns=turns, seed=seed):
-            first = made + 1
-            made += len(said.lines)
+            first = written + 1
+            written += len(said.lines)
             numbered = list(enumerate(said.lines, first))
             speakers = (f"u{2 * said.movie}", f"u{2 * said.movie + 1}")
             for number, text in reversed(numbered):
@@ -83,4 +83,4 @@ def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
                 lines.write(SEPARATOR.join(row) + "\n")
             ids = [f"L{number}" for number, _ in numbered]
             order.write(SEPARATOR.join((*speakers, f"m{said.movie}", str(ids))) + "\n")
-    return made
+    return written

@@ -63,11 +63,11 @@ class Grammar:
     def is_valid_reply(self, context: Sequence[str], reply: str) -> bool:
         """Whether the grammar could say `reply` after `context` (all turns so far, the oldest first)."""
         said = canonical(reply)
-        for place, binding, current in self._courses(context):
-            if place < len(current.turns) and any(True for _ in self._match(current, place, said, binding)):
+        for index, binding, current in self._courses(context):
+            if index < len(current.turns) and any(True for _ in self._match(current, index, said, binding)):
                 return True
             # The one who began may begin anew.
-            if place % 2 == 0 and any(
+            if index % 2 == 0 and any(
                 True for opener in self.scripts for _ in self._match(opener, 0, said, {})
             ):
                 return True
@@ -94,13 +94,13 @@ class Grammar:
     def _follow(self, current: Script, said: Sequence[str]) -> list[Binding]:
         """The fillers under which the script begins with exactly these turns."""
         bindings: list[Binding] = [{}]
-        for place, turn in enumerate(said):
-            bindings = [more for binding in bindings for more in self._match(current, place, turn, binding)]
+        for index, turn in enumerate(said):
+            bindings = [more for binding in bindings for more in self._match(current, index, turn, binding)]
         return bindings
 
-    def _match(self, current: Script, place: int, said: str, binding: Binding) -> Iterator[Binding]:
+    def _match(self, current: Script, index: int, said: str, binding: Binding) -> Iterator[Binding]:
         """The fillers, `binding` among them, under which the script's turn is said so."""
-        for template in current.turns[place]:
+        for template in current.turns[index]:
             found = self._pattern(template, tuple(current.rules)).fullmatch(said)
             if found is None:
                 continue
@@ -117,16 +117,16 @@ class Grammar:
         return next(filler for filler in self.fillers[kind(slot)] if canonical(filler) == text)
 
     def _make_pattern(self, template: str, derived: tuple[str, ...]) -> re.Pattern[str]:
-        parts, seen = [], set[str]()
+        parts, captured = [], set[str]()
         for i, part in enumerate(_SLOT.split(template)):
             if i % 2 == 0:
                 parts.append(re.escape(canonical(part)))
             elif part in derived:
                 parts.append(".+?")
-            elif part in seen:
+            elif part in captured:
                 parts.append(f"(?P={part})")
             else:
-                seen.add(part)
+                captured.add(part)
                 options = "|".join(re.escape(canonical(filler)) for filler in self.fillers[kind(part)])
                 parts.append(f"(?P<{part}>{options})")
         return re.compile(r"\ ".join(part for part in parts if part))

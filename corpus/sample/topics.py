@@ -1,4 +1,7 @@
-"""The topics of the sample corpus, one after the other: what is asked, and what is a good answer."""
+"""The topics of the sample corpus, one after the other: the questions, and the good answers.
+
+The file is long because it is data; its functions take one line each.
+"""
 
 from corpus.sample import words as w
 from corpus.sample.grammar import Binding, Script, script

@@ -1,15 +1,15 @@
-"""Addresses of corpora: what is stored of one, and what only the request gets.
+"""Addresses of corpora: which part of an address is stored, and which part only the request uses.
 
-A run's settings stand in Prefect, in MLflow and in manifests for as long as these last. So a query,
-which may hold a token, is stored as a mark alone and stays in this process, and a user and password
-are refused. `env:REPARTEE_CORPUS_NAME` means the address that this variable holds: all of it.
+Prefect, MLflow and the manifests store the settings of a run for good. A query may hold a token, so only its
+hash is stored, and the query itself stays in this process. A user and a password are refused.
+`env:REPARTEE_CORPUS_NAME` stands for the whole address that this variable holds.
 """
 
 import hashlib
 import os
 import re
 
-from models.addresses import shown
+from models.addresses import redact_corpus
 from models.errors import InputError
 
 HTTP = re.compile(r"https?:", re.IGNORECASE)
@@ -21,16 +21,16 @@ FORM_PATTERN = (
     r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?"
     r"|env:REPARTEE_CORPUS_[A-Z0-9_]+|[^:]+)$"
 )
-"""What a deployment's form takes: nothing that would store a secret, no `file:` and the like."""
+"""What the form of a deployment accepts: nothing that would store a secret, and no other schemes."""
 
-_queries: dict[str, str] = {}  # the whole address of each that is stored with a mark
+_queries: dict[str, str] = {}  # the whole address of each one whose query is stored as a hash
 
 
 def storable(corpus: str) -> str:
-    """The corpus as it may be stored; the query of an address is remembered in this process.
+    """The corpus as it may be stored. This process remembers the query of an address.
 
     Raises:
-        InputError: there is a user or a password in it.
+        InputError: the address holds a user or a password.
     """
     text = corpus.strip()
     if not HTTP.match(text):
@@ -39,8 +39,8 @@ def storable(corpus: str) -> str:
     base, has_query, query = address.partition("?")
     if "@" in text and _holds_login(base):
         raise InputError(
-            f"corpus {shown(text)}: a user and password in an address would be stored with the run: put them "
-            f"into ~/.netrc (machine {_host(text)} login USER password PASSWORD), or {BY_VARIABLE}"
+            f"corpus {redact_corpus(text)}: a user and password in an address would be stored with the run: "
+            f"put them into ~/.netrc (machine {_host(text)} login USER password PASSWORD), or {BY_VARIABLE}"
         )
     if not has_query or MARK.fullmatch(f"?{query}"):
         return address
@@ -50,13 +50,13 @@ def storable(corpus: str) -> str:
 
 
 def _host(address: str) -> str:
-    """Of an address that is safe to show, else the word for it."""
-    found = re.match(r"https?://([^/:]+)", shown(address))
+    """The host of an address, or the word HOST if the address cannot be read."""
+    found = re.match(r"https?://([^/:]+)", redact_corpus(address))
     return found[1] if found else "HOST"
 
 
 def _holds_login(base: str) -> bool:
-    """Whether there is a user before the host, or what can only be the beginning of a password after it."""
+    """Whether a user stands before the host, or the beginning of a password behind it."""
     host = base.partition(":")[2].lstrip("/").partition("/")[0]
     port = re.sub(r"\[.*\]", "", host).partition(":")[2]
     return "@" in host or not re.fullmatch(r"\d*", port)
@@ -68,10 +68,10 @@ def holds_query(corpus: str) -> bool:
 
 
 def requested(corpus: str) -> str:
-    """The whole address behind what is stored.
+    """The whole address of a corpus, from its stored form.
 
     Raises:
-        InputError: it is known to another process alone, or the variable holds none.
+        InputError: only another process knows the query, or the variable holds no address.
     """
     text = corpus.strip()
     if found := VARIABLE.fullmatch(text):
@@ -83,7 +83,7 @@ def requested(corpus: str) -> str:
         return address
     if MARK.search(text) and text not in _queries:
         raise InputError(
-            f"corpus {shown(text)}: the query of this address is not stored: give the whole address with "
-            f"--corpus, or {BY_VARIABLE}"
+            f"corpus {redact_corpus(text)}: the query of this address is not stored: give the whole address "
+            f"with --corpus, or {BY_VARIABLE}"
         )
     return _queries.get(text, text)

@@ -1,7 +1,7 @@
-"""Copies: what is here of a file of the network, whole or in part, and what is known of it.
+"""Copies: downloaded files, complete or partial, and what is known of them.
 
-NAME          the whole file, as it came with NAME.json
-NAME.part     a download in progress, with NAME.part.json
+NAME          the complete file; NAME.json describes it
+NAME.part     a download in progress; NAME.part.json describes it
 NAME.lock     held by the one process that may write any of these
 """
 
@@ -25,17 +25,17 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def only_writer(archive: Path, *, wait_s: float) -> Iterator[None]:
-    """Inside, no other process downloads to `archive`.
+    """While it is entered, no other process downloads to `archive`.
 
     Raises:
-        InputError: another one still does after so long.
+        InputError: another process still does after `wait_s` seconds.
     """
     path = archive.with_name(archive.name + ".lock")
     held = lock(path, timeout_s=0)
     try:
         held.acquire()
     except Timeout:
-        log.info("another process downloads %s now; waits for it", archive.name)
+        log.info("another process is downloading %s; waiting for it", archive.name)
         held = lock(path, timeout_s=wait_s)
         try:
             held.acquire()
@@ -46,7 +46,7 @@ def only_writer(archive: Path, *, wait_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits sees it gone, and makes one
+        path.unlink(missing_ok=True)  # while it is held: a process that waits makes a new one
         held.release()
 
 
@@ -65,7 +65,7 @@ def write_state(part: Path, url: str, response: httpx2.Response, total: int | No
 
 
 def read_state(path: Path, *urls: str) -> dict[str, Any]:
-    """What is known of the file if it came from one of `urls`, else nothing."""
+    """What is known of a file that came from one of `urls`; {} for another file."""
     try:
         state = json.loads(_state(path).read_text())
         return state if state["url_sha256"] in map(_digest, urls) else {}
@@ -74,7 +74,7 @@ def read_state(path: Path, *urls: str) -> dict[str, Any]:
 
 
 def is_whole(archive: Path, urls: list[str]) -> bool:
-    """Whether the whole file lies here, and came from one of `urls`."""
+    """Whether the complete file is on the disk and came from one of `urls`."""
     return archive.is_file() and bool(read_state(archive, *urls))
 
 
@@ -84,7 +84,7 @@ def drop(part: Path) -> None:
 
 
 def publish(archive: Path) -> None:
-    """The download in progress is whole: it takes the place of the earlier copy."""
+    """Replace the earlier copy by the download, which is complete."""
     part = part_of(archive)
     _state(archive).unlink(missing_ok=True)  # first, so that it never describes another file
     part.replace(archive)

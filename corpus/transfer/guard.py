@@ -1,4 +1,4 @@
-"""Network: who is connected to on the way to a file, and how a failure is told from a refusal."""
+"""Guard: the hosts to which a download may connect, its deadline, and which of its errors are transient."""
 
 import contextlib
 import ipaddress
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
-class Again(Exception):
-    """A failure that may pass."""
+class TransientError(Exception):
+    """An error that may not occur at the next attempt."""
 
     def __init__(self, reason: str, *, wait_s: float = 0, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -31,18 +31,18 @@ class Again(Exception):
         self.unreachable = unreachable
 
 
-class Refused(Exception):
-    """A failure that will not pass: this address is of no use."""
+class PermanentError(Exception):
+    """An error that will occur at each attempt: this address cannot be used."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """To whom a download may connect."""
+    """The hosts to which a download may connect."""
 
     public_only: bool = False
-    """Else also to this machine and its network, if that is what the user's own address names."""
+    """If false, also to this machine and its network, if the address that the user gave names them."""
     allowed: tuple[str, ...] = ()
-    """Hosts and networks that may be connected to all the same."""
+    """Hosts and networks that are allowed in any case."""
 
     def allows(self, host: str, address: str = "") -> bool:
         """Whether the name or the address is one of `allowed`."""
@@ -52,7 +52,10 @@ class Reach:
         return ip is not None and any(ip in network for network in map(_network, self.allowed) if network)
 
     def check(self) -> None:
-        """Raise InputError for what is neither a host nor a network."""
+        """
+        Raises:
+            InputError: an entry of `allowed` is neither a host nor a network.
+        """
         for name in self.allowed:
             if "/" in name and _network(name) is None:
                 raise InputError(
@@ -64,14 +67,14 @@ class Reach:
 ANYWHERE = Reach()
 
 
-class Watch:
-    """Watches one request through its redirects: whom it connects to, and that it ends in time."""
+class RequestGuard:
+    """Watches a request and its redirects: to which hosts it connects, and that it ends in time."""
 
     def __init__(self, reach: Reach = ANYWHERE) -> None:
         self._reach = reach
         self._first: str | None = None  # zone of the address that the user gave
         self._scheme = ""
-        self._asked = ""
+        self._requested_host = ""
         self._socket: socket.socket | None = None
         self._timer: threading.Timer | None = None
         self._late_s: float | None = None
@@ -84,8 +87,8 @@ class Watch:
         if self._timer:
             self._timer.cancel()
 
-    def arm(self, seconds: float) -> None:
-        """Cut the connection after so long: a server that drips never runs into a read timeout."""
+    def set_deadline(self, seconds: float) -> None:
+        """Close the connection after so many seconds. A slow stream of bytes causes no read timeout."""
         if self._timer:
             self._timer.cancel()
         self._timer = threading.Timer(max(0.0, seconds), self._cut, [seconds])
@@ -96,29 +99,32 @@ class Watch:
         self._late_s = seconds
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                # Not SSLSocket's own shutdown: it pulls the TLS state from under the reader.
+                # The shutdown of SSLSocket would remove the TLS state that the reader is using.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
-    def again(self, error: httpx2.TransportError) -> Again:
-        """The failure of a connection in a few words."""
+    def transient_error(self, error: httpx2.TransportError) -> TransientError:
+        """The error of a connection, described in a few words."""
         if self._late_s is not None:
-            return Again(f"not done within {self._late_s:.3g} s")
+            return TransientError(f"not done within {self._late_s:.3g} s")
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         refused = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
-        return Again(reason, unreachable=refused and "CERTIFICATE" not in reason)
+        return TransientError(reason, unreachable=refused and "CERTIFICATE" not in reason)
 
     def admit_url(self, url: httpx2.URL) -> None:
-        """Refuse what is not http(s), gives up encryption, or names an address inside."""
+        """
+        Raises:
+            PermanentError: the address is not http(s), gives up encryption, or is not allowed.
+        """
         if url.scheme not in ("http", "https") or not url.host:
-            raise Refused(f"{url.scheme or 'no'}: is not http or https")
+            raise PermanentError(f"{url.scheme or 'no'}: is not http or https")
         if self._scheme == "https" and url.scheme == "http":
-            raise Refused("redirected from https to http")
+            raise PermanentError("redirected from https to http")
         self._scheme = url.scheme
         for address in self._addresses_before_connecting(url.host):
             self.admit(address, url.host)
 
     def _addresses_before_connecting(self, host: str) -> set[str]:
-        """What is known before a connection; the peer itself is looked at again once there is one."""
+        """The addresses that are known before connecting; that of the peer is checked again afterwards."""
         if _unwrapped(host) is not None:
             return {host}
         if not self._reach.public_only:
@@ -126,39 +132,47 @@ class Watch:
         try:
             return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         except (OSError, UnicodeError):
-            return set()  # a name for the proxy to know, or for the connection to fail at
+            return set()  # the proxy may know the name; if not, connecting fails
 
     def admit(self, address: str, host: str = "") -> None:
-        """A redirect may lead out, or stay in the zone where the user's own address is."""
+        """Check an address: a redirect may lead to a public one, or stay in the zone of the first address.
+
+        Raises:
+            PermanentError: it is not allowed.
+        """
         reached = zone(address)
         if self._reach.public_only and reached != "public" and not self._reach.allows(host, address):
-            raise Refused(
+            raise PermanentError(
                 f"{host or address} is a {reached} address, which a deployed run may not read; the setting "
                 "REPARTEE_DOWNLOAD_HOSTS lists the hosts that it may"
             )
         if self._first is None:
             self._first = reached
         elif reached not in ("public", self._first) and not self._reach.allows(host, address):
-            raise Refused(f"redirected to the {reached} address {address}")
+            raise PermanentError(f"redirected to the {reached} address {address}")
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """The client's own report; the peer's true address, so no trick with names helps."""
+        """Check the address of the peer, which the HTTP client reports: a host name cannot disguise it."""
         if event == "connection.connect_tcp.started":
-            self._asked = info["host"]
+            self._requested_host = info["host"]
         if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
             return
         stream = info["return_value"]
         self._socket = stream.get_extra_info("socket")
-        if self._asked in self._proxies:
+        if self._requested_host in self._proxies:
             self._first = self._first or "public"
         elif event.endswith("connect_tcp.complete"):
-            self.admit(stream.get_extra_info("server_addr")[0], self._asked)
+            self.admit(stream.get_extra_info("server_addr")[0], self._requested_host)
         if self._late_s is not None:
-            raise Again(f"not done within {self._late_s:.3g} s")
+            raise TransientError(f"not done within {self._late_s:.3g} s")
 
 
 def zone(address: str) -> str:
-    """Raises ValueError for what is not an IP address."""
+    """Which part of the network an IP address belongs to: loopback, link-local, private or public.
+
+    Raises:
+        ValueError: it is no IP address.
+    """
     ip = _unwrapped(address)
     if ip is None:
         raise ValueError(f"{address!r} is no IP address")
@@ -170,7 +184,7 @@ def zone(address: str) -> str:
 
 
 def _unwrapped(address: str) -> Any:
-    """The IP address, of an IPv4 one in an IPv6 one (mapped, 6to4, NAT64) the inner; None for a name."""
+    """The IP address, or the IPv4 address inside of it (mapped, 6to4, NAT64); None for a name."""
     try:
         ip: Any = ipaddress.ip_address(address.split("%")[0])
     except ValueError:
@@ -204,7 +218,7 @@ def login_of(url: httpx2.URL) -> httpx2.Auth | None:
 
 
 def silence_request_log() -> None:
-    """The client would log each request with its whole address, the secrets in it included."""
+    """Keep the HTTP client from logging each request with its whole address and the secrets in it."""
     logger = logging.getLogger("httpx2")
     if logger.level < logging.WARNING:
         logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Response: what the status line and the headers of an answer say about the file that follows."""
+"""Headers: what the status line and the headers of a response say about the file that follows."""
 
 import email.utils
 import re
@@ -7,13 +7,13 @@ from typing import Any
 
 import httpx2
 
-from corpus.transfer.guard import Again, Refused
+from corpus.transfer.guard import PermanentError, TransientError
 
 CONTENT_HEADERS = ("etag", "last-modified", "content-length")
 
 
 def continues(response: httpx2.Response, offset: int, known: dict[str, Any]) -> bool:
-    """Whether a 206 is the rest of the very file that we hold the beginning of."""
+    """Whether a response of status 206 is the rest of the file whose beginning is on the disk."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
     if not found or int(found[1]) != offset:
         return False
@@ -21,16 +21,16 @@ def continues(response: httpx2.Response, offset: int, known: dict[str, Any]) -> 
     return same_total and validator(response) in (None, known["validator"])
 
 
-def status_failure(response: httpx2.Response) -> Again | Refused:
-    """What a status other than a success means for the next try."""
+def status_failure(response: httpx2.Response) -> TransientError | PermanentError:
+    """The error for a status other than success: whether another attempt may succeed, and when."""
     reason = f"HTTP {response.status_code} {response.reason_phrase[:60]}".strip()
     if response.status_code in (408, 429, 500, 502, 503, 504):
-        return Again(reason, wait_s=_retry_after_s(response.headers.get("retry-after", "")))
-    return Refused(reason)
+        return TransientError(reason, wait_s=_retry_after_s(response.headers.get("retry-after", "")))
+    return PermanentError(reason)
 
 
 def _retry_after_s(text: str) -> float:
-    """Seconds, given as such or as a date; 0 for anything else."""
+    """The seconds of a Retry-After header, which holds seconds or a date; 0 for anything else."""
     if re.fullmatch(r"[0-9]{1,9}", text.strip()):
         return float(text)
     try:
@@ -40,19 +40,18 @@ def _retry_after_s(text: str) -> float:
 
 
 def length(response: httpx2.Response) -> int | None:
-    """Bytes to come, where the server says so."""
+    """The number of bytes that follow; None if the server does not say."""
     text = response.headers.get("content-length", "")
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def validator(response: httpx2.Response) -> str | None:
-    """What If-Range takes: a strong ETag, or else a date."""
+    """The value for If-Range: a strong ETag, or else a date."""
     etag: str = response.headers.get("etag", "")
     return etag if etag and not etag.startswith("W/") else response.headers.get("last-modified")
 
 
 def headers_of_content(response: httpx2.Response) -> dict[str, str]:
-    """What tells one content of an address from another; nothing where there is no validator, which a
-    length alone is not."""
+    """The headers that identify the content; {} without an ETag and a date, for a length does not suffice."""
     found = {name: response.headers[name] for name in CONTENT_HEADERS if name in response.headers}
     return found if found.keys() - {"content-length"} else {}

@@ -31,7 +31,7 @@ from flows.config import RetrainConfig
 from flows.lifecycle.context import open_run
 from flows.lifecycle.dead_runs import open_flow_runs, reconcile
 from flows.lifecycle.locks import holder, my_turn
-from models.addresses import bare
+from models.addresses import redact_addresses
 from models.files import PROJECT
 from models.registry.promotions import CHAMPION
 from models.registry.versions import Version
@@ -227,7 +227,7 @@ def _install_command(installation: Installation) -> str:
 
 
 def _with_server(installation: Installation) -> str:
-    return f"PREFECT_API_URL={bare(installation.prefect_url or '')}"
+    return f"PREFECT_API_URL={redact_addresses(installation.prefect_url or '')}"
 
 
 def _promote_another(

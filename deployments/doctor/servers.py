@@ -12,7 +12,7 @@ from deployments.local import prefect_database
 from deployments.local.processes import answers
 from flows.lifecycle.locks import holder
 from models import sqlite_files
-from models.addresses import bare
+from models.addresses import redact_addresses
 from models.registry import database
 from models.registry.rescue import rescue
 
@@ -35,11 +35,13 @@ def services(installation: Installation) -> Iterator[Fault]:
             yield Fault(f"{name} at {service.address} does not answer ({log})", RESTART)
     url = installation.settings.prefect_api_url
     if url and installation.prefect_url is None:
-        yield Fault(f"PREFECT_API_URL is {bare(url)}, and no server answers there", "unset PREFECT_API_URL")
+        what = f"PREFECT_API_URL is {redact_addresses(url)}, and no server answers there"
+        yield Fault(what, "unset PREFECT_API_URL")
     uri = installation.settings.mlflow_tracking_uri
     if uri and uri.startswith("http") and _request(f"{uri.rstrip('/')}/health") is None:
         yield Fault(
-            f"MLFLOW_TRACKING_URI is {bare(uri)}, and no server answers there", "unset MLFLOW_TRACKING_URI"
+            f"MLFLOW_TRACKING_URI is {redact_addresses(uri)}, and no server answers there",
+            "unset MLFLOW_TRACKING_URI",
         )
 
 
@@ -50,7 +52,7 @@ def cross_origin_access(installation: Installation) -> Iterator[Fault]:
         response = _request(f"{url}/health", {"Origin": f"http://{OTHER_HOST}"})
         if response and response[1].get("access-control-allow-origin") in ("*", f"http://{OTHER_HOST}"):
             yield Fault(
-                f"Prefect at {bare(url)} lets the pages of any site use it",
+                f"Prefect at {redact_addresses(url)} lets the pages of any site use it",
                 _restart_safely(
                     installation,
                     "prefect",
@@ -63,7 +65,7 @@ def cross_origin_access(installation: Installation) -> Iterator[Fault]:
         if response and response[0] == 200:
             host = _origin(uri).partition("//")[2]
             yield Fault(
-                f"MLflow at {bare(uri)} answers requests for any host name, {OTHER_HOST} for one",
+                f"MLflow at {redact_addresses(uri)} answers requests for any host name, {OTHER_HOST} for one",
                 _restart_safely(installation, "mlflow", uri, f"mlflow server --allowed-hosts {host}"),
             )
 
@@ -120,7 +122,7 @@ def _moved(installation: Installation) -> Iterator[Fault]:
 
 def _request(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str]] | None:
     """(the status, the headers by their lower-case names) of an answer; None: no server answers."""
-    request = urllib.request.Request(bare(url), headers=headers or {})
+    request = urllib.request.Request(redact_addresses(url), headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.status, {name.lower(): value for name, value in answer.headers.items()}
@@ -142,4 +144,4 @@ def _restart_safely(installation: Installation, name: str, url: str, command: st
 
 
 def _origin(url: str) -> str:
-    return "/".join(bare(url).split("/")[:3])
+    return "/".join(redact_addresses(url).split("/")[:3])

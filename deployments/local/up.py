@@ -26,7 +26,7 @@ from deployments.local.services import (
 from deployments.local.supervisor import Supervisor, rotate
 from flows.lifecycle.locks import holder_pid
 from models import sqlite_files
-from models.addresses import bare
+from models.addresses import redact_addresses
 from models.errors import InputError
 from models.files import PROJECT
 from models.processes import stop_on_signals
@@ -219,8 +219,11 @@ def _signal(pid: int, number: int) -> None:
 def addresses_text(state: SupervisorState) -> str:
     """Where the servers are, and what to do first."""
     addresses = {name: service.address for name, service in state.services.items()}
-    prefect = bare(addresses.get("prefect") or (Settings().prefect_api_url or "").removesuffix("/api"))
-    mlflow = bare(addresses.get("mlflow") or Settings().mlflow_tracking_uri or "")
+    settings = Settings()
+    prefect = redact_addresses(
+        addresses.get("prefect") or (settings.prefect_api_url or "").removesuffix("/api")
+    )
+    mlflow = redact_addresses(addresses.get("mlflow") or settings.mlflow_tracking_uri or "")
     return f"""
   Prefect   {prefect}
   MLflow    {mlflow}

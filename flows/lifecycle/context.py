@@ -20,14 +20,23 @@ from corpus.transfer.guard import Reach
 from flows.config import RetrainConfig
 from flows.lifecycle.outcome import without_outcome
 from flows.recipes import RECIPES
-from models.addresses import shown
+from models.addresses import redact_corpus
 from models.errors import InputError
 from models.files import PROJECT
 from models.pretrained import source as pretrained
 from models.pretrained.source import FORMS, SCRATCH
-from models.registry.database import LOCATION_TAG
 from models.registry.reference import open_registry
-from models.registry.runs import HOME
+from models.registry.tags import (
+    COMMIT,
+    CORPUS,
+    FLOW_RUN_ID,
+    FLOW_RUN_NAME,
+    HOME,
+    LOCATION,
+    RECIPE,
+    RUN_NAME,
+    SOURCE,
+)
 from settings import Settings
 from tasks.store.artifact import check_home
 from tasks.store.run_context import RunContext
@@ -71,16 +80,16 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
     flow_run = context.flow_run if context else None
     identity = home_identity(run.home)
     tags = {
-        "repartee.run_name": run.name,
-        "repartee.recipe": config.recipe,
-        "repartee.corpus": corpus_name(config),
-        "repartee.source": config.download.corpus,
-        LOCATION_TAG: run.location,
+        RUN_NAME: run.name,
+        RECIPE: config.recipe,
+        CORPUS: corpus_name(config),
+        SOURCE: config.download.corpus,
+        LOCATION: run.location,
         HOME: identity,
-        "mlflow.source.git.commit": git_commit(),
+        COMMIT: git_commit(),
     }
     if flow_run:
-        tags |= {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": flow_run.name}
+        tags |= {FLOW_RUN_ID: str(flow_run.id), FLOW_RUN_NAME: flow_run.name}
     return replace(run, tags=tags, flow_run_id=str(flow_run.id) if flow_run else None, home_identity=identity)
 
 
@@ -104,7 +113,7 @@ def check_sources(corpus: str, init: str, home: Path) -> None:
     """
     if deployment.id and corpora.is_foreign(corpus, home):
         raise InputError(
-            f"corpus {shown(corpus)}: a deployed run reads names, http(s) addresses and "
+            f"corpus {redact_corpus(corpus)}: a deployed run reads names, http(s) addresses and "
             "files under REPARTEE_HOME; put it there"
         )
     if deployment.id and pretrained.is_foreign(init, home):

@@ -9,8 +9,9 @@ from prefect.flows import Flow
 
 from corpus.source import name_of
 from flows.recipes import RECIPES
-from models.addresses import bare
+from models.addresses import redact_addresses
 from models.errors import DataRejected
+from models.registry.tags import CORPUS, RECIPE, SOURCE
 from tasks.prefect_api.reporting import report
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
@@ -26,10 +27,10 @@ def send_new_data(run: RunContext, outputs: Sequence[Artifact]) -> None:
         report(
             emit_event,
             NEW_DATA,
-            resource={"prefect.resource.id": f"repartee.corpus.{run.tags['repartee.corpus']}"},
+            resource={"prefect.resource.id": f"repartee.corpus.{run.tags[CORPUS]}"},
             payload={
-                "recipe": run.tags["repartee.recipe"],
-                "corpus": run.tags["repartee.source"],
+                "recipe": run.tags[RECIPE],
+                "corpus": run.tags[SOURCE],
                 "examples": outputs[-1].rows,
             },
         )
@@ -49,7 +50,7 @@ def send_rejection(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     error = state.result(raise_on_failure=False)
     if isinstance(error, DataRejected):
         recipe = flow_run.parameters["recipe"]
-        corpus = bare(flow_run.parameters.get("corpus") or "") or None
+        corpus = redact_addresses(flow_run.parameters.get("corpus") or "") or None
         name = name_of(corpus or RECIPES[recipe].download.corpus)
         run = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}
         emit_event(

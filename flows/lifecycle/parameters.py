@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query
 from flows.config import RetrainConfig
 from flows.recipes import RECIPES
-from models.addresses import shown
+from models.addresses import redact_corpus
 from models.errors import InputError, validation_problem
 from models.text.encoding import read_dialogue
 
@@ -83,8 +83,8 @@ def to_config(
         values["gate"]["promote"] = promote
     if holds_query(values["download"]["corpus"]):
         raise InputError(
-            f"corpus {shown(values['download']['corpus'])}: Prefect stores a run's parameters, and the query "
-            f"of an address may hold a token: {BY_VARIABLE}"
+            f"corpus {redact_corpus(values['download']['corpus'])}: Prefect stores a run's parameters, and "
+            f"the query of an address may hold a token: {BY_VARIABLE}"
         )
     try:
         return RetrainConfig.model_validate(values)

@@ -15,7 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from corpus.transfer.guard import silence_request_log
 from flows.lifecycle.outcome import Outcome
-from models.addresses import bare
+from models.addresses import redact_addresses
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ def send_notice(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = 
             "outcome": outcome.outcome if outcome else None,
             "reason": reason,
             "recipe": flow_run.parameters.get("recipe"),
-            "corpus": bare(flow_run.parameters.get("corpus") or "") or None,
-            "url": bare(url_for(flow_run) or "") or None if Settings().prefect_url else None,
+            "corpus": redact_addresses(flow_run.parameters.get("corpus") or "") or None,
+            "url": redact_addresses(url_for(flow_run) or "") or None if Settings().prefect_url else None,
         }
     )
 

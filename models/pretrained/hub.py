@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from models.addresses import bare
+from models.addresses import redact_addresses
 from models.errors import InputError
 from models.files import PROJECT
 
@@ -70,7 +70,7 @@ def run_request(name: str, what: str, *rest: str) -> str:
         raise InputError("the hub has no such model for everyone to read") from None
     except (HfHubHTTPError, HTTPError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the hub cannot be asked ({bare(reason)})") from None
+        raise InputError(f"the hub cannot be asked ({redact_addresses(reason)})") from None
 
 
 def main() -> int:

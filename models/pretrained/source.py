@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from models.addresses import shown
+from models.addresses import redact_corpus
 from models.config import Config
 from models.errors import InputError
 from models.files import path_of, sha256
@@ -30,7 +30,7 @@ FORMS = "give champion, challenger, a version number, a model folder, a .gguf fi
 
 def _no_address(init: str) -> str:
     if "://" in init:  # which could hold a password, and would be stored
-        raise InputError(f"init {shown(init)}: an address is no start; {FORMS}")
+        raise InputError(f"init {redact_corpus(init)}: an address is no start; {FORMS}")
     return init
 
 

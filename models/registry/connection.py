@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from models import sqlite_files
-from models.addresses import bare
+from models.addresses import redact_addresses
 from models.errors import InputError, TrackingUnavailable
 from models.registry import database
 
@@ -131,8 +131,8 @@ class Connection:
         with self._remedied(), _garbage_collection_off():
             if not STORES.match(self.tracking_uri):
                 raise InputError(
-                    f"{bare(self.tracking_uri)[:200]} is no address of an MLflow server or a database; "
-                    "set MLFLOW_TRACKING_URI to one (http://HOST:PORT, sqlite:////PATH), or unset it"
+                    f"{redact_addresses(self.tracking_uri)[:200]} is no address of an MLflow server or a "
+                    "database; set MLFLOW_TRACKING_URI to one (http://HOST:PORT, sqlite:////PATH) or unset it"
                 )
             if self._remote:
                 _check_reachable(self.tracking_uri)
@@ -172,7 +172,7 @@ class Connection:
 
     def _remedy(self, error: Exception) -> InputError | None:
         """The error line with a remedy for a store that cannot be used; none: another kind of error."""
-        text, uri = bare(" ".join(str(error).split())), bare(self.tracking_uri)
+        text, uri = redact_addresses(" ".join(str(error).split())), redact_addresses(self.tracking_uri)
         if "Can't locate revision" in text:
             return InputError(database.newer_message(uri))
         if match := re.search(r"out-of-date database schema \(found version (\w+)", text):
@@ -196,7 +196,7 @@ class Connection:
         )
 
     def _remedy_of_server(self, error: Exception, text: str) -> InputError | None:
-        uri = bare(self.tracking_uri)
+        uri = redact_addresses(self.tracking_uri)
         status = _status(error, text)
         if status in (401, 403):
             return InputError(
@@ -254,7 +254,7 @@ def _status(error: Exception, text: str) -> int | None:
 def _check_reachable(uri: str) -> None:
     """Raise an error within seconds if no server responds; an HTTP error is a response."""
     try:
-        urllib.request.urlopen(f"{bare(uri).rstrip('/')}/health", timeout=3).close()
+        urllib.request.urlopen(f"{redact_addresses(uri).rstrip('/')}/health", timeout=3).close()
     except urllib.error.HTTPError:
         pass
     except urllib.error.URLError as error:

@@ -21,13 +21,13 @@ from urllib.request import url2pathname
 from models import sqlite_files
 from models.errors import InputError
 from models.files import sync
+from models.registry.tags import LOCATION
 
 log = logging.getLogger(__name__)
 
 State = Literal["absent", "unfinished", "older", "newer", "current", "foreign"]
 
 WITHOUT_TABLES, WITH_TABLES = ("absent", "unfinished"), ("older", "newer", "current")
-LOCATION_TAG = "repartee.at"  # the machine and the home that a run works in
 FIRST_TABLES = {"experiments", "runs", "tags", "metrics", "params"}  # before the first revision is recorded
 ADDRESSES = (
     ("experiments", "artifact_location"),
@@ -273,7 +273,7 @@ def readdress(path: Path, artifacts: Path, roots: list[str]) -> None:
             database.execute(
                 "UPDATE tags SET value = substr(value, 1, length(value) - length(:old)) || :new "
                 "WHERE key = :key AND substr(value, -length(:old)) = :old",
-                {"key": LOCATION_TAG, "old": f":{before.parent}", "new": f":{current.parent}"},
+                {"key": LOCATION, "old": f":{before.parent}", "new": f":{current.parent}"},
             )
             log.warning(
                 "%s was in %s: its artifacts have their addresses in %s now", path, before.parent, current

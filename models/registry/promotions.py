@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from models.errors import InputError, TrackingUnavailable
 from models.registry.runs import Tracking
+from models.registry.tags import HISTORY, INTENT, PROMOTED_AT, REPLACED, TAKEN_OUT
 
 if TYPE_CHECKING:
     from mlflow.tracking.client import MlflowClient
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-PROMOTED_AT, REPLACED = "repartee.promoted_at", "repartee.previous"
-HISTORY, INTENT = "repartee.history.", "repartee.intent"
-TAKEN_OUT = "repartee.taken_out"  # tag of a version that a person replaced: when and why
 ENTRY = re.compile(
     r"(?P<at>\S+) v(?P<version>\d+)(?: after v(?P<previous>\d+))?"
     r"(?: in (?P<flow_run_id>[\w-]+))?: (?P<why>.*)",

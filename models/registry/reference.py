@@ -6,6 +6,7 @@ from typing import Protocol
 
 from models.errors import InputError
 from models.files import path_of
+from models.registry.tags import RECIPE, SOURCE
 from models.registry.versions import Registry
 
 
@@ -73,7 +74,7 @@ def registered_model(ref: str, registry: Registry, copies: Path) -> Model:
         folder=registry.folder(version, copies),
         version=version.number,
         title=f"{registry.model} v{version.number}{aliases}{bpb}",
-        recipe=version.tags.get("repartee.recipe", "small"),
-        source=version.tags.get("repartee.source"),
+        recipe=version.tags.get(RECIPE, "small"),
+        source=version.tags.get(SOURCE),
         digest=version.digest,
     )

@@ -14,21 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from models.addresses import bare
+from models.addresses import redact_addresses
 from models.errors import InputError, TrackingUnavailable
-from models.registry import database
 from models.registry.connection import Connection
-
-if TYPE_CHECKING:
-    pass
+from models.registry.tags import (
+    DATASET_CONTEXT,
+    FINGERPRINT,
+    HOME,
+    LOCATION,
+    NOTE,
+    SOURCE_NAME,
+    USER,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 log = logging.getLogger(__name__)
 
-FINGERPRINT = "repartee.train_fingerprint"
-HOME = "repartee.home"  # the identity of the home that the run belongs to, wherever that is
 MAX_NAME = 250  # characters of a run's name
 MAX_DATASET = 500  # characters of a dataset's name
 MAX_VALUE = 6000  # characters of a param; MLflow refuses longer ones
@@ -57,7 +60,7 @@ class Tracking(Connection):
         """
         run = self.find_run(fingerprint, tags.get(HOME))
         if run is None:
-            tags = {"mlflow.user": user(), "mlflow.source.name": self.model, **tags}
+            tags = {USER: user(), SOURCE_NAME: self.model, **tags}
             experiment = self._experiment_id
             with self.writing() as client:
                 run = client.create_run(
@@ -102,7 +105,7 @@ class Tracking(Connection):
         with self.reading() as client:
             runs = client.search_runs([experiment], filter_string="attributes.status = 'RUNNING'")
         owners = {run.info.run_id: run.data.tags for run in runs}
-        owner_before = {id_: home for id_, tags in owners.items() if tags.get(database.LOCATION_TAG) == at}
+        owner_before = {id_: home for id_, tags in owners.items() if tags.get(LOCATION) == at}
         return [id_ for id_, tags in owners.items() if tags.get(HOME, owner_before.get(id_)) == home]
 
     def run_or_none(self, run_id: str) -> "Run | None":
@@ -160,7 +163,7 @@ class Tracking(Connection):
             schema=json.dumps({"mlflow_colspec": schema}) if schema else None,
             profile=json.dumps(dict(profile)),
         )
-        tag = InputTag("mlflow.data.context", context)
+        tag = InputTag(DATASET_CONTEXT, context)
         with self.writing() as client:
             client.log_inputs(run_id, datasets=[DatasetInput(dataset, [tag])])
 
@@ -177,7 +180,7 @@ class Tracking(Connection):
 
     def note(self, run_id: str, markdown: str) -> None:
         """Set the description on top of the run's page, in Markdown."""
-        self.log_tags(run_id, {"mlflow.note.content": markdown})
+        self.log_tags(run_id, {NOTE: markdown})
 
     def close_run(self, run_id: str, status: RunStatus) -> None:
         """End the run with this status; a finished run stays unchanged."""
@@ -190,8 +193,8 @@ class Tracking(Connection):
     def run_url(self, run_id: str) -> str:
         """A link to the run's page, or the command that serves it."""
         if not self._remote:
-            return f"mlflow ui --backend-store-uri {shlex.quote(bare(self.tracking_uri))}"
-        base = bare(self.tracking_uri).rstrip("/")
+            return f"mlflow ui --backend-store-uri {shlex.quote(redact_addresses(self.tracking_uri))}"
+        base = redact_addresses(self.tracking_uri).rstrip("/")
         try:
             experiment = self._experiment_id
         except TrackingUnavailable as outage:
@@ -232,11 +235,11 @@ class Tracking(Connection):
             return None
         if experiment.lifecycle_stage == "deleted":
             command = (
-                f"MLFLOW_TRACKING_URI={shlex.quote(bare(self.tracking_uri))} "
+                f"MLFLOW_TRACKING_URI={shlex.quote(redact_addresses(self.tracking_uri))} "
                 f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
             )
             raise InputError(
-                f"the experiment {self.experiment!r} of {bare(self.tracking_uri)} is deleted; "
+                f"the experiment {self.experiment!r} of {redact_addresses(self.tracking_uri)} is deleted; "
                 f"bring it back ({command}) or name another in MLFLOW_EXPERIMENT_NAME"
             )
         return str(experiment.experiment_id)

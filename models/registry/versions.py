@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 from models.errors import InputError, TrackingUnavailable
 from models.registry.manifest import allowed, check, hashes
 from models.registry.model_files import ModelFiles
-from models.registry.promotions import CHAMPION, TAKEN_OUT, WHOEVER, Promotions
-from models.registry.runs import FINGERPRINT, quoted
+from models.registry.promotions import CHAMPION, WHOEVER, Promotions
+from models.registry.runs import quoted
+from models.registry.tags import DIGEST, FINGERPRINT, MODEL_DIGEST, TAKEN_OUT
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 log = logging.getLogger(__name__)
-
-DIGEST, MODEL_DIGEST = "repartee.digest", "repartee.model_digest"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from prefect.states import Completed
 
-from models.addresses import bare
+from models.addresses import redact_addresses
 from models.config import Config
 from models.partial import building
 from tasks.prefect_api.recorded import recorded
@@ -231,4 +231,4 @@ def _config_differences(path: str, before: Any, now: Any) -> list[str]:
             _config_differences(f"{path}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys
         ]
         return [line for lines in found for line in lines]
-    return [bare(f"{path} is {now}, it was {before}")]
+    return [redact_addresses(f"{path} is {now}, it was {before}")]

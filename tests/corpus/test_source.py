@@ -176,7 +176,7 @@ def test_identity_follows_the_content(folder: Path, archive: Path) -> None:
 
 
 def test_a_pinned_identity_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(source, "headers_of", lambda _: pytest.fail("asked the network"))
+    monkeypatch.setattr(source, "request_headers", lambda _: pytest.fail("asked the network"))
     assert identity(resolve("cornell"), tmp_path).startswith("pins:")
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.transfer.archive import UnpackLimits, check_held, paths_in, unpack
+from corpus.transfer.archive import UnpackLimits, check_members, paths_in, unpack
 from models.errors import InputError
 
 LINES, CONVERSATIONS = MEMBERS = ("movie_lines.txt", "movie_conversations.txt")
@@ -284,12 +284,12 @@ def test_the_folder_itself_goes_before_the_folders_in_it(tmp_path: Path) -> None
         (folder / name).unlink()
     folder_of(folder / "new")
     with pytest.raises(InputError, match=r"holds movie_lines\.txt in new, old: give one of these"):
-        check_held(folder, MEMBERS)
+        check_members(folder, MEMBERS)
 
 
 def test_a_folder_without_the_members_says_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no files: give a zip or folder with movie_lines\.txt"):
-        check_held(tmp_path, MEMBERS)
+        check_members(tmp_path, MEMBERS)
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="no file here lies about its size")

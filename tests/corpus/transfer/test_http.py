@@ -19,9 +19,10 @@ import httpx2
 import pytest
 from filelock import FileLock
 
-from corpus.transfer.guard import Again, Reach, Refused, Watch, zone
-from corpus.transfer.http import Limits, fetch, headers_of
-from models.addresses import shown
+from corpus.transfer.guard import PermanentError, Reach, RequestGuard, TransientError, zone
+from corpus.transfer.http import fetch, request_headers
+from corpus.transfer.limits import Limits
+from models.addresses import redact_corpus
 from models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -384,7 +385,7 @@ def test_a_redirect_inside_is_refused(server: FaultServer, tmp_path: Path, targe
 
 
 def test_a_public_host_cannot_lead_inside_nor_give_up_encryption() -> None:
-    with Watch() as watch:
+    with RequestGuard() as watch:
         watch.admit("93.184.216.34")
         watch.admit("8.8.8.8")
         for address in (
@@ -395,16 +396,16 @@ def test_a_public_host_cannot_lead_inside_nor_give_up_encryption() -> None:
             "fe80::1%eth0",
             "::ffff:127.0.0.1",
         ):
-            with pytest.raises(Refused, match="redirected to the"):
+            with pytest.raises(PermanentError, match="redirected to the"):
                 watch.admit(address)
         watch.admit_url(httpx2.URL("https://example.org/"))
-        with pytest.raises(Refused, match="from https to http"):
+        with pytest.raises(PermanentError, match="from https to http"):
             watch.admit_url(httpx2.URL("http://example.org/"))
 
 
 def test_the_peer_is_what_counts_and_not_its_name(server: FaultServer, tmp_path: Path) -> None:
     """A public name that turns out to be this machine: the connection is dropped, unused."""
-    with Watch() as watch, pytest.raises(Refused, match="loopback"):
+    with RequestGuard() as watch, pytest.raises(PermanentError, match="loopback"):
         watch.admit("8.8.8.8")
         with socket.create_connection(server.listener.getsockname()) as wire:
 
@@ -506,42 +507,43 @@ def test_no_address_is_written_down(server: FaultServer, tmp_path: Path) -> None
         "total",
         "headers",
     }
-    assert shown("https://me:pw@host:8443/a/x.zip?token=t#f") == "https://host:8443/a/x.zip"
+    assert redact_corpus("https://me:pw@host:8443/a/x.zip?token=t#f") == "https://host:8443/a/x.zip"
 
 
 def test_a_server_is_asked_for_what_tells_contents_apart(server: FaultServer) -> None:
     server.answers = [lambda call: call.send(200, length=77, ETag='"one"', X="y")]
-    assert headers_of(server.root) == {"etag": '"one"', "content-length": "77"}
+    assert request_headers(server.root) == {"etag": '"one"', "content-length": "77"}
     assert [call.method for call in server.calls] == ["HEAD"]
 
 
 @pytest.mark.parametrize("code", [403, 404, 405, 501, 503])
 def test_a_server_that_refuses_head_is_asked_by_get(server: FaultServer, code: int) -> None:
     server.answers = [status(code), lambda call: call.send(200, BODY, ETag='"one"')]
-    assert headers_of(server.root) == {"etag": '"one"', "content-length": str(len(BODY))}
+    assert request_headers(server.root) == {"etag": '"one"', "content-length": str(len(BODY))}
     assert [call.method for call in server.calls] == ["HEAD", "GET"]
 
 
 def test_a_length_alone_tells_nothing_apart(server: FaultServer) -> None:
     server.answers = [lambda call: call.send(200, BODY)]
-    assert headers_of(server.root) == {}
+    assert request_headers(server.root) == {}
 
 
 def test_a_server_that_is_away_or_has_no_such_file_says_nothing(server: FaultServer) -> None:
     server.answers = [status(503), status(503), status(404)]
-    with pytest.raises(Again, match="HTTP 503"):
-        headers_of(server.root)
-    with pytest.raises(Refused, match="HTTP 404"):
-        headers_of(server.root)
-    with pytest.raises(Again) as failure:
-        headers_of(closed_port())
+    with pytest.raises(TransientError, match="HTTP 503"):
+        request_headers(server.root)
+    with pytest.raises(PermanentError, match="HTTP 404"):
+        request_headers(server.root)
+    with pytest.raises(TransientError) as failure:
+        request_headers(closed_port())
     assert failure.value.unreachable
 
 
 FETCH = """
 import sys
 from pathlib import Path
-from corpus.transfer.http import Limits, fetch
+from corpus.transfer.http import fetch
+from corpus.transfer.limits import Limits
 fetch([sys.argv[1]], Path(sys.argv[2]), limits=Limits(), progress=lambda *_: None)
 """
 
@@ -564,7 +566,7 @@ def test_two_downloads_to_one_file_come_one_after_the_other(
         caplog.set_level(logging.INFO)
         with ThreadPoolExecutor() as pool:
             mine = pool.submit(get, server.root, tmp_path)
-            until(lambda: "another process downloads corpus now" in caplog.text)
+            until(lambda: "another process is downloading corpus" in caplog.text)
             assert len(server.calls) == 1
             go_on.set()
             assert mine.result(timeout=60) == BODY
@@ -602,8 +604,8 @@ INSIDE += [
 def test_a_deployed_run_reads_no_address_inside(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     with (
-        Watch(Reach(public_only=True)) as watch,
-        pytest.raises(Refused, match="which a deployed run may not"),
+        RequestGuard(Reach(public_only=True)) as watch,
+        pytest.raises(PermanentError, match="which a deployed run may not"),
     ):
         watch.admit_url(httpx2.URL(f"http://{host}/x.zip"))
 

@@ -1,0 +1,47 @@
+"""Limits: what a download may cost, and the meter that watches its speed."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from corpus.transfer.guard import TransientError
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a download. Exceeding one is an error that names the limit."""
+
+    total_s: float = 1800
+    """For all attempts at all mirrors."""
+    max_bytes: int = 4 * 2**30
+    connect_s: float = 10
+    slow_after_s: float = 30
+    """An attempt ends after so long without data, or below `min_bytes_per_s`."""
+    min_bytes_per_s: float = 1000
+    tries: int = 5
+    """The attempts at an address that answers; at one that cannot be reached there are 2."""
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 30
+    max_redirects: int = 5
+
+
+class Meter:
+    """Reports the progress once a second, and ends an attempt that is too slow."""
+
+    def __init__(self, done: int, total: int | None, limits: Limits, progress: Progress) -> None:
+        self._total, self._limits, self._progress = total, limits, progress
+        self._reported_s = self._since_s = time.monotonic()
+        self._since_bytes = done
+
+    def read(self, done: int) -> None:
+        now_s, limits = time.monotonic(), self._limits
+        if now_s - self._since_s >= limits.slow_after_s:
+            if (done - self._since_bytes) / (now_s - self._since_s) < limits.min_bytes_per_s:
+                slow = f"{limits.min_bytes_per_s:g} bytes/s for {limits.slow_after_s:g} s"
+                raise TransientError(f"slower than {slow}")
+            self._since_s, self._since_bytes = now_s, done
+        if now_s - self._reported_s >= 1:
+            self._progress(done, self._total)
+            self._reported_s = now_s

@@ -1,0 +1,71 @@
+"""Members: the wanted files of an archive or of a folder, as something to open."""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from models.errors import InputError
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file to read, in an archive or in a folder."""
+
+    source: Path
+    name: str
+    size_bytes: int
+    packed_bytes: int
+    info: zipfile.ZipInfo | None = None
+    archive: zipfile.ZipFile | None = None
+
+    def __str__(self) -> str:
+        return f"{self.source.name}: {self.name}" if self.archive else str(self.source)
+
+    def open(self) -> IO[bytes]:
+        if self.archive is not None and self.info is not None:
+            return self.archive.open(self.info)
+        return self.source.open("rb")
+
+
+def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Member]:
+    files = _files(folder)
+    found = {}
+    for name in members:
+        paths = [path for path in files if path.name == name]
+        # A file in the folder itself takes precedence over one in a folder inside it.
+        paths = [path for path in paths if path.parent == folder] or paths
+        if len(paths) > 1:
+            folders = list_names([path.parent.name for path in paths])
+            raise InputError(f"{folder} holds {name} in {folders}: give one of these")
+        if not paths:
+            raise missing_error(folder, name, members, [path.name for path in files])
+        size_bytes = paths[0].stat().st_size
+        found[name] = Member(paths[0], name, size_bytes, size_bytes)
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files in the folder and in the folders inside it, but no deeper: it could be a home directory."""
+    try:
+        inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__MACOSX"]
+        folders = [folder, *(path for path in inner if os.access(path, os.R_OK | os.X_OK))]
+        return sorted(path for each in folders for path in each.iterdir() if path.is_file())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions") from None
+
+
+def missing_error(source: Path, name: str, members: tuple[str, ...], held: list[str]) -> InputError:
+    visible = [other for other in held if not other.startswith(".")]
+    return InputError(
+        f"{source.name} holds {f'{list_names(visible)}, but no {name}' if visible else 'no files'}: "
+        f"give a zip or folder with {' and '.join(members)}"
+    )
+
+
+def list_names(names: list[str]) -> str:
+    """At most three names, safe to print: they come from the archive."""
+    shown = [ascii(name[:60])[1:-1] for name in sorted(set(names))]
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    return ", ".join(shown[:3]) + more
