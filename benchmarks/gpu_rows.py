@@ -1,5 +1,7 @@
 """The rows of benchmarks/gpu.py, each in a process of its own.
 
+The file is long because each row is a function here, which is found by its name.
+
 python -m benchmarks.gpu_rows ROW FOLDER DEVICE SECONDS CORPUS    the figures go to FOLDER/.ROW.json
 """
 

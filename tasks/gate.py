@@ -14,7 +14,7 @@ from models.evaluation.verdict import Verdict, judge, other_answers, split_overl
 from models.pretrained.source import folder_identity
 from models.registry.reference import Model
 from models.registry.tags import FINGERPRINT
-from models.registry.versions import Version
+from models.registry.version import Version
 from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import MANIFEST, Artifact
 from tasks.store.run_context import RunContext

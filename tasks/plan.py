@@ -10,7 +10,7 @@ from models.errors import TrackingUnavailable
 from models.evaluation.scorecard import RescoreConfig
 from models.evaluation.verdict import judge
 from models.registry.tags import FINGERPRINT
-from models.registry.versions import Version
+from models.registry.version import Version
 from tasks import gate
 from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import Artifact, find

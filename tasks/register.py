@@ -31,7 +31,8 @@ from models.registry.tags import (
     TEST_BPB,
     VERDICT,
 )
-from models.registry.versions import Registry, Version
+from models.registry.version import Version
+from models.registry.versions import Registry
 from tasks.gate import decide, wait_for_mlflow
 from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import Artifact

@@ -34,7 +34,7 @@ from flows.lifecycle.locks import holder, my_turn
 from models.addresses import redact_addresses
 from models.files import PROJECT
 from models.registry.promotions import CHAMPION
-from models.registry.versions import Version
+from models.registry.version import Version
 from models.sqlite_files import exists, file_of
 
 LATE_SECONDS = 60  # our worker asks for runs every 2 seconds, a worker with Prefect's default every 15

@@ -6,18 +6,25 @@ docs/decisions/0012-promotion.md gives the reason for this order. All of it is s
 MLflow's registered model.
 """
 
-import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from models.errors import InputError, TrackingUnavailable
+from models.registry.history import (
+    MAX_WHY,
+    Intent,
+    Promotion,
+    dump_intent,
+    entries_of,
+    intent_of,
+    is_recorded,
+    promotion_of,
+)
 from models.registry.runs import Tracking
 from models.registry.tags import HISTORY, INTENT, PROMOTED_AT, REPLACED, TAKEN_OUT
 
@@ -27,44 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-ENTRY = re.compile(
-    r"(?P<at>\S+) v(?P<version>\d+)(?: after v(?P<previous>\d+))?"
-    r"(?: in (?P<flow_run_id>[\w-]+))?: (?P<why>.*)",
-    re.DOTALL,
-)
-MAX_WHY = 4000  # characters; a tag of a registered model holds 5,000
 LOCK_SECONDS = 120  # a promotion is a few requests, each of which may have to wait for its time limit
 WHOEVER = 0  # judged against no version in particular: a person's promotion
 FOREIGN = "the alias was moved outside of Repartee"
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """One change of the champion."""
-
-    at: datetime
-    version: int
-    previous: int | None
-    why: str
-    flow_run_id: str | None = None
-    """The Prefect flow run that promoted; none: a person."""
-
-
-@dataclass(frozen=True)
-class _Intent:
-    """An unfinished promotion, which the next start can complete."""
-
-    at: str
-    version: int
-    previous: int | None
-    why: str
-    flow_run_id: str | None
-    by_hand: bool
-
-    def entry(self) -> str:
-        after = "" if self.previous is None else f" after v{self.previous}"
-        flow_run = f" in {self.flow_run_id}" if self.flow_run_id else ""
-        return f"{self.at} v{self.version}{after}{flow_run}: {self.why[:MAX_WHY]}"
 
 
 class ChampionMoved(InputError):
@@ -81,10 +53,10 @@ class Promotions(Tracking):
             TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
         """
         tags, aliases = self._model_state()
-        entries = _entries(tags)
-        intent = _intent(tags)
-        if intent and aliases.get(CHAMPION) == intent.version and not _is_recorded(intent, entries):
-            entries = [_promotion(intent.entry()), *entries]
+        entries = entries_of(tags)
+        intent = intent_of(tags)
+        if intent and aliases.get(CHAMPION) == intent.version and not is_recorded(intent, entries):
+            entries = [promotion_of(intent.entry()), *entries]
         return entries
 
     def check_champion(self, number: int | None) -> None:
@@ -119,12 +91,12 @@ class Promotions(Tracking):
             champion = aliases.get(CHAMPION)
             if judged_against != WHOEVER and champion not in (judged_against, number):
                 raise ChampionMoved(_moved_message(judged_against, champion))
-            newest = next(iter(_entries(tags)), None)
+            newest = next(iter(entries_of(tags)), None)
             if champion == number and newest and newest.version == number:
                 return
             previous = newest.version if newest and newest.version != number else None
-            intent = _Intent(_now(), number, previous, why[:MAX_WHY], flow_run_id, by_hand)
-            self._tag_model(INTENT, _dump(intent))
+            intent = Intent(_now(), number, previous, why[:MAX_WHY], flow_run_id, by_hand)
+            self._tag_model(INTENT, dump_intent(intent))
             if champion != number:
                 self._point(CHAMPION, number)
             self._complete(number)
@@ -152,7 +124,7 @@ class Promotions(Tracking):
         """Record an intended promotion whose alias has moved; drop one whose alias has not. Returns log
         lines."""
         tags, aliases = self._model_state()
-        intent = _intent(tags)
+        intent = intent_of(tags)
         if intent is None:
             return []
         if aliases.get(CHAMPION) != intent.version:
@@ -177,14 +149,14 @@ class Promotions(Tracking):
         number = _foreign_champion(tags, aliases)
         if number is None or number == but:
             return []
-        newest = next(iter(_entries(tags)), None)
+        newest = next(iter(entries_of(tags)), None)
         previous = newest.version if newest else None
-        self._record(_Intent(_now(), number, previous, FOREIGN, None, False))
+        self._record(Intent(_now(), number, previous, FOREIGN, None, False))
         return [f"v{number} is the champion, and the history did not have it: it is recorded"]
 
-    def _record(self, intent: _Intent) -> None:
-        entries = _entries(self._model_state()[0])
-        if not _is_recorded(intent, entries):
+    def _record(self, intent: Intent) -> None:
+        entries = entries_of(self._model_state()[0])
+        if not is_recorded(intent, entries):
             # Numbered and not dated, so that the order survives changes of the clock.
             key = f"{HISTORY}{len(entries) + 1:06d}-v{intent.version}"
             self._tag_model(key, intent.entry())
@@ -253,41 +225,10 @@ class Promotions(Tracking):
                 write(client)
 
 
-def _entries(tags: Mapping[str, str]) -> list[Promotion]:
-    keys = sorted((key for key in tags if key.startswith(HISTORY)), reverse=True)
-    return [_promotion(tags[key]) for key in keys if ENTRY.fullmatch(tags[key])]
-
-
-def _promotion(text: str) -> Promotion:
-    entry = ENTRY.fullmatch(text)
-    assert entry is not None
-    return Promotion(
-        at=datetime.fromisoformat(entry["at"]),
-        version=int(entry["version"]),
-        previous=int(entry["previous"]) if entry["previous"] else None,
-        why=entry["why"],
-        flow_run_id=entry["flow_run_id"],
-    )
-
-
-def _intent(tags: Mapping[str, str]) -> _Intent | None:
-    return _Intent(**json.loads(tags[INTENT])) if INTENT in tags else None
-
-
-def _dump(intent: _Intent) -> str:
-    return json.dumps(asdict(intent), ensure_ascii=False)
-
-
-def _is_recorded(intent: _Intent, entries: list[Promotion]) -> bool:
-    return any(
-        entry.version == intent.version and entry.at == datetime.fromisoformat(intent.at) for entry in entries
-    )
-
-
 def _foreign_champion(tags: Mapping[str, str], aliases: Mapping[str, int]) -> int | None:
     """The champion, if the newest history entry has another version; none: they agree."""
     champion: Any = aliases.get(CHAMPION)
-    newest = next(iter(_entries(tags)), None)
+    newest = next(iter(entries_of(tags)), None)
     return champion if champion is not None and (newest is None or newest.version != champion) else None
 
 

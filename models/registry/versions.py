@@ -7,10 +7,7 @@ manifest.json has the SHA-256 of each file, and a tag of the version has that of
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,32 +17,12 @@ from models.registry.model_files import ModelFiles
 from models.registry.promotions import CHAMPION, WHOEVER, Promotions
 from models.registry.runs import quoted
 from models.registry.tags import DIGEST, FINGERPRINT, MODEL_DIGEST, TAKEN_OUT
+from models.registry.version import Version, artifact_path, is_of_training, version_of
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Version:
-    """One registered model."""
-
-    number: int
-    aliases: tuple[str, ...]
-    tags: dict[str, str]
-    metrics: dict[str, float]
-    """The last value of each metric of its run, by name."""
-    run_id: str
-    created: datetime
-    description: str
-    source: str
-    """MLflow's address of its files: runs:/RUN_ID/PATH."""
-
-    @property
-    def digest(self) -> str:
-        """Equal for equal weights; of a version without the tag, its own."""
-        return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
 
 
 class Registry(ModelFiles, Promotions):
@@ -56,7 +33,7 @@ class Registry(ModelFiles, Promotions):
         records = self._records()
         metrics = self._metrics([version.run_id for version in records])
         aliases = self._model_state()[1] if records else {}
-        return [_version(version, aliases, metrics.get(version.run_id, {})) for version in records]
+        return [version_of(version, aliases, metrics.get(version.run_id, {})) for version in records]
 
     def champion(self) -> Version | None:
         """The version in service; none before the first promotion.
@@ -107,13 +84,13 @@ class Registry(ModelFiles, Promotions):
         files = hashes(allowed(model_folder))
         manifest = json.dumps({"files": files}, indent=1, sort_keys=True) + "\n"
         digest = hashlib.sha256(manifest.encode()).hexdigest()
-        own_versions = [v for v in self.versions() if run_id == v.run_id or _is_of_training(v, fingerprint)]
+        own_versions = [v for v in self.versions() if run_id == v.run_id or is_of_training(v, fingerprint)]
         for version in own_versions:
             if version.tags.get(DIGEST) == digest:
                 if not self.damage(version):
                     return version
                 if self._has_run(version):
-                    self._store(model_folder, manifest, version.run_id, _artifact_path(version))
+                    self._store(model_folder, manifest, version.run_id, artifact_path(version))
                     return version
         # Other files of the same training (not every device is deterministic) do not replace the older ones.
         path = (
@@ -145,7 +122,7 @@ class Registry(ModelFiles, Promotions):
                 f"{self._name(version)} has no {DIGEST} tag: it was not registered by Repartee; "
                 "choose another version (`repartee models`)"
             )
-        path = _artifact_path(version)
+        path = artifact_path(version)
         local = self._local(version.run_id, path)
         if local is None:
             local = cache / f"{self.model}-v{version.number}-{digest[:12]}"
@@ -179,7 +156,7 @@ class Registry(ModelFiles, Promotions):
             TrackingUnavailable: MLflow does not answer.
         """
         try:
-            self._read_back(version.run_id, _artifact_path(version), version.tags.get(DIGEST, ""))
+            self._read_back(version.run_id, artifact_path(version), version.tags.get(DIGEST, ""))
         except TrackingUnavailable:
             raise  # it says nothing of the files
         except InputError as error:
@@ -239,7 +216,7 @@ class Registry(ModelFiles, Promotions):
         if aliases is None:
             with self.reading() as client:
                 aliases = client.get_registered_model(self.model).aliases
-        return _version(record, aliases, self._metrics([record.run_id]).get(record.run_id or "", {}))
+        return version_of(record, aliases, self._metrics([record.run_id]).get(record.run_id or "", {}))
 
     def _metrics(self, run_ids: list[str | None]) -> dict[str, dict[str, float]]:
         """The metrics of each run; a run that is deleted has none."""
@@ -273,36 +250,3 @@ class Registry(ModelFiles, Promotions):
 
     def _has_run(self, version: Version) -> bool:
         return self.run_or_none(version.run_id) is not None
-
-
-def _version(record: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) -> Version:
-    number = int(record.version)
-    return Version(
-        number=number,
-        aliases=tuple(sorted(a for a, pointed in aliases.items() if int(pointed) == number)),
-        tags=dict(record.tags),
-        metrics=metrics,
-        run_id=record.run_id or "",
-        created=datetime.fromtimestamp(record.creation_timestamp / 1000, UTC),
-        description=record.description or "",
-        source=record.source,
-    )
-
-
-def _is_of_training(version: Version, fingerprint: str) -> bool:
-    return version.tags.get(FINGERPRINT) == fingerprint
-
-
-def _artifact_path(version: Version) -> str:
-    """The path of a version's files among its run's artifacts.
-
-    Raises:
-        InputError: it was not registered by Repartee.
-    """
-    match = re.fullmatch(r"runs:/\w+/(.+)", version.source)
-    if match is None:
-        raise InputError(
-            f"version {version.number} lies at {version.source}: it was not registered by "
-            "Repartee; choose another version (`repartee models`)"
-        )
-    return match[1]

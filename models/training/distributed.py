@@ -16,10 +16,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.distributed as dist
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
 from torch import Tensor
 
 from models.errors import InputError
@@ -137,29 +140,15 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
     Raises:
         ChildProcessError: a signal has ended one of them.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import elastic_launch
 
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback())
     _open_lifeline(stop)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            run_id="training",
-            rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
-            local_addr="127.0.0.1",
-            max_restarts=0,
-            # Rank 0 reports for all; the output of another one is read if it is the first to fail.
-            logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ERR)),
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            # SIGTERM and SIGINT set `stop`: torch would lose the exit statuses of the processes.
-            signals_to_handle="SIGQUIT",
-        )
+        config = _launch_config(processes, logs)
         logging.disable(logging.CRITICAL)  # the launcher's own report would hide the reason
         try:
             elastic_launch(config, sys.executable)(*arguments, "--until-stdin-closes")
@@ -176,6 +165,28 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
         finally:
             logging.disable(logging.NOTSET)
     return 0
+
+
+def _launch_config(processes: int, logs: str) -> "LaunchConfig":
+    """One node, this machine, whose processes are not started again; their output goes to `logs`."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.launcher.api import LaunchConfig
+
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id="training",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        # Rank 0 reports for all; the output of another one is read if it is the first to fail.
+        logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ERR)),
+        shutdown_timeout=SHUTDOWN_SECONDS,
+        # SIGTERM and SIGINT set `stop`: torch would lose the exit statuses of the processes.
+        signals_to_handle="SIGQUIT",
+    )
 
 
 def loopback() -> str:

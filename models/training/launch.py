@@ -56,16 +56,7 @@ def train_model(
         Exception: what `check` raises; the training ends with a checkpoint.
     """
     work.mkdir(parents=True, exist_ok=True)
-    dialogue = json.loads((export / "dialogue.json").read_text())
-    run = {
-        **config.model_dump(mode="json"),
-        **dialogue,
-        "tokenizer": str(vocabulary),
-        "examples": str(export),
-    }
-    if start is not None:
-        run["start"] = str(start)
-    (work / "config.json").write_text(json.dumps(run, indent=2) + "\n")
+    _write_config(work, config, vocabulary, export, start)
     readers = [Reader(work / METRICS), Reader(work / NOTICES)]
     for reader in readers:
         reader.skip()  # an interrupted run of this command has shown it
@@ -84,6 +75,21 @@ def train_model(
     for name in (METRICS, "train.log", "summary.json"):
         shutil.copy(work / name, out / "logs" / name)
     return int(json.loads((work / "summary.json").read_text())["steps"])
+
+
+def _write_config(
+    work: Path, config: TrainingConfig, vocabulary: Path, export: Path, start: Path | None
+) -> None:
+    """Write config.json, from which the trainer reads what to do."""
+    run = {
+        **config.model_dump(mode="json"),
+        **json.loads((export / "dialogue.json").read_text()),
+        "tokenizer": str(vocabulary),
+        "examples": str(export),
+    }
+    if start is not None:
+        run["start"] = str(start)
+    (work / "config.json").write_text(json.dumps(run, indent=2) + "\n")
 
 
 @contextmanager

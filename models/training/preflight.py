@@ -1,7 +1,8 @@
 """Preflight checks of a network, its batches and its loss before a long training begins.
 
 Each check catches a common bug and is named by its subject: a leaking mask, targets shifted twice, an encoder
-that is not used. The checks work on a copy of the network, with a few of the rows.
+that is not used. The checks work on a copy of the network, with a few of the rows. The file is long because
+each check is a method of its own.
 
 Name suffixes are shapes: B batch, T tokens, N positions with loss, D width, V vocabulary.
 """

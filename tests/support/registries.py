@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from models.registry.versions import Registry, Version
+from models.registry.version import Version
+from models.registry.versions import Registry
 
 
 def model_folder(folder: Path, weights: bytes) -> Path:

@@ -14,7 +14,8 @@ from models.generation.config import GenerationConfig as Generation
 from models.generation.generation_config import to_transformers
 from models.network import networks
 from models.network.config import NetworkConfig
-from models.registry.versions import Registry, Version
+from models.registry.version import Version
+from models.registry.versions import Registry
 from settings import Settings
 from tasks.gate import changed_answers
 from tasks.register import build_folder, settle

@@ -79,9 +79,8 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
     seed_everything(run.train.seed)
     model, _ = initial_weights.load_initial_weights(run)
     model.to(device)  # type: ignore[arg-type]
-    weights = {
-        name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad
-    }
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    weights = {name: p.detach().to("cpu", copy=True) for name, p in trained}
 
     def step(path: FastPath) -> GradientStep:
         gradient_step = GradientStep(model, examples, run.train, workers=1, path=path)
@@ -106,8 +105,7 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
         seconds[name] = time.monotonic() - since_s
     with _named("an update"):
         check_update(updates, apply_and_undo(fast, run.train.learning_rate, weights))
-    fast_s = seconds_per_token(fast, fast_rows)
-    check_speed(standard_s, fast_s)
+    check_speed(standard_s, fast_s := seconds_per_token(fast, fast_rows))
     return {
         "loss": expected.loss,
         "norm": expected.norm,

@@ -5,7 +5,8 @@ import pytest
 from registries import model_folder, register, three
 
 from models.errors import InputError
-from models.registry.versions import Registry, Version
+from models.registry.version import Version
+from models.registry.versions import Registry
 
 
 @pytest.fixture

@@ -1,0 +1,66 @@
+"""A registered version of the model, as a record of its own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from models.errors import InputError
+from models.registry.tags import FINGERPRINT, MODEL_DIGEST
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered model."""
+
+    number: int
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    """The last value of each metric of its run, by name."""
+    run_id: str
+    created: datetime
+    description: str
+    source: str
+    """MLflow's address of its files: runs:/RUN_ID/PATH."""
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal weights; of a version without the tag, its own."""
+        return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
+
+
+def version_of(record: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) -> Version:
+    """The version of a record of MLflow's."""
+    number = int(record.version)
+    return Version(
+        number=number,
+        aliases=tuple(sorted(a for a, pointed in aliases.items() if int(pointed) == number)),
+        tags=dict(record.tags),
+        metrics=metrics,
+        run_id=record.run_id or "",
+        created=datetime.fromtimestamp(record.creation_timestamp / 1000, UTC),
+        description=record.description or "",
+        source=record.source,
+    )
+
+
+def is_of_training(version: Version, fingerprint: str) -> bool:
+    """Whether the training with this fingerprint made the version."""
+    return version.tags.get(FINGERPRINT) == fingerprint
+
+
+def artifact_path(version: Version) -> str:
+    """The path of a version's files among its run's artifacts.
+
+    Raises:
+        InputError: it was not registered by Repartee.
+    """
+    match = re.fullmatch(r"runs:/\w+/(.+)", version.source)
+    if match is None:
+        raise InputError(
+            f"version {version.number} lies at {version.source}: it was not registered by "
+            "Repartee; choose another version (`repartee models`)"
+        )
+    return match[1]
