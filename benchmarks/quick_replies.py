@@ -15,8 +15,7 @@ from models.generation import generator  # noqa: E402
 from models.generation.config import GenerationConfig  # noqa: E402
 from models.network import networks  # noqa: E402
 from models.text import tokenizer  # noqa: E402
-from models.text.config import MarkupConfig  # noqa: E402
-from models.text.encoding import encode_context, read_dialogue  # noqa: E402
+from models.text.encoding import encode_context, read_model_info  # noqa: E402
 
 SEED = 987_654  # no recipe trains on it
 
@@ -29,7 +28,7 @@ def main(ref: str = "champion", prompts: str = "500") -> None:
     ][: int(prompts)]
     folder = find_model(ref).folder
     learnt = tokenizer.load(folder)
-    markup = MarkupConfig(**read_dialogue(folder)["markup"])
+    markup = read_model_info(folder).markup
     encoded = [encode_context(context, learnt, markup) for context in contexts]
     replies = generator.Generator(networks.load(folder)).replies(encoded, GenerationConfig(temperature=0))
     texts = [learnt.decode(reply.ids) for reply in replies]

@@ -19,9 +19,8 @@ from models.generation.generator import Generator, reply_rng
 from models.network import networks
 from models.text import tokenizer
 from models.text.chat_template import load_chat_format
-from models.text.config import MarkupConfig
-from models.text.encoding import encode_context, read_dialogue
-from models.text.normalisation import Style, display, normalise
+from models.text.encoding import encode_context, read_model_info
+from models.text.normalisation import display, normalise
 
 Pieces = collections.abc.Generator[str, None, None]
 
@@ -60,9 +59,8 @@ class Session:
         Raises:
             InputError: the folder does not hold a model that was trained here, or its files are damaged.
         """
-        dialogue = read_dialogue(model_folder)
-        self._style: Style = dialogue["normalisation"]
-        self._markup = MarkupConfig(**dialogue["markup"])
+        info = read_model_info(model_folder)
+        self._style, self._markup = info.normalisation, info.markup
         self._tokenizer = tokenizer.load(model_folder)
         self._chat_format = load_chat_format(model_folder)
         self._generator = Generator(networks.load(model_folder), self._chat_format.special_tokens)

@@ -18,11 +18,12 @@ from flows.lifecycle.graph import needed_for, run_chain
 from flows.lifecycle.parameters import CorpusName, Recipe, as_trained, to_config
 from flows.lifecycle.publish import artifact_of, publish_scores
 from flows.prepare import DATA
+from models.evaluation.scorecard import SCORE, ScoreRecord
 from models.registry.reference import Model, open_registry, registered_model
 from models.registry.tags import CORPUS
 from settings import Settings
 from tasks.clean import clean
-from tasks.gate import COPIES, figures, model_artifact, rescore
+from tasks.gate import COPIES, model_artifact, rescore
 from tasks.store.run_context import RunContext
 
 CHAIN = (*needed_for(DATA, clean), rescore)
@@ -48,4 +49,4 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
 def score(run: RunContext, model: Model, *, in_flow: bool = True) -> dict[str, float]:
     """The figures of a model on the test split of the run's corpus, computed or reused."""
     outputs = run_chain(run, CHAIN, {"champion": model_artifact(model)}, in_flow=in_flow)
-    return figures(artifact_of(outputs["rescore"]))
+    return ScoreRecord.read(artifact_of(outputs["rescore"]).path / SCORE).figures()

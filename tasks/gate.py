@@ -4,12 +4,12 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from models.errors import TrackingUnavailable
-from models.evaluation.scorecard import RescoreConfig, rescore_champion
+from models.evaluation.scorecard import SCORE, RescoreConfig, ScoreRecord, rescore_champion
 from models.evaluation.verdict import Verdict, judge, other_answers, split_overlap
 from models.pretrained.source import folder_identity
 from models.registry.reference import Model
@@ -92,7 +92,7 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     Raises:
         TrackingUnavailable: MLflow does not answer, so the champion is not known.
     """
-    candidate = json.loads((evaluate.path / "score.json").read_text())
+    candidate = ScoreRecord.read(evaluate.path / SCORE)
     champion = run.registry.champion()
     serves = champion is not None and champion.digest == train.digest
     if not serves and (refusal := taken_out(run, train)):
@@ -104,7 +104,7 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     elif change := changed_answers(run, champion, train):
         verdict = Verdict(True, change, champion.number)
     else:
-        scores = score_again(run, champion_artifact(run, champion), clean, candidate["max_replies"])
+        scores = score_again(run, champion_artifact(run, champion), clean, candidate.max_replies)
         verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean))
     log.info("gate: %s: %s", "promotes" if verdict.promote else "refuses", verdict.reason)
     return verdict
@@ -120,21 +120,11 @@ def _without_champion(run: RunContext, champion: Version, damage: str, train: Ar
     return Verdict(True, damage, champion.number)
 
 
-def score_again(run: RunContext, model: Artifact, clean: Artifact, max_replies: int | None) -> dict[str, Any]:
+def score_again(run: RunContext, model: Artifact, clean: Artifact, max_replies: int | None) -> ScoreRecord:
     """The score of a model on the test split of a corpus, computed or reused."""
     config = RescoreConfig(max_replies=max_replies)
-    return read_score(rescore.run(run.home, config, {"champion": model, "clean": clean}))
-
-
-def read_score(rescored: Artifact) -> dict[str, Any]:
-    scores: dict[str, Any] = json.loads((rescored.path / "score.json").read_text())
-    return scores
-
-
-def figures(rescored: Artifact) -> dict[str, float]:
-    """The figures of a score, by the names that they have in a report."""
-    scores = read_score(rescored)
-    return {f"test_{name}": scores[name] for name in ("bpb", "perplexity", "accuracy", "replies")}
+    rescored = rescore.run(run.home, config, {"champion": model, "clean": clean})
+    return ScoreRecord.read(rescored.path / SCORE)
 
 
 def wait_for_mlflow(request: Callable[[], Result]) -> Result:

@@ -1,13 +1,12 @@
 """Plan: what a run would do and why, found out before anything is started."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from models.errors import TrackingUnavailable
-from models.evaluation.scorecard import RescoreConfig
+from models.evaluation.scorecard import SCORE, RescoreConfig, ScoreRecord
 from models.evaluation.verdict import judge
 from models.registry.tags import FINGERPRINT
 from models.registry.version import Version
@@ -101,13 +100,13 @@ def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version
         return f"this very model is champion v{champion.number}"
     if refusal := gate.taken_out(run, outputs["train"]):
         return f"already refused: {refusal}"
-    score = json.loads((outputs["evaluate"].path / "score.json").read_text())
-    rescoring = RescoreConfig(max_replies=score["max_replies"])
+    score = ScoreRecord.read(outputs["evaluate"].path / SCORE)
+    rescoring = RescoreConfig(max_replies=score.max_replies)
     digests = {"champion": champion.digest, "clean": outputs["clean"].digest}
     rescored = find(run.home, gate.rescore.name, gate.rescore.fingerprint(rescoring, digests))
     if rescored is None:
         return ""
-    champions = json.loads((rescored.path / "score.json").read_text())
+    champions = ScoreRecord.read(rescored.path / SCORE)
     overlap = gate.overlap(run, champion, outputs["clean"])
     verdict = judge(score, champions, champion.number, run.gate, overlap)
     return "" if verdict.promote else f"already refused: {verdict.reason}"

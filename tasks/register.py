@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from models.data.schemas import EXAMPLES, SPLITS
 from models.errors import InputError
 from models.evaluation.replies import answer
+from models.evaluation.report import REPORT, Report
 from models.evaluation.verdict import Verdict
 from models.files import sha256
 from models.generation import generation_config
@@ -33,6 +33,7 @@ from models.registry.tags import (
 )
 from models.registry.version import Version
 from models.registry.versions import Registry
+from models.training.launch import SUMMARY, Summary
 from tasks.gate import decide, wait_for_mlflow
 from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import Artifact
@@ -66,20 +67,19 @@ def check_answers(folder: Path) -> str:
     return text
 
 
-def build_folder(out: Path, model: Path, report: dict[str, Any], run: RunContext) -> None:
+def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> None:
     """Build the folder to register: the trained model, the settings of its answers, and its card."""
     shutil.copytree(model, out)
     path = out / generation_config.FILE
     chosen = json.loads(path.read_text()) | generation_config.to_transformers(run.generation)
     path.write_text(json.dumps(chosen, indent=2) + "\n")
-    card = model_card(run.tags[CORPUS], report, run.params, found_out(model.parent))
+    replies = [(sample.context[-1], sample.reply) for sample in report.samples[:4]]
+    card = model_card(run.tags[CORPUS], report.metrics, replies, run.params, machine_choices(model.parent))
     (out / "README.md").write_text(card)
 
 
-def found_out(training: Path) -> dict[str, str]:
-    """What the training chose for its machine: on another one the same settings may choose otherwise."""
-    summary = json.loads((training / "logs" / "summary.json").read_text())
-    return {key: str(summary[key]) for key in ("precision", "device", "fast_path")}
+def machine_choices(training: Path) -> dict[str, str]:
+    return Summary.read(training / "logs" / SUMMARY).choices()
 
 
 def record_training(
@@ -89,12 +89,14 @@ def record_training(
     registry = run.registry
     with MetricsForwarder(registry, run_id, train.path / "logs" / "metrics.jsonl"):
         pass  # sends what the forwarder of the training could not send
-    report = json.loads((evaluate.path / "report.json").read_text())
+    report = Report.read(evaluate.path / REPORT)
     figures = [
-        (f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report["metrics"].items()
+        (f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report.metrics.items()
     ]
     registry.log_metrics(run_id, figures)
-    registry.log_tags(run_id, {f"repartee.{key}": value for key, value in found_out(train.path).items()})
+    registry.log_tags(
+        run_id, {f"repartee.{key}": value for key, value in machine_choices(train.path).items()}
+    )
     log_datasets(registry, run_id, export, run.tags[CORPUS])
     registry.log_artifacts(run_id, evaluate.path, "report")
     registry.log_artifacts(run_id, train.path / "logs", "training")
@@ -138,7 +140,7 @@ def store_version(
         RuntimeError: the model does not answer a greeting.
         TrackingUnavailable: MLflow does not answer.
     """
-    report = json.loads((evaluate.path / "report.json").read_text())
+    report = Report.read(evaluate.path / REPORT)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         build_folder(folder, train.path / "model", report, run)
@@ -150,7 +152,7 @@ def store_version(
             tags={
                 **{key: run.tags[key] for key in VERSION_TAGS},
                 MODEL_DIGEST: train.digest,
-                TEST_BPB: f"{report['metrics']['test_bpb']:.4f}",
+                TEST_BPB: f"{report.metrics['test_bpb']:.4f}",
                 VERDICT: verdict.reason,
             },
             description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',

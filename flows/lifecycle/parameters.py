@@ -14,7 +14,7 @@ from flows.config import RetrainConfig
 from flows.recipes import RECIPES
 from models.addresses import redact_corpus
 from models.errors import InputError, validation_problem
-from models.text.encoding import read_dialogue
+from models.text.encoding import read_model_info
 
 # Prefect takes the description of each parameter from the docstrings of the flows.
 Recipe = Literal["quick", "tutorial", "small", "base", "finetune"]
@@ -99,7 +99,7 @@ def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
     Raises:
         InputError: the folder is no model of ours.
     """
-    normalisation = read_dialogue(folder)["normalisation"]
+    normalisation = read_model_info(folder).normalisation
     return config.model_copy(
         update={"clean": config.clean.model_copy(update={"normalisation": normalisation})}
     )

@@ -4,7 +4,6 @@ The final state has one of Prefect's own names, because its pages filter by thes
 in the message of the state, in a tag of the run and in its name.
 """
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,7 +22,7 @@ from flows.lifecycle.locks import bury
 from flows.lifecycle.outcome import Ending, Outcome, stage_row, without_outcome
 from flows.lifecycle.results import Result, forget_result, save_result
 from flows.recipes import run_command
-from models.evaluation.report import figure_table
+from models.evaluation.report import REPORT, Report, figure_table
 from models.registry.reference import Model
 from settings import Settings
 from tasks.plan import Plan
@@ -178,5 +177,4 @@ def label(client: SyncPrefectClient, flow_run: FlowRun, outcome: Outcome) -> Non
 
 
 def _metrics(evaluate: Artifact) -> dict[str, float]:
-    metrics: dict[str, float] = json.loads((evaluate.path / "report.json").read_text())["metrics"]
-    return metrics
+    return dict(Report.read(evaluate.path / REPORT).metrics)

@@ -5,8 +5,7 @@ from typing import Any
 
 from models.data.examples import read_split
 from models.generation.config import GenerationConfig
-from models.text.config import MarkupConfig
-from models.text.encoding import encode_context, read_dialogue
+from models.text.encoding import encode_context, read_model_info
 from models.text.normalisation import display, normalise
 
 OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?", "Thank you.", "Goodbye.")
@@ -28,19 +27,12 @@ def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int]
     from models.text import tokenizer
     from models.text.chat_template import load_chat_format
 
-    dialogue, vocabulary, chat_format = (
-        read_dialogue(folder),
-        tokenizer.load(folder),
-        load_chat_format(folder),
-    )
-    markup = MarkupConfig(**dialogue["markup"])
-    encoded = [encode_context(context, vocabulary, markup, chat_format) for context in contexts]
+    info, vocabulary = read_model_info(folder), tokenizer.load(folder)
+    chat_format = load_chat_format(folder)
+    encoded = [encode_context(context, vocabulary, info.markup, chat_format) for context in contexts]
     generator = Generator(networks.load(folder), chat_format.special_tokens)
     replies = generator.replies(encoded, GenerationConfig(temperature=0))
-    return [
-        (display(vocabulary.decode(r.ids), dialogue["normalisation"]), list(r.ids), r.finished)
-        for r in replies
-    ]
+    return [(display(vocabulary.decode(r.ids), info.normalisation), list(r.ids), r.finished) for r in replies]
 
 
 def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float]:

@@ -1,9 +1,7 @@
 """The report on a model: figures, replies and a plot, on the frozen test split."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -11,8 +9,11 @@ from pydantic import Field
 
 from models.config import Config
 from models.evaluation.replies import answer, reply_figures, sample_cases
-from models.evaluation.scorecard import count_replies, score_model, write_score
-from models.text.encoding import read_dialogue
+from models.evaluation.scorecard import SCORE, count_replies, record_score, score_model
+from models.record import Record
+from models.text.encoding import read_model_info
+
+REPORT = "report.json"
 
 
 class EvaluateConfig(Config):
@@ -23,6 +24,22 @@ class EvaluateConfig(Config):
     """Number of test contexts with greedy replies, for the figures about whole replies."""
     shown_replies: int = Field(default=12, ge=1)
     """Number of those replies that the report shows."""
+
+
+class Sample(Record):
+    """A reply of the model, and what was really said."""
+
+    context: list[str]
+    reply: str
+    said: str
+
+
+class Report(Record):
+    """report.json: the figures of a model on the test split, with some of its replies."""
+
+    metrics: dict[str, int | float]
+    normalisation: str
+    samples: list[Sample] = []
 
 
 def reply_counts(examples: Path) -> dict[int, int]:
@@ -38,9 +55,9 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     from models.network import networks
 
     model, turns = train / "model", clean / "turns.parquet"
-    normalisation = read_dialogue(model)["normalisation"]
+    normalisation = read_model_info(model).normalisation
     score = score_model(model, turns, config.max_replies)
-    write_score(score, normalisation, config.max_replies, out / "score.json")
+    record_score(score, normalisation, config.max_replies).write(out / SCORE)
     cases = sample_cases(turns, normalisation, config.sample_replies)
     replies = answer(model, [context for context, _ in cases])
     figures = {
@@ -56,12 +73,12 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
         "test_bytes": score.bytes,
         "parameters": networks.load(model).num_parameters(),
     }
-    shown = [
-        {"context": context, "reply": text, "said": said}
+    samples = [
+        Sample(context=context, reply=text, said=said)
         for (context, said), (text, *_) in zip(cases, replies, strict=True)
-    ][: config.shown_replies]
-    report = {"metrics": figures, "normalisation": normalisation, "samples": shown}
-    (out / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    ]
+    report = Report(metrics=figures, normalisation=normalisation, samples=samples[: config.shown_replies])
+    report.write(out / REPORT)
     (out / "report.md").write_text(to_markdown(report))
     plots.loss_curves(train / "logs" / "metrics.jsonl", out / "loss.png")
     return score.replies
@@ -76,12 +93,10 @@ def figure_table(figures: Mapping[str, float]) -> str:
     return "\n".join(["| figure | value |", "| --- | --- |", *rows])
 
 
-def to_markdown(report: dict[str, Any]) -> str:
+def to_markdown(report: Report) -> str:
     """The report as a person reads it."""
-    shown = [
-        f"| {' / '.join(row['context'][-3:])} | {row['reply']} | {row['said']} |" for row in report["samples"]
-    ]
-    figures = figure_table(report["metrics"])
+    shown = [f"| {' / '.join(row.context[-3:])} | {row.reply} | {row.said} |" for row in report.samples]
+    figures = figure_table(report.metrics)
     replies = "\n".join(
         [
             "| context | reply (temperature 0) | what was said |",

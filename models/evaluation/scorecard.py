@@ -3,7 +3,6 @@
 The test split is text: each model reads it with its own vocabulary and is charged for the same bytes.
 """
 
-import json
 import logging
 import math
 from pathlib import Path
@@ -16,13 +15,15 @@ import pyarrow.parquet as pq
 from models.config import Config
 from models.data.examples import encode_split
 from models.data.schemas import EXAMPLES
-from models.text.config import MarkupConfig
-from models.text.encoding import read_dialogue
+from models.record import Record
+from models.text.encoding import read_model_info
 
 if TYPE_CHECKING:
     from models.evaluation.metrics import Score
 
 log = logging.getLogger(__name__)
+
+SCORE = "score.json"
 
 
 def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "Score":
@@ -33,7 +34,7 @@ def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "S
     from models.evaluation import metrics  # torch takes seconds to import
     from models.network import networks  # torch takes seconds to import
 
-    markup = MarkupConfig(**read_dialogue(folder)["markup"])
+    markup = read_model_info(folder).markup
     whole = count_replies(turns)
     every = math.ceil(whole / max_replies) if max_replies else 1
     examples = pa.Table.from_batches(encode_split(turns, "test", folder, markup, every=every), EXAMPLES)
@@ -49,19 +50,39 @@ def count_replies(turns: Path) -> int:
     return int(table.num_rows) - int(pc.count_distinct(table["conversation_id"]).as_py())
 
 
-def write_score(score: "Score", normalisation: str, max_replies: int | None, path: Path) -> None:
-    """What the gate compares, bits per byte in all and of each group, and the figures beside it."""
-    groups = {name: list(figures) for name, figures in sorted(score.by_group.items())}
-    scores = {
-        "bpb": score.bpb,
-        "perplexity": score.perplexity,
-        "accuracy": score.accuracy,
-        "replies": score.replies,
-        "max_replies": max_replies,
-        "normalisation": normalisation,
-        "groups": groups,
-    }
-    path.write_text(json.dumps(scores) + "\n")
+class ScoreRecord(Record):
+    """score.json: the figures that the gate compares, and those beside them."""
+
+    bpb: float
+    """Bits per byte of the replies: docs/decisions/0004-bits-per-byte-on-text.md."""
+    perplexity: float = math.nan
+    accuracy: float = math.nan
+    replies: int = 0
+    max_replies: int | None = None
+    normalisation: str
+    groups: dict[str, list[float]] = {}
+    """The nats and the bytes of each group."""
+
+    def figures(self) -> dict[str, float]:
+        """The figures, by the names that they have in a report."""
+        return {
+            "test_bpb": self.bpb,
+            "test_perplexity": self.perplexity,
+            "test_accuracy": self.accuracy,
+            "test_replies": self.replies,
+        }
+
+
+def record_score(score: "Score", normalisation: str, max_replies: int | None) -> ScoreRecord:
+    return ScoreRecord(
+        bpb=score.bpb,
+        perplexity=score.perplexity,
+        accuracy=score.accuracy,
+        replies=score.replies,
+        max_replies=max_replies,
+        normalisation=normalisation,
+        groups={name: list(figures) for name, figures in sorted(score.by_group.items())},
+    )
 
 
 class RescoreConfig(Config):
@@ -74,5 +95,6 @@ class RescoreConfig(Config):
 def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
     """score.json: the champion on this corpus's test split; returns the replies scored."""
     score = score_model(champion, clean / "turns.parquet", config.max_replies)
-    write_score(score, read_dialogue(champion)["normalisation"], config.max_replies, out / "score.json")
+    record = record_score(score, read_model_info(champion).normalisation, config.max_replies)
+    record.write(out / SCORE)
     return score.replies

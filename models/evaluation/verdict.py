@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from models.config import Config
+from models.evaluation.scorecard import ScoreRecord
 from models.generation.config import GenerationConfig
 from models.generation.generation_config import read_generation, to_transformers
 
@@ -34,8 +35,8 @@ class Verdict:
 
 
 def judge(
-    candidate: dict[str, Any],
-    champion: dict[str, Any] | None,
+    candidate: ScoreRecord,
+    champion: ScoreRecord | None,
     name: int,
     config: GateConfig,
     overlap: str = "",
@@ -46,25 +47,25 @@ def judge(
     test split; then the two cannot be compared.
     """
     if config.promote == "never":
-        against = (None, None) if champion is None else (name, champion["bpb"])
+        against = (None, None) if champion is None else (name, champion.bpb)
         return Verdict(False, "gate.promote is never: it was only measured", *against)
     if champion is None:
         return Verdict(True, "there was no champion")
-    new, old = candidate["bpb"], champion["bpb"]
+    new, old = candidate.bpb, champion.bpb
     if config.promote == "always":
         reason = f"gate.promote is always: {new:.4f} bits per byte, champion v{name} has {old:.4f}"
         return Verdict(True, reason, name, old)
-    if candidate["normalisation"] != champion["normalisation"]:
+    if candidate.normalisation != champion.normalisation:
         reason = (
-            f"its text is normalised as `{candidate['normalisation']}`, champion v{name}'s as "
-            f"`{champion['normalisation']}`: bits per byte compare only within one"
+            f"its text is normalised as `{candidate.normalisation}`, champion v{name}'s as "
+            f"`{champion.normalisation}`: bits per byte compare only within one"
         )
         return Verdict(False, reason, name, old)
     if overlap:
         return Verdict(False, overlap, name)
     reason = f"{new:.4f} bits per byte against champion v{name}'s {old:.4f} on the same test bytes"
-    if candidate.get("max_replies"):
-        reason += f" ({candidate['replies']:,} replies of the test split)"
+    if candidate.max_replies:
+        reason += f" ({candidate.replies:,} replies of the test split)"
     if new < old - config.min_gain:
         return Verdict(True, reason, name, old)
     short = f", and {config.min_gain} fewer are asked for" if config.min_gain and new < old else ""

@@ -1,5 +1,6 @@
 """The model card: what a person must know before using a registered model."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,27 @@ SEQ2SEQ = """    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
     context = tokenizer("<start>hello .<end>", add_special_tokens=False, return_tensors="pt", return_token_type_ids=False)
     tokenizer.decode(model.generate(**context)[0], skip_special_tokens=True)
 """
+LIMITS = """## Limits
+
+It repeats what its corpus taught it, the rude and the wrong included; it knows nothing and is no adviser. The corpus is not
+part of this folder and keeps its own terms. The Cornell Movie-Dialogs Corpus states no licence: research use, cite
+Danescu-Niculescu-Mizil and Lee, "Chameleons in imagined conversations" (CMCL, ACL 2011)."""
+ENCODER_DECODER = ("text2text-generation", SEQ2SEQ)
+DECODER = ("text-generation", PIPELINE)
 
 
-def model_card(corpus: str, report: dict[str, Any], params: dict[str, Any], machine: dict[str, str]) -> str:
+def model_card(
+    corpus: str,
+    metrics: Mapping[str, float],
+    samples: Sequence[tuple[str, str]],
+    params: Mapping[str, Any],
+    machine: Mapping[str, str],
+) -> str:
     """README.md of a model folder: the front matter that Hugging Face reads, figures, limits, use."""
-    metrics = report["metrics"]
     rows = "\n".join(f"| {key} | {_figure(value)} |" for key, value in metrics.items())
-    replies = "\n".join(f"> **{row['context'][-1]}**\n> {row['reply']}\n" for row in report["samples"][:4])
-    family = params["network.family"]
-    task, use = (
-        ("text2text-generation", SEQ2SEQ) if family == "encoder-decoder" else ("text-generation", PIPELINE)
-    )
-    init = params["start.init"]
+    replies = "\n".join(f"> **{said}**\n> {reply}\n" for said, reply in samples)
+    family, init = params["network.family"], params["start.init"]
+    task, use = ENCODER_DECODER if family == "encoder-decoder" else DECODER
     origin = "trained from scratch" if init == "scratch" else f"trained on from `{Path(init).name}`"
     return f"""---
 library_name: transformers
@@ -53,11 +63,7 @@ and charge an unknown word its spelling.
 ## Use
 
 {use}
-## Limits
-
-It repeats what its corpus taught it, the rude and the wrong included; it knows nothing and is no adviser. The corpus is not
-part of this folder and keeps its own terms. The Cornell Movie-Dialogs Corpus states no licence: research use, cite
-Danescu-Niculescu-Mizil and Lee, "Chameleons in imagined conversations" (CMCL, ACL 2011).
+{LIMITS}
 """
 
 

@@ -9,16 +9,18 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
 from models.errors import InputError
+from models.record import Record
 from models.text.chat_template import ChatFormat
 from models.text.config import MarkupConfig
+from models.text.normalisation import Style
 from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
 DEFAULT_FORMAT = ChatFormat()
+MODEL_INFO = "repartee.json"
 MIN_TEXT_TOKENS = 8  # of what was said, beside the tokens of the chat format
 
 
@@ -42,20 +44,28 @@ class _Turn:
     spelled_nats: float
 
 
-def read_dialogue(folder: Path) -> dict[str, Any]:
-    """The content of a model folder's repartee.json: family, normalisation, markup.
+class ModelInfo(Record):
+    """repartee.json of a model folder: how the text must be prepared for the model."""
 
+    family: str = ""
+    normalisation: Style
+    markup: MarkupConfig
+
+
+def read_model_info(folder: Path) -> ModelInfo:
+    """
     Raises:
         InputError: it is not the folder of a trained model.
     """
-    path = folder / "repartee.json"
+    path = folder / MODEL_INFO
     try:
-        model_info: dict[str, Any] = json.loads(path.read_text())
+        return ModelInfo.read(path)
     except FileNotFoundError:
-        raise InputError(f"{folder} has no repartee.json; give the folder of a trained model") from None
-    except ValueError:
-        raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
-    return model_info
+        raise InputError(f"{folder} has no {MODEL_INFO}; give the folder of a trained model") from None
+    except ValueError as error:
+        is_json = not isinstance(error, json.JSONDecodeError)
+        what = "a setting is missing or wrong" if is_json else "it is not JSON"
+        raise InputError(f"{path} is damaged: {what}; train the model again") from None
 
 
 def encode_conversations(

@@ -16,15 +16,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+from pydantic import ConfigDict
+
 from models.config import Config
 from models.errors import InputError
 from models.files import PROJECT
 from models.metrics_log import METRICS, NOTICES, Reader
 from models.network.config import NetworkConfig
 from models.processes import end_process
+from models.record import Record
 from models.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
+
+SUMMARY = "summary.json"
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 20  # from SIGTERM to SIGKILL: a checkpoint is written within
@@ -35,6 +40,32 @@ Watch = Callable[[dict[str, Any]], None]
 class TrainingConfig(Config):
     network: NetworkConfig
     train: TrainConfig
+
+
+class Summary(Record):
+    """The result of a training; figures about a start are further keys, `start_tokens_...`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    parameters: int = 0
+    steps: int
+    epochs: float = 0
+    seconds: float = 0
+    train_tokens: int = 0
+    best_validation_bpb: float | None = None
+    best_step: int = 0
+    stopped_by: str = ""
+    precision: str
+    fast_path: str = "off"
+    skipped_steps: int = 0
+    device: str
+    processes: int = 1
+    workers: int = 1
+    threads: int = 1
+
+    def choices(self) -> dict[str, str]:
+        """What depends on the machine: on another one the same settings may choose otherwise."""
+        return {"precision": self.precision, "device": self.device, "fast_path": self.fast_path}
 
 
 def train_model(
@@ -72,9 +103,9 @@ def train_model(
         raise _failure(work, process.returncode)
     shutil.copytree(work / "model", out / "model")
     (out / "logs").mkdir()
-    for name in (METRICS, "train.log", "summary.json"):
+    for name in (METRICS, "train.log", SUMMARY):
         shutil.copy(work / name, out / "logs" / name)
-    return int(json.loads((work / "summary.json").read_text())["steps"])
+    return Summary.read(work / SUMMARY).steps
 
 
 def _write_config(

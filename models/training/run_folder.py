@@ -17,6 +17,7 @@ from models.errors import InputError, validation_problem
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
+from models.text.encoding import MODEL_INFO, ModelInfo
 from models.training import checkpoint
 from models.training.config import TrainConfig
 
@@ -105,10 +106,6 @@ class Run:
             if path.is_file() and path.name != "manifest.json":  # the store's
                 shutil.copyfile(path, partial / path.name)
         networks.save(model, partial)
-        model_info = {
-            "family": self.network.family,
-            "normalisation": self.normalisation,
-            "markup": self.markup.model_dump(),
-        }
-        (partial / "repartee.json").write_text(json.dumps(model_info, indent=2) + "\n")
+        info = ModelInfo(family=self.network.family, normalisation=self.normalisation, markup=self.markup)
+        info.write(partial / MODEL_INFO)
         checkpoint.put(partial, self.folder / "model")

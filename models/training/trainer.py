@@ -29,6 +29,7 @@ from models.metrics_log import NoticeHandler
 from models.processes import stop_on_signals, when_parent_ends
 from models.training import checkpoint, distributed, preflight
 from models.training.attempts import fit_with_fallback
+from models.training.launch import SUMMARY, Summary
 from models.training.loop import Training
 from models.training.run_folder import Run
 from models.training.setup import num_cores
@@ -68,25 +69,25 @@ def publish(training: Training, limit: str) -> None:
     """
     training.set_weights(training.best)
     training.run.publish(training.model)
-    summary = {
-        "parameters": training.model.num_parameters(),
-        "steps": training.state.step,
-        "epochs": training.state.epoch + training.state.batch_index / len(training.order),
-        "seconds": training.state.elapsed_s,
-        "train_tokens": training.state.tokens,
-        "best_validation_bpb": training.state.best_bpb,
-        "best_step": training.state.best_step,
-        "stopped_by": limit,
-        "precision": training.step.precision,
-        "fast_path": "on" if training.step.path.packed else "off",
-        "skipped_steps": training.state.skipped,
-        "device": str(training.setup.device),
-        "processes": training.group.world_size,
-        "workers": training.step.workers,
-        "threads": torch.get_num_threads(),
+    summary = Summary(
+        parameters=training.model.num_parameters(),
+        steps=training.state.step,
+        epochs=training.state.epoch + training.state.batch_index / len(training.order),
+        seconds=training.state.elapsed_s,
+        train_tokens=training.state.tokens,
+        best_validation_bpb=training.state.best_bpb,
+        best_step=training.state.best_step,
+        stopped_by=limit,
+        precision=training.step.precision,
+        fast_path="on" if training.step.path.packed else "off",
+        skipped_steps=training.state.skipped,
+        device=str(training.setup.device),
+        processes=training.group.world_size,
+        workers=training.step.workers,
+        threads=torch.get_num_threads(),
         **{f"start_tokens_{name}": count for name, count in training.setup.start_token_counts.items()},
-    }
-    checkpoint.put_json(training.run.folder / "summary.json", summary)
+    )
+    checkpoint.put_json(training.run.folder / SUMMARY, summary.model_dump())
 
 
 def main() -> int:

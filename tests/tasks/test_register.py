@@ -9,6 +9,7 @@ from transformers import GenerationConfig, LlamaForCausalLM
 
 from flows.lifecycle.context import describe_run
 from flows.recipes import RECIPES, configure
+from models.evaluation.report import Report
 from models.evaluation.verdict import GateConfig, Verdict
 from models.generation.config import GenerationConfig as Generation
 from models.generation.generation_config import to_transformers
@@ -58,7 +59,7 @@ def test_the_card_says_in_which_precision_the_model_was_trained_and_on_what(tmp_
     (training / "logs" / "summary.json").write_text(
         '{"precision": "bf16", "device": "cpu", "fast_path": "off", "steps": 3}'
     )
-    report = {"metrics": {"parameters": 8}, "samples": []}
+    report = Report(metrics={"parameters": 8}, normalisation="plain")
     run = replace(context_of(), tags={"repartee.corpus": "sample"})
     build_folder(tmp_path / "out", training / "model", report, run)
     assert "in bf16 on cpu" in (tmp_path / "out" / "README.md").read_text()

@@ -1,9 +1,10 @@
 import pytest
 
+from models.evaluation.scorecard import ScoreRecord
 from models.evaluation.verdict import GateConfig, judge, split_overlap
 
-GOOD = {"bpb": 1.5, "normalisation": "plain"}
-BAD = {"bpb": 1.6, "normalisation": "plain"}
+GOOD = ScoreRecord(bpb=1.5, normalisation="plain")
+BAD = ScoreRecord(bpb=1.6, normalisation="plain")
 
 
 def test_the_first_model_is_promoted():
@@ -17,7 +18,7 @@ def test_fewer_bits_on_the_same_bytes_win_and_the_reason_gives_both_figures():
 
 
 def test_a_verdict_on_a_part_of_the_test_split_says_how_many_replies_that_was():
-    verdict = judge({**GOOD, "max_replies": 2000, "replies": 1998}, BAD, 3, GateConfig())
+    verdict = judge(GOOD.model_copy(update={"max_replies": 2000, "replies": 1998}), BAD, 3, GateConfig())
     assert verdict.reason.endswith("on the same test bytes (1,998 replies of the test split)")
 
 
@@ -35,7 +36,7 @@ def test_a_gain_below_the_margin_is_refused():
 
 
 def test_bits_of_two_normalisations_are_not_compared():
-    verdict = judge({"bpb": 0.5, "normalisation": "article"}, BAD, 3, GateConfig())
+    verdict = judge(ScoreRecord(bpb=0.5, normalisation="article"), BAD, 3, GateConfig())
     assert not verdict.promote
     assert "compare only within one" in verdict.reason
 

@@ -1,0 +1,26 @@
+"""Records: JSON files whose keys are known, one class for each."""
+
+import json
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """The content of a JSON file. Keys of a later version are ignored; new keys need a default."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is not JSON, or a key is missing or has a wrong type.
+        """
+        return cls.model_validate(json.loads(path.read_text()))
+
+    def write(self, path: Path) -> None:
+        """Write the file; figures that are infinite or no numbers stay what they are."""
+        path.write_text(json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n")
