@@ -13,7 +13,7 @@ from databases import leave_a_hot_journal
 
 from models import sqlite_files
 from models.errors import InputError
-from models.registry import database
+from models.registry import database, tags
 from models.registry.versions import Registry
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,7 +49,7 @@ def register(registry: Registry, scratch: Path, fingerprint: str) -> int:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(fingerprint.encode())
-    run_id = registry.open_run(fingerprint, "night", {}, {database.LOCATION_TAG: f"host:{scratch}"})
+    run_id = registry.open_run(fingerprint, "night", {}, {tags.LOCATION: f"host:{scratch}"})
     version = registry.register(folder, run_id, fingerprint=fingerprint, tags={}, description="")
     registry.promote(version, "there was no champion")
     return version.number
@@ -279,7 +279,7 @@ def test_artifacts_that_somebody_put_elsewhere_stay_there(home: Path, tmp_path: 
 
 
 def test_the_runs_of_a_moved_home_are_still_its_own(home: Path, tmp_path: Path) -> None:
-    run_id = open_home(home).open_run("open", "night", {}, {database.LOCATION_TAG: f"host:{home}"})
+    run_id = open_home(home).open_run("open", "night", {}, {tags.LOCATION: f"host:{home}"})
     moved = tmp_path / "moved"
     home.rename(moved)
     registry = open_home(moved)
@@ -309,7 +309,7 @@ def test_homes_models_and_experiments_may_have_odd_names(home: Path, tmp_path: P
     registry = open_home(odd, model=name, experiment=name)
     assert register(registry, tmp_path, "f") == 1
     at = f"host:{odd}"
-    run_id = registry.open_run("g", "night" * 100, {}, {database.LOCATION_TAG: at})
+    run_id = registry.open_run("g", "night" * 100, {}, {tags.LOCATION: at})
     assert registry.open_runs("home", at) == [run_id]
     assert [version.number for version in registry.versions()] == [1]
     assert registry.folder(registry.find("champion"), tmp_path / "cache").is_dir()
