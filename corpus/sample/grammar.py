@@ -1,8 +1,8 @@
-"""The grammar of the `sample` corpus: scripts with slots, how they are said, and how they are judged.
+"""The grammar of the `sample` corpus: generates conversations, and decides which replies are valid.
 
-A script is a short conversation, two people in turn. A slot `{name}` is filled once and keeps its
-filler to the script's end; a derived slot `{total}` follows from the others. What is said and what
-is a valid reply come from the same declarations.
+A script is a short conversation of two people. A slot such as `{name}` is filled once and keeps its filler to
+the end of the script; a derived slot such as `{total}` follows from the others. The same declarations
+generate the text and say which replies are valid.
 """
 
 import re
@@ -16,7 +16,7 @@ Rule = Callable[[Binding], str]
 
 @dataclass(frozen=True)
 class Script:
-    """One course that a topic can take; each turn is said in one of its templates."""
+    """One of the conversations about a topic; each turn is generated from one of several templates."""
 
     topic: str
     turns: tuple[tuple[str, ...], ...]
@@ -24,12 +24,12 @@ class Script:
 
 
 def script(topic: str, *turns: str | tuple[str, ...], **rules: Rule) -> Script:
-    """A script whose turns are one template or several."""
+    """A script, from the template or the templates of each turn."""
     return Script(topic, tuple((turn,) if isinstance(turn, str) else turn for turn in turns), rules)
 
 
 def kind(slot: str) -> str:
-    """`name2` is filled as `name` is."""
+    """The kind of filler that a slot takes: `name2` takes the same as `name`."""
     return slot.rstrip("0123456789")
 
 
@@ -42,31 +42,31 @@ def slots(template: str) -> list[str]:
 
 
 def fill(template: str, binding: Binding, rules: Mapping[str, Rule]) -> str:
-    """The template with every slot's filler; a sentence begins with a capital."""
+    """The template with its slots filled, beginning with a capital letter."""
     values = {slot: rules[slot](binding) if slot in rules else binding[slot] for slot in slots(template)}
     text = _SLOT.sub(lambda match: values[match[1]], template)
     return text[:1].upper() + text[1:]
 
 
 def canonical(text: str) -> str:
-    """What counts when two texts are compared: the words and marks, not case or blanks."""
+    """The form in which two texts are compared: words and marks, without case and blanks."""
     return " ".join(_WORD.findall(text.lower()))
 
 
 class Grammar:
-    """Scripts and what fills their slots."""
+    """The scripts, and the fillers for their slots."""
 
     def __init__(self, scripts: Sequence[Script], fillers: Mapping[str, Sequence[str]]) -> None:
         self.scripts, self.fillers = scripts, fillers
         self._pattern = cache(self._make_pattern)
 
     def is_valid_reply(self, context: Sequence[str], reply: str) -> bool:
-        """Whether the grammar could say `reply` after `context` (all turns so far, the oldest first)."""
+        """Whether the grammar can generate `reply` after `context`, which is all turns, the oldest first."""
         said = canonical(reply)
         for index, binding, current in self._courses(context):
             if index < len(current.turns) and any(True for _ in self._match(current, index, said, binding)):
                 return True
-            # The one who began may begin anew.
+            # The person who began the conversation may begin another script.
             if index % 2 == 0 and any(
                 True for opener in self.scripts for _ in self._match(opener, 0, said, {})
             ):
@@ -74,9 +74,11 @@ class Grammar:
         return False
 
     def _courses(self, context: Sequence[str]) -> list[tuple[int, Binding, Script]]:
-        """(turns said, fillers, script) of each script that the end of the context may be.
+        """The scripts from which the last turns of the context can be generated.
 
-        The longest end that makes sense counts: what was told two turns ago is not forgotten.
+        Returns:
+            (number of these turns, fillers, script) for each one, with as many turns as possible: a name that
+            was said two turns ago still counts.
         """
         said = [canonical(turn) for turn in context]
         for start in range(len(said)):
@@ -92,14 +94,14 @@ class Grammar:
         return []
 
     def _follow(self, current: Script, said: Sequence[str]) -> list[Binding]:
-        """The fillers under which the script begins with exactly these turns."""
+        """The fillers with which the script begins with exactly these turns."""
         bindings: list[Binding] = [{}]
         for index, turn in enumerate(said):
             bindings = [more for binding in bindings for more in self._match(current, index, turn, binding)]
         return bindings
 
     def _match(self, current: Script, index: int, said: str, binding: Binding) -> Iterator[Binding]:
-        """The fillers, `binding` among them, under which the script's turn is said so."""
+        """The fillers, including those of `binding`, with which a turn of the script gives this text."""
         for template in current.turns[index]:
             found = self._pattern(template, tuple(current.rules)).fullmatch(said)
             if found is None:
@@ -113,7 +115,7 @@ class Grammar:
                 yield more
 
     def _spelled(self, slot: str, text: str) -> str:
-        """The filler as it is declared: `anna` is `Anna`."""
+        """The filler in its declared spelling: `Anna` for `anna`."""
         return next(filler for filler in self.fillers[kind(slot)] if canonical(filler) == text)
 
     def _make_pattern(self, template: str, derived: tuple[str, ...]) -> re.Pattern[str]:
