@@ -155,13 +155,13 @@ def _since(moment: str | None) -> str:
 
 def check_text(result: "CheckResult") -> str:
     """The result of one check of the doctor, one fault a line and its remedy below it."""
-    name = f"{result.check:<12}"
+    name = f"{result.check:<14}"
     lines = [f"  fixed  {name}{what}" for what in result.fixed]
     for fault in result.faults:
         lines.append(f"  FAULT  {name}{fault.what}")
         if fault.remedy:
             fix = "   (or `repartee doctor --fix`)" if fault.fix else ""
-            lines.append(f"         {'':<12}mend it: {fault.remedy}{fix}")
+            lines.append(f"         {'':<14}mend it: {fault.remedy}{fix}")
     sign = "-" if result.state == "unseen" else "ok"
     return "\n".join(lines or [f"  {sign:<7}{name}{result.why}"])
 

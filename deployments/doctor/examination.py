@@ -23,7 +23,7 @@ CHECKS: dict[str, Check] = {
     "ports": machine.ports,
     "databases": servers.databases,
     "services": servers.services,
-    "cross-origin access": servers.cross_origin_access,
+    "cross-origin": servers.cross_origin_access,
     "clock": servers.clock,
     "deployments": runs.deployments,
     "champion": runs.champion,

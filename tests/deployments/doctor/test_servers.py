@@ -145,13 +145,13 @@ def test_a_server_that_pages_of_other_sites_can_use_is_found_and_its_remedy_clos
 
     server = serve()
     try:
-        found = patient.faults(PREFECT_API_URL=url)["cross-origin access"]
+        found = patient.faults(PREFECT_API_URL=url)["cross-origin"]
         assert "lets the pages of any site use it" in found[0]["what"]
         name, value = re.match(r"(\w+)=(\S+) prefect server start", found[0]["remedy"]).groups()
         server.kill()
         server.wait()
         server = serve(**{name: value})
-        assert "cross-origin access" not in patient.faults(PREFECT_API_URL=url)
+        assert "cross-origin" not in patient.faults(PREFECT_API_URL=url)
     finally:
         server.kill()
         server.wait()
