@@ -9,8 +9,8 @@ STAMP := .venv/.installed
 run: install  ## the whole chain once, on the generated corpus
 	$(BIN)/repartee run --corpus sample --recipe quick
 
-test: install  ## two files at a time: most of them wait for servers; in their order, for the last ones are short
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: install  ## three files at a time, for they wait for servers; in their order, for the last ones are short
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .
