@@ -399,7 +399,10 @@ def test_a_folder_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"no repartee\.json"):
         Session(tmp_path, CHANCE)
     (tmp_path / "repartee.json").write_text("{")
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="damaged: it is not JSON"):
+        Session(tmp_path, CHANCE)
+    (tmp_path / "repartee.json").write_text('{"normalisation": "plain"}')
+    with pytest.raises(InputError, match="damaged: a setting is missing or wrong"):
         Session(tmp_path, CHANCE)
 
 
