@@ -41,7 +41,7 @@ class ModelFiles(Tracking):
         # One process at a time: other partial copies are those of dead processes.
         with FileLock(target.parent / ".lock"):
             for leftover in target.parent.glob(f"{PARTIAL}*"):
-                log.info("%s is left of a copy that was cut off, and goes", leftover)
+                log.info("removing %s, an unfinished copy of a model", leftover)
                 shutil.rmtree(leftover, ignore_errors=True)
             if target.exists():
                 return

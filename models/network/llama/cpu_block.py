@@ -182,7 +182,7 @@ class _Block(torch.autograd.Function):
 
 
 def _rms_normed(x_ND: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """(x scaled to a root mean square of 1 in `dtype`, rate_N1: the factor)."""
+    """The input scaled to a root mean square of 1, in `dtype`, and the factor of each row, rate_N1."""
     length_N1 = torch.linalg.vector_norm(x_ND, dim=-1, keepdim=True)
     rate_N1 = length_N1.square_().div_(x_ND.shape[-1]).add_(eps).rsqrt_()
     return (x_ND * rate_N1).to(dtype), rate_N1
