@@ -2,17 +2,18 @@
 
 import json
 import os
-import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from installation import TINY, command, until
-from outage_runs import BEFORE, FAULTS, ended, run_of, until_said
+from outage_runs import BEFORE, FAULTS, RUN, SEEDS, ended, run_of, until_said
 from outages import MLFLOW
 
 from deployments.local.ephemeral_server import Server as PrefectServer
@@ -72,11 +73,6 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
 def prefect(tmp_path_factory):
     """The address of one server for all runs, none of which is about Prefect."""
     server = PrefectServer(tmp_path_factory.mktemp("prefect"))
@@ -95,44 +91,85 @@ def away(server, fault):
         server.recover(fault)
 
 
-def start(home, server, prefect, *words):
+def start(home, server, prefect, *words, model="repartee"):
     options = command(home, *words, "--json")
-    options["env"] |= {"MLFLOW_TRACKING_URI": server.address, "PREFECT_API_URL": prefect}
+    options["env"] |= {
+        "MLFLOW_TRACKING_URI": server.address,
+        "PREFECT_API_URL": prefect,
+        "REPARTEE_MODEL_NAME": model,
+    }
     return subprocess.Popen(**options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def run_into(row, home, server, prefect, words):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, server, prefect):
+    """A home with a training that was never registered: what comes before the gate is reused in its copies."""
+    home = tmp_path_factory.mktemp("trained")
+    with away(server, "dead"):
+        status, result, stderr = ended(start(home, server, prefect, *RUN))
+    assert (status, result["outcome"]) == (0, "trained_not_registered"), stderr
+    return home
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, server, prefect, trained):
+    """The name of a model that has a champion."""
+    home = shutil.copytree(trained, tmp_path_factory.mktemp("served") / "home")
+    status, result, stderr = ended(start(home, server, prefect, *RUN, model="served"))
+    assert (status, result["outcome"]) == (0, "promoted"), stderr
+    return "served"
+
+
+@pytest.fixture
+def home(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "home")
+
+
+def run_into(row, process, server):
     """The command, with the server away from the row's moment on: (exit, JSON, standard error)."""
     if row.moment not in BEFORE:
         with away(server, row.fault):
-            return ended(start(home, server, prefect, *words))
-    process = start(home, server, prefect, *words)
-    stderr = until_said(process, BEFORE[row.moment])
+            return ended(process())
+    started = process()
+    stderr = until_said(started, BEFORE[row.moment])
     with away(server, row.fault):
-        return ended(process, stderr)
+        return ended(started, stderr)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("row", MLFLOW, ids=lambda row: f"{row.fault}-{row.moment.replace('`', '')}")
-def test_an_outage_of_mlflow_ends_as_promised(row, home, server, prefect):
-    verb = re.search(r"`(\w+)`", row.moment)[1]
-    words = {
-        "run": run_of(row),
-        "models": ["models"],
-        "chat": ["chat", "--once", "Hello."],
-    }[verb]
-    status, result, stderr = run_into(row, home, server, prefect, words)
+@pytest.mark.parametrize(
+    "row", [row for row in MLFLOW if "`run`" in row.moment], ids=lambda row: f"{row.fault}-{row.moment}"
+)
+def test_an_outage_of_mlflow_in_a_run_ends_as_promised(row, home, server, prefect):
+    trains = row.moment in ("the start of `run`", "the training of `run`")
+    words = run_of(row) if trains else RUN
+    run = partial(start, home, server, prefect, *words, model=f"row-{SEEDS[row]}")
+    ends_as_promised(row, run_into(row, run, server))
+
+    status, result, stderr = ended(run())
+    assert (status, result["outcome"]) == (0, "promoted"), stderr
+    assert {stage["status"] for stage in result["stages"]} == {"reused"}
+    assert points(server, result["mlflow_run_id"]) == TINY["changes"]["train"]["max_steps"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "row", [row for row in MLFLOW if "`run`" not in row.moment], ids=lambda row: f"{row.fault}-{row.moment}"
+)
+def test_an_outage_of_mlflow_under_another_verb_is_one_line(row, home, server, prefect, served):
+    words = ["chat", "--once", "Hello."] if "chat" in row.moment else ["models"]
+    verb = partial(start, home, server, prefect, *words, model=served)
+    ends_as_promised(row, run_into(row, verb, server))
+    status, result, stderr = ended(verb())
+    assert status == 0 and result, stderr
+
+
+def ends_as_promised(row, end):
+    status, result, stderr = end
     assert status == row.exit, stderr
     assert result.get("outcome", "") == row.outcome, stderr
     reason = result["reason"] if result else stderr
     assert all(part in reason for part in row.says.split(" ... ")), reason
-
-    status, result, stderr = ended(start(home, server, prefect, *words))
-    assert status == 0, stderr
-    if verb == "run":
-        assert result["outcome"] == "promoted", result
-        assert {stage["status"] for stage in result["stages"]} == {"reused"}
-        assert points(server, result["mlflow_run_id"]) == TINY["changes"]["train"]["max_steps"]
 
 
 def points(server, run_id):

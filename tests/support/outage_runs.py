@@ -11,7 +11,7 @@ FAULTS = {"dead": signal.SIGKILL, "hung": signal.SIGSTOP}
 # The line after which the server goes, so that what comes next meets it.
 BEFORE = {
     "the training of `run`": r"train: runs",
-    "the gate of `run`": r"evaluate: \d+ rows",
+    "the gate of `run`": r"evaluate: (reused, )?[\d,]+ rows",
     "the registration of `run`": r"gate: promotes",
     "the promotion of `run`": r"is stored",
 }
