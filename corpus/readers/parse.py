@@ -36,14 +36,14 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     """
     name = json.loads((download / "logs" / "source.json").read_text())["name"]
     lines = sum(count_lines(download / member) for member in MEMBERS)
-    reader, rejects = LineReader(), Rejects(most=config.max_reject_share * lines)
+    reader, rejects = LineReader(), Rejects(max_share=config.max_reject_share, total_lines=lines)
     try:
         turns = read_turns(download, reader, rejects)
     except TooManyRejects:
         raise _rejected(name, rejects, "the first ") from None
     if not rejects.read:
         raise DataRejected(f"{name}: {LINES} and {CONVERSATIONS} are empty; give a corpus with conversations")
-    if rejects.count > config.max_reject_share * rejects.read:
+    if rejects.count / rejects.read > config.max_reject_share:
         raise _rejected(name, rejects)
     if not turns.num_rows:
         raise DataRejected(f"{name}: {CONVERSATIONS} holds no conversation; give a corpus that has some")

@@ -9,12 +9,13 @@ REJECTS_STORED = 10_000  # with their text; the others are only counted
 class Rejects:
     """The lines that could not be used: all are counted by cause, the first ones are stored."""
 
-    def __init__(self, most: float = math.inf) -> None:
-        """`most` is the largest number allowed; one more ends the reading, once no more are stored."""
+    def __init__(self, *, max_share: float = math.inf, total_lines: int = 1) -> None:
+        """More than `max_share` of all lines end the reading, once no more of them are stored."""
         self.rows: list[dict[str, str | int]] = []
         self.by_cause: Counter[str] = Counter()
         self.read = 0
-        self.most = most
+        self.max_share = max_share
+        self.total_lines = total_lines
 
     @property
     def count(self) -> int:
@@ -23,13 +24,13 @@ class Rejects:
     def add(self, file: str, line: int, cause: str, raw: str) -> None:
         """
         Raises:
-            TooManyRejects: there are more than `most`.
+            TooManyRejects: they are more than `max_share` of all lines.
         """
         self.by_cause[cause] += 1
         if len(self.rows) < REJECTS_STORED:
             sample = raw[:200].encode("utf-8", "replace").decode()  # half of a surrogate pair has no UTF-8
             self.rows.append({"file": file, "line": line, "cause": cause, "sample": sample})
-        elif self.count > self.most:
+        elif self.count / self.total_lines > self.max_share:
             raise TooManyRejects
 
 

@@ -231,3 +231,17 @@ def test_the_remedy_for_rejects_is_one_that_works(raw, tmp_path):
         InputError, match=r"a line of movie_lines.txt is `L1 \+\+\+\$\+\+\+ u0.*in this layout$"
     ):
         parse_corpus(tmp_path / "out", ParseConfig(), raw("bad\n" * 20))
+
+
+@pytest.mark.parametrize("are_all_stored", [True, False])
+def test_the_share_that_the_remedy_names_is_never_too_small_by_rounding(
+    raw, tmp_path, monkeypatch, are_all_stored
+):
+    """As floating-point numbers, 29 rejects are more than 0.29 times 100 lines."""
+    if not are_all_stored:
+        monkeypatch.setattr(stored, "REJECTS_STORED", 10)
+    line, conversation = LINES.splitlines()[0], CONVERSATIONS.splitlines()[0]
+    lines = [f"L{i}{line[5:]}" for i in range(70)] + ["bad"] * 29
+    folder = raw("\n".join(lines), conversation.replace("L1044", "L1").replace("L1045", "L2"))
+    (tmp_path / "out").mkdir()
+    assert parse_corpus(tmp_path / "out", ParseConfig(max_reject_share=0.29), folder) == 2
