@@ -78,7 +78,7 @@ class RequestGuard:
         self._socket: socket.socket | None = None
         self._timer: threading.Timer | None = None
         self._late_s: float | None = None
-        self._proxies = {urlsplit(proxy).hostname for proxy in getproxies().values()}
+        self._proxies = _proxy_hosts()
 
     def __enter__(self) -> Self:
         return self
@@ -192,6 +192,13 @@ def _unwrapped(address: str) -> Any:
     if ip.version == 6 and ip in NAT64:
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None) or ip
+
+
+def _proxy_hosts() -> set[str | None]:
+    """The hosts of the proxies that the HTTP client takes from the environment, with or without a scheme."""
+    configured = getproxies()
+    proxies = [configured[scheme] for scheme in ("http", "https", "all") if configured.get(scheme)]
+    return {urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname for proxy in proxies}
 
 
 def _network(name: str) -> Any:

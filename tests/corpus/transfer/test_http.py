@@ -403,18 +403,23 @@ def test_a_public_host_cannot_lead_inside_nor_give_up_encryption() -> None:
             watch.admit_url(httpx2.URL("http://example.org/"))
 
 
+@dataclass
+class Stream:
+    """A connected socket, as the HTTP client passes it on."""
+
+    wire: socket.socket
+
+    def get_extra_info(self, name: str) -> object:
+        return {"socket": self.wire, "server_addr": self.wire.getpeername()}[name]
+
+
 def test_the_peer_is_what_counts_and_not_its_name(server: FaultServer, tmp_path: Path) -> None:
     """A public name that turns out to be this machine: the connection is dropped, unused."""
     with RequestGuard() as watch, pytest.raises(PermanentError, match="loopback"):
         watch.admit("8.8.8.8")
         with socket.create_connection(server.listener.getsockname()) as wire:
-
-            class Stream:
-                def get_extra_info(self, what: str) -> object:
-                    return {"socket": wire, "server_addr": wire.getpeername()}[what]
-
             watch.trace("connection.connect_tcp.started", {"host": "public.example"})
-            watch.trace("connection.connect_tcp.complete", {"return_value": Stream()})
+            watch.trace("connection.connect_tcp.complete", {"return_value": Stream(wire)})
     assert server.calls == []
 
 
@@ -657,6 +662,29 @@ def test_but_the_hosts_and_networks_that_the_setting_lists(
 def test_a_network_that_is_none_is_told() -> None:
     with pytest.raises(InputError, match=r"REPARTEE_DOWNLOAD_HOSTS: '10.0.0.0/33' is no network"):
         Reach(public_only=True, allowed=("files.example.org", "10.0.0.0/33")).check()
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_proxy_may_be_an_address_inside_however_it_is_written(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """The HTTP client accepts a proxy without its scheme; the peer is the proxy then, too."""
+    monkeypatch.setenv("http_proxy", server.root.replace("http://", scheme))
+    server.answers = [whole]
+    address = "http://no.such.host.invalid/x.zip"
+    assert get(address, tmp_path, reach=Reach(public_only=True)) == BODY
+    assert [call.path for call in server.calls] == [address]
+
+
+def test_a_host_that_needs_no_proxy_is_no_proxy(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", server.root)
+    with (
+        RequestGuard(Reach(public_only=True)) as guard,
+        pytest.raises(PermanentError, match="loopback"),
+        socket.create_connection(server.listener.getsockname()) as wire,
+    ):
+        guard.trace("connection.connect_tcp.started", {"host": "127.0.0.1"})
+        guard.trace("connection.connect_tcp.complete", {"return_value": Stream(wire)})
 
 
 def test_user_and_password_of_a_host_come_from_netrc_and_go_to_no_other(
