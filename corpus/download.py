@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from corpus.layout import MEMBERS
-from corpus.source import Source, archive_in, identity, identity_of_copy, resolve, show_progress
-from corpus.transfer.addresses import FORM_PATTERN, storable
+from corpus.source import Source, archive_path, identity, identity_of_copy, log_progress, resolve
+from corpus.transfer.addresses import FORM_PATTERN, stored_form
 from corpus.transfer.archive import unpack
 from corpus.transfer.guard import ANYWHERE, Reach
 from corpus.transfer.http import fetch
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class DownloadConfig(Config):
-    corpus: Annotated[str, AfterValidator(storable)] = Field(
+    corpus: Annotated[str, AfterValidator(stored_form)] = Field(
         default="cornell", json_schema_extra={"pattern": FORM_PATTERN}
     )
     """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query is stored nowhere), or
@@ -65,16 +65,16 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
     elif source.kind == "local":
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
-        members |= _over_the_network(out, corpus)
+        members |= _download_and_unpack(out, corpus)
     (out / "logs").mkdir()  # no part of the digest: the same bytes from elsewhere are the same corpus
     origin = {"name": source.name, "corpus": config.corpus, "members": members}
     (out / "logs" / "source.json").write_text(json.dumps(origin, indent=2) + "\n")
     return len(MEMBERS)
 
 
-def _over_the_network(out: Path, corpus: Corpus) -> dict[str, str]:
+def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
     """Unpack the copy on the disk, or download it if it is out of date; returns the digests of the files."""
-    source, archive = corpus.source, archive_in(corpus.folder, corpus.source)
+    source, archive = corpus.source, archive_path(corpus.folder, corpus.source)
     members: dict[str, str] = {}
 
     def check(path: Path) -> None:
@@ -87,7 +87,7 @@ def _over_the_network(out: Path, corpus: Corpus) -> dict[str, str]:
         except InputError as damage:
             log.warning("the copy downloaded earlier is not used: %s", damage)
     urls = list(source.locations)
-    fetch(urls, archive, limits=Limits(), progress=show_progress, check=check, reach=corpus.reach)
+    fetch(urls, archive, limits=Limits(), progress=log_progress, check=check, reach=corpus.reach)
     if corpus.identity.startswith("bytes:") and identity_of_copy(source, corpus.folder) != corpus.identity:
         raise InputError(f"{redact_corpus(urls[0])} has changed just now: give the same command again")
     return members

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from corpus.layout import MEMBERS
 from corpus.transfer import addresses, copies
-from corpus.transfer.addresses import HTTP
+from corpus.transfer.addresses import HTTP_SCHEME
 from corpus.transfer.archive import check_members, paths_in
 from corpus.transfer.guard import ANYWHERE, PermanentError, Reach, TransientError
 from corpus.transfer.http import fetch, request_headers, unreachable_error
@@ -28,11 +28,11 @@ from models.files import is_utf8, sha256
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 60  # so long an answer of a server is reused: plan and download ask the same
-_answers: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
+IDENTITY_CACHE_S = 60  # so long an answer of a server is reused: plan and download ask the same
+_cached_identities: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 NAMES = ("cornell", "sample")
-FORMS = f"give one of {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
+ACCEPTED_FORMS = f"give one of {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
 
 # The original and an old mirror have no https; the pins make them safe. A git blob id is the SHA-1 of
 # "blob SIZE\0" and the bytes. Those of the two files are the same in eight public repositories.
@@ -70,30 +70,32 @@ def resolve(corpus: str) -> Source:
         return Source("sample", text)
     if text == "cornell":
         return Source("http", text, CORNELL, CORNELL_PINS)
-    if HTTP.match(text) or addresses.VARIABLE.fullmatch(text):
-        return _at_address(addresses.requested(text))
+    if HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text):
+        return _source_at_address(addresses.full_address(text))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)  # a single letter would be a drive
-    path = _existing(text)
+    path = _existing_path(text)
     if path is not None:
-        return _at_path(path)
+        return _source_at_path(path)
     if scheme and scheme[1] == "env":
         raise InputError(
             f"corpus {redact_corpus(text)}: a variable of a corpus is called REPARTEE_CORPUS_NAME"
         )
     if scheme:
-        raise InputError(f"corpus {redact_corpus(text)}: {scheme[1]}: addresses are not supported: {FORMS}")
+        raise InputError(
+            f"corpus {redact_corpus(text)}: {scheme[1]}: addresses are not supported: {ACCEPTED_FORMS}"
+        )
     if re.search(r"[/\\~]|\.(zip|txt|jsonl?|parquet)$", text):
         raise InputError(f"corpus {redact_corpus(text)}: there is no such file or folder: check the path")
-    hint = did_you_mean(text.lower(), NAMES) or FORMS
+    hint = did_you_mean(text.lower(), NAMES) or ACCEPTED_FORMS
     raise InputError(f"corpus {redact_corpus(text)}: there is no such corpus: {hint}")
 
 
 def name_of(corpus: str) -> str:
     """A short name of a corpus, for the names of runs: the file name of a path without its suffix."""
     text = corpus.strip()
-    if HTTP.match(text):
+    if HTTP_SCHEME.match(text):
         try:
-            return _name_at(redact_addresses(text).partition("?")[0])
+            return _file_name_of(redact_addresses(text).partition("?")[0])
         except ValueError:
             return "corpus"
     if addresses.VARIABLE.fullmatch(text):
@@ -104,7 +106,7 @@ def name_of(corpus: str) -> str:
 def is_foreign(corpus: str, home: Path) -> bool:
     """Whether the corpus is a file of this machine that is outside of `home`."""
     text = corpus.strip()
-    if text in NAMES or HTTP.match(text) or addresses.VARIABLE.fullmatch(text):
+    if text in NAMES or HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text):
         return False
     try:
         return not Path(text).expanduser().resolve().is_relative_to(home.resolve())
@@ -131,45 +133,45 @@ def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
         files = paths_in(path, MEMBERS) if path.is_dir() else [path]
         return _digest("files", [_sha256(file) for file in files])
     key = (source.locations[0], folder, reach)
-    at_s, known = _answers.get(key, (-math.inf, ""))
-    if time.monotonic() - at_s > ANSWER_SECONDS:
-        known = _identity_at_address(source, folder, reach)
-        _answers[key] = (time.monotonic(), known)
-    return known
+    found_at_s, cached = _cached_identities.get(key, (-math.inf, ""))
+    if time.monotonic() - found_at_s > IDENTITY_CACHE_S:
+        cached = _identity_at_address(source, folder, reach)
+        _cached_identities[key] = (time.monotonic(), cached)
+    return cached
 
 
 def _identity_at_address(source: Source, folder: Path, reach: Reach) -> str:
     (url,) = source.locations
     try:
-        if found := request_headers(url, reach=reach):
-            return _of_headers(url, found)
+        if headers := request_headers(url, reach=reach):
+            return _identity_from_headers(url, headers)
     except PermanentError as refusal:
         raise InputError(f"corpus {redact_corpus(url)}: {refusal}: check the address") from None
     except TransientError as failure:
-        if copies.is_whole(archive_in(folder, source), [url]):
+        if copies.is_complete(archive_path(folder, source), [url]):
             log.warning("%s: %s; the copy downloaded earlier is used", redact_corpus(url), failure)
             return identity_of_copy(source, folder)
         if failure.unreachable:
             raise unreachable_error(url, failure) from None
     check = lambda path: check_members(path, MEMBERS)  # noqa: E731
-    archive = archive_in(folder, source)
-    fetch([url], archive, limits=Limits(), progress=show_progress, check=check, reach=reach)
+    archive = archive_path(folder, source)
+    fetch([url], archive, limits=Limits(), progress=log_progress, check=check, reach=reach)
     return _digest("bytes", _sha256(archive))
 
 
 def identity_of_copy(source: Source, folder: Path) -> str:
     """The identity of the copy of an address; "" if there is none."""
-    archive, url = archive_in(folder, source), source.locations[0]
+    archive, url = archive_path(folder, source), source.locations[0]
     if source.pins:
         return identity(source, folder) if archive.is_file() else ""  # it is checked against the pins
-    if not copies.is_whole(archive, [url]):
+    if not copies.is_complete(archive, [url]):
         return ""
     if headers := copies.read_state(archive, url).get("headers"):
-        return _of_headers(url, headers)
+        return _identity_from_headers(url, headers)
     return _digest("bytes", _sha256(archive))
 
 
-def archive_in(folder: Path, source: Source) -> Path:
+def archive_path(folder: Path, source: Source) -> Path:
     """The path of the copy of an address. It does not depend on the query, which may change each time."""
     if source.pins:
         return folder / source.name
@@ -177,18 +179,18 @@ def archive_in(folder: Path, source: Source) -> Path:
     return folder / f"{source.name}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
 
 
-def show_progress(done_bytes: int, total_bytes: int | None) -> None:
+def log_progress(done_bytes: int, total_bytes: int | None) -> None:
     of = f" of {total_bytes / 1e6:.1f}" if total_bytes else ""
     logging.getLogger("progress").info("download: %.1f%s MB", done_bytes / 1e6, of)
 
 
-def _of_headers(url: str, headers: Mapping[str, str]) -> str:
+def _identity_from_headers(url: str, headers: Mapping[str, str]) -> str:
     # Without user and password, which could be found from the hash by trying.
     query = url.partition("#")[0].partition("?")[2]
     return _digest("address", [redact_corpus(url), query, dict(headers)])
 
 
-def _at_address(url: str) -> Source:
+def _source_at_address(url: str) -> Source:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -198,10 +200,10 @@ def _at_address(url: str) -> Source:
         raise InputError(
             f"corpus {redact_corpus(url)} is not an address with a host: give http(s)://HOST/FILE.zip"
         )
-    return Source("http", _name_at(url), (url,))
+    return Source("http", _file_name_of(url), (url,))
 
 
-def _name_at(url: str) -> str:
+def _file_name_of(url: str) -> str:
     """A name of an address that is safe as a file name."""
     parts = urlsplit(url)
     stem = PurePosixPath(unquote(parts.path)).stem
@@ -209,7 +211,7 @@ def _name_at(url: str) -> str:
     return names[0] or names[1] or "corpus"
 
 
-def _existing(text: str) -> Path | None:
+def _existing_path(text: str) -> Path | None:
     """The path if it exists; None also for a text that cannot be a path."""
     try:
         path = Path(text).expanduser()
@@ -218,14 +220,14 @@ def _existing(text: str) -> Path | None:
         return None
 
 
-def _at_path(path: Path) -> Source:
+def _source_at_path(path: Path) -> Source:
     if not (path.is_dir() or path.is_file()):
-        raise InputError(f"corpus {path} is neither a file nor a folder: {FORMS}")
+        raise InputError(f"corpus {path} is neither a file nor a folder: {ACCEPTED_FORMS}")
     check_members(path, MEMBERS)
-    whole = path.resolve()
-    if not is_utf8(str(whole)):
-        raise InputError(f"corpus {str(whole)!r}: its path is not valid UTF-8; rename it")
-    return Source("local", (whole.name if path.is_dir() else whole.stem) or "corpus", (str(whole),))
+    absolute = path.resolve()
+    if not is_utf8(str(absolute)):
+        raise InputError(f"corpus {str(absolute)!r}: its path is not valid UTF-8; rename it")
+    return Source("local", (absolute.name if path.is_dir() else absolute.stem) or "corpus", (str(absolute),))
 
 
 def _sha256(path: Path) -> str:

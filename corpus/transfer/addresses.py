@@ -12,9 +12,9 @@ import re
 from models.addresses import redact_corpus
 from models.errors import InputError
 
-HTTP = re.compile(r"https?:", re.IGNORECASE)
+HTTP_SCHEME = re.compile(r"https?:", re.IGNORECASE)
 VARIABLE = re.compile(r"env:(REPARTEE_CORPUS_[A-Z0-9_]+)")
-MARK = re.compile(r"\?redacted-[0-9a-f]{8}")
+QUERY_HASH = re.compile(r"\?redacted-[0-9a-f]{8}")
 BY_VARIABLE = "put the whole address into a variable REPARTEE_CORPUS_NAME and give env:REPARTEE_CORPUS_NAME"
 
 FORM_PATTERN = (
@@ -23,17 +23,17 @@ FORM_PATTERN = (
 )
 """What the form of a deployment accepts: nothing that would store a secret, and no other schemes."""
 
-_queries: dict[str, str] = {}  # the whole address of each one whose query is stored as a hash
+_full_addresses: dict[str, str] = {}  # the whole address of each one whose query is stored as a hash
 
 
-def storable(corpus: str) -> str:
+def stored_form(corpus: str) -> str:
     """The corpus as it may be stored. This process remembers the query of an address.
 
     Raises:
         InputError: the address holds a user or a password.
     """
     text = corpus.strip()
-    if not HTTP.match(text):
+    if not HTTP_SCHEME.match(text):
         return corpus
     address, _, _ = text.partition("#")
     base, has_query, query = address.partition("?")
@@ -42,10 +42,10 @@ def storable(corpus: str) -> str:
             f"corpus {redact_corpus(text)}: a user and password in an address would be stored with the run: "
             f"put them into ~/.netrc (machine {_host(text)} login USER password PASSWORD), or {BY_VARIABLE}"
         )
-    if not has_query or MARK.fullmatch(f"?{query}"):
+    if not has_query or QUERY_HASH.fullmatch(f"?{query}"):
         return address
     stored = f"{base}?redacted-{hashlib.sha256(query.encode()).hexdigest()[:8]}"
-    _queries[stored] = address
+    _full_addresses[stored] = address
     return stored
 
 
@@ -64,10 +64,10 @@ def _holds_login(base: str) -> bool:
 
 def holds_query(corpus: str) -> bool:
     """Whether storing it would store a query."""
-    return bool(HTTP.match(corpus.strip())) and storable(corpus) != corpus.strip().partition("#")[0]
+    return bool(HTTP_SCHEME.match(corpus.strip())) and stored_form(corpus) != corpus.strip().partition("#")[0]
 
 
-def requested(corpus: str) -> str:
+def full_address(corpus: str) -> str:
     """The whole address of a corpus, from its stored form.
 
     Raises:
@@ -76,14 +76,14 @@ def requested(corpus: str) -> str:
     text = corpus.strip()
     if found := VARIABLE.fullmatch(text):
         address = os.environ.get(found[1], "").strip()
-        if not HTTP.match(address):
+        if not HTTP_SCHEME.match(address):
             raise InputError(
                 f"corpus {text}: the variable {found[1]} holds no http(s) address: set it where the run works"
             )
         return address
-    if MARK.search(text) and text not in _queries:
+    if QUERY_HASH.search(text) and text not in _full_addresses:
         raise InputError(
             f"corpus {redact_corpus(text)}: the query of this address is not stored: give the whole address "
             f"with --corpus, or {BY_VARIABLE}"
         )
-    return _queries.get(text, text)
+    return _full_addresses.get(text, text)

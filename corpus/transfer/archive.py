@@ -21,7 +21,7 @@ from models.errors import InputError
 
 CHUNK_BYTES = 2**18
 DOWNLOAD_AGAIN = "download it again, or give another one with --corpus PATH"
-DAMAGE = (
+DAMAGE_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
@@ -100,7 +100,7 @@ def _members(source: Path, members: tuple[str, ...], limits: UnpackLimits) -> It
         yield members_in_folder(source, members)
         return
     with _open_zip(source, limits) as archive:
-        _refuse_overlap(source, archive)
+        _check_overlap(source, archive)
         found = {}
         for name in members:
             info = _find_member(source, name, archive.infolist(), members)
@@ -111,16 +111,16 @@ def _members(source: Path, members: tuple[str, ...], limits: UnpackLimits) -> It
 class _BoundedReader:
     """A file of which no more is read at once than a real table of contents needs."""
 
-    def __init__(self, file: IO[bytes], name: str, most_bytes: int) -> None:
-        self._file, self._name, self._most_bytes = file, name, most_bytes
+    def __init__(self, file: IO[bytes], name: str, max_bytes: int) -> None:
+        self._file, self._name, self._max_bytes = file, name, max_bytes
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
         self.seekable = file.seekable
 
     def read(self, size: int = -1) -> bytes:
-        if size > self._most_bytes:
+        if size > self._max_bytes:
             raise InputError(
                 f"{self._name}: its table of contents takes {size} bytes, "
-                f"more than directory_bytes={self._most_bytes}: {DOWNLOAD_AGAIN}"
+                f"more than directory_bytes={self._max_bytes}: {DOWNLOAD_AGAIN}"
             )
         return self._file.read(size)
 
@@ -137,13 +137,13 @@ def _open_zip(source: Path, limits: UnpackLimits) -> Iterator[zipfile.ZipFile]:
         head = file.read(512)
         try:
             archive = zipfile.ZipFile(_BoundedReader(file, source.name, limits.directory_bytes))
-        except DAMAGE as error:
+        except DAMAGE_ERRORS as error:
             raise _not_a_zip_error(source, head, error) from None
         with archive:
             entries = len(archive.infolist())
             if entries > limits.entries:
-                most = f"more than entries={limits.entries}"
-                raise InputError(f"{source.name} has {entries} entries, {most}: {DOWNLOAD_AGAIN}")
+                limit = f"more than entries={limits.entries}"
+                raise InputError(f"{source.name} has {entries} entries, {limit}: {DOWNLOAD_AGAIN}")
             yield archive
 
 
@@ -158,7 +158,7 @@ def _not_a_zip_error(source: Path, head: bytes, error: Exception) -> InputError:
     return InputError(f"{source.name} is not a zip: give a zip, or a folder with the unpacked files")
 
 
-def _refuse_overlap(source: Path, archive: zipfile.ZipFile) -> None:
+def _check_overlap(source: Path, archive: zipfile.ZipFile) -> None:
     """Refuse entries that share bytes, with which a small zip unpacks to any size (CVE-2024-0450)."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     ends = [*(info.header_offset for info in infos), archive.start_dir][1:]
@@ -171,20 +171,22 @@ def _refuse_overlap(source: Path, archive: zipfile.ZipFile) -> None:
 def _find_member(
     source: Path, name: str, infos: list[zipfile.ZipInfo], members: tuple[str, ...]
 ) -> zipfile.ZipInfo:
-    named = [info for info in infos if not info.is_dir() and _is_content(info) and _parts(info)[-1] == name]
-    found = [info for info in named if _stays_inside(info)]
+    candidates = [
+        info for info in infos if not info.is_dir() and _is_content(info) and _path_parts(info)[-1] == name
+    ]
+    found = [info for info in candidates if _stays_inside(info)]
     if len(found) > 1:
         paths = list_names([info.filename for info in found])
         raise InputError(
             f"{source.name} holds {name} {len(found)} times ({paths}): unpack it and give the right folder"
         )
-    if not found and named:
+    if not found and candidates:
         raise InputError(
             f"{source.name} holds {name} only as a link or under a path that leads outside: {DOWNLOAD_AGAIN}"
         )
     if not found:
-        held = [_parts(info)[-1] for info in infos if not info.is_dir() and _is_content(info)]
-        raise missing_error(source, name, members, held)
+        names = [_path_parts(info)[-1] for info in infos if not info.is_dir() and _is_content(info)]
+        raise missing_error(source, name, members, names)
     if found[0].flag_bits & 0x1:
         raise InputError(f"{source.name}: {name} is encrypted: unpack it and give the folder")
     if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -193,46 +195,46 @@ def _find_member(
     return found[0]
 
 
-def _parts(info: zipfile.ZipInfo) -> list[str]:
+def _path_parts(info: zipfile.ZipInfo) -> list[str]:
     return info.orig_filename.replace("\\", "/").split("/")
 
 
 def _is_content(info: zipfile.ZipInfo) -> bool:
-    return "__MACOSX" not in _parts(info)
+    return "__MACOSX" not in _path_parts(info)
 
 
 def _stays_inside(info: zipfile.ZipInfo) -> bool:
     """Whether a tool that follows the paths of an archive would unpack it inside of its folder."""
-    parts = _parts(info)
+    parts = _path_parts(info)
     outside = parts[0] == "" or ".." in parts or parts[0][1:2] == ":" or "\0" in info.orig_filename
     return not outside and not S_ISLNK(info.external_attr >> 16)
 
 
 def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None) -> str:
     """Copy the member to `path`, counted and checked; returns its SHA-256. A bad member leaves no file."""
-    sha256, blob = (
+    sha256, git_blob = (
         hashlib.sha256(),
         hashlib.sha1(b"blob %d\0" % member.size_bytes, usedforsecurity=False),
     )
     partial = path.with_name(f".{path.name}.partial")
-    done = 0
+    done_bytes = 0
     _check_size(member, member.size_bytes, limits)
     try:
         with partial.open("wb") as file:
             for chunk in _chunks(member):
-                done += len(chunk)
-                _check_size(member, done, limits)
+                done_bytes += len(chunk)
+                _check_size(member, done_bytes, limits)
                 sha256.update(chunk)
-                blob.update(chunk)
+                git_blob.update(chunk)
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        if done != member.size_bytes:
-            raise InputError(f"{member} holds {done} bytes, not {member.size_bytes}: {DOWNLOAD_AGAIN}")
-        if pin and blob.hexdigest() != pin:
+        if done_bytes != member.size_bytes:
+            raise InputError(f"{member} holds {done_bytes} bytes, not {member.size_bytes}: {DOWNLOAD_AGAIN}")
+        if pin and git_blob.hexdigest() != pin:
             raise InputError(
                 f"{member} is not the official file "
-                f"(git blob id {blob.hexdigest()}, expected {pin}): {DOWNLOAD_AGAIN}"
+                f"(git blob id {git_blob.hexdigest()}, expected {pin}): {DOWNLOAD_AGAIN}"
             )
         partial.replace(path)
     finally:
@@ -246,7 +248,7 @@ def _chunks(member: Member) -> Iterator[bytes]:
         with member.open() as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         raise InputError(
             f"{member} is damaged ({' '.join(str(error).split())[:160]}): {DOWNLOAD_AGAIN}"
         ) from None

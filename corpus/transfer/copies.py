@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 from filelock import Timeout
 
-from corpus.transfer.headers import headers_of_content, validator
+from corpus.transfer.headers import identifying_headers, validator
 from models.errors import InputError
 from models.locks import lock
 
@@ -24,21 +24,21 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def only_writer(archive: Path, *, wait_s: float) -> Iterator[None]:
+def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
     """While it is entered, no other process downloads to `archive`.
 
     Raises:
         InputError: another process still does after `wait_s` seconds.
     """
     path = archive.with_name(archive.name + ".lock")
-    held = lock(path, timeout_s=0)
+    file_lock = lock(path, timeout_s=0)
     try:
-        held.acquire()
+        file_lock.acquire()
     except Timeout:
         log.info("another process is downloading %s; waiting for it", archive.name)
-        held = lock(path, timeout_s=wait_s)
+        file_lock = lock(path, timeout_s=wait_s)
         try:
-            held.acquire()
+            file_lock.acquire()
         except Timeout:
             raise InputError(
                 f"another process has been downloading {archive} for {wait_s:g} s: end it, or wait for it"
@@ -47,10 +47,10 @@ def only_writer(archive: Path, *, wait_s: float) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)  # while it is held: a process that waits makes a new one
-        held.release()
+        file_lock.release()
 
 
-def part_of(archive: Path) -> Path:
+def part_path(archive: Path) -> Path:
     return archive.with_name(archive.name + ".part")
 
 
@@ -59,39 +59,39 @@ def write_state(part: Path, url: str, response: httpx2.Response, total: int | No
         "url_sha256": _digest(url),
         "validator": validator(response),
         "total": total,
-        "headers": headers_of_content(response),
+        "headers": identifying_headers(response),
     }
-    _state(part).write_text(json.dumps(state) + "\n")
+    _state_path(part).write_text(json.dumps(state) + "\n")
 
 
 def read_state(path: Path, *urls: str) -> dict[str, Any]:
     """What is known of a file that came from one of `urls`; {} for another file."""
     try:
-        state = json.loads(_state(path).read_text())
+        state = json.loads(_state_path(path).read_text())
         return state if state["url_sha256"] in map(_digest, urls) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def is_whole(archive: Path, urls: list[str]) -> bool:
+def is_complete(archive: Path, urls: list[str]) -> bool:
     """Whether the complete file is on the disk and came from one of `urls`."""
     return archive.is_file() and bool(read_state(archive, *urls))
 
 
-def drop(part: Path) -> None:
+def delete(part: Path) -> None:
     part.unlink(missing_ok=True)
-    _state(part).unlink(missing_ok=True)
+    _state_path(part).unlink(missing_ok=True)
 
 
 def publish(archive: Path) -> None:
     """Replace the earlier copy by the download, which is complete."""
-    part = part_of(archive)
-    _state(archive).unlink(missing_ok=True)  # first, so that it never describes another file
+    part = part_path(archive)
+    _state_path(archive).unlink(missing_ok=True)  # first, so that it never describes another file
     part.replace(archive)
-    _state(part).replace(_state(archive))
+    _state_path(part).replace(_state_path(archive))
 
 
-def _state(path: Path) -> Path:
+def _state_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 

@@ -48,8 +48,10 @@ class Reach:
         """Whether the name or the address is one of `allowed`."""
         if host.lower() in {name.lower() for name in self.allowed}:
             return True
-        ip = _unwrapped(address or host)
-        return ip is not None and any(ip in network for network in map(_network, self.allowed) if network)
+        ip = _effective_ip(address or host)
+        return ip is not None and any(
+            ip in network for network in map(_parse_network, self.allowed) if network
+        )
 
     def check(self) -> None:
         """
@@ -57,7 +59,7 @@ class Reach:
             InputError: an entry of `allowed` is neither a host nor a network.
         """
         for name in self.allowed:
-            if "/" in name and _network(name) is None:
+            if "/" in name and _parse_network(name) is None:
                 raise InputError(
                     f"REPARTEE_DOWNLOAD_HOSTS: {name!r} is no network: give hosts, addresses and networks "
                     "like 10.0.0.0/8, with commas between them"
@@ -72,12 +74,12 @@ class RequestGuard:
 
     def __init__(self, reach: Reach = ANYWHERE) -> None:
         self._reach = reach
-        self._first: str | None = None  # zone of the address that the user gave
+        self._first_zone: str | None = None  # zone of the address that the user gave
         self._scheme = ""
         self._requested_host = ""
         self._socket: socket.socket | None = None
         self._timer: threading.Timer | None = None
-        self._late_s: float | None = None
+        self._missed_deadline_s: float | None = None
         self._proxies = _proxy_hosts()
 
     def __enter__(self) -> Self:
@@ -91,12 +93,12 @@ class RequestGuard:
         """Close the connection after so many seconds. A slow stream of bytes causes no read timeout."""
         if self._timer:
             self._timer.cancel()
-        self._timer = threading.Timer(max(0.0, seconds), self._cut, [seconds])
+        self._timer = threading.Timer(max(0.0, seconds), self._shut_down_socket, [seconds])
         self._timer.daemon = True
         self._timer.start()
 
-    def _cut(self, seconds: float) -> None:
-        self._late_s = seconds
+    def _shut_down_socket(self, seconds: float) -> None:
+        self._missed_deadline_s = seconds
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 # The shutdown of SSLSocket would remove the TLS state that the reader is using.
@@ -104,13 +106,13 @@ class RequestGuard:
 
     def transient_error(self, error: httpx2.TransportError) -> TransientError:
         """The error of a connection, described in a few words."""
-        if self._late_s is not None:
-            return TransientError(f"not done within {self._late_s:.3g} s")
+        if self._missed_deadline_s is not None:
+            return TransientError(f"not done within {self._missed_deadline_s:.3g} s")
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        refused = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
-        return TransientError(reason, unreachable=refused and "CERTIFICATE" not in reason)
+        failed_to_connect = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+        return TransientError(reason, unreachable=failed_to_connect and "CERTIFICATE" not in reason)
 
-    def admit_url(self, url: httpx2.URL) -> None:
+    def check_url(self, url: httpx2.URL) -> None:
         """
         Raises:
             PermanentError: the address is not http(s), gives up encryption, or is not allowed.
@@ -121,11 +123,11 @@ class RequestGuard:
             raise PermanentError("redirected from https to http")
         self._scheme = url.scheme
         for address in self._addresses_before_connecting(url.host):
-            self.admit(address, url.host)
+            self.check_address(address, url.host)
 
     def _addresses_before_connecting(self, host: str) -> set[str]:
         """The addresses that are known before connecting; that of the peer is checked again afterwards."""
-        if _unwrapped(host) is not None:
+        if _effective_ip(host) is not None:
             return {host}
         if not self._reach.public_only:
             return set()
@@ -134,22 +136,22 @@ class RequestGuard:
         except (OSError, UnicodeError):
             return set()  # the proxy may know the name; if not, connecting fails
 
-    def admit(self, address: str, host: str = "") -> None:
+    def check_address(self, address: str, host: str = "") -> None:
         """Check an address: a redirect may lead to a public one, or stay in the zone of the first address.
 
         Raises:
             PermanentError: it is not allowed.
         """
-        reached = zone(address)
-        if self._reach.public_only and reached != "public" and not self._reach.allows(host, address):
+        reached_zone = zone(address)
+        if self._reach.public_only and reached_zone != "public" and not self._reach.allows(host, address):
             raise PermanentError(
-                f"{host or address} is a {reached} address, which a deployed run may not read; the setting "
-                "REPARTEE_DOWNLOAD_HOSTS lists the hosts that it may"
+                f"{host or address} is a {reached_zone} address, which a deployed run may not read; the "
+                "setting REPARTEE_DOWNLOAD_HOSTS lists the hosts that it may"
             )
-        if self._first is None:
-            self._first = reached
-        elif reached not in ("public", self._first) and not self._reach.allows(host, address):
-            raise PermanentError(f"redirected to the {reached} address {address}")
+        if self._first_zone is None:
+            self._first_zone = reached_zone
+        elif reached_zone not in ("public", self._first_zone) and not self._reach.allows(host, address):
+            raise PermanentError(f"redirected to the {reached_zone} address {address}")
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Check the address of the peer, which the HTTP client reports: a host name cannot disguise it."""
@@ -160,11 +162,11 @@ class RequestGuard:
         stream = info["return_value"]
         self._socket = stream.get_extra_info("socket")
         if self._requested_host in self._proxies:
-            self._first = self._first or "public"
+            self._first_zone = self._first_zone or "public"
         elif event.endswith("connect_tcp.complete"):
-            self.admit(stream.get_extra_info("server_addr")[0], self._requested_host)
-        if self._late_s is not None:
-            raise TransientError(f"not done within {self._late_s:.3g} s")
+            self.check_address(stream.get_extra_info("server_addr")[0], self._requested_host)
+        if self._missed_deadline_s is not None:
+            raise TransientError(f"not done within {self._missed_deadline_s:.3g} s")
 
 
 def zone(address: str) -> str:
@@ -173,7 +175,7 @@ def zone(address: str) -> str:
     Raises:
         ValueError: it is no IP address.
     """
-    ip = _unwrapped(address)
+    ip = _effective_ip(address)
     if ip is None:
         raise ValueError(f"{address!r} is no IP address")
     if ip.is_loopback or ip.is_unspecified:
@@ -183,7 +185,7 @@ def zone(address: str) -> str:
     return "public" if ip.is_global and not ip.is_multicast else "private"
 
 
-def _unwrapped(address: str) -> Any:
+def _effective_ip(address: str) -> Any:
     """The IP address, or the IPv4 address inside of it (mapped, 6to4, NAT64); None for a name."""
     try:
         ip: Any = ipaddress.ip_address(address.split("%")[0])
@@ -201,14 +203,14 @@ def _proxy_hosts() -> set[str | None]:
     return {urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname for proxy in proxies}
 
 
-def _network(name: str) -> Any:
+def _parse_network(name: str) -> Any:
     try:
         return ipaddress.ip_network(name, strict=False)
     except ValueError:
         return None
 
 
-def login_of(url: httpx2.URL) -> httpx2.Auth | None:
+def netrc_login(url: httpx2.URL) -> httpx2.Auth | None:
     """The user and password of the host in ~/.netrc, or in the file that NETRC names."""
     if url.userinfo:
         return None  # the request takes it from the address

@@ -9,19 +9,19 @@ import httpx2
 
 from corpus.transfer.guard import PermanentError, TransientError
 
-CONTENT_HEADERS = ("etag", "last-modified", "content-length")
+IDENTIFYING_HEADERS = ("etag", "last-modified", "content-length")
 
 
-def continues(response: httpx2.Response, offset: int, known: dict[str, Any]) -> bool:
+def is_continuation(response: httpx2.Response, offset: int, state: dict[str, Any]) -> bool:
     """Whether a response of status 206 is the rest of the file whose beginning is on the disk."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
     if not found or int(found[1]) != offset:
         return False
-    same_total = found[2] == "*" or not known.get("total") or int(found[2]) == known["total"]
-    return same_total and validator(response) in (None, known["validator"])
+    same_total = found[2] == "*" or not state.get("total") or int(found[2]) == state["total"]
+    return same_total and validator(response) in (None, state["validator"])
 
 
-def status_failure(response: httpx2.Response) -> TransientError | PermanentError:
+def status_error(response: httpx2.Response) -> TransientError | PermanentError:
     """The error for a status other than success: whether another attempt may succeed, and when."""
     reason = f"HTTP {response.status_code} {response.reason_phrase[:60]}".strip()
     if response.status_code in (408, 429, 500, 502, 503, 504):
@@ -39,7 +39,7 @@ def _retry_after_s(text: str) -> float:
         return 0.0
 
 
-def length(response: httpx2.Response) -> int | None:
+def content_length(response: httpx2.Response) -> int | None:
     """The number of bytes that follow; None if the server does not say."""
     text = response.headers.get("content-length", "")
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
@@ -51,7 +51,7 @@ def validator(response: httpx2.Response) -> str | None:
     return etag if etag and not etag.startswith("W/") else response.headers.get("last-modified")
 
 
-def headers_of_content(response: httpx2.Response) -> dict[str, str]:
+def identifying_headers(response: httpx2.Response) -> dict[str, str]:
     """The headers that identify the content; {} without an ETag and a date, for a length does not suffice."""
-    found = {name: response.headers[name] for name in CONTENT_HEADERS if name in response.headers}
+    found = {name: response.headers[name] for name in IDENTIFYING_HEADERS if name in response.headers}
     return found if found.keys() - {"content-length"} else {}

@@ -23,21 +23,21 @@ from corpus.transfer.guard import (
     Reach,
     RequestGuard,
     TransientError,
-    login_of,
+    netrc_login,
     silence_request_log,
 )
-from corpus.transfer.headers import continues, headers_of_content, length, status_failure
+from corpus.transfer.headers import content_length, identifying_headers, is_continuation, status_error
 from corpus.transfer.limits import Limits, Meter, Progress
 from models.addresses import redact_corpus
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
-BY_HAND = "download the zip by hand and run with --corpus PATH"
-HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|!--)", re.IGNORECASE)
+MANUAL_REMEDY = "download the zip by hand and run with --corpus PATH"
+HTML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|!--)", re.IGNORECASE)
 
 # With compression, the byte counts of Range and Content-Length would not be those of the file.
-IDENTITY = {"Accept-Encoding": "identity"}
+UNCOMPRESSED = {"Accept-Encoding": "identity"}
 
 
 def fetch(
@@ -58,7 +58,7 @@ def fetch(
         InputError: no mirror has a good file.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
-    with copies.only_writer(archive, wait_s=limits.total_s):
+    with copies.write_lock(archive, wait_s=limits.total_s):
         return _fetch(urls, archive, limits, progress, check, reach)
 
 
@@ -71,30 +71,30 @@ def _fetch(
     reach: Reach,
 ) -> Path:
     deadline_s = time.monotonic() + limits.total_s
-    part = copies.part_of(archive)
-    failures: dict[str, TransientError | PermanentError | InputError] = {}
+    part = copies.part_path(archive)
+    errors: dict[str, TransientError | PermanentError | InputError] = {}
     for url in urls:
         try:
             _download_with_retries(url, part, limits, reach, deadline_s=deadline_s, progress=progress)
             if check:
                 check(part)
-        except (TransientError, PermanentError, InputError) as failure:
-            if url != urls[-1] and not getattr(failure, "unreachable", False):
-                log.info("%s: %s; tries the next mirror", redact_corpus(url), failure)
-            failures[url] = failure
-            if isinstance(failure, InputError):
-                copies.drop(part)
+        except (TransientError, PermanentError, InputError) as error:
+            if url != urls[-1] and not getattr(error, "unreachable", False):
+                log.info("%s: %s; tries the next mirror", redact_corpus(url), error)
+            errors[url] = error
+            if isinstance(error, InputError):
+                copies.delete(part)
         else:
             copies.publish(archive)
             return archive
-    if all(isinstance(failure, TransientError) for failure in failures.values()) and copies.is_whole(
+    if all(isinstance(error, TransientError) for error in errors.values()) and copies.is_complete(
         archive, urls
     ):
-        log.warning("%s; the copy downloaded earlier is used (%s)", _reasons(failures), archive)
+        log.warning("%s; the copy downloaded earlier is used (%s)", _describe(errors), archive)
         if check:
             check(archive)
         return archive
-    raise InputError(f"{_reasons(failures)}; {BY_HAND}")
+    raise InputError(f"{_describe(errors)}; {MANUAL_REMEDY}")
 
 
 def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) -> dict[str, str]:
@@ -105,31 +105,31 @@ def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) 
         PermanentError: the server does not have the file, or refuses it.
     """
     limits = Limits(connect_s=timeout_s, slow_after_s=timeout_s)
-    failure: TransientError | PermanentError = PermanentError("")
+    last_error: TransientError | PermanentError = PermanentError("")
     for method in ("HEAD", "GET"):  # many servers refuse HEAD; of the answer to GET only the headers are read
         try:
             with (
                 RequestGuard(reach) as guard,
                 _open_response(
-                    method, url, IDENTITY, guard, limits, time.monotonic() + timeout_s
+                    method, url, UNCOMPRESSED, guard, limits, time.monotonic() + timeout_s
                 ) as response,
             ):
                 if response.status_code != 200:
-                    failure = status_failure(response)
-                elif (found := headers_of_content(response)) or method == "GET":
+                    last_error = status_error(response)
+                elif (found := identifying_headers(response)) or method == "GET":
                     return found
         except (TransientError, PermanentError) as error:
-            failure = error
-    raise failure
+            last_error = error
+    raise last_error
 
 
-def unreachable_error(url: str, failure: TransientError) -> InputError:
+def unreachable_error(url: str, error: TransientError) -> InputError:
     """The error for an address that cannot be reached and of which there is no copy."""
-    return InputError(f"{_reasons({url: failure})}; {BY_HAND}")
+    return InputError(f"{_describe({url: error})}; {MANUAL_REMEDY}")
 
 
 def is_html(head: bytes) -> bool:
-    return HTML.match(head) is not None
+    return HTML_START.match(head) is not None
 
 
 def _download_with_retries(
@@ -140,29 +140,29 @@ def _download_with_retries(
     )
 
     def wait_s(state: RetryCallState) -> float:
-        return max(backoff(state), _failure(state).wait_s)
+        return max(backoff(state), _last_error(state).wait_s)
 
-    def enough(state: RetryCallState) -> bool:
-        tries = min(2, limits.tries) if _failure(state).unreachable else limits.tries
+    def should_stop(state: RetryCallState) -> bool:
+        tries = min(2, limits.tries) if _last_error(state).unreachable else limits.tries
         return state.attempt_number >= tries or time.monotonic() + state.upcoming_sleep > deadline_s
 
-    def tell(state: RetryCallState) -> None:
-        if not _failure(state).unreachable:  # the error that follows says so
-            log.info("%s: %s; again in %.1f s", redact_corpus(url), _failure(state), state.upcoming_sleep)
+    def log_retry(state: RetryCallState) -> None:
+        if not _last_error(state).unreachable:  # the error that follows says so
+            log.info("%s: %s; again in %.1f s", redact_corpus(url), _last_error(state), state.upcoming_sleep)
 
-    again = Retrying(
+    retrying = Retrying(
         retry=retry_if_exception_type(TransientError),
         wait=wait_s,
-        stop=enough,
-        before_sleep=tell,
+        stop=should_stop,
+        before_sleep=log_retry,
         reraise=True,
     )
-    again(_download_once, url, part, limits, reach, deadline_s=deadline_s, progress=progress)
+    retrying(_download_once, url, part, limits, reach, deadline_s=deadline_s, progress=progress)
 
 
-def _failure(state: RetryCallState) -> TransientError:
-    failure = state.outcome.exception() if state.outcome else None
-    return failure if isinstance(failure, TransientError) else TransientError("")
+def _last_error(state: RetryCallState) -> TransientError:
+    error = state.outcome.exception() if state.outcome else None
+    return error if isinstance(error, TransientError) else TransientError("")
 
 
 def _download_once(
@@ -176,29 +176,29 @@ def _download_once(
     """
     if time.monotonic() > deadline_s:
         raise TransientError(f"not done within {limits.total_s:g} s")
-    known = copies.read_state(part, url)
-    offset = part.stat().st_size if known.get("validator") and part.exists() else 0
-    headers = dict(IDENTITY)
+    state = copies.read_state(part, url)
+    offset = part.stat().st_size if state.get("validator") and part.exists() else 0
+    headers = dict(UNCOMPRESSED)
     if offset:
-        headers |= {"Range": f"bytes={offset}-", "If-Range": known["validator"]}
+        headers |= {"Range": f"bytes={offset}-", "If-Range": state["validator"]}
     with (
         RequestGuard(reach) as guard,
         _open_response("GET", url, headers, guard, limits, deadline_s) as response,
     ):
         guard.set_deadline(deadline_s - time.monotonic())
-        if response.status_code == 206 and offset and continues(response, offset, known):
-            total = int(known["total"]) if known.get("total") else None
+        if response.status_code == 206 and offset and is_continuation(response, offset, state):
+            total = int(state["total"]) if state.get("total") else None
         elif response.status_code in (206, 416) and offset:
-            copies.drop(part)
+            copies.delete(part)
             raise TransientError(
                 f"HTTP {response.status_code} does not fit the {offset} bytes here; starting anew"
             )
         elif response.status_code == 200:
-            offset, total = 0, length(response)
+            offset, total = 0, content_length(response)
         else:
-            raise status_failure(response)
+            raise status_error(response)
         _check_headers(response, total, limits)
-        _receive(response, part, url, offset=offset, total=total, limits=limits, progress=progress)
+        _write_body(response, part, url, offset=offset, total=total, limits=limits, progress=progress)
 
 
 @contextlib.contextmanager
@@ -218,11 +218,11 @@ def _open_response(
         with httpx2.Client(timeout=timeout) as client:
             location = httpx2.URL(url)
             for _ in range(limits.max_redirects + 1):
-                guard.admit_url(location)
+                guard.check_url(location)
                 request = client.build_request(
                     method, location, headers=headers, extensions={"trace": guard.trace}
                 )
-                response = client.send(request, stream=True, auth=login_of(location))
+                response = client.send(request, stream=True, auth=netrc_login(location))
                 if not response.has_redirect_location:
                     break
                 response.close()
@@ -237,7 +237,7 @@ def _open_response(
         raise guard.transient_error(error) from None
 
 
-def _receive(
+def _write_body(
     response: httpx2.Response,
     part: Path,
     url: str,
@@ -261,10 +261,10 @@ def _receive(
         for chunk in itertools.chain([head], chunks):
             done += len(chunk)
             if done > limits.max_bytes:
-                copies.drop(part)
+                copies.delete(part)
                 raise PermanentError(f"more than {limits.max_bytes} bytes; is it the right address?")
             file.write(chunk)
-            meter.read(done)
+            meter.update(done)
         file.flush()
         os.fsync(file.fileno())
     if total is not None and done != total:
@@ -282,9 +282,9 @@ def _check_headers(response: httpx2.Response, total: int | None, limits: Limits)
         )
 
 
-def _reasons(failures: dict[str, TransientError | PermanentError | InputError]) -> str:
-    if all(isinstance(failure, TransientError) and failure.unreachable for failure in failures.values()):
-        tried = ", ".join(f"{httpx2.URL(url).host} ({failure})" for url, failure in failures.items())
+def _describe(errors: dict[str, TransientError | PermanentError | InputError]) -> str:
+    if all(isinstance(error, TransientError) and error.unreachable for error in errors.values()):
+        tried = ", ".join(f"{httpx2.URL(url).host} ({error})" for url, error in errors.items())
         return f"offline: could not reach {tried}"
-    tried = ", ".join(f"{redact_corpus(url)} ({failure})" for url, failure in failures.items())
+    tried = ", ".join(f"{redact_corpus(url)} ({error})" for url, error in errors.items())
     return f"could not download {tried}"

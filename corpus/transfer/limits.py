@@ -30,18 +30,19 @@ class Limits:
 class Meter:
     """Reports the progress once a second, and ends an attempt that is too slow."""
 
-    def __init__(self, done: int, total: int | None, limits: Limits, progress: Progress) -> None:
-        self._total, self._limits, self._progress = total, limits, progress
-        self._reported_s = self._since_s = time.monotonic()
-        self._since_bytes = done
+    def __init__(self, done_bytes: int, total_bytes: int | None, limits: Limits, progress: Progress) -> None:
+        self._total_bytes, self._limits, self._progress = total_bytes, limits, progress
+        self._last_report_s = self._window_start_s = time.monotonic()
+        self._window_start_bytes = done_bytes
 
-    def read(self, done: int) -> None:
+    def update(self, done_bytes: int) -> None:
         now_s, limits = time.monotonic(), self._limits
-        if now_s - self._since_s >= limits.slow_after_s:
-            if (done - self._since_bytes) / (now_s - self._since_s) < limits.min_bytes_per_s:
+        if now_s - self._window_start_s >= limits.slow_after_s:
+            bytes_per_s = (done_bytes - self._window_start_bytes) / (now_s - self._window_start_s)
+            if bytes_per_s < limits.min_bytes_per_s:
                 slow = f"{limits.min_bytes_per_s:g} bytes/s for {limits.slow_after_s:g} s"
                 raise TransientError(f"slower than {slow}")
-            self._since_s, self._since_bytes = now_s, done
-        if now_s - self._reported_s >= 1:
-            self._progress(done, self._total)
-            self._reported_s = now_s
+            self._window_start_s, self._window_start_bytes = now_s, done_bytes
+        if now_s - self._last_report_s >= 1:
+            self._progress(done_bytes, self._total_bytes)
+            self._last_report_s = now_s

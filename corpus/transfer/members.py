@@ -56,8 +56,8 @@ def _files(folder: Path) -> list[Path]:
         raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions") from None
 
 
-def missing_error(source: Path, name: str, members: tuple[str, ...], held: list[str]) -> InputError:
-    visible = [other for other in held if not other.startswith(".")]
+def missing_error(source: Path, name: str, members: tuple[str, ...], names: list[str]) -> InputError:
+    visible = [other for other in names if not other.startswith(".")]
     return InputError(
         f"{source.name} holds {f'{list_names(visible)}, but no {name}' if visible else 'no files'}: "
         f"give a zip or folder with {' and '.join(members)}"

@@ -59,7 +59,7 @@ class Answer(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(source, "ANSWER_SECONDS", -1)
+    monkeypatch.setattr(source, "IDENTITY_CACHE_S", -1)
     monkeypatch.setattr("corpus.transfer.http.Limits.tries", 1)
     with Files() as it:
         threading.Thread(target=it.serve_forever, daemon=True).start()
@@ -137,7 +137,7 @@ def test_an_address_that_cannot_be_reached_is_asked_once_and_told_in_one_line(
 def test_what_a_server_has_said_holds_for_a_minute(
     server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "ANSWER_SECONDS", 60)
+    monkeypatch.setattr(source, "IDENTITY_CACHE_S", 60)
     server.has_etag = False
     config = DownloadConfig(corpus=server.url)
     find_corpus(config, tmp_path)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from corpus.download import DownloadConfig
 from corpus.source import name_of, resolve
-from corpus.transfer.addresses import holds_query, requested, storable
+from corpus.transfer.addresses import full_address, holds_query, stored_form
 from models.addresses import redact_addresses, redact_corpus
 from models.errors import InputError
 from models.pretrained.source import StartConfig
@@ -19,8 +19,8 @@ def test_a_query_is_stored_as_a_mark_and_requested_whole() -> None:
     assert stored.startswith("https://h.org/a.zip?redacted-") and SECRET not in stored
     assert resolve(stored).locations == (f"https://h.org/a.zip?token={SECRET}",)
     assert DownloadConfig(corpus=stored).corpus == stored
-    other = storable("https://h.org/a.zip?token=other")
-    assert other != stored and requested(other).endswith("other")
+    other = stored_form("https://h.org/a.zip?token=other")
+    assert other != stored and full_address(other).endswith("other")
     assert holds_query("https://h.org/a.zip?x") and not holds_query(stored)
 
 
@@ -55,7 +55,7 @@ def test_user_and_password_are_refused_and_not_shown(address: str) -> None:
 
 def test_the_line_for_netrc_names_the_host() -> None:
     with pytest.raises(InputError, match=r"machine h\.org login USER password PASSWORD"):
-        storable(f"https://me:{SECRET}@h.org:8443/a.zip")
+        stored_form(f"https://me:{SECRET}@h.org:8443/a.zip")
 
 
 def test_a_variable_holds_the_whole_address(monkeypatch: pytest.MonkeyPatch) -> None:

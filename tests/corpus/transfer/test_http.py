@@ -385,9 +385,9 @@ def test_a_redirect_inside_is_refused(server: FaultServer, tmp_path: Path, targe
 
 
 def test_a_public_host_cannot_lead_inside_nor_give_up_encryption() -> None:
-    with RequestGuard() as watch:
-        watch.admit("93.184.216.34")
-        watch.admit("8.8.8.8")
+    with RequestGuard() as guard:
+        guard.check_address("93.184.216.34")
+        guard.check_address("8.8.8.8")
         for address in (
             "127.0.0.1",
             "::1",
@@ -397,10 +397,10 @@ def test_a_public_host_cannot_lead_inside_nor_give_up_encryption() -> None:
             "::ffff:127.0.0.1",
         ):
             with pytest.raises(PermanentError, match="redirected to the"):
-                watch.admit(address)
-        watch.admit_url(httpx2.URL("https://example.org/"))
+                guard.check_address(address)
+        guard.check_url(httpx2.URL("https://example.org/"))
         with pytest.raises(PermanentError, match="from https to http"):
-            watch.admit_url(httpx2.URL("http://example.org/"))
+            guard.check_url(httpx2.URL("http://example.org/"))
 
 
 @dataclass
@@ -415,11 +415,11 @@ class Stream:
 
 def test_the_peer_is_what_counts_and_not_its_name(server: FaultServer, tmp_path: Path) -> None:
     """A public name that turns out to be this machine: the connection is dropped, unused."""
-    with RequestGuard() as watch, pytest.raises(PermanentError, match="loopback"):
-        watch.admit("8.8.8.8")
+    with RequestGuard() as guard, pytest.raises(PermanentError, match="loopback"):
+        guard.check_address("8.8.8.8")
         with socket.create_connection(server.listener.getsockname()) as wire:
-            watch.trace("connection.connect_tcp.started", {"host": "public.example"})
-            watch.trace("connection.connect_tcp.complete", {"return_value": Stream(wire)})
+            guard.trace("connection.connect_tcp.started", {"host": "public.example"})
+            guard.trace("connection.connect_tcp.complete", {"return_value": Stream(wire)})
     assert server.calls == []
 
 
@@ -609,10 +609,10 @@ INSIDE += [
 def test_a_deployed_run_reads_no_address_inside(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     with (
-        RequestGuard(Reach(public_only=True)) as watch,
+        RequestGuard(Reach(public_only=True)) as guard,
         pytest.raises(PermanentError, match="which a deployed run may not"),
     ):
-        watch.admit_url(httpx2.URL(f"http://{host}/x.zip"))
+        guard.check_url(httpx2.URL(f"http://{host}/x.zip"))
 
 
 @pytest.mark.parametrize("host", ["localhost", "2130706433", "0x7f.1", "127.1"])
