@@ -17,10 +17,12 @@ from corpus.cleaning.split import check_splits, split_conversations
 from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
 
 
-def exchanges_said_twice(conversations: list[tuple[Conversation, str]]) -> int:
+def count_repeated_exchanges(conversations: list[tuple[Conversation, str]]) -> int:
     """The number of exchanges (a turn and its reply) that repeat an earlier one; they are not removed."""
-    pairs = Counter(pair for c, _ in conversations for pair in zip(c.texts, c.texts[1:], strict=False))
-    return sum(count - 1 for count in pairs.values())
+    exchanges = Counter(
+        exchange for c, _ in conversations for exchange in zip(c.texts, c.texts[1:], strict=False)
+    )
+    return sum(count - 1 for count in exchanges.values())
 
 
 def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
@@ -50,7 +52,7 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     report = {
         "normalisation": config.normalisation,
         "counts": dict(counts),
-        "exchanges said more than once": exchanges_said_twice(unique),
+        "exchanges said more than once": count_repeated_exchanges(unique),
         "conversations": {split: sizes[split] for split in SPLITS},
         "turns": table.num_rows,
     }

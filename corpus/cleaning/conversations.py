@@ -10,7 +10,7 @@ from typing import Any
 from corpus.cleaning.config import CleanConfig
 from models.text.normalisation import normalise
 
-NO_LETTER = "turns with no letter left"
+WITHOUT_LETTERS = "turns with no letter left"
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ def read_conversations(
         for row in rows:
             counts["turns read"] += 1
             text = normalise(row["text"], config.normalisation)
-            counts[NO_LETTER] += _has_letter(row["text"]) and not _has_letter(text)
+            counts[WITHOUT_LETTERS] += _has_letter(row["text"]) and not _has_letter(text)
             if text:
                 parts[-1].append({**row, "text": text})
             else:
                 counts["turns empty, or empty once cleaned"] += 1
                 parts.append([])
-        whole = [part for part in parts if len(part) > 1]
+        long_enough = [part for part in parts if len(part) > 1]
         counts["turns with no neighbour left"] += sum(len(part) == 1 for part in parts)
-        for i, part in enumerate(whole):
+        for i, part in enumerate(long_enough):
             yield Conversation(
                 id=conversation if i == 0 else f"{conversation}/{i + 1}",
                 group=part[0]["group"],

@@ -4,12 +4,12 @@ import hashlib
 from collections import Counter
 
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.conversations import NO_LETTER, Conversation
+from corpus.cleaning.conversations import WITHOUT_LETTERS, Conversation
 from models.data.schemas import SPLITS
 from models.errors import DataRejected
 
 
-def unit(conversation: Conversation, config: CleanConfig) -> str:
+def split_unit(conversation: Conversation, config: CleanConfig) -> str:
     """What must be in one split as a whole: the parts of a conversation would give each other away."""
     return conversation.group if config.split_by == "group" else conversation.source_id
 
@@ -26,15 +26,15 @@ def split_conversations(
     conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
 ) -> list[tuple[Conversation, str]]:
     """Each conversation with its split. Of equal ones, the one in the test or validation split stays."""
-    assigned = [(c, split_of(unit(c, config), config)) for c in conversations]
-    owner: dict[tuple[str, ...], tuple[str, str]] = {}
+    assigned = [(c, split_of(split_unit(c, config), config)) for c in conversations]
+    first_copies: dict[tuple[str, ...], tuple[str, str]] = {}
     for split in reversed(SPLITS):
-        for conversation, its_split in assigned:
-            if its_split == split:
-                owner.setdefault(tuple(conversation.texts), (split, conversation.id))
+        for conversation, assigned_split in assigned:
+            if assigned_split == split:
+                first_copies.setdefault(tuple(conversation.texts), (split, conversation.id))
     unique = []
     for conversation, split in assigned:
-        first_split, first_id = owner[tuple(conversation.texts)]
+        first_split, first_id = first_copies[tuple(conversation.texts)]
         if (split, conversation.id) == (first_split, first_id):
             unique.append((conversation, split))
         elif split == first_split:
@@ -55,12 +55,12 @@ def check_splits(
     empty = [split for split in SPLITS if not sizes[split]]
     if not empty:
         return
-    units = len({unit(c, config) for c, _ in conversations})
+    units = len({split_unit(c, config) for c, _ in conversations})
     remedy = "give more of them"
-    if config.normalisation == "article" and counts[NO_LETTER] > counts["turns read"] / 2:
+    if config.normalisation == "article" and counts[WITHOUT_LETTERS] > counts["turns read"] / 2:
         remedy = (
-            f"{counts[NO_LETTER]:,} of {counts['turns read']:,} turns have no letter left: `article` keeps "
-            "a to z alone: use --set clean.normalisation=plain"
+            f"{counts[WITHOUT_LETTERS]:,} of {counts['turns read']:,} turns have no letter left: `article` "
+            "keeps a to z alone: use --set clean.normalisation=plain"
         )
     elif config.split_by == "group" and len(conversations) > units:
         remedy = "give more of them, or use --set clean.split_by=conversation"

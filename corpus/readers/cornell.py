@@ -15,17 +15,19 @@ from corpus.readers.rejects import Rejects
 from models.data.schemas import TURNS
 
 # One id in either kind of quotes. Between two ids stands a comma, or blanks alone, as numpy prints a list.
-_ID = r"""(?:'[^'\\]*'|"[^"\\]*")"""
-_IDS = re.compile(rf"\[\s*{_ID}(?:(?:\s*,\s*|\s+){_ID})*\s*,?\s*\]")
+_QUOTED_ID = r"""(?:'[^'\\]*'|"[^"\\]*")"""
+_ID_LIST = re.compile(rf"\[\s*{_QUOTED_ID}(?:(?:\s*,\s*|\s+){_QUOTED_ID})*\s*,?\s*\]")
 
 
-def records(path: Path, reader: LineReader, rejects: Rejects, fields: int) -> Iterator[tuple[int, list[str]]]:
+def read_records(
+    path: Path, reader: LineReader, rejects: Rejects, fields: int
+) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of each well-formed line.
 
     If the last field is empty, the line ends with the separator, without its last blank.
     """
     for number, (text, is_whole) in enumerate(reader.lines(path), 1):
-        rejects.read += 1
+        rejects.lines_read += 1
         if not is_whole:
             rejects.add(path.name, number, f"longer than {LINE_BYTES:,} bytes", text)
             continue
@@ -43,14 +45,14 @@ def records(path: Path, reader: LineReader, rejects: Rejects, fields: int) -> It
 def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tuple[str, str, str]]:
     """line id -> (speaker id, movie id, text). An exact repetition of a line is ignored."""
     lines: dict[str, tuple[str, str, str]] = {}
-    for number, (line_id, speaker, movie, _, text) in records(path, reader, rejects, fields=5):
+    for number, (line_id, speaker, movie, _, text) in read_records(path, reader, rejects, fields=5):
         line = (speaker.strip(), movie.strip(), text)
         if lines.setdefault(line_id.strip(), line) != line:
             rejects.add(path.name, number, "this line id was used before for another line", line_id)
     return lines
 
 
-def line_ids(field: str) -> list[str] | None:
+def parse_line_ids(field: str) -> list[str] | None:
     """The ids in `['L194', 'L195']`, or None if the field is no such list; nothing is evaluated.
 
     The list may be in the double quotes of a CSV file, where `""` stands for a quote.
@@ -58,9 +60,9 @@ def line_ids(field: str) -> list[str] | None:
     text = field.strip()
     if text.startswith('"') and text.endswith('"'):
         text = text[1:-1].replace('""', '"').strip()
-    if not _IDS.fullmatch(text):
+    if not _ID_LIST.fullmatch(text):
         return None
-    return [quoted[1:-1].strip() for quoted in re.findall(_ID, text)]
+    return [quoted[1:-1].strip() for quoted in re.findall(_QUOTED_ID, text)]
 
 
 def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
@@ -68,8 +70,8 @@ def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
     lines = read_lines(folder / LINES, reader, rejects)
     columns: dict[str, list[Any]] = {name: [] for name in TURNS.names}
     first_ids: Counter[str] = Counter()
-    for number, (_, _, movie, field) in records(folder / CONVERSATIONS, reader, rejects, fields=4):
-        ids = line_ids(field)
+    for number, (_, _, movie, field) in read_records(folder / CONVERSATIONS, reader, rejects, fields=4):
+        ids = parse_line_ids(field)
         if ids is None:
             rejects.add(CONVERSATIONS, number, "not a list of line ids", field)
             continue

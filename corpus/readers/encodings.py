@@ -16,12 +16,12 @@ LINE_BYTES = 1 << 20  # a longer line is no utterance; reading stops there and g
 SAMPLE_BYTES = 1 << 16  # of the beginning of a file, from which its encoding and line ends are recognised
 
 # Windows-1252, and Latin-1 for the five bytes that it leaves undefined: no byte is ever lost.
-DECODING = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(256))
-_TABLE = dict(enumerate(DECODING))
-_BYTES = {character: byte for byte, character in enumerate(DECODING)}
+WINDOWS_1252 = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(256))
+_FROM_LATIN_1 = dict(enumerate(WINDOWS_1252))
+_BYTE_OF = {character: byte for byte, character in enumerate(WINDOWS_1252)}
 
 # The longer mark first: that of UTF-32 begins with that of UTF-16.
-_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -50,12 +50,12 @@ class LineReader:
         """Each line of a file. Memory holds one line at a time, and only the beginning of a very long one."""
         with path.open("rb") as file:
             sample = file.read(SAMPLE_BYTES)
-            encoding, mark_bytes = _encoding_of(sample)
-            file.seek(mark_bytes)
-            for raw, is_whole in _bounded_lines(_as_bytes(file, sample, encoding)):
-                yield Line(self._decoded(raw.rstrip(b"\r\n"), encoding), is_whole)
+            encoding, mark_size_bytes = _encoding_of(sample)
+            file.seek(mark_size_bytes)
+            for raw, is_whole in _bounded_lines(_read_pieces(file, sample, encoding)):
+                yield Line(self._decode(raw.rstrip(b"\r\n"), encoding), is_whole)
 
-    def _decoded(self, raw: bytes, encoding: str | None) -> str:
+    def _decode(self, raw: bytes, encoding: str | None) -> str:
         if raw.isascii():
             self.encodings["ascii" if encoding is None else encoding[:6]] += 1
             return raw.decode("ascii")
@@ -63,7 +63,7 @@ class LineReader:
             text = raw.decode("utf-8")
         except UnicodeDecodeError:
             self.encodings["windows-1252"] += 1
-            return raw.decode("latin-1").translate(_TABLE)
+            return raw.decode("latin-1").translate(_FROM_LATIN_1)
         self.encodings["utf-8" if encoding is None else encoding[:6]] += 1
         self.suspected_mojibake += is_mojibake(text)
         return text
@@ -83,7 +83,7 @@ def is_mojibake(text: str) -> bool:
     if text.isascii():
         return False
     try:
-        bytes(_BYTES[character] for character in text).decode("utf-8")
+        bytes(_BYTE_OF[character] for character in text).decode("utf-8")
     except (KeyError, UnicodeDecodeError):
         return False
     return True
@@ -91,7 +91,7 @@ def is_mojibake(text: str) -> bool:
 
 def _encoding_of(sample: bytes) -> tuple[str | None, int]:
     """(encoding of the whole file, bytes of its mark). The encoding is None if each line has its own."""
-    for mark, encoding in _MARKS:
+    for mark, encoding in _BYTE_ORDER_MARKS:
         if sample.startswith(mark):
             return encoding, len(mark)
     if sample.startswith(codecs.BOM_UTF8):
@@ -105,7 +105,7 @@ def _encoding_of(sample: bytes) -> tuple[str | None, int]:
     return None, 0
 
 
-def _as_bytes(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterator[bytes]:
+def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterator[bytes]:
     """Pieces that end with a line end or are `LINE_BYTES` long; UTF-16 and UTF-32 become UTF-8."""
     end = _line_end(sample)
     if encoding is None and end == "\n":

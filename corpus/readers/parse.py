@@ -40,15 +40,15 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     try:
         turns = read_turns(download, reader, rejects)
     except TooManyRejects:
-        raise _rejected(name, rejects, "the first ") from None
-    if not rejects.read:
+        raise _too_many_rejects_error(name, rejects, "the first ") from None
+    if not rejects.lines_read:
         raise DataRejected(f"{name}: {LINES} and {CONVERSATIONS} are empty; give a corpus with conversations")
-    if rejects.count / rejects.read > config.max_reject_share:
-        raise _rejected(name, rejects)
+    if rejects.count / rejects.lines_read > config.max_reject_share:
+        raise _too_many_rejects_error(name, rejects)
     if not turns.num_rows:
         raise DataRejected(f"{name}: {CONVERSATIONS} holds no conversation; give a corpus that has some")
     report = {
-        "lines_read": rejects.read,
+        "lines_read": rejects.lines_read,
         "turns": turns.num_rows,
         "rejected": dict(rejects.by_cause.most_common()),
         "encodings": dict(reader.encodings.most_common()),
@@ -61,14 +61,14 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     return int(turns.num_rows)
 
 
-def _rejected(name: str, rejects: Rejects, of_the: str = "") -> DataRejected:
+def _too_many_rejects_error(name: str, rejects: Rejects, of_the: str = "") -> DataRejected:
     """The error for too many rejects. It names the share that would suffice, or else the right format."""
-    first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.read) / 100
+    first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.lines_read) / 100
     remedy = f"mend the file, or allow more with --set parse.max_reject_share={share}"
     if share > 0.5:
         remedy = f"a line of {first['file']} is `{LAYOUT[str(first['file'])]}`: give a corpus in this layout"
     return DataRejected(
-        f"{name}: {rejects.count:,} of {of_the}{rejects.read:,} lines cannot be used, first "
+        f"{name}: {rejects.count:,} of {of_the}{rejects.lines_read:,} lines cannot be used, first "
         f"{first['file']}:{first['line']} ({first['cause']}); {remedy}"
     )
 

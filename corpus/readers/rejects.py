@@ -13,7 +13,7 @@ class Rejects:
         """More than `max_share` of all lines end the reading, once no more of them are stored."""
         self.rows: list[dict[str, str | int]] = []
         self.by_cause: Counter[str] = Counter()
-        self.read = 0
+        self.lines_read = 0
         self.max_share = max_share
         self.total_lines = total_lines
 

@@ -9,8 +9,8 @@ from corpus.sample.grammar import Grammar, Script, fill, kind, slots
 from corpus.sample.topics import FAREWELLS, GREETINGS, SCRIPTS
 from corpus.sample.words import FILLERS
 
-MOVIE_TURNS = 50
-MOST_TURNS = 8
+TURNS_PER_MOVIE = 50
+MAX_TURNS = 8
 SEPARATOR = " +++$+++ "
 GRAMMAR = Grammar(SCRIPTS, FILLERS)
 is_valid_reply = GRAMMAR.is_valid_reply
@@ -27,11 +27,11 @@ class Conversation:
 def conversations(*, turns: int, seed: int) -> Iterator[Conversation]:
     """Conversations of `turns` lines in all, or a few more; the same for the same seed."""
     rng = random.Random(seed)
-    said = 0
-    while said < turns:
+    generated = 0
+    while generated < turns:
         lines = _conversation(rng)
-        yield Conversation(said // MOVIE_TURNS, lines)
-        said += len(lines)
+        yield Conversation(generated // TURNS_PER_MOVIE, lines)
+        generated += len(lines)
 
 
 def _conversation(rng: random.Random) -> tuple[str, ...]:
@@ -42,24 +42,24 @@ def _conversation(rng: random.Random) -> tuple[str, ...]:
     if rng.random() < 0.15:
         chosen.append(rng.choice(FAREWELLS))
     lines: list[str] = []
-    for current in chosen:
-        said = _say(current, rng)
-        if len(lines) + len(said) <= MOST_TURNS:
-            lines += said
+    for script in chosen:
+        generated = _generate_turns(script, rng)
+        if len(lines) + len(generated) <= MAX_TURNS:
+            lines += generated
     return tuple(lines)
 
 
-def _say(current: Script, rng: random.Random) -> list[str]:
+def _generate_turns(script: Script, rng: random.Random) -> list[str]:
     """The script with its slots filled; sometimes it ends after the first answer."""
-    names = {slot for turn in current.turns for template in turn for slot in slots(template)} - set(
-        current.rules
+    names = {slot for turn in script.turns for template in turn for slot in slots(template)} - set(
+        script.rules
     )
     binding: dict[str, str] = {}
     for slot in sorted(names):
         taken = {filler for other, filler in binding.items() if kind(other) == kind(slot)}
         binding[slot] = rng.choice([filler for filler in FILLERS[kind(slot)] if filler not in taken])
-    length = len(current.turns) if rng.random() < 0.8 else 2
-    return [fill(rng.choice(turn), binding, current.rules) for turn in current.turns[:length]]
+    turn_count = len(script.turns) if rng.random() < 0.8 else 2
+    return [fill(rng.choice(turn), binding, script.rules) for turn in script.turns[:turn_count]]
 
 
 def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
@@ -72,15 +72,15 @@ def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
         (folder / "movie_lines.txt").open("w") as lines,
         (folder / "movie_conversations.txt").open("w") as order,
     ):
-        for said in conversations(turns=turns, seed=seed):
+        for conversation in conversations(turns=turns, seed=seed):
             first = written + 1
-            written += len(said.lines)
-            numbered = list(enumerate(said.lines, first))
-            speakers = (f"u{2 * said.movie}", f"u{2 * said.movie + 1}")
+            written += len(conversation.lines)
+            numbered = list(enumerate(conversation.lines, first))
+            speakers = (f"u{2 * conversation.movie}", f"u{2 * conversation.movie + 1}")
             for number, text in reversed(numbered):
                 speaker = speakers[(number - first) % 2]
-                row = (f"L{number}", speaker, f"m{said.movie}", speaker.upper(), text)
+                row = (f"L{number}", speaker, f"m{conversation.movie}", speaker.upper(), text)
                 lines.write(SEPARATOR.join(row) + "\n")
             ids = [f"L{number}" for number, _ in numbered]
-            order.write(SEPARATOR.join((*speakers, f"m{said.movie}", str(ids))) + "\n")
+            order.write(SEPARATOR.join((*speakers, f"m{conversation.movie}", str(ids))) + "\n")
     return written

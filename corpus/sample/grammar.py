@@ -62,59 +62,63 @@ class Grammar:
 
     def is_valid_reply(self, context: Sequence[str], reply: str) -> bool:
         """Whether the grammar can generate `reply` after `context`, which is all turns, the oldest first."""
-        said = canonical(reply)
-        for index, binding, current in self._courses(context):
-            if index < len(current.turns) and any(True for _ in self._match(current, index, said, binding)):
+        spoken = canonical(reply)
+        for index, binding, candidate in self._scripts_of(context):
+            if index < len(candidate.turns) and any(
+                True for _ in self._match(candidate, index, spoken, binding)
+            ):
                 return True
             # The person who began the conversation may begin another script.
             if index % 2 == 0 and any(
-                True for opener in self.scripts for _ in self._match(opener, 0, said, {})
+                True for opener in self.scripts for _ in self._match(opener, 0, spoken, {})
             ):
                 return True
         return False
 
-    def _courses(self, context: Sequence[str]) -> list[tuple[int, Binding, Script]]:
+    def _scripts_of(self, context: Sequence[str]) -> list[tuple[int, Binding, Script]]:
         """The scripts from which the last turns of the context can be generated.
 
         Returns:
             (number of these turns, fillers, script) for each one, with as many turns as possible: a name that
             was said two turns ago still counts.
         """
-        said = [canonical(turn) for turn in context]
-        for start in range(len(said)):
-            tail = said[start:]
+        spoken = [canonical(turn) for turn in context]
+        for start in range(len(spoken)):
+            tail = spoken[start:]
             found = [
-                (len(tail), binding, current)
-                for current in self.scripts
-                if len(tail) <= len(current.turns)
-                for binding in self._follow(current, tail)
+                (len(tail), binding, candidate)
+                for candidate in self.scripts
+                if len(tail) <= len(candidate.turns)
+                for binding in self._bindings_of(candidate, tail)
             ]
             if found:
                 return found
         return []
 
-    def _follow(self, current: Script, said: Sequence[str]) -> list[Binding]:
+    def _bindings_of(self, candidate: Script, spoken: Sequence[str]) -> list[Binding]:
         """The fillers with which the script begins with exactly these turns."""
         bindings: list[Binding] = [{}]
-        for index, turn in enumerate(said):
-            bindings = [more for binding in bindings for more in self._match(current, index, turn, binding)]
+        for index, turn in enumerate(spoken):
+            bindings = [
+                extended for binding in bindings for extended in self._match(candidate, index, turn, binding)
+            ]
         return bindings
 
-    def _match(self, current: Script, index: int, said: str, binding: Binding) -> Iterator[Binding]:
+    def _match(self, candidate: Script, index: int, spoken: str, binding: Binding) -> Iterator[Binding]:
         """The fillers, including those of `binding`, with which a turn of the script gives this text."""
-        for template in current.turns[index]:
-            found = self._pattern(template, tuple(current.rules)).fullmatch(said)
+        for template in candidate.turns[index]:
+            found = self._pattern(template, tuple(candidate.rules)).fullmatch(spoken)
             if found is None:
                 continue
-            more = {
+            extended = {
                 **binding,
-                **{slot: self._spelled(slot, text) for slot, text in found.groupdict().items()},
+                **{slot: self._declared_filler(slot, text) for slot, text in found.groupdict().items()},
             }
-            consistent = all(more[slot] == value for slot, value in binding.items())
-            if consistent and canonical(fill(template, more, current.rules)) == said:
-                yield more
+            consistent = all(extended[slot] == value for slot, value in binding.items())
+            if consistent and canonical(fill(template, extended, candidate.rules)) == spoken:
+                yield extended
 
-    def _spelled(self, slot: str, text: str) -> str:
+    def _declared_filler(self, slot: str, text: str) -> str:
         """The filler in its declared spelling: `Anna` for `anna`."""
         return next(filler for filler in self.fillers[kind(slot)] if canonical(filler) == text)
 

@@ -15,20 +15,20 @@ def _total(binding: Binding) -> str:
     return w.NUMBERS[sum(_number(binding, "number", "number2"))]
 
 
-def _next(binding: Binding) -> str:
+def _successor(binding: Binding) -> str:
     return w.NUMBERS[_number(binding, "digit")[0] + 1]
 
 
-def _bigger(binding: Binding) -> str:
+def _larger(binding: Binding) -> str:
     return w.NUMBERS[max(_number(binding, "digit", "digit2"))]
 
 
 def _taste(binding: Binding) -> str:
-    return "yes, I like" if binding["food"] in w.LIKED else "no, I do not like"
+    return "yes, I like" if binding["food"] in w.LIKED_FOODS else "no, I do not like"
 
 
-def _firm(binding: Binding) -> str:
-    return "yes, really. I love" if binding["food"] in w.LIKED else "yes, really. I never eat"
+def _taste_confirmed(binding: Binding) -> str:
+    return "yes, really. I love" if binding["food"] in w.LIKED_FOODS else "yes, really. I never eat"
 
 
 GREETINGS = (
@@ -130,7 +130,7 @@ PERSONAL = (
         "jobs",
         "Where does a {job} work?",
         "A {job} works in a {workplace}.",
-        workplace=lambda b: w.TOOLS[b["job"]],
+        workplace=lambda b: w.WORKPLACES[b["job"]],
     ),
     script(
         "colours",
@@ -163,8 +163,8 @@ KNOWLEDGE = (
         "Yes, it is {total}.",
         total=_total,
     ),
-    script("counting", "What comes after {digit}?", "After {digit} comes {successor}.", successor=_next),
-    script("counting", "Which is bigger, {digit} or {digit2}?", "{bigger} is bigger.", bigger=_bigger),
+    script("counting", "What comes after {digit}?", "After {digit} comes {successor}.", successor=_successor),
+    script("counting", "Which is bigger, {digit} or {digit2}?", "{bigger} is bigger.", bigger=_larger),
     script(
         "capitals",
         "What is the capital of {country}?",
@@ -183,17 +183,22 @@ KNOWLEDGE = (
         "animals",
         "What does a {animal} say?",
         "A {animal} says {sound}.",
-        sound=lambda b: w.SOUNDS[b["animal"]],
+        sound=lambda b: w.ANIMAL_SOUNDS[b["animal"]],
     ),
-    script("plants", "What colour is a {plant}?", "A {plant} is {hue}.", hue=lambda b: w.GROWN[b["plant"]]),
+    script(
+        "plants",
+        "What colour is a {plant}?",
+        "A {plant} is {hue}.",
+        hue=lambda b: w.PLANT_COLOURS[b["plant"]],
+    ),
     script(
         "days",
         "What day comes after {day}?",
         "After {day} comes {later}.",
         "And before {day}?",
         "Before {day} comes {earlier}.",
-        later=lambda b: w.after(b["day"]),
-        earlier=lambda b: w.before(b["day"]),
+        later=lambda b: w.day_after(b["day"]),
+        earlier=lambda b: w.day_before(b["day"]),
     ),
 )
 EVERYDAY = (
@@ -211,7 +216,7 @@ EVERYDAY = (
         ("Really?", "Are you sure?"),
         "{firm} {food}.",
         taste=_taste,
-        firm=_firm,
+        firm=_taste_confirmed,
     ),
     script(
         "restaurant",

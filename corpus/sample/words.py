@@ -10,7 +10,7 @@ OPPOSITES = {
     "hot": "cold", "big": "small", "fast": "slow", "happy": "sad", "early": "late",
     "full": "empty", "old": "new", "light": "dark", "hard": "soft", "open": "closed",
 }  # fmt: skip
-SOUNDS = {
+ANIMAL_SOUNDS = {
     "dog": "woof",
     "cat": "meow",
     "cow": "moo",
@@ -21,7 +21,7 @@ SOUNDS = {
     "bee": "buzz",
 }
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-GROWN = {
+PLANT_COLOURS = {
     "banana": "yellow",
     "tomato": "red",
     "carrot": "orange",
@@ -41,9 +41,9 @@ PRICES = {
     "key ring": "three",
     "map": "four",
 }
-LIKED = ("tea", "soup", "bread", "cheese", "apples")
-DISLIKED = ("onions", "olives", "pepper", "garlic", "beer")
-TOOLS = {
+LIKED_FOODS = ("tea", "soup", "bread", "cheese", "apples")
+DISLIKED_FOODS = ("onions", "olives", "pepper", "garlic", "beer")
+WORKPLACES = {
     "teacher": "school",
     "doctor": "hospital",
     "cook": "kitchen",
@@ -59,12 +59,12 @@ FILLERS = {
     "city": ("Paris", "London", "Berlin", "Rome", "Madrid", "Oslo", "Vienna", "Dublin", "Lisbon", "Prague"),
     "country": tuple(CAPITALS),
     "adjective": tuple(OPPOSITES),
-    "animal": tuple(SOUNDS),
+    "animal": tuple(ANIMAL_SOUNDS),
     "day": DAYS,
-    "plant": tuple(GROWN),
+    "plant": tuple(PLANT_COLOURS),
     "ware": tuple(PRICES),
-    "food": LIKED + DISLIKED,
-    "job": tuple(TOOLS),
+    "food": LIKED_FOODS + DISLIKED_FOODS,
+    "job": tuple(WORKPLACES),
     "number": NUMBERS[1:6],
     "digit": NUMBERS[:10],
     "age": ("seven", "eight", "nine", "ten", "twelve", "twenty", "thirty", "forty", "fifty", "sixty"),
@@ -90,9 +90,9 @@ FILLERS = {
 }  # fmt: skip
 
 
-def after(day: str) -> str:
+def day_after(day: str) -> str:
     return DAYS[(DAYS.index(day) + 1) % 7]
 
 
-def before(day: str) -> str:
+def day_before(day: str) -> str:
     return DAYS[(DAYS.index(day) - 1) % 7]

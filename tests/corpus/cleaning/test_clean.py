@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.cleaning.clean import clean_turns, exchanges_said_twice
+from corpus.cleaning.clean import clean_turns, count_repeated_exchanges
 from corpus.cleaning.config import CleanConfig
 from corpus.cleaning.conversations import Conversation, read_conversations
 from corpus.cleaning.split import check_splits, split_conversations, split_of
@@ -70,7 +70,7 @@ def test_no_conversation_stands_on_two_sides_and_the_test_set_never_shrinks():
     }
     same = ("Hello?", "Hello.")
     counts = Counter()
-    kept = split_conversations(
+    conversations = split_conversations(
         [
             conversation("L1", groups["train"], *same),
             conversation("L2", groups["test"], *same),
@@ -81,17 +81,17 @@ def test_no_conversation_stands_on_two_sides_and_the_test_set_never_shrinks():
         PLAIN,
         counts,
     )
-    assert [(c.id, split) for c, split in kept] == [("L2", "test"), ("L4", "train")]
+    assert [(c.id, split) for c, split in conversations] == [("L2", "test"), ("L4", "train")]
     assert counts["conversations that the test or validation set holds"] == 2
     assert counts["conversations said before in the same split"] == 1
 
 
 def test_exchanges_said_more_than_once_are_counted():
-    kept = [
+    conversations = [
         (conversation("a", "m0", "Hi.", "Hi.", "Bye."), "train"),
         (conversation("b", "m0", "Hi.", "Hi."), "train"),
     ]
-    assert exchanges_said_twice(kept) == 1
+    assert count_repeated_exchanges(conversations) == 1
 
 
 def test_one_conversation_is_too_few_and_the_line_gives_the_counts():

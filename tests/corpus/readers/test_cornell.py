@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.readers import rejects as stored
-from corpus.readers.cornell import line_ids, read_lines, read_turns
-from corpus.readers.encodings import DECODING, LineReader
+from corpus.readers.cornell import parse_line_ids, read_lines, read_turns
+from corpus.readers.encodings import WINDOWS_1252, LineReader
 from corpus.readers.parse import ParseConfig, parse_corpus
 from corpus.readers.rejects import Rejects
 from models.errors import InputError
@@ -72,7 +72,7 @@ def test_windows_bytes_are_read_as_windows_and_no_byte_is_lost(raw):
     """TRAPS 3: 0x96 is a dash; 0x81 is undefined there and stays what Latin-1 makes of it; 0x85 ends no line."""
     turns, _ = turns_of(raw(LINES.encode().replace(b"She okay?", b"She\x96ok\x85\x81\xe9")))
     assert turns[2]["text"] == "She\u2013ok\u2026\x81\xe9"
-    assert len(set(DECODING)) == 256
+    assert len(set(WINDOWS_1252)) == 256
 
 
 def test_an_unknown_id_and_a_malformed_line_are_kept_with_their_cause(raw):
@@ -115,7 +115,7 @@ def test_an_empty_corpus_is_the_users_to_mend(raw, tmp_path):
 
 @given(st.text(max_size=60))
 def test_a_field_that_is_no_list_of_ids_is_never_evaluated(field):
-    found = line_ids(field)
+    found = parse_line_ids(field)
     assert found is None or all(isinstance(i, str) for i in found)
 
 
@@ -147,10 +147,10 @@ def test_the_rejects_and_the_report_stand_beside_the_turns(raw, tmp_path):
 
 def test_any_field_is_a_list_of_ids_or_a_reject():
     """Python's own reader raises a TypeError on a list in a set, and makes half of a character of an escape."""
-    assert line_ids("{[]}") is None
-    assert line_ids(r"['L\ud800']") is None
-    assert line_ids("['L1', 'L2'") is None
-    assert line_ids("[]") is None
+    assert parse_line_ids("{[]}") is None
+    assert parse_line_ids(r"['L\ud800']") is None
+    assert parse_line_ids("['L1', 'L2'") is None
+    assert parse_line_ids("[]") is None
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_any_field_is_a_list_of_ids_or_a_reject():
     ],
 )
 def test_a_list_of_ids_is_read_however_it_is_written(field):
-    assert line_ids(field) == ["L1", "L2"]
+    assert parse_line_ids(field) == ["L1", "L2"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
