@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from corpus.layout import CONVERSATIONS, LINES, SEPARATOR
 from corpus.sample.grammar import Grammar, Script, fill, kind, slots
 from corpus.sample.topics import FAREWELLS, GREETINGS, SCRIPTS
 from corpus.sample.words import FILLERS
 
 TURNS_PER_MOVIE = 50
 MAX_TURNS = 8
-SEPARATOR = " +++$+++ "
 GRAMMAR = Grammar(SCRIPTS, FILLERS)
 is_valid_reply = GRAMMAR.is_valid_reply
 
@@ -69,8 +69,8 @@ def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
     """
     written = 0
     with (
-        (folder / "movie_lines.txt").open("w") as lines,
-        (folder / "movie_conversations.txt").open("w") as order,
+        (folder / LINES).open("w") as lines,
+        (folder / CONVERSATIONS).open("w") as order,
     ):
         for conversation in conversations(turns=turns, seed=seed):
             first = written + 1
