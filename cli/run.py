@@ -40,7 +40,7 @@ def retrain_locally(config: RetrainConfig) -> Outcome:
         plan = plan_run(run, CHAIN)
         if plan.nothing_to_do:
             return unchanged_outcome(run, plan)
-    returned: Outcome | Result = run_recorded(run.home, retrain, of_config(config))
+    returned: Outcome | Result = run_recorded(settings, retrain, of_config(config))
     outcome = returned.outcome if isinstance(returned, Result) else returned
     assert outcome is not None
     return outcome
@@ -53,10 +53,11 @@ def prepare_locally(config: RetrainConfig) -> list[dict[str, Any]]:
         InputError: the home, the corpus, a setting or a configured server cannot be used.
         KeyboardInterrupt: the run was interrupted or cancelled.
     """
-    run = open_run(config, Settings())
+    settings = Settings()
+    run = open_run(config, settings)
     plan_chain(run, DATA)  # a missing corpus is an error before a server is started
     parameters = {key: value for key, value in of_config(config).items() if key in PREPARE_PARAMETERS}
-    returned: list[Artifact] | Result = run_recorded(run.home, prepare, parameters)
+    returned: list[Artifact] | Result = run_recorded(settings, prepare, parameters)
     artifacts = returned.artifacts if isinstance(returned, Result) else returned
     return [stage_row(artifact) for artifact in artifacts]
 

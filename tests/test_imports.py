@@ -210,3 +210,18 @@ def test_a_flow_file_is_named_like_nothing_else() -> None:
 def test_no_folder_of_tests_is_a_package() -> None:
     """A tests/tasks/__init__.py would make `import tasks` find the tests."""
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_the_settings_are_read_where_a_flow_a_hook_or_a_verb_begins() -> None:
+    """Everything below gets the values that it needs."""
+    readers = {
+        str(path.relative_to(ROOT))
+        for path in files()
+        if any(
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Settings"
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        )
+    }
+    below = {name for name in readers if name.partition("/")[0] not in ("cli", "deployments", "benchmarks")}
+    hooks = {"flows/lifecycle/publish.py", "flows/lifecycle/webhook.py"}
+    assert below == {"flows/retrain.py", "flows/prepare.py", "flows/reevaluate.py"} | hooks

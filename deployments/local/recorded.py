@@ -53,7 +53,7 @@ class NotStartedError(Exception):
     """Prefect failed before the first line of the flow ran."""
 
 
-def run_recorded(home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
+def run_recorded(settings: Settings, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
     """Run a flow in this process.
 
     Returns:
@@ -63,8 +63,8 @@ def run_recorded(home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -
         InputError: the configured Prefect server does not answer, or the flow raised an InputError.
         KeyboardInterrupt: the run was cancelled.
     """
+    home = settings.root
     await_up(home)
-    settings = Settings()
     if settings.prefect_api_url:
         check_answers(settings.prefect_api_url)
         try:
