@@ -1,4 +1,4 @@
-"""Download: gets the two raw files of a corpus from wherever they are."""
+"""Download: gets the two raw files of a corpus: downloaded, unpacked, copied or generated."""
 
 import json
 import logging
@@ -27,15 +27,16 @@ class DownloadConfig(Config):
         default="cornell", json_schema_extra={"pattern": FORM_PATTERN}
     )
     """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query is stored nowhere), or
-    `env:REPARTEE_CORPUS_NAME`, a variable that holds the address."""
+    `env:REPARTEE_CORPUS_NAME`, an environment variable that holds the address."""
     sample_turns: int = Field(default=24_000, ge=100)
-    """Turns of the `sample` corpus, which is generated."""
+    """Number of turns of the `sample` corpus, which is generated."""
     sample_seed: int = 0
+    """Random seed of the `sample` corpus."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus that a run has found."""
+    """A corpus that exists, and what its download needs."""
 
     source: Source
     identity: str
@@ -43,10 +44,12 @@ class Corpus:
     folder: Path
     """The folder that holds the copies of downloaded files."""
     reach: Reach = ANYWHERE
+    """The hosts to which the download may connect."""
 
 
 def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> Corpus:
-    """
+    """Find the corpus that `config` names, and identify its content.
+
     Raises:
         InputError: there is no such corpus, or its address cannot be reached.
     """
@@ -55,7 +58,11 @@ def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> 
 
 
 def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int:
-    """Write the two raw files; logs/source.json says where they are from. Returns the number of files."""
+    """Write the two raw files, and where they come from as logs/source.json; returns the number of raw files.
+
+    Raises:
+        InputError: a file cannot be downloaded or read, is damaged, or does not have the pinned content.
+    """
     source = corpus.source
     members: dict[str, str] = {}
     if source.kind == "sample":
@@ -66,14 +73,14 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
         members |= _download_and_unpack(out, corpus)
-    (out / "logs").mkdir()  # no part of the digest: the same bytes from elsewhere are the same corpus
+    (out / "logs").mkdir()  # not in the output's digest: the same bytes from elsewhere are the same corpus
     origin = {"name": source.name, "corpus": config.corpus, "members": members}
     (out / "logs" / "source.json").write_text(json.dumps(origin, indent=2) + "\n")
     return len(MEMBERS)
 
 
 def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
-    """Unpack the copy on the disk, or download it if it is out of date; returns the digests of the files."""
+    """Unpack the copy on the disk, or download a new one if it is not current; returns the files' SHA-256."""
     source, archive = corpus.source, archive_path(corpus.folder, corpus.source)
     members: dict[str, str] = {}
 
@@ -89,5 +96,5 @@ def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
     urls = list(source.locations)
     fetch(urls, archive, limits=Limits(), progress=log_progress, check=check, reach=corpus.reach)
     if corpus.identity.startswith("bytes:") and identity_of_copy(source, corpus.folder) != corpus.identity:
-        raise InputError(f"{redact_corpus(urls[0])} has changed just now: give the same command again")
+        raise InputError(f"{redact_corpus(urls[0])} changed during the download: give the same command again")
     return members

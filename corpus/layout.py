@@ -1,4 +1,4 @@
-"""Layout: the two files of the Cornell corpus, with a sample line of each."""
+"""Layout: the two files of the Cornell Movie-Dialogs Corpus, and their fields."""
 
 SEPARATOR = " +++$+++ "
 MEMBERS = LINES, CONVERSATIONS = ("movie_lines.txt", "movie_conversations.txt")
@@ -6,3 +6,4 @@ LAYOUT = {
     LINES: SEPARATOR.join(("L1", "u0", "m0", "NAME", "text")),
     CONVERSATIONS: SEPARATOR.join(("u0", "u1", "m0", "['L1', 'L2']")),
 }
+"""A line of each file, for error messages."""

@@ -1,4 +1,4 @@
-"""Sources: what a corpus can be, and where it is.
+"""Sources: where the corpus with a given name comes from, and the identity of its content.
 
 A corpus is `cornell` or `sample`, the path of a zip or folder, or the http(s) address of a zip.
 """
@@ -28,14 +28,15 @@ from models.files import is_utf8, sha256
 
 log = logging.getLogger(__name__)
 
-IDENTITY_CACHE_S = 60  # so long an answer of a server is reused: plan and download ask the same
+IDENTITY_CACHE_S = 60  # how long a server's answer is reused: the plan and the run need the same one
 _cached_identities: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 NAMES = ("cornell", "sample")
 ACCEPTED_FORMS = f"give one of {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
 
-# The original and an old mirror have no https; the pins make them safe. A git blob id is the SHA-1 of
-# "blob SIZE\0" and the bytes. Those of the two files are the same in eight public repositories.
+# The original server and an older mirror do not offer https; the pinned digests make up for that. A pin is a
+# git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes. Eight public repositories hold the two files
+# with these ids.
 CORNELL = (
     "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip",
     "http://www.mpi-sws.org/~cristian/data/cornell_movie_dialogs_corpus.zip",
@@ -43,16 +44,18 @@ CORNELL = (
 CORNELL_PINS = {
     "movie_lines.txt": "66ea02a571e1c98f42bc216ccac6e29ccb406abe",
     "movie_conversations.txt": "da1255f6ff989da0d658563cc17182ef31250b33",
-    # Not checked, for a mirror may have packed the same files anew.
+    # The id of the archive is not checked: a mirror may have packed the same files again.
     "cornell_movie_dialogs_corpus.zip": "968aac7176aee3f9c8013a51c785c17e5743d038",
 }
 
 
 @dataclass(frozen=True)
 class Source:
+    """Where a corpus comes from."""
+
     kind: Literal["sample", "local", "http"]
     name: str
-    """A short name for people, which is safe as a file name."""
+    """A short name to show, which is safe as a file name."""
     locations: tuple[str, ...] = ()
     """One local path, or the mirrors in the order in which they are tried."""
     pins: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +66,7 @@ def resolve(corpus: str) -> Source:
     """The source that `corpus` names.
 
     Raises:
-        InputError: it names no source, or a path without a corpus.
+        InputError: it names no source, or a path that holds no corpus.
     """
     text = corpus.strip()
     if text == "sample":
@@ -78,7 +81,7 @@ def resolve(corpus: str) -> Source:
         return _source_at_path(path)
     if scheme and scheme[1] == "env":
         raise InputError(
-            f"corpus {redact_corpus(text)}: a variable of a corpus is called REPARTEE_CORPUS_NAME"
+            f"corpus {redact_corpus(text)}: the variable of a corpus must be called REPARTEE_CORPUS_NAME"
         )
     if scheme:
         raise InputError(
@@ -104,7 +107,7 @@ def name_of(corpus: str) -> str:
 
 
 def is_foreign(corpus: str, home: Path) -> bool:
-    """Whether the corpus is a file of this machine that is outside of `home`."""
+    """Whether the corpus is a file or folder of this machine outside of `home`."""
     text = corpus.strip()
     if text in NAMES or HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text):
         return False
@@ -115,11 +118,11 @@ def is_foreign(corpus: str, home: Path) -> bool:
 
 
 def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
-    """An identifier of the content, found without a download: equal identities, equal corpora.
+    """An identifier of the content: corpora with equal identities are equal.
 
-    `folder` holds the copies of downloaded files. A server is asked once a minute at most. If it does not
-    answer, the earlier copy is the corpus. If its headers do not identify the content, the file is downloaded
-    and its bytes are hashed.
+    At most once a minute a server is asked for the headers that identify its file. If it does not answer, the
+    copy that was downloaded earlier to `folder` is the corpus. If it sends no such headers, the file is
+    downloaded and its bytes are hashed.
 
     Raises:
         InputError: a file cannot be read, or an address cannot be reached.
@@ -160,10 +163,14 @@ def _identity_at_address(source: Source, folder: Path, reach: Reach) -> str:
 
 
 def identity_of_copy(source: Source, folder: Path) -> str:
-    """The identity of the copy of an address; "" if there is none."""
+    """The identity of the copy of an address in `folder`; "" if there is no complete copy.
+
+    Raises:
+        InputError: the copy cannot be read.
+    """
     archive, url = archive_path(folder, source), source.locations[0]
     if source.pins:
-        return identity(source, folder) if archive.is_file() else ""  # it is checked against the pins
+        return identity(source, folder) if archive.is_file() else ""  # unpacking checks the pins
     if not copies.is_complete(archive, [url]):
         return ""
     if headers := copies.read_state(archive, url).get("headers"):
@@ -172,7 +179,7 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_path(folder: Path, source: Source) -> Path:
-    """The path of the copy of an address. It does not depend on the query, which may change each time."""
+    """The path of the copy of an address. It does not depend on the query, which may differ each time."""
     if source.pins:
         return folder / source.name
     address = redact_corpus(source.locations[0])
@@ -180,12 +187,13 @@ def archive_path(folder: Path, source: Source) -> Path:
 
 
 def log_progress(done_bytes: int, total_bytes: int | None) -> None:
+    """Show the progress of a download to the person who runs the command."""
     of = f" of {total_bytes / 1e6:.1f}" if total_bytes else ""
     logging.getLogger("progress").info("download: %.1f%s MB", done_bytes / 1e6, of)
 
 
 def _identity_from_headers(url: str, headers: Mapping[str, str]) -> str:
-    # Without user and password, which could be found from the hash by trying.
+    # User and password are left out: somebody could find them by hashing guesses.
     query = url.partition("#")[0].partition("?")[2]
     return _digest("address", [redact_corpus(url), query, dict(headers)])
 
@@ -204,7 +212,7 @@ def _source_at_address(url: str) -> Source:
 
 
 def _file_name_of(url: str) -> str:
-    """A name of an address that is safe as a file name."""
+    """A name for an address, from its path or else its host, that is safe as a file name."""
     parts = urlsplit(url)
     stem = PurePosixPath(unquote(parts.path)).stem
     names = [re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:80] for text in (stem, parts.hostname or "")]
@@ -212,7 +220,7 @@ def _file_name_of(url: str) -> str:
 
 
 def _existing_path(text: str) -> Path | None:
-    """The path if it exists; None also for a text that cannot be a path."""
+    """The path if it exists; None if it does not, or if the text cannot be a path."""
     try:
         path = Path(text).expanduser()
         return path if text and path.exists() else None
@@ -226,7 +234,7 @@ def _source_at_path(path: Path) -> Source:
     check_members(path, MEMBERS)
     absolute = path.resolve()
     if not is_utf8(str(absolute)):
-        raise InputError(f"corpus {str(absolute)!r}: its path is not valid UTF-8; rename it")
+        raise InputError(f"corpus {str(absolute)!r}: the path is not valid UTF-8: rename the file or folder")
     return Source("local", (absolute.name if path.is_dir() else absolute.stem) or "corpus", (str(absolute),))
 
 
@@ -238,5 +246,5 @@ def _sha256(path: Path) -> str:
 
 
 def _digest(kind: str, content: object) -> str:
-    """Hashes an address, too: it may hold a password, and manifests store identities."""
+    """A hash, even of an address: manifests store identities, and an address may hold a secret."""
     return f"{kind}:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"

@@ -1,6 +1,7 @@
 """Clean: normalises the text, removes empty turns and duplicates, and assigns each conversation to a split.
 
-TURNS -> SPLIT_TURNS. Conversations are removed or cut in two; none is added.
+It turns a table TURNS into a table SPLIT_TURNS (models/data/schemas.py). Conversations are removed or cut in
+two; none is added.
 """
 
 import json
@@ -26,6 +27,7 @@ def count_repeated_exchanges(conversations: list[tuple[Conversation, str]]) -> i
 
 
 def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
+    """The turns of all conversations, each with its split, as a table SPLIT_TURNS."""
     columns: dict[str, list[Any]] = {name: [] for name in SPLIT_TURNS.names}
     for conversation, split in conversations:
         for turn, (speaker, text) in enumerate(zip(conversation.speakers, conversation.texts, strict=True)):
@@ -36,7 +38,7 @@ def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
 
 
 def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
-    """turns.parquet -> turns.parquet with the column `split`, and report.json. Returns the number of turns.
+    """Write turns.parquet with a column `split`, and report.json; returns the number of turns.
 
     Raises:
         DataRejected: a split is empty.

@@ -1,4 +1,4 @@
-"""Conversations: normalised turns in their order, none of them empty, of a whole conversation or a part."""
+"""Conversations: consecutive turns, normalised and none of them empty."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ WITHOUT_LETTERS = "turns with no letter left"
 
 @dataclass(frozen=True)
 class Conversation:
-    """Consecutive turns of one conversation, none of them empty."""
+    """A conversation of the corpus, or a part of one, without empty turns."""
 
     id: str
     group: str
@@ -28,7 +28,7 @@ class Conversation:
 def read_conversations(
     turns: Iterable[dict[str, Any]], config: CleanConfig, counts: Counter[str]
 ) -> Iterator[Conversation]:
-    """Normalised conversations of at least two turns. They are cut at turns that normalisation empties."""
+    """Normalised conversations of at least two turns; a turn that normalisation empties cuts one in two."""
     for conversation, rows in groupby(turns, key=itemgetter("conversation_id")):
         counts["conversations read"] += 1
         parts: list[list[dict[str, Any]]] = [[]]

@@ -10,12 +10,16 @@ from models.errors import DataRejected
 
 
 def split_unit(conversation: Conversation, config: CleanConfig) -> str:
-    """What must be in one split as a whole: the parts of a conversation would give each other away."""
+    """The name of what must be in one split as a whole: the group, or the complete conversation.
+
+    A part of a conversation in the training split would help a model to reply in another part.
+    """
     return conversation.group if config.split_by == "group" else conversation.source_id
 
 
 def split_of(name: str, config: CleanConfig) -> str:
-    """The split of a group, from its name alone, so that new data never moves old data."""
+    """The split of a group or a conversation, from its name alone: new data never moves old data."""
+    # The first eight bytes of the hash, as a number from 0 to 1.
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     if position < config.test_share:
         return "test"
@@ -25,7 +29,11 @@ def split_of(name: str, config: CleanConfig) -> str:
 def split_conversations(
     conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
 ) -> list[tuple[Conversation, str]]:
-    """Each conversation with its split. Of equal ones, the one in the test or validation split stays."""
+    """Each conversation with its split, and each text only once.
+
+    Of conversations with equal texts the first one in the test split stays, or else in the validation split,
+    or else in the training split.
+    """
     assigned = [(c, split_of(split_unit(c, config), config)) for c in conversations]
     first_copies: dict[tuple[str, ...], tuple[str, str]] = {}
     for split in reversed(SPLITS):
@@ -47,7 +55,8 @@ def split_conversations(
 def check_splits(
     conversations: list[tuple[Conversation, str]], counts: Counter[str], config: CleanConfig
 ) -> None:
-    """
+    """Check that each split holds a conversation.
+
     Raises:
         DataRejected: a split is empty, so that nothing could be trained or evaluated.
     """
@@ -56,15 +65,16 @@ def check_splits(
     if not empty:
         return
     units = len({split_unit(c, config) for c, _ in conversations})
-    remedy = "give more of them"
+    remedy = f"give more {config.split_by}s"
     if config.normalisation == "article" and counts[WITHOUT_LETTERS] > counts["turns read"] / 2:
         remedy = (
             f"{counts[WITHOUT_LETTERS]:,} of {counts['turns read']:,} turns have no letter left: `article` "
             "keeps a to z alone: use --set clean.normalisation=plain"
         )
     elif config.split_by == "group" and len(conversations) > units:
-        remedy = "give more of them, or use --set clean.split_by=conversation"
+        remedy = f"give more {config.split_by}s, or use --set clean.split_by=conversation"
+    subject = f"the {' and '.join(empty)} split{' is' if len(empty) == 1 else 's are'} empty"
     raise DataRejected(
-        f"the {' and '.join(empty)} split is empty: {counts['conversations read']:,} conversations read, "
+        f"{subject}: {counts['conversations read']:,} conversations read, "
         f"{len(conversations):,} usable in {units:,} {config.split_by}s; {remedy}"
     )

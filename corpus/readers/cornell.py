@@ -1,4 +1,4 @@
-"""Cornell: the lines are in movie_lines.txt, and movie_conversations.txt says which line answers which."""
+"""Cornell: reads the lines from movie_lines.txt, and their order from movie_conversations.txt."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from corpus.readers.encodings import LINE_BYTES, LineReader
 from corpus.readers.rejects import Rejects
 from models.data.schemas import TURNS
 
-# One id in either kind of quotes. Between two ids stands a comma, or blanks alone, as numpy prints a list.
+# An id is in single or double quotes. Between two ids is a comma, or only blanks, as numpy prints an array.
 _QUOTED_ID = r"""(?:'[^'\\]*'|"[^"\\]*")"""
 _ID_LIST = re.compile(rf"\[\s*{_QUOTED_ID}(?:(?:\s*,\s*|\s+){_QUOTED_ID})*\s*,?\s*\]")
 
@@ -22,9 +22,12 @@ _ID_LIST = re.compile(rf"\[\s*{_QUOTED_ID}(?:(?:\s*,\s*|\s+){_QUOTED_ID})*\s*,?\
 def read_records(
     path: Path, reader: LineReader, rejects: Rejects, fields: int
 ) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of each well-formed line.
+    """(line number, fields) of each well-formed line; `fields` is how many it must have.
 
-    If the last field is empty, the line ends with the separator, without its last blank.
+    Where the last field is empty, the separator at the end of the line may have lost its last blank.
+
+    Raises:
+        TooManyRejects: more lines are unusable than the share that `rejects` allows.
     """
     for number, (text, is_whole) in enumerate(reader.lines(path), 1):
         rejects.lines_read += 1
@@ -43,7 +46,11 @@ def read_records(
 
 
 def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tuple[str, str, str]]:
-    """line id -> (speaker id, movie id, text). An exact repetition of a line is ignored."""
+    """line id -> (speaker id, movie id, text). An exact repetition of a line is ignored.
+
+    Raises:
+        TooManyRejects: more lines are unusable than the share that `rejects` allows.
+    """
     lines: dict[str, tuple[str, str, str]] = {}
     for number, (line_id, speaker, movie, _, text) in read_records(path, reader, rejects, fields=5):
         line = (speaker.strip(), movie.strip(), text)
@@ -53,7 +60,7 @@ def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tu
 
 
 def parse_line_ids(field: str) -> list[str] | None:
-    """The ids in `['L194', 'L195']`, or None if the field is no such list; nothing is evaluated.
+    """The ids in `['L194', 'L195']`, or None if the field is no such list. It is not evaluated as code.
 
     The list may be in the double quotes of a CSV file, where `""` stands for a quote.
     """
@@ -66,7 +73,11 @@ def parse_line_ids(field: str) -> list[str] | None:
 
 
 def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
-    """TURNS in the order in which they were said."""
+    """The table TURNS, with the turns of each conversation in the order in which they were spoken.
+
+    Raises:
+        TooManyRejects: more lines are unusable than the share that `rejects` allows.
+    """
     lines = read_lines(folder / LINES, reader, rejects)
     columns: dict[str, list[Any]] = {name: [] for name in TURNS.names}
     first_ids: Counter[str] = Counter()
@@ -78,6 +89,7 @@ def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
         if unknown := list(islice((i for i in ids if i not in lines), 10)):
             rejects.add(CONVERSATIONS, number, "names a line that is not there", ", ".join(unknown))
             continue
+        # Several conversations may begin with the same line.
         first_ids[ids[0]] += 1
         conversation = ids[0] if first_ids[ids[0]] == 1 else f"{ids[0]}-{first_ids[ids[0]]}"
         for turn, line_id in enumerate(ids):

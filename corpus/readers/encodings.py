@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-LINE_BYTES = 1 << 20  # a longer line is no utterance; reading stops there and goes on behind it
-SAMPLE_BYTES = 1 << 16  # of the beginning of a file, from which its encoding and line ends are recognised
+LINE_BYTES = 1 << 20  # a longer line is no utterance: only its beginning is kept
+SAMPLE_BYTES = 1 << 16  # at the beginning of a file, which show its encoding and line ends
 
-# Windows-1252, and Latin-1 for the five bytes that it leaves undefined: no byte is ever lost.
+# The character of each byte: in Windows-1252, or in Latin-1 for the five bytes that Windows-1252 does not
+# define, so that no byte is lost.
 WINDOWS_1252 = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(256))
 _FROM_LATIN_1 = dict(enumerate(WINDOWS_1252))
 _BYTE_OF = {character: byte for byte, character in enumerate(WINDOWS_1252)}
 
-# The longer mark first: that of UTF-32 begins with that of UTF-16.
+# The marks of UTF-32 come first: its little-endian one begins with that of UTF-16.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -34,7 +35,7 @@ class Line(NamedTuple):
 
     text: str
     is_whole: bool
-    """False: it is longer than `LINE_BYTES`, and `text` is its beginning."""
+    """False: the line is longer than `LINE_BYTES`, and `text` is its beginning."""
 
 
 @dataclass
@@ -44,7 +45,7 @@ class LineReader:
     encodings: Counter[str] = field(default_factory=Counter)
     """The number of lines in each encoding; a line in ASCII is the same in all of them."""
     suspected_mojibake: int = 0
-    """The number of lines that were read as Windows-1252 and saved as UTF-8 before; they are not changed."""
+    """The number of lines that seem to be UTF-8, read as Windows-1252 and saved; they are not changed."""
 
     def lines(self, path: Path) -> Iterator[Line]:
         """Each line of a file. Memory holds one line at a time, and only the beginning of a very long one."""
@@ -70,7 +71,7 @@ class LineReader:
 
 
 def count_lines(path: Path) -> int:
-    """At least the number of lines: in UTF-16 the byte of a line end may be half of another character."""
+    """An upper limit of the number of lines: in UTF-16 half of another character may equal a line end."""
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
         file.seek(0)
@@ -90,13 +91,13 @@ def is_mojibake(text: str) -> bool:
 
 
 def _encoding_of(sample: bytes) -> tuple[str | None, int]:
-    """(encoding of the whole file, bytes of its mark). The encoding is None if each line has its own."""
+    """(encoding of the whole file, size of its byte order mark). None: each line has its own encoding."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if sample.startswith(mark):
             return encoding, len(mark)
     if sample.startswith(codecs.BOM_UTF8):
         return None, len(codecs.BOM_UTF8)
-    # Without a mark: in UTF-16 most text of a European language has a zero in every other byte.
+    # Without a mark: in UTF-16 a text in Latin letters has a zero in almost every other byte.
     pairs = len(sample) // 2
     if pairs and sample[1::2].count(0) > 0.4 * pairs > sample[::2].count(0):
         return "utf-16-le", 0
@@ -106,12 +107,12 @@ def _encoding_of(sample: bytes) -> tuple[str | None, int]:
 
 
 def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterator[bytes]:
-    """Pieces that end with a line end or are `LINE_BYTES` long; UTF-16 and UTF-32 become UTF-8."""
+    """Pieces of the file, each a line or `LINE_BYTES` of a longer one; UTF-16 and UTF-32 become UTF-8."""
     end = _line_end(sample)
     if encoding is None and end == "\n":
         yield from iter(lambda: file.readline(LINE_BYTES), b"")
         return
-    # Latin-1 keeps each byte as it is: only the line ends are looked for.
+    # Latin-1 gives each byte back unchanged: it is only used to find the line ends.
     with io.TextIOWrapper(file, encoding or "latin-1", errors="replace", newline=end) as text:
         for piece in iter(lambda: text.readline(LINE_BYTES), ""):
             line_end = b"\n" if piece.endswith(end) else b""
@@ -119,7 +120,7 @@ def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterato
 
 
 def _line_end(sample: bytes) -> str:
-    """The line end of the file; a carriage return alone, as on old Macintoshes, if there is no other."""
+    """The character that ends a line: a carriage return, as on old Macintoshes, if there is no line feed."""
     return "\r" if b"\r" in sample and b"\n" not in sample else "\n"
 
 

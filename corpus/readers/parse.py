@@ -1,6 +1,7 @@
-"""Parse: reads the raw Cornell layout into TURNS.
+"""Parse: reads the two raw files of the Cornell layout into a table TURNS (models/data/schemas.py).
 
-No line is dropped silently: each one that cannot be used is stored in rejects.parquet with its cause.
+No line is dropped silently: each one that cannot be used is counted by its cause, and the first ones are
+stored in rejects.parquet.
 """
 
 import json
@@ -25,11 +26,11 @@ log = logging.getLogger(__name__)
 
 class ParseConfig(Config):
     max_reject_share: float = Field(default=0.01, ge=0, le=1)
-    """The run fails if a larger share of the lines is unusable: the format is probably another one."""
+    """The run fails if a larger share of the lines is unusable: the corpus is probably in another format."""
 
 
 def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
-    """Raw files -> turns.parquet, rejects.parquet (the first 10,000), report.json.
+    """Write turns.parquet, rejects.parquet and report.json; returns the number of turns.
 
     Raises:
         DataRejected: there is no conversation, or too many lines cannot be used.
@@ -62,9 +63,9 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
 
 
 def _too_many_rejects_error(name: str, rejects: Rejects, of_the: str = "") -> DataRejected:
-    """The error for too many rejects. It names the share that would suffice, or else the right format."""
+    """The error for too many rejects. The remedy is a larger share, or another corpus if most lines fail."""
     first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.lines_read) / 100
-    remedy = f"mend the file, or allow more with --set parse.max_reject_share={share}"
+    remedy = f"repair the file, or allow more with --set parse.max_reject_share={share}"
     if share > 0.5:
         remedy = f"a line of {first['file']} is `{LAYOUT[str(first['file'])]}`: give a corpus in this layout"
     return DataRejected(
@@ -79,7 +80,7 @@ def _log_encodings(reader: LineReader) -> None:
         log.info("parse: lines by encoding: %s", counts)
     if reader.suspected_mojibake:
         log.warning(
-            "parse: %s lines look as if they had been read in a wrong encoding before (’ as â€™); they stay "
-            "as they are: a better copy of the corpus gives a better model",
+            "parse: %s lines seem to have been damaged by a wrong encoding before (’ became â€™); they are "
+            "not changed: with an undamaged copy of the corpus the model would be better",
             f"{reader.suspected_mojibake:,}",
         )

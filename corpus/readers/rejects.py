@@ -1,16 +1,16 @@
-"""Rejects: the lines of a corpus that could not be used, counted by cause and stored with a sample."""
+"""Rejects: the lines of a corpus that cannot be used, counted by cause."""
 
 import math
 from collections import Counter
 
-REJECTS_STORED = 10_000  # with their text; the others are only counted
+REJECTS_STORED = 10_000  # with the beginning of their text; the others are only counted
 
 
 class Rejects:
-    """The lines that could not be used: all are counted by cause, the first ones are stored."""
+    """The lines that cannot be used: all are counted by cause, the first ones are stored."""
 
     def __init__(self, *, max_share: float = math.inf, total_lines: int = 1) -> None:
-        """More than `max_share` of all lines end the reading, once no more of them are stored."""
+        """Once no more rejects are stored, more than `max_share` of `total_lines` end the reading."""
         self.rows: list[dict[str, str | int]] = []
         self.by_cause: Counter[str] = Counter()
         self.lines_read = 0
@@ -19,16 +19,18 @@ class Rejects:
 
     @property
     def count(self) -> int:
+        """The number of all rejects."""
         return self.by_cause.total()
 
     def add(self, file: str, line: int, cause: str, raw: str) -> None:
-        """
+        """Count a line as a reject, and store it if there is room.
+
         Raises:
-            TooManyRejects: they are more than `max_share` of all lines.
+            TooManyRejects: the rejects are more than `max_share` of all lines.
         """
         self.by_cause[cause] += 1
         if len(self.rows) < REJECTS_STORED:
-            sample = raw[:200].encode("utf-8", "replace").decode()  # half of a surrogate pair has no UTF-8
+            sample = raw[:200].encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8
             self.rows.append({"file": file, "line": line, "cause": cause, "sample": sample})
         elif self.count / self.total_lines > self.max_share:
             raise TooManyRejects

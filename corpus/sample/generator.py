@@ -1,4 +1,4 @@
-"""The `sample` corpus: small talk of any size from a grammar of our own, which also judges replies."""
+"""The `sample` corpus: small talk of any size, from a grammar that also says which replies are valid."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ is_valid_reply = GRAMMAR.is_valid_reply
 
 @dataclass(frozen=True)
 class Conversation:
-    """The lines that two people of one film say in turn."""
+    """The lines that two people of one movie say in turn."""
 
     movie: int
     lines: tuple[str, ...]
@@ -35,7 +35,7 @@ def conversations(*, turns: int, seed: int) -> Iterator[Conversation]:
 
 
 def _conversation(rng: random.Random) -> tuple[str, ...]:
-    """One or two scripts, sometimes with a greeting before and a farewell behind."""
+    """One or two scripts, sometimes with a greeting before them and a farewell after them."""
     chosen = [rng.choice(SCRIPTS) for _ in range(rng.choice((1, 1, 2)))]
     if rng.random() < 0.15:
         chosen.insert(0, rng.choice(GREETINGS))
@@ -50,7 +50,7 @@ def _conversation(rng: random.Random) -> tuple[str, ...]:
 
 
 def _generate_turns(script: Script, rng: random.Random) -> list[str]:
-    """The script with its slots filled; sometimes it ends after the first answer."""
+    """The turns of a script, with its slots filled; sometimes only the first two."""
     names = {slot for turn in script.turns for template in turn for slot in slots(template)} - set(
         script.rules
     )
@@ -63,9 +63,10 @@ def _generate_turns(script: Script, rng: random.Random) -> list[str]:
 
 
 def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
-    """Write the two files of the raw Cornell layout, the lines in descending order; returns their number.
+    """Write the two files of the Cornell layout; returns the number of lines.
 
-    Only one conversation at a time is in memory, so the size does not matter.
+    The lines of a conversation are in descending order, as in the original. Only one conversation at a time
+    is in memory, so a corpus may have any size.
     """
     written = 0
     with (

@@ -38,6 +38,7 @@ _WORD = re.compile(r"[a-z0-9']+|[.,!?]")
 
 
 def slots(template: str) -> list[str]:
+    """The names of the slots of a template, in their order."""
     return _SLOT.findall(template)
 
 
@@ -49,7 +50,7 @@ def fill(template: str, binding: Binding, rules: Mapping[str, Rule]) -> str:
 
 
 def canonical(text: str) -> str:
-    """The form in which two texts are compared: words and marks, without case and blanks."""
+    """The form in which two texts are compared: lower-case words and marks, with one blank between them."""
     return " ".join(_WORD.findall(text.lower()))
 
 
@@ -61,7 +62,7 @@ class Grammar:
         self._pattern = cache(self._make_pattern)
 
     def is_valid_reply(self, context: Sequence[str], reply: str) -> bool:
-        """Whether the grammar can generate `reply` after `context`, which is all turns, the oldest first."""
+        """Whether the grammar can generate `reply` after `context`, all turns before it, the oldest first."""
         spoken = canonical(reply)
         for index, binding, candidate in self._scripts_of(context):
             if index < len(candidate.turns) and any(
@@ -79,8 +80,8 @@ class Grammar:
         """The scripts from which the last turns of the context can be generated.
 
         Returns:
-            (number of these turns, fillers, script) for each one, with as many turns as possible: a name that
-            was said two turns ago still counts.
+            (number of these turns, fillers, script) for each script, with as many turns as possible: a name
+            from two turns ago still counts.
         """
         spoken = [canonical(turn) for turn in context]
         for start in range(len(spoken)):
@@ -96,7 +97,7 @@ class Grammar:
         return []
 
     def _bindings_of(self, candidate: Script, spoken: Sequence[str]) -> list[Binding]:
-        """The fillers with which the script begins with exactly these turns."""
+        """The fillers for which the first turns of the script are exactly these."""
         bindings: list[Binding] = [{}]
         for index, turn in enumerate(spoken):
             bindings = [
@@ -105,7 +106,7 @@ class Grammar:
         return bindings
 
     def _match(self, candidate: Script, index: int, spoken: str, binding: Binding) -> Iterator[Binding]:
-        """The fillers, including those of `binding`, with which a turn of the script gives this text."""
+        """The fillers, including those of `binding`, for which this turn of the script is this text."""
         for template in candidate.turns[index]:
             found = self._pattern(template, tuple(candidate.rules)).fullmatch(spoken)
             if found is None:
@@ -123,6 +124,7 @@ class Grammar:
         return next(filler for filler in self.fillers[kind(slot)] if canonical(filler) == text)
 
     def _make_pattern(self, template: str, derived: tuple[str, ...]) -> re.Pattern[str]:
+        """Matches the canonical form of a filled template, with a group for each slot that is not derived."""
         parts, captured = [], set[str]()
         for i, part in enumerate(_SLOT.split(template)):
             if i % 2 == 0:

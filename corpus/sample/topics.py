@@ -1,6 +1,6 @@
-"""The topics of the sample corpus, one after the other: the questions, and the good answers.
+"""Topics: the scripts of the sample corpus, which are its questions and their valid answers.
 
-The file is long because it is data; its functions take one line each.
+The file is long because it is data: one script after another, with functions of one line.
 """
 
 from corpus.sample import words as w

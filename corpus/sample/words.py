@@ -1,4 +1,4 @@
-"""What fills the slots of the sample corpus, and what is known of the fillers."""
+"""Words: the fillers of the slots of the sample corpus, and the facts about them that its scripts use."""
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 

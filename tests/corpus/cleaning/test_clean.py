@@ -97,7 +97,7 @@ def test_exchanges_said_more_than_once_are_counted():
 def test_one_conversation_is_too_few_and_the_line_gives_the_counts():
     counts = Counter({"conversations read": 1})
     with pytest.raises(
-        InputError, match=r"validation and test split is empty: 1 conversations read, 1 usable in 1 groups"
+        InputError, match=r"validation and test splits are empty: 1 conversations read, 1 usable in 1 groups"
     ):
         check_splits([(conversation("a", "m0", "Hi.", "Hi."), "train")], counts, PLAIN)
 
