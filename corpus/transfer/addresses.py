@@ -1,4 +1,4 @@
-"""Addresses of corpora: which part of an address is stored, and which part only the request uses.
+"""Addresses: which part of a corpus's address is stored, and which part only the request uses.
 
 Prefect, MLflow and the manifests store the settings of a run for good. A query may hold a token, so only its
 hash is stored, and the query itself stays in this process. A user and a password are refused.
@@ -15,19 +15,20 @@ from models.errors import InputError
 HTTP_SCHEME = re.compile(r"https?:", re.IGNORECASE)
 VARIABLE = re.compile(r"env:(REPARTEE_CORPUS_[A-Z0-9_]+)")
 QUERY_HASH = re.compile(r"\?redacted-[0-9a-f]{8}")
+# Remedy: the environment of a process is stored nowhere.
 BY_VARIABLE = "put the whole address into a variable REPARTEE_CORPUS_NAME and give env:REPARTEE_CORPUS_NAME"
 
 FORM_PATTERN = (
     r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?"
     r"|env:REPARTEE_CORPUS_[A-Z0-9_]+|[^:]+)$"
 )
-"""What the form of a deployment accepts: nothing that would store a secret, and no other schemes."""
+"""What the form of a deployment accepts: nothing that would store a secret, and no scheme but http(s)."""
 
-_full_addresses: dict[str, str] = {}  # the whole address of each one whose query is stored as a hash
+_full_addresses: dict[str, str] = {}  # by stored form, with the query that is not stored
 
 
 def stored_form(corpus: str) -> str:
-    """The corpus as it may be stored. This process remembers the query of an address.
+    """The corpus as it may be stored: the hash stands for the query, which only this process remembers.
 
     Raises:
         InputError: the address holds a user or a password.
@@ -56,19 +57,23 @@ def _host(address: str) -> str:
 
 
 def _holds_login(base: str) -> bool:
-    """Whether a user stands before the host, or the beginning of a password behind it."""
+    """Whether a user is before the host, or the beginning of a password after it in place of a port."""
     host = base.partition(":")[2].lstrip("/").partition("/")[0]
     port = re.sub(r"\[.*\]", "", host).partition(":")[2]
     return "@" in host or not re.fullmatch(r"\d*", port)
 
 
 def holds_query(corpus: str) -> bool:
-    """Whether storing it would store a query."""
+    """Whether the address has a query that is not yet replaced by its hash.
+
+    Raises:
+        InputError: the address holds a user or a password.
+    """
     return bool(HTTP_SCHEME.match(corpus.strip())) and stored_form(corpus) != corpus.strip().partition("#")[0]
 
 
 def full_address(corpus: str) -> str:
-    """The whole address of a corpus, from its stored form.
+    """The whole address of a corpus, with its query, from its stored form.
 
     Raises:
         InputError: only another process knows the query, or the variable holds no address.

@@ -1,7 +1,7 @@
 """Archive: unpacks the wanted files of a zip or a folder, and nothing else.
 
-An archive is not trusted. No path in it is ever used, its sizes are counted and not believed, and only the
-wanted members are read.
+An archive is not trusted: none of its paths is used, the bytes are counted whatever sizes it declares, and
+only the wanted members are read.
 """
 
 import hashlib
@@ -41,11 +41,11 @@ class UnpackLimits:
     member_bytes: int = 4 * 2**30
     total_bytes: int = 4 * 2**30
     ratio: int = 200
-    """Unpacked bytes for each packed byte, beyond `ratio_from_bytes`; of English text it is 3 or 4."""
+    """Unpacked bytes per packed byte, checked beyond `ratio_from_bytes`. English text has 3 or 4."""
     ratio_from_bytes: int = 10 * 2**20
     entries: int = 10_000
     directory_bytes: int = 2 * 2**20
-    """Of the table of contents of the archive, all of which is read into memory."""
+    """Size of the archive's table of contents, all of which is read into memory."""
 
 
 def unpack(
@@ -79,7 +79,7 @@ def check_members(source: Path, members: tuple[str, ...]) -> None:
     """Check that the source holds each of `members` once.
 
     Raises:
-        InputError: it does not; the line says what it holds instead.
+        InputError: it does not, and the message says what it holds instead; or it cannot be read.
     """
     with _members(source, members, UnpackLimits()):
         pass
@@ -89,7 +89,7 @@ def paths_in(folder: Path, members: tuple[str, ...]) -> list[Path]:
     """The paths of `members` in a folder.
 
     Raises:
-        InputError: the folder does not hold each of them once.
+        InputError: the folder does not hold each of them once, or cannot be read.
     """
     return [member.source for member in members_in_folder(folder, members).values()]
 
@@ -109,7 +109,7 @@ def _members(source: Path, members: tuple[str, ...], limits: UnpackLimits) -> It
 
 
 class _BoundedReader:
-    """A file of which no more is read at once than a real table of contents needs."""
+    """A file for `zipfile`, of which one read returns no more than the limit for a table of contents."""
 
     def __init__(self, file: IO[bytes], name: str, max_bytes: int) -> None:
         self._file, self._name, self._max_bytes = file, name, max_bytes
@@ -159,11 +159,11 @@ def _not_a_zip_error(source: Path, head: bytes, error: Exception) -> InputError:
 
 
 def _check_overlap(source: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse entries that share bytes, with which a small zip unpacks to any size (CVE-2024-0450)."""
+    """Refuse entries that share bytes, by which a small zip unpacks to any size (CVE-2024-0450)."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     ends = [*(info.header_offset for info in infos), archive.start_dir][1:]
     for info, end in zip(infos, ends, strict=True):
-        # A local header without its name has 30 bytes.
+        # A local header has 30 bytes without its name (section 4.3.7 of PKWARE's APPNOTE.TXT).
         if info.header_offset < 0 or info.header_offset + 30 + info.compress_size > end:
             raise InputError(f"{source.name} has entries that overlap, as a zip bomb has: {DOWNLOAD_AGAIN}")
 
@@ -171,6 +171,7 @@ def _check_overlap(source: Path, archive: zipfile.ZipFile) -> None:
 def _find_member(
     source: Path, name: str, infos: list[zipfile.ZipInfo], members: tuple[str, ...]
 ) -> zipfile.ZipInfo:
+    """The one entry for the member `name` that can be read safely."""
     candidates = [
         info for info in infos if not info.is_dir() and _is_content(info) and _path_parts(info)[-1] == name
     ]
@@ -190,7 +191,7 @@ def _find_member(
     if found[0].flag_bits & 0x1:
         raise InputError(f"{source.name}: {name} is encrypted: unpack it and give the folder")
     if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # The standard library's bzip2 and LZMA readers may make 80 MB of one small read.
+        # The bzip2 and LZMA readers of the standard library may unpack one small read to 80 MB.
         raise InputError(f"{source.name}: {name} is not packed with deflate: unpack it and give the folder")
     return found[0]
 
@@ -200,18 +201,19 @@ def _path_parts(info: zipfile.ZipInfo) -> list[str]:
 
 
 def _is_content(info: zipfile.ZipInfo) -> bool:
+    """Whether the entry is not one of those in which macOS stores the attributes of files."""
     return "__MACOSX" not in _path_parts(info)
 
 
 def _stays_inside(info: zipfile.ZipInfo) -> bool:
-    """Whether a tool that follows the paths of an archive would unpack it inside of its folder."""
+    """Whether a tool that follows the paths of the archive would unpack the entry inside its folder."""
     parts = _path_parts(info)
     outside = parts[0] == "" or ".." in parts or parts[0][1:2] == ":" or "\0" in info.orig_filename
     return not outside and not S_ISLNK(info.external_attr >> 16)
 
 
 def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None) -> str:
-    """Copy the member to `path`, counted and checked; returns its SHA-256. A bad member leaves no file."""
+    """Copy the member to `path` while checking it; returns its SHA-256. A bad member leaves no file."""
     sha256, git_blob = (
         hashlib.sha256(),
         hashlib.sha1(b"blob %d\0" % member.size_bytes, usedforsecurity=False),
@@ -244,7 +246,7 @@ def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None)
 
 def _chunks(member: Member) -> Iterator[bytes]:
     try:
-        # The standard library compares the CRC only when it reads to the end.
+        # zipfile compares the CRC only at the end of the member, so all of it is read.
         with member.open() as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
@@ -253,7 +255,7 @@ def _chunks(member: Member) -> Iterator[bytes]:
             f"{member} is damaged ({' '.join(str(error).split())[:160]}): {DOWNLOAD_AGAIN}"
         ) from None
     except OSError as error:
-        raise InputError(f"{member} cannot be read ({error.strerror or error}): check it") from None
+        raise InputError(f"{member} cannot be read ({error.strerror or error}): check the disk") from None
 
 
 def _check_size(member: Member, size_bytes: int, limits: UnpackLimits) -> None:

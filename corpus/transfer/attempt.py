@@ -24,14 +24,14 @@ from corpus.transfer.limits import Limits, Meter, Progress
 
 HTML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|!--)", re.IGNORECASE)
 
-# With compression, the byte counts of Range and Content-Length would not be those of the file.
+# With compression, Range and Content-Length would count compressed bytes and not those of the file.
 UNCOMPRESSED = {"Accept-Encoding": "identity"}
 
 
 def download_once(
     url: str, part: Path, limits: Limits, reach: Reach, *, deadline_s: float, progress: Progress
 ) -> None:
-    """Complete the file `part`; what has arrived of it stays if this fails.
+    """Complete the file `part`; if this fails, the bytes that have arrived stay.
 
     Raises:
         TransientError: another attempt may succeed.
@@ -54,7 +54,7 @@ def download_once(
         elif response.status_code in (206, 416) and offset:
             copies.delete(part)
             raise TransientError(
-                f"HTTP {response.status_code} does not fit the {offset} bytes here; starting anew"
+                f"HTTP {response.status_code} does not fit the {offset} bytes on the disk; starting over"
             )
         elif response.status_code == 200:
             offset, total = 0, content_length(response)
@@ -68,7 +68,7 @@ def download_once(
 def open_response(
     method: str, url: str, headers: dict[str, str], guard: RequestGuard, limits: Limits, deadline_s: float
 ) -> Iterator[httpx2.Response]:
-    """The response after the redirects, each of which is checked.
+    """The response after all redirects; the address of each is checked before it is followed.
 
     Raises:
         TransientError: another attempt may succeed.
@@ -95,7 +95,7 @@ def open_response(
             with contextlib.closing(response):
                 yield response
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-        raise PermanentError(f"a wrong address: {error}") from None
+        raise PermanentError(f"not a valid address: {error}") from None
     except httpx2.TransportError as error:
         raise guard.transient_error(error) from None
 
@@ -115,11 +115,11 @@ def _write_body(
     while not offset and len(head) < 64 and (chunk := next(chunks, b"")):
         head += chunk
     if is_html(head):
-        raise PermanentError("got HTML, not a zip")  # and the part that is on the disk stays
+        raise PermanentError("got HTML, not a zip")  # what an earlier attempt has written stays
     done, meter = offset, Meter(offset, total, limits, progress)
     with part.open("ab" if offset else "wb") as file:
         if not offset:
-            # After the old bytes are removed and before the first new one, so that it is always true.
+            # Now that the old bytes are gone, and before the first new one: it never describes other bytes.
             copies.write_state(part, url, response, total)
         for chunk in itertools.chain([head], chunks):
             done += len(chunk)
@@ -138,7 +138,7 @@ def _write_body(
 def _check_headers(response: httpx2.Response, total: int | None, limits: Limits) -> None:
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding not in ("", "identity"):
-        raise PermanentError(f"sent {encoding[:40]!r}-encoded bytes that were not asked for")
+        raise PermanentError(f"sent {encoding[:40]!r}-encoded bytes that were not requested")
     if total is not None and total > limits.max_bytes:
         raise PermanentError(
             f"{total} bytes, more than the {limits.max_bytes} allowed; is it the right address?"
@@ -146,4 +146,5 @@ def _check_headers(response: httpx2.Response, total: int | None, limits: Limits)
 
 
 def is_html(head: bytes) -> bool:
+    """Whether a file that begins like this is a web page, such as a form to sign in."""
     return HTML_START.match(head) is not None

@@ -1,4 +1,4 @@
-"""Copies: downloaded files, complete or partial, and what is known of them.
+"""Copies: downloaded files, complete or partial, and their descriptions.
 
 NAME          the complete file; NAME.json describes it
 NAME.part     a download in progress; NAME.part.json describes it
@@ -25,10 +25,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
-    """While it is entered, no other process downloads to `archive`.
+    """A lock: while it is held, no other process downloads to `archive`.
 
     Raises:
-        InputError: another process still does after `wait_s` seconds.
+        InputError: another process still holds it after `wait_s` seconds.
+        OSError: the file system has no locks.
     """
     path = archive.with_name(archive.name + ".lock")
     file_lock = lock(path, timeout_s=0)
@@ -46,15 +47,17 @@ def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: a process that waits makes a new one
+        path.unlink(missing_ok=True)  # while it is locked: a process that waits then creates a new one
         file_lock.release()
 
 
 def part_path(archive: Path) -> Path:
+    """The path of the download in progress."""
     return archive.with_name(archive.name + ".part")
 
 
 def write_state(part: Path, url: str, response: httpx2.Response, total: int | None) -> None:
+    """Describe the partial file whose bytes come from this response."""
     state = {
         "url_sha256": _digest(url),
         "validator": validator(response),
@@ -65,7 +68,7 @@ def write_state(part: Path, url: str, response: httpx2.Response, total: int | No
 
 
 def read_state(path: Path, *urls: str) -> dict[str, Any]:
-    """What is known of a file that came from one of `urls`; {} for another file."""
+    """The description of a file that came from one of `urls`; {} for any other file."""
     try:
         state = json.loads(_state_path(path).read_text())
         return state if state["url_sha256"] in map(_digest, urls) else {}
@@ -79,14 +82,15 @@ def is_complete(archive: Path, urls: list[str]) -> bool:
 
 
 def delete(part: Path) -> None:
+    """Delete a partial file and its description."""
     part.unlink(missing_ok=True)
     _state_path(part).unlink(missing_ok=True)
 
 
 def publish(archive: Path) -> None:
-    """Replace the earlier copy by the download, which is complete."""
+    """Replace the earlier copy with the download, which is now complete."""
     part = part_path(archive)
-    _state_path(archive).unlink(missing_ok=True)  # first, so that it never describes another file
+    _state_path(archive).unlink(missing_ok=True)  # first, so that a description never belongs to another file
     part.replace(archive)
     _state_path(part).replace(_state_path(archive))
 

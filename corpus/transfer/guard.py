@@ -1,4 +1,8 @@
-"""Guard: the hosts to which a download may connect, its deadline, and which of its errors are transient."""
+"""Guard: to which hosts a download may connect, until when, and which of its errors are transient.
+
+An address can lead a download to a service of the machine or network it runs in, by itself, by a redirect or
+by the name server (server-side request forgery). So the address of each peer is checked.
+"""
 
 import contextlib
 import ipaddress
@@ -20,10 +24,15 @@ from models.errors import InputError
 log = logging.getLogger(__name__)
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""The prefix of IPv6 addresses that stand for IPv4 addresses (section 2.1 of RFC 6052)."""
 
 
 class TransientError(Exception):
-    """An error that may not occur at the next attempt."""
+    """An error that may not occur at the next attempt.
+
+    `wait_s` is how long the server wants the client to wait, and `unreachable` is whether no connection was
+    made at all.
+    """
 
     def __init__(self, reason: str, *, wait_s: float = 0, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -40,7 +49,8 @@ class Reach:
     """The hosts to which a download may connect."""
 
     public_only: bool = False
-    """If false, also to this machine and its network, if the address that the user gave names them."""
+    """True: to public addresses only. False: also to this machine or its networks, if the address
+    that the user gave is there."""
     allowed: tuple[str, ...] = ()
     """Hosts and networks that are allowed in any case."""
 
@@ -54,15 +64,16 @@ class Reach:
         )
 
     def check(self) -> None:
-        """
+        """Check the entries of `allowed`.
+
         Raises:
-            InputError: an entry of `allowed` is neither a host nor a network.
+            InputError: an entry is neither a host nor a network.
         """
         for name in self.allowed:
             if "/" in name and _parse_network(name) is None:
                 raise InputError(
                     f"REPARTEE_DOWNLOAD_HOSTS: {name!r} is no network: give hosts, addresses and networks "
-                    "like 10.0.0.0/8, with commas between them"
+                    "such as 10.0.0.0/8, separated by commas"
                 )
 
 
@@ -70,11 +81,11 @@ ANYWHERE = Reach()
 
 
 class RequestGuard:
-    """Watches a request and its redirects: to which hosts it connects, and that it ends in time."""
+    """Guards a request and its redirects: checks each host to which it connects, and ends it in time."""
 
     def __init__(self, reach: Reach = ANYWHERE) -> None:
         self._reach = reach
-        self._first_zone: str | None = None  # zone of the address that the user gave
+        self._first_zone: str | None = None  # the zone of the address that the user gave
         self._scheme = ""
         self._requested_host = ""
         self._socket: socket.socket | None = None
@@ -90,7 +101,7 @@ class RequestGuard:
             self._timer.cancel()
 
     def set_deadline(self, seconds: float) -> None:
-        """Close the connection after so many seconds. A slow stream of bytes causes no read timeout."""
+        """Shut the connection down after so many seconds; a slow stream of bytes causes no read timeout."""
         if self._timer:
             self._timer.cancel()
         self._timer = threading.Timer(max(0.0, seconds), self._shut_down_socket, [seconds])
@@ -101,11 +112,11 @@ class RequestGuard:
         self._missed_deadline_s = seconds
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                # The shutdown of SSLSocket would remove the TLS state that the reader is using.
+                # SSLSocket.shutdown would remove the TLS state that the reading thread uses.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def transient_error(self, error: httpx2.TransportError) -> TransientError:
-        """The error of a connection, described in a few words."""
+        """The error for a failed connection, with a short reason."""
         if self._missed_deadline_s is not None:
             return TransientError(f"not done within {self._missed_deadline_s:.3g} s")
         reason = " ".join(str(error).split())[:160] or type(error).__name__
@@ -113,9 +124,10 @@ class RequestGuard:
         return TransientError(reason, unreachable=failed_to_connect and "CERTIFICATE" not in reason)
 
     def check_url(self, url: httpx2.URL) -> None:
-        """
+        """Check an address before the request for it is sent.
+
         Raises:
-            PermanentError: the address is not http(s), gives up encryption, or is not allowed.
+            PermanentError: the address is not http(s), is a redirect away from https, or is not allowed.
         """
         if url.scheme not in ("http", "https") or not url.host:
             raise PermanentError(f"{url.scheme or 'no'}: is not http or https")
@@ -126,7 +138,7 @@ class RequestGuard:
             self.check_address(address, url.host)
 
     def _addresses_before_connecting(self, host: str) -> set[str]:
-        """The addresses that are known before connecting; that of the peer is checked again afterwards."""
+        """The IP addresses that are known before connecting; that of the peer is checked afterwards."""
         if _effective_ip(host) is not None:
             return {host}
         if not self._reach.public_only:
@@ -134,10 +146,10 @@ class RequestGuard:
         try:
             return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         except (OSError, UnicodeError):
-            return set()  # the proxy may know the name; if not, connecting fails
+            return set()  # perhaps only the proxy can resolve the name; else connecting fails
 
     def check_address(self, address: str, host: str = "") -> None:
-        """Check an address: a redirect may lead to a public one, or stay in the zone of the first address.
+        """Check an IP address: a redirect may lead to a public one, or stay in the zone of the first one.
 
         Raises:
             PermanentError: it is not allowed.
@@ -146,7 +158,7 @@ class RequestGuard:
         if self._reach.public_only and reached_zone != "public" and not self._reach.allows(host, address):
             raise PermanentError(
                 f"{host or address} is a {reached_zone} address, which a deployed run may not read; the "
-                "setting REPARTEE_DOWNLOAD_HOSTS lists the hosts that it may"
+                "setting REPARTEE_DOWNLOAD_HOSTS lists the hosts that it may read"
             )
         if self._first_zone is None:
             self._first_zone = reached_zone
@@ -154,7 +166,12 @@ class RequestGuard:
             raise PermanentError(f"redirected to the {reached_zone} address {address}")
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Check the address of the peer, which the HTTP client reports: a host name cannot disguise it."""
+        """Check the IP address of the peer, which the HTTP client reports: a host name cannot disguise it.
+
+        Raises:
+            PermanentError: the address is not allowed.
+            TransientError: the deadline has passed.
+        """
         if event == "connection.connect_tcp.started":
             self._requested_host = info["host"]
         if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
@@ -162,6 +179,7 @@ class RequestGuard:
         stream = info["return_value"]
         self._socket = stream.get_extra_info("socket")
         if self._requested_host in self._proxies:
+            # The peer is the proxy, in whatever zone; it connects to the host in our place.
             self._first_zone = self._first_zone or "public"
         elif event.endswith("connect_tcp.complete"):
             self.check_address(stream.get_extra_info("server_addr")[0], self._requested_host)
@@ -173,11 +191,11 @@ def zone(address: str) -> str:
     """Which part of the network an IP address belongs to: loopback, link-local, private or public.
 
     Raises:
-        ValueError: it is no IP address.
+        ValueError: the text is not an IP address.
     """
     ip = _effective_ip(address)
     if ip is None:
-        raise ValueError(f"{address!r} is no IP address")
+        raise ValueError(f"{address!r} is not an IP address")
     if ip.is_loopback or ip.is_unspecified:
         return "loopback"
     if ip.is_link_local:
@@ -186,7 +204,7 @@ def zone(address: str) -> str:
 
 
 def _effective_ip(address: str) -> Any:
-    """The IP address, or the IPv4 address inside of it (mapped, 6to4, NAT64); None for a name."""
+    """The IP address, or the IPv4 address inside it (mapped, 6to4, NAT64); None for a host name."""
     try:
         ip: Any = ipaddress.ip_address(address.split("%")[0])
     except ValueError:
@@ -204,6 +222,7 @@ def _proxy_hosts() -> set[str | None]:
 
 
 def _parse_network(name: str) -> Any:
+    """The network, or the address as a network of one; None for a host name."""
     try:
         return ipaddress.ip_network(name, strict=False)
     except ValueError:
@@ -211,23 +230,23 @@ def _parse_network(name: str) -> Any:
 
 
 def netrc_login(url: httpx2.URL) -> httpx2.Auth | None:
-    """The user and password of the host in ~/.netrc, or in the file that NETRC names."""
+    """The user and password for the host from ~/.netrc, or from the file that NETRC names."""
     if url.userinfo:
-        return None  # the request takes it from the address
+        return None  # the HTTP client takes the login from the address
     path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     try:
-        found = netrc.netrc(path).hosts.get(url.host)  # never its `default`: a redirect may lead anywhere
+        found = netrc.netrc(path).hosts.get(url.host)  # not its `default`, since a redirect may lead anywhere
     except FileNotFoundError:
         return None
     except (OSError, UnicodeError, netrc.NetrcParseError) as error:
-        reason = getattr(error, "msg", None) or getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "msg", None) or getattr(error, "strerror", None) or "it is not a text file"
         log.warning("%s is not used: %s", path, reason)
         return None
     return httpx2.BasicAuth(found[0], found[2] or "") if found else None
 
 
 def silence_request_log() -> None:
-    """Keep the HTTP client from logging each request with its whole address and the secrets in it."""
+    """Keep the HTTP client from logging whole addresses, which may hold secrets."""
     logger = logging.getLogger("httpx2")
     if logger.level < logging.WARNING:
         logger.setLevel(logging.WARNING)

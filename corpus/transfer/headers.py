@@ -13,7 +13,10 @@ IDENTIFYING_HEADERS = ("etag", "last-modified", "content-length")
 
 
 def is_continuation(response: httpx2.Response, offset: int, state: dict[str, Any]) -> bool:
-    """Whether a response of status 206 is the rest of the file whose beginning is on the disk."""
+    """Whether a response of status 206 is the rest of the file whose beginning is on the disk.
+
+    `state` describes this beginning (`copies.read_state`).
+    """
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
     if not found or int(found[1]) != offset:
         return False
@@ -40,18 +43,18 @@ def _retry_after_s(text: str) -> float:
 
 
 def content_length(response: httpx2.Response) -> int | None:
-    """The number of bytes that follow; None if the server does not say."""
+    """The number of bytes in the body; None if the server does not say."""
     text = response.headers.get("content-length", "")
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def validator(response: httpx2.Response) -> str | None:
-    """The value for If-Range: a strong ETag, or else a date."""
+    """The value for If-Range: a strong ETag, or else a date (section 13.1.5 of RFC 9110)."""
     etag: str = response.headers.get("etag", "")
     return etag if etag and not etag.startswith("W/") else response.headers.get("last-modified")
 
 
 def identifying_headers(response: httpx2.Response) -> dict[str, str]:
-    """The headers that identify the content; {} without an ETag and a date, for a length does not suffice."""
+    """The headers that identify the content; {} if there is neither an ETag nor a date, only a length."""
     found = {name: response.headers[name] for name in IDENTIFYING_HEADERS if name in response.headers}
     return found if found.keys() - {"content-length"} else {}

@@ -1,7 +1,7 @@
 """HTTP: downloads a file over http(s), completely or not at all.
 
-A file that is complete and has passed its check replaces the earlier copy (corpus/transfer/copies.py). An
-interrupted download resumes where it stopped, if the file is the same.
+A complete file that has passed its check replaces the earlier copy (corpus/transfer/copies.py). An
+interrupted download resumes where it stopped, if the server still has the same file.
 """
 
 import logging
@@ -40,13 +40,13 @@ def fetch(
     check: Callable[[Path], object] | None = None,
     reach: Reach = ANYWHERE,
 ) -> Path:
-    """Download a file to `archive` from the first of the mirrors `urls` that has a good one.
+    """Download a file to `archive`, from the first of the mirrors `urls` whose file passes the check.
 
-    `check` gets the complete file, and raises InputError if it is a wrong one; then the next mirror is tried.
+    `check` gets the complete file, and raises InputError for a wrong one; then the next mirror is tried.
     If no mirror answers, a complete copy from an earlier download is used, with a warning.
 
     Raises:
-        InputError: no mirror has a good file.
+        InputError: no mirror has a file that passes the check, or another process does not end its download.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     with copies.write_lock(archive, wait_s=limits.total_s):
@@ -71,7 +71,7 @@ def _fetch(
                 check(part)
         except (TransientError, PermanentError, InputError) as error:
             if url != urls[-1] and not getattr(error, "unreachable", False):
-                log.info("%s: %s; tries the next mirror", redact_corpus(url), error)
+                log.info("%s: %s; trying the next mirror", redact_corpus(url), error)
             errors[url] = error
             if isinstance(error, InputError):
                 copies.delete(part)
@@ -89,15 +89,15 @@ def _fetch(
 
 
 def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) -> dict[str, str]:
-    """The headers that identify the content of an address, without downloading it; {} if it sends none.
+    """The headers that identify the content of an address, without a download; {} if the server sends none.
 
     Raises:
         TransientError: the server does not answer now.
-        PermanentError: the server does not have the file, or refuses it.
+        PermanentError: the server does not have the file, or the address must not be used.
     """
     limits = Limits(connect_s=timeout_s, slow_after_s=timeout_s)
     last_error: TransientError | PermanentError = PermanentError("")
-    for method in ("HEAD", "GET"):  # many servers refuse HEAD; of the answer to GET only the headers are read
+    for method in ("HEAD", "GET"):  # many servers refuse HEAD; of a response to GET only the headers are read
         try:
             with (
                 RequestGuard(reach) as guard,
@@ -134,8 +134,10 @@ def _download_with_retries(
         return state.attempt_number >= tries or time.monotonic() + state.upcoming_sleep > deadline_s
 
     def log_retry(state: RetryCallState) -> None:
-        if not _last_error(state).unreachable:  # the error that follows says so
-            log.info("%s: %s; again in %.1f s", redact_corpus(url), _last_error(state), state.upcoming_sleep)
+        if not _last_error(state).unreachable:  # the error at the end says so
+            log.info(
+                "%s: %s; trying again in %.1f s", redact_corpus(url), _last_error(state), state.upcoming_sleep
+            )
 
     retrying = Retrying(
         retry=retry_if_exception_type(TransientError),

@@ -1,4 +1,4 @@
-"""Limits: what a download may cost, and the meter that watches its speed."""
+"""Limits: how long a download may take and how large it may be, and the meter of its speed."""
 
 import time
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from corpus.transfer.guard import TransientError
 
 Progress = Callable[[int, int | None], None]
+"""Is called with the bytes that have arrived and the total, which may be unknown."""
 
 
 @dataclass(frozen=True)
@@ -14,15 +15,16 @@ class Limits:
     """The limits of a download. Exceeding one is an error that names the limit."""
 
     total_s: float = 1800
-    """For all attempts at all mirrors."""
+    """Time for all attempts at all mirrors."""
     max_bytes: int = 4 * 2**30
     connect_s: float = 10
     slow_after_s: float = 30
-    """An attempt ends after so long without data, or below `min_bytes_per_s`."""
+    """An attempt ends after this time without data, or with less than `min_bytes_per_s`."""
     min_bytes_per_s: float = 1000
     tries: int = 5
-    """The attempts at an address that answers; at one that cannot be reached there are 2."""
+    """Attempts at an address that answers; one that cannot be reached gets at most 2."""
     first_wait_s: float = 0.5
+    """Wait before the second attempt, plus a random part; it doubles each time, up to `longest_wait_s`."""
     longest_wait_s: float = 30
     max_redirects: int = 5
 
@@ -36,6 +38,11 @@ class Meter:
         self._window_start_bytes = done_bytes
 
     def update(self, done_bytes: int) -> None:
+        """Note that so many bytes have arrived in all.
+
+        Raises:
+            TransientError: the download has been too slow since the last check.
+        """
         now_s, limits = time.monotonic(), self._limits
         if now_s - self._window_start_s >= limits.slow_after_s:
             bytes_per_s = (done_bytes - self._window_start_bytes) / (now_s - self._window_start_s)

@@ -1,4 +1,4 @@
-"""Members: the wanted files of an archive or of a folder, as something to open."""
+"""Members: the wanted files of an archive or of a folder, which are opened in the same way."""
 
 import os
 import zipfile
@@ -24,12 +24,18 @@ class Member:
         return f"{self.source.name}: {self.name}" if self.archive else str(self.source)
 
     def open(self) -> IO[bytes]:
+        """Open the file for reading; for a damaged archive it raises one of `DAMAGE_ERRORS` (archive.py)."""
         if self.archive is not None and self.info is not None:
             return self.archive.open(self.info)
         return self.source.open("rb")
 
 
 def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Member]:
+    """The members by name, from the folder or the folders inside it.
+
+    Raises:
+        InputError: one of the members is missing or not unique, or the folder cannot be read.
+    """
     files = _files(folder)
     found = {}
     for name in members:
@@ -38,7 +44,7 @@ def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Membe
         paths = [path for path in paths if path.parent == folder] or paths
         if len(paths) > 1:
             folders = list_names([path.parent.name for path in paths])
-            raise InputError(f"{folder} holds {name} in {folders}: give one of these")
+            raise InputError(f"{folder} holds {name} in {folders}: give one of these folders")
         if not paths:
             raise missing_error(folder, name, members, [path.name for path in files])
         size_bytes = paths[0].stat().st_size
@@ -47,7 +53,7 @@ def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Membe
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files in the folder and in the folders inside it, but no deeper: it could be a home directory."""
+    """The files in the folder and in the folders inside it, but no deeper: it may be a home directory."""
     try:
         inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__MACOSX"]
         folders = [folder, *(path for path in inner if os.access(path, os.R_OK | os.X_OK))]
@@ -57,6 +63,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def missing_error(source: Path, name: str, members: tuple[str, ...], names: list[str]) -> InputError:
+    """The error for a source that holds the files `names`, but not the member `name`."""
     visible = [other for other in names if not other.startswith(".")]
     return InputError(
         f"{source.name} holds {f'{list_names(visible)}, but no {name}' if visible else 'no files'}: "
@@ -65,7 +72,7 @@ def missing_error(source: Path, name: str, members: tuple[str, ...], names: list
 
 
 def list_names(names: list[str]) -> str:
-    """At most three names, safe to print: they come from the archive."""
+    """At most three of the names, escaped for the terminal, since anybody may have written the archive."""
     shown = [ascii(name[:60])[1:-1] for name in sorted(set(names))]
     more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
     return ", ".join(shown[:3]) + more
