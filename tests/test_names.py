@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 from pathlib import Path
 
@@ -38,17 +39,29 @@ CODE = (
     "services_state.py",
     "settings.py",
 )
+TAG = re.compile(r"\brepartee\.(?!json\b|(data|champion|corpus)\.)")  # events and their resources are no tags
 FILES = sorted(
     path for name in CODE for path in [*(ROOT / name).rglob("*.py"), ROOT / name] if path.is_file()
 )
 
 
+def texts_of(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
 def test_the_name_of_a_tag_is_written_once() -> None:
     names = {value for key, value in vars(tags).items() if key.isupper()}
     for path in FILES:
-        tree = ast.parse(path.read_text("utf-8"))
-        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-        assert path == Path(tags.__file__) or not names & texts, path
+        assert path == Path(tags.__file__) or not names & texts_of(path), path
+
+
+def test_no_name_of_a_tag_is_composed() -> None:
+    """`f"repartee.{name}"` is found by no search for the tag."""
+    for path in FILES:
+        is_held = path.relative_to(ROOT).parts[0] in ("models", "chat", "cli", "deployments")
+        if is_held and path != Path(tags.__file__):
+            assert not {text for text in texts_of(path) if TAG.search(text)}, path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -34,6 +34,7 @@ from flows.lifecycle.locks import holder, my_turn
 from models.addresses import redact_addresses
 from models.files import PROJECT
 from models.registry.promotions import CHAMPION
+from models.registry.tags import RECIPE, SOURCE
 from models.registry.version import Version
 from models.sqlite_files import exists, file_of
 
@@ -240,5 +241,5 @@ def _promote_another(
     repeated = damaged or versions[0] if versions else None
     if repeated is None:
         return "repartee run"
-    recipe, source = (repeated.tags.get(f"repartee.{name}", "") for name in ("recipe", "source"))
+    recipe, source = (repeated.tags.get(name, "") for name in (RECIPE, SOURCE))
     return f"repartee run --recipe {recipe} --corpus {shlex.quote(source)}"

@@ -11,6 +11,9 @@ LOCATION = "repartee.at"  # the machine and the home in which the run works
 VERDICT = "repartee.verdict"
 REASON = "repartee.reason"
 JUDGED = "repartee.judged."  # with the time behind it: one verdict of several
+PRECISION = "repartee.precision"  # this and the next two: what the training chose on its machine
+DEVICE = "repartee.device"
+FAST_PATH = "repartee.fast_path"
 FLOW_RUN_ID = "prefect.flow_run_id"
 FLOW_RUN_NAME = "prefect.flow_run_name"
 
