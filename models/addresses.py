@@ -1,4 +1,8 @@
-"""Redaction of addresses: no user, password or query is shown or stored."""
+"""Redaction of addresses: no user, password or query is shown or stored.
+
+There are two functions, because a message may hold `me:a@b` and a question mark that are no address and must
+stay, while a corpus that somebody gave is an address even where its `//` is missing.
+"""
 
 import re
 
