@@ -1,13 +1,10 @@
 """The rows of benchmarks/gpu.py, each in a process of its own.
 
-The file is long because each row is a function here, which is found by its name.
-
 python -m benchmarks.gpu_rows ROW FOLDER DEVICE SECONDS CORPUS    the figures go to FOLDER/.ROW.json
 """
 
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -17,25 +14,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.gpu import ROOT, Failed, Figures
+from benchmarks.gpu_setup import (
+    RowSetup,
+    end_of,
+    keep_path,
+    metrics_of,
+    read,
+    saved_step,
+    trainer,
+    work_folder,
+)
 from benchmarks.peak import flops
 from models import devices
 from models.data import batches
 from models.devices import FAST_PATH, STANDARD_PATH, FastPath
-from models.metrics_log import METRICS, Reader
 from models.network.llama import packed_block
-from models.training import initial_weights
 from models.training.checkpoint import put_json
 from models.training.fast_path import proof
 from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
-from models.training.setup import seed_everything
 from models.training.step import GradientStep
 
 POSITIONS = 8192  # of the steps that compare the parts: as many as are compiled, and a mask still fits
@@ -49,32 +53,6 @@ PARTS = {
 KILLED_STEPS, SAVE_SECONDS = 100, 2.0
 SAME_LOSS = 0.05  # a GPU's sums come in another order each time
 SIDES = (4096, 8192)  # of the square products that the peak is the best of
-# `base` is what it is on a GPU; elsewhere a row is tried, not measured.
-TURNS = 50_000
-TINY = (
-    "network.n_layer=2",
-    "network.n_head=2",
-    "network.width=32",
-    "train.batch_tokens=512",
-    "vocabulary.size=512",
-    "download.sample_turns=2000",
-)
-
-
-class RowSetup(NamedTuple):
-    """The folder, device, time limit and corpus of a row."""
-
-    folder: Path
-    device: torch.device
-    limit_s: float
-    corpus: str = "sample"
-
-    @property
-    def precision(self) -> str:
-        return "bf16" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-
-    def changes(self) -> list[str]:
-        return list(TINY) if self.device.type == "cpu" else [f"download.sample_turns={TURNS}"]
 
 
 def data(setup: RowSetup) -> Figures:
@@ -86,19 +64,6 @@ def data(setup: RowSetup) -> Figures:
     write_run(setup.folder / "run", prepared)
     examples = batches.Examples(batches.read_examples(Run.read(setup.folder / "run").examples, "train"))
     return {"sequences": len(examples), "tokens": len(examples.ids)}
-
-
-def work_folder(setup: RowSetup, name: str, **train: Any) -> Path:
-    """A new run folder of that name with these training settings; an old one is removed."""
-    folder = setup.folder / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    config = json.loads((setup.folder / "run" / "config.json").read_text())
-    config["train"].update(train)
-    (folder / "config.json").write_text(json.dumps(config))
-    # What is chosen by a stopwatch is chosen once, for all rows.
-    put_json(folder / "precision.json", {"precision": setup.precision})
-    return folder
 
 
 def part(name: str, setup: RowSetup) -> Figures:
@@ -138,14 +103,6 @@ def part(name: str, setup: RowSetup) -> Figures:
         "tokens_per_second": 1 / seconds[on],
         "without": 1 / seconds[off],
     }
-
-
-def read(run: Run, device: torch.device) -> tuple[batches.Examples, Any]:
-    """The training examples, and the network with its initial weights."""
-    examples = batches.Examples(batches.read_examples(run.examples, "train"))
-    seed_everything(run.train.seed)
-    model, _ = initial_weights.load_initial_weights(run)
-    return examples, model.to(device)  # type: ignore[arg-type]
 
 
 def memory(setup: RowSetup) -> Figures:
@@ -224,36 +181,6 @@ def resume(setup: RowSetup) -> Figures:
     if abs(losses[1] - losses[0]) > SAME_LOSS * losses[0]:
         raise Failed(f"validation loss {losses[1]:.4f}, without the kill {losses[0]:.4f}")
     return {"killed_after_checkpoint": at, "loss": losses[1], "whole": losses[0]}
-
-
-def trainer(work: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "models.training.trainer", str(work)], cwd=ROOT)
-
-
-def end_of(process: subprocess.Popen[bytes], work: Path) -> Figures:
-    """Wait for the training and return its summary.
-
-    Raises:
-        Failed: it ended with an error.
-    """
-    if status := process.wait():
-        raise Failed(f"the training in {work} ended with status {status}")
-    summary: Figures = json.loads((work / "summary.json").read_text())
-    return summary
-
-
-def keep_path(one: Path, other: Path) -> None:
-    """Copy the first training's choice of the path to the second one."""
-    if (found := one / "fast_path.json").exists():
-        (other / found.name).write_bytes(found.read_bytes())
-
-
-def saved_step(work: Path) -> int:
-    return max((int(path.name) for path in (work / "checkpoints").glob("[0-9]*")), default=0)
-
-
-def metrics_of(work: Path, kind: str) -> list[Figures]:
-    return [line for line in Reader(work / METRICS).read() if line["kind"] == kind]
 
 
 def ours(setup: RowSetup) -> Figures:

@@ -14,6 +14,7 @@ import torch
 from installation import PATIENCE_S
 
 from benchmarks import gpu, gpu_rows
+from benchmarks.gpu_setup import RowSetup
 from models.data.schemas import EXAMPLES
 from models.errors import InputError
 from models.network.config import NetworkConfig
@@ -144,7 +145,7 @@ def test_the_error_of_a_row_is_the_last_line_that_its_process_said(tmp_path: Pat
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> gpu_rows.RowSetup:
+def setup(tmp_path: Path) -> RowSetup:
     """A folder as the row `data` leaves it: exchanges in which the answer is the question."""
     rng = np.random.default_rng(0)
     rows = []
@@ -169,35 +170,31 @@ def setup(tmp_path: Path) -> gpu_rows.RowSetup:
         "examples": str(examples),
     }
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    return gpu_rows.RowSetup(tmp_path, torch.device("cpu"), 60.0)
+    return RowSetup(tmp_path, torch.device("cpu"), 60.0)
 
 
 @pytest.mark.parametrize("name", gpu_rows.PARTS)
-def test_a_part_of_the_fast_path_is_compared_with_the_standard_path(
-    setup: gpu_rows.RowSetup, name: str
-) -> None:
+def test_a_part_of_the_fast_path_is_compared_with_the_standard_path(setup: RowSetup, name: str) -> None:
     figures = gpu_rows.FIGURES[name](setup)
     assert figures["loss"] == pytest.approx(figures["plain"], rel=1e-4)
     assert figures["gradient_away"] < 1e-3
     assert min(figures["tokens_per_second"], figures["without"]) > 0
 
 
-def test_a_part_with_another_loss_is_refused(
-    setup: gpu_rows.RowSetup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_with_another_loss_is_refused(setup: RowSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.network.llama.packed_block._attend", lambda q, k, v, *_: v)
     with pytest.raises(proof.Unproved, match="the standard path"):
         gpu_rows.FIGURES["packing"](setup)
 
 
-def test_a_batch_that_does_not_fit_is_made_in_parts(setup: gpu_rows.RowSetup) -> None:
+def test_a_batch_that_does_not_fit_is_made_in_parts(setup: RowSetup) -> None:
     figures = gpu_rows.memory(setup)
     assert figures["parts"] == 2
     assert figures["loss"] == pytest.approx(figures["whole"], rel=1e-4)
 
 
 @pytest.mark.soak
-def test_a_training_is_killed_and_goes_on(setup: gpu_rows.RowSetup) -> None:
+def test_a_training_is_killed_and_goes_on(setup: RowSetup) -> None:
     figures = gpu_rows.resume(setup)
     assert 0 < figures["killed_after_checkpoint"] < gpu_rows.KILLED_STEPS
 

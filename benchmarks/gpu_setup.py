@@ -1,0 +1,96 @@
+"""What the rows of benchmarks/gpu.py share: their settings, the folders that they train in, the trainer."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.gpu import ROOT, Failed, Figures
+from models.data import batches
+from models.metrics_log import METRICS, Reader
+from models.training import initial_weights
+from models.training.checkpoint import put_json
+from models.training.run_folder import Run
+from models.training.setup import seed_everything
+
+# `base` is what it is on a GPU; elsewhere a row is tried, not measured.
+TURNS = 50_000
+TINY = (
+    "network.n_layer=2",
+    "network.n_head=2",
+    "network.width=32",
+    "train.batch_tokens=512",
+    "vocabulary.size=512",
+    "download.sample_turns=2000",
+)
+
+
+class RowSetup(NamedTuple):
+    """The folder, device, time limit and corpus of a row."""
+
+    folder: Path
+    device: torch.device
+    limit_s: float
+    corpus: str = "sample"
+
+    @property
+    def precision(self) -> str:
+        return "bf16" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+    def changes(self) -> list[str]:
+        return list(TINY) if self.device.type == "cpu" else [f"download.sample_turns={TURNS}"]
+
+
+def work_folder(setup: RowSetup, name: str, **train: Any) -> Path:
+    """A new run folder of that name with these training settings; an old one is removed."""
+    folder = setup.folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    config = json.loads((setup.folder / "run" / "config.json").read_text())
+    config["train"].update(train)
+    (folder / "config.json").write_text(json.dumps(config))
+    # What is chosen by a stopwatch is chosen once, for all rows.
+    put_json(folder / "precision.json", {"precision": setup.precision})
+    return folder
+
+
+def read(run: Run, device: torch.device) -> tuple[batches.Examples, Any]:
+    """The training examples, and the network with its initial weights."""
+    examples = batches.Examples(batches.read_examples(run.examples, "train"))
+    seed_everything(run.train.seed)
+    model, _ = initial_weights.load_initial_weights(run)
+    return examples, model.to(device)  # type: ignore[arg-type]
+
+
+def trainer(work: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "models.training.trainer", str(work)], cwd=ROOT)
+
+
+def end_of(process: subprocess.Popen[bytes], work: Path) -> Figures:
+    """Wait for the training and return its summary.
+
+    Raises:
+        Failed: it ended with an error.
+    """
+    if status := process.wait():
+        raise Failed(f"the training in {work} ended with status {status}")
+    summary: Figures = json.loads((work / "summary.json").read_text())
+    return summary
+
+
+def keep_path(one: Path, other: Path) -> None:
+    """Copy the first training's choice of the path to the second one."""
+    if (found := one / "fast_path.json").exists():
+        (other / found.name).write_bytes(found.read_bytes())
+
+
+def saved_step(work: Path) -> int:
+    return max((int(path.name) for path in (work / "checkpoints").glob("[0-9]*")), default=0)
+
+
+def metrics_of(work: Path, kind: str) -> list[Figures]:
+    return [line for line in Reader(work / METRICS).read() if line["kind"] == kind]
