@@ -152,7 +152,7 @@ def setup(tmp_path: Path) -> RowSetup:
     for i in range(60):
         turn = rng.integers(4, 20, rng.integers(1, 9)).tolist()
         ids = [START, *turn, END, *turn, END]
-        flags = [setup >= len(turn) + 2 for setup in range(len(ids))]
+        flags = [position >= len(turn) + 2 for position in range(len(ids))]
         row = {"ids": ids, "is_reply": flags, "conversation_id": str(i), "turn": 1, "group": "a"}
         rows.append({**row, "split": "train", "replies": 1, "reply_bytes": len(turn), "spelled_nats": 0.0})
     examples, words = tmp_path / "examples", tmp_path / "words"
