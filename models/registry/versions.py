@@ -86,12 +86,8 @@ class Registry(ModelFiles, Promotions):
         digest = hashlib.sha256(manifest.encode()).hexdigest()
         own_versions = [v for v in self.versions() if run_id == v.run_id or is_of_training(v, fingerprint)]
         for version in own_versions:
-            if version.tags.get(DIGEST) == digest:
-                if not self.damage(version):
-                    return version
-                if self._has_run(version):
-                    self._store(model_folder, manifest, version.run_id, artifact_path(version))
-                    return version
+            if version.tags.get(DIGEST) == digest and self._restore(version, model_folder, manifest):
+                return version
         # Other files of the same training (not every device is deterministic) do not replace the older ones.
         path = (
             "model" if run_id not in {version.run_id for version in own_versions} else f"model-{digest[:12]}"
@@ -248,5 +244,14 @@ class Registry(ModelFiles, Promotions):
     def _name(self, version: Version) -> str:
         return f"{self.model} version {version.number}"
 
-    def _has_run(self, version: Version) -> bool:
-        return self.run_or_none(version.run_id) is not None
+    def _restore(self, version: Version, model_folder: Path, manifest: str) -> bool:
+        """Store damaged files of a version again; returns whether they are intact now.
+
+        Without its run, which somebody has deleted, a version has nowhere to keep them.
+        """
+        if not self.damage(version):
+            return True
+        if self.run_or_none(version.run_id) is None:
+            return False
+        self._store(model_folder, manifest, version.run_id, artifact_path(version))
+        return True
