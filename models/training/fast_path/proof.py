@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,16 +93,7 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
     updates = apply_and_undo(standard, run.train.learning_rate, weights)
     standard_s = seconds_per_token(standard, typical_batch(examples, run.train.batch_tokens))
     del standard
-    seconds = {}
-    for name, path in PARTS.items():
-        since_s = time.monotonic()
-        fast = step(path)
-        with _named(name):
-            check_gradient(expected, batch_gradient(fast, fast_rows))
-            failure = fast.cuda_graph and fast.cuda_graph.failure
-        if failure:
-            raise Unproved(f"{name}: {failure}")
-        seconds[name] = time.monotonic() - since_s
+    fast, seconds = check_parts(step, fast_rows, expected)
     with _named("an update"):
         check_update(updates, apply_and_undo(fast, run.train.learning_rate, weights))
     check_speed(standard_s, fast_s := seconds_per_token(fast, fast_rows))
@@ -113,6 +104,27 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
         "seconds": time.monotonic() - start_s,
         "seconds_compiling": max(0.0, seconds["the compiled blocks"] - seconds["the CUDA graph"]),
     }
+
+
+def check_parts(
+    step: Callable[[FastPath], GradientStep], rows: NDArray[np.int64], expected: BatchGradient
+) -> tuple[GradientStep, dict[str, float]]:
+    """Compare the gradient with each part on; returns the step with all of them, and the seconds of each.
+
+    Raises:
+        Unproved: with one of them the gradient is another, or an error is raised.
+    """
+    seconds = {}
+    for name, path in PARTS.items():
+        since_s = time.monotonic()
+        fast = step(path)
+        with _named(name):
+            check_gradient(expected, batch_gradient(fast, rows))
+            failure = fast.cuda_graph and fast.cuda_graph.failure
+        if failure:
+            raise Unproved(f"{name}: {failure}")
+        seconds[name] = time.monotonic() - since_s
+    return fast, seconds
 
 
 @contextmanager
