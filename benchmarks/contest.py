@@ -21,6 +21,7 @@ from flows.lifecycle.graph import run_chain  # noqa: E402
 from flows.prepare import DATA  # noqa: E402
 from flows.recipes import configure  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
+from models.text.config import DIALOGUE, Dialogue  # noqa: E402
 from models.training.checkpoint import put_json  # noqa: E402
 from settings import Settings  # noqa: E402
 
@@ -95,7 +96,7 @@ def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | Non
     run = {
         "network": config.network.model_dump(),
         "train": {**config.train.model_dump(), "seed": seed},
-        **json.loads((data.folders["export"] / "dialogue.json").read_text()),
+        **Dialogue.read(data.folders["export"] / DIALOGUE).model_dump(),
         "tokenizer": str(data.folders["vocabulary"]),
         "examples": str(data.folders["export"]),
     }

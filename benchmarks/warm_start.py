@@ -27,7 +27,7 @@ from corpus.download import DownloadConfig, download_corpus, find_corpus  # noqa
 from corpus.readers.parse import ParseConfig, parse_corpus  # noqa: E402
 from models.data.examples import export_examples  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
-from models.text.config import MarkupConfig  # noqa: E402
+from models.text.config import DIALOGUE, Dialogue, MarkupConfig  # noqa: E402
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary  # noqa: E402
 from models.training import trainer  # noqa: E402
 
@@ -39,9 +39,8 @@ def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> l
     size = VocabularyConfig(size=2048)
     learn_vocabulary(folder / "vocabulary", size, turns)
     export_examples(folder / "export", MarkupConfig(), turns, folder / "vocabulary")
-    dialogue = json.loads((folder / "export" / "dialogue.json").read_text())
     config = {
-        **dialogue,
+        **Dialogue.read(folder / "export" / DIALOGUE).model_dump(),
         "network": {"n_layer": 3, "n_head": 4, "width": 128},
         "train": {
             "learning_rate": 1e-2,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from models.data.schemas import EXAMPLES, SPLIT_TURNS, SPLITS
 from models.errors import DataRejected
 from models.text.chat_template import load_chat_format
-from models.text.config import MarkupConfig
+from models.text.config import DIALOGUE, Dialogue, MarkupConfig
 from models.text.encoding import encode_conversations
 from models.text.tokenizer import load, load_spelling
 
@@ -65,8 +65,7 @@ def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Pa
                 writer.write_batch(batch)
                 total += batch.num_rows
     normalisation = json.loads((clean / "report.json").read_text())["normalisation"]
-    dialogue = {"normalisation": normalisation, "markup": config.model_dump()}
-    (out / "dialogue.json").write_text(json.dumps(dialogue, indent=2) + "\n")
+    Dialogue(normalisation=normalisation, markup=config).write(out / DIALOGUE)
     if not total:
         raise DataRejected("no conversation has a reply to learn from; give a corpus that has some")
     return total

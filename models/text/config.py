@@ -1,10 +1,14 @@
-"""The settings of a training example: what a conversation becomes."""
+"""The settings of a training example: what a conversation becomes, and the record of them."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from models.config import Config
+from models.record import Record
+from models.text.normalisation import Style
+
+DIALOGUE = "dialogue.json"
 
 
 class MarkupConfig(Config):
@@ -28,3 +32,10 @@ class MarkupConfig(Config):
     def reply_tokens(self) -> int:
         """Positions for a reply, its end token included."""
         return self.max_tokens - (1 if self.unit == "pair" else self.context_tokens)
+
+
+class Dialogue(Record):
+    """dialogue.json of a folder of examples: how their text was prepared."""
+
+    normalisation: Style
+    markup: MarkupConfig

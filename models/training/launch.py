@@ -25,6 +25,7 @@ from models.metrics_log import METRICS, NOTICES, Reader
 from models.network.config import NetworkConfig
 from models.processes import end_process
 from models.record import Record
+from models.text.config import DIALOGUE, Dialogue
 from models.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def _write_config(
     """Write config.json, from which the trainer reads what to do."""
     run = {
         **config.model_dump(mode="json"),
-        **json.loads((export / "dialogue.json").read_text()),
+        **Dialogue.read(export / DIALOGUE).model_dump(),
         "tokenizer": str(vocabulary),
         "examples": str(export),
     }
