@@ -23,6 +23,7 @@ from flows.recipes import configure  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
 from models.text.config import DIALOGUE, Dialogue  # noqa: E402
 from models.training.checkpoint import put_json  # noqa: E402
+from models.training.precision import PRECISION, PrecisionChoice  # noqa: E402
 from settings import Settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,8 +87,7 @@ def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
 def probe(corpus: str, work: Path) -> Figures:
     """The precision that our trainer chooses on this machine, which all trainings then use."""
     start("models.training.trainer", str(write_run(work, prepare("small", corpus, ["train.max_steps=1"]))))
-    record: Figures = json.loads((work / "precision.json").read_text())
-    return record
+    return PrecisionChoice.read(work / PRECISION).model_dump()
 
 
 def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | None = None) -> Path:
@@ -102,7 +102,7 @@ def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | Non
     }
     (work / "config.json").write_text(json.dumps(run))
     if precision:
-        (work / "precision.json").write_text(json.dumps({"precision": precision}))
+        PrecisionChoice(precision=precision).write(work / PRECISION)
     return work
 
 

@@ -13,7 +13,7 @@ from benchmarks.gpu import ROOT, Failed, Figures
 from models.data import batches
 from models.metrics_log import METRICS, Reader
 from models.training import initial_weights
-from models.training.checkpoint import put_json
+from models.training.precision import PRECISION, PrecisionChoice
 from models.training.run_folder import Run
 from models.training.setup import seed_everything
 
@@ -54,7 +54,7 @@ def work_folder(setup: RowSetup, name: str, **train: Any) -> Path:
     config["train"].update(train)
     (folder / "config.json").write_text(json.dumps(config))
     # What is chosen by a stopwatch is chosen once, for all rows.
-    put_json(folder / "precision.json", {"precision": setup.precision})
+    PrecisionChoice(precision=setup.precision).write(folder / PRECISION)
     return folder
 
 

@@ -14,7 +14,6 @@ the assembly of the batch, which all take time in the steps. Peak: the fastest s
 run: bf16 where the processor has it; elsewhere a matmul in bf16 takes a hundred times as long as in fp32.
 """
 
-import json
 import sys
 import time
 from functools import partial
@@ -29,7 +28,7 @@ from models.data import batches
 from models.network import networks
 from models.text import tokenizer
 from models.training.checkpoint import put_json
-from models.training.precision import fastest_seconds
+from models.training.precision import PRECISION, PrecisionChoice, fastest_seconds
 from models.training.run_folder import Run
 from models.training.schedule import learning_rate_at
 from models.training.setup import seed_everything
@@ -70,7 +69,7 @@ def main(folder: str) -> None:
     vocabulary = tokenizer.load(run.tokenizer).get_vocab_size()
     model = networks.build(run.network, vocabulary, run.positions())
     step = GradientStep(model, examples, config, workers=2)
-    step.precision = json.loads((run.folder / "precision.json").read_text())["precision"]
+    step.precision = PrecisionChoice.read(run.folder / PRECISION).precision
     before = peak_flops(step.matmul_dtype)
     order = batches.epoch_batches(examples.lengths, config.batch_tokens, seed=config.seed, epoch=0)
 

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models.errors import validation_problem
 
 
 class Record(BaseModel):
@@ -17,9 +19,14 @@ class Record(BaseModel):
         """
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is not JSON, or a key is missing or has a wrong type.
+            ValueError: it is not JSON, or a key is missing or has a wrong type; the line names both.
         """
-        return cls.model_validate(json.loads(path.read_text()))
+        content = json.loads(path.read_text())
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            key, reason = validation_problem(error, depth=1)
+            raise ValueError(f"{path}: {key}: {reason}") from None
 
     def write(self, path: Path) -> None:
         """Write the file; figures that are infinite or no numbers stay what they are."""

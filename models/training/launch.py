@@ -50,8 +50,8 @@ class Summary(Record):
 
     parameters: int = 0
     steps: int
-    epochs: float = 0
-    seconds: float = 0
+    epochs: float = 0.0
+    seconds: float = 0.0
     train_tokens: int = 0
     best_validation_bpb: float | None = None
     best_step: int = 0

@@ -1,6 +1,5 @@
 """The precision of a training: bfloat16 or float32, chosen by time on a CPU and by capability on a GPU."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -8,12 +7,24 @@ from pathlib import Path
 
 import torch
 
+from models.record import Record
 from models.training import checkpoint
 
+PRECISION = "precision.json"
 PROBE_TOKENS = 1024
 PROBE_MATMUL = (128, 256)  # rows, columns
 HOPELESS = 3  # where a bf16 matmul takes this many times the seconds of an fp32 one, no bf16 step is tried
 MIN_SPEEDUP = 1.1  # that bf16 must reach: between two close times, chance would choose
+
+
+class PrecisionChoice(Record):
+    """precision.json of a run folder: the precision of the training, and what it was chosen by."""
+
+    precision: str
+    seconds: dict[str, float] = {}
+    """Seconds of a training step in each precision that was tried."""
+    device: str | None = None
+    """The type of the device that it was chosen for; null: it holds for any."""
 
 
 def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], float]) -> str:
@@ -21,11 +32,11 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
 
     `probe` returns the seconds of a training step in a precision. The choice is recorded in precision.json.
     """
-    path = folder / "precision.json"
+    path = folder / PRECISION
     if path.exists():
-        record = json.loads(path.read_text())
-        if record.get("device", device.type) == device.type:
-            return str(record["precision"])
+        recorded = PrecisionChoice.read(path)
+        if recorded.device in (None, device.type):
+            return recorded.precision
     if device.type != "cpu":
         # Before Ampere it is emulated, and slow; Apple's first GPUs do not have it.
         is_able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -36,15 +47,15 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
             seconds["bf16"] = probe("bf16")
         is_faster = seconds["fp32"] > MIN_SPEEDUP * seconds.get("bf16", math.inf)
         chosen = "bf16" if is_faster else "fp32"
-    checkpoint.put_json(path, {"precision": chosen, "seconds": seconds, "device": device.type})
+    choice = PrecisionChoice(precision=chosen, seconds=seconds, device=device.type)
+    checkpoint.put_json(path, choice.model_dump())
     return chosen
 
 
 def probed_seconds(folder: Path) -> float | None:
     """Seconds of a training step of PROBE_TOKENS tokens in the chosen precision; none: not measured."""
-    record = json.loads((folder / "precision.json").read_text())
-    seconds = record.get("seconds", {}).get(record["precision"])
-    return float(seconds) if seconds else None
+    choice = PrecisionChoice.read(folder / PRECISION)
+    return choice.seconds.get(choice.precision) or None
 
 
 def matmul_seconds(dtype: torch.dtype) -> float:

@@ -325,7 +325,8 @@ def test_the_users_mistake_is_status_2_and_ours_is_3_with_a_last_line(
     (folder / "precision.json").write_text("{}")
     monkeypatch.setattr(sys, "argv", ["training", str(folder)])
     assert trainer.main() == 3
-    assert caplog.records[-1].getMessage() == "training: KeyError: 'precision'"
+    damaged = f"training: ValueError: {folder / 'precision.json'}: precision: field required"
+    assert caplog.records[-1].getMessage() == damaged
 
 
 # ---- as a process ----
