@@ -23,21 +23,23 @@ from numpy.typing import NDArray
 from benchmarks.gpu import ROOT, Failed, Figures
 from benchmarks.gpu_setup import (
     RowSetup,
-    end_of,
     keep_path,
     metrics_of,
     read,
     saved_step,
     trainer,
+    wait_for,
     work_folder,
 )
 from benchmarks.peak import flops
+from benchmarks.trainer_summary import TrainerSummary
 from models import devices
 from models.data import batches
 from models.devices import FAST_PATH, STANDARD_PATH, FastPath
 from models.network.llama import packed_block
 from models.training.checkpoint import put_json
 from models.training.fast_path import proof
+from models.training.launch import SUMMARY, Summary
 from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.step import GradientStep
@@ -159,7 +161,7 @@ def resume(setup: RowSetup) -> Figures:
         "log_every": 1,
     }
     whole = work_folder(setup, "resume-whole", **how)
-    end_of(trainer(whole), whole)
+    wait_for(trainer(whole), whole)
     cut = work_folder(
         setup, "resume-cut", **how, checkpoint_seconds=SAVE_SECONDS if setup.device.type != "cpu" else 0.01
     )
@@ -173,7 +175,7 @@ def resume(setup: RowSetup) -> Figures:
     if process.wait() != -signal.SIGKILL:
         raise Failed(f"the training ended with {process.returncode} before it could be killed")
     at = saved_step(cut)
-    end_of(trainer(cut), cut)
+    wait_for(trainer(cut), cut)
     steps = [line["step"] for line in metrics_of(cut, "step")]
     if steps != list(range(1, KILLED_STEPS + 1)):
         raise Failed(f"its steps are {steps[:3]} to {steps[-3:]}, {len(steps)} of them")
@@ -186,20 +188,21 @@ def resume(setup: RowSetup) -> Figures:
 def ours(setup: RowSetup) -> Figures:
     """Useful tokens per second of our trainer, and its model FLOPs utilization (MFU)."""
     work = work_folder(setup, "ours", max_minutes=setup.limit_s / 60 / 3, log_every=5)
-    summary = end_of(trainer(work), work)
+    wait_for(trainer(work), work)
+    summary = Summary.read(work / SUMMARY)
     rates = [line["tokens_per_second"] for line in metrics_of(work, "step")]
     if not rates:
-        raise Failed(f"it made {summary['steps']} steps in its time, of which none was told")
+        raise Failed(f"it made {summary.steps} steps in its time, of which none was told")
     rate = statistics.harmonic_mean(rates[len(rates) // 10 :])
     peak = peak_flops(setup.device, setup.precision)
     return {
         "tokens_per_second": rate,
         "mfu": rate * flops_a_token(Run.read(work), setup.device) / peak,
         "peak_tflops": peak / 1e12,
-        "fast_path": summary["fast_path"],
-        "precision": summary["precision"],
-        "parameters": summary["parameters"],
-        "steps": summary["steps"],
+        "fast_path": summary.fast_path,
+        "precision": summary.precision,
+        "parameters": summary.parameters,
+        "steps": summary.steps,
     }
 
 
@@ -232,11 +235,12 @@ def hf_trainer(setup: RowSetup) -> Figures:
     minutes = str(setup.limit_s / 60 / 3)
     how = [f"--precision={setup.precision}", f"--device={setup.device.type}"]
     command = [sys.executable, "-m", "benchmarks.hf_trainer", str(work), "grouped", minutes, *how]
-    summary = end_of(subprocess.Popen(command, cwd=ROOT), work)
+    wait_for(subprocess.Popen(command, cwd=ROOT), work)
+    summary = TrainerSummary.read(work / SUMMARY)
     peak = peak_flops(setup.device, setup.precision)
-    rate = summary["tokens_per_second"]
+    rate = summary.tokens_per_second
     mfu = rate * flops_a_token(Run.read(work), setup.device) / peak
-    return {"tokens_per_second": rate, "mfu": mfu, "steps": summary["steps"]}
+    return {"tokens_per_second": rate, "mfu": mfu, "steps": summary.steps}
 
 
 def retrain(setup: RowSetup) -> Figures:

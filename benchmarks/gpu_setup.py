@@ -70,16 +70,14 @@ def trainer(work: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "models.training.trainer", str(work)], cwd=ROOT)
 
 
-def end_of(process: subprocess.Popen[bytes], work: Path) -> Figures:
-    """Wait for the training and return its summary.
+def wait_for(process: subprocess.Popen[bytes], work: Path) -> None:
+    """Wait until the training has ended.
 
     Raises:
         Failed: it ended with an error.
     """
     if status := process.wait():
         raise Failed(f"the training in {work} ended with status {status}")
-    summary: Figures = json.loads((work / "summary.json").read_text())
-    return summary
 
 
 def keep_path(one: Path, other: Path) -> None:

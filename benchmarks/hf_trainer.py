@@ -27,12 +27,13 @@ from transformers import (
     TrainingArguments,
 )
 
+from benchmarks.trainer_summary import TrainerSummary
 from models.data import batches
 from models.evaluation import metrics
 from models.network import networks
 from models.text import tokenizer
 from models.training import validation
-from models.training.checkpoint import put_json
+from models.training.launch import SUMMARY
 from models.training.run_folder import Run
 from models.training.setup import seed_everything
 
@@ -108,14 +109,14 @@ def main() -> None:
     fit(run, model, examples, clock, options)
     run.publish(model)
     since_s, tokens = clock.marks[len(clock.marks) // 10]
-    summary = {
-        "tokens_per_second": (clock.tokens - tokens) / (clock.marks[-1][0] - since_s),
-        "steps": len(clock.marks) - 1,
-        "train_tokens": clock.tokens,
-        "parameters": model.num_parameters(),
-        "curve": clock.curve,
-    }
-    put_json(run.folder / "summary.json", summary)
+    summary = TrainerSummary(
+        tokens_per_second=(clock.tokens - tokens) / (clock.marks[-1][0] - since_s),
+        steps=len(clock.marks) - 1,
+        train_tokens=clock.tokens,
+        parameters=model.num_parameters(),
+        curve=clock.curve,
+    )
+    summary.write(run.folder / SUMMARY)
 
 
 def looked_at(run: Run, examples: batches.Examples) -> pa.Table:

@@ -37,7 +37,9 @@ from benchmarks.contest import (
     write_run,
 )
 from benchmarks.curves import draw
+from benchmarks.trainer_summary import TrainerSummary
 from models.evaluation.scorecard import score_model
+from models.training.launch import SUMMARY, Summary
 
 NAMES = ("ours", "trainer", "article")
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
@@ -114,7 +116,7 @@ def search(records: Records, data: Prepared, minutes: float) -> Figures:
 
 def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
     start("models.training.trainer", str(write_run(work, data, seed=seed)))
-    figures: Figures = json.loads((work / "summary.json").read_text())
+    figures = Summary.read(work / SUMMARY).model_dump()
     lines = metrics_of(work)
     step = next(line for line in lines if line["kind"] == "step")
     # What is left of the minutes says when they began; a line of the validation split has the hour alone.
@@ -129,8 +131,7 @@ def theirs(data: Prepared, work: Path, *, minutes: float, seed: int, **options: 
     """A run of transformers.Trainer; the options are those of benchmarks/hf_trainer.py."""
     flags = [f"--{name}={value}" for name, value in options.items()]
     start("benchmarks.hf_trainer", str(write_run(work, data, seed=seed)), "gpt2", str(minutes), *flags)
-    summary: Figures = json.loads((work / "summary.json").read_text())
-    return {**summary, **options}
+    return {**TrainerSummary.read(work / SUMMARY).model_dump(), **options}
 
 
 def scored(run: Callable[[Path], Figures], common: Prepared, own: Prepared, work: Path) -> Figures:

@@ -38,6 +38,8 @@ from benchmarks.contest import (
     two_cores,
     write_run,
 )
+from benchmarks.trainer_summary import TrainerSummary
+from models.training.launch import SUMMARY
 
 # In the order of a turn: what is compared with `ours` is next to it.
 NAMES = ("grouped", "trainer", "ours", "ours-busy", "trainer-busy")
@@ -84,8 +86,7 @@ def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, w
     with spinning(second) if where == "busy" else nullcontext():
         if kind != "ours":
             start("benchmarks.hf_trainer", str(work), kind, str(minutes), f"--precision={precision}")
-            rate = json.loads((work / "summary.json").read_text())["tokens_per_second"]
-            return {"tokens_per_second": rate}
+            return {"tokens_per_second": TrainerSummary.read(work / SUMMARY).tokens_per_second}
         start("models.training.trainer", str(work))
     rates = [line["tokens_per_second"] for line in metrics_of(work) if line["kind"] == "step"]
     # Each line is of five steps, with much the same number of tokens: their time is what adds up.

@@ -30,6 +30,7 @@ from models.metrics_log import METRICS, Reader  # noqa: E402
 from models.text.config import DIALOGUE, Dialogue, MarkupConfig  # noqa: E402
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary  # noqa: E402
 from models.training import trainer  # noqa: E402
+from models.training.launch import SUMMARY, Summary  # noqa: E402
 
 
 def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> list[tuple[int, float]]:
@@ -90,7 +91,7 @@ def main() -> None:
             "from scratch": learn(root / "scratch", root / "clean", arguments.steps),
             "warm start": learn(root / "warm", root / "clean", arguments.steps, start),
         }
-        summary = json.loads((root / "warm" / "run" / "summary.json").read_text())
+        summary = Summary.read(root / "warm" / "run" / SUMMARY).model_dump()
     for name, points in curves.items():
         plt.plot(*zip(*points, strict=True), label=name)
         print(

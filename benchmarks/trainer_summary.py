@@ -1,0 +1,15 @@
+"""The summary.json that benchmarks/hf_trainer.py writes: a record without imports that are slow."""
+
+from models.record import Record
+
+
+class TrainerSummary(Record):
+    """The result of a training by transformers.Trainer."""
+
+    tokens_per_second: float
+    """Useful tokens, after the first tenth of the steps."""
+    steps: int
+    train_tokens: int
+    parameters: int
+    curve: list[tuple[float, float]]
+    """(minutes, bits per byte) of each validation."""
