@@ -36,6 +36,7 @@ from benchmarks.trainer_summary import TrainerSummary
 from models import devices
 from models.data import batches
 from models.devices import FAST_PATH, STANDARD_PATH, FastPath
+from models.metrics_log import STEP, VALIDATION
 from models.network.llama import packed_block
 from models.training.checkpoint import put_json
 from models.training.fast_path import proof
@@ -176,10 +177,10 @@ def resume(setup: RowSetup) -> Figures:
         raise Failed(f"the training ended with {process.returncode} before it could be killed")
     at = saved_step(cut)
     wait_for(trainer(cut), cut)
-    steps = [line["step"] for line in metrics_of(cut, "step")]
+    steps = [line["step"] for line in metrics_of(cut, STEP)]
     if steps != list(range(1, KILLED_STEPS + 1)):
         raise Failed(f"its steps are {steps[:3]} to {steps[-3:]}, {len(steps)} of them")
-    losses = [metrics_of(folder, "validation")[-1]["loss"] for folder in (whole, cut)]
+    losses = [metrics_of(folder, VALIDATION)[-1]["loss"] for folder in (whole, cut)]
     if abs(losses[1] - losses[0]) > SAME_LOSS * losses[0]:
         raise Failed(f"validation loss {losses[1]:.4f}, without the kill {losses[0]:.4f}")
     return {"killed_after_checkpoint": at, "loss": losses[1], "whole": losses[0]}
@@ -190,7 +191,7 @@ def ours(setup: RowSetup) -> Figures:
     work = work_folder(setup, "ours", max_minutes=setup.limit_s / 60 / 3, log_every=5)
     wait_for(trainer(work), work)
     summary = Summary.read(work / SUMMARY)
-    rates = [line["tokens_per_second"] for line in metrics_of(work, "step")]
+    rates = [line["tokens_per_second"] for line in metrics_of(work, STEP)]
     if not rates:
         raise Failed(f"it made {summary.steps} steps in its time, of which none was told")
     rate = statistics.harmonic_mean(rates[len(rates) // 10 :])

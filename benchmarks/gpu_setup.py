@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.gpu import ROOT, Failed, Figures
 from models.data import batches
-from models.metrics_log import METRICS, Reader
+from models.metrics_log import METRICS, Reader, of_kind
 from models.training import initial_weights
 from models.training.precision import PRECISION, PrecisionChoice
 from models.training.run_folder import Run
@@ -91,4 +91,4 @@ def saved_step(work: Path) -> int:
 
 
 def metrics_of(work: Path, kind: str) -> list[Figures]:
-    return [line for line in Reader(work / METRICS).read() if line["kind"] == kind]
+    return of_kind(Reader(work / METRICS).read(), kind)

@@ -39,6 +39,7 @@ from benchmarks.contest import (
 from benchmarks.curves import draw
 from benchmarks.trainer_summary import TrainerSummary
 from models.evaluation.scorecard import score_model
+from models.metrics_log import STEP, VALIDATION, of_kind
 from models.training.launch import SUMMARY, Summary
 
 NAMES = ("ours", "trainer", "article")
@@ -118,11 +119,11 @@ def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
     start("models.training.trainer", str(write_run(work, data, seed=seed)))
     figures = Summary.read(work / SUMMARY).model_dump()
     lines = metrics_of(work)
-    step = next(line for line in lines if line["kind"] == "step")
+    step = of_kind(lines, STEP)[0]
     # What is left of the minutes says when they began; a line of the validation split has the hour alone.
     elapsed_s = step["seconds_left"] * step["progress"] / (1 - step["progress"])
     began_ms = step["time"] - 1000 * elapsed_s
-    validation_lines = [line for line in lines if line["kind"] == "validation"]
+    validation_lines = of_kind(lines, VALIDATION)
     figures["curve"] = [((line["time"] - began_ms) / 60_000, line["bpb"]) for line in validation_lines]
     return figures
 

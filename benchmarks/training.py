@@ -39,6 +39,7 @@ from benchmarks.contest import (
     write_run,
 )
 from benchmarks.trainer_summary import TrainerSummary
+from models.metrics_log import STEP, of_kind
 from models.training.launch import SUMMARY
 
 # In the order of a turn: what is compared with `ours` is next to it.
@@ -88,7 +89,7 @@ def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, w
             start("benchmarks.hf_trainer", str(work), kind, str(minutes), f"--precision={precision}")
             return {"tokens_per_second": TrainerSummary.read(work / SUMMARY).tokens_per_second}
         start("models.training.trainer", str(work))
-    rates = [line["tokens_per_second"] for line in metrics_of(work) if line["kind"] == "step"]
+    rates = [line["tokens_per_second"] for line in of_kind(metrics_of(work), STEP)]
     # Each line is of five steps, with much the same number of tokens: their time is what adds up.
     return {"tokens_per_second": statistics.harmonic_mean(rates[len(rates) // 10 :])}
 

@@ -26,7 +26,7 @@ from corpus.cleaning.config import CleanConfig  # noqa: E402
 from corpus.download import DownloadConfig, download_corpus, find_corpus  # noqa: E402
 from corpus.readers.parse import ParseConfig, parse_corpus  # noqa: E402
 from models.data.examples import export_examples  # noqa: E402
-from models.metrics_log import METRICS, Reader  # noqa: E402
+from models.metrics_log import METRICS, STEP, Reader, of_kind  # noqa: E402
 from models.text.config import DIALOGUE, Dialogue, MarkupConfig  # noqa: E402
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary  # noqa: E402
 from models.training import trainer  # noqa: E402
@@ -57,7 +57,7 @@ def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> l
     (folder / "run" / "config.json").write_text(json.dumps(config))
     trainer.train(folder / "run", threading.Event())
     lines = Reader(folder / "run" / METRICS).read()
-    return [(line["step"], line["loss"]) for line in lines if line["kind"] == "step"]
+    return [(line["step"], line["loss"]) for line in of_kind(lines, STEP)]
 
 
 def halve(turns: Path, out: Path) -> Path:

@@ -10,13 +10,21 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 METRICS, NOTICES = "metrics.jsonl", "notices.jsonl"
+
+# The kinds of lines. A line stays a dictionary, since one is written every few steps.
+STEP = "step"  # the loss, rate and speed of the last steps
+VALIDATION = "validation"  # the score of the validation sample
+EPOCH = "epoch"  # the means of an epoch, and its last validation
+REPLIES = "replies"  # statistics of greedy replies
+SKIP = "skip"  # a step whose loss or gradient could not be used
+NOTICE = "notice"  # a log record, in notices.jsonl
 
 COLUMNS = (
     "epoch",
@@ -62,7 +70,7 @@ class MetricsLog:
         """Write the epoch's line to both files, and sync train.log to the disk."""
         if not self.writes:
             return
-        self.write("epoch", **m)
+        self.write(EPOCH, **m)
         with self.paths["log"].open("a") as file:
             file.write(" ".join(f"{m[name]:>19.6g}" for name in COLUMNS) + "\n")
             file.flush()
@@ -88,11 +96,15 @@ class NoticeHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = {"kind": "notice", "time": time.time_ns() // 1_000_000, "level": record.levelname}
+            line = {"kind": NOTICE, "time": time.time_ns() // 1_000_000, "level": record.levelname}
             with self.path.open("a") as file:
                 file.write(json.dumps({**line, "message": record.getMessage()}) + "\n")
         except Exception:  # a full disk is reported by what needs the disk
             self.handleError(record)
+
+
+def of_kind(lines: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [line for line in lines if line["kind"] == kind]
 
 
 class Reader:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.metrics_log import Reader
+from models.metrics_log import STEP, VALIDATION, Reader, of_kind
 
 Point = tuple[int, float]
 
-TRAIN, VALIDATION, GREY = "#8fb3d9", "#c8472f", "#6b6b6b"
+TRAIN_COLOUR, VALIDATION_COLOUR, GREY = "#8fb3d9", "#c8472f", "#6b6b6b"
 NO_VERSION = {"Software": None}  # the same curves are the same bytes
 
 
@@ -24,7 +24,7 @@ def loss_curves(metrics_jsonl: Path, png: Path) -> None:
         (loss, "loss", "Loss (nats per reply token)"),
         (accuracy, "accuracy", "Accuracy (reply tokens guessed right)"),
     ):
-        _panel(axes, _points(lines, "step", key), _points(lines, "validation", key), title)
+        _panel(axes, _points(lines, STEP, key), _points(lines, VALIDATION, key), title)
     accuracy.set_ylim(bottom=0)
     accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     figure.suptitle(_title(lines), fontsize=11, color=GREY)
@@ -35,7 +35,7 @@ def loss_curves(metrics_jsonl: Path, png: Path) -> None:
 
 def _points(lines: Sequence[dict[str, Any]], kind: str, key: str) -> list[Point]:
     """(step, value) in order; a step that was logged again after a resume counts once."""
-    lines_with_key = [line for line in lines if line["kind"] == kind and line.get(key) is not None]
+    lines_with_key = [line for line in of_kind(lines, kind) if line.get(key) is not None]
     return sorted({line["step"]: line[key] for line in lines_with_key}.items())
 
 
@@ -55,13 +55,13 @@ def _panel(axes: Any, train: list[Point], validation: list[Point], title: str) -
     if train:
         steps, values = zip(*train, strict=True)
         marker = "o" if len(train) == 1 else ""  # a line of one point is invisible
-        axes.plot(steps, values, color=TRAIN, linewidth=1.5, marker=marker, label="training")
+        axes.plot(steps, values, color=TRAIN_COLOUR, linewidth=1.5, marker=marker, label="training")
     if validation:
         steps, values = zip(*validation, strict=True)
         axes.plot(
             steps,
             values,
-            color=VALIDATION,
+            color=VALIDATION_COLOUR,
             linewidth=2,
             marker="o",
             markersize=4,
@@ -72,7 +72,7 @@ def _panel(axes: Any, train: list[Point], validation: list[Point], title: str) -
 
 
 def _title(lines: Sequence[dict[str, Any]]) -> str:
-    validations = [line for line in lines if line["kind"] == "validation"]
+    validations = of_kind(lines, VALIDATION)
     if not validations:
         return "Training"
     last = validations[-1]

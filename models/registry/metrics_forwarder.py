@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from models.metrics_log import Reader
+from models.metrics_log import EPOCH, REPLIES, STEP, VALIDATION, Reader
 from models.registry.runs import Point, Tracking
 
 log = logging.getLogger(__name__)
 
 MAX_POINTS = 1000  # of a metric: MLflow's page slows down beyond
 LIVE_POINTS = 128  # sent one by one; then every 2nd, 4th ... so that 1,000 last for a million
-GROUPS = {"step": "train", "validation": "validation", "epoch": "epoch", "replies": "replies"}
+GROUPS = {STEP: "train", VALIDATION: "validation", EPOCH: "epoch", REPLIES: "replies"}
 
 
 class MetricsForwarder:

@@ -14,7 +14,7 @@ from models.data import batches
 from models.errors import InputError
 from models.evaluation import collapse, metrics
 from models.files import sync
-from models.metrics_log import MetricsLog
+from models.metrics_log import REPLIES, SKIP, STEP, VALIDATION, MetricsLog
 from models.text import tokenizer
 from models.training import checkpoint, schedule, validation
 from models.training.run_folder import Run
@@ -133,7 +133,7 @@ class Training:
         self.state.skipped += 1
         self.state.faults_in_a_row += 1
         named = batches.name_rows(self.setup.table, rows)
-        self.metrics_log.write("skip", step=self.state.step, fault=fault, conversations=named)
+        self.metrics_log.write(SKIP, step=self.state.step, fault=fault, conversations=named)
         log.warning("step %d is skipped: %s; its batch: %s", self.state.step, fault, named)
         if self.state.faults_in_a_row == MAX_FAULTS:
             first = self.state.step - MAX_FAULTS + 1
@@ -154,7 +154,7 @@ class Training:
             rate=rate,
             tokens_per_second=self.throughput.read(),
         )
-        self.metrics_log.write("step", **line)
+        self.metrics_log.write(STEP, **line)
 
     def end_epoch(self) -> None:
         """Write the line of the epoch, whole or not; after a whole one, begin the next.
@@ -195,7 +195,7 @@ class Training:
             self.model, self.validation, tokenizer.load_special_tokens(self.run.tokenizer)
         )
         alarm = stats.alarm()
-        self.metrics_log.write("replies", step=self.state.step, **stats.figures(), alarm=alarm)
+        self.metrics_log.write(REPLIES, step=self.state.step, **stats.figures(), alarm=alarm)
         if alarm:
             log.warning("the replies at step %d have collapsed: %s", self.state.step, alarm)
 
@@ -213,7 +213,7 @@ class Training:
             raise Diverged(f"the validation loss at step {self.state.step} is {loss:g}")
         self.state.validation_s += seconds
         figures = {"loss": loss, "accuracy": accuracy, "bpb": bpb}
-        self.metrics_log.write("validation", step=self.state.step, **figures)
+        self.metrics_log.write(VALIDATION, step=self.state.step, **figures)
         self.state.validation = figures
         self.state.validated_step = self.state.step
         if bpb < self.state.best_bpb:
