@@ -1,6 +1,5 @@
 """Download: gets the two raw files of a corpus: downloaded, unpacked, copied or generated."""
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from corpus.layout import MEMBERS
+from corpus.layout import MEMBERS, SOURCE, Origin
 from corpus.source import Source, archive_path, identity, identity_of_copy, log_progress, resolve
 from corpus.transfer.addresses import FORM_PATTERN, stored_form
 from corpus.transfer.archive import unpack
@@ -74,8 +73,7 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
     else:
         members |= _download_and_unpack(out, corpus)
     (out / "logs").mkdir()  # not in the output's digest: the same bytes from elsewhere are the same corpus
-    origin = {"name": source.name, "corpus": config.corpus, "members": members}
-    (out / "logs" / "source.json").write_text(json.dumps(origin, indent=2) + "\n")
+    Origin(name=source.name, corpus=config.corpus, members=members).write(out / SOURCE)
     return len(MEMBERS)
 
 

@@ -1,5 +1,8 @@
-"""Layout: the two files of the Cornell Movie-Dialogs Corpus, and their fields."""
+"""Layout: the two files of the Cornell Movie-Dialogs Corpus, their fields, and the record of a download."""
 
+from models.record import Record
+
+SOURCE = "logs/source.json"
 SEPARATOR = " +++$+++ "
 MEMBERS = LINES, CONVERSATIONS = ("movie_lines.txt", "movie_conversations.txt")
 LAYOUT = {
@@ -7,3 +10,13 @@ LAYOUT = {
     CONVERSATIONS: SEPARATOR.join(("u0", "u1", "m0", "['L1', 'L2']")),
 }
 """A line of each file, for error messages."""
+
+
+class Origin(Record):
+    """logs/source.json of a downloaded corpus: where it is from."""
+
+    name: str
+    corpus: str = ""
+    """As it was given, without what may be secret."""
+    members: dict[str, str] = {}
+    """The SHA-256 of each file that was unpacked."""

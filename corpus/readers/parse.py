@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from corpus.layout import CONVERSATIONS, LAYOUT, LINES, MEMBERS
+from corpus.layout import CONVERSATIONS, LAYOUT, LINES, MEMBERS, SOURCE, Origin
 from corpus.readers.cornell import read_turns
 from corpus.readers.encodings import LineReader, count_lines
 from corpus.readers.rejects import Rejects, TooManyRejects
@@ -35,7 +35,7 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     Raises:
         DataRejected: there is no conversation, or too many lines cannot be used.
     """
-    name = json.loads((download / "logs" / "source.json").read_text())["name"]
+    name = Origin.read(download / SOURCE).name
     lines = sum(count_lines(download / member) for member in MEMBERS)
     reader, rejects = LineReader(), Rejects(max_share=config.max_reject_share, total_lines=lines)
     try:
