@@ -31,6 +31,9 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
     """`bf16` where it is faster on this device, else `fp32`; a run keeps what it began with on such a device.
 
     `probe` returns the seconds of a training step in a precision. The choice is recorded in precision.json.
+
+    Raises:
+        ValueError: the recorded choice is damaged.
     """
     path = folder / PRECISION
     if path.exists():
@@ -53,7 +56,11 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
 
 
 def probed_seconds(folder: Path) -> float | None:
-    """Seconds of a training step of PROBE_TOKENS tokens in the chosen precision; none: not measured."""
+    """Seconds of a training step of PROBE_TOKENS tokens in the chosen precision; none: not measured.
+
+    Raises:
+        FileNotFoundError, ValueError: no choice is recorded, or it is damaged.
+    """
     choice = PrecisionChoice.read(folder / PRECISION)
     return choice.seconds.get(choice.precision) or None
 
