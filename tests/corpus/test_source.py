@@ -38,14 +38,14 @@ def archive(tmp_path: Path, folder: Path) -> Path:
     return tmp_path / "mine.v2.zip"
 
 
-def told(corpus: str | Path) -> str:
+def refusal(corpus: str | Path) -> str:
     with pytest.raises(InputError) as error:
         resolve(str(corpus))
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def test_cornell_is_the_official_archive_pinned() -> None:
+def test_cornell_is_the_official_archive_with_pinned_content() -> None:
     source = resolve("cornell")
     assert (source.kind, source.name) == ("http", "cornell")
     assert source.locations[0] == "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip"
@@ -54,7 +54,7 @@ def test_cornell_is_the_official_archive_pinned() -> None:
     assert set(MEMBERS) <= set(source.pins)
 
 
-def test_sample_lies_nowhere() -> None:
+def test_sample_has_no_location_and_no_identity() -> None:
     source = resolve("sample")
     assert (source.kind, source.locations, identity(source)) == ("sample", (), "")
 
@@ -68,7 +68,9 @@ def test_a_folder_and_a_zip_are_local(folder: Path, archive: Path, monkeypatch: 
     assert resolve(".").name == "my corpus"
 
 
-def test_a_file_called_like_a_name_needs_a_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_called_cornell_is_only_meant_by_its_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder.parent)
     folder.rename("cornell")
     assert resolve("cornell").kind == "http"
@@ -92,9 +94,9 @@ def test_an_address_has_a_name_that_is_safe_as_a_file(url: str, name: str) -> No
 
 
 @pytest.mark.parametrize("wrong", ["cornel", "Cornell", "CORNELL", "cornnell", "Sample", "samples"])
-def test_a_near_name_is_proposed(wrong: str) -> None:
+def test_a_misspelt_name_gets_the_right_one_as_a_hint(wrong: str) -> None:
     right = "sample" if wrong.lower().startswith("s") else "cornell"
-    assert told(wrong).endswith(f"there is no such corpus: did you mean '{right}'?")
+    assert refusal(wrong).endswith(f"there is no such corpus: did you mean '{right}'?")
 
 
 @pytest.mark.parametrize(
@@ -106,52 +108,52 @@ def test_a_near_name_is_proposed(wrong: str) -> None:
         "http:x?s3cr3t",
     ],
 )
-def test_what_may_be_secret_in_it_is_not_shown(wrong: str) -> None:
-    assert "s3cr3t" not in told(wrong)
+def test_an_error_shows_nothing_of_an_address_that_may_be_secret(wrong: str) -> None:
+    assert "s3cr3t" not in refusal(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["", "  ", "reddit"])
-def test_no_such_corpus_names_the_forms(wrong: str) -> None:
-    assert "give one of cornell, sample, the path of a zip or folder, or an http(s) address" in told(wrong)
+def test_an_unknown_name_is_refused_with_the_forms_of_a_corpus(wrong: str) -> None:
+    assert "give one of cornell, sample, the path of a zip or folder, or an http(s) address" in refusal(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["nowhere/x.zip", "x.zip", "~nosuchuser/x", "/no/such", "C:\\corpus"])
-def test_a_path_where_nothing_is(wrong: str) -> None:
-    assert "there is no such file or folder" in told(wrong)
+def test_a_path_that_does_not_exist_is_refused(wrong: str) -> None:
+    assert "there is no such file or folder" in refusal(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["ftp://host/x.zip", "file:///etc/passwd", "s3://bucket/x", "file:x"])
 def test_other_schemes_are_not_supported(wrong: str) -> None:
-    assert f"{wrong.split(':')[0]}: addresses are not supported" in told(wrong)
+    assert f"{wrong.split(':')[0]}: addresses are not supported" in refusal(wrong)
 
 
 @pytest.mark.parametrize(
     "wrong", ["http://", "https:///x.zip", "http://host:port/x", "http://[::1", "http:x"]
 )
-def test_a_broken_address_is_told(wrong: str) -> None:
-    assert "give http(s)://HOST/FILE.zip" in told(wrong)
+def test_an_address_without_a_host_is_refused_with_the_right_form(wrong: str) -> None:
+    assert "give http(s)://HOST/FILE.zip" in refusal(wrong)
 
 
-def test_a_file_that_is_no_corpus(tmp_path: Path) -> None:
+def test_a_file_that_is_no_corpus_is_refused_with_what_it_is(tmp_path: Path) -> None:
     page = tmp_path / "corpus.zip"
     page.write_text("<!DOCTYPE html><title>Moved</title>")
-    assert "corpus.zip: got HTML, not a zip" in told(page)
+    assert "corpus.zip: got HTML, not a zip" in refusal(page)
     page.write_text("L1 +++$+++ u0")
-    assert "corpus.zip is not a zip" in told(page)
+    assert "corpus.zip is not a zip" in refusal(page)
     with zipfile.ZipFile(page, "w") as packed:
         packed.writestr("data/utterances.jsonl", "{}")
-    assert "corpus.zip holds utterances.jsonl, but no movie_lines.txt" in told(page)
+    assert "corpus.zip holds utterances.jsonl, but no movie_lines.txt" in refusal(page)
 
 
-def test_a_folder_that_is_no_corpus(folder: Path) -> None:
+def test_a_folder_that_is_no_corpus_is_refused_with_what_it_holds(folder: Path) -> None:
     (folder / "movie_lines.txt").unlink()
-    assert "holds movie_conversations.txt, but no movie_lines.txt" in told(folder)
+    assert "holds movie_conversations.txt, but no movie_lines.txt" in refusal(folder)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_is_no_corpus(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_named_pipe_is_no_corpus(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "neither a file nor a folder" in told(tmp_path / "pipe")
+    assert "neither a file nor a folder" in refusal(tmp_path / "pipe")
 
 
 @given(st.text(max_size=40))
@@ -176,18 +178,18 @@ def test_identity_follows_the_content(folder: Path, archive: Path) -> None:
 
 
 def test_a_pinned_identity_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(source, "request_headers", lambda _: pytest.fail("asked the network"))
+    monkeypatch.setattr(source, "request_headers", lambda _: pytest.fail("used the network"))
     assert identity(resolve("cornell"), tmp_path).startswith("pins:")
 
 
-def test_no_prefect_and_no_torch_come_in() -> None:
+def test_importing_the_sources_loads_no_prefect_torch_or_mlflow() -> None:
     heavy = "{'prefect', 'torch', 'mlflow'}"
     code = f"import sys, corpus.source; sys.exit(bool({heavy} & set(sys.modules)))"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
-@pytest.mark.skipif(not STAND_IN.exists(), reason=f"{STAND_IN} is not here")
+@pytest.mark.skipif(not STAND_IN.exists(), reason=f"{STAND_IN} does not exist")
 def test_the_stand_in_is_a_corpus() -> None:
     source = resolve(str(STAND_IN))
     assert (source.kind, source.name) == ("local", "cornell-standin")

@@ -29,20 +29,19 @@ def cleaned(*turns, config=PLAIN):
     return [(c.id, c.texts) for c in read_conversations(turns, config, counts)], counts
 
 
-def test_an_empty_turn_takes_its_two_exchanges_and_not_the_conversation():
-    """TRAPS 2 and 7."""
+def test_an_empty_turn_costs_its_two_exchanges_and_not_the_conversation():
     found, counts = cleaned(*rows("One.", "Two.", " <i></i> ", "Four.", "Five."))
     assert found == [("L1", ["One.", "Two."]), ("L1/2", ["Four.", "Five."])]
     assert counts["turns empty, or empty once cleaned"] == 1
 
 
-def test_a_turn_left_alone_teaches_no_reply():
+def test_a_turn_without_a_neighbour_is_dropped_and_counted():
     found, counts = cleaned(*rows("One.", "", "Three.", "Four."))
     assert found == [("L1", ["Three.", "Four."])]
     assert counts["turns with no neighbour left"] == 1
 
 
-def test_the_article_loses_turns_that_hold_no_letter():
+def test_the_normalisation_article_empties_turns_without_a_letter():
     found, _ = cleaned(*rows("Hey, YOU!", "It's me.", "42"), config=CleanConfig(normalisation="article"))
     assert found == [("L1", ["hey , you !", "it s me ."])]
 
@@ -62,8 +61,8 @@ def conversation(id, group, *texts):
     return Conversation(id, group, ["a", "b"] * len(texts), list(texts), source_id=id)
 
 
-def test_no_conversation_stands_on_two_sides_and_the_test_set_never_shrinks():
-    """TRAPS 21: the movie decides, then what another split says word for word leaves training."""
+def test_equal_conversations_are_in_one_split_and_the_test_split_comes_first():
+    """The movie decides the split; then a copy of a conversation in another split leaves training."""
     groups = {
         split: next(f"m{i}" for i in range(999) if split_of(f"m{i}", PLAIN) == split)
         for split in ("train", "validation", "test")
@@ -94,7 +93,7 @@ def test_exchanges_said_more_than_once_are_counted():
     assert count_repeated_exchanges(conversations) == 1
 
 
-def test_one_conversation_is_too_few_and_the_line_gives_the_counts():
+def test_one_conversation_is_too_few_and_the_error_gives_the_counts():
     counts = Counter({"conversations read": 1})
     with pytest.raises(
         InputError, match=r"validation and test splits are empty: 1 conversations read, 1 usable in 1 groups"
@@ -113,8 +112,8 @@ def test_one_movie_can_be_split_by_conversation(tmp_path):
     assert sum(report["conversations"].values()) == 200
 
 
-def test_the_parts_of_a_conversation_stay_on_one_side_of_a_split():
-    """An empty turn cuts a conversation in two; each part hashed by itself would land anywhere."""
+def test_the_parts_of_a_conversation_are_in_one_split():
+    """An empty turn cuts a conversation in two; by a hash of its own each part could be in another split."""
     config = CleanConfig(split_by="conversation", validation_share=0.3, test_share=0.3)
     turns = [
         row

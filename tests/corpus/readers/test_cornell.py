@@ -43,7 +43,7 @@ def turns_of(folder):
 
 
 def test_turns_follow_the_conversation_and_not_the_file(raw):
-    """TRAPS 1 and 4: ids lose their quotes, and the file is in descending order."""
+    """The ids lose their quotes, and movie_lines.txt is in descending order."""
     turns, rejects = turns_of(raw())
     assert [(t["conversation_id"], t["turn"], t["speaker"], t["text"], t["group"]) for t in turns] == [
         ("L1044", 0, "u2", "They do to!", "m0"),
@@ -56,7 +56,7 @@ def test_turns_follow_the_conversation_and_not_the_file(raw):
 
 @pytest.mark.parametrize("ending", [" +++$+++ ", " +++$+++"])
 def test_an_empty_utterance_keeps_its_line(raw, ending):
-    """TRAPS 2: stripped first, its last field is lost."""
+    """If the line were stripped first, its last field would be lost."""
     lines = LINES.replace(" +++$+++ She okay?", ending)
     turns, rejects = turns_of(raw(lines))
     assert [t["text"] for t in turns][2] == ""
@@ -68,14 +68,14 @@ def test_a_separator_inside_the_text_stays_text(raw):
     assert turns[2]["text"] == "She +++$+++ okay?"
 
 
-def test_windows_bytes_are_read_as_windows_and_no_byte_is_lost(raw):
-    """TRAPS 3: 0x96 is a dash; 0x81 is undefined there and stays what Latin-1 makes of it; 0x85 ends no line."""
+def test_windows_1252_is_recognised_and_no_byte_is_lost(raw):
+    """0x96 is a dash; 0x81 is not defined, so it is read as Latin-1; 0x85 does not end a line."""
     turns, _ = turns_of(raw(LINES.encode().replace(b"She okay?", b"She\x96ok\x85\x81\xe9")))
     assert turns[2]["text"] == "She\u2013ok\u2026\x81\xe9"
     assert len(set(WINDOWS_1252)) == 256
 
 
-def test_an_unknown_id_and_a_malformed_line_are_kept_with_their_cause(raw):
+def test_an_unknown_id_and_a_malformed_line_are_rejected_with_their_cause(raw):
     folder = raw(
         LINES + "L7 +++$+++ broken\n",
         CONVERSATIONS
@@ -90,7 +90,7 @@ def test_an_unknown_id_and_a_malformed_line_are_kept_with_their_cause(raw):
     }
 
 
-def test_a_line_without_end_is_rejected_and_reading_goes_on(raw):
+def test_a_very_long_line_is_rejected_and_the_next_ones_are_read(raw):
     long = b"L1 +++$+++ u0 +++$+++ m0 +++$+++ X +++$+++ " + b"a" * (3 << 20) + b"\n"
     rejects = Rejects()
     lines = read_lines(raw(long + LINES.encode()) / "movie_lines.txt", LineReader(), rejects)
@@ -105,7 +105,7 @@ def test_too_many_rejects_fail_the_run_and_name_the_first_line(raw, tmp_path):
         parse_corpus(tmp_path / "out", ParseConfig(), folder)
 
 
-def test_an_empty_corpus_is_the_users_to_mend(raw, tmp_path):
+def test_an_empty_corpus_is_refused_in_one_line(raw, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="are empty"):
         parse_corpus(tmp_path / "out", ParseConfig(), raw("", ""))
@@ -128,13 +128,13 @@ def test_every_line_is_read_rejected_or_blank(tmp_path_factory, raw_lines):
     path.write_bytes(b"\n".join(line.replace(b"\n", b"") for line in raw_lines))
     rejects = Rejects()
     lines = read_lines(path, LineReader(), rejects)
-    there = [line.text for line in LineReader().lines(path)]
-    blank = sum(not text.strip() for text in there)
-    repeated = sum(text.count(" +++$+++ ") >= 4 for text in there) - len(lines)
-    assert len(lines) + len(rejects.rows) + blank + repeated == len(there)
+    texts = [line.text for line in LineReader().lines(path)]
+    blank = sum(not text.strip() for text in texts)
+    repeated = sum(text.count(" +++$+++ ") >= 4 for text in texts) - len(lines)
+    assert len(lines) + len(rejects.rows) + blank + repeated == len(texts)
 
 
-def test_the_rejects_and_the_report_stand_beside_the_turns(raw, tmp_path):
+def test_the_rejects_and_the_report_are_written_beside_the_turns(raw, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     folder = raw(LINES + "L7 +++$+++ broken\n")
@@ -146,7 +146,7 @@ def test_the_rejects_and_the_report_stand_beside_the_turns(raw, tmp_path):
 
 
 def test_any_field_is_a_list_of_ids_or_a_reject():
-    """Python's own reader raises a TypeError on a list in a set, and makes half of a character of an escape."""
+    """`ast.literal_eval` raises a TypeError for a list in a set, and makes a lone surrogate of an escape."""
     assert parse_line_ids("{[]}") is None
     assert parse_line_ids(r"['L\ud800']") is None
     assert parse_line_ids("['L1', 'L2'") is None
@@ -172,7 +172,7 @@ def test_a_list_of_ids_is_read_however_it_is_written(field):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_a_copy_saved_in_another_encoding_holds_the_same_texts(raw, encoding, line_end):
-    """An editor's UTF-8 read as Windows-1252 would teach the model `cafÃ©`; a byte order mark costs no line."""
+    """UTF-8 that is read as Windows-1252 would teach the model `cafÃ©`, and a byte order mark would cost a line."""
     lines, conversations = (
         text.replace("She okay?", "A café – “now”?").replace("\n", line_end)
         for text in (LINES, CONVERSATIONS)
@@ -188,7 +188,7 @@ def test_a_copy_saved_in_another_encoding_holds_the_same_texts(raw, encoding, li
 
 
 def test_each_line_is_in_the_encoding_that_it_is_valid_in(raw, tmp_path):
-    """Two halves of a corpus, one saved again by an editor, and a line that was damaged before."""
+    """An editor has saved one half of the corpus as UTF-8, and one line was damaged before."""
     lines = LINES.replace("She okay?", "Café?").encode("cp1252").replace(b"I hope so.", "Thé’".encode())
     lines = lines.replace(b"They do to!", "It â€™ s".encode())
     (tmp_path / "out").mkdir()
@@ -200,7 +200,7 @@ def test_each_line_is_in_the_encoding_that_it_is_valid_in(raw, tmp_path):
     assert report["suspected_mojibake"] == 1
 
 
-def test_a_line_that_stands_twice_is_one_line_and_another_text_under_its_id_is_a_reject(raw):
+def test_a_repeated_line_is_one_line_and_another_text_under_its_id_is_a_reject(raw):
     turns, rejects = turns_of(raw(LINES + LINES))
     assert len(turns) == 4
     assert not rejects.rows
@@ -208,9 +208,7 @@ def test_a_line_that_stands_twice_is_one_line_and_another_text_under_its_id_is_a
     assert rejects.by_cause == {"this line id was used before for another line": 1}
 
 
-def test_rejects_are_stored_up_to_a_limit_and_reading_stops_where_their_share_cannot_be_met(
-    raw, tmp_path, monkeypatch
-):
+def test_rejects_are_stored_up_to_a_limit_and_reading_ends_when_they_are_too_many(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(stored, "REJECTS_STORED", 10)
     (tmp_path / "out").mkdir()
     folder = raw(LINES + "bad\n" * 1000)

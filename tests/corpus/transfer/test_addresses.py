@@ -1,4 +1,4 @@
-"""Of an address only the request gets what may be secret."""
+"""A part of an address that may be secret is only used for the request, and never stored or shown."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from models.pretrained.source import StartConfig
 SECRET = "s3cr3t"
 
 
-def test_a_query_is_stored_as_a_mark_and_requested_whole() -> None:
+def test_a_query_is_stored_as_a_hash_and_requested_whole() -> None:
     stored = DownloadConfig(corpus=f" https://h.org/a.zip?token={SECRET}#f").corpus
     assert stored.startswith("https://h.org/a.zip?redacted-") and SECRET not in stored
     assert resolve(stored).locations == (f"https://h.org/a.zip?token={SECRET}",)
@@ -24,7 +24,7 @@ def test_a_query_is_stored_as_a_mark_and_requested_whole() -> None:
     assert holds_query("https://h.org/a.zip?x") and not holds_query(stored)
 
 
-def test_a_query_that_another_process_was_given_is_asked_for_again() -> None:
+def test_a_query_that_only_another_process_knows_must_be_given_again() -> None:
     with pytest.raises(
         InputError, match=r"https://h.org/a.zip: the query of this address is not stored: give "
     ):
@@ -89,11 +89,11 @@ def test_no_other_variable_is_read(corpus: str, line: str) -> None:
         ("/data/cornell-standin.zip", "cornell-standin"),
     ],
 )
-def test_the_name_of_a_run_holds_none_of_it(corpus: str, name: str) -> None:
+def test_the_name_of_a_run_holds_no_login_and_no_query(corpus: str, name: str) -> None:
     assert name_of(corpus) == name
 
 
-def test_an_address_is_no_start() -> None:
+def test_an_address_is_no_start_for_a_training() -> None:
     with pytest.raises(InputError, match=r"init https://h.org/m: an address is no start") as error:
         StartConfig(init=f"https://me:{SECRET}@h.org/m?token={SECRET}")
     assert SECRET not in str(error.value)
@@ -110,6 +110,6 @@ def test_nothing_of_a_login_or_a_query_is_shown(user: str, password: str, query:
         assert "host.org/a.zip" in text
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_a_text_without_a_secret_is_not_changed() -> None:
     for text in ("https://h.org:8443/@me/x.zip", "sqlite:////home/a@b/mlflow.db", "C:\\corpus", "a?b@c"):
         assert redact_addresses(text) == text

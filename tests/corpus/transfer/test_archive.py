@@ -42,16 +42,16 @@ def blob_id(content: bytes) -> str:
 def refused(
     source: Path, out: Path, limits: UnpackLimits | None = None, pins: dict[str, str] | None = None
 ) -> str:
-    """The one line that says why, once it is sure that nothing was left behind."""
+    """The error line of `unpack`, which is one line and has left no other file behind."""
     out.mkdir(exist_ok=True)
-    around = sorted(out.parent.rglob("*"))
-    with pytest.raises(InputError) as told:
+    before = sorted(out.parent.rglob("*"))
+    with pytest.raises(InputError) as error:
         unpack(source, MEMBERS, out, pins=pins or {}, limits=limits)
-    new = set(out.parent.rglob("*")) - set(around)
-    assert {path.name for path in new} <= {LINES}, "only a member that was good may have been written"
-    assert "\n" not in str(told.value)
-    assert source.name in str(told.value)
-    return str(told.value)
+    new = set(out.parent.rglob("*")) - set(before)
+    assert {path.name for path in new} <= {LINES}, "only a member that passed all checks may be written"
+    assert "\n" not in str(error.value)
+    assert source.name in str(error.value)
+    return str(error.value)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "in" / "out"
 
 
-def test_the_members_come_out_and_nothing_else(tmp_path: Path, out: Path) -> None:
+def test_only_the_members_are_unpacked(tmp_path: Path, out: Path) -> None:
     extra: list[Entry] = [
         ("__MACOSX/cornell movie-dialogs corpus/movie_lines.txt", b"a resource fork"),
         ("cornell movie-dialogs corpus/.DS_Store", b"x"),
@@ -75,7 +75,7 @@ def test_the_members_come_out_and_nothing_else(tmp_path: Path, out: Path) -> Non
 
 
 @pytest.mark.parametrize("prefix", ["", "a/b/c/", "windows\\folder\\", "Ünïcode/", "./"])
-def test_any_folder_prefix_will_do(tmp_path: Path, out: Path, prefix: str) -> None:
+def test_the_members_may_be_in_any_folder_of_the_archive(tmp_path: Path, out: Path, prefix: str) -> None:
     unpack(make_zip(tmp_path / "c.zip", good_entries(prefix)), MEMBERS, out, pins={})
     assert (out / LINES).read_bytes() == TEXT[LINES]
 
@@ -110,14 +110,14 @@ def test_the_same_name_twice_is_an_error(tmp_path: Path, out: Path) -> None:
     assert "2 times" in refused(archive, out)
 
 
-def test_what_is_there_instead_is_told(tmp_path: Path, out: Path) -> None:
+def test_an_archive_without_the_members_is_refused_with_what_it_holds(tmp_path: Path, out: Path) -> None:
     archive = make_zip(tmp_path / "c.zip", [(f"x/{c}.json\n", b"") for c in "abcd"])
     message = refused(archive, out)
     assert "holds a.json\\n, b.json\\n, c.json\\n and 1 more, but no movie_lines.txt" in message
     assert "holds no files" in refused(make_zip(tmp_path / "e.zip", []), out)
 
 
-def test_an_encrypted_member_is_told(tmp_path: Path, out: Path) -> None:
+def test_an_encrypted_member_is_refused(tmp_path: Path, out: Path) -> None:
     archive = make_zip(tmp_path / "c.zip", good_entries(""))
     data = bytearray(archive.read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -125,7 +125,7 @@ def test_an_encrypted_member_is_told(tmp_path: Path, out: Path) -> None:
     assert "movie_lines.txt is encrypted" in refused(archive, out)
 
 
-def test_rare_packings_are_refused(tmp_path: Path, out: Path) -> None:
+def test_rare_compression_methods_are_refused(tmp_path: Path, out: Path) -> None:
     archive = make_zip(tmp_path / "c.zip", good_entries(), zipfile.ZIP_BZIP2)
     assert "not packed with deflate" in refused(archive, out)
 
@@ -149,14 +149,14 @@ def test_a_flipped_byte_is_found_by_its_crc(tmp_path: Path, out: Path) -> None:
     assert "is damaged (Bad CRC-32" in refused(archive, out)
 
 
-def test_a_cut_zip_is_told_as_such(tmp_path: Path, out: Path) -> None:
+def test_a_cut_zip_is_called_damaged(tmp_path: Path, out: Path) -> None:
     archive = make_zip(tmp_path / "c.zip", good_entries())
     archive.write_bytes(archive.read_bytes()[:-40])
     assert "c.zip is a damaged or cut zip" in refused(archive, out)
 
 
 @pytest.mark.parametrize("page", [b"<html>404", b"\xef\xbb\xbf\n <!DOCTYPE html>"])
-def test_a_page_is_told_as_such(tmp_path: Path, out: Path, page: bytes) -> None:
+def test_a_web_page_is_refused_as_html(tmp_path: Path, out: Path, page: bytes) -> None:
     (tmp_path / "c.zip").write_bytes(page)
     assert "got HTML, not a zip" in refused(tmp_path / "c.zip", out)
 
@@ -228,7 +228,7 @@ def test_a_hundred_thousand_entries_are_refused(tmp_path: Path, out: Path) -> No
     assert "directory_bytes=2097152" in refused_cheaply(tmp_path / "c.zip", out)
 
 
-def test_limits_are_named_with_their_value(tmp_path: Path, out: Path) -> None:
+def test_an_exceeded_limit_is_named_with_its_value(tmp_path: Path, out: Path) -> None:
     archive = make_zip(tmp_path / "c.zip", good_entries())
     assert "member_bytes=99" in refused(archive, out, UnpackLimits(member_bytes=99))
     most = sum(map(len, TEXT.values())) - 1
@@ -251,8 +251,8 @@ def test_damage_anywhere_is_one_line_or_harmless(
     (folder / "out").mkdir()
     try:
         unpack(archive, MEMBERS, folder / "out", pins={})
-    except InputError as told:
-        assert "\n" not in str(told)
+    except InputError as error:
+        assert "\n" not in str(error)
     else:
         assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == TEXT
 
@@ -266,8 +266,8 @@ def folder_of(path: Path) -> Path:
 
 def test_a_folder_is_copied_with_the_same_checks(tmp_path: Path, out: Path) -> None:
     folder = folder_of(tmp_path / "unpacked" / "cornell movie-dialogs corpus")
-    for place in (folder, folder.parent):
-        unpack(place, MEMBERS, out, pins={LINES: blob_id(TEXT[LINES])})
+    for source in (folder, folder.parent):
+        unpack(source, MEMBERS, out, pins={LINES: blob_id(TEXT[LINES])})
         assert (out / LINES).read_bytes() == TEXT[LINES]
     with pytest.raises(InputError, match="not the official file"):
         unpack(folder, MEMBERS, out, pins={LINES: "0" * 40})
@@ -275,7 +275,7 @@ def test_a_folder_is_copied_with_the_same_checks(tmp_path: Path, out: Path) -> N
         unpack(folder, MEMBERS, out, pins={}, limits=UnpackLimits(member_bytes=9))
 
 
-def test_the_folder_itself_goes_before_the_folders_in_it(tmp_path: Path) -> None:
+def test_a_file_in_the_folder_itself_is_preferred_to_one_in_a_folder_inside_it(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "c")
     folder_of(folder / "old")
     folder_of(folder / "__MACOSX")
@@ -292,8 +292,8 @@ def test_a_folder_without_the_members_says_what_it_holds(tmp_path: Path) -> None
         check_members(tmp_path, MEMBERS)
 
 
-@pytest.mark.skipif(not Path("/proc/version").exists(), reason="no file here lies about its size")
-def test_bytes_are_counted_and_sizes_not_believed(tmp_path: Path, out: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="the system has no file with a false size")
+def test_the_limits_hold_for_the_bytes_and_not_for_the_declared_size(tmp_path: Path, out: Path) -> None:
     folder = folder_of(tmp_path / "c")
     (folder / LINES).unlink()
     (folder / LINES).symlink_to("/proc/version")  # its size is 0
@@ -313,8 +313,8 @@ def test_a_nested_archive_is_not_opened(tmp_path: Path, out: Path) -> None:
     )
 
 
-@pytest.mark.skipif(not STAND_IN.exists(), reason=f"{STAND_IN} is not here")
-def test_the_stand_in_comes_out_whole(out: Path) -> None:
+@pytest.mark.skipif(not STAND_IN.exists(), reason=f"{STAND_IN} does not exist")
+def test_the_stand_in_is_unpacked_completely(out: Path) -> None:
     unpack(STAND_IN, MEMBERS, out, pins={})
     assert (out / LINES).stat().st_size == 30_119_958
     assert (out / CONVERSATIONS).stat().st_size == 8_353_091

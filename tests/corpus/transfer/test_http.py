@@ -1,4 +1,4 @@
-"""The server here tears real sockets: nothing in between is simulated."""
+"""The test server uses real sockets and breaks real connections: nothing between them is simulated."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ QUICK = Limits(
 
 @dataclass
 class Call:
-    """One request that came in, and the socket to answer it on."""
+    """One request to the server, and the socket for its response."""
 
     wire: socket.socket
     method: str
@@ -58,7 +58,7 @@ class Call:
         return int(self.headers["range"][6:-1]) if "range" in self.headers else None
 
     def send_rest(self, body: bytes, etag: str) -> None:
-        """What a server that knows Range and If-Range does."""
+        """Respond as a server that supports Range and If-Range."""
         start = self.start()
         if start is None or self.headers["if-range"] != etag:
             self.send(200, body, ETag=etag)
@@ -99,7 +99,7 @@ class FaultServer:
             method, path, _ = first.split()
             call = Call(wire, method, path, headers)
             self.calls.append(call)
-            with contextlib.suppress(OSError):  # the client leaves some of these, as it should
+            with contextlib.suppress(OSError):  # the client closes some of the connections, as it should
                 self.answers[min(len(self.calls), len(self.answers)) - 1](call)
 
 
@@ -114,9 +114,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
         "ALL_PROXY",
     ):
         monkeypatch.delenv(name, raising=False)
-    it = FaultServer()
-    yield it
-    it.listener.close()
+    server = FaultServer()
+    yield server
+    server.listener.close()
 
 
 def get(url: str | list[str], folder: Path, limits: Limits = QUICK, **more: object) -> bytes:
@@ -134,7 +134,7 @@ def until(happens: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def whole(call: Call) -> None:
+def complete(call: Call) -> None:
     call.send_rest(BODY, '"one"')
 
 
@@ -146,77 +146,81 @@ def cut(call: Call) -> None:
     call.send(200, BODY[:6000], length=len(BODY), ETag='"one"')
 
 
-def test_a_file_arrives_whole_and_its_progress_is_told(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [whole]
-    told: list[tuple[int, int | None]] = []
+def test_a_file_arrives_complete_and_its_progress_is_reported(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [complete]
+    reports: list[tuple[int, int | None]] = []
     path = fetch(
         [server.root + "/x.zip"],
         tmp_path / "a" / "x",
         limits=QUICK,
-        progress=lambda *now: told.append(now),
+        progress=lambda *now: reports.append(now),
     )
     assert path.read_bytes() == BODY
-    assert told[-1] == (len(BODY), len(BODY))
+    assert reports[-1] == (len(BODY), len(BODY))
     assert server.calls[0].headers["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-def test_a_passing_failure_is_tried_again(server: FaultServer, tmp_path: Path, code: int) -> None:
-    server.answers = [status(code), whole]
+def test_a_transient_error_is_followed_by_another_attempt(
+    server: FaultServer, tmp_path: Path, code: int
+) -> None:
+    server.answers = [status(code), complete]
     assert get(server.root, tmp_path) == BODY
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_a_lasting_failure_goes_to_the_next_mirror_at_once(
+def test_a_permanent_error_leads_to_the_next_mirror_at_once(
     server: FaultServer, tmp_path: Path, code: int
 ) -> None:
-    server.answers = [status(code), whole]
+    server.answers = [status(code), complete]
     assert get([server.root + "/a", server.root + "/b"], tmp_path) == BODY
     assert [call.path for call in server.calls] == ["/a", "/b"]
 
 
-def test_a_missing_file_is_told_in_one_line_with_address_and_remedy(
+def test_a_missing_file_is_one_line_with_its_address_and_the_remedy(
     server: FaultServer, tmp_path: Path
 ) -> None:
     server.answers = [status(404)]
     address = server.root.replace("//", "//me:secret@") + "/x.zip?token=secret"
     with pytest.raises(
         InputError, match=r"could not download http://127.*/x.zip \(HTTP 404 X\).*--corpus PATH"
-    ) as told:
+    ) as error:
         get(address, tmp_path)
-    assert "secret" not in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
     assert len(server.calls) == 1
 
 
-def test_a_cut_body_goes_on_where_it_stopped(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [cut, whole]
+def test_a_cut_body_is_resumed_where_it_stopped(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [cut, complete]
     assert get(server.root, tmp_path) == BODY
     assert server.calls[1].headers["range"] == "bytes=6000-"
     assert server.calls[1].headers["if-range"] == '"one"'
 
 
-def test_a_cut_download_goes_on_in_another_process(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [cut, whole]
+def test_a_later_download_resumes_a_cut_one(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [cut, complete]
     with pytest.raises(InputError):
         get(server.root, tmp_path, Limits(tries=1))
     assert get(server.root, tmp_path) == BODY
     assert server.calls[1].start() == 6000
 
 
-def test_the_rest_is_never_asked_of_another_address(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [cut, whole]
+def test_the_rest_is_never_requested_from_another_address(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [cut, complete]
     assert get([server.root + "/a", server.root + "/b"], tmp_path, Limits(tries=1)) == BODY
     assert server.calls[1].start() is None
 
 
-def test_a_body_without_an_identity_starts_anew(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [lambda call: call.send(200, BODY[:50], length=len(BODY)), whole]
+def test_a_cut_body_without_an_identity_is_downloaded_from_the_start(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.answers = [lambda call: call.send(200, BODY[:50], length=len(BODY)), complete]
     assert get(server.root, tmp_path) == BODY
     assert server.calls[1].start() is None
 
 
-def test_a_weak_etag_is_no_identity_but_a_date_is(server: FaultServer, tmp_path: Path) -> None:
+def test_a_weak_etag_identifies_no_bytes_but_a_date_does(server: FaultServer, tmp_path: Path) -> None:
     date = formatdate(0, usegmt=True)
     server.answers = [
         lambda call: call.send(200, BODY[:99], length=len(BODY), ETag='W/"one"', Last_Modified=date),
@@ -261,40 +265,42 @@ def test_two_versions_are_never_spliced(server: FaultServer, tmp_path: Path) -> 
         lambda call: call.send(206, BODY[6000:], ETag='"one"'),
         lambda call: call.send(416),
     ],
-    ids=["another file", "another place", "another length", "no place", "not satisfiable"],
+    ids=["another file", "another offset", "another length", "no offset", "not satisfiable"],
 )
-def test_a_rest_that_does_not_fit_starts_anew(
+def test_a_rest_that_does_not_fit_is_followed_by_a_download_from_the_start(
     server: FaultServer, tmp_path: Path, rest: Callable[[Call], None]
 ) -> None:
-    server.answers = [cut, rest, whole]
+    server.answers = [cut, rest, complete]
     assert get(server.root, tmp_path) == BODY
     assert server.calls[2].start() is None
 
 
-def test_a_torn_record_of_a_download_starts_anew(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [whole]
+def test_a_damaged_description_of_a_part_is_followed_by_a_download_from_the_start(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.answers = [complete]
     (tmp_path / "corpus.part").write_bytes(b"junk")
     (tmp_path / "corpus.part.json").write_text('{"url_sha')
     assert get(server.root, tmp_path) == BODY
 
 
-def test_a_reset_connection_is_tried_again(server: FaultServer, tmp_path: Path) -> None:
+def test_a_reset_connection_is_followed_by_another_attempt(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [
         lambda call: call.wire.close(),
         lambda call: call.wire.sendall(b"junk\r\n\r\n"),
-        whole,
+        complete,
     ]
     assert get(server.root, tmp_path) == BODY
 
 
-def test_retry_after_is_waited_for(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [status(503, Retry_After="1"), whole]
+def test_the_next_attempt_waits_for_retry_after(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [status(503, Retry_After="1"), complete]
     started_s = time.monotonic()
     assert get(server.root, tmp_path, Limits(total_s=5)) == BODY
     assert 1 <= time.monotonic() - started_s < 2
 
 
-def test_a_wait_past_the_deadline_is_not_begun(server: FaultServer, tmp_path: Path) -> None:
+def test_no_attempt_waits_past_the_deadline(server: FaultServer, tmp_path: Path) -> None:
     later = formatdate(time.time() + 3600, usegmt=True)
     server.answers = [status(429, Retry_After=later)]
     with pytest.raises(InputError, match="HTTP 429"):
@@ -302,7 +308,7 @@ def test_a_wait_past_the_deadline_is_not_begun(server: FaultServer, tmp_path: Pa
     assert len(server.calls) == 1
 
 
-def test_tries_end(server: FaultServer, tmp_path: Path) -> None:
+def test_the_number_of_attempts_is_limited(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [status(503, Retry_After="soon")]
     with pytest.raises(InputError, match="HTTP 503"):
         get(server.root, tmp_path)
@@ -325,7 +331,9 @@ def drip(call: Call, head: bytes, drop: bytes) -> None:
     ],
     ids=["body", "headers", "chunk header"],
 )
-def test_a_server_that_drips_is_left(server: FaultServer, tmp_path: Path, head: bytes, drop: bytes) -> None:
+def test_a_server_that_sends_a_byte_at_a_time_is_given_up(
+    server: FaultServer, tmp_path: Path, head: bytes, drop: bytes
+) -> None:
     server.answers = [lambda call: drip(call, head, drop)]
     limits = Limits(total_s=0.6, slow_after_s=0.1, connect_s=0.2, tries=2, first_wait_s=0.01)
     started_s = time.monotonic()
@@ -334,13 +342,13 @@ def test_a_server_that_drips_is_left(server: FaultServer, tmp_path: Path, head: 
     assert time.monotonic() - started_s < 1
 
 
-def test_a_silent_server_is_left(server: FaultServer, tmp_path: Path) -> None:
+def test_a_silent_server_is_given_up(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [lambda call: time.sleep(2)]
     with pytest.raises(InputError, match="could not download"):
         get(server.root, tmp_path, Limits(slow_after_s=0.1, tries=2, first_wait_s=0.01))
 
 
-def test_an_endless_body_is_capped(server: FaultServer, tmp_path: Path) -> None:
+def test_an_endless_body_ends_at_the_size_limit(server: FaultServer, tmp_path: Path) -> None:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     server.answers = [lambda call: drip(call, head, chunk * 4)]
@@ -349,14 +357,14 @@ def test_an_endless_body_is_capped(server: FaultServer, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_body_announced_too_big_is_not_begun(server: FaultServer, tmp_path: Path) -> None:
+def test_a_body_that_is_announced_as_too_large_is_not_read(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [lambda call: call.send(200, length=10**12)]
     with pytest.raises(InputError, match="1000000000000 bytes, more than the 1000000 allowed"):
         get(server.root, tmp_path)
 
 
 def test_a_redirect_is_followed(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [status(302, Location="/b"), whole]
+    server.answers = [status(302, Location="/b"), complete]
     assert get(server.root + "/a", tmp_path) == BODY
     assert server.calls[1].path == "/b"
 
@@ -378,13 +386,15 @@ def test_a_redirect_loop_ends(server: FaultServer, tmp_path: Path) -> None:
         ("http://[::ffff:10.0.0.1]/", "the private address"),
     ],
 )
-def test_a_redirect_inside_is_refused(server: FaultServer, tmp_path: Path, target: str, reason: str) -> None:
+def test_a_redirect_to_a_private_address_or_another_scheme_is_refused(
+    server: FaultServer, tmp_path: Path, target: str, reason: str
+) -> None:
     server.answers = [status(302, Location=target)]
     with pytest.raises(InputError, match=reason):
         get(server.root, tmp_path)
 
 
-def test_a_public_host_cannot_lead_inside_nor_give_up_encryption() -> None:
+def test_a_public_host_cannot_redirect_to_a_private_address_or_away_from_https() -> None:
     with RequestGuard() as guard:
         guard.check_address("93.184.216.34")
         guard.check_address("8.8.8.8")
@@ -413,8 +423,8 @@ class Stream:
         return {"socket": self.wire, "server_addr": self.wire.getpeername()}[name]
 
 
-def test_the_peer_is_what_counts_and_not_its_name(server: FaultServer, tmp_path: Path) -> None:
-    """A public name that turns out to be this machine: the connection is dropped, unused."""
+def test_the_address_of_the_peer_is_checked_and_not_its_name(server: FaultServer, tmp_path: Path) -> None:
+    """The connection to a public name that turns out to be this machine is dropped before it is used."""
     with RequestGuard() as guard, pytest.raises(PermanentError, match="loopback"):
         guard.check_address("8.8.8.8")
         with socket.create_connection(server.listener.getsockname()) as wire:
@@ -423,27 +433,27 @@ def test_the_peer_is_what_counts_and_not_its_name(server: FaultServer, tmp_path:
     assert server.calls == []
 
 
-def test_zones() -> None:
+def test_an_ip_address_has_one_zone() -> None:
     assert zone("1.1.1.1") == zone("2606:4700::1111") == "public"
     assert zone("100.64.0.1") == zone("fd00::1") == "private"
 
 
 @pytest.mark.parametrize("page", [b"<html><body>Sign in", b"\n<!DOCTYPE html><p>", b"\xef\xbb\xbf<HTML>"])
-def test_a_page_with_status_200_is_no_corpus(server: FaultServer, tmp_path: Path, page: bytes) -> None:
+def test_a_web_page_with_status_200_is_refused(server: FaultServer, tmp_path: Path, page: bytes) -> None:
     server.answers = [lambda call: call.send(200, page)]
     with pytest.raises(InputError, match="got HTML, not a zip"):
         get(server.root, tmp_path)
 
 
-def test_a_sign_in_page_does_not_cost_what_was_already_here(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [cut, lambda call: call.send(200, b"<html>Sign in"), whole]
+def test_a_sign_in_page_does_not_replace_the_bytes_on_the_disk(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [cut, lambda call: call.send(200, b"<html>Sign in"), complete]
     with pytest.raises(InputError, match="got HTML"):
         get(server.root, tmp_path)
     assert get(server.root, tmp_path) == BODY
     assert server.calls[2].start() == 6000
 
 
-def test_compressed_bytes_are_refused(server: FaultServer, tmp_path: Path) -> None:
+def test_a_compressed_body_is_refused(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [lambda call: call.send(200, BODY, Content_Encoding="gzip")]
     with pytest.raises(InputError, match="'gzip'-encoded"):
         get(server.root, tmp_path)
@@ -454,13 +464,13 @@ def refuse_other(path: Path) -> None:
         raise InputError("the wrong file")
 
 
-def test_a_wrong_file_is_dropped_and_the_next_mirror_tried(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [lambda call: call.send(200, OTHER), whole]
+def test_a_wrong_file_is_deleted_and_the_next_mirror_is_tried(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [lambda call: call.send(200, OTHER), complete]
     assert get([server.root + "/a", server.root + "/b"], tmp_path, check=refuse_other) == BODY
 
 
 def test_a_wrong_file_does_not_replace_a_good_one(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [whole, lambda call: call.send(200, OTHER)]
+    server.answers = [complete, lambda call: call.send(200, OTHER)]
     get(server.root, tmp_path, check=refuse_other)
     with pytest.raises(InputError, match="the wrong file"):
         get(server.root, tmp_path, check=refuse_other)
@@ -473,23 +483,23 @@ def closed_port() -> str:
         return f"http://127.0.0.1:{listener.getsockname()[1]}/x.zip"
 
 
-def test_offline_is_told_with_the_way_by_hand(tmp_path: Path) -> None:
+def test_offline_is_one_line_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"^offline: could not reach 127.0.0.1 \(.*\); download the zip by hand"
-    ) as told:
+    ) as error:
         get(closed_port(), tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_an_unknown_host_is_offline(tmp_path: Path) -> None:
+def test_an_unknown_host_is_reported_as_offline(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"offline: could not reach no\.such\.host\.invalid"):
         get("http://no.such.host.invalid/x.zip", tmp_path)
 
 
-def test_offline_uses_the_copy_from_earlier_with_a_warning(
+def test_an_outage_is_a_warning_where_there_is_an_earlier_copy(
     server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.answers = [whole, status(503)]
+    server.answers = [complete, status(503)]
     get(server.root, tmp_path)
     with caplog.at_level(logging.WARNING):
         assert get(server.root, tmp_path) == BODY
@@ -497,14 +507,14 @@ def test_offline_uses_the_copy_from_earlier_with_a_warning(
 
 
 def test_a_copy_of_another_address_is_not_used(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [whole]
+    server.answers = [complete]
     get(server.root, tmp_path)
     with pytest.raises(InputError, match="offline"):
         get(closed_port(), tmp_path)
 
 
-def test_no_address_is_written_down(server: FaultServer, tmp_path: Path) -> None:
-    server.answers = [whole]
+def test_no_address_is_stored_with_a_copy(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [complete]
     get(server.root + "/x.zip?token=secret", tmp_path)
     assert set(json.loads((tmp_path / "corpus.json").read_text())) == {
         "url_sha256",
@@ -515,25 +525,27 @@ def test_no_address_is_written_down(server: FaultServer, tmp_path: Path) -> None
     assert redact_corpus("https://me:pw@host:8443/a/x.zip?token=t#f") == "https://host:8443/a/x.zip"
 
 
-def test_a_server_is_asked_for_what_tells_contents_apart(server: FaultServer) -> None:
+def test_a_head_request_gets_the_headers_that_identify_the_content(server: FaultServer) -> None:
     server.answers = [lambda call: call.send(200, length=77, ETag='"one"', X="y")]
     assert request_headers(server.root) == {"etag": '"one"', "content-length": "77"}
     assert [call.method for call in server.calls] == ["HEAD"]
 
 
 @pytest.mark.parametrize("code", [403, 404, 405, 501, 503])
-def test_a_server_that_refuses_head_is_asked_by_get(server: FaultServer, code: int) -> None:
+def test_a_server_that_refuses_head_gets_a_get_request(server: FaultServer, code: int) -> None:
     server.answers = [status(code), lambda call: call.send(200, BODY, ETag='"one"')]
     assert request_headers(server.root) == {"etag": '"one"', "content-length": str(len(BODY))}
     assert [call.method for call in server.calls] == ["HEAD", "GET"]
 
 
-def test_a_length_alone_tells_nothing_apart(server: FaultServer) -> None:
+def test_a_length_alone_identifies_no_content(server: FaultServer) -> None:
     server.answers = [lambda call: call.send(200, BODY)]
     assert request_headers(server.root) == {}
 
 
-def test_a_server_that_is_away_or_has_no_such_file_says_nothing(server: FaultServer) -> None:
+def test_a_server_that_is_down_is_a_transient_error_and_a_missing_file_a_permanent_one(
+    server: FaultServer,
+) -> None:
     server.answers = [status(503), status(503), status(404)]
     with pytest.raises(TransientError, match="HTTP 503"):
         request_headers(server.root)
@@ -556,7 +568,7 @@ fetch([sys.argv[1]], Path(sys.argv[2]), limits=Limits(), progress=lambda *_: Non
 def test_two_downloads_to_one_file_come_one_after_the_other(
     server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each wrote into the other's NAME.part, and the first to end took it away from under the second."""
+    """Otherwise each would write into the other's NAME.part, and the first to end would move it away."""
     go_on = threading.Event()
 
     def slow(call: Call) -> None:
@@ -564,7 +576,7 @@ def test_two_downloads_to_one_file_come_one_after_the_other(
         go_on.wait(60)
         call.wire.sendall(BODY[5000:])
 
-    server.answers = [slow, whole]
+    server.answers = [slow, complete]
     words = [sys.executable, "-c", FETCH, server.root, str(tmp_path / "corpus")]
     with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE) as other:
         until(lambda: (tmp_path / "corpus.part").exists())
@@ -579,10 +591,8 @@ def test_two_downloads_to_one_file_come_one_after_the_other(
     assert (tmp_path / "corpus").read_bytes() == BODY
 
 
-def test_a_download_that_another_never_ends_is_not_waited_for_without_end(
-    server: FaultServer, tmp_path: Path
-) -> None:
-    server.answers = [whole]
+def test_waiting_for_the_download_of_another_process_has_a_limit(server: FaultServer, tmp_path: Path) -> None:
+    server.answers = [complete]
     with (
         FileLock(tmp_path / "corpus.lock", is_singleton=False),
         ThreadPoolExecutor() as pool,
@@ -606,7 +616,7 @@ INSIDE += [
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_a_deployed_run_reads_no_address_inside(address: str) -> None:
+def test_a_deployed_run_reads_no_address_that_is_not_public(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     with (
         RequestGuard(Reach(public_only=True)) as guard,
@@ -616,34 +626,36 @@ def test_a_deployed_run_reads_no_address_inside(address: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "2130706433", "0x7f.1", "127.1"])
-def test_nor_a_name_or_another_spelling_of_one(server: FaultServer, tmp_path: Path, host: str) -> None:
-    server.answers = [whole]
+def test_a_deployed_run_reads_no_loopback_address_in_any_spelling(
+    server: FaultServer, tmp_path: Path, host: str
+) -> None:
+    server.answers = [complete]
     url = server.root.replace("127.0.0.1", host) + "/x.zip"
     with pytest.raises(InputError, match=r"loopback address.*REPARTEE_DOWNLOAD_HOSTS"):
         get(url, tmp_path, reach=Reach(public_only=True))
     assert server.calls == []
 
 
-def test_nor_a_name_that_leads_inside_once_it_is_connected_to(
+def test_a_deployed_run_reads_no_name_whose_second_lookup_is_a_private_address(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name server that answers twice, first with a public address: what counts is the peer."""
-    look_up, asked = socket.getaddrinfo, []
+    """A name server that gives a public address at first: the address of the peer is checked again."""
+    look_up, hosts = socket.getaddrinfo, []
 
     def rebind(host: Any, port: Any, *args: Any, **more: Any) -> Any:
-        asked.append(host)
-        public = len(asked) == 1
+        hosts.append(host)
+        public = len(hosts) == 1
         return look_up("93.184.216.34" if public else "127.0.0.1", port, *args, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", rebind)
-    server.answers = [whole]
+    server.answers = [complete]
     url = server.root.replace("127.0.0.1", "rebinding.example") + "/x.zip"
     with pytest.raises(InputError, match=r"rebinding.example is a loopback address"):
         get(url, tmp_path, reach=Reach(public_only=True))
-    assert len(asked) == 2 and server.calls == []
+    assert len(hosts) == 2 and server.calls == []
 
 
-def test_nor_by_a_redirect(server: FaultServer, tmp_path: Path) -> None:
+def test_a_deployed_run_follows_no_redirect_to_a_private_address(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [status(302, Location="http://169.254.169.254/latest/meta-data")]
     allowed = Reach(public_only=True, allowed=("127.0.0.1",))
     with pytest.raises(InputError, match=r"169.254.169.254 is a link-local address, which a deployed run"):
@@ -651,26 +663,26 @@ def test_nor_by_a_redirect(server: FaultServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("allowed", ["127.0.0.1", "127.0.0.0/8", "LOCALHOST"])
-def test_but_the_hosts_and_networks_that_the_setting_lists(
+def test_a_deployed_run_reads_the_hosts_and_networks_that_the_setting_lists(
     server: FaultServer, tmp_path: Path, allowed: str
 ) -> None:
-    server.answers = [whole]
+    server.answers = [complete]
     url = server.root.replace("127.0.0.1", "localhost" if allowed == "LOCALHOST" else "127.0.0.1")
     assert get(url, tmp_path, reach=Reach(public_only=True, allowed=("10.0.0.0/8", allowed))) == BODY
 
 
-def test_a_network_that_is_none_is_told() -> None:
+def test_a_network_that_is_none_is_refused_by_name() -> None:
     with pytest.raises(InputError, match=r"REPARTEE_DOWNLOAD_HOSTS: '10.0.0.0/33' is no network"):
         Reach(public_only=True, allowed=("files.example.org", "10.0.0.0/33")).check()
 
 
 @pytest.mark.parametrize("scheme", ["http://", ""])
-def test_a_proxy_may_be_an_address_inside_however_it_is_written(
+def test_a_proxy_may_have_a_private_address_with_or_without_its_scheme(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     """The HTTP client accepts a proxy without its scheme; the peer is the proxy then, too."""
     monkeypatch.setenv("http_proxy", server.root.replace("http://", scheme))
-    server.answers = [whole]
+    server.answers = [complete]
     address = "http://no.such.host.invalid/x.zip"
     assert get(address, tmp_path, reach=Reach(public_only=True)) == BODY
     assert [call.path for call in server.calls] == [address]
@@ -692,9 +704,9 @@ def test_user_and_password_of_a_host_come_from_netrc_and_go_to_no_other(
 ) -> None:
     (tmp_path / "netrc").write_text("machine localhost login me password pw\ndefault login you password no\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    here = server.root.replace("127.0.0.1", "localhost")
-    server.answers = [status(302, Location=server.root + "/b"), whole]
-    assert get(here + "/a", tmp_path) == BODY
+    url = server.root.replace("127.0.0.1", "localhost")
+    server.answers = [status(302, Location=server.root + "/b"), complete]
+    assert get(url + "/a", tmp_path) == BODY
     assert server.calls[0].headers["authorization"] == "Basic bWU6cHc="
     assert "authorization" not in server.calls[1].headers
 
@@ -702,7 +714,7 @@ def test_user_and_password_of_a_host_come_from_netrc_and_go_to_no_other(
 def test_the_client_logs_no_address(
     server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.answers = [whole]
+    server.answers = [complete]
     with caplog.at_level(logging.INFO):
         get(server.root + "/x.zip?token=s3cr3t", tmp_path)
     assert server.calls[0].path == "/x.zip?token=s3cr3t"
