@@ -1,0 +1,22 @@
+"""The server of the tests of downloads."""
+
+from collections.abc import Iterator
+
+import pytest
+from fault_server import FaultServer
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    server = FaultServer()
+    yield server
+    server.listener.close()
