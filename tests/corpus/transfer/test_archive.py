@@ -168,14 +168,15 @@ def test_another_file_is_no_zip(tmp_path: Path, out: Path, content: bytes) -> No
 
 
 def refused_cheaply(archive: Path, out: Path) -> str:
+    """The error line of `unpack`, which took little memory and little time of the processor."""
     tracemalloc.start()
-    started_s = time.monotonic()
+    started_s = time.process_time()
     try:
         message = refused(archive, out)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - started_s < 1
+    assert time.process_time() - started_s < 1
     assert peak_bytes < 50e6
     return message
 

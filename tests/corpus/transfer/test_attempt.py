@@ -12,6 +12,8 @@ from fault_server import BODY, OTHER, Call, FaultServer, complete, cut, drip, ge
 from corpus.transfer.limits import Limits
 from models.errors import InputError
 
+HANG_S = 60  # the server never ends its response, so only a client without a deadline takes as long
+
 
 def test_a_cut_body_is_resumed_where_it_stopped(server: FaultServer, tmp_path: Path) -> None:
     server.answers = [cut, complete]
@@ -120,7 +122,7 @@ def test_a_server_that_sends_a_byte_at_a_time_is_given_up(
     started_s = time.monotonic()
     with pytest.raises(InputError, match=r"slower than 1000 bytes/s|not done within"):
         get(server.root, tmp_path, limits)
-    assert time.monotonic() - started_s < 1
+    assert time.monotonic() - started_s < HANG_S
 
 
 def test_a_silent_server_is_given_up(server: FaultServer, tmp_path: Path) -> None:
