@@ -19,6 +19,7 @@ from urllib.request import getproxies
 
 import httpx2
 
+from models.addresses import redact_corpus
 from models.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,10 @@ class RequestGuard:
     """Guards a request and its redirects: checks each host to which it connects, and ends it in time."""
 
     def __init__(self, reach: Reach = ANYWHERE) -> None:
+        """
+        Raises:
+            PermanentError: a proxy of the environment is not a valid address.
+        """
         self._reach = reach
         self._first_zone: str | None = None  # the zone of the address that the user gave
         self._scheme = ""
@@ -215,10 +220,21 @@ def _effective_ip(address: str) -> Any:
 
 
 def _proxy_hosts() -> set[str | None]:
-    """The hosts of the proxies that the HTTP client takes from the environment, with or without a scheme."""
+    """The hosts of the proxies that the HTTP client takes from the environment, with or without a scheme.
+
+    Raises:
+        PermanentError: one of them is not a valid address.
+    """
     configured = getproxies()
     proxies = [configured[scheme] for scheme in ("http", "https", "all") if configured.get(scheme)]
-    return {urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname for proxy in proxies}
+    hosts = set()
+    for proxy in proxies:
+        try:
+            hosts.add(urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname)
+        except ValueError:
+            reason = f"the proxy {redact_corpus(proxy)} of the environment is not a valid address"
+            raise PermanentError(reason) from None
+    return hosts
 
 
 def _parse_network(name: str) -> Any:

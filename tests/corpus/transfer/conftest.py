@@ -15,6 +15,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
         "HTTP_PROXY",
         "HTTPS_PROXY",
         "ALL_PROXY",
+        "no_proxy",
+        "NO_PROXY",
     ):
         monkeypatch.delenv(name, raising=False)
     server = FaultServer()

@@ -163,6 +163,17 @@ def test_a_proxy_may_have_a_private_address_with_or_without_its_scheme(
     assert [call.path for call in server.calls] == [address]
 
 
+@pytest.mark.parametrize("proxy", ["http://[::1:3128", "[::1:3128"])
+def test_a_malformed_proxy_is_one_line(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(
+        InputError, match=r"\(the proxy .*\[::1:3128.* of the environment is not a valid address\)"
+    ):
+        get(server.root, tmp_path)
+
+
 def test_a_host_that_needs_no_proxy_is_no_proxy(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", server.root)
     with (
