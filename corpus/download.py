@@ -1,4 +1,4 @@
-"""Download: gets the two raw files of a corpus: downloaded, unpacked, copied or generated."""
+"""Download: gets the two raw files of a corpus, from an address, a zip, a folder or the generator."""
 
 import logging
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Corpus:
 
     source: Source
     identity: str
-    """An identifier of its content, found without a download."""
+    """An identifier of its content (`corpus.source.identity`)."""
     folder: Path
     """The folder that holds the copies of downloaded files."""
     reach: Reach = ANYWHERE

@@ -188,8 +188,8 @@ def archive_path(folder: Path, source: Source) -> Path:
 
 def log_progress(done_bytes: int, total_bytes: int | None) -> None:
     """Show the progress of a download to the person who runs the command."""
-    of = f" of {total_bytes / 1e6:.1f}" if total_bytes else ""
-    logging.getLogger("progress").info("download: %.1f%s MB", done_bytes / 1e6, of)
+    total = f" of {total_bytes / 1e6:.1f}" if total_bytes else ""
+    logging.getLogger("progress").info("download: %.1f%s MB", done_bytes / 1e6, total)
 
 
 def _identity_from_headers(url: str, headers: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ def split_unit(conversation: Conversation, config: CleanConfig) -> str:
 
 def split_of(name: str, config: CleanConfig) -> str:
     """The split of a group or a conversation, from its name alone: new data never moves old data."""
-    # The first eight bytes of the hash, as a number from 0 to 1.
+    # The first eight bytes of the hash, as a number from 0 to below 1.
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     if position < config.test_share:
         return "test"
@@ -29,10 +29,10 @@ def split_of(name: str, config: CleanConfig) -> str:
 def split_conversations(
     conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
 ) -> list[tuple[Conversation, str]]:
-    """Each conversation with its split, and each text only once.
+    """Each conversation with its split, without those whose texts are equal to another one's.
 
-    Of conversations with equal texts the first one in the test split stays, or else in the validation split,
-    or else in the training split.
+    Of equal conversations the first one in the test split stays, or else in the validation split, or else in
+    the training split.
     """
     assigned = [(c, split_of(split_unit(c, config), config)) for c in conversations]
     first_copies: dict[tuple[str, ...], tuple[str, str]] = {}

@@ -62,14 +62,14 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     return int(turns.num_rows)
 
 
-def _too_many_rejects_error(name: str, rejects: Rejects, of_the: str = "") -> DataRejected:
+def _too_many_rejects_error(name: str, rejects: Rejects, which_lines: str = "") -> DataRejected:
     """The error for too many rejects. The remedy is a larger share, or another corpus if most lines fail."""
     first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.lines_read) / 100
     remedy = f"repair the file, or allow more with --set parse.max_reject_share={share}"
     if share > 0.5:
         remedy = f"a line of {first['file']} is `{LAYOUT[str(first['file'])]}`: give a corpus in this layout"
     return DataRejected(
-        f"{name}: {rejects.count:,} of {of_the}{rejects.lines_read:,} lines cannot be used, first "
+        f"{name}: {rejects.count:,} of {which_lines}{rejects.lines_read:,} lines cannot be used, first "
         f"{first['file']}:{first['line']} ({first['cause']}); {remedy}"
     )
 

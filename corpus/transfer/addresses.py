@@ -28,7 +28,7 @@ _full_addresses: dict[str, str] = {}  # by stored form, with the query that is n
 
 
 def stored_form(corpus: str) -> str:
-    """The corpus as it may be stored: the hash stands for the query, which only this process remembers.
+    """The corpus as it may be stored: a hash replaces its query, which only this process remembers.
 
     Raises:
         InputError: the address holds a user or a password.
