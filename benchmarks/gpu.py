@@ -271,7 +271,7 @@ def main() -> int:
             partial(start_row, corpus=arguments.corpus),
         )
     except KeyboardInterrupt:
-        print(f"stopped; what is done is in {results.path}, and the same command goes on", file=sys.stderr)
+        print(f"stopped; what is done is in {results.path}, and the same command continues", file=sys.stderr)
         return 130
     print(table(results))
     return 0 if all(each["status"] != "failed" for each in results.rows.values()) else 1

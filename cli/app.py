@@ -285,7 +285,7 @@ def main() -> None:
         if status == INTERRUPTED:  # Typer returns it after Ctrl-C
             raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted; the same command goes on where it was")
+        print_error("interrupted; run the same command again to continue")
         status = INTERRUPTED
     except Exception as error:
         message = user_error(error)

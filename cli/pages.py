@@ -24,7 +24,7 @@ Each command with its arguments and options, as `repartee COMMAND --help` prints
   because MLflow does not answer.
 * `1`: anything that the next two do not cover; also `repartee doctor` where it has found a fault.
 * `2`: the input is wrong. One line on standard error says what is wrong, where, and the remedy.
-* `{INTERRUPTED}`: the command was interrupted with Ctrl-C. The same command goes on where it was.
+* `{INTERRUPTED}`: the command was interrupted with Ctrl-C. The same command continues where it stopped.
 
 With `--json` the only text on standard output is one JSON object; progress goes to standard error.
 """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
 def run_summary(outcome: "Outcome") -> str:
     """The outcome of a run, with what to type next."""
     if outcome.outcome == "skipped":
-        return f"\n{outcome.headline()}\n  {outcome.reason}; give the same command again when it has ended"
+        return f"\n{outcome.headline()}\n  {outcome.reason}\n  Run the command again when it has finished."
     m = outcome.metrics
     serves = outcome.outcome in ("promoted", "unchanged")
     model = "" if serves else f" --model {shlex.quote(outcome.model_path)}"

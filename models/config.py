@@ -5,6 +5,9 @@ command line can read, check and show them without importing torch. The settings
 stand in its module under tasks/.
 """
 
+import json
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -12,3 +15,8 @@ class Config(BaseModel):
     """A frozen group of knobs; an unknown key is an error, a docstring is a knob's help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def value_text(value: Any) -> str:
+    """The value of a setting as text, as `--set` takes it."""
+    return value if isinstance(value, str) else json.dumps(value)

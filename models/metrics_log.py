@@ -158,7 +158,7 @@ class Reader:
             content = None
         if isinstance(content, dict) and isinstance(content.get("kind"), str):
             return content
-        self._warn(f"has a damaged line, which is passed over: {line[:60]!r}")
+        self._warn(f"has a damaged line, which is ignored: {line[:60]!r}")
         return None
 
     def _warn(self, problem: str) -> None:

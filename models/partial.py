@@ -63,7 +63,7 @@ def _acquire(partial: Path) -> FileLock:
         try:
             held.acquire()
         except Timeout:
-            log.info("%s: another process builds this output now; waits for it", partial.parent.name)
+            log.info("%s: waiting for another process, which is building this output", partial.parent.name)
             waits = True
         except FileNotFoundError:  # that process has ended and removed the folder: once more
             continue

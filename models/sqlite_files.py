@@ -150,12 +150,12 @@ def alone(path: Path) -> Iterator[None]:
     try:
         held.acquire(timeout=1)
     except Timeout:
-        log.info("%s is in the hands of another process, which creates or mends it; waits for it", path)
+        log.info("waiting for another process, which creates or repairs %s", path)
         try:
             held.acquire(timeout=WAIT_SECONDS)
         except Timeout:
             raise InputError(
-                f"another process has been creating or mending {path} for {WAIT_SECONDS // 60} minutes; "
+                f"another process has been creating or repairing {path} for {WAIT_SECONDS // 60} minutes; "
                 f"see which, and end it: fuser -v {shlex.quote(held.lock_file)}"
             ) from None
     try:

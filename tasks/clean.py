@@ -3,4 +3,4 @@
 from corpus.cleaning.clean import clean_turns
 from tasks.store.stage import Stage
 
-clean = Stage("clean", clean_turns, reads=("parse",))
+clean = Stage("clean", clean_turns, reads=("parse",), unit="turns")

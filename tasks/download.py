@@ -10,4 +10,4 @@ def _external(run: RunContext, config: DownloadConfig) -> External:
     return External(corpus.identity, {"corpus": corpus})
 
 
-download = Stage("download", download_corpus, external=_external)
+download = Stage("download", download_corpus, external=_external, unit="files")

@@ -3,4 +3,4 @@
 from models.evaluation.report import evaluate_model
 from tasks.store.stage import Stage
 
-evaluate = Stage("evaluate", evaluate_model, reads=("train", "clean", "export"))
+evaluate = Stage("evaluate", evaluate_model, reads=("train", "clean", "export"), unit="replies")

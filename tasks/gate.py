@@ -26,7 +26,7 @@ COPIES = "registry"  # the folder of a home that holds copies of the models of a
 WAIT_SECONDS = 30  # for MLflow to answer; after that, the next run registers the model
 Result = TypeVar("Result")
 
-rescore = Stage("rescore", rescore_champion, reads=("champion", "clean"))
+rescore = Stage("rescore", rescore_champion, reads=("champion", "clean"), unit="replies")
 
 
 def champion_artifact(run: RunContext, champion: Version) -> Artifact:
@@ -52,7 +52,9 @@ def _model_artifact(name: str, digest: str, folder: Path) -> Artifact:
 def unreadable(run: RunContext, champion: Version) -> str:
     """Why the new model is not compared with the champion, or "" if the champion can be loaded."""
     damage = run.registry.unreadable(champion, run.home / COPIES)
-    return f"champion v{champion.number} cannot be read and is no bar ({damage})" if damage else ""
+    if not damage:
+        return ""
+    return f"champion v{champion.number} cannot be read, so the model is not compared with it ({damage})"
 
 
 def taken_out(run: RunContext, train: Artifact) -> str:
@@ -106,16 +108,16 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     else:
         scores = score_again(run, champion_artifact(run, champion), clean, candidate.max_replies)
         verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean))
-    log.info("gate: %s: %s", "promotes" if verdict.promote else "refuses", verdict.reason)
+    log.info("gate: %s (%s)", "promote" if verdict.promote else "refuse", verdict.reason)
     return verdict
 
 
 def _without_champion(run: RunContext, champion: Version, damage: str, train: Artifact) -> Verdict:
     """The verdict where the champion cannot be read."""
     if champion.digest == train.digest:
-        damage = f"it is champion v{champion.number} itself, whose files are stored again ({damage})"
+        damage = f"the model is champion v{champion.number} itself, whose files are stored again ({damage})"
     elif run.gate.promote == "never":
-        damage = f"gate.promote is never: it was only measured; {damage}"
+        damage = f"gate.promote is never: the model was only measured; {damage}"
         return Verdict(False, damage, champion.number)
     return Verdict(True, damage, champion.number)
 

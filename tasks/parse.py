@@ -3,4 +3,4 @@
 from corpus.readers.parse import parse_corpus
 from tasks.store.stage import Stage
 
-parse = Stage("parse", parse_corpus, reads=("download",))
+parse = Stage("parse", parse_corpus, reads=("download",), unit="turns")

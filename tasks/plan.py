@@ -52,12 +52,12 @@ def plan_chain(run: RunContext, chain: Sequence[Stage]) -> tuple[list[PlannedSta
     for stage in used:
         inputs, config = stage.inputs(run, names), stage.config(run)
         if missing := [name for name in inputs if name not in outputs]:
-            planned.append(PlannedStage(stage.name, "run", f"{' and '.join(missing)} would run first"))
+            planned.append(PlannedStage(stage.name, "run", _will_change(missing)))
             continue
         identity = stage.external(run, config).identity
         digests = digests_of({name: outputs[name] for name in inputs}, identity)
         why = stage.why(run.home, config, digests)
-        if found := find(run.home, stage.name, stage.fingerprint(config, digests)):
+        if found := stage.find(run.home, stage.fingerprint(config, digests)):
             outputs[stage.name] = found
         planned.append(PlannedStage(stage.name, "reuse" if found else "run", why))
     return planned, outputs
@@ -74,11 +74,18 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
             changed = gate.changed_answers(run, champion, outputs["train"])
         settled = "" if damage or changed else _settled(run, outputs, champion)
     except TrackingUnavailable as outage:
-        why = f"{outage}; the model that is trained waits for the next run"
+        why = f"{outage}; the next run registers the trained model"
         return Plan([*stages, *_judgement("run", why)], outputs, None, why)
     action: Literal["run", "reuse"] = "reuse" if settled else "run"
     why = settled or changed or _open_question(outputs, champion, damage)
     return Plan([*stages, *_judgement(action, why)], outputs, champion, damage)
+
+
+def _will_change(stages: Sequence[str]) -> str:
+    """Why a stage would run that reads the outputs of these stages, which would run before it."""
+    if len(stages) == 1:
+        return f"{stages[0]} changes"
+    return f"{', '.join(stages[:-1])} and {stages[-1]} change"
 
 
 def _judgement(action: Literal["run", "reuse"], why: str) -> list[PlannedStage]:
@@ -88,8 +95,8 @@ def _judgement(action: Literal["run", "reuse"], why: str) -> list[PlannedStage]:
 def _open_question(outputs: Mapping[str, Artifact], champion: Version | None, damage: str) -> str:
     """Why the gate has to judge."""
     if "evaluate" not in outputs:
-        return "; ".join(["evaluate would run first", *([damage] if damage else [])])
-    return damage or (f"champion v{champion.number} has not met it" if champion else "there is no champion")
+        return "; ".join(["evaluate changes", *([damage] if damage else [])])
+    return damage or (f"not compared with champion v{champion.number} yet" if champion else "no champion yet")
 
 
 def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version | None) -> str:
@@ -97,7 +104,7 @@ def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version
     if champion is None or "evaluate" not in outputs:
         return ""
     if champion.tags.get(FINGERPRINT) == outputs["train"].fingerprint:
-        return f"this very model is champion v{champion.number}"
+        return f"this model is champion v{champion.number} already"
     if refusal := gate.taken_out(run, outputs["train"]):
         return f"already refused: {refusal}"
     score = ScoreRecord.read(outputs["evaluate"].path / SCORE)

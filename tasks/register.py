@@ -157,7 +157,7 @@ def store_version(
             },
             description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
         )
-    log.info("register: %s v%d is stored", run.registry.model, version.number)
+    log.info("register: version %d is stored", version.number)
     return version
 
 
@@ -193,7 +193,7 @@ def settle(
             log.warning("register: %s", moved)
             verdict = judge_again()
         else:
-            log.info("register: %s v%d serves", registry.model, version.number)
+            log.info("register: version %d is the champion now", version.number)
             return verdict, version.number
     raise InputError(
         f"the champion changed {MAX_VERDICTS} times while this model was judged; "
@@ -220,7 +220,7 @@ def register(
     """
 
     def attempt() -> Registration:
-        log.info("register: writes the run to MLflow")
+        log.info("register: writing the run to MLflow")
         registry = run.registry
         run_id = registry.open_run(train.fingerprint, name=run.name, params=run.params, tags=run.tags)
         record_training(run, run_id, train, evaluate, export)

@@ -51,7 +51,7 @@ class Reporter:
             log.info("train: %s", line)
 
     def done(self) -> None:
-        self._show(100.0, "training has ended")
+        self._show(100.0, "the training has finished")
 
     def _show(self, percent: float, line: str) -> None:
         """Show it in Prefect. If Prefect does not answer, the training goes on, and the next try waits."""
@@ -117,6 +117,7 @@ train = Stage(
     may_read=lambda config: ("start",),
     attend=_watched,
     resumable=True,
+    unit="steps",
 )
 
 
@@ -125,7 +126,7 @@ def _open_run(run: RunContext, fingerprint: str) -> str | None:
     try:
         return run.registry.open_run(fingerprint, name=run.name, params=run.params, tags=run.tags)
     except TrackingUnavailable as outage:
-        log.info("train: trains without MLflow, which gets the curves later")
+        log.info("train: MLflow does not answer; it gets the curves later")
         log.debug("train: %s", outage)
         return None
 

@@ -8,4 +8,4 @@ def _may_read(config: VocabularyConfig) -> tuple[str, ...]:
     return ("start",) if config.kind == "pretrained" else ()
 
 
-vocabulary = Stage("vocabulary", learn_vocabulary, reads=("clean",), may_read=_may_read)
+vocabulary = Stage("vocabulary", learn_vocabulary, reads=("clean",), may_read=_may_read, unit="tokens")

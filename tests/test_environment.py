@@ -96,7 +96,7 @@ def test_a_flow_called_from_python_logs_what_its_stages_say_and_phones_nobody(tm
     done = subprocess.run([sys.executable, "-c", FLOW], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert any(line.startswith("parse: 3,000 rows in ") for line in lines), lines
+    assert any(line.startswith("parse: 3,000 turns in ") for line in lines), lines
     assert "telemetry" not in done.stderr
 
 

@@ -149,7 +149,7 @@ def take_port(preferred: int) -> tuple[int, FileLock]:
 
 
 def _port_locks_folder() -> Path:
-    """A folder that all homes of this user share; a name that another user has taken is passed over."""
+    """A folder that all homes of this user share; a name that another user has taken is skipped."""
     shared = Path(tempfile.gettempdir())
     for number in range(100):
         folder = shared / f"repartee-ports-{os.getuid()}{f'-{number}' if number else ''}"

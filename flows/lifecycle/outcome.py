@@ -44,12 +44,12 @@ class Outcome:
 
     def headline(self) -> str:
         if self.outcome == "promoted":
-            return f"Promoted: {self.model} v{self.version} is champion"
+            return f"Promoted: {self.model} v{self.version} is the champion"
         if self.outcome == "refused":
             champion = f"champion v{self.version} stays" if self.version else "there is no champion"
             return f"Refused: {champion}"
         if self.outcome == "skipped":
-            return "Skipped: one training at a time"
+            return "Skipped: another training is running"
         if self.outcome == "trained_not_registered":
             return "Trained, not registered: MLflow does not answer"
         return f"Unchanged: champion v{self.version} stays"

@@ -59,7 +59,7 @@ def skipped_outcome(run: RunContext, holder: str) -> Outcome:
     """The outcome if another training runs in this home."""
     return Outcome(
         outcome="skipped",
-        reason=f"{holder} is at work in {run.home}",
+        reason=f"another training is running in {run.home}: {holder}",
         model=run.registry.model,
         version=None,
         mlflow_run_id=None,
@@ -132,7 +132,7 @@ def artifact_of(output: Artifact | State[Artifact]) -> Artifact:
 
 def interrupted() -> State[Any]:
     """The state of a run that a person ended with Ctrl-C, which is no crash."""
-    return Cancelled(message="interrupted; the same command goes on where it was")
+    return Cancelled(message="interrupted; run the same command again to continue")
 
 
 def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from models.config import Config
+from models.config import Config, value_text
 from models.evaluation.scorecard import ScoreRecord
 from models.generation.config import GenerationConfig
 from models.generation.generation_config import read_generation, to_transformers
@@ -48,9 +48,9 @@ def judge(
     """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion.bpb)
-        return Verdict(False, "gate.promote is never: it was only measured", *against)
+        return Verdict(False, "gate.promote is never: the model was only measured", *against)
     if champion is None:
-        return Verdict(True, "there was no champion")
+        return Verdict(True, "no champion yet")
     new, old = candidate.bpb, champion.bpb
     if config.promote == "always":
         reason = f"gate.promote is always: {new:.4f} bits per byte, champion v{name} has {old:.4f}"
@@ -91,13 +91,16 @@ def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: in
 
 
 def other_answers(champion: int, generation: GenerationConfig, folder: Path) -> str:
-    """How the champion in the folder is to answer otherwise, or "" where it answers so."""
+    """Which settings of its replies differ from those of the champion in the folder, or "" if none does."""
     served = read_generation(folder)
     if to_transformers(served) == to_transformers(generation):
         return ""
     changes = [
-        f"generation.{key} is {value}, it was {getattr(served, key)}"
+        f"generation.{key} changes from {value_text(getattr(served, key))} to {value_text(value)}"
         for key, value in generation
         if value != getattr(served, key)
     ]
-    return f"it is champion v{champion} itself, which is to answer otherwise: {', '.join(changes)}"
+    return (
+        f"the weights are those of champion v{champion}, with other settings for its replies: "
+        f"{', '.join(changes)}"
+    )

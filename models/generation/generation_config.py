@@ -63,6 +63,6 @@ def _is_valid(path: Path, key: str, value: Any) -> bool:
         GenerationConfig(**{key: value})
     except ValidationError as error:
         _, reason = validation_problem(error, depth=1)
-        log.warning("%s: %s is passed over: %s", path, NAMES[key], reason)
+        log.warning("%s: %s is ignored: %s", path, NAMES[key], reason)
         return False
     return True

@@ -111,7 +111,9 @@ class Promotions(Tracking):
             self._finish()
             champion = self._model_state()[1].get(CHAMPION)
         except TrackingUnavailable as outage:
-            log.warning("v%d serves; its history is written at the next start: %s", number, outage)
+            log.warning(
+                "version %d is the champion now; the next start records it in the history: %s", number, outage
+            )
             return
         if champion != number:
             now_serving = "nothing" if champion is None else f"v{champion}"
@@ -166,7 +168,7 @@ class Promotions(Tracking):
         """Inside, no other process of this home promotes; in MLflow itself the last writer wins.
 
         Raises:
-            InputError: another promotion has been at work for too long.
+            InputError: another promotion has been running for too long.
         """
         if self.artifacts is None:
             yield
@@ -179,7 +181,7 @@ class Promotions(Tracking):
                 yield
         except Timeout:
             raise InputError(
-                f"another promotion has been at work for {LOCK_SECONDS} s ({lock}); end it and try again"
+                f"another promotion has been running for {LOCK_SECONDS} s ({lock}); end it and try again"
             ) from None
 
     def _model_state(self) -> tuple[dict[str, str], dict[str, int]]:

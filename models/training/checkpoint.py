@@ -93,7 +93,7 @@ def load_newest(folder: Path, *, key: str) -> Checkpoint | None:
         try:
             return _load(path, key)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
-            log.warning("checkpoint %s is passed over: %s", path, _reason(error))
+            log.warning("checkpoint %s is ignored: %s", path, _reason(error))
     return None
 
 

@@ -98,7 +98,7 @@ def train_model(
                 _report(watch, line)
     except BaseException as error:
         if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, cancelled in the dashboard
-            log.warning("train: stopped; %s", _checkpoint_left(work))
+            log.warning("train: stopped. %s", _checkpoint_left(work))
         raise
     if process.returncode:
         raise _failure(work, process.returncode)
@@ -151,7 +151,7 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         cast(IO[bytes], process.stdin).close()  # ranks are in sessions of their own: they end by it
         if process.poll() is None:
-            log.warning("train: stops; it writes a checkpoint first")
+            log.warning("train: stopping after the next checkpoint")
             end_process(process, GRACE_SECONDS, group=True)
 
 
@@ -180,13 +180,13 @@ def _report(watch: Watch, line: dict[str, Any]) -> None:
 def _checkpoint_left(work: Path) -> str:
     steps = [int(path.name) for path in (work / "checkpoints").glob("[0-9]*") if path.name.isdecimal()]
     if not steps:
-        return "it had no checkpoint yet, so the same command begins it anew"
-    return f"its checkpoint at step {max(steps):,} is kept, and the same command goes on from there"
+        return "There was no checkpoint yet, so the same command starts the training again."
+    return f"The checkpoint at step {max(steps):,} is kept, and the same command continues from it."
 
 
 def _failure(work: Path, status: int) -> Exception:
     lines = (work / "stderr.log").read_text(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else "it said nothing"
+    last = lines[-1] if lines else "it gave no reason"
     if status == 2:
         return InputError(last)
     return RuntimeError(f"the trainer ended with status {status}: {last} ({work / 'stderr.log'})")

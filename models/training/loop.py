@@ -290,7 +290,7 @@ class Training:
             # validation sample may have other rows.
             self.state.batch_index, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
         self.metrics_log.begin(self.state.log_sizes)
-        log.info("goes on at step %d", self.state.step)
+        log.info("resuming at step %d", self.state.step)
 
     @torch.no_grad()
     def set_weights(self, tensors: dict[str, Tensor]) -> None:

@@ -58,7 +58,7 @@ def train(folder: Path, stop: threading.Event) -> bool:
                     publish(done, limit)
             return limit is not None
     except Timeout:
-        raise InputError(f"another training is at work in {folder}; wait for it, or end it") from None
+        raise InputError(f"another training is running in {folder}; wait for it, or end it") from None
 
 
 def publish(training: Training, limit: str) -> None:
@@ -140,14 +140,14 @@ def report_error(error: Exception, stop: threading.Event) -> int:
         log.error("training: %s", error)
         return 2
     if isinstance(error, preflight.Defect):
-        log.error("training: %s; training would not help: mend the network, or give another start", error)
+        log.error("training: %s; correct the network, or start from another model", error)
     elif is_out_of_space(error):
         reason = str(error) if "disk is full" in str(error) else f"the disk is full ({error})"
-        more = "earlier checkpoints are kept: free some space, and the same command goes on"
+        more = "earlier checkpoints are kept: free some space, then run the same command again to continue"
         log.error("training: %s; %s", reason, more)
         return 2
     elif isinstance(error, OSError):  # a folder that is gone: what it did is no help
-        log.error("training: %s; earlier checkpoints are kept: the same command goes on", error)
+        log.error("training: %s; earlier checkpoints are kept: run the same command again to continue", error)
     else:
         log.error("%s", "".join(traceback.format_exception(error)))
         log.error("training: %s: %s", type(error).__name__, " ".join(str(error).split()))

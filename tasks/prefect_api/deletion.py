@@ -74,8 +74,8 @@ def raise_if_deleted(found: list[str], work: Path) -> None:
     """
     if found:
         raise RunDeleted(
-            f"{found[0]} was deleted while it trained, so the training has ended; its checkpoint is kept in "
-            f"{work}, and the same command goes on from it"
+            f"{found[0]} was deleted while it trained, so the training was stopped; its checkpoint is kept "
+            f"in {work}, and the same command continues from it"
         )
 
 

@@ -44,6 +44,8 @@ class Artifact:
     status: Literal["ran", "reused"]
     seconds: float
     why: str
+    unit: str = "rows"
+    """What `rows` counts, in the plural."""
 
 
 class CorruptArtifact(Exception):
@@ -56,7 +58,7 @@ def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:
     try:
         manifest = verify(folder)
     except CorruptArtifact as damage:
-        log.warning("%s: %s; it is made again", stage, damage)
+        log.warning("%s: %s; the stage runs again", stage, damage)
         return None
     if manifest is None:
         return None

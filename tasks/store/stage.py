@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +15,9 @@ from typing import Any, cast
 from prefect.states import Completed
 
 from models.addresses import redact_addresses
-from models.config import Config
+from models.config import Config, value_text
 from models.partial import building
+from models.quantities import count_text, duration_text
 from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import (
     MANIFEST,
@@ -52,8 +53,8 @@ class Stage:
     """A step of the chain: a pure function, the stages whose outputs it reads, and its settings.
 
     `build(out, config, **inputs)` writes files into the folder `out`, reads the folders of its inputs (each
-    by the name of the stage that wrote it) and returns how many rows it has written. If the stage is
-    resumable, `build` also gets `work`, a folder that stays until the stage has succeeded.
+    by the name of the stage that wrote it) and returns how much it has written, counted in `unit`. If the
+    stage is resumable, `build` also gets `work`, a folder that stays until the stage has succeeded.
     """
 
     name: str
@@ -71,6 +72,8 @@ class Stage:
     attend: Callable[[RunContext, str], AbstractContextManager[Mapping[str, Any]]] | None = None
     """What goes on around `build` while it runs under this fingerprint; yields more arguments for it."""
     resumable: bool = False
+    unit: str = "rows"
+    """What the output is counted in, in the plural."""
 
     def config(self, run: RunContext) -> Config:
         return run.settings[self.settings or self.name]
@@ -95,7 +98,7 @@ class Stage:
         config = self.config(run)
         external = self.external(run, config)
         fingerprint = self.fingerprint(config, digests_of(inputs, external.identity))
-        if self.attend is None or find(run.home, self.name, fingerprint):
+        if self.attend is None or self.find(run.home, fingerprint):
             return self.run(run.home, config, inputs, identity=external.identity, context=external.context)
         with self.attend(run, fingerprint) as attended:
             context = {**external.context, **attended}
@@ -136,20 +139,26 @@ class Stage:
         """
         digests = digests_of(inputs, identity)
         fingerprint = self.fingerprint(config, digests)
-        found = find(home, self.name, fingerprint)
+        found = self.find(home, fingerprint)
         if found is not None:
-            log.info("%s: reused, %s rows", self.name, f"{found.rows:,}")
+            log.info("%s: reused (%s)", self.name, count_text(found.rows, self.unit))
             return found
         why = self.why(home, config, digests)
-        log.info("%s: runs, for %s", self.name, why)
+        log.info("%s: running (%s)", self.name, why)
         extra = {**(context or {}), **{name: each.path for name, each in inputs.items()}}
         work = home / "runs" / fingerprint
         if self.resumable:
             extra["work"] = work
         artifact = self._build(home, config, digests, extra, why)
         shutil.rmtree(work, ignore_errors=True)
-        log.info("%s: %s rows in %.1f s", self.name, f"{artifact.rows:,}", artifact.seconds)
+        done = f"{count_text(artifact.rows, self.unit)} in {duration_text(artifact.seconds)}"
+        log.info("%s: %s", self.name, done)
         return artifact
+
+    def find(self, home: Path, fingerprint: str) -> Artifact | None:
+        """The stored output under this fingerprint; None if there is none, or if it is damaged."""
+        found = find(home, self.name, fingerprint)
+        return None if found is None else replace(found, unit=self.unit)
 
     def _build(
         self, home: Path, config: Config, digests: Mapping[str, str], extra: Mapping[str, Any], why: str
@@ -157,7 +166,7 @@ class Stage:
         fingerprint = self.fingerprint(config, digests)
         final = home / "store" / self.name / fingerprint
         with building(final.parent, fingerprint) as partial:
-            if is_whole(final) and (found := find(home, self.name, fingerprint)):
+            if is_whole(final) and (found := self.find(home, fingerprint)):
                 return found  # built by the process that this one has waited for
             started_s = time.monotonic()
             rows = self.build(partial, config, **extra)
@@ -165,7 +174,9 @@ class Stage:
             manifest = new_manifest(partial, self.ingredients(config, digests), rows, seconds)
             write_manifest(partial, manifest)
             publish(partial, final)
-        return Artifact(self.name, fingerprint, manifest["digest"], final, rows, "ran", seconds, why)
+        return Artifact(
+            self.name, fingerprint, manifest["digest"], final, rows, "ran", seconds, why, unit=self.unit
+        )
 
     def why(self, home: Path, config: Config, digests: Mapping[str, str]) -> str:
         """Why it would run, by comparison with the stored output that differs least; or why it would not."""
@@ -179,7 +190,7 @@ class Stage:
         manifests = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
         known = (_ingredients(path) for path in manifests)
         reasons = [differences(had, wanted) for had in known if had is not None]
-        return min(reasons, key=len, default=["it has not run in this home before"])[0]
+        return min(reasons, key=len, default=["no stored output yet"])[0]
 
 
 def as_task_state(artifact: Artifact) -> Artifact:
@@ -212,14 +223,14 @@ def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     found = _config_differences("", had["config"], wanted["config"])
     for name in sorted(set(had["inputs"]) | set(wanted["inputs"])):
         if had["inputs"].get(name) != wanted["inputs"].get(name):
-            found.append("the corpus is another" if name == "source" else f"{name} made another output")
+            found.append("the corpus changed" if name == "source" else f"the output of {name} changed")
     libraries = had.get("libraries", {})
     for name, version in wanted["libraries"].items():
         if libraries.get(name, version) != version:
-            found.append(f"{name} is {version}, it was {libraries[name]}")
+            found.append(f"{name} changed from {libraries[name]} to {version}")
     if had["code"] != wanted["code"]:
-        found.append("its code has changed")
-    return found or ["the format of the store has changed"]
+        found.append("its code changed")
+    return found or ["the format of the store changed"]
 
 
 def _config_differences(path: str, before: Any, now: Any) -> list[str]:
@@ -231,4 +242,4 @@ def _config_differences(path: str, before: Any, now: Any) -> list[str]:
             _config_differences(f"{path}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys
         ]
         return [line for lines in found for line in lines]
-    return [redact_addresses(f"{path} is {now}, it was {before}")]
+    return [redact_addresses(f"{path} changed from {value_text(before)} to {value_text(now)}")]

@@ -89,7 +89,7 @@ def test_a_training_whose_trainer_or_flow_is_killed_ends_and_the_next_goes_on(
     until(lambda: holder(home) is None and not trainers(home))
 
     again = api.trigger(parameters)
-    until(lambda: "goes on at step" in (checkpoint.parents[1] / "stderr.log").read_text())
+    until(lambda: "resuming at step" in (checkpoint.parents[1] / "stderr.log").read_text())
     assert api.get(f"/flow_runs/{run}")["state"]["type"] == end
     cancel(api, home, again)
 

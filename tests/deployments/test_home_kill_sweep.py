@@ -1,4 +1,4 @@
-"""Killed at random instants from the first command in a new home to the promotion, the same command goes on.
+"""Killed at random instants from the first command in a new home to the promotion, the same command continues.
 
 Everything that works for the home dies at once, without a word: the command, the trainer, the server. The
 seed of the instants is in the log. `KILL_SWEEP_SEED=N` gives the same ones again, and `--stepwise` goes on
@@ -35,9 +35,9 @@ LINES = {
     "steps": "  loss ",
     "evaluation": "evaluate: ",
     "gate": "gate: ",
-    "upload": "register: writes",
+    "upload": "register: writing",
     "promotion": " is stored",
-    "end": " serves",
+    "end": " is the champion now",
 }
 PHASES = [
     "start",

@@ -150,7 +150,7 @@ def test_cancelled_in_a_training_everything_is_free_and_the_next_run_goes_on(pro
     assert mlflow_state(cluster, run) == "KILLED"
     again = api.trigger(parameters)
     said = work / "stderr.log"
-    until(lambda: "goes on at step" in said.read_text())
+    until(lambda: "resuming at step" in said.read_text())
     cancel(api, again)
     until(lambda: holder(team.home) is None and not trainers(team.home))
 
@@ -170,7 +170,7 @@ def test_a_worker_that_is_ended_during_a_training_leaves_a_checkpoint_and_no_run
 
     team.start("worker")
     again = api.trigger(parameters)
-    until(lambda: "goes on at step" in (work / "stderr.log").read_text())
+    until(lambda: "resuming at step" in (work / "stderr.log").read_text())
     cancel(api, again)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in a training: what is printed, and where the same command goes on."""
+"""Ctrl-C in a training: what is printed, and where the same command continues."""
 
 import os
 import re
@@ -47,10 +47,10 @@ def test_an_interrupted_training_says_what_is_kept_and_the_same_command_from_whe
     tmp_path: Path,
 ) -> None:
     status, lines = interrupt(tmp_path, r"train: epoch 2 ")
-    assert (status, lines[-1]) == (130, "repartee: interrupted; the same command goes on where it was")
+    assert (status, lines[-1]) == (130, "repartee: interrupted; run the same command again to continue")
     kept = re.search(r"its checkpoint at step ([\d,]+) is kept", "\n".join(lines))
     assert kept, lines
-    status, again = interrupt(tmp_path, "train: goes on at step")
+    status, again = interrupt(tmp_path, "train: resuming at step")
     assert status == 130, again
-    assert f"train: goes on at step {kept[1].replace(',', '')}" in again
+    assert f"train: resuming at step {kept[1].replace(',', '')}" in again
     assert not [line for line in again if re.search(r"train: epoch [12] ", line)], again

@@ -105,8 +105,8 @@ def test_a_champion_with_a_flipped_byte_is_no_bar_and_the_plan_says_so(rolled_ba
     content[-1] ^= 1
     champion.write_bytes(content)
     planned = {step["name"]: step for step in chain(home, "plan", "train.seed=3")["stages"]}
-    assert "champion v1 cannot be read and is no bar" in planned["gate"]["why"]
+    assert "champion v1 cannot be read, so the model is not compared with it" in planned["gate"]["why"]
     made = chain(home, "run", "train.seed=3")
     assert (made["outcome"], made["version"]) == ("promoted", 3)
-    assert "champion v1 cannot be read and is no bar" in made["reason"]
+    assert "champion v1 cannot be read, so the model is not compared with it" in made["reason"]
     assert repartee(home, "chat", "--once", "Hello.")["version"] == 3

@@ -81,7 +81,7 @@ def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
     flows = database.execute("select name, state_name, tags from flow_run").fetchall()
     assert ("quick-sample: promoted v1", "Completed", '["promoted"]') in flows
     (message,) = database.execute("select message from flow_run_state where type = 'COMPLETED'").fetchone()
-    assert message == "Promoted: repartee v1 is champion; there was no champion"
+    assert message == "Promoted: repartee v1 is the champion; no champion yet"
     tasks = dict(database.execute("select name, task_inputs from task_run").fetchall())
     assert {
         "plan",
@@ -181,7 +181,7 @@ def test_a_change_of_the_generation_alone_reaches_the_champion_without_a_trainin
     changed = run(home, *values)
     assert (changed["outcome"], set(statuses(changed).values())) == ("promoted", {"reused"})
     assert changed["version"] > first["version"]
-    assert "generation.temperature is 0.25, it was 0.7" in changed["reason"]
+    assert "generation.temperature changes from 0.7 to 0.25" in changed["reason"]
     assert served(home) == {**before, "temperature": 0.25, "seed": 4}
     again = run(home, *values)
     assert (again["outcome"], again["version"]) == ("unchanged", changed["version"])
@@ -192,7 +192,7 @@ def test_a_change_of_the_generation_alone_reaches_the_champion_without_a_trainin
 def test_killed_in_stage_after_stage_the_same_command_goes_on_and_keeps_what_was_done(tmp_path):
     stages = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]
     lines = [f"{stage}: runs" for stage in stages]
-    lines += ["gate: promotes", "register: writes", "register: repartee v1 is stored"]
+    lines += ["gate: promote (no champion yet)", "register: writing", "register: version 1 is stored"]
     for number, last in enumerate(lines):
         process = subprocess.Popen(
             **command(tmp_path),

@@ -11,8 +11,8 @@ FAULTS = {"dead": signal.SIGKILL, "hung": signal.SIGSTOP}
 # The line after which the server goes, so that what comes next meets it.
 BEFORE = {
     "the training of `run`": r"train: runs",
-    "the gate of `run`": r"evaluate: (reused, )?[\d,]+ rows",
-    "the registration of `run`": r"gate: promotes",
+    "the gate of `run`": r"evaluate: (reused \()?[\d,]+ replies",
+    "the registration of `run`": r"gate: promote",
     "the promotion of `run`": r"is stored",
 }
 SEEDS = {row: seed for seed, row in enumerate(ROWS, 100)}

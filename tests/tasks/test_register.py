@@ -121,8 +121,8 @@ def test_a_champion_is_registered_anew_only_where_it_is_to_answer_otherwise(
     assert change(values) == ""
     changed = values.model_copy(update={"temperature": 0.5, "seed": 3})
     assert change(changed) == (
-        f"it is champion v{version.number} itself, which is to answer otherwise: "
-        "generation.temperature is 0.5, it was 0.25, generation.seed is 3, it was None"
+        f"the weights are those of champion v{version.number}, with other settings for its replies: "
+        "generation.temperature changes from 0.25 to 0.5, generation.seed changes from null to 3"
     )
     assert change(changed, replace(ours, fingerprint="another")) == ""
     assert change(changed, config=GateConfig(promote="never")) == ""

@@ -102,7 +102,7 @@ def _recorded_path(path: Path, about: dict[str, str]) -> str | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s is passed over: %s: %s", path, type(error).__name__, error)
+        log.warning("%s is ignored: %s: %s", path, type(error).__name__, error)
         return None
 
 

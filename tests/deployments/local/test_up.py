@@ -44,7 +44,7 @@ def test_the_logs_of_a_run_in_the_dashboard_hold_counts_losses_and_the_verdict(p
     run = api.get("/flow_runs/filter", wanted)[0]["id"]
     logs = api.get("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
     lines = "\n".join(each["message"] for each in logs)
-    for line in ("parse: 3,000 rows in ", "  loss ", "validation loss", "gate: promotes: "):
+    for line in ("parse: 3,000 turns in ", "  loss ", "validation loss", "gate: promote ("):
         assert line in lines, lines
 
 
@@ -156,7 +156,7 @@ def test_cancelled_in_a_training_everything_is_free_in_15_seconds_and_the_next_r
 
     again = api.trigger(LONG)
     said = checkpoint.parents[1] / "stderr.log"
-    until(lambda: "goes on at step" in said.read_text())
+    until(lambda: "resuming at step" in said.read_text())
     api.get(f"/flow_runs/{again}/set_state", {"state": {"type": "CANCELLING"}})
     assert api.ending(again)["type"] == "CANCELLED"
     until(lambda: holder(home) is None and not trainers(home))

@@ -43,8 +43,8 @@ def test_a_chain_runs_once_and_is_planned_as_it_runs(tmp_path):
     run, chain = context_of(tmp_path), (QUIET, LOUD)
     planned, outputs = plan_chain(run, chain)
     assert [(stage.name, stage.action, stage.why) for stage in planned] == [
-        ("quiet", "run", "it has not run in this home before"),
-        ("loud", "run", "quiet would run first"),
+        ("quiet", "run", "no stored output yet"),
+        ("loud", "run", "quiet changes"),
     ]
     assert outputs == {}
     first = run_chain(run, chain, in_flow=False)
@@ -60,7 +60,7 @@ def test_a_changed_setting_runs_its_stage_and_those_that_read_another_output(tmp
     run = context_of(tmp_path, word="b")
     assert [stage.action for stage in plan_chain(run, (QUIET, LOUD))[0]] == ["run", "run"]
     outputs = run_chain(run, (QUIET, LOUD), in_flow=False)
-    assert outputs["loud"].why in ("quiet made another output", "word is b, it was a")
+    assert outputs["loud"].why in ("the output of quiet changed", "word changed from a to b")
 
 
 @pytest.mark.parametrize("chain", [CHAIN, EVALUATION], ids=["retrain", "evaluate"])

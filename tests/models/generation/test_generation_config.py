@@ -48,7 +48,7 @@ def test_what_a_folder_leaves_open_or_gives_wrong_is_our_default(
         json.dumps({"top_k": 50, "top_p": 7, "max_new_tokens": None, "eos_token_id": 2})
     )
     assert read_generation(tmp_path) == GenerationConfig(top_k=50)
-    assert "top_p is passed over" in caplog.text
+    assert "top_p is ignored" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["{", "3", ""])

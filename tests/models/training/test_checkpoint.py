@@ -71,7 +71,7 @@ def test_a_torn_checkpoint_is_passed_over_by_name(
         flipped = data[:-1] + bytes([data[-1] ^ 1])  # in a tensor: only the sum tells
         path.write_bytes({"cut": data[: len(data) // 2], "flip": flipped, "empty": b""}[damage])
     assert newest(tmp_path) == 1
-    assert "000000002 is passed over" in caplog.text
+    assert "000000002 is ignored" in caplog.text
 
 
 def test_where_all_are_torn_there_is_none(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_one_command_starts_them_ends_them_and_goes_on(data: Path, tmp_path: Pat
     _, said = robbed.communicate(timeout=20)
     assert robbed.returncode == 3, said
     goes_on, last = said.splitlines()
-    assert goes_on == f"goes on at step {step}"
+    assert goes_on == f"resuming at step {step}"
     assert last.startswith("training: process 1 of 2 was ended by SIGKILL; earlier checkpoints are kept")
     assert not ranks_of(folder)
 

@@ -308,7 +308,9 @@ def test_a_full_disk_ends_in_one_clear_line_and_the_checkpoints_stay(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert status == 2
     assert "File too large" in (last := caplog.records[-1].getMessage())
-    assert last.endswith("earlier checkpoints are kept: free some space, and the same command goes on")
+    assert last.endswith(
+        "earlier checkpoints are kept: free some space, then run the same command again to continue"
+    )
     assert "Traceback" not in caplog.text
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == checkpoints
     assert train(folder)

@@ -50,7 +50,7 @@ def test_another_setting_is_another_output_and_the_reason_names_it(tmp_path):
     QUIET.run(tmp_path, Knobs(), {})
     other = QUIET.run(tmp_path, Knobs(times=3), {})
     assert other.status == "ran"
-    assert other.why == "times is 3, it was 2"
+    assert other.why == "times changed from 2 to 3"
 
 
 def test_equal_bytes_from_upstream_are_reused_downstream(tmp_path):
@@ -64,7 +64,7 @@ def test_equal_bytes_from_upstream_are_reused_downstream(tmp_path):
 def test_new_bytes_from_upstream_run_what_reads_them(tmp_path):
     LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(), {})})
     made = LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(word="b"), {})})
-    assert (made.status, made.why) == ("ran", "quiet made another output")
+    assert (made.status, made.why) == ("ran", "the output of quiet changed")
 
 
 def test_logs_do_not_change_the_digest(tmp_path):
@@ -224,7 +224,7 @@ def made_with(home, library, version):
 
 def test_another_version_of_a_library_is_the_reason_and_not_the_code(tmp_path):
     made_with(tmp_path, "Python", "3.9")
-    reason = f"Python is {sys.version_info.major}.{sys.version_info.minor}, it was 3.9"
+    reason = f"Python changed from 3.9 to {sys.version_info.major}.{sys.version_info.minor}"
     assert QUIET.why(tmp_path, Knobs(), {}) == reason
     assert QUIET.run(tmp_path, Knobs(), {}).why == reason
 
@@ -242,7 +242,7 @@ def test_an_output_of_before_the_versions_were_written_down_has_other_code(tmp_p
     del manifest["ingredients"]["libraries"]
     manifest["ingredients"]["code"] = "of a symbol"
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert QUIET.why(tmp_path, Knobs(), {}) == "its code has changed"
+    assert QUIET.why(tmp_path, Knobs(), {}) == "its code changed"
 
 
 def test_the_manifest_says_what_the_output_was_made_of(tmp_path):
@@ -265,6 +265,6 @@ def test_a_copied_home_serves_as_well(tmp_path):
 
 
 def test_a_stage_that_has_never_run_says_so(tmp_path):
-    assert QUIET.why(tmp_path, Knobs(), {}) == "it has not run in this home before"
+    assert QUIET.why(tmp_path, Knobs(), {}) == "no stored output yet"
     QUIET.run(tmp_path, Knobs(), {})
     assert QUIET.why(tmp_path, Knobs(), {}) == SAME
