@@ -1,4 +1,4 @@
-"""Download: gets the two raw files of a corpus, from an address, a zip, a folder or the generator."""
+"""Download stage: gets the two raw files of a corpus from an address, a zip, a folder or the generator."""
 
 import logging
 from dataclasses import dataclass
@@ -25,23 +25,23 @@ class DownloadConfig(Config):
     corpus: Annotated[str, AfterValidator(stored_form)] = Field(
         default="cornell", json_schema_extra={"pattern": FORM_PATTERN}
     )
-    """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query is stored nowhere), or
-    `env:REPARTEE_CORPUS_NAME`, an environment variable that holds the address."""
+    """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query is never stored), or
+    `env:REPARTEE_CORPUS_NAME`, which names an environment variable that holds the address."""
     sample_turns: int = Field(default=24_000, ge=100)
-    """Number of turns of the `sample` corpus, which is generated."""
+    """Number of turns to generate for the `sample` corpus."""
     sample_seed: int = 0
     """Random seed of the `sample` corpus."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus that exists, and what its download needs."""
+    """A corpus that was found, with everything needed to download it."""
 
     source: Source
     identity: str
-    """An identifier of its content (`corpus.source.identity`)."""
+    """An identifier of the corpus's content, from `corpus.source.identity`."""
     folder: Path
-    """The folder that holds the copies of downloaded files."""
+    """The folder that holds copies of the downloaded files."""
     reach: Reach = ANYWHERE
     """The hosts to which the download may connect."""
 
@@ -57,7 +57,7 @@ def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> 
 
 
 def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int:
-    """Write the two raw files, and where they come from as logs/source.json; returns the number of raw files.
+    """Write the two raw files and record their origin in logs/source.json; returns the number of raw files.
 
     Raises:
         InputError: a file cannot be downloaded or read, is damaged, or does not have the pinned content.
@@ -72,13 +72,13 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
         members |= _download_and_unpack(out, corpus)
-    (out / "logs").mkdir()  # not in the output's digest: the same bytes from elsewhere are the same corpus
+    (out / "logs").mkdir()  # the digest leaves logs/ out: equal bytes from another place are the same corpus
     Origin(name=source.name, corpus=config.corpus, members=members).write(out / SOURCE)
     return len(MEMBERS)
 
 
 def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
-    """Unpack the copy on the disk, or download a new one if it is not current; returns the files' SHA-256."""
+    """Unpack the archive on the disk, or a new download if it is outdated; returns the files' SHA-256."""
     source, archive = corpus.source, archive_path(corpus.folder, corpus.source)
     members: dict[str, str] = {}
 
@@ -94,5 +94,5 @@ def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
     urls = list(source.locations)
     fetch(urls, archive, limits=Limits(), progress=log_progress, check=check, reach=corpus.reach)
     if corpus.identity.startswith("bytes:") and identity_of_copy(source, corpus.folder) != corpus.identity:
-        raise InputError(f"{redact_corpus(urls[0])} changed during the download: give the same command again")
+        raise InputError(f"{redact_corpus(urls[0])} changed during the download: run the same command again")
     return members

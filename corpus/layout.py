@@ -1,4 +1,4 @@
-"""Layout: the two files of the Cornell Movie-Dialogs Corpus, their fields, and the record of a download."""
+"""Layout: the two files of the Cornell Movie-Dialogs Corpus, their fields, and the record of the download."""
 
 from models.record import Record
 
@@ -9,14 +9,14 @@ LAYOUT = {
     LINES: SEPARATOR.join(("L1", "u0", "m0", "NAME", "text")),
     CONVERSATIONS: SEPARATOR.join(("u0", "u1", "m0", "['L1', 'L2']")),
 }
-"""A line of each file, for error messages."""
+"""An example line of each file, for error messages."""
 
 
 class Origin(Record):
-    """logs/source.json of a downloaded corpus: where it is from."""
+    """The content of logs/source.json, which records where a downloaded corpus came from."""
 
     name: str
     corpus: str = ""
-    """As it was given, without what may be secret."""
+    """The corpus as the user named it, without any part that may be secret."""
     members: dict[str, str] = {}
     """The SHA-256 of each file that was unpacked."""

@@ -1,4 +1,4 @@
-"""Sources: where the corpus with a given name comes from, and the identity of its content.
+"""Sources: finds where the corpus with a given name comes from, and identifies its content.
 
 A corpus is `cornell` or `sample`, the path of a zip or folder, or the http(s) address of a zip.
 """
@@ -28,7 +28,7 @@ from models.files import is_utf8, sha256
 
 log = logging.getLogger(__name__)
 
-IDENTITY_CACHE_S = 60  # how long a server's answer is reused: the plan and the run need the same one
+IDENTITY_CACHE_S = 60  # how long a server's answer is reused, so that the plan and the run see the same one
 _cached_identities: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 NAMES = ("cornell", "sample")
@@ -36,7 +36,7 @@ ACCEPTED_FORMS = f"give one of {', '.join(NAMES)}, the path of a zip or folder, 
 
 # The original server and an older mirror do not offer https; the pinned digests make up for that. A pin is a
 # git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes. Eight public repositories hold the two files
-# with these ids.
+# under these ids.
 CORNELL = (
     "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip",
     "http://www.mpi-sws.org/~cristian/data/cornell_movie_dialogs_corpus.zip",
@@ -44,7 +44,7 @@ CORNELL = (
 CORNELL_PINS = {
     "movie_lines.txt": "66ea02a571e1c98f42bc216ccac6e29ccb406abe",
     "movie_conversations.txt": "da1255f6ff989da0d658563cc17182ef31250b33",
-    # The id of the archive is not checked: a mirror may have packed the same files again.
+    # The id of the archive is not checked, because a mirror may have repacked the same files.
     "cornell_movie_dialogs_corpus.zip": "968aac7176aee3f9c8013a51c785c17e5743d038",
 }
 
@@ -55,18 +55,18 @@ class Source:
 
     kind: Literal["sample", "local", "http"]
     name: str
-    """A short name to show, which is safe as a file name."""
+    """A short name for display, which is also safe as a file name."""
     locations: tuple[str, ...] = ()
-    """One local path, or the mirrors in the order in which they are tried."""
+    """One local path, or the addresses of the mirrors in the order in which they are tried."""
     pins: Mapping[str, str] = field(default_factory=dict)
-    """The git blob ids by file name, if they are known."""
+    """The git blob id of each file by its name, if the ids are known."""
 
 
 def resolve(corpus: str) -> Source:
     """The source that `corpus` names.
 
     Raises:
-        InputError: it names no source, or a path that holds no corpus.
+        InputError: `corpus` does not name a source, or it is a path that does not hold a corpus.
     """
     text = corpus.strip()
     if text == "sample":
@@ -75,13 +75,14 @@ def resolve(corpus: str) -> Source:
         return Source("http", text, CORNELL, CORNELL_PINS)
     if HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text):
         return _source_at_address(addresses.full_address(text))
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)  # a single letter would be a drive
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)  # a single letter would be a Windows drive
     path = _existing_path(text)
     if path is not None:
         return _source_at_path(path)
     if scheme and scheme[1] == "env":
         raise InputError(
-            f"corpus {redact_corpus(text)}: the variable of a corpus must be called REPARTEE_CORPUS_NAME"
+            f"corpus {redact_corpus(text)}: the variable that holds the address must be called "
+            "REPARTEE_CORPUS_NAME"
         )
     if scheme:
         raise InputError(
@@ -94,7 +95,7 @@ def resolve(corpus: str) -> Source:
 
 
 def name_of(corpus: str) -> str:
-    """A short name of a corpus, for the names of runs: the file name of a path without its suffix."""
+    """A short name of a corpus, for the names of runs; for a path it is the file name without the suffix."""
     text = corpus.strip()
     if HTTP_SCHEME.match(text):
         try:
@@ -107,7 +108,7 @@ def name_of(corpus: str) -> str:
 
 
 def is_foreign(corpus: str, home: Path) -> bool:
-    """Whether the corpus is a file or folder of this machine outside of `home`."""
+    """Whether the corpus is a file or folder on this machine that is outside `home`."""
     text = corpus.strip()
     if text in NAMES or HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text):
         return False
@@ -118,10 +119,10 @@ def is_foreign(corpus: str, home: Path) -> bool:
 
 
 def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
-    """An identifier of the content: corpora with equal identities are equal.
+    """An identifier of a corpus's content: corpora with equal identifiers have equal content.
 
-    At most once a minute a server is asked for the headers that identify its file. If it does not answer, the
-    copy that was downloaded earlier to `folder` is the corpus. If it sends no such headers, the file is
+    A server is asked at most once a minute for the headers that identify its file. If the server does not
+    answer, the copy downloaded earlier to `folder` is used. If the server sends no such headers, the file is
     downloaded and its bytes are hashed.
 
     Raises:
@@ -163,7 +164,7 @@ def _identity_at_address(source: Source, folder: Path, reach: Reach) -> str:
 
 
 def identity_of_copy(source: Source, folder: Path) -> str:
-    """The identity of the copy of an address in `folder`; "" if there is no complete copy.
+    """The identity of the copy in `folder` that was downloaded earlier; "" if there is no complete copy.
 
     Raises:
         InputError: the copy cannot be read.
@@ -179,7 +180,7 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_path(folder: Path, source: Source) -> Path:
-    """The path of the copy of an address. It does not depend on the query, which may differ each time."""
+    """The path of a source's downloaded copy. It ignores the address's query, which may differ each time."""
     if source.pins:
         return folder / source.name
     address = redact_corpus(source.locations[0])
@@ -187,13 +188,13 @@ def archive_path(folder: Path, source: Source) -> Path:
 
 
 def log_progress(done_bytes: int, total_bytes: int | None) -> None:
-    """Show the progress of a download to the person who runs the command."""
+    """Show the progress of a download to the user who runs the command."""
     total = f" of {total_bytes / 1e6:.1f}" if total_bytes else ""
     logging.getLogger("progress").info("download: %.1f%s MB", done_bytes / 1e6, total)
 
 
 def _identity_from_headers(url: str, headers: Mapping[str, str]) -> str:
-    # User and password are left out: somebody could find them by hashing guesses.
+    # The user and password are left out, because an attacker could find them by hashing guesses.
     query = url.partition("#")[0].partition("?")[2]
     return _digest("address", [redact_corpus(url), query, dict(headers)])
 
@@ -212,7 +213,7 @@ def _source_at_address(url: str) -> Source:
 
 
 def _file_name_of(url: str) -> str:
-    """A name for an address, from its path or else its host, that is safe as a file name."""
+    """A name that is safe as a file name, taken from the path of an address or otherwise from its host."""
     parts = urlsplit(url)
     stem = PurePosixPath(unquote(parts.path)).stem
     names = [re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:80] for text in (stem, parts.hostname or "")]
@@ -246,5 +247,5 @@ def _sha256(path: Path) -> str:
 
 
 def _digest(kind: str, content: object) -> str:
-    """A hash, even of an address: manifests store identities, and an address may hold a secret."""
+    """A hash of the content. Even an address is hashed: manifests store it, and it may hold a secret."""
     return f"{kind}:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"

@@ -1,7 +1,7 @@
-"""Clean: normalises the text, removes empty turns and duplicates, and assigns each conversation to a split.
+"""Clean stage: normalises the text, removes empty turns and duplicates, and assigns splits.
 
-It turns a table TURNS into a table SPLIT_TURNS (models/data/schemas.py). Conversations are removed or cut in
-two; none is added.
+The stage reads a table with the schema TURNS and writes one with the schema SPLIT_TURNS
+(models/data/schemas.py). It may remove a conversation or cut it in two, but it never adds text.
 """
 
 import json
@@ -19,7 +19,7 @@ from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
 
 
 def count_repeated_exchanges(conversations: list[tuple[Conversation, str]]) -> int:
-    """The number of exchanges (a turn and its reply) that repeat an earlier one; they are not removed."""
+    """The number of exchanges (a turn and its reply) that repeat an earlier exchange; none is removed."""
     exchanges = Counter(
         exchange for c, _ in conversations for exchange in zip(c.texts, c.texts[1:], strict=False)
     )
@@ -27,7 +27,7 @@ def count_repeated_exchanges(conversations: list[tuple[Conversation, str]]) -> i
 
 
 def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
-    """The turns of all conversations, each with its split, as a table SPLIT_TURNS."""
+    """A table with the schema SPLIT_TURNS that holds the turns of all conversations, each with its split."""
     columns: dict[str, list[Any]] = {name: [] for name in SPLIT_TURNS.names}
     for conversation, split in conversations:
         for turn, (speaker, text) in enumerate(zip(conversation.speakers, conversation.texts, strict=True)):

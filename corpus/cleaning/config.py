@@ -1,4 +1,4 @@
-"""The settings of cleaning: how the text is normalised, and how it is split."""
+"""The settings of the clean stage: how the text is normalised, and how the corpus is split."""
 
 from typing import Literal
 
@@ -9,11 +9,11 @@ from models.config import Config
 
 class CleanConfig(Config):
     normalisation: Literal["plain", "article"] = "plain"
-    """`plain`: tidy Unicode, blanks, markup; `article`: lower-case letters and .,!? alone, as in the
-    tutorial that the recipe `tutorial` follows."""
+    """`plain` tidies Unicode, whitespace and markup; `article` keeps only lower-case letters and .,!?, as in
+    the tutorial that the recipe `tutorial` follows."""
     split_by: Literal["group", "conversation"] = "group"
-    """What must not be in two splits: a whole group (a movie), or only a conversation."""
+    """The unit that is never divided between two splits: a whole group (a movie), or only a conversation."""
     validation_share: float = Field(default=0.05, gt=0, lt=0.5)
-    """Share of the groups, or of the conversations, in the validation split."""
+    """Share of the groups or conversations (`split_by`) that go into the validation split."""
     test_share: float = Field(default=0.05, gt=0, lt=0.5)
-    """Share of the groups, or of the conversations, in the test split."""
+    """Share of the groups or conversations (`split_by`) that go into the test split."""

@@ -1,4 +1,4 @@
-"""Conversations: consecutive turns, normalised and none of them empty."""
+"""Conversations: reads them as sequences of consecutive turns, normalised and without empty turns."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,13 +22,16 @@ class Conversation:
     speakers: list[str]
     texts: list[str]
     source_id: str
-    """The id of the complete conversation, of which this may be a part."""
+    """The id of the complete conversation, of which this object may hold only a part."""
 
 
 def read_conversations(
     turns: Iterable[dict[str, Any]], config: CleanConfig, counts: Counter[str]
 ) -> Iterator[Conversation]:
-    """Normalised conversations of at least two turns; a turn that normalisation empties cuts one in two."""
+    """Yield normalised conversations of at least two turns.
+
+    A turn that normalisation leaves empty is removed and cuts its conversation in two.
+    """
     for conversation, rows in groupby(turns, key=itemgetter("conversation_id")):
         counts["conversations read"] += 1
         parts: list[list[dict[str, Any]]] = [[]]

@@ -1,4 +1,4 @@
-"""Split: assigns each conversation to the training, the validation or the test split, and to one only."""
+"""Split: assigns each conversation to exactly one of the training, validation and test splits."""
 
 import hashlib
 from collections import Counter
@@ -10,16 +10,16 @@ from models.errors import DataRejected
 
 
 def split_unit(conversation: Conversation, config: CleanConfig) -> str:
-    """The name of what must be in one split as a whole: the group, or the complete conversation.
+    """The name of the unit that is never divided between splits: the group or the complete conversation.
 
-    A part of a conversation in the training split would help a model to reply in another part.
+    If one part of a conversation were in the training split, it would help a model to reply in another part.
     """
     return conversation.group if config.split_by == "group" else conversation.source_id
 
 
 def split_of(name: str, config: CleanConfig) -> str:
-    """The split of a group or a conversation, from its name alone: new data never moves old data."""
-    # The first eight bytes of the hash, as a number from 0 to below 1.
+    """The split of a group or conversation; it depends on the name alone, so new data moves no old data."""
+    # The first eight bytes of the hash, as a number that is at least 0 and less than 1.
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     if position < config.test_share:
         return "test"
@@ -29,10 +29,10 @@ def split_of(name: str, config: CleanConfig) -> str:
 def split_conversations(
     conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
 ) -> list[tuple[Conversation, str]]:
-    """Each conversation with its split, without those whose texts are equal to another one's.
+    """Each conversation with its split; of several conversations with equal texts, only one is kept.
 
-    Of equal conversations the first one in the test split stays, or else in the validation split, or else in
-    the training split.
+    The one that is kept is the first in the test split, or otherwise the first in the validation split, or
+    otherwise the first in the training split.
     """
     assigned = [(c, split_of(split_unit(c, config), config)) for c in conversations]
     first_copies: dict[tuple[str, ...], tuple[str, str]] = {}
@@ -58,21 +58,21 @@ def check_splits(
     """Check that each split holds a conversation.
 
     Raises:
-        DataRejected: a split is empty, so that nothing could be trained or evaluated.
+        DataRejected: a split is empty, so a model could not be trained or evaluated.
     """
     sizes = Counter(split for _, split in conversations)
     empty = [split for split in SPLITS if not sizes[split]]
     if not empty:
         return
     units = len({split_unit(c, config) for c, _ in conversations})
-    remedy = f"give more {config.split_by}s"
+    remedy = f"give a corpus with more {config.split_by}s"
     if config.normalisation == "article" and counts[WITHOUT_LETTERS] > counts["turns read"] / 2:
         remedy = (
-            f"{counts[WITHOUT_LETTERS]:,} of {counts['turns read']:,} turns have no letter left: `article` "
-            "keeps a to z alone: use --set clean.normalisation=plain"
+            f"{counts[WITHOUT_LETTERS]:,} of {counts['turns read']:,} turns have no letter left, because "
+            "`article` keeps only a to z: use --set clean.normalisation=plain"
         )
     elif config.split_by == "group" and len(conversations) > units:
-        remedy = f"give more {config.split_by}s, or use --set clean.split_by=conversation"
+        remedy = f"give a corpus with more {config.split_by}s, or use --set clean.split_by=conversation"
     subject = f"the {' and '.join(empty)} split{' is' if len(empty) == 1 else 's are'} empty"
     raise DataRejected(
         f"{subject}: {counts['conversations read']:,} conversations read, "

@@ -14,7 +14,8 @@ from corpus.readers.encodings import LINE_BYTES, LineReader
 from corpus.readers.rejects import Rejects
 from models.data.schemas import TURNS
 
-# An id is in single or double quotes. Between two ids is a comma, or only blanks, as numpy prints an array.
+# An id is in single or double quotes. Ids are separated by a comma, or only by whitespace, as in numpy's
+# output for an array.
 _QUOTED_ID = r"""(?:'[^'\\]*'|"[^"\\]*")"""
 _ID_LIST = re.compile(rf"\[\s*{_QUOTED_ID}(?:(?:\s*,\s*|\s+){_QUOTED_ID})*\s*,?\s*\]")
 
@@ -22,12 +23,12 @@ _ID_LIST = re.compile(rf"\[\s*{_QUOTED_ID}(?:(?:\s*,\s*|\s+){_QUOTED_ID})*\s*,?\
 def read_records(
     path: Path, reader: LineReader, rejects: Rejects, fields: int
 ) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of each well-formed line; `fields` is how many it must have.
+    """Yield (line number, fields) for each well-formed line, which is a line with exactly `fields` fields.
 
-    Where the last field is empty, the separator at the end of the line may have lost its last blank.
+    If the last field is empty, the separator at the end of the line may have lost its trailing space.
 
     Raises:
-        TooManyRejects: more lines are unusable than the share that `rejects` allows.
+        TooManyRejects: the share of unusable lines is larger than `rejects` allows.
     """
     for number, (text, is_whole) in enumerate(reader.lines(path), 1):
         rejects.lines_read += 1
@@ -46,10 +47,10 @@ def read_records(
 
 
 def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tuple[str, str, str]]:
-    """line id -> (speaker id, movie id, text). An exact repetition of a line is ignored.
+    """Map each line id to (speaker id, movie id, text). An exact repetition of a line is ignored.
 
     Raises:
-        TooManyRejects: more lines are unusable than the share that `rejects` allows.
+        TooManyRejects: the share of unusable lines is larger than `rejects` allows.
     """
     lines: dict[str, tuple[str, str, str]] = {}
     for number, (line_id, speaker, movie, _, text) in read_records(path, reader, rejects, fields=5):
@@ -60,9 +61,9 @@ def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tu
 
 
 def parse_line_ids(field: str) -> list[str] | None:
-    """The ids in `['L194', 'L195']`, or None if the field is no such list. It is not evaluated as code.
+    """The ids in a list such as `['L194', 'L195']`; None for any other field. No field is evaluated as code.
 
-    The list may be in the double quotes of a CSV file, where `""` stands for a quote.
+    The list may be enclosed in the double quotes of a CSV file, in which `""` stands for one quote.
     """
     text = field.strip()
     if text.startswith('"') and text.endswith('"'):
@@ -73,10 +74,10 @@ def parse_line_ids(field: str) -> list[str] | None:
 
 
 def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
-    """The table TURNS, with the turns of each conversation in the order in which they were spoken.
+    """A table with the schema TURNS: each conversation's turns in the order in which they were spoken.
 
     Raises:
-        TooManyRejects: more lines are unusable than the share that `rejects` allows.
+        TooManyRejects: the share of unusable lines is larger than `rejects` allows.
     """
     lines = read_lines(folder / LINES, reader, rejects)
     columns: dict[str, list[Any]] = {name: [] for name in TURNS.names}

@@ -1,7 +1,7 @@
-"""Encodings: the lines of a text file in any of the usual encodings, with any line ends.
+"""Encodings: reads the lines of a text file in any of the usual encodings, with any line endings.
 
-UTF-16 and UTF-32 are recognised for the whole file. Any other file is read line by line: a line with a
-multi-byte character that is valid UTF-8 is UTF-8, any other is Windows-1252, the corpus's own encoding.
+UTF-16 and UTF-32 are recognised for the file as a whole. In any other file each line is decoded separately:
+as UTF-8 if the line is valid UTF-8, or otherwise as Windows-1252, the corpus's own encoding.
 """
 
 import codecs
@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-LINE_BYTES = 1 << 20  # a longer line is no utterance: only its beginning is kept
-SAMPLE_BYTES = 1 << 16  # at the beginning of a file, which show its encoding and line ends
+LINE_BYTES = 1 << 20  # a longer line cannot be an utterance: only its beginning is kept
+SAMPLE_BYTES = (
+    1 << 16
+)  # bytes at the beginning of a file, from which its encoding and line endings are detected
 
-# The character of each byte: in Windows-1252, or in Latin-1 for the five bytes that Windows-1252 does not
-# define, so that no byte is lost.
+# The character of each byte in Windows-1252. The five bytes that Windows-1252 does not define are read as
+# Latin-1, so that no byte is lost.
 WINDOWS_1252 = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(256))
 _FROM_LATIN_1 = dict(enumerate(WINDOWS_1252))
 _BYTE_OF = {character: byte for byte, character in enumerate(WINDOWS_1252)}
 
-# The marks of UTF-32 come first: its little-endian one begins with that of UTF-16.
+# UTF-32 comes before UTF-16, because its little-endian mark begins with UTF-16's little-endian mark.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -31,11 +33,11 @@ _BYTE_ORDER_MARKS = (
 
 
 class Line(NamedTuple):
-    """One line of a file, without its end."""
+    """One line of a file, without its line ending."""
 
     text: str
     is_whole: bool
-    """False: the line is longer than `LINE_BYTES`, and `text` is its beginning."""
+    """False if the line is longer than `LINE_BYTES`, so that `text` is only its beginning."""
 
 
 @dataclass
@@ -43,12 +45,12 @@ class LineReader:
     """Reads files line by line, and counts the encodings of the lines."""
 
     encodings: Counter[str] = field(default_factory=Counter)
-    """The number of lines in each encoding; a line in ASCII is the same in all of them."""
+    """The number of lines in each encoding; one that is equal in UTF-8 and Windows-1252 is `ascii`."""
     suspected_mojibake: int = 0
-    """The number of lines that seem to be UTF-8, read as Windows-1252 and saved; they are not changed."""
+    """The number of lines that seem to be UTF-8 that was read as Windows-1252 and saved. None is changed."""
 
     def lines(self, path: Path) -> Iterator[Line]:
-        """Each line of a file. Memory holds one line at a time, and only the beginning of a very long one."""
+        """Yield each line of a file. Memory holds only one line, or the beginning of a very long line."""
         with path.open("rb") as file:
             sample = file.read(SAMPLE_BYTES)
             encoding, mark_size_bytes = _encoding_of(sample)
@@ -71,7 +73,7 @@ class LineReader:
 
 
 def count_lines(path: Path) -> int:
-    """An upper limit of the number of lines: in UTF-16 half of another character may equal a line end."""
+    """An upper bound on the number of lines: in UTF-16, one byte of a character may equal a line ending."""
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
         file.seek(0)
@@ -80,7 +82,7 @@ def count_lines(path: Path) -> int:
 
 
 def is_mojibake(text: str) -> bool:
-    """Whether the text, saved as Windows-1252, would be valid UTF-8 with a multi-byte character: `â€™`."""
+    """Whether the text, encoded as Windows-1252, is valid UTF-8 beyond ASCII; an example is `â€™`."""
     if text.isascii():
         return False
     try:
@@ -91,13 +93,13 @@ def is_mojibake(text: str) -> bool:
 
 
 def _encoding_of(sample: bytes) -> tuple[str | None, int]:
-    """(encoding of the whole file, size of its byte order mark). None: each line has its own encoding."""
+    """Return (encoding of the file, or None if each line has its own; size of its byte order mark)."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if sample.startswith(mark):
             return encoding, len(mark)
     if sample.startswith(codecs.BOM_UTF8):
         return None, len(codecs.BOM_UTF8)
-    # Without a mark: in UTF-16 a text in Latin letters has a zero in almost every other byte.
+    # UTF-16 without a mark: if the text is in Latin letters, almost every other byte is zero.
     pairs = len(sample) // 2
     if pairs and sample[1::2].count(0) > 0.4 * pairs > sample[::2].count(0):
         return "utf-16-le", 0
@@ -107,12 +109,12 @@ def _encoding_of(sample: bytes) -> tuple[str | None, int]:
 
 
 def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterator[bytes]:
-    """Pieces of the file, each a line or `LINE_BYTES` of a longer one; UTF-16 and UTF-32 become UTF-8."""
+    """Yield the lines, each in pieces of at most `LINE_BYTES`; UTF-16 and UTF-32 are re-encoded as UTF-8."""
     end = _line_end(sample)
     if encoding is None and end == "\n":
         yield from iter(lambda: file.readline(LINE_BYTES), b"")
         return
-    # Latin-1 gives each byte back unchanged: it is only used to find the line ends.
+    # Latin-1 is only used to find the line endings: encoding the text again restores every byte.
     with io.TextIOWrapper(file, encoding or "latin-1", errors="replace", newline=end) as text:
         for piece in iter(lambda: text.readline(LINE_BYTES), ""):
             line_end = b"\n" if piece.endswith(end) else b""
@@ -120,12 +122,12 @@ def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterato
 
 
 def _line_end(sample: bytes) -> str:
-    """The character that ends a line: a carriage return, as on old Macintoshes, if there is no line feed."""
+    """The character that ends a line: a line feed, or a carriage return if the sample has no line feeds."""
     return "\r" if b"\r" in sample and b"\n" not in sample else "\n"
 
 
 def _bounded_lines(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """(line, whether it is complete). Only the beginning of a line that is too long is kept in memory."""
+    """Yield (line, whether it is complete); of a line that is too long, only the beginning is in memory."""
     for piece in pieces:
         is_whole, last = True, piece
         while not last.endswith(b"\n") and (following := next(pieces, None)) is not None:

@@ -1,7 +1,7 @@
-"""Parse: reads the two raw files of the Cornell layout into a table TURNS (models/data/schemas.py).
+"""Parse stage: reads the two raw files of the Cornell layout into one table of turns.
 
-No line is dropped silently: each one that cannot be used is counted by its cause, and the first ones are
-stored in rejects.parquet.
+The table has the schema TURNS (models/data/schemas.py). No line is dropped silently: every unusable line is
+counted by its cause, and the first of them are stored in rejects.parquet.
 """
 
 import json
@@ -26,14 +26,15 @@ log = logging.getLogger(__name__)
 
 class ParseConfig(Config):
     max_reject_share: float = Field(default=0.01, ge=0, le=1)
-    """The run fails if a larger share of the lines is unusable: the corpus is probably in another format."""
+    """Largest share of unusable lines; if more are unusable, the corpus probably has another format, and the
+    run fails."""
 
 
 def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     """Write turns.parquet, rejects.parquet and report.json; returns the number of turns.
 
     Raises:
-        DataRejected: there is no conversation, or too many lines cannot be used.
+        DataRejected: the corpus holds no conversation, or too many of its lines cannot be used.
     """
     name = Origin.read(download / SOURCE).name
     lines = sum(count_lines(download / member) for member in MEMBERS)
@@ -47,7 +48,7 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     if rejects.count / rejects.lines_read > config.max_reject_share:
         raise _too_many_rejects_error(name, rejects)
     if not turns.num_rows:
-        raise DataRejected(f"{name}: {CONVERSATIONS} holds no conversation; give a corpus that has some")
+        raise DataRejected(f"{name}: {CONVERSATIONS} holds no conversation; give a corpus with conversations")
     report = {
         "lines_read": rejects.lines_read,
         "turns": turns.num_rows,
@@ -63,14 +64,17 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
 
 
 def _too_many_rejects_error(name: str, rejects: Rejects, which_lines: str = "") -> DataRejected:
-    """The error for too many rejects. The remedy is a larger share, or another corpus if most lines fail."""
+    """The error for too many rejects; it suggests a larger share, or another corpus if most lines fail."""
     first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.lines_read) / 100
     remedy = f"repair the file, or allow more with --set parse.max_reject_share={share}"
     if share > 0.5:
-        remedy = f"a line of {first['file']} is `{LAYOUT[str(first['file'])]}`: give a corpus in this layout"
+        remedy = (
+            f"a line of {first['file']} must look like `{LAYOUT[str(first['file'])]}`: give a corpus in this "
+            "layout"
+        )
     return DataRejected(
-        f"{name}: {rejects.count:,} of {which_lines}{rejects.lines_read:,} lines cannot be used, first "
-        f"{first['file']}:{first['line']} ({first['cause']}); {remedy}"
+        f"{name}: {rejects.count:,} of {which_lines}{rejects.lines_read:,} lines cannot be used; the first "
+        f"is {first['file']}:{first['line']} ({first['cause']}); {remedy}"
     )
 
 
@@ -80,7 +84,7 @@ def _log_encodings(reader: LineReader) -> None:
         log.info("parse: lines by encoding: %s", counts)
     if reader.suspected_mojibake:
         log.warning(
-            "parse: %s lines seem to have been damaged by a wrong encoding before (’ became â€™); they are "
-            "not changed: with an undamaged copy of the corpus the model would be better",
+            "parse: %s lines seem to have been damaged by a wrong encoding earlier (’ became â€™); they are "
+            "used unchanged, but an undamaged copy of the corpus would give a better model",
             f"{reader.suspected_mojibake:,}",
         )

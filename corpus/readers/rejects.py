@@ -3,14 +3,14 @@
 import math
 from collections import Counter
 
-REJECTS_STORED = 10_000  # with the beginning of their text; the others are only counted
+REJECTS_STORED = 10_000  # each with the beginning of its text; later rejects are only counted
 
 
 class Rejects:
-    """The lines that cannot be used: all are counted by cause, the first ones are stored."""
+    """The lines that cannot be used: all of them are counted by cause, and the first are stored."""
 
     def __init__(self, *, max_share: float = math.inf, total_lines: int = 1) -> None:
-        """Once no more rejects are stored, more than `max_share` of `total_lines` end the reading."""
+        """Once the storage is full, reading fails if the rejects exceed `max_share` of `total_lines`."""
         self.rows: list[dict[str, str | int]] = []
         self.by_cause: Counter[str] = Counter()
         self.lines_read = 0
@@ -23,18 +23,18 @@ class Rejects:
         return self.by_cause.total()
 
     def add(self, file: str, line: int, cause: str, raw: str) -> None:
-        """Count a line as a reject, and store it if there is room.
+        """Count a line as a reject, and store it unless the storage is full.
 
         Raises:
-            TooManyRejects: the rejects are more than `max_share` of all lines.
+            TooManyRejects: the storage is full, and the rejects are more than `max_share` of all lines.
         """
         self.by_cause[cause] += 1
         if len(self.rows) < REJECTS_STORED:
-            sample = raw[:200].encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8
+            sample = raw[:200].encode("utf-8", "replace").decode()  # UTF-8 cannot encode a lone surrogate
             self.rows.append({"file": file, "line": line, "cause": cause, "sample": sample})
         elif self.count / self.total_lines > self.max_share:
             raise TooManyRejects
 
 
 class TooManyRejects(Exception):
-    """There are more unusable lines than the allowed share of all lines."""
+    """The share of unusable lines is larger than the share that is allowed."""

@@ -1,4 +1,4 @@
-"""The `sample` corpus: small talk of any size, from a grammar that also says which replies are valid."""
+"""Generates the `sample` corpus: any amount of small talk, from a grammar that can also check replies."""
 
 import random
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ is_valid_reply = GRAMMAR.is_valid_reply
 
 @dataclass(frozen=True)
 class Conversation:
-    """The lines that two people of one movie say in turn."""
+    """The lines that two characters of one movie say alternately."""
 
     movie: int
     lines: tuple[str, ...]
 
 
 def conversations(*, turns: int, seed: int) -> Iterator[Conversation]:
-    """Conversations of `turns` lines in all, or a few more; the same for the same seed."""
+    """Yield conversations until they have at least `turns` lines in total; equal seeds give equal results."""
     rng = random.Random(seed)
     generated = 0
     while generated < turns:
@@ -35,7 +35,7 @@ def conversations(*, turns: int, seed: int) -> Iterator[Conversation]:
 
 
 def _conversation(rng: random.Random) -> tuple[str, ...]:
-    """One or two scripts, sometimes with a greeting before them and a farewell after them."""
+    """The lines of one or two scripts, sometimes with a greeting before them or a farewell after them."""
     chosen = [rng.choice(SCRIPTS) for _ in range(rng.choice((1, 1, 2)))]
     if rng.random() < 0.15:
         chosen.insert(0, rng.choice(GREETINGS))
@@ -50,7 +50,7 @@ def _conversation(rng: random.Random) -> tuple[str, ...]:
 
 
 def _generate_turns(script: Script, rng: random.Random) -> list[str]:
-    """The turns of a script, with its slots filled; sometimes only the first two."""
+    """The turns of a script with its slots filled, or sometimes only its first two turns."""
     names = {slot for turn in script.turns for template in turn for slot in slots(template)} - set(
         script.rules
     )
@@ -65,8 +65,8 @@ def _generate_turns(script: Script, rng: random.Random) -> list[str]:
 def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
     """Write the two files of the Cornell layout; returns the number of lines.
 
-    The lines of a conversation are in descending order, as in the original. Only one conversation at a time
-    is in memory, so a corpus may have any size.
+    The lines of a conversation are in descending order, as in the original Cornell corpus. Only one
+    conversation at a time is in memory, so the generated corpus may have any size.
     """
     written = 0
     with (

@@ -1,8 +1,8 @@
 """The grammar of the `sample` corpus: generates conversations, and decides which replies are valid.
 
-A script is a short conversation of two people. A slot such as `{name}` is filled once and keeps its filler to
-the end of the script; a derived slot such as `{total}` follows from the others. The same declarations
-generate the text and say which replies are valid.
+A script is a short conversation between two people. A slot such as `{name}` is filled once and keeps its
+filler to the end of the script; a derived slot such as `{total}` is computed from the other slots. The same
+scripts both generate the text and define which replies are valid.
 """
 
 import re
@@ -16,7 +16,7 @@ Rule = Callable[[Binding], str]
 
 @dataclass(frozen=True)
 class Script:
-    """One of the conversations about a topic; each turn is generated from one of several templates."""
+    """A short conversation about a topic; each turn is generated from one of the templates for that turn."""
 
     topic: str
     turns: tuple[tuple[str, ...], ...]
@@ -24,12 +24,12 @@ class Script:
 
 
 def script(topic: str, *turns: str | tuple[str, ...], **rules: Rule) -> Script:
-    """A script, from the template or the templates of each turn."""
+    """Make a script from one template, or several, for each turn."""
     return Script(topic, tuple((turn,) if isinstance(turn, str) else turn for turn in turns), rules)
 
 
 def kind(slot: str) -> str:
-    """The kind of filler that a slot takes: `name2` takes the same as `name`."""
+    """The kind of filler that a slot takes: `name2` takes the same kind as `name`."""
     return slot.rstrip("0123456789")
 
 
@@ -38,7 +38,7 @@ _WORD = re.compile(r"[a-z0-9']+|[.,!?]")
 
 
 def slots(template: str) -> list[str]:
-    """The names of the slots of a template, in their order."""
+    """The names of the slots in a template, in the order in which they occur."""
     return _SLOT.findall(template)
 
 
@@ -50,7 +50,7 @@ def fill(template: str, binding: Binding, rules: Mapping[str, Rule]) -> str:
 
 
 def canonical(text: str) -> str:
-    """The form in which two texts are compared: lower-case words and marks, with one blank between them."""
+    """The form in which texts are compared: lower-case words and punctuation, separated by single spaces."""
     return " ".join(_WORD.findall(text.lower()))
 
 
@@ -62,14 +62,14 @@ class Grammar:
         self._pattern = cache(self._make_pattern)
 
     def is_valid_reply(self, context: Sequence[str], reply: str) -> bool:
-        """Whether the grammar can generate `reply` after `context`, all turns before it, the oldest first."""
+        """Whether the grammar can generate `reply` after `context`, which is all earlier turns in order."""
         spoken = canonical(reply)
         for index, binding, candidate in self._scripts_of(context):
             if index < len(candidate.turns) and any(
                 True for _ in self._match(candidate, index, spoken, binding)
             ):
                 return True
-            # The person who began the conversation may begin another script.
+            # The speaker who began the conversation may also begin another script.
             if index % 2 == 0 and any(
                 True for opener in self.scripts for _ in self._match(opener, 0, spoken, {})
             ):
@@ -80,8 +80,8 @@ class Grammar:
         """The scripts from which the last turns of the context can be generated.
 
         Returns:
-            (number of these turns, fillers, script) for each script, with as many turns as possible: a name
-            from two turns ago still counts.
+            (number of these turns, fillers, script) for each such script. As many turns as possible are
+            matched, so that a name from two turns ago still counts.
         """
         spoken = [canonical(turn) for turn in context]
         for start in range(len(spoken)):
@@ -97,7 +97,7 @@ class Grammar:
         return []
 
     def _bindings_of(self, candidate: Script, spoken: Sequence[str]) -> list[Binding]:
-        """The fillers for which the first turns of the script are exactly these."""
+        """The choices of fillers with which the first turns of the script are exactly `spoken`."""
         bindings: list[Binding] = [{}]
         for index, turn in enumerate(spoken):
             bindings = [
@@ -106,7 +106,7 @@ class Grammar:
         return bindings
 
     def _match(self, candidate: Script, index: int, spoken: str, binding: Binding) -> Iterator[Binding]:
-        """The fillers, including those of `binding`, for which this turn of the script is this text."""
+        """The extensions of `binding` with which turn `index` of the script is exactly `spoken`."""
         for template in candidate.turns[index]:
             found = self._pattern(template, tuple(candidate.rules)).fullmatch(spoken)
             if found is None:
@@ -120,11 +120,11 @@ class Grammar:
                 yield extended
 
     def _declared_filler(self, slot: str, text: str) -> str:
-        """The filler in its declared spelling: `Anna` for `anna`."""
+        """The filler as it was declared, such as `Anna` for `anna`."""
         return next(filler for filler in self.fillers[kind(slot)] if canonical(filler) == text)
 
     def _make_pattern(self, template: str, derived: tuple[str, ...]) -> re.Pattern[str]:
-        """Matches the canonical form of a filled template, with a group for each slot that is not derived."""
+        """A pattern for the canonical form of a filled template; each slot that is not derived is a group."""
         parts, captured = [], set[str]()
         for i, part in enumerate(_SLOT.split(template)):
             if i % 2 == 0:

@@ -1,6 +1,6 @@
-"""Topics: the scripts of the sample corpus, which are its questions and their valid answers.
+"""Topics: the scripts of the sample corpus, which define its questions and their valid answers.
 
-The file is long because it is data: one script after another, with functions of one line.
+The file is long because it is data: a list of scripts and the one-line functions that they use.
 """
 
 from corpus.sample import words as w

@@ -1,4 +1,4 @@
-"""Words: the fillers of the slots of the sample corpus, and the facts about them that its scripts use."""
+"""Words: the fillers for the slots of the sample corpus, and the facts that its scripts use about them."""
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 

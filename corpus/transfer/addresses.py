@@ -1,8 +1,9 @@
-"""Addresses: which part of a corpus's address is stored, and which part only the request uses.
+"""Addresses: separates the part of a corpus's address that may be stored from the part that may be secret.
 
-Prefect, MLflow and the manifests store the settings of a run for good. A query may hold a token, so only its
-hash is stored, and the query itself stays in this process. A user and a password are refused.
-`env:REPARTEE_CORPUS_NAME` stands for the whole address that this variable holds.
+Prefect, MLflow and the manifests store the settings of a run permanently. An address's query may hold a
+token, so only a hash of the query is stored, and the query itself stays in this process. An address that
+holds a user or a password is refused. `env:REPARTEE_CORPUS_NAME` stands for the whole address that the
+variable REPARTEE_CORPUS_NAME holds.
 """
 
 import hashlib
@@ -15,20 +16,20 @@ from models.errors import InputError
 HTTP_SCHEME = re.compile(r"https?:", re.IGNORECASE)
 VARIABLE = re.compile(r"env:(REPARTEE_CORPUS_[A-Z0-9_]+)")
 QUERY_HASH = re.compile(r"\?redacted-[0-9a-f]{8}")
-# Remedy: the environment of a process is stored nowhere.
+# This remedy is safe, because the environment of a process is never stored.
 BY_VARIABLE = "put the whole address into a variable REPARTEE_CORPUS_NAME and give env:REPARTEE_CORPUS_NAME"
 
 FORM_PATTERN = (
     r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?"
     r"|env:REPARTEE_CORPUS_[A-Z0-9_]+|[^:]+)$"
 )
-"""What the form of a deployment accepts: nothing that would store a secret, and no scheme but http(s)."""
+"""What a deployment's form accepts as a corpus: no part that could be a secret, and no scheme but http(s)."""
 
-_full_addresses: dict[str, str] = {}  # by stored form, with the query that is not stored
+_full_addresses: dict[str, str] = {}  # by stored form; these include the query, which is not stored
 
 
 def stored_form(corpus: str) -> str:
-    """The corpus as it may be stored: a hash replaces its query, which only this process remembers.
+    """The form of a corpus that may be stored: a hash replaces its query, which only this process remembers.
 
     Raises:
         InputError: the address holds a user or a password.
@@ -57,14 +58,14 @@ def _host(address: str) -> str:
 
 
 def _holds_login(base: str) -> bool:
-    """Whether a user is before the host, or the beginning of a password after it in place of a port."""
+    """Whether a user precedes the host, or the beginning of a password follows it in place of a port."""
     host = base.partition(":")[2].lstrip("/").partition("/")[0]
     port = re.sub(r"\[.*\]", "", host).partition(":")[2]
     return "@" in host or not re.fullmatch(r"\d*", port)
 
 
 def holds_query(corpus: str) -> bool:
-    """Whether the address has a query that is not yet replaced by its hash.
+    """Whether the address has a query that has not yet been replaced by its hash.
 
     Raises:
         InputError: the address holds a user or a password.
@@ -73,7 +74,7 @@ def holds_query(corpus: str) -> bool:
 
 
 def full_address(corpus: str) -> str:
-    """The whole address of a corpus, with its query, from its stored form.
+    """The whole address of a corpus, including its query, found from its stored form.
 
     Raises:
         InputError: only another process knows the query, or the variable holds no address.
@@ -83,7 +84,7 @@ def full_address(corpus: str) -> str:
         address = os.environ.get(found[1], "").strip()
         if not HTTP_SCHEME.match(address):
             raise InputError(
-                f"corpus {text}: the variable {found[1]} holds no http(s) address: set it where the run works"
+                f"corpus {text}: the variable {found[1]} holds no http(s) address: set it for the run"
             )
         return address
     if QUERY_HASH.search(text) and text not in _full_addresses:

@@ -1,7 +1,7 @@
-"""Archive: unpacks the wanted files of a zip or a folder, and nothing else.
+"""Archive: unpacks the wanted files of a zip, or copies them from a folder, and reads no other file.
 
-An archive is not trusted: none of its paths is used, the bytes are counted whatever sizes it declares, and
-only the wanted members are read.
+An archive is not trusted: its paths are never used for writing, the unpacked bytes are counted whatever
+sizes it declares, and only the wanted members are read.
 """
 
 import hashlib
@@ -31,21 +31,21 @@ DAMAGE_ERRORS = (
     NotImplementedError,
     IndexError,
 )
-"""What the standard library raises on damaged or forged archives."""
+"""The exceptions that the standard library raises for damaged or forged archives."""
 
 
 @dataclass(frozen=True)
 class UnpackLimits:
-    """The limits of an archive. Exceeding one is an error that names the limit."""
+    """The limits for an archive. Exceeding a limit is an error that names it."""
 
     member_bytes: int = 4 * 2**30
     total_bytes: int = 4 * 2**30
     ratio: int = 200
-    """Unpacked bytes per packed byte, checked beyond `ratio_from_bytes`. English text has 3 or 4."""
+    """Unpacked bytes per packed byte, checked after `ratio_from_bytes`. English text reaches 3 or 4."""
     ratio_from_bytes: int = 10 * 2**20
     entries: int = 10_000
     directory_bytes: int = 2 * 2**20
-    """Size of the archive's table of contents, all of which is read into memory."""
+    """Size of the archive's table of contents, which is read into memory as a whole."""
 
 
 def unpack(
@@ -56,12 +56,12 @@ def unpack(
     pins: Mapping[str, str],
     limits: UnpackLimits | None = None,
 ) -> dict[str, str]:
-    """Write each of `members` to out/NAME, flushed; returns the SHA-256 of each.
+    """Write each of `members` to out/NAME and flush it to the disk; returns the SHA-256 of each.
 
-    `pins` are the git blob ids, which also fix the size, of members whose content is known.
+    `pins` are the git blob ids of the members whose content is known. A blob id also fixes the size.
 
     Raises:
-        InputError: the source is no archive, is damaged or dangerous, or does not have the pinned content.
+        InputError: the source is not an archive, is damaged or dangerous, or lacks the pinned content.
     """
     limits = limits or UnpackLimits()
     digests: dict[str, str] = {}
@@ -76,10 +76,11 @@ def unpack(
 
 
 def check_members(source: Path, members: tuple[str, ...]) -> None:
-    """Check that the source holds each of `members` once.
+    """Check that the source holds each of `members` exactly once.
 
     Raises:
-        InputError: it does not, and the message says what it holds instead; or it cannot be read.
+        InputError: the source cannot be read, or a member is missing or not unique; the message says what
+            the source holds instead.
     """
     with _members(source, members, UnpackLimits()):
         pass
@@ -89,7 +90,7 @@ def paths_in(folder: Path, members: tuple[str, ...]) -> list[Path]:
     """The paths of `members` in a folder.
 
     Raises:
-        InputError: the folder does not hold each of them once, or cannot be read.
+        InputError: the folder does not hold each member exactly once, or it cannot be read.
     """
     return [member.source for member in members_in_folder(folder, members).values()]
 
@@ -109,7 +110,7 @@ def _members(source: Path, members: tuple[str, ...], limits: UnpackLimits) -> It
 
 
 class _BoundedReader:
-    """A file for `zipfile`, of which one read returns no more than the limit for a table of contents."""
+    """A file for `zipfile` that refuses a single read larger than the limit for a table of contents."""
 
     def __init__(self, file: IO[bytes], name: str, max_bytes: int) -> None:
         self._file, self._name, self._max_bytes = file, name, max_bytes
@@ -154,24 +155,24 @@ def _not_a_zip_error(source: Path, head: bytes, error: Exception) -> InputError:
             f"{source.name}: got HTML, not a zip: open its address in a browser to see what it says"
         )
     if head.startswith(b"PK\x03\x04"):
-        return InputError(f"{source.name} is a damaged or cut zip ({error}): {DOWNLOAD_AGAIN}")
+        return InputError(f"{source.name} is a damaged or truncated zip ({error}): {DOWNLOAD_AGAIN}")
     return InputError(f"{source.name} is not a zip: give a zip, or a folder with the unpacked files")
 
 
 def _check_overlap(source: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse entries that share bytes, by which a small zip unpacks to any size (CVE-2024-0450)."""
+    """Refuse entries that share bytes, with which a small zip can unpack to any size (CVE-2024-0450)."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     ends = [*(info.header_offset for info in infos), archive.start_dir][1:]
     for info, end in zip(infos, ends, strict=True):
-        # A local header has 30 bytes without its name (section 4.3.7 of PKWARE's APPNOTE.TXT).
+        # A local header has 30 bytes, not counting its name (section 4.3.7 of PKWARE's APPNOTE.TXT).
         if info.header_offset < 0 or info.header_offset + 30 + info.compress_size > end:
-            raise InputError(f"{source.name} has entries that overlap, as a zip bomb has: {DOWNLOAD_AGAIN}")
+            raise InputError(f"{source.name} has overlapping entries, like a zip bomb: {DOWNLOAD_AGAIN}")
 
 
 def _find_member(
     source: Path, name: str, infos: list[zipfile.ZipInfo], members: tuple[str, ...]
 ) -> zipfile.ZipInfo:
-    """The one entry for the member `name` that can be read safely."""
+    """The only entry for the member `name`, after checks that it can be read safely."""
     candidates = [
         info for info in infos if not info.is_dir() and _is_content(info) and _path_parts(info)[-1] == name
     ]
@@ -183,7 +184,8 @@ def _find_member(
         )
     if not found and candidates:
         raise InputError(
-            f"{source.name} holds {name} only as a link or under a path that leads outside: {DOWNLOAD_AGAIN}"
+            f"{source.name} holds {name} only as a symbolic link or under a path that leads outside the "
+            f"archive: {DOWNLOAD_AGAIN}"
         )
     if not found:
         names = [_path_parts(info)[-1] for info in infos if not info.is_dir() and _is_content(info)]
@@ -201,19 +203,19 @@ def _path_parts(info: zipfile.ZipInfo) -> list[str]:
 
 
 def _is_content(info: zipfile.ZipInfo) -> bool:
-    """Whether the entry is not one of those in which macOS stores the attributes of files."""
+    """Whether the entry is a real file, and not one in which macOS stores the attributes of another file."""
     return "__MACOSX" not in _path_parts(info)
 
 
 def _stays_inside(info: zipfile.ZipInfo) -> bool:
-    """Whether a tool that follows the paths of the archive would unpack the entry inside its folder."""
+    """Whether a tool that follows the archive's own paths would unpack the entry inside its target folder."""
     parts = _path_parts(info)
     outside = parts[0] == "" or ".." in parts or parts[0][1:2] == ":" or "\0" in info.orig_filename
     return not outside and not S_ISLNK(info.external_attr >> 16)
 
 
 def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None) -> str:
-    """Copy the member to `path` while checking it; returns its SHA-256. A bad member leaves no file."""
+    """Copy the member to `path` while checking it; returns its SHA-256. After an error no file is left."""
     sha256, git_blob = (
         hashlib.sha256(),
         hashlib.sha1(b"blob %d\0" % member.size_bytes, usedforsecurity=False),
@@ -246,7 +248,7 @@ def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None)
 
 def _chunks(member: Member) -> Iterator[bytes]:
     try:
-        # zipfile compares the CRC only at the end of the member, so all of it is read.
+        # zipfile compares the CRC only at the end of the member, so the whole member is read.
         with member.open() as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
@@ -267,5 +269,5 @@ def _check_size(member: Member, size_bytes: int, limits: UnpackLimits) -> None:
 
 def _bomb_error(source: str, name: str, limit: str) -> InputError:
     return InputError(
-        f"{source}: {name} unpacks to more than {limit} allows, as a zip bomb does: {DOWNLOAD_AGAIN}"
+        f"{source}: {name} unpacks to more than {limit} allows, like a zip bomb: {DOWNLOAD_AGAIN}"
     )

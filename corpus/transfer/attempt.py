@@ -1,4 +1,4 @@
-"""Attempt: one HTTP request for a file, which resumes a download where an earlier attempt stopped."""
+"""Attempt: makes one HTTP request for a file and resumes the download where an earlier attempt stopped."""
 
 import contextlib
 import itertools
@@ -24,14 +24,14 @@ from corpus.transfer.limits import Limits, Meter, Progress
 
 HTML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|!--)", re.IGNORECASE)
 
-# With compression, Range and Content-Length would count compressed bytes and not those of the file.
+# With compression, Range and Content-Length would count compressed bytes instead of the file's own bytes.
 UNCOMPRESSED = {"Accept-Encoding": "identity"}
 
 
 def download_once(
     url: str, part: Path, limits: Limits, reach: Reach, *, deadline_s: float, progress: Progress
 ) -> None:
-    """Complete the file `part`; if this fails, the bytes that have arrived stay.
+    """Complete the file `part`; if the connection breaks, the bytes received so far are kept.
 
     Raises:
         TransientError: another attempt may succeed.
@@ -54,7 +54,7 @@ def download_once(
         elif response.status_code in (206, 416) and offset:
             copies.delete(part)
             raise TransientError(
-                f"HTTP {response.status_code} does not fit the {offset} bytes on the disk; starting over"
+                f"HTTP {response.status_code} does not match the {offset} bytes on the disk; starting again"
             )
         elif response.status_code == 200:
             offset, total = 0, content_length(response)
@@ -68,7 +68,7 @@ def download_once(
 def open_response(
     method: str, url: str, headers: dict[str, str], guard: RequestGuard, limits: Limits, deadline_s: float
 ) -> Iterator[httpx2.Response]:
-    """The response after all redirects; the address of each is checked before it is followed.
+    """The response after all redirects; the address of each redirect is checked before it is followed.
 
     Raises:
         TransientError: another attempt may succeed.
@@ -115,11 +115,11 @@ def _write_body(
     while not offset and len(head) < 64 and (chunk := next(chunks, b"")):
         head += chunk
     if is_html(head):
-        raise PermanentError("got HTML, not a zip")  # what an earlier attempt has written stays
+        raise PermanentError("got HTML, not a zip")  # the bytes of an earlier attempt are kept
     done, meter = offset, Meter(offset, total, limits, progress)
     with part.open("ab" if offset else "wb") as file:
         if not offset:
-            # Now that the old bytes are gone, and before the first new one: it never describes other bytes.
+            # After the old bytes are removed and before new ones arrive, so that it describes no other bytes.
             copies.write_state(part, url, response, total)
         for chunk in itertools.chain([head], chunks):
             done += len(chunk)
@@ -146,5 +146,5 @@ def _check_headers(response: httpx2.Response, total: int | None, limits: Limits)
 
 
 def is_html(head: bytes) -> bool:
-    """Whether a file that begins like this is a web page, such as a form to sign in."""
+    """Whether a file that begins with these bytes is a web page, such as a sign-in form."""
     return HTML_START.match(head) is not None

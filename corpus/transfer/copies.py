@@ -1,8 +1,8 @@
-"""Copies: downloaded files, complete or partial, and their descriptions.
+"""Copies: manages downloaded files, complete or partial, and the descriptions stored with them.
 
 NAME          the complete file; NAME.json describes it
 NAME.part     a download in progress; NAME.part.json describes it
-NAME.lock     held by the one process that may write any of these
+NAME.lock     held by the only process that may write any of these files
 """
 
 import hashlib
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
-    """A lock: while it is held, no other process downloads to `archive`.
+    """Hold a lock, so that no other process downloads to `archive` at the same time.
 
     Raises:
         InputError: another process still holds it after `wait_s` seconds.
-        OSError: the file system has no locks.
+        OSError: the file system does not support locks.
     """
     path = archive.with_name(archive.name + ".lock")
     file_lock = lock(path, timeout_s=0)
@@ -47,17 +47,17 @@ def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is locked: a process that waits then creates a new one
+        path.unlink(missing_ok=True)  # while it is locked; a waiting process then creates a new file
         file_lock.release()
 
 
 def part_path(archive: Path) -> Path:
-    """The path of the download in progress."""
+    """The path of the file that is being downloaded."""
     return archive.with_name(archive.name + ".part")
 
 
 def write_state(part: Path, url: str, response: httpx2.Response, total: int | None) -> None:
-    """Describe the partial file whose bytes come from this response."""
+    """Write the description of a partial file, whose bytes come from this response."""
     state = {
         "url_sha256": _digest(url),
         "validator": validator(response),

@@ -1,7 +1,7 @@
-"""Guard: to which hosts a download may connect, until when, and which of its errors are transient.
+"""Guard: decides which hosts a download may connect to, until when, and which of its errors are transient.
 
-An address can lead a download to a service of the machine or network it runs in, by itself, by a redirect or
-by the name server (server-side request forgery). So the address of each peer is checked.
+An address can lead a download to an internal service of its own machine or network: directly, through a
+redirect or through DNS (server-side request forgery). Therefore the IP address of each peer is checked.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class TransientError(Exception):
-    """An error that may not occur at the next attempt.
+    """An error that may not occur in the next attempt.
 
-    `wait_s` is how long the server wants the client to wait, and `unreachable` is whether no connection was
-    made at all.
+    `wait_s` is the number of seconds that the server asks the client to wait. `unreachable` is True if no
+    connection was made at all.
     """
 
     def __init__(self, reason: str, *, wait_s: float = 0, unreachable: bool = False) -> None:
@@ -42,7 +42,7 @@ class TransientError(Exception):
 
 
 class PermanentError(Exception):
-    """An error that will occur at each attempt: this address cannot be used."""
+    """An error that will occur in every attempt, so the address cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Reach:
     """The hosts to which a download may connect."""
 
     public_only: bool = False
-    """True: to public addresses only. False: also to this machine or its networks, if the address
+    """True allows only public addresses. False also allows this machine or its networks, if the address
     that the user gave is there."""
     allowed: tuple[str, ...] = ()
-    """Hosts and networks that are allowed in any case."""
+    """Hosts and networks that are always allowed."""
 
     def allows(self, host: str, address: str = "") -> bool:
-        """Whether the name or the address is one of `allowed`."""
+        """Whether the host name or the IP address is covered by an entry of `allowed`."""
         if host.lower() in {name.lower() for name in self.allowed}:
             return True
         ip = _effective_ip(address or host)
@@ -73,7 +73,7 @@ class Reach:
         for name in self.allowed:
             if "/" in name and _parse_network(name) is None:
                 raise InputError(
-                    f"REPARTEE_DOWNLOAD_HOSTS: {name!r} is no network: give hosts, addresses and networks "
+                    f"REPARTEE_DOWNLOAD_HOSTS: {name!r} is not a network: give hosts, addresses and networks "
                     "such as 10.0.0.0/8, separated by commas"
                 )
 
@@ -82,12 +82,12 @@ ANYWHERE = Reach()
 
 
 class RequestGuard:
-    """Guards a request and its redirects: checks each host to which it connects, and ends it in time."""
+    """Guards a request and its redirects: checks each host that is connected to, and enforces a deadline."""
 
     def __init__(self, reach: Reach = ANYWHERE) -> None:
         """
         Raises:
-            PermanentError: a proxy of the environment is not a valid address.
+            PermanentError: a proxy in the environment variables does not have a valid address.
         """
         self._reach = reach
         self._first_zone: str | None = None  # the zone of the address that the user gave
@@ -106,7 +106,7 @@ class RequestGuard:
             self._timer.cancel()
 
     def set_deadline(self, seconds: float) -> None:
-        """Shut the connection down after so many seconds; a slow stream of bytes causes no read timeout."""
+        """Shut the connection down after this many seconds, since a slow stream causes no read timeout."""
         if self._timer:
             self._timer.cancel()
         self._timer = threading.Timer(max(0.0, seconds), self._shut_down_socket, [seconds])
@@ -143,7 +143,7 @@ class RequestGuard:
             self.check_address(address, url.host)
 
     def _addresses_before_connecting(self, host: str) -> set[str]:
-        """The IP addresses that are known before connecting; that of the peer is checked afterwards."""
+        """The IP addresses that are known before connecting; the peer's address is checked afterwards."""
         if _effective_ip(host) is not None:
             return {host}
         if not self._reach.public_only:
@@ -151,19 +151,19 @@ class RequestGuard:
         try:
             return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         except (OSError, UnicodeError):
-            return set()  # perhaps only the proxy can resolve the name; else connecting fails
+            return set()  # perhaps only the proxy can resolve the name; otherwise connecting fails
 
     def check_address(self, address: str, host: str = "") -> None:
-        """Check an IP address: a redirect may lead to a public one, or stay in the zone of the first one.
+        """Check an IP address: a redirect may lead to a public address, or stay in the first address's zone.
 
         Raises:
-            PermanentError: it is not allowed.
+            PermanentError: the address is not allowed.
         """
         reached_zone = zone(address)
         if self._reach.public_only and reached_zone != "public" and not self._reach.allows(host, address):
             raise PermanentError(
-                f"{host or address} is a {reached_zone} address, which a deployed run may not read; the "
-                "setting REPARTEE_DOWNLOAD_HOSTS lists the hosts that it may read"
+                f"{host or address} is a {reached_zone} address, which a deployed run may not read; to allow "
+                "it, add the host to REPARTEE_DOWNLOAD_HOSTS"
             )
         if self._first_zone is None:
             self._first_zone = reached_zone
@@ -171,7 +171,7 @@ class RequestGuard:
             raise PermanentError(f"redirected to the {reached_zone} address {address}")
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Check the IP address of the peer, which the HTTP client reports: a host name cannot disguise it.
+        """Check the peer's IP address as the HTTP client reports it, so that a host name cannot disguise it.
 
         Raises:
             PermanentError: the address is not allowed.
@@ -184,7 +184,7 @@ class RequestGuard:
         stream = info["return_value"]
         self._socket = stream.get_extra_info("socket")
         if self._requested_host in self._proxies:
-            # The peer is the proxy, in whatever zone; it connects to the host in our place.
+            # The peer is the proxy, which may be in any zone and connects to the host on our behalf.
             self._first_zone = self._first_zone or "public"
         elif event.endswith("connect_tcp.complete"):
             self.check_address(stream.get_extra_info("server_addr")[0], self._requested_host)
@@ -209,7 +209,7 @@ def zone(address: str) -> str:
 
 
 def _effective_ip(address: str) -> Any:
-    """The IP address, or the IPv4 address inside it (mapped, 6to4, NAT64); None for a host name."""
+    """The IP address, or the IPv4 address embedded in it (mapped, 6to4, NAT64); None for a host name."""
     try:
         ip: Any = ipaddress.ip_address(address.split("%")[0])
     except ValueError:
@@ -220,10 +220,10 @@ def _effective_ip(address: str) -> Any:
 
 
 def _proxy_hosts() -> set[str | None]:
-    """The hosts of the proxies that the HTTP client takes from the environment, with or without a scheme.
+    """The hosts of the proxies that the HTTP client takes from the environment; a scheme may be missing.
 
     Raises:
-        PermanentError: one of them is not a valid address.
+        PermanentError: a proxy does not have a valid address.
     """
     configured = getproxies()
     proxies = [configured[scheme] for scheme in ("http", "https", "all") if configured.get(scheme)]
@@ -238,7 +238,7 @@ def _proxy_hosts() -> set[str | None]:
 
 
 def _parse_network(name: str) -> Any:
-    """The network, or the address as a network of one; None for a host name."""
+    """The network, or a single address as a network of one address; None for a host name."""
     try:
         return ipaddress.ip_network(name, strict=False)
     except ValueError:
@@ -256,7 +256,7 @@ def netrc_login(url: httpx2.URL) -> httpx2.Auth | None:
         return None
     except (OSError, UnicodeError, netrc.NetrcParseError) as error:
         reason = getattr(error, "msg", None) or getattr(error, "strerror", None) or "it is not a text file"
-        log.warning("%s is not used: %s", path, reason)
+        log.warning("%s is ignored: %s", path, reason)
         return None
     return httpx2.BasicAuth(found[0], found[2] or "") if found else None
 

@@ -1,4 +1,4 @@
-"""Headers: what the status line and the headers of a response say about the file that follows."""
+"""Headers: reads what the status line and the headers of a response say about the file that follows."""
 
 import email.utils
 import re
@@ -15,7 +15,7 @@ IDENTIFYING_HEADERS = ("etag", "last-modified", "content-length")
 def is_continuation(response: httpx2.Response, offset: int, state: dict[str, Any]) -> bool:
     """Whether a response of status 206 is the rest of the file whose beginning is on the disk.
 
-    `state` describes this beginning (`copies.read_state`).
+    `state` is the description of the part on the disk, from `copies.read_state`.
     """
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
     if not found or int(found[1]) != offset:
@@ -25,7 +25,7 @@ def is_continuation(response: httpx2.Response, offset: int, state: dict[str, Any
 
 
 def status_error(response: httpx2.Response) -> TransientError | PermanentError:
-    """The error for a status other than success: whether another attempt may succeed, and when."""
+    """The error for a status other than success, which says whether and when another attempt may succeed."""
     reason = f"HTTP {response.status_code} {response.reason_phrase[:60]}".strip()
     if response.status_code in (408, 429, 500, 502, 503, 504):
         return TransientError(reason, wait_s=_retry_after_s(response.headers.get("retry-after", "")))
@@ -33,7 +33,7 @@ def status_error(response: httpx2.Response) -> TransientError | PermanentError:
 
 
 def _retry_after_s(text: str) -> float:
-    """The seconds of a Retry-After header, which holds seconds or a date; 0 for anything else."""
+    """The seconds to wait according to a Retry-After header, in seconds or as a date; 0 for anything else."""
     if re.fullmatch(r"[0-9]{1,9}", text.strip()):
         return float(text)
     try:
@@ -49,12 +49,12 @@ def content_length(response: httpx2.Response) -> int | None:
 
 
 def validator(response: httpx2.Response) -> str | None:
-    """The value for If-Range: a strong ETag, or else a date (section 13.1.5 of RFC 9110)."""
+    """The value for If-Range: a strong ETag, or otherwise the date (section 13.1.5 of RFC 9110)."""
     etag: str = response.headers.get("etag", "")
     return etag if etag and not etag.startswith("W/") else response.headers.get("last-modified")
 
 
 def identifying_headers(response: httpx2.Response) -> dict[str, str]:
-    """The headers that identify the content; {} if there is neither an ETag nor a date, only a length."""
+    """The headers that identify the content; {} without an ETag or a date, since a length is not enough."""
     found = {name: response.headers[name] for name in IDENTIFYING_HEADERS if name in response.headers}
     return found if found.keys() - {"content-length"} else {}

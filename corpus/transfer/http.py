@@ -28,7 +28,7 @@ from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
-MANUAL_REMEDY = "download the zip by hand and run with --corpus PATH"
+MANUAL_REMEDY = "download the zip manually and run with --corpus PATH"
 
 
 def fetch(
@@ -42,11 +42,11 @@ def fetch(
 ) -> Path:
     """Download a file to `archive`, from the first of the mirrors `urls` whose file passes the check.
 
-    `check` gets the complete file, and raises InputError for a wrong one; then the next mirror is tried.
+    `check` gets the complete file and raises InputError for a wrong file; then the next mirror is tried.
     If no mirror answers, a complete copy from an earlier download is used, with a warning.
 
     Raises:
-        InputError: no mirror has a file that passes the check, or another process does not end its download.
+        InputError: no mirror has a file that passes the check, or another process is still downloading it.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     with copies.write_lock(archive, wait_s=limits.total_s):
@@ -92,7 +92,7 @@ def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) 
     """The headers that identify the content of an address, without a download; {} if the server sends none.
 
     Raises:
-        TransientError: the server does not answer now.
+        TransientError: the server does not answer at the moment.
         PermanentError: the server does not have the file, or the address must not be used.
     """
     limits = Limits(connect_s=timeout_s, slow_after_s=timeout_s)
@@ -115,7 +115,7 @@ def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) 
 
 
 def unreachable_error(url: str, error: TransientError) -> InputError:
-    """The error for an address that cannot be reached and of which there is no copy."""
+    """The error for an address that cannot be reached, if there is no copy from an earlier download."""
     return InputError(f"{_describe({url: error})}; {MANUAL_REMEDY}")
 
 
@@ -134,7 +134,7 @@ def _download_with_retries(
         return state.attempt_number >= tries or time.monotonic() + state.upcoming_sleep > deadline_s
 
     def log_retry(state: RetryCallState) -> None:
-        if not _last_error(state).unreachable:  # the error at the end says so
+        if not _last_error(state).unreachable:  # the final error says so
             log.info(
                 "%s: %s; trying again in %.1f s", redact_corpus(url), _last_error(state), state.upcoming_sleep
             )

@@ -1,4 +1,4 @@
-"""Limits: how long a download may take and how large it may be, and the meter of its speed."""
+"""Limits: how long a download may take and how large it may be, and a meter for its speed."""
 
 import time
 from collections.abc import Callable
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from corpus.transfer.guard import TransientError
 
 Progress = Callable[[int, int | None], None]
-"""Is called with the bytes that have arrived and the total, which may be unknown."""
+"""A callback that gets the number of bytes received and the total number, or None if that is unknown."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a download. Exceeding one is an error that names the limit."""
+    """The limits for a download. Exceeding a limit is an error that names it."""
 
     total_s: float = 1800
     """Time for all attempts at all mirrors."""
     max_bytes: int = 4 * 2**30
     connect_s: float = 10
     slow_after_s: float = 30
-    """An attempt ends after this time without data, or with less than `min_bytes_per_s`."""
+    """An attempt ends after this time without data, or after this time below `min_bytes_per_s`."""
     min_bytes_per_s: float = 1000
     tries: int = 5
-    """Attempts at an address that answers; one that cannot be reached gets at most 2."""
+    """Attempts at an address that answers; an address that cannot be reached gets at most 2."""
     first_wait_s: float = 0.5
-    """Wait before the second attempt, plus a random part; it doubles each time, up to `longest_wait_s`."""
+    """Wait before the second attempt, plus a random part; the wait doubles, up to `longest_wait_s`."""
     longest_wait_s: float = 30
     max_redirects: int = 5
 
@@ -38,7 +38,7 @@ class Meter:
         self._window_start_bytes = done_bytes
 
     def update(self, done_bytes: int) -> None:
-        """Note that so many bytes have arrived in all.
+        """Record that `done_bytes` bytes have arrived in total.
 
         Raises:
             TransientError: the download has been too slow since the last check.

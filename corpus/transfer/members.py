@@ -1,4 +1,4 @@
-"""Members: the wanted files of an archive or of a folder, which are opened in the same way."""
+"""Members: the wanted files of an archive or of a folder, both of which are opened in the same way."""
 
 import os
 import zipfile
@@ -24,14 +24,14 @@ class Member:
         return f"{self.source.name}: {self.name}" if self.archive else str(self.source)
 
     def open(self) -> IO[bytes]:
-        """Open the file for reading; for a damaged archive it raises one of `DAMAGE_ERRORS` (archive.py)."""
+        """Open the file for reading; a damaged archive raises one of `DAMAGE_ERRORS` (archive.py)."""
         if self.archive is not None and self.info is not None:
             return self.archive.open(self.info)
         return self.source.open("rb")
 
 
 def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Member]:
-    """The members by name, from the folder or the folders inside it.
+    """The members by name, found in the folder or in a folder directly inside it.
 
     Raises:
         InputError: one of the members is missing or not unique, or the folder cannot be read.
@@ -53,7 +53,7 @@ def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Membe
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files in the folder and in the folders inside it, but no deeper: it may be a home directory."""
+    """The files in the folder and one level below it, but no deeper, as it may be a large home directory."""
     try:
         inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__MACOSX"]
         folders = [folder, *(path for path in inner if os.access(path, os.R_OK | os.X_OK))]
@@ -72,7 +72,7 @@ def missing_error(source: Path, name: str, members: tuple[str, ...], names: list
 
 
 def list_names(names: list[str]) -> str:
-    """At most three of the names, escaped for the terminal, since anybody may have written the archive."""
+    """At most three of the names, escaped for the terminal because the archive is not trusted."""
     shown = [ascii(name[:60])[1:-1] for name in sorted(set(names))]
     more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
     return ", ".join(shown[:3]) + more

@@ -226,7 +226,7 @@ def test_the_remedy_for_rejects_is_one_that_works(raw, tmp_path):
         parse_corpus(tmp_path / "out", ParseConfig(), folder)
     assert parse_corpus(tmp_path / "out", ParseConfig(max_reject_share=0.15), folder) == 4
     with pytest.raises(
-        InputError, match=r"a line of movie_lines.txt is `L1 \+\+\+\$\+\+\+ u0.*in this layout$"
+        InputError, match=r"a line of movie_lines.txt must look like `L1 \+\+\+\$\+\+\+ u0.*in this layout$"
     ):
         parse_corpus(tmp_path / "out", ParseConfig(), raw("bad\n" * 20))
 

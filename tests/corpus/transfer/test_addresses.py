@@ -71,7 +71,7 @@ def test_a_variable_holds_the_whole_address(monkeypatch: pytest.MonkeyPatch) -> 
     ("corpus", "line"),
     [
         ("env:REPARTEE_CORPUS_NONE", "the variable REPARTEE_CORPUS_NONE holds no http"),
-        ("env:HOME", "the variable of a corpus must be called REPARTEE_CORPUS_NAME"),
+        ("env:HOME", "the variable that holds the address must be called REPARTEE_CORPUS_NAME"),
     ],
 )
 def test_no_other_variable_is_read(corpus: str, line: str) -> None:

@@ -147,7 +147,7 @@ def test_a_deployed_run_reads_the_hosts_and_networks_that_the_setting_lists(
 
 
 def test_a_network_that_is_none_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"REPARTEE_DOWNLOAD_HOSTS: '10.0.0.0/33' is no network"):
+    with pytest.raises(InputError, match=r"REPARTEE_DOWNLOAD_HOSTS: '10.0.0.0/33' is not a network"):
         Reach(public_only=True, allowed=("files.example.org", "10.0.0.0/33")).check()
 
 

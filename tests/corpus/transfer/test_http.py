@@ -120,7 +120,7 @@ def test_a_wrong_file_does_not_replace_a_good_one(server: FaultServer, tmp_path:
 
 def test_offline_is_one_line_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"^offline: could not reach 127.0.0.1 \(.*\); download the zip by hand"
+        InputError, match=r"^offline: could not reach 127.0.0.1 \(.*\); download the zip manually"
     ) as error:
         get(closed_port(), tmp_path)
     assert "\n" not in str(error.value)

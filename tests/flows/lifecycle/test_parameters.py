@@ -138,5 +138,5 @@ def test_a_run_that_a_deployment_began_reaches_public_hosts_and_those_of_the_set
     monkeypatch.setattr(context.deployment, "id", "4", raising=False)
     assert reach_of(Settings()) == Reach(public_only=True, allowed=("files.example", "10.0.0.0/8"))
     monkeypatch.setenv("REPARTEE_DOWNLOAD_HOSTS", "10.0.0.0/40")
-    with pytest.raises(InputError, match="is no network"):
+    with pytest.raises(InputError, match="is not a network"):
         reach_of(Settings())
