@@ -1,4 +1,4 @@
-"""Session: a conversation with a model, with its history and the settings of the generation."""
+"""Session: a conversation with a model, including its history and its generation settings."""
 
 import collections.abc
 import json
@@ -24,9 +24,9 @@ from models.text.normalisation import display, normalise
 
 Pieces = collections.abc.Generator[str, None, None]
 
-# A reply is one line of text: a control character, which could move the cursor, is shown as a blank.
+# A reply is one line of text, so a control character, which could move the cursor, is shown as a space.
 _CONTROL = dict.fromkeys([*range(32), *range(127, 160)], " ")
-_REPLACEMENT = "\ufffd"  # what an incomplete sequence of UTF-8 bytes is decoded to
+_REPLACEMENT = "\ufffd"  # the result of decoding an incomplete UTF-8 sequence
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,29 @@ class Turn:
 
     role: Literal["user", "assistant"]
     content: str
-    """The text as it is shown to a person."""
+    """The text as it is shown to the user."""
     text: str
     """The text as the model reads it, after normalisation."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole reply."""
+    """A complete reply."""
 
     text: str
     tokens: int
-    """How many tokens were generated, a stop text included."""
+    """The number of generated tokens, including those of a stop text."""
     finished: bool
-    """The model or a stop text ended the reply; it was not cut off at the limit of tokens."""
+    """Whether the model or a stop text ended the reply, rather than the token limit."""
 
 
 class Session:
-    """A conversation with the model in a folder. The turns alternate; the user has the first."""
+    """A conversation with the model in a folder. The user and the model take turns; the user speaks first."""
 
     def __init__(self, model_folder: Path, generation: GenerationConfig) -> None:
         """
         Raises:
-            InputError: the folder does not hold a model that was trained here, or its files are damaged.
+            InputError: the folder does not contain a model trained by Repartee, or its files are damaged.
         """
         info = read_model_info(model_folder)
         self._style, self._markup = info.normalisation, info.markup
@@ -71,32 +71,32 @@ class Session:
         self._seed()
 
     def say(self, text: str) -> Pieces:
-        """Answer `text`, piece by piece; the joined pieces are the reply.
+        """Answer `text` piece by piece; the pieces joined together are the reply.
 
-        Both turns are added to the history when the pieces end. If the iteration is stopped earlier, the
-        reply in the history is what was yielded until then; without any piece the history does not change.
+        The user's turn and the reply are added to the history when the iteration ends. If the caller stops
+        it early, the pieces yielded so far count as the reply; without any, the history does not change.
 
         Raises:
             InputError: the text is empty after normalisation, or, at the first piece, too long for the model.
         """
-        # Not a generator function itself, so that an unusable text is an error at once.
+        # `say` is not a generator function itself, so an unusable text raises an error at once.
         return self._answer(self._user_turn(text))
 
     def retry(self) -> Pieces:
-        """Answer the user's last turn again; the first piece of the new reply replaces the old one.
+        """Answer the user's last turn again; a new reply of at least one piece replaces the old reply.
 
         Raises:
-            InputError: there is no turn yet.
+            InputError: the conversation has no turns yet.
         """
         if not self.turns:
-            raise InputError("there is no reply to try again; say something first")
+            raise InputError("there is no reply to retry; say something first")
         return self._answer(self.turns[-2], replaced=2)
 
     def undo(self) -> str:
-        """Remove the last turns of both sides; returns the user's text.
+        """Remove the user's last turn and the reply to it; returns the text of the user's turn.
 
         Raises:
-            InputError: there is no turn yet.
+            InputError: the conversation has no turns yet.
         """
         if not self.turns:
             raise InputError("there is nothing to undo")
@@ -105,23 +105,23 @@ class Session:
         return text
 
     def new(self) -> None:
-        """Start an empty conversation; with a seed, the random numbers start again as well."""
+        """Start an empty conversation; if a seed is set, the random number generator is reset as well."""
         self.turns.clear()
         self._seed()
 
     def set(self, key: str, value: str | float | None) -> None:
-        """Change a setting of the generation.
+        """Change one of the generation settings.
 
         Args:
             key: a field of GenerationConfig.
-            value: for `seed`, "none" means different replies each time; for `stop`, one text or "none".
+            value: the new value. "none" removes the seed or the stop texts; `stop` takes a single text.
 
         Raises:
-            InputError: there is no such setting, or the value is not valid; nothing is changed then.
+            InputError: there is no such setting, or the value is invalid; no setting is changed.
         """
         knobs = GenerationConfig.model_fields
         if key not in knobs:
-            hint = did_you_mean(key, knobs) or f"there are {', '.join(knobs)}"
+            hint = did_you_mean(key, knobs) or f"the settings are {', '.join(knobs)}"
             raise InputError(f"no setting is called {key!r}; {hint}")
         if key == "seed" and isinstance(value, str) and value.lower() in ("none", ""):
             value = None
@@ -131,20 +131,20 @@ class Session:
         except ValidationError as error:
             _, problem = validation_problem(error, depth=1)
             current = getattr(self.generation, key)
-            raise InputError(f"{key} {value!r}: {problem}; it stays {current}") from None
+            raise InputError(f"{key} {value!r}: {problem}; the setting stays {current}") from None
         if key == "seed":
             self._seed()
 
     def messages(self) -> list[dict[str, str]]:
-        """The conversation in the form of chat JSONL, `{"role": ..., "content": ...}` for each turn."""
+        """The messages of the conversation in chat JSONL: `{"role": ..., "content": ...}` for each turn."""
         return [{"role": turn.role, "content": turn.content} for turn in self.turns]
 
     def save(self, path: Path) -> None:
         """Write the conversation as one line of chat JSONL.
 
         Raises:
-            InputError: the conversation is empty, the file exists and is not this session's, or it cannot be
-                written.
+            InputError: the conversation is empty, the file exists and was not written by this session, or the
+                file cannot be written.
         """
         if not self.turns:
             raise InputError("there is nothing to save; say something first")
@@ -162,7 +162,7 @@ class Session:
         self._saved.add(path.resolve())
 
     def reply_once(self, text: str) -> Answer:
-        """The whole reply to `text`; both turns are added to the history.
+        """Generate the whole reply to `text`; the user's turn and the reply are added to the history.
 
         Raises:
             InputError: the text is empty after normalisation, or too long for the model.
@@ -171,18 +171,18 @@ class Session:
         context_ids = self._context([*self.turns, turn])
         ids: list[int] = []
         shown = "".join(self._pieces(context_ids, ids))
-        if shown:  # it is empty if the reply starts with a stop text
+        if shown:  # empty if the reply starts with a stop text
             self.turns += [turn, self._assistant_turn(shown)]
         max_tokens = self._generator.limit(context_ids, self.generation)
         stopped = shown != self._shown(self._tokenizer.decode(ids))
         return Answer(shown, len(ids), stopped or len(ids) < max_tokens)
 
     def _user_turn(self, text: str) -> Turn:
-        content = text.strip().encode("utf-8", "replace").decode()  # a lone surrogate cannot be saved
+        content = text.strip().encode("utf-8", "replace").decode()  # UTF-8 cannot encode a lone surrogate
         model_text = normalise(content, self._style)
         if not model_text:
             if content and self._style == "article":
-                raise InputError("the model reads only letters a to z and .,!?; say something in them")
+                raise InputError("the model reads only the letters a to z and .,!?; use some of them")
             raise InputError("say something")
         return Turn("user", content, model_text)
 
@@ -204,7 +204,7 @@ class Session:
                 self.turns = [*before, turn, self._assistant_turn(reply)]
 
     def _pieces(self, context_ids: list[int], ids: list[int] | None = None) -> Iterator[str]:
-        """After each token, the next part of the reply that later tokens cannot change.
+        """Yield, after each token, the next part of the reply that later tokens cannot change.
 
         The generated tokens, including those of a stop text, are appended to `ids`.
         """
@@ -238,13 +238,13 @@ class Session:
 
 
 def _free_name(path: Path) -> Path:
-    """The first of NAME-2, NAME-3, ... that does not exist."""
+    """The first path of the form NAME-2, NAME-3, ... that does not exist yet."""
     names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
     return next(name for name in names if not name.exists())
 
 
 def _before_stop(text: str, stops: tuple[str, ...]) -> int:
-    """The number of characters before the first stop text, or of the whole text."""
+    """The number of characters before the first stop text, or in the whole text if it contains none."""
     return min((start for stop in stops if (start := text.find(stop)) >= 0), default=len(text))
 
 

@@ -1,7 +1,7 @@
-"""Terminal: the conversation of `repartee chat`, for a person at a terminal or for a pipe.
+"""Terminal: the conversation of `repartee chat`, held at an interactive terminal or through a pipe.
 
-In a terminal there are a prompt, colours and notes. Through a pipe, each line of input is answered by one
-line of output, and nothing else is written there.
+A terminal shows a prompt, colours and notes. Through a pipe, each message is answered by exactly one line on
+standard output, and everything else goes to standard error.
 """
 
 import os
@@ -22,20 +22,20 @@ Pieces = Generator[str, None, None]
 PROMPT = "you> "
 REPLY = "bot> "
 HELP = """\
-/new                      forget the conversation and start another
+/new                      forget the conversation and start a new one
 /retry                    answer your last message again
 /undo                     forget your last message and its reply
-/set                      show the settings of the replies
+/set                      show the generation settings
 /set temperature 0.9      change a setting: temperature, top_p, top_k, max_tokens, seed,
                           repetition_penalty, no_repeat_ngram or stop (a text, or none)
 /save FILE                write the conversation to FILE, as JSON lines
-/help                     show this
-/quit                     end (or Ctrl-D); Ctrl-C stops a reply"""
+/help                     show this help
+/quit                     end the conversation (or Ctrl-D); Ctrl-C stops a reply"""
 WITHOUT_ARGUMENT = ("/new", "/retry", "/undo", "/help", "/quit")
 
 
 def run(session: "Session", *, title: str, stdin: TextIO, stdout: TextIO) -> int:
-    """Talk until the input ends; returns the exit status: 0, or 2 if a line of a pipe was wrong."""
+    """Converse until the input ends; returns the exit status: 0, or 2 if a line from a pipe was invalid."""
     if stdin.isatty() and stdout.isatty():
         return _Screen(session, stdin, stdout).talk(title)
     return _pipe(session, stdin, stdout)
@@ -70,7 +70,7 @@ class _Screen:
         self.colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def talk(self, title: str) -> int:
-        self.note(f"{title}\n/help lists the commands, /quit or Ctrl-D ends.")
+        self.note(f"{title}\n/help lists the commands; /quit or Ctrl-D ends the conversation.")
         while True:
             try:
                 line = self.ask()
@@ -79,16 +79,16 @@ class _Screen:
             except InputError as error:
                 self.note(str(error))
             except KeyboardInterrupt:
-                self.note("\n/quit or Ctrl-D ends.")
+                self.note("\n/quit or Ctrl-D ends the conversation.")
             except EOFError:
                 _line(self.stdout, "")
                 return 0
 
     def ask(self) -> str:
-        """The next line. On the process's own terminal, the arrow keys edit it and recall earlier ones."""
+        """The next input line. On the process's own terminal, arrow keys edit it and recall earlier lines."""
         if self.stdin is sys.stdin and self.stdout is sys.stdout:
             try:
-                import readline  # noqa: F401  # `input` uses it once it is imported; some Pythons lack it
+                import readline  # noqa: F401  # its import enables line editing; some Pythons lack it
             except ImportError:
                 return input(PROMPT).strip()
             return input(self.painted(PROMPT, "1;36", hidden=True)).strip()
@@ -99,7 +99,7 @@ class _Screen:
         return line.strip()
 
     def reply(self, pieces: Pieces) -> None:
-        """Show the pieces as they come. Ctrl-C stops the reply; what was shown stays in the history."""
+        """Show the pieces as they arrive. Ctrl-C stops the reply; the pieces shown stay in the history."""
         _write(self.stdout, self.painted(REPLY, "1;35"))
         try:
             with closing(pieces):
@@ -117,7 +117,7 @@ class _Screen:
         if not self.colours:
             return text
         on, off = f"\033[{code}m", "\033[0m"
-        if hidden:  # so that readline does not count them as columns
+        if hidden:  # so that readline does not count the colour codes as columns
             on, off = f"\001{on}\002", f"\001{off}\002"
         return f"{on}{text}{off}"
 
@@ -125,14 +125,14 @@ class _Screen:
 def _obey(
     session: "Session", line: str, reply: Callable[[Pieces], None], note: Callable[[str], None]
 ) -> bool:
-    """Do what one line asks for; returns whether it ends the conversation."""
+    """Handle one line of input; returns whether it ends the conversation."""
     if not line.startswith("/"):
         reply(session.say(line))
         return False
     command, _, rest = line.partition(" ")
     rest = rest.strip()
     if rest and command in WITHOUT_ARGUMENT:
-        raise InputError(f"{command} takes nothing after it; give {command} alone")
+        raise InputError(f"{command} takes no argument; type {command} alone")
     if command == "/quit":
         return True
     if command == "/retry":
@@ -159,9 +159,9 @@ def _new(session: "Session") -> str:
 
 def _set(session: "Session", rest: str) -> str:
     key, value = [*re.split(r"\s*=\s*|\s+", rest, maxsplit=1), ""][:2]
-    # Only a stop text may contain blanks.
+    # Only a stop text may contain spaces.
     if rest and (not value or (key != "stop" and len(value.split()) > 1)):
-        raise InputError(f"/set {rest}: give one setting and its value, like /set temperature 0.9")
+        raise InputError(f"/set {rest}: give one setting and its value, for example /set temperature 0.9")
     if rest:
         session.set(key, value)
     return ", ".join(f"{name} {_value_text(value)}" for name, value in session.generation)
@@ -175,7 +175,7 @@ def _value_text(value: object) -> str:
 
 def _save(session: "Session", rest: str) -> str:
     if not rest:
-        raise InputError("/save where? For example: /save talk.jsonl")
+        raise InputError("/save needs a file name, for example /save talk.jsonl")
     path = path_of(rest)
     session.save(path)
     return f"saved to {path}"
@@ -186,7 +186,7 @@ def _line(stream: TextIO, text: str) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write and flush, with ? for a character that the terminal does not have."""
+    """Write the text and flush, with ? for each character that the stream's encoding lacks."""
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
     stream.flush()

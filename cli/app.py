@@ -1,7 +1,7 @@
-"""The `repartee` command: one function a verb, no logic.
+"""The `repartee` command: one function for each verb, without logic of its own.
 
-Nothing heavy is imported before a verb needs it, so that `repartee --help` answers at once. The bodies of the
-verbs are in the modules beside this one and in deployments/; what they print is in cli/tables.py.
+Each verb imports heavy packages only when it runs, so that `repartee --help` answers at once. The verbs are
+implemented in the other modules of this package and in deployments/; cli/tables.py formats their output.
 """
 
 import json
@@ -29,8 +29,8 @@ from environment import quiet_environment
 
 app = typer.Typer(
     help="Train a chat model on conversations, register it, and talk with it.",
-    epilog="All outputs are in the folder REPARTEE_HOME (by default ./var). The settings for --set: "
-    "docs/settings.md",
+    epilog="All outputs are written to the folder REPARTEE_HOME (by default ./var). docs/settings.md lists "
+    "the settings for --set.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -52,10 +52,10 @@ def run(
 ) -> None:
     """Train, evaluate and register a model.
 
-    All stages run once on this machine, from the download of the corpus to the promotion of the model. A
-    stage whose inputs, settings, code and libraries have not changed is reused. An interrupted training is
-    resumed by the same command. The gate promotes the model if it is better than the champion on the same
-    test split.
+    All stages run once on this machine, from the download of the corpus to the promotion of the model. The
+    output of a stage is reused if its inputs, settings, code and libraries have not changed. To resume an
+    interrupted run, run the same command again. The gate promotes the model if it is better than the
+    champion on the same test split.
     """
     from cli import tables
     from cli.run import retrain_locally
@@ -73,7 +73,7 @@ def prepare(
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Prepare the data of a training, without training.
+    """Prepare the training data without training a model.
 
     Runs the stages download, parse, clean, vocabulary and export.
     """
@@ -109,7 +109,7 @@ def plan(
 def chat(
     model: Annotated[str, typer.Option(help=REF_HELP, metavar="REF")] = "champion",
     once: Annotated[
-        str | None, typer.Option(help="Print the reply to this text, and end.", metavar="TEXT")
+        str | None, typer.Option(help="Print the reply to this text and exit.", metavar="TEXT")
     ] = None,
     temperature: Temperature = None,
     top_p: TopP = None,
@@ -118,8 +118,8 @@ def chat(
 ) -> None:
     """Talk with a model in the terminal.
 
-    /help lists the commands of the conversation. Without a terminal, each line of standard input is answered
-    by one line of output. --json applies to the reply of --once.
+    During the conversation, /help lists its commands. If standard input is not a terminal, each line of it is
+    answered by one line of output. --json has an effect only with --once.
     """
     from chat import terminal
     from chat.session import Session
@@ -140,9 +140,10 @@ def chat(
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """List the registered versions.
+    """List the registered versions of the model.
 
-    Each with its aliases, its scores on the test split, its recipe and its corpus; the newest first.
+    Each row shows the aliases of a version, its scores on the test split, its recipe and its corpus. The
+    newest version comes first.
     """
     from cli import tables, versions
 
@@ -154,13 +155,14 @@ def models(as_json: Json = False) -> None:
 def promote(
     ref: Annotated[str, typer.Argument(help="A version number or an alias.", metavar="VERSION")],
     why: Annotated[
-        str | None, typer.Option(help="The reason, which `repartee history` shows.", metavar="TEXT")
+        str | None,
+        typer.Option(help="The reason for the change, shown by `repartee history`.", metavar="TEXT"),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a version the champion.
 
-    Its files are verified first. The verdict of the gate does not matter.
+    The files of the version are verified first. The gate's verdict on it is ignored.
     """
     from cli import champion, tables
 
@@ -172,7 +174,7 @@ def promote(
 def rollback(as_json: Json = False) -> None:
     """Make the previous champion the champion again.
 
-    Nothing is trained. A second rollback undoes the first.
+    No model is trained. A second rollback undoes the first one.
     """
     from cli import champion, tables
 
@@ -184,7 +186,7 @@ def rollback(as_json: Json = False) -> None:
 def history(as_json: Json = False) -> None:
     """List all changes of the champion.
 
-    Each with its time and its reason; the newest first.
+    Each row shows the time of a change and the reason for it. The newest change comes first.
     """
     from cli import champion, tables
 
@@ -201,7 +203,7 @@ def evaluate(
 ) -> None:
     """Score a model on the test split of a corpus.
 
-    By default that is the corpus on which the version was trained; for a model folder it is cornell.
+    By default, a registered version is scored on the corpus it was trained on, and a model folder on cornell.
     """
     from cli import tables, versions
     from cli.run import score_model
@@ -217,7 +219,7 @@ def up() -> None:
     """Start Prefect, MLflow and a worker on this machine.
 
     Creates the deployments as well, and supervises the services until Ctrl-C or `repartee down`. If
-    PREFECT_API_URL or MLFLOW_TRACKING_URI is set, that server is used instead of a local one.
+    PREFECT_API_URL or MLFLOW_TRACKING_URI is set, the server at that address is used instead of a local one.
     """
     from deployments.local import up
 
@@ -238,7 +240,7 @@ def status(as_json: Json = False) -> None:
 def down() -> None:
     """End everything that `repartee up` started.
 
-    A training writes a checkpoint first; the next run resumes it.
+    A training run in progress first writes a checkpoint, from which the next run resumes.
     """
     from deployments.local import up
 
@@ -248,14 +250,14 @@ def down() -> None:
 @app.command()
 def doctor(
     fix: Annotated[
-        bool, typer.Option("--fix", help="Mend the faults that can be mended without losing anything.")
+        bool, typer.Option("--fix", help="Fix the faults that can be fixed without losing data.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Find what is wrong with this installation.
 
-    Checks the packages, the disk, the databases, the servers, the deployments and the runs. Each fault comes
-    with the command that mends it. The exit status is 1 if a fault is left.
+    Checks the packages, the disk, the databases, the servers, the deployments and the runs. Each fault is
+    shown with the command that fixes it. The exit status is 1 if any fault remains.
     """
     from cli import tables
     from deployments.doctor import examination
@@ -274,15 +276,15 @@ def _print_result(result: dict[str, Any], text: str, as_json: bool) -> None:
 
 
 def main() -> None:
-    """Run the command. Exit status: 0 done, 2 the user's input is wrong, 130 interrupted, 1 anything else."""
+    """Run the command. The exit status is 0 for success, 2 for bad input, 130 for Ctrl-C, otherwise 1."""
     quiet_environment()
     encoding.use_utf8_mode()
-    show_progress()  # before Prefect is imported, which then sets up its logging
+    show_progress()  # before the import of Prefect, which sets up its own logging
     encoding.accept_any_character()
     try:
         encoding.check_arguments()
         status = app(standalone_mode=False)
-        if status == INTERRUPTED:  # Typer returns it after Ctrl-C
+        if status == INTERRUPTED:  # Typer returns this status after Ctrl-C
             raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
         print_error("interrupted; run the same command again to continue")

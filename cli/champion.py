@@ -1,4 +1,4 @@
-"""Champion: the version in service and its predecessors, changed by hand (a run does it through the gate)."""
+"""Champion: manual changes of the version in service, and its history. Runs change it through the gate."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def promote(ref: str, why: str | None) -> dict[str, Any]:
         InputError: there is no such version, or its files are damaged.
         TrackingUnavailable: MLflow does not answer.
     """
-    return _promote(open_registry(Settings()), ref, why or f"by hand, by {user()}")
+    return _promote(open_registry(Settings()), ref, why or f"promoted manually by {user()}")
 
 
 def rollback() -> dict[str, Any]:
@@ -25,21 +25,21 @@ def rollback() -> dict[str, Any]:
 
     Raises:
         InputError: there is no previous champion, or its files are damaged.
-        ChampionMoved: somebody else has changed the champion meanwhile.
+        ChampionMoved: another user or run has changed the champion in the meantime.
         TrackingUnavailable: MLflow does not answer.
     """
     registry = open_registry(Settings())
-    registry.reconcile()  # a promotion that was interrupted counts if its alias was moved
+    registry.reconcile()  # an interrupted promotion counts if it had moved the alias
     last = next(iter(registry.history()), None)
     if last is None or last.previous is None:
-        raise InputError("there was no champion before this one; `repartee models` lists the versions")
+        raise InputError("there is no previous champion to return to; `repartee models` lists the versions")
     champion = registry.champion()
-    why = f"v{last.version} was rolled back, by {user()}"
+    why = f"v{last.version} was rolled back by {user()}"
     return _promote(registry, str(last.previous), why, champion.number if champion else None)
 
 
 def history() -> list[dict[str, Any]]:
-    """All changes of the champion, the newest first.
+    """All changes of the champion; the newest comes first.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.

@@ -1,4 +1,4 @@
-"""`repartee corpus`: the generated corpus."""
+"""`repartee corpus`: the verbs that generate a corpus."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,19 +14,17 @@ app.callback(invoke_without_command=True)(print_help_without_a_verb)
 
 @app.command()
 def make(
-    path: Annotated[Path, typer.Argument(help="The folder to write, which must be empty or missing.")],
+    path: Annotated[Path, typer.Argument(help="The folder to write to. It must be empty or not exist yet.")],
     turns: Annotated[int, typer.Option(help="The approximate number of turns.", min=100)] = 24_000,
-    seed: Annotated[
-        int, typer.Option(help="The seed of the random numbers; the same seed generates the same corpus.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(help="The random seed; the same seed generates the same corpus.")] = 0,
 ) -> None:
     """Write a generated corpus.
 
-    Its files have the layout of the Cornell Movie-Dialogs Corpus.
+    The files have the layout of the Cornell Movie-Dialogs Corpus.
     """
     from corpus.sample.generator import write_corpus
 
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-        raise InputError(f"{path} exists and is not empty; give a new folder")
+        raise InputError(f"{path} exists and is not empty; choose a new folder")
     path.mkdir(parents=True, exist_ok=True)
     print(f"{path}: {write_corpus(path, turns=turns, seed=seed):,} turns")

@@ -1,4 +1,4 @@
-"""Encoding: UTF-8 for names and files, whatever the locale and the terminal are."""
+"""Encoding: names and files are UTF-8, whatever the encodings of the locale and the terminal."""
 
 import codecs
 import io
@@ -11,9 +11,9 @@ from models.files import is_utf8
 
 
 def use_utf8_mode() -> None:
-    """Start this process again in Python's UTF-8 mode if the locale has another encoding.
+    """Restart this process in Python's UTF-8 mode if the locale's encoding is not UTF-8.
 
-    The files of a home are UTF-8, and so are the names that Prefect and MLflow record.
+    The text files in a home are UTF-8, and so are the names that Prefect and MLflow record.
     """
     if (
         codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
@@ -27,10 +27,10 @@ def use_utf8_mode() -> None:
 
 
 def check_arguments() -> None:
-    """Check that the arguments and the REPARTEE_* variables can be recorded.
+    """Check that Prefect and MLflow can record the arguments and the REPARTEE_* variables.
 
     Raises:
-        InputError: one of them is not UTF-8.
+        InputError: an argument or a variable is not valid UTF-8.
     """
     variables = (value for name, value in os.environ.items() if name.startswith("REPARTEE_"))
     for text in (*sys.argv[1:], *variables):
@@ -41,7 +41,7 @@ def check_arguments() -> None:
 
 
 def accept_any_character() -> None:
-    """Print `?` for a character that the terminal cannot show; read UTF-8 if it is declared as ASCII."""
+    """Print `?` for any character that the terminal cannot show, and read ASCII input as UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

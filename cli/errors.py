@@ -1,4 +1,4 @@
-"""The end of the command: its exit, and the one line on standard error for what the user can mend."""
+"""How the command ends: its exit status, and one line on standard error for an error the user can fix."""
 
 import os
 import sys
@@ -8,13 +8,13 @@ from models.errors import InputError, is_out_of_space
 
 
 def user_error(error: Exception) -> str | None:
-    """The line for an error that the user can mend; None for a fault of the program."""
+    """The message for an error that the user can fix; None for a bug in the program."""
     if isinstance(error, InputError):
         return str(error)
     if is_out_of_space(error):
         path = getattr(error, "filename", None) or os.environ.get("REPARTEE_HOME", "var")
-        return f"the disk is full ({path}); free some space and give the same command again"
-    # Typer contains its own copy of click, whose exceptions have no public name.
+        return f"the disk is full ({path}); free some space and run the same command again"
+    # Typer bundles its own copy of click, whose exception classes have no public names.
     format_message = getattr(error, "format_message", None)
     return f"{format_message().rstrip('.')}; see `repartee --help`" if format_message else None
 
@@ -25,8 +25,8 @@ def print_error(message: str) -> None:
 
 
 def exit_with(status: int) -> NoReturn:
-    """End the process; at once where its exit would wait for a Prefect server that hangs."""
-    recorded = sys.modules.get("deployments.local.recorded")  # the verbs that run a flow have loaded it
+    """End the process, at once if a normal exit would wait for a Prefect server that hangs."""
+    recorded = sys.modules.get("deployments.local.recorded")  # only the verbs that run a flow load it
     if recorded and recorded.is_waiting_for_prefect():
         sys.stderr.flush()
         os._exit(status)

@@ -1,4 +1,4 @@
-"""The options that several verbs share."""
+"""Options that several verbs share."""
 
 from typing import Annotated
 
@@ -8,9 +8,9 @@ Corpus = Annotated[
     str | None,
     typer.Option(
         help="The corpus to read: cornell, sample, the path of a zip or a folder, an http(s) address, or "
-        "env:REPARTEE_CORPUS_NAME, an environment variable that holds the address. The query of an address "
-        "is not stored anywhere; a login belongs in ~/.netrc. By default the recipe's corpus, for `evaluate` "
-        "the model's.",
+        "env:REPARTEE_CORPUS_NAME, an environment variable that holds the address. The query string of an "
+        "address is not stored anywhere; put a login in ~/.netrc. The default is the recipe's corpus, or for "
+        "`evaluate` the corpus that the model was trained on.",
         metavar="SOURCE",
         show_default=False,
     ),
@@ -25,8 +25,8 @@ Changes = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Change one setting of the recipe, for example train.max_minutes=5. May be given several times; "
-        "docs/settings.md lists the settings.",
+        help="Change one setting of the recipe, for example train.max_minutes=5. The option can be "
+        "repeated; docs/settings.md lists the settings.",
         metavar="KEY.PATH=VALUE",
     ),
 ]
@@ -37,8 +37,8 @@ Init = Annotated[
     str | None,
     typer.Option(
         help="The model whose weights the training starts from: scratch (random weights), champion, a "
-        "version number, a model folder, a .gguf file or ORG/NAME on the Hugging Face hub. By default the "
-        "recipe's.",
+        "version number, a model folder, a .gguf file or ORG/NAME on the Hugging Face hub. The default is "
+        "the recipe's choice.",
         metavar="REF",
     ),
 ]
@@ -50,15 +50,13 @@ Temperature = Annotated[
 TopP = Annotated[
     float | None,
     typer.Option(
-        help="Sample from the most probable tokens whose probabilities add up to this (top-p sampling)."
+        help="Sample from the most probable tokens whose probabilities add up to this value (top-p sampling)."
     ),
 ]
-ReplySeed = Annotated[
-    int | None, typer.Option(help="The seed of the random numbers; the same seed gives the same replies.")
-]
+ReplySeed = Annotated[int | None, typer.Option(help="The random seed; the same seed gives the same replies.")]
 
 
 def print_help_without_a_verb(context: typer.Context) -> None:
-    """The callback of a group of verbs: `repartee` alone prints what `repartee --help` does."""
+    """The callback of a command group: print the group's help if no verb is given."""
     if context.invoked_subcommand is None:
         print(context.get_help())

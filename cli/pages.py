@@ -11,35 +11,36 @@ from typer.core import TyperGroup
 
 from cli.app import INTERRUPTED, app
 
-COLUMNS = 78  # of a help text in a terminal of 80 columns or more; the page does not depend on its maker's
+COLUMNS = 78  # the width of a help text in a wide terminal, so that the page is the same on every machine
 
 HEAD = f"""# The command
 
-Each command with its arguments and options, as `repartee COMMAND --help` prints them. Made by `make docs`.
+The arguments and options of each command, as `repartee COMMAND --help` prints them. `make docs` generates
+this page.
 
 ## Exit status
 
-* `0`: the command has done its work. A run ends with 0 whether it promotes its model, refuses it, finds
-  everything unchanged, is skipped because another training is under way, or trains without registering
-  because MLflow does not answer.
-* `1`: anything that the next two do not cover; also `repartee doctor` where it has found a fault.
-* `2`: the input is wrong. One line on standard error says what is wrong, where, and the remedy.
-* `{INTERRUPTED}`: the command was interrupted with Ctrl-C. The same command continues where it stopped.
+* `0`: the command succeeded. A run exits with 0 in each of these cases: it promotes its model, it refuses
+  its model, nothing has changed, it is skipped because another training run is in progress, or its model is
+  not registered because MLflow does not answer.
+* `1`: any other failure. `repartee doctor` also exits with 1 if a fault remains.
+* `2`: the input is invalid. One line on standard error says what is wrong, where, and how to fix it.
+* `{INTERRUPTED}`: the command was interrupted with Ctrl-C. Run the same command again to continue.
 
 With `--json` the only text on standard output is one JSON object; progress goes to standard error.
 """
 
 
 def cli_page() -> str:
-    """The page as Markdown."""
+    """The text of docs/cli.md, in Markdown."""
     command = typer.main.get_command(app)
     context = command.make_context("repartee", [], resilient_parsing=True, terminal_width=COLUMNS)
     return "\n".join([HEAD, *_sections(command, context)])
 
 
-# Typer carries its own click, whose classes have no public name.
+# Typer bundles its own copy of click, whose classes have no public names.
 def _sections(command: Any, context: Any) -> Iterator[str]:
-    """A section for the command, then one for each of its subcommands."""
+    """Yield a section for the command, then one section for each of its subcommands."""
     yield f"## {context.command_path}\n\n```\n{command.get_help(context).strip()}\n```\n"
     if isinstance(command, TyperGroup):
         for name, subcommand in command.commands.items():

@@ -1,4 +1,4 @@
-"""Run: the flows on this machine, with a Prefect server of their own if none is configured or up."""
+"""Run: run flows on this machine, each with its own Prefect server if none is configured or up."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ PREPARE_PARAMETERS = ("recipe", "corpus", "changes")
 
 
 def retrain_locally(config: RetrainConfig) -> Outcome:
-    """Run all stages; if nothing is to be done, the outcome is found without a Prefect server.
+    """Run all stages; if there is nothing to do, no Prefect server is started.
 
     Raises:
         InputError: the home, the corpus, a setting or a configured server cannot be used.
@@ -31,10 +31,10 @@ def retrain_locally(config: RetrainConfig) -> Outcome:
     """
     settings = Settings()
     run = open_run(config, settings)
-    if busy := holder(run.home):  # before a server is started for it; the flow checks again
+    if busy := holder(run.home):  # checked before a server is started; the flow checks again
         return skipped_outcome(run, busy)
     stages, outputs = plan_chain(run, CHAIN)
-    # Runs that a crash has left open in Prefect's database are closed there, which takes a server.
+    # Closing the runs that a crash has left open in Prefect's database requires a server.
     if settings.prefect_url is None and len(outputs) == len(stages) and not dead_runs(run.home):
         reconcile_champion(run)
         plan = plan_run(run, CHAIN)
@@ -47,7 +47,7 @@ def retrain_locally(config: RetrainConfig) -> Outcome:
 
 
 def prepare_locally(config: RetrainConfig) -> list[dict[str, Any]]:
-    """Run the data stages; each is a row as in the JSON of a run.
+    """Run the data stages; returns a row for each stage, as in the JSON output of a run.
 
     Raises:
         InputError: the home, the corpus, a setting or a configured server cannot be used.
@@ -55,7 +55,7 @@ def prepare_locally(config: RetrainConfig) -> list[dict[str, Any]]:
     """
     settings = Settings()
     run = open_run(config, settings)
-    plan_chain(run, DATA)  # a missing corpus is an error before a server is started
+    plan_chain(run, DATA)  # so that a missing corpus is an error before a server is started
     parameters = {key: value for key, value in of_config(config).items() if key in PREPARE_PARAMETERS}
     returned: list[Artifact] | Result = run_recorded(settings, prepare, parameters)
     artifacts = returned.artifacts if isinstance(returned, Result) else returned
@@ -77,6 +77,6 @@ def score_model(model: Model, config: RetrainConfig) -> dict[str, float]:
     """Score a model on the test split of a corpus, normalised as the model's training text was.
 
     Raises:
-        InputError: the folder is no model of ours, or the corpus cannot be used.
+        InputError: the folder does not contain a model trained by Repartee, or the corpus cannot be used.
     """
     return score(open_run(as_trained(config, model.folder), Settings()), model, in_flow=False)

@@ -1,4 +1,4 @@
-"""Versions: the registered models, and the one that a reference names."""
+"""Versions: list the registered models, and find the model that a reference names."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from settings import Settings
 def find_model(ref: str) -> Model:
     """
     Raises:
-        InputError: there is no such version or folder; the line says which there are.
+        InputError: there is no such version or folder; the message lists the registered versions.
     """
     if model := model_in_folder(ref):
         return model
@@ -18,7 +18,7 @@ def find_model(ref: str) -> Model:
 
 
 def list_versions() -> list[dict[str, Any]]:
-    """Each registered version as `repartee models --json` prints it, the newest first.
+    """The registered versions in the form that `repartee models --json` prints; the newest comes first.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.

@@ -38,7 +38,7 @@ def model_folder(
     unit: str = "conversation",
     words: bool = False,
 ) -> Path:
-    """A tiny random model, complete as the trainer leaves it."""
+    """A tiny model with random weights and all the files that the trainer writes."""
     folder.mkdir()
     learnt = tokenizer.learn_words(TEXTS, min_count=1) if words else tokenizer.learn_bpe(TEXTS, size=300)
     tokenizer.save(learnt, tokenizer.learn_spelling(TEXTS), folder)
@@ -47,7 +47,7 @@ def model_folder(
     model = networks.build(network, learnt.get_vocab_size(), LONG)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.mul_(15 if weights.ndim > 1 else 1)  # far from uniform
+            weights.mul_(15 if weights.ndim > 1 else 1)  # so that its predictions are far from uniform
     networks.save(model, folder)
     dialogue = {"family": family, "normalisation": style, "markup": {"unit": unit, "max_tokens": LONG}}
     (folder / "repartee.json").write_text(json.dumps(dialogue))
@@ -103,7 +103,7 @@ def test_a_context_that_is_too_long_is_cut_on_the_left(session: Session) -> None
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t", "\u200b", "\x00"])
-def test_empty_input_is_answered_with_what_to_do(session: Session, text: str) -> None:  # TRAPS 25
+def test_empty_input_is_answered_with_what_to_do(session: Session, text: str) -> None:
     with pytest.raises(InputError, match="say something"):
         session.say(text)
     assert session.turns == []
@@ -112,7 +112,7 @@ def test_empty_input_is_answered_with_what_to_do(session: Session, text: str) ->
 @pytest.mark.parametrize(
     "text", ["xyzzy", "日本語", "🙂🙃", "\udcff", "\u2019\u2014\u2026", "<unk> <pad> zzz"]
 )
-def test_unknown_words_do_not_crash(folder: Path, article_folder: Path, text: str) -> None:  # TRAPS 25
+def test_unknown_words_do_not_crash(folder: Path, article_folder: Path, text: str) -> None:
     assert said(Session(folder, CHANCE), text)
     assert said(Session(article_folder, CHANCE), text + " hello")
 
@@ -122,7 +122,7 @@ def test_a_text_that_the_normalisation_leaves_nothing_of_is_refused(article_fold
         Session(article_folder, CHANCE).say("日本語")
 
 
-def test_a_text_meets_the_model_in_its_own_normalisation(article_folder: Path) -> None:  # TRAPS 25
+def test_a_text_meets_the_model_in_its_own_normalisation(article_folder: Path) -> None:
     session = Session(article_folder, CHANCE)
     said(session, "WE'LL see!  <b>Hello</b>")
     assert session.turns[0].text == "we ll see ! hello"
@@ -210,9 +210,9 @@ def test_an_article_reply_is_shown_with_its_words_put_together(article_folder: P
     ("said", "stop", "shown"),
     [
         ("so a | b", ("|",), "so a "),
-        ("so a END b", ("END",), "so a "),  # comes in several tokens
+        ("so a END b", ("END",), "so a "),  # the stop text spans several tokens
         ("so a END b", ("nothing", "D b", "END"), "so a "),
-        ("so a EN", ("END",), "so a EN"),  # begun and not ended: it was none
+        ("so a EN", ("END",), "so a EN"),  # only the start of a stop text is shown
         ("so a EEND b", ("END",), "so a E"),
         ("so a \U0001f642 b", ("\U0001f642",), "so a "),
         ("so a b", (), "so a b"),
@@ -364,7 +364,7 @@ def test_a_bad_value_is_refused_and_changes_nothing(session: Session, key: str, 
 def test_an_unknown_setting_is_met_with_the_one_that_was_meant(session: Session) -> None:
     with pytest.raises(InputError, match="did you mean 'temperature'"):
         session.set("temprature", "1")
-    with pytest.raises(InputError, match="there are temperature, top_p, max_tokens, seed"):
+    with pytest.raises(InputError, match="the settings are temperature, top_p, max_tokens, seed"):
         session.set("xyz", "1")
 
 
@@ -375,7 +375,7 @@ def test_a_conversation_is_saved_as_one_line_of_chat_jsonl(session: Session, tmp
     (line,) = path.read_text(encoding="utf-8").splitlines()
     assert json.loads(line) == {"messages": session.messages()}
     said(session, "again")
-    session.save(path)  # its own file, so it may be written again
+    session.save(path)  # this session wrote the file, so it may overwrite it
     assert json.loads(path.read_text(encoding="utf-8")) == {"messages": session.messages()}
     assert [entry.name for entry in tmp_path.iterdir()] == ["talk.jsonl"]
 

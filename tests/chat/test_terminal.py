@@ -14,7 +14,7 @@ from models.generation.config import GenerationConfig
 
 
 class Parrot:
-    """A session that replies with given texts, and records what it is asked to do."""
+    """A fake session that answers each text in upper case and records the calls it receives."""
 
     def __init__(self) -> None:
         self.done: list[tuple[Any, ...]] = []
@@ -40,7 +40,7 @@ class Parrot:
 
     def retry(self) -> Generator[str, None, None]:
         if not self.heard:
-            raise InputError("there is no reply to try again")
+            raise InputError("there is no reply to retry")
         self.done.append(("retry",))
         return self._pieces()
 
@@ -85,7 +85,7 @@ def test_a_screen_shows_the_model_the_help_and_the_reply() -> None:
     shown = at_screen(Parrot(), "hello\n")
     assert shown.splitlines() == [
         "repartee v3, 1.93 bits per byte",
-        "/help lists the commands, /quit or Ctrl-D ends.",
+        "/help lists the commands; /quit or Ctrl-D ends the conversation.",
         "you> bot> HELLO",
         "you> ",
     ]
@@ -161,12 +161,12 @@ def test_a_stop_text_may_have_blanks_in_it() -> None:
     [
         ("/retri", "did you mean '/retry'?"),
         ("/what is this", "no command /what; /help lists the commands"),
-        ("/set temperature", "like /set temperature 0.9"),
-        ("/set temperature 0.9 0.8", "like /set temperature 0.9"),
-        ("/save", "For example: /save talk.jsonl"),
-        ("/retry", "no reply to try again"),
-        ("/undo 3", "/undo takes nothing after it"),
-        ("/quit now", "/quit takes nothing after it"),
+        ("/set temperature", "for example /set temperature 0.9"),
+        ("/set temperature 0.9 0.8", "for example /set temperature 0.9"),
+        ("/save", "for example /save talk.jsonl"),
+        ("/retry", "no reply to retry"),
+        ("/undo 3", "/undo takes no argument"),
+        ("/quit now", "/quit takes no argument"),
         ("/save ~nosuchuser/talk.jsonl", "no user 'nosuchuser'"),
         (f"/save {'x' * 300}", "cannot be used as a path (File name too long)"),
         ("/save talk\0.jsonl", "cannot be used as a path (it holds a null character)"),
@@ -205,7 +205,7 @@ def test_ctrl_c_at_the_prompt_says_how_to_end() -> None:
 
     out = Screen()
     assert run(Parrot(), title="t", stdin=Interrupted(" "), stdout=out) == 0  # type: ignore[arg-type]
-    assert out.getvalue().count("/quit or Ctrl-D ends.") == 2
+    assert out.getvalue().count("/quit or Ctrl-D ends the conversation.") == 2
 
 
 def test_no_color_is_honoured_and_colours_are_there_without_it(

@@ -1,4 +1,4 @@
-"""The command as a person meets it: what it prints, how it ends, and every bad input of the contract."""
+"""The command as a user sees it: its output, its exit status, and its errors for each kind of bad input."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def write_corpus_into(folder):
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory):
-    """Corpora that are wrong, each in its own way."""
+    """A valid corpus, and corpora that cannot be used, each for a different reason."""
     folder = tmp_path_factory.mktemp("corpora")
     (folder / "page.zip").write_text("<!DOCTYPE html><html>Not found</html>")
     (folder / "text.zip").write_text("hello")
@@ -52,7 +52,7 @@ def corpora(tmp_path_factory):
         said = (folder / "good" / "movie_lines.txt").read_text() if lines else ""
         (folder / name / "movie_lines.txt").write_text(said)
     (folder / "nothing").mkdir()
-    (folder / "start").mkdir()  # a model, but none that was trained here
+    (folder / "start").mkdir()  # a model that was not trained by Repartee
     (folder / "start" / "config.json").write_text("{}")
     return folder
 
@@ -84,7 +84,7 @@ def test_a_terminal_declared_as_ascii_may_send_and_be_shown_any_character():
 
 
 def test_a_name_that_is_not_utf8_is_refused_and_one_that_is_works_in_any_locale(tmp_path):
-    """Prefect and MLflow keep names as UTF-8; in an ASCII locale Python reads `ü` as halves of characters."""
+    """Prefect and MLflow store names as UTF-8; in an ASCII locale Python decodes `ü` as two surrogates."""
     folder = tmp_path / "ü"
     write_corpus_into(folder)
     ascii_only = {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
@@ -159,7 +159,7 @@ def test_a_corpus_without_enough_in_it_ends_before_training_with_the_counts(name
 
 @pytest.mark.flow
 def test_a_full_disk_is_one_line_without_a_traceback(corpora, tmp_path):
-    """A limit on the size of any file stands for the disk: the write fails in the same place."""
+    """A file size limit simulates the full disk: the write fails at the same point."""
     script = (
         "import resource, runpy, signal, sys;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -168,7 +168,7 @@ def test_a_full_disk_is_one_line_without_a_traceback(corpora, tmp_path):
         f"sys.path.insert(0, {str(ROOT)!r});"
         "runpy.run_module('cli', run_name='__main__')"
     )
-    # -B: the limit would cut the interpreter's own cache files short, too, and leave them there.
+    # -B: the limit would also truncate the interpreter's bytecode files and leave them behind.
     done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "the disk is full" in done.stderr

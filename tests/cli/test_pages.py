@@ -1,4 +1,4 @@
-"""docs/cli.md says what the command says."""
+"""docs/cli.md matches the help texts that the command prints."""
 
 import os
 import subprocess
