@@ -1,4 +1,4 @@
-"""Disk: how much a folder holds, and a size as a person reads it."""
+"""Disk: the size of a folder, and sizes as readable text."""
 
 import os
 from contextlib import suppress
@@ -11,7 +11,7 @@ def nearest_folder(path: Path) -> Path:
 
 
 def used_bytes(folder: Path) -> int:
-    """The size of all files in a folder; files that vanish meanwhile count nothing."""
+    """The total size of all files in a folder, except those that disappear during the count."""
     used = 0
     for inner, _, names in os.walk(folder):
         for name in names:

@@ -1,11 +1,11 @@
-"""Serve: the deployments in one process, without a work pool or a worker.
+"""Serve: run the deployments in one process, without a work pool or a worker.
 
     python -m deployments.serve
 
-For a machine on which nothing else should run, with the Prefect server that is configured or up. The
-deployments are those of prefect.yaml; `repartee up` assigns them to the worker again. At a signal it lets a
-training write a checkpoint first, as deployments/worker.py does. Of the runs that are missed while it is
-away, the next start runs the newest.
+It serves the deployments of prefect.yaml from the Prefect server that is configured or up; a later
+`repartee up` assigns them to its worker again. On a signal, it lets a training run write a checkpoint before
+it ends, as deployments/worker.py does. Of the runs that a deployment missed while this process was down, only
+the newest is run at the next start.
 """
 
 import asyncio
@@ -25,26 +25,26 @@ from settings import Settings
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
-log = logging.getLogger("deployments.serve")  # also where it is __main__
+log = logging.getLogger("deployments.serve")  # also when it runs as __main__
 
 RUNNER = "runner"  # the argument of the process that imports Prefect and runs the flows
 
 
 def main(arguments: list[str]) -> int | str:
-    """Serve until a signal; returns the exit status, or the line that says why it cannot."""
+    """Serve until a signal; returns the exit status, or an error message if there is no server."""
     quiet_environment()
     show_progress()
     url = Settings().prefect_url
     if url is None:
         return (
             "serve: there is no Prefect server; start one with `repartee up`, "
-            "or set PREFECT_API_URL to the address of yours"
+            "or set PREFECT_API_URL to the address of your server"
         )
-    # Before Prefect is imported, which reads them once; the processes of the runs inherit them.
+    # Prefect reads these variables once, at its import; the processes of the runs inherit them.
     os.environ["PREFECT_API_URL"] = url
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")
     os.environ["REPARTEE_HOME"] = str(Settings().root)
-    os.chdir(PROJECT)  # entrypoints are relative to it
+    os.chdir(PROJECT)  # the entrypoints are relative to this folder
     if arguments != [RUNNER]:
         return run_until_signalled([sys.executable, "-m", "deployments.serve", RUNNER])
     asyncio.run(_run())
@@ -64,17 +64,19 @@ async def _run() -> None:
     for entry in deployments:
         await runner.aadd_deployment(_served(entry))
     await asyncio.to_thread(put_in_order)
-    log.info("serving the deployments of prefect.yaml at %s; Ctrl-C ends it", os.environ["PREFECT_API_URL"])
+    log.info(
+        "serving the deployments of prefect.yaml at %s; press Ctrl-C to stop", os.environ["PREFECT_API_URL"]
+    )
     running = asyncio.ensure_future(runner.start())
     await asyncio.sleep(0)
-    # It replaces the handler that Prefect has just set, which does not wait for the end of the run.
+    # This replaces the handler that Prefect has just installed, which does not wait for the run to end.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     with suppress(asyncio.CancelledError):
         await running
 
 
 def _served(entry: dict[str, Any]) -> "RunnerDeployment":
-    """A deployment of prefect.yaml, in the form in which Prefect's runner takes it."""
+    """A deployment of prefect.yaml in the form that Prefect's runner expects."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.deployments.runner import RunnerDeployment
     from prefect.flows import load_flow_from_entrypoint
@@ -92,7 +94,7 @@ def _served(entry: dict[str, Any]) -> "RunnerDeployment":
         schedules=[Cron(each.pop("cron"), **each) for each in schedules],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
     )
-    # Sent empty, these fields would delete what the server holds.
+    # Sending these fields empty would delete their values on the server.
     deployment.model_fields_set.difference_update({"schedules", "job_variables"} - entry.keys())
     return deployment
 

@@ -31,7 +31,7 @@ ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CAN
 
 
 def status() -> dict[str, Any]:
-    """The champion, the last and the next run, the services and the disk; what is not known is None.
+    """The champion, the last and the next run, the services and the disk; unknown values are None.
 
     Raises:
         InputError: a setting is wrong.

@@ -1,10 +1,10 @@
-"""Worker: Prefect's worker as a container or a systemd unit runs it.
+"""Worker: a wrapper around Prefect's worker, for a container or a systemd unit.
 
     python -m deployments.worker [--work-queue NAME]...
 
-At SIGTERM, Prefect's own worker kills the current run, which counts as running and holds its slot until its
-heartbeat is missed. This one lets the trainer write a checkpoint first, and then records the end of the run.
-What it cannot record, because it was killed itself, it records at its next start.
+On SIGTERM, Prefect's own worker kills the current run, which stays recorded as running and holds its slot
+until its heartbeat is missed. This wrapper lets the trainer write a checkpoint first, and then records the
+end of the run. If the wrapper itself is killed, it records the ends of its runs at its next start.
 """
 
 import socket
@@ -21,29 +21,29 @@ from models.files import PROJECT
 from models.processes import end_process, stop_on_signals
 from settings import Settings
 
-# In a process of its own: what it imports is needed for a moment, and the worker runs for months.
+# In a separate process, because its imports are needed only briefly, but the worker runs for months.
 CLOSE = "from deployments.install import close_dead_runs, in_one_line; exit(in_one_line(close_dead_runs))"
 
 
 def main(arguments: list[str]) -> int:
     """Run Prefect's worker with these additional arguments; returns the exit status."""
-    quiet_environment()  # Prefect's worker and its runs inherit it
+    quiet_environment()  # Prefect's worker and its runs inherit this environment
     name = f"repartee-{socket.gethostname()}"
     command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name, "--with-healthcheck"]
     return run_until_signalled([sys.executable, "-m", "prefect", *command, *arguments])
 
 
 def run_until_signalled(command: list[str]) -> int:
-    """Run a command that runs our flows; at a signal, end the training first, and record its end.
+    """Run a command that runs flows; on a signal, first end the training run and record its end.
 
     Returns:
-        The exit status: that of the command, 0 after a signal, or 2 if a server cannot be used.
+        The exit status of the command, 0 after a signal, or 2 if a server cannot be used.
     """
     stop = threading.Event()
     stop_on_signals(stop, STOP_SIGNALS)
     if status := _close_dead_runs():
         return status
-    # In a session of its own, because a Ctrl-C must not reach it before the run has ended.
+    # In a separate session, because Ctrl-C must not reach the command before the run has ended.
     process = subprocess.Popen(command, start_new_session=True)
     while not stop.wait(POLL_SECONDS):
         if (ended := process.poll()) is not None:
@@ -57,7 +57,7 @@ def run_until_signalled(command: list[str]) -> int:
 
 
 def _close_dead_runs() -> int:
-    """Record the ends of dead runs; returns the exit status. If it is not 0, standard error says why."""
+    """Record the ends of dead runs; returns an exit status. Unless it is 0, standard error says why."""
     closing = subprocess.run([sys.executable, "-c", CLOSE], cwd=PROJECT, start_new_session=True, check=False)
     return closing.returncode
 

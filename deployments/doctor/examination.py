@@ -1,4 +1,4 @@
-"""Doctor: what is wrong with this installation, each fault with the command that mends it."""
+"""Doctor: find what is wrong with this installation, and the command that fixes each fault."""
 
 import logging
 from collections.abc import Callable
@@ -35,16 +35,16 @@ CHECKS: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found."""
+    """The result of one check."""
 
     check: str
     state: Literal["ok", "fault", "unseen"]
     """`unseen`: the check was skipped."""
     why: str
-    """What holds if there is no fault, or why the check was skipped."""
+    """The statement that is true if there is no fault, or the reason why the check was skipped."""
     faults: list[Fault] = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
-    """The faults that were found and mended."""
+    """The faults that were found and fixed."""
 
     def to_json(self) -> dict[str, Any]:
         faults = [
@@ -55,10 +55,10 @@ class CheckResult:
 
 
 def doctor(fix: bool, report: Callable[[CheckResult], None]) -> dict[str, Any]:
-    """Make all checks in their order; `report` gets the result of each.
+    """Run all checks in order, and pass the result of each check to `report`.
 
     Args:
-        fix: mend the faults that can be mended without a loss.
+        fix: whether to fix the faults that can be fixed without losing data.
     """
     results = []
     for name, check in CHECKS.items():
@@ -77,12 +77,14 @@ def doctor(fix: bool, report: Callable[[CheckResult], None]) -> dict[str, Any]:
 
 
 def _examine(name: str, check: Check) -> CheckResult:
-    installation = Installation(Settings())  # a new one: an earlier check may have mended something
+    installation = Installation(
+        Settings()
+    )  # a new one for each check, because an earlier fix may have changed something
     try:
         faults = list(check(installation))
     except CheckSkipped as skipped:
         return CheckResult(name, "unseen", str(skipped))
-    except InputError as error:  # its line names the remedy as well
+    except InputError as error:  # its message names the remedy as well
         faults = [Fault(str(error), "")]
     except Exception as error:
         faults = [Fault(f"the check itself failed: {type(error).__name__}: {error}", "")]
@@ -94,6 +96,6 @@ def _is_mended(name: str, fault: Fault) -> bool:
     try:
         fault.fix()
     except Exception as error:
-        log.warning("%s: `%s` could not be done (%s)", name, fault.remedy, error)
+        log.warning("%s: the remedy `%s` failed (%s)", name, fault.remedy, error)
         return False
     return True

@@ -1,4 +1,4 @@
-"""What the doctor examines, and what a check may find."""
+"""The installation that the doctor examines, and the faults that its checks find."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,24 +11,24 @@ from models.registry.versions import Registry
 from services_state import ServiceState, running_services
 from settings import Settings
 
-NO_HOME = "nothing has run in this home yet: `repartee run` creates it"
-NO_SERVER = "no server answers: `repartee up` starts them"
+NO_HOME = "this home does not exist yet; `repartee run` creates it"
+NO_SERVER = "no server answers; `repartee up` starts the servers"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong."""
+    """Something that is wrong with the installation."""
 
     what: str
     """What is wrong, and where."""
     remedy: str
-    """The command that mends it; empty if `what` says it all."""
+    """The command that fixes the fault; empty if `what` names the remedy, or if there is none."""
     fix: Callable[[], object] | None = field(default=None, compare=False)
-    """Does what the remedy does; None if `doctor --fix` must not: data or a choice would be lost."""
+    """Applies the remedy; None if `doctor --fix` must not, because data or a user's choice would be lost."""
 
 
 class CheckSkipped(Exception):
-    """There is nothing that the check could examine; the message says why."""
+    """Raised by a check that has nothing to examine; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,21 @@ class Installation:
 
     @cached_property
     def services(self) -> dict[str, ServiceState]:
-        """The services that `repartee up` runs; empty if they are not up."""
+        """The services that `repartee up` runs; empty if `repartee up` is not running."""
         state = running_services(self.home)
         return state.services if state else {}
 
     @cached_property
     def prefect_url(self) -> str | None:
-        """The API of the Prefect server that is configured or up; None if none answers."""
+        """The API address of the Prefect server that is configured or up; None if it does not answer."""
         url = self.settings.prefect_url
         return url if url and answers(f"{url}/health") else None
 
     @cached_property
     def registry(self) -> Registry:
-        """The registered models."""
+        """The registry that holds the versions of the model."""
         return open_registry(self.settings)
 
 
 Check = Callable[[Installation], Iterator[Fault]]
-"""A check yields the faults that it finds. Its docstring is the sentence that holds if there are none."""
+"""A check yields the faults that it finds. Its docstring is the sentence that is true if there are none."""

@@ -1,4 +1,4 @@
-"""Leftovers: interrupted trainings and downloads that nobody has resumed, and that fill the disk."""
+"""Leftovers: interrupted training runs and downloads that were never resumed and take up disk space."""
 
 import shlex
 import time
@@ -10,14 +10,14 @@ from deployments.disk import size_text, used_bytes
 from deployments.doctor.installation import Fault, Installation
 from models.locks import is_held
 
-MAX_AGE_DAYS = 30  # the same command resumes an interrupted one, which is done within days or never
+MAX_AGE_DAYS = 30  # users resume interrupted work within days or never
 
 
 def leftovers(installation: Installation) -> Iterator[Fault]:
-    """No interrupted training or download is older than a month."""
+    """No interrupted training run or download is older than a month."""
     runs = [each for each in (installation.home / "runs").glob("*") if not is_held(each / "lock")]
     if left := [each for each in runs if _days(each) > MAX_AGE_DAYS]:
-        yield _fault("training", left)
+        yield _fault("training run", left)
     downloads = (installation.home / "store" / "download" / ".partial").glob("*.part")
     parts = [each for each in downloads if not is_held(each.with_name(f"{each.stem}.lock"))]
     if left := [each for each in parts if _days(each) > MAX_AGE_DAYS]:
@@ -36,7 +36,7 @@ def _fault(what: str, paths: list[Path]) -> Fault:
 
 
 def _days(path: Path) -> float:
-    """Days since the newest change; a file that vanishes meanwhile counts as changed now."""
+    """Days since the newest change; if a file disappears during the check, it counts as changed now."""
     newest_s = time.time()
     with suppress(FileNotFoundError):
         newest_s = max(each.lstat().st_mtime for each in (path, *path.rglob("*")))

@@ -1,4 +1,4 @@
-"""Checks of the machine: packages, the disk and the locks of the home, GPU, environment and ports."""
+"""Checks of the machine: packages, home folder, disk space, file locks, GPU, environment and ports."""
 
 import os
 import shlex
@@ -20,22 +20,24 @@ from models.errors import InputError
 from services_state import last_state
 from tasks.store.artifact import check_writable
 
-NEEDED_BYTES = 1_000_000_000  # enough for some runs of `small`; a database on a full disk stops everything
+NEEDED_BYTES = (
+    1_000_000_000  # several runs of `small`; on a full disk the databases fail, and everything stops
+)
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-# `repartee up` gives its services safe values; these variables would reach all other processes.
+# `repartee up` sets safe values for its services, but all other processes would use these variables.
 SWITCHES = (
-    ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", TRUE, "a model from anywhere could run code on this machine"),
-    ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", TRUE, "any page that you visit could use MLflow"),
-    ("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ("*",), "any page that you visit could use Prefect"),
-    ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", FALSE, "any page that you visit could use Prefect"),
-    ("PREFECT_RESULTS_PERSIST_BY_DEFAULT", TRUE, "results are read back as pickles, which can run code"),
-    ("OMP_WAIT_POLICY", ("active",), "beside another busy process a training step takes 50 times as long"),
+    ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", TRUE, "a model from any source could run code on this machine"),
+    ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", TRUE, "any web page that you visit could use MLflow"),
+    ("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ("*",), "any web page that you visit could use Prefect"),
+    ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", FALSE, "any web page that you visit could use Prefect"),
+    ("PREFECT_RESULTS_PERSIST_BY_DEFAULT", TRUE, "results would be read as pickles, which can run code"),
+    ("OMP_WAIT_POLICY", ("active",), "next to another busy process, a training step takes 50 times as long"),
 )
 
 
 def packages(installation: Installation) -> Iterator[Fault]:
-    """Every package has a version that works: SQLAlchemy 2.1, for one, silently stops Prefect's scheduler."""
+    """Every package has a supported version; SQLAlchemy 2.1, for one, silently stops Prefect's scheduler."""
     for line in metadata.requires("repartee") or []:
         needed = Requirement(line)
         if needed.marker and not needed.marker.evaluate({"extra": ""}):
@@ -49,11 +51,11 @@ def packages(installation: Installation) -> Iterator[Fault]:
             yield Fault(f"{needed.name} is not installed", remedy)
             continue
         if not needed.specifier.contains(version, prereleases=True):
-            yield Fault(f"{needed.name} {version} is installed, and {needed.specifier} is needed", remedy)
+            yield Fault(f"{needed.name} {version} is installed, but {needed.specifier} is needed", remedy)
 
 
 def home(installation: Installation) -> Iterator[Fault]:
-    """The home folder can be written."""
+    """The home folder is writable."""
     remedy = "export REPARTEE_HOME=/a/folder/that/you/can/write"
     try:
         check_writable(installation.home)
@@ -62,22 +64,22 @@ def home(installation: Installation) -> Iterator[Fault]:
     except InputError as error:
         yield Fault(str(error), remedy)
     except OSError as error:
-        yield Fault(f"the home folder {installation.home} cannot be written ({error.strerror})", remedy)
+        yield Fault(f"the home folder {installation.home} is not writable ({error.strerror})", remedy)
 
 
 def disk(installation: Installation) -> Iterator[Fault]:
-    """The disk has room for some runs."""
+    """The disk has enough free space for several runs."""
     free = shutil.disk_usage(nearest_folder(installation.home)).free
     if free < NEEDED_BYTES:
         yield Fault(
-            f"{free / 1e6:,.0f} MB are free for {installation.home}, which needs {NEEDED_BYTES / 1e6:,.0f}; "
-            "delete the stages' outputs: the next run makes them again, and no registered model is lost",
+            f"{free / 1e6:,.0f} MB are free for {installation.home}, which needs {NEEDED_BYTES / 1e6:,.0f} "
+            "MB: delete the stages' outputs; the next run rebuilds them, and no registered model is lost",
             f"rm -r {shlex.quote(str(installation.home / 'store'))}",
         )
 
 
 def locks(installation: Installation) -> Iterator[Fault]:
-    """Locks on the home's file system exclude each other, as they do not on every network file system."""
+    """File locks work on the home's file system; on some network file systems they do not."""
     if not installation.home.is_dir():
         raise CheckSkipped(NO_HOME)
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=installation.home) as folder:
@@ -90,8 +92,8 @@ def locks(installation: Installation) -> Iterator[Fault]:
                 shared = False
     if shared:
         yield Fault(
-            f"locks do not exclude each other on the file system of {installation.home}: "
-            "two trainings could run at once",
+            f"file locks have no effect on the file system of {installation.home}: "
+            "two training runs could start at once",
             "export REPARTEE_HOME=/a/folder/on/a/local/disk",
         )
 
@@ -99,30 +101,29 @@ def locks(installation: Installation) -> Iterator[Fault]:
 def gpu(installation: Installation) -> Iterator[Fault]:
     """PyTorch can use the GPU of this machine."""
     if shutil.which("nvidia-smi") is None:
-        raise CheckSkipped(
-            "this machine has no NVIDIA GPU: trainings run on its processor, or on Apple's GPU"
-        )
+        raise CheckSkipped("this machine has no NVIDIA GPU: training runs on the CPU or on an Apple GPU")
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
     if listing.returncode:
         output = (listing.stdout or listing.stderr).strip()[:200]
-        yield Fault(f"nvidia-smi ends with status {listing.returncode}: {output}", "nvidia-smi")
+        yield Fault(f"nvidia-smi exited with status {listing.returncode}: {output}", "nvidia-smi")
         return
     import torch
 
     if listing.stdout.strip() and not torch.cuda.is_available():
         name = listing.stdout.partition(":")[2].partition("(")[0].strip() or "a GPU"
-        what = f"{name} is here, and torch {torch.__version__} cannot use it"
+        what = f"{name} is present, but torch {torch.__version__} cannot use it"
         if cuda := torch.version.cuda:
             yield Fault(f"{what}: its driver is too old for CUDA {cuda}", "update the driver of the GPU")
         else:
             command = "-m pip install --force-reinstall --no-deps torch"
             yield Fault(
-                f"{what}: this torch was built for the CPU alone", f"{shlex.quote(sys.executable)} {command}"
+                f"{what}: this build of torch supports only the CPU",
+                f"{shlex.quote(sys.executable)} {command}",
             )
 
 
 def switches(installation: Installation) -> Iterator[Fault]:
-    """No environment variable turns off a protection."""
+    """No environment variable disables a safeguard."""
     for name, unsafe, why in SWITCHES:
         value = os.environ.get(name, "")
         if value.lower() in unsafe:
@@ -130,15 +131,15 @@ def switches(installation: Installation) -> Iterator[Fault]:
 
 
 def ports(installation: Installation) -> Iterator[Fault]:
-    """The last ports of this home's servers are free, so open pages and bookmarks stay valid."""
+    """The ports that this home's servers last used are free, so open pages and bookmarks stay valid."""
     if installation.services:
-        raise CheckSkipped("the services are up and use their ports")
+        raise CheckSkipped("the services are up and are using their ports")
     for name, service in last_state(installation.home).services.items():
         port = int(service.address.rpartition(":")[2] or 0)
         if port and not is_free(port):
             yield Fault(
-                f"port {port}, last used by {name}, belongs to another program (`fuser -v -n tcp {port}` "
-                "shows it): `repartee up` will choose another port, and open pages and bookmarks will lead "
-                "to that program",
+                f"port {port}, last used by {name}, is in use by another program (`fuser -v -n tcp {port}` "
+                "shows which): `repartee up` will choose another port, and open pages and bookmarks will "
+                "lead to that program",
                 f"fuser -k -n tcp {port}",
             )

@@ -1,4 +1,4 @@
-"""Checks of the deployments, the champion and the runs: whether the servers record what is true."""
+"""Checks of the deployments, the champion and the runs: whether the servers' records are true."""
 
 import os
 import shlex
@@ -38,12 +38,12 @@ from models.registry.tags import RECIPE, SOURCE
 from models.registry.version import Version
 from models.sqlite_files import exists, file_of
 
-LATE_SECONDS = 60  # our worker asks for runs every 2 seconds, a worker with Prefect's default every 15
+LATE_SECONDS = 60  # our worker polls every 2 seconds; by default Prefect's workers poll every 15
 ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
 def deployments(installation: Installation) -> Iterator[Fault]:
-    """Prefect's server has our deployments and automations, and the worker finds their code."""
+    """The Prefect server has Repartee's deployments and automations, and the worker finds their code."""
     with _client(installation) as client:
         missing = [name for name in DEPLOYMENTS if _deployment(client, name) is None]
         missing += [
@@ -51,27 +51,31 @@ def deployments(installation: Installation) -> Iterator[Fault]:
         ]
         for what in missing:
             yield Fault(
-                f"{what} is not on the server", _install_command(installation), lambda: _install(installation)
+                f"{what} is missing from the Prefect server",
+                _install_command(installation),
+                lambda: _install(installation),
             )
         if not installation.services:
-            return  # the worker is on another machine, where the project has another folder
+            return  # the worker is on another machine, where the project is in another folder
         for deployment in _deployments(client):
             folder = _folder(deployment)
             if folder and folder != str(PROJECT):
-                what = f"{deployment.name} runs the code in {folder}, and this command's is in {PROJECT}"
+                what = (
+                    f"deployment {deployment.name} runs the code in {folder}, but this command runs {PROJECT}"
+                )
                 yield Fault(what, _install_command(installation), lambda: _install(installation))
 
 
 def champion(installation: Installation) -> Iterator[Fault]:
-    """The champion's files are as they were registered, and it is the version that was promoted last."""
+    """The champion's files are intact, and the champion is the version that was promoted last."""
     database = file_of(installation.settings.tracking_uri)
     if database is not None and not exists(database):
-        raise CheckSkipped("no model is registered yet: `repartee run` makes the first")
+        raise CheckSkipped("no model is registered yet; `repartee run` registers the first")
     versions, history = installation.registry.versions(), installation.registry.history()
     now = next((version for version in versions if CHAMPION in version.aliases), None)
     if now is None:
         if history:
-            what = f"no version is the champion, and v{history[0].version} was promoted last"
+            what = f"no version is the champion, although v{history[0].version} was promoted last"
             yield Fault(what, _promote_another(installation, versions))
         return
     if damage := installation.registry.damage(now):
@@ -82,30 +86,30 @@ def champion(installation: Installation) -> Iterator[Fault]:
         )
     elif history and history[0].version != now.number:
         yield Fault(
-            f"v{now.number} is the champion, and v{history[0].version} was promoted last: "
-            "somebody moved the alias by hand, and the history does not show it",
+            f"v{now.number} is the champion, but v{history[0].version} was promoted last: "
+            "a user moved the alias manually, and the history does not show the change",
             f"repartee promote {now.number}",
         )
 
 
 def dead(installation: Installation) -> Iterator[Fault]:
-    """Every run that counts as running has a process."""
+    """Every run that is recorded as running has a live process."""
     if not installation.home.is_dir():
         raise CheckSkipped(NO_HOME)
     if busy := holder(installation.home):
-        raise CheckSkipped(f"{busy} is running, and has closed the dead runs at its start")
+        raise CheckSkipped(f"{busy} is running, and closed the dead runs when it started")
     with _client(installation) as client:
         run = open_run(RetrainConfig(), installation.settings)
         open_runs = run.registry.open_runs(run.home_identity, run.location)
         dead_runs = [f"MLflow run {run_id}" for run_id in open_runs]
         dead_runs += [f"flow run {name}" for name in open_flow_runs(client, installation.home)]
     for name in dead_runs:
-        what = f"{name} is open, and its process is gone"
+        what = f"{name} is still open, but its process has ended"
         yield Fault(what, "repartee doctor --fix", lambda: _close(installation))
 
 
 def slots(installation: Installation) -> Iterator[Fault]:
-    """No run that has ended holds a slot of a deployment, whose next runs would all be cancelled."""
+    """No finished run holds a slot of its deployment, which would cancel all later runs."""
     with _client(installation) as client:
         for deployment in _deployments(client):
             limit = deployment.global_concurrency_limit
@@ -113,27 +117,27 @@ def slots(installation: Installation) -> Iterator[Fault]:
             if limit and limit.active_slots > active:
                 yield Fault(
                     f"{limit.active_slots} of {limit.limit} slots of {deployment.name} are held, "
-                    f"and {active} of its runs are active",
+                    f"but {active} of its runs are active",
                     f"{_with_server(installation)} prefect gcl update {limit.name} --active-slots {active}",
                     partial(_set_slots, installation, limit.name, active),
                 )
 
 
 def late(installation: Installation) -> Iterator[Fault]:
-    """Every scheduled run starts in time."""
+    """Every scheduled run starts on time."""
     with _client(installation) as client:
         before = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)
         for deployment in _deployments(client):
             if runs := late_runs(client, deployment.id, before):
                 why, remedy = _why_late(installation, client, deployment)
                 count = f"{len(runs)} runs" if len(runs) > 1 else f"run {runs[0].name}"
-                yield Fault(f"{count} of {deployment.name} should have started by now: {why}", remedy)
+                yield Fault(f"{count} of {deployment.name} should have started already: {why}", remedy)
 
 
 def _why_late(
     installation: Installation, client: SyncPrefectClient, deployment: DeploymentResponse
 ) -> tuple[str, str]:
-    """(why, the command that mends it)"""
+    """(the reason for the delay, the command that fixes it)"""
     pool, queue = deployment.work_pool_name or POOL, deployment.work_queue_name or "default"
     if client.read_work_pool(pool).is_paused:
         return (
@@ -153,7 +157,7 @@ def _why_late(
     workers = client.read_workers_for_work_pool(pool)
     if not any(worker.status == WorkerStatus.ONLINE for worker in workers):
         return f"no worker serves the work pool {pool}", start
-    return f"no worker takes the runs of the queue {queue}, although one serves the work pool", start
+    return f"no worker takes the runs of the queue {queue}, although a worker serves the work pool", start
 
 
 @contextmanager
@@ -179,7 +183,7 @@ def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
 
 
 def _folder(deployment: DeploymentResponse) -> str | None:
-    """The folder in which the worker imports the flow."""
+    """The working directory in which the worker imports the flow."""
     for step in deployment.pull_steps or []:
         for name, values in step.items():
             if name.endswith("set_working_directory"):
@@ -234,7 +238,7 @@ def _with_server(installation: Installation) -> str:
 def _promote_another(
     installation: Installation, versions: list[Version], damaged: Version | None = None
 ) -> str:
-    """The command that promotes the newest intact version, or that stores the damaged one again."""
+    """The command that promotes the newest intact version; without one, the command that repeats a run."""
     intact = next((version for version in versions if installation.registry.damage(version) is None), None)
     if intact is not None:
         return f"repartee promote {intact.number}"

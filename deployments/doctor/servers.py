@@ -17,30 +17,30 @@ from models.registry import database
 from models.registry.rescue import rescue
 
 OTHER_HOST = "other-site.example"
-MAX_SKEW_SECONDS = 30  # a heartbeat: with more, runs that are alive count as crashed
+MAX_SKEW_SECONDS = 30  # one heartbeat: with a larger skew, live runs count as crashed
 RESTART = "repartee down; repartee up"
 
 
 def services(installation: Installation) -> Iterator[Fault]:
-    """Every service that is up answers, and so does every server that is configured."""
+    """Every running service and every configured server answers."""
     if (
         not installation.services
         and not installation.settings.prefect_api_url
         and not installation.settings.mlflow_tracking_uri
     ):
-        raise CheckSkipped("nothing is up, and no server is configured")
+        raise CheckSkipped("no service is up, and no server is configured")
     for name, service in installation.services.items():
         if service.health and not answers(service.health):
             log = installation.home / "services" / f"{name}.log"
             yield Fault(f"{name} at {service.address} does not answer ({log})", RESTART)
     url = installation.settings.prefect_api_url
     if url and installation.prefect_url is None:
-        what = f"PREFECT_API_URL is {redact_addresses(url)}, and no server answers there"
+        what = f"PREFECT_API_URL is {redact_addresses(url)}, but no server answers there"
         yield Fault(what, "unset PREFECT_API_URL")
     uri = installation.settings.mlflow_tracking_uri
     if uri and uri.startswith("http") and _request(f"{uri.rstrip('/')}/health") is None:
         yield Fault(
-            f"MLFLOW_TRACKING_URI is {redact_addresses(uri)}, and no server answers there",
+            f"MLFLOW_TRACKING_URI is {redact_addresses(uri)}, but no server answers there",
             "unset MLFLOW_TRACKING_URI",
         )
 
@@ -65,13 +65,13 @@ def cross_origin_access(installation: Installation) -> Iterator[Fault]:
         if response and response[0] == 200:
             host = _origin(uri).partition("//")[2]
             yield Fault(
-                f"MLflow at {redact_addresses(uri)} answers requests for any host name, {OTHER_HOST} for one",
+                f"MLflow at {redact_addresses(uri)} answers requests for any host name, even {OTHER_HOST}",
                 _restart_safely(installation, "mlflow", uri, f"mlflow server --allowed-hosts {host}"),
             )
 
 
 def clock(installation: Installation) -> Iterator[Fault]:
-    """This machine and its servers agree on the time."""
+    """The clocks of this machine and of the servers agree."""
     _need_server(installation)
     urls = {"Prefect": installation.prefect_url and f"{installation.prefect_url}/health"}
     if (uri := installation.settings.tracking_uri).startswith("http"):
@@ -84,14 +84,14 @@ def clock(installation: Installation) -> Iterator[Fault]:
         if abs(skew_s) > MAX_SKEW_SECONDS:
             ahead = "ahead of" if skew_s > 0 else "behind"
             yield Fault(
-                f"{name}'s clock is {abs(skew_s):,.0f} s {ahead} this machine's: schedules and heartbeats "
-                "fail; on the machine whose clock is wrong:",
+                f"{name}'s clock is {abs(skew_s):,.0f} s {ahead} this machine's, so schedules and heartbeats "
+                "fail; on the machine whose clock is wrong, run:",
                 "timedatectl set-ntp true",
             )
 
 
 def databases(installation: Installation) -> Iterator[Fault]:
-    """The databases are not damaged, and the paths in them lead into this home."""
+    """The databases are intact, and the paths stored in them point into this home."""
     tracking = sqlite_files.file_of(installation.settings.tracking_uri) or installation.home / "mlflow.db"
     for name, path, is_whole in (
         ("MLflow", tracking, lambda new: database.state(new) in database.WITH_TABLES),
@@ -100,8 +100,8 @@ def databases(installation: Installation) -> Iterator[Fault]:
         if sqlite_files.exists(path) and (wrong := sqlite_files.damage(path)):
             in_use = bool(installation.services) or holder(installation.home) is not None
             yield Fault(
-                f"{name}'s database {path} is damaged ({wrong}); what can be read of it is copied into a new "
-                f"one, and the damaged file is kept as {path.name}.damaged",
+                f"{name}'s database {path} is damaged ({wrong}); the remedy copies its readable part into a "
+                f"new database and keeps the damaged file as {path.name}.damaged",
                 "repartee down; repartee doctor --fix",
                 None if in_use else partial(rescue, path, is_whole),
             )
@@ -114,14 +114,14 @@ def _moved(installation: Installation) -> Iterator[Fault]:
         return
     if roots := database.moved_roots(path, artifacts):
         yield Fault(
-            f"{path} looks for its artifacts in {', '.join(roots)}: the home was moved from there, or copied",
+            f"{path} expects its artifacts in {', '.join(roots)}: the home was moved or copied from there",
             "repartee doctor --fix",
             partial(database.readdress, path, artifacts, roots),
         )
 
 
 def _request(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str]] | None:
-    """(the status, the headers by their lower-case names) of an answer; None: no server answers."""
+    """The status and the headers (by lower-case name) of the answer; None if no server answers."""
     request = urllib.request.Request(redact_addresses(url), headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -138,7 +138,7 @@ def _need_server(installation: Installation) -> None:
 
 
 def _restart_safely(installation: Installation, name: str, url: str, command: str) -> str:
-    """The remedy: our own services get safe settings when they restart, others need this command."""
+    """The remedy: services of `repartee up` get safe settings at a restart; other servers need `command`."""
     ours = installation.services.get(name)
     return RESTART if ours and ours.address == _origin(url) else command
 

@@ -2,8 +2,8 @@
 
     python -m deployments.local.ephemeral_server API_URL PREFECT_HOME
 
-Prefect's own ephemeral server outlives a killed flow; this one reads a pipe that closes with its parent,
-however the parent ends. Its runs are kept in HOME/prefect, where the server of `repartee up` finds them.
+Prefect's own ephemeral server outlives a flow that is killed. This server reads a pipe that closes when its
+parent ends, for whatever reason. It stores its runs in HOME/prefect, as the server of `repartee up` does.
 """
 
 import logging
@@ -23,12 +23,12 @@ from environment import quiet_environment
 from models.files import PROJECT
 from models.processes import end_process, when_parent_ends
 
-log = logging.getLogger("deployments.local.ephemeral_server")  # also where it is __main__
+log = logging.getLogger("deployments.local.ephemeral_server")  # also when it runs as __main__
 
 START_SECONDS = 600  # a new database takes 12 s on two cores, and minutes on a busy machine
-NOTICE_SECONDS = 30  # after so long a line says what is waited for
+NOTICE_SECONDS = 30  # after this time a log line says what the run waits for
 
-# A single run needs no scheduler, late runs or foreman; the services that record the run itself stay on.
+# A single run does not need these services of the server; the services that record the run stay on.
 LEAN = {
     "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
@@ -42,7 +42,7 @@ LEAN = {
 
 
 class Server:
-    """A Prefect server, as a child process that is starting or ready."""
+    """A Prefect server in a child process, which is starting or ready."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -66,12 +66,12 @@ class Server:
         """Wait until the server answers; returns the address of its API.
 
         Raises:
-            RuntimeError: it ended or did not answer in time; the message names its log.
+            RuntimeError: the server ended or did not answer in time; the message names its log file.
         """
         start_s, is_noticed = time.monotonic(), False
         while (elapsed_s := time.monotonic() - start_s) < START_SECONDS:
             if elapsed_s > NOTICE_SECONDS and not is_noticed:
-                log.info("waiting for Prefect's server; its first start in a home creates its database")
+                log.info("waiting for the Prefect server; its first start in a home creates its database")
                 is_noticed = True
             if self.process.poll() is not None:
                 raise RuntimeError(
@@ -83,7 +83,7 @@ class Server:
         raise RuntimeError(f"the Prefect server did not answer within {START_SECONDS} s; see {self.log}")
 
     def stop(self) -> None:
-        """End the server, with time to store what it has received."""
+        """End the server, after giving it time to store what it has received."""
         assert self.process.stdin is not None
         end_process(self.process, GRACE_SECONDS)
         self.process.stdin.close()
@@ -91,12 +91,12 @@ class Server:
 
 @contextmanager
 def temporary_server(home: Path) -> Iterator[Server]:
-    """A server that is starting and ends with the block; `wait` for it before its first use.
+    """Start a server that ends with the block; call its `wait` before the first use.
 
     Raises:
         InputError: Prefect's database of this home could not be created.
     """
-    prepare(home / "prefect")  # before the server, so that START_SECONDS is for the server alone
+    prepare(home / "prefect")  # done first, so that START_SECONDS covers the server alone
     server = Server(home)
     try:
         yield server

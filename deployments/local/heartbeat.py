@@ -1,8 +1,8 @@
-"""Heartbeat: the events that show that a run of the command line is alive.
+"""Heartbeat: the events that show that a run started from the command line is alive.
 
 An automation (deployments/install.py) marks a run as crashed when its heartbeat stops. Prefect's own
-heartbeat is a thread that checks once a second whether its flow has ended, and for which the flow waits at
-its end: a run that reuses everything would take twice as long.
+heartbeat is a thread that checks only once a second whether its flow has ended, and the flow waits for that
+thread before it ends: a run that reuses all outputs would take twice as long.
 """
 
 import contextvars
@@ -15,11 +15,11 @@ from prefect.flows import Flow
 
 from environment import HEARTBEAT_SECONDS
 
-EVENT = "prefect.flow-run.heartbeat"  # as Prefect names its own
+EVENT = "prefect.flow-run.heartbeat"  # the name of Prefect's own heartbeat event
 
 
 class Heart:
-    """Emits a heartbeat every 30 s, from the start of a flow, whose hook is `start`, to the block's end."""
+    """Emits a heartbeat every 30 s, from the start of a flow (hook: `start`) to the end of the block."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -32,7 +32,7 @@ class Heart:
 
     def start(self, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         """The hook that Prefect calls when the flow starts."""
-        # In a copy of this thread's context, which holds the address of the server.
+        # The new thread needs a copy of this context, which holds the address of the server.
         run = contextvars.copy_context().run
         threading.Thread(target=run, args=(self._emit, heartbeat_event(flow, flow_run)), daemon=True).start()
 
@@ -44,7 +44,7 @@ class Heart:
 
 
 def heartbeat_event(flow: Flow[..., Any], flow_run: FlowRun) -> dict[str, Any]:
-    """The event of a run. It names the flow, by which the automation recognises our runs."""
+    """The heartbeat of a run. It names the flow, by which the automation recognises Repartee's runs."""
     return {
         "event": EVENT,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"},

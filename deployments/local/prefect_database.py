@@ -1,7 +1,7 @@
-"""Prefect's database of a home, created under a temporary name and then renamed.
+"""The Prefect database of a home, which is created under a temporary name and then renamed.
 
-A server that is killed while it creates its tables in place leaves some of them, and no later server starts
-with such a database.
+A server that is killed while it creates the tables in place leaves an incomplete database behind, with which
+no later server can start.
 """
 
 import logging
@@ -25,7 +25,7 @@ def prepare(folder: Path) -> None:
     """Make sure that the folder holds `prefect.db` with all tables, unless another database is configured.
 
     Raises:
-        InputError: Prefect could not create it; the line holds the last line of its output.
+        InputError: Prefect could not create the database; the message quotes the last line of its output.
     """
     if any(OTHER_DATABASE.fullmatch(name) and value for name, value in os.environ.items()):
         return
@@ -36,17 +36,20 @@ def prepare(folder: Path) -> None:
 
 
 def set_damaged_aside(path: Path) -> None:
-    """Rename a damaged database, for a new one to be created. It holds the history, which decides nothing."""
+    """Rename a damaged database, so that a new one is created. Only the history of the runs is lost."""
     if sqlite_files.exists(path) and (damage := sqlite_files.damage(path)):
         copy = sqlite_files.free_name(path, "damaged")
         sqlite_files.set_aside(path, "damaged")
         log.warning(
-            "%s is damaged (%s): Prefect starts with an empty history; the old file is %s", path, damage, copy
+            "%s is damaged (%s): Prefect starts with an empty history; the old file is now %s",
+            path,
+            damage,
+            copy,
         )
 
 
 def is_missing(path: Path) -> bool:
-    """Whether there is no database, or only a part of its tables, without rows."""
+    """Whether there is no database, or only an incomplete one that holds no runs."""
     if not sqlite_files.exists(path):
         return True
     try:
@@ -57,7 +60,7 @@ def is_missing(path: Path) -> bool:
             return (
                 "flow_run" not in names or not database.execute("SELECT 1 FROM flow_run LIMIT 1").fetchone()
             )
-    except sqlite3.DatabaseError:  # in use, or damaged, which the server reports
+    except sqlite3.DatabaseError:  # it is in use or damaged, which the server reports
         return False
 
 

@@ -16,11 +16,11 @@ GRACE_SECONDS = 10
 """How long a process that was asked to end may take before it is killed."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What ends `repartee up` and a worker: a supervisor of processes, Ctrl-C, the end of the terminal."""
+"""The signals that end `repartee up` and a worker: by a process manager, Ctrl-C, a closed terminal."""
 
 
 def answers(url: str, timeout_s: float = 2) -> bool:
-    """Whether a server answers at this address, with a status that is no error."""
+    """Whether a server answers at this address without an error status."""
     try:
         urllib.request.urlopen(url, timeout=timeout_s).close()
         return True
@@ -29,18 +29,18 @@ def answers(url: str, timeout_s: float = 2) -> bool:
 
 
 def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
-    """End a process group whose processes are no children of this process."""
+    """End a process group whose processes are not children of this process."""
     deadline_s = time.monotonic() + grace_s
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGTERM)
         while time.monotonic() < deadline_s:
-            os.killpg(group, 0)  # raises once the group is gone
+            os.killpg(group, 0)  # raises once the group no longer exists
             time.sleep(0.05)
         os.killpg(group, signal.SIGKILL)
 
 
 def is_service(group: int, home: Path) -> bool:
-    """Whether this process group is a service of this home; its number may have been given to another one."""
+    """Whether this process group is a service of this home; the system may have reused its number."""
     child, database, server = (
         f"deployments.local.child {home} ",
         f" {address(home / 'mlflow.db')} ",
@@ -55,14 +55,14 @@ def is_service(group: int, home: Path) -> bool:
 
 
 def commands_of(group: int) -> list[str]:
-    """The command lines of the processes in a group; none on a machine without `ps`.
+    """The command lines of the processes in a group; an empty list on a machine without `ps`.
 
-    Without it a service that was left behind still ends with its pipe. At worst its port is taken for another
-    moment, and a free one is chosen.
+    Without `ps`, a service that was left behind still ends when its pipe closes. At worst, its port stays in
+    use for another moment, and a free port is chosen instead.
     """
     if shutil.which("ps") is None:
         return []
-    # Only Linux can list a single session; -w twice: the whole line, whatever COLUMNS says.
+    # Only Linux can list a single session. With -w twice, `ps` cuts no line, whatever COLUMNS says.
     command = ["ps", "-A", "-w", "-w", "-o", "pgid=", "-o", "args="]
     listing = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
     rows = (line.split(maxsplit=1) for line in listing.splitlines())

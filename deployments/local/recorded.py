@@ -1,8 +1,9 @@
-"""Recorded runs: a flow in this process, recorded by a Prefect server.
+"""Recorded runs: run a flow in this process, and record the run on a Prefect server.
 
-The server is the configured one, else that of `repartee up`, else one that is started for this run. A
-configured server that does not answer is an error, which the user mends. If none is configured, no failure
-of Prefect stops a run, which is then not recorded. A server that goes away during a run never stops it.
+The server is the configured one, otherwise the one that `repartee up` runs, otherwise one that is started for
+this run. A configured server that does not answer is an error, which the user has to fix. If no server is
+configured and Prefect fails, the run continues without being recorded. A server that fails during a run never
+stops the run.
 """
 
 import functools
@@ -42,7 +43,7 @@ from settings import Settings
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 15  # what a server on a busy machine may take for an answer
+ANSWER_SECONDS = 15  # how long a server on a busy machine may take to answer
 NOWHERE = "http://127.0.0.1:9/api"  # Prefect needs an address; no request is sent to it
 
 
@@ -54,10 +55,10 @@ class NotStartedError(Exception):
 
 
 def run_recorded(settings: Settings, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """Run a flow in this process.
+    """Run a flow in this process, and record it on a Prefect server if possible.
 
     Returns:
-        What the flow returns; its `Result` if the flow ended and its end could not be recorded in Prefect.
+        What the flow returns, or its `Result` if the end of the flow could not be recorded in Prefect.
 
     Raises:
         InputError: the configured Prefect server does not answer, or the flow raised an InputError.
@@ -75,7 +76,7 @@ def run_recorded(settings: Settings, flow: Flow[..., Any], parameters: dict[str,
         if answers(f"{url}/health", ANSWER_SECONDS):
             return _run_on(url, home, flow, parameters)
         log.warning(
-            "the Prefect server of `repartee up` (%s) does not answer; this run starts a server of its own",
+            "the Prefect server of `repartee up` (%s) does not answer; this run starts its own server",
             url,
         )
     try:
@@ -89,7 +90,7 @@ def check_answers(url: str) -> None:
     """Check that a Prefect server of a compatible version answers at this address.
 
     Raises:
-        InputError: it does not; the line says why.
+        InputError: no such server answers; the message says why.
     """
     settings = {
         PREFECT_API_URL: url,
@@ -106,12 +107,12 @@ def check_answers(url: str) -> None:
 def _unusable(url: str, why: BaseException) -> str:
     return (
         f"the Prefect server at {url} (PREFECT_API_URL) cannot be used: {str(why) or type(why).__name__}; "
-        "start it, or let each run have a server of its own: unset PREFECT_API_URL"
+        "start it, or let each run start its own server: unset PREFECT_API_URL"
     )
 
 
 def _run_on(url: str, home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """On a server that other runs share: it expects a heartbeat, and may be away for a minute."""
+    """Run on a server that other runs share: it expects a heartbeat, and may be unavailable for a minute."""
     with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS}), Heart() as heart:
         try:
             return _run(url, home, flow, parameters, heart.start)
@@ -120,7 +121,7 @@ def _run_on(url: str, home: Path, flow: Flow[..., Any], parameters: dict[str, An
 
 
 def _send_remaining(timeout_s: float) -> None:
-    """Wait for the last log lines and events of a run to be sent, for this long at most for each kind."""
+    """Wait until the last log lines and the last events of a run are sent, at most `timeout_s` for each."""
     for worker in (APILogWorker, EventsWorker):
         drained = worker.drain_all(timeout=timeout_s)
         assert isinstance(drained, tuple)  # in an event loop it would be a coroutine
@@ -130,7 +131,7 @@ def _send_remaining(timeout_s: float) -> None:
 
 
 def is_waiting_for_prefect() -> bool:
-    """Whether messages wait for a server that hangs, so that the exit of the interpreter would, too."""
+    """Whether unsent messages to a server that hangs would delay the exit of the interpreter."""
     return any(not future.done() for future in _unsent)
 
 
@@ -142,14 +143,14 @@ def _run_on_its_own_server(home: Path, flow: Flow[..., Any], parameters: dict[st
             url = server.wait()
         except RuntimeError as error:
             raise NotStartedError(str(error)) from error
-        # This server is a child of this process and does not come back once it is gone: no long waits for it.
+        # This server is a child process that never restarts, so it would be useless to wait for it for long.
         settings = {PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: 45.0}
         EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
         with temporary_settings(settings):
             try:
                 return _run(url, home, flow, parameters)
             finally:
-                # The last log lines and events of the run must be sent while the server is there.
+                # The last log lines and events of the run must be sent while the server is running.
                 _send_remaining(5)
                 EventsWorker.set_client_override(None)
 
@@ -185,10 +186,10 @@ def _run(
 def _without_retries_at_the_end(
     function: Callable[..., Any], url: str, stack: ExitStack
 ) -> Callable[..., Any]:
-    """The flow's function; where the server hangs once it returns, its end is sent to the server only once.
+    """Wrap the flow's function: if the server hangs when it returns, the last state is sent without retries.
 
-    Prefect sends the last state twice where that fails, each time with all of its retries: five minutes of
-    waiting. A server that is down, and may be restarting, still gets the retries.
+    If sending the last state of a flow fails, Prefect sends it again, each time with all of its retries,
+    which takes five minutes in all. A server that is down may be restarting, so it still gets the retries.
     """
 
     @functools.wraps(function)
@@ -203,7 +204,7 @@ def _without_retries_at_the_end(
 
 
 def _hangs(url: str) -> bool:
-    """Whether the server takes a connection and does not answer."""
+    """Whether the server accepts a connection but does not answer."""
     try:
         httpx.get(f"{url}/health", timeout=ANSWER_SECONDS)
     except httpx.ReadTimeout:
@@ -225,7 +226,7 @@ def _users_fault(error: BaseException | None) -> InputError | None:
 
 
 def _run_unrecorded(flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """Call the flow as a function. Its tasks run outside of a flow and send no request to a server."""
+    """Call the flow as a plain function. Its tasks run outside of a flow and send no requests to a server."""
     settings = {
         PREFECT_API_URL: NOWHERE,
         PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,

@@ -16,7 +16,7 @@ from models.errors import InputError
 from models.files import PROJECT
 from models.sqlite_files import address as address_of
 
-HOST = "127.0.0.1"  # this machine alone, because there is no login
+HOST = "127.0.0.1"  # only this machine, because the servers have no login
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 POOL = "repartee"
 
@@ -29,9 +29,9 @@ class Service:
     command: list[str]
     env: dict[str, str] = field(default_factory=dict)
     address: str = ""
-    """Where it answers; empty: it listens nowhere."""
+    """The address at which the service answers; empty if it does not listen."""
     health: str = ""
-    """The address of its health check, which answers 200 when it is ready; empty: it has none."""
+    """The address of the health check, which returns 200 when the service is ready; empty without a check."""
 
 
 def prefect_service(home: Path, port: int) -> Service:
@@ -60,12 +60,12 @@ def prefect_service(home: Path, port: int) -> Service:
 
 
 def browser_hardening(address: str) -> dict[str, str]:
-    """The settings without which any page in a browser could use a Prefect server on this machine."""
+    """The settings that stop arbitrary web pages from using a Prefect server on this machine."""
     return {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address, **CSRF_PROTECTION}
 
 
 def mlflow_service(home: Path, port: int) -> Service:
-    """The MLflow server with one worker and no jobs, which takes a sixth of the memory of its defaults."""
+    """The MLflow server with one worker and no jobs, which uses a sixth of the default memory."""
     address = f"http://{HOST}:{port}"
     (home / "mlartifacts").mkdir(parents=True, exist_ok=True)
     return Service(
@@ -128,10 +128,10 @@ def is_free(port: int) -> bool:
 
 
 def take_port(preferred: int) -> tuple[int, FileLock]:
-    """The preferred port, or a free one if it is in use; no other home takes it while the lock is held.
+    """The preferred port, or a free port if that is in use; while the lock is held, no other home takes it.
 
-    A server listens seconds after its port is chosen. The server of another home that starts in these
-    seconds would choose the same port, and one of the two homes would use the server of the other.
+    A server starts to listen only seconds after its port is chosen. Without the lock, a server that another
+    home starts in these seconds could choose the same port, and one home would use the server of the other.
 
     Raises:
         InputError: the folder for temporary files, where the locks are, cannot be used.
@@ -149,24 +149,24 @@ def take_port(preferred: int) -> tuple[int, FileLock]:
 
 
 def _port_locks_folder() -> Path:
-    """A folder that all homes of this user share; a name that another user has taken is skipped."""
+    """A folder that all homes of this user share; names that another user has taken are skipped."""
     shared = Path(tempfile.gettempdir())
     for number in range(100):
         folder = shared / f"repartee-ports-{os.getuid()}{f'-{number}' if number else ''}"
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-        except FileExistsError:  # a file
+        except FileExistsError:  # a file has this name
             continue
         except OSError as error:
             raise InputError(
-                f"the folder for temporary files {shared} cannot be written ({error.strerror}): "
-                "set TMPDIR to one that can be written"
+                f"the folder for temporary files {shared} is not writable ({error.strerror}): "
+                "set TMPDIR to a writable folder"
             ) from None
         status = folder.lstat()
         if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode):
             return folder
     raise InputError(
-        f"other users have taken every repartee-ports-{os.getuid()} in {shared}: "
+        f"other users have taken every folder name repartee-ports-{os.getuid()} in {shared}: "
         "set TMPDIR to a folder of your own"
     )
 

@@ -1,7 +1,6 @@
-"""Supervisor: the services of `repartee up`, started together, restarted when they fail, and ended together.
+"""Supervisor: start the services of `repartee up` together, restart those that fail, and end them together.
 
-Beside the state of the services (services_state.py), HOME/services holds NAME.log, the output of each
-service.
+HOME/services holds the state of the services (services_state.py) and the output of each service (NAME.log).
 """
 
 import logging
@@ -36,28 +35,28 @@ from services_state import (
 log = logging.getLogger(__name__)
 
 FIRST_START_SECONDS = 600  # for all servers together: new databases take minutes on a busy machine
-START_SECONDS = 120  # for a service that is restarted: before that it does not count as hanging
+START_SECONDS = 120  # so long after a restart, a service does not count as hanging
 MIN_DELAY_S, MAX_DELAY_S = 1.0, 60.0  # before a dead service is restarted; doubled with each death
-STEADY_SECONDS = 60  # after so long without a death the next delay is the shortest again
+STEADY_SECONDS = 60  # after this time without a death, the delay is the shortest again
 POLL_SECONDS = 0.5
 LOG_BYTES = 10_000_000  # the size at which a log is rotated; one older log of that size is kept
 HEALTH_CHECK_SECONDS = 10  # between two health checks of a running service
-MAX_MISSED_HEALTH_CHECKS = 6  # in a row: the service hangs, and is restarted
+MAX_MISSED_HEALTH_CHECKS = 6  # after so many in a row, a service is restarted
 
 
 @dataclass
 class ManagedProcess:
-    """A service and the process that runs it. The instants `..._at_s` are seconds of `time.monotonic`."""
+    """A service and the process that runs it. Fields named `..._at_s` are times of `time.monotonic`."""
 
     service: Service
     process: subprocess.Popen[bytes]
     started_at_s: float
     starting: bool
-    """It starts for the first time: nobody is sent to its address before it answers."""
+    """Whether it is starting for the first time; its address is not published before it answers."""
     delay_s: float = MIN_DELAY_S
-    """How long the next restart is delayed."""
+    """The delay before the next restart."""
     restart_at_s: float | None = None
-    """When it is restarted; None: it runs."""
+    """When the service is to be restarted; None while it runs."""
     checked_at_s: float = 0.0
     missed_checks: int = 0
 
@@ -68,16 +67,16 @@ class ManagedProcess:
 
 
 class Supervisor:
-    """Runs the services of a home. A context manager: when the block ends, no process is left."""
+    """A context manager that runs the services of a home, and leaves no process when the block ends."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.stop = threading.Event()
         self.managed: dict[str, ManagedProcess] = {}
         self.previous: dict[str, ServiceState] = {}
-        """The services of the last supervisor of this home."""
+        """The services that the previous supervisor of this home ran."""
         self.port_locks: list[BaseFileLock] = []
-        """Held while the servers run."""
+        """Locks that reserve the ports of the servers while they run."""
         services_folder(home)
         self._lock = FileLock(up_lock(home), timeout=LOCK_TEST_SECONDS)
 
@@ -93,7 +92,7 @@ class Supervisor:
                 f"{self.home} is up already; `repartee status` shows the addresses of its services"
             ) from None
         self.previous = last_state(self.home).services
-        self._write_state()  # at once, because `down` ends the process that it names
+        self._write_state()  # at once, because `down` ends the process that the state names
         self._end_orphans()
         return self
 
@@ -107,7 +106,7 @@ class Supervisor:
         self._lock.release()
 
     def start(self, service: Service) -> None:
-        """Start a service; `monitor` restarts it from then on."""
+        """Start a service, which `monitor` restarts whenever it ends or hangs."""
         self.managed[service.name] = ManagedProcess(
             service, self._spawn(service), time.monotonic(), starting=bool(service.health)
         )
@@ -117,7 +116,7 @@ class Supervisor:
         """Wait until these services answer, or until `stop` is set.
 
         Raises:
-            InputError: one of them ended or did not answer in time; the line names its log.
+            InputError: a service ended or did not answer in time; the message names its log file.
         """
         deadline_s = time.monotonic() + FIRST_START_SECONDS
         for name in names:
@@ -134,7 +133,7 @@ class Supervisor:
     def monitor(self) -> None:
         """Restart the services that end or hang, until `stop` is set."""
         while not self.stop.wait(POLL_SECONDS):
-            if last_state(self.home).pid != os.getpid():  # somebody deleted the file, which `down` needs
+            if last_state(self.home).pid != os.getpid():  # the state file was deleted, but `down` needs it
                 self._write_state()
             for name, managed in self.managed.items():
                 rotate(self.log_path(name))
@@ -156,11 +155,11 @@ class Supervisor:
         if managed.process.poll() is None and not self._hangs(managed, now_s):
             return
         status = managed.process.poll()
-        end_process(managed.process, grace_s=2, group=True)  # what is left of its group would hold its port
+        end_process(managed.process, grace_s=2, group=True)  # the rest of the group would occupy its port
         if now_s - managed.started_at_s > STEADY_SECONDS:
             managed.delay_s = MIN_DELAY_S
         why = "hangs" if status is None else f"ended with status {status}"
-        log.warning("%s %s; it is restarted in %.0f s", managed.service.name, why, managed.delay_s)
+        log.warning("%s %s; it will be restarted in %.0f s", managed.service.name, why, managed.delay_s)
         managed.restart_at_s = now_s + managed.delay_s
         managed.delay_s = min(2 * managed.delay_s, MAX_DELAY_S)
 
@@ -179,7 +178,7 @@ class Supervisor:
             return subprocess.Popen(
                 service.command,
                 cwd=PROJECT,
-                # This process alone holds the other end of the pipe: when it is gone, the service ends.
+                # Only this process holds the other end of the pipe, so the service ends with this process.
                 stdin=subprocess.PIPE,
                 stdout=log_file,
                 stderr=log_file,
@@ -199,12 +198,12 @@ class Supervisor:
         """End the services that a killed supervisor of this home has left behind."""
         for name, service in self.previous.items():
             if is_service(service.pid, self.home):
-                log.warning("%s was left behind by a supervisor that is gone; it is ended", name)
+                log.warning("ending %s, which a supervisor that was killed has left behind", name)
                 end_group(service.pid)
 
 
 def rotate(path: Path) -> None:
-    """Empty a log that has grown beyond LOG_BYTES, after a copy to NAME.1; its writers just go on."""
+    """Copy a log that has grown beyond LOG_BYTES to NAME.1, and empty it; its writers are not disturbed."""
     try:
         if path.stat().st_size > LOG_BYTES:
             shutil.copyfile(path, path.with_name(f"{path.name}.1"))
@@ -218,7 +217,7 @@ def rotate(path: Path) -> None:
 
 
 def await_up(home: Path) -> None:
-    """If `repartee up` is starting Prefect's server, wait: a second server would use the same database.
+    """Wait while `repartee up` starts a Prefect server, because a second one would use the same database.
 
     Raises:
         InputError: the server has not started in time.

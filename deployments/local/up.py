@@ -1,4 +1,4 @@
-"""Up: Prefect, MLflow, a worker and the deployments for one person, on this machine alone."""
+"""Up: run Prefect, MLflow and a worker, with the deployments, for a single user on this machine."""
 
 import logging
 import os
@@ -38,22 +38,22 @@ from tasks.store.artifact import check_home
 
 log = logging.getLogger(__name__)
 
-DOWN_SECONDS = 60  # for the supervisor to end its services; then all of them are killed
-STATE_SECONDS = 10  # where state.json was deleted, the supervisor soon writes it again
-TRAINING_SECONDS = 30  # for a training to write its last checkpoint
+DOWN_SECONDS = 60  # for the supervisor to end its services, before all of them are killed
+STATE_SECONDS = 10  # if state.json was deleted, the supervisor soon writes it again
+TRAINING_SECONDS = 30  # for a training run to write its last checkpoint
 
 
 def up(say: Callable[[str], None]) -> None:
-    """Run the services of this home until a signal ends them; if they are up already, say where they are.
+    """Run the services of this home until a signal ends them; if they are up already, show their addresses.
 
     Raises:
-        InputError: the home, a database or a service cannot be used; the line says why.
+        InputError: the home, a database or a service cannot be used; the message says why.
     """
     settings = Settings()
     check_home(settings.root)
     if state := running_services(settings.root):
         starting = not state.services or any(service.starting for service in state.services.values())
-        is_starting = f"{settings.root} is starting; `repartee status` shows how far it is"
+        is_starting = f"{settings.root} is starting; `repartee status` shows its progress"
         say(is_starting if starting else addresses_text(state))
         return
     with Supervisor(settings.root) as supervisor:
@@ -67,12 +67,12 @@ def up(say: Callable[[str], None]) -> None:
             text = addresses_text(last_state(settings.root))
             say(f"{text}\n\nUp in {time.monotonic() - start_s:.0f} s. Ctrl-C ends everything.")
         supervisor.monitor()
-        log.info("ending")
+        log.info("ending the services")
         end_training(settings.root)
 
 
 def _start_servers(supervisor: Supervisor, settings: Settings) -> tuple[str, str]:
-    """(the address of Prefect's API, the address of MLflow): configured servers, or servers started here."""
+    """The addresses of Prefect's API and of MLflow; a server that is not configured is started here."""
     started = []
     prefect_url, mlflow_url = settings.prefect_api_url, settings.mlflow_tracking_uri
     if prefect_url is None:
@@ -95,7 +95,7 @@ def _start_servers(supervisor: Supervisor, settings: Settings) -> tuple[str, str
 
 
 def _prepare_database(home: Path) -> None:
-    """Create or update MLflow's database before the server starts, which would fail over it in its log."""
+    """Create or update MLflow's database, because the server would report a failure only in its log."""
     path, artifacts = home / "mlflow.db", home / "mlartifacts"
     try:
         if database.is_ready(path, artifacts):
@@ -120,20 +120,20 @@ def _prepare_database(home: Path) -> None:
 
 
 def _port(supervisor: Supervisor, name: str, default: int) -> int:
-    """The port that this server had last time, so that open pages find it again, or else a free one."""
+    """The port that this server last used, so that open pages stay valid, or otherwise a free port."""
     previous = supervisor.previous.get(name)
     address = previous.address if previous else ""
     preferred = int(address.rpartition(":")[2]) if address else default
     port, lock = take_port(preferred)
     supervisor.port_locks.append(lock)
     if port != preferred:
-        log.warning("port %d is in use; %s takes %d", preferred, name, port)
+        log.warning("port %d is in use; %s uses port %d instead", preferred, name, port)
     return port
 
 
 def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
-    """Run deployments/install.py in a process of its own, which gives its memory back when it ends."""
-    log.info("deployments: the work pool, prefect.yaml and the automations")
+    """Run deployments/install.py in a separate process, whose memory is freed when it ends."""
+    log.info("deployments: installing the work pool, prefect.yaml and the automations")
     path = supervisor.log_path("install")
     rotate(path)
     with path.open("ab") as log_file:
@@ -152,7 +152,7 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
 
 
 def end_training(home: Path) -> None:
-    """End a training that the worker has started and that would outlive it; it writes a checkpoint first."""
+    """End a training run that would outlive the worker that started it; it writes a checkpoint first."""
     pid = holder_pid(home)
     if pid is None or pid == os.getpid():
         return
@@ -172,7 +172,7 @@ def down() -> str:
     """End everything that `repartee up` runs in this home; returns a line that says so.
 
     Raises:
-        InputError: the services are up, and their supervisor is not known.
+        InputError: the services are up, but their supervisor is not known.
     """
     home = Settings().root
     supervisor = _supervisor_pid(home)
@@ -192,10 +192,10 @@ def down() -> str:
 
 
 def _supervisor_pid(home: Path) -> int | None:
-    """The process that supervises the services of this home; None: nothing is up.
+    """The id of the process that supervises this home's services; None if no service is up.
 
     Raises:
-        InputError: there is one, and state.json does not name it.
+        InputError: there is such a process, but state.json does not name it.
     """
     deadline_s = time.monotonic() + STATE_SECONDS
     while (state := running_services(home)) is not None:
@@ -204,8 +204,8 @@ def _supervisor_pid(home: Path) -> int | None:
         if time.monotonic() > deadline_s:
             lock = shlex.quote(str(up_lock(home)))
             raise InputError(
-                f"{home} is up, and services/state.json, which names the process, is missing; "
-                f"give the same command again, or: fuser -k -TERM {lock}"
+                f"{home} is up, but services/state.json does not name the supervisor's process; "
+                f"run the same command again, or end that process with: fuser -k -TERM {lock}"
             )
         time.sleep(0.1)
     return None
@@ -217,7 +217,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def addresses_text(state: SupervisorState) -> str:
-    """Where the servers are, and what to do first."""
+    """The addresses of the servers, and what the user can do next."""
     addresses = {name: service.address for name, service in state.services.items()}
     settings = Settings()
     prefect = redact_addresses(
@@ -230,6 +230,6 @@ def addresses_text(state: SupervisorState) -> str:
 
 What now?
   {prefect}/deployments   `retrain` > Run > Custom run
-  {mlflow}/#/models   the versions, the champion among them
-  repartee status     what is going on
+  {mlflow}/#/models   the registered versions and the champion
+  repartee status     show the champion, the runs and the services
   repartee chat       talk with the champion"""

@@ -104,7 +104,7 @@ def test_a_file_system_whose_locks_do_not_exclude_is_found_and_its_remedy_works(
     (tmp_path / "site" / "sitecustomize.py").write_text(SHARED_LOCKS)
     planted = {"PYTHONPATH": str(tmp_path / "site"), "SHARED": str(patient.home)}
     found = patient.faults(**planted)
-    assert "two trainings could run at once" in found["locks"][0]["what"]
+    assert "two training runs could start at once" in found["locks"][0]["what"]
     remedy = found["locks"][0]["remedy"].replace("/a/folder/on/a/local/disk", str(tmp_path / "other"))
     assert patient.faults(before=remedy, **planted) == {}
 
@@ -130,7 +130,7 @@ def test_a_gpu_that_torch_cannot_use_is_found(patient):
     (patient.commands / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-0)'\n")
     (patient.commands / "nvidia-smi").chmod(0o755)
     found = patient.faults(CUDA_VISIBLE_DEVICES="")
-    assert found["gpu"][0]["what"].startswith("NVIDIA H100 is here, and torch 2.")
+    assert found["gpu"][0]["what"].startswith("NVIDIA H100 is present, but torch 2.")
 
 
 def wheel(folder, version):

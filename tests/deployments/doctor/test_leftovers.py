@@ -1,4 +1,4 @@
-"""Interrupted work that is older than a month is a fault with a remedy; what is in use is not."""
+"""Interrupted work that is older than a month is a fault with a remedy; work in progress is not."""
 
 import os
 import subprocess
@@ -40,7 +40,8 @@ def test_what_is_left_for_a_month_is_named_and_the_remedy_removes_it(
         aged(busy / "lock", 40)
         training, download = leftovers(installation)
     assert (
-        "a training was interrupted, and nobody has resumed it" in training.what and "5.0 MB" in training.what
+        "a training run was interrupted, and nobody has resumed it" in training.what
+        and "5.0 MB" in training.what
     )
     assert "a download was interrupted, and nobody has resumed it" in download.what
     for fault in (training, download):

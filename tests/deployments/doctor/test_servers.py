@@ -127,7 +127,7 @@ def test_an_alias_that_was_moved_by_hand_is_found_and_its_remedy_writes_it_down(
     database.execute(f"update registered_model_aliases set version = {second} where alias = 'champion'")
     database.commit()
     found = patient.faults()
-    assert list(found) == ["champion"] and "moved the alias by hand" in found["champion"][0]["what"]
+    assert list(found) == ["champion"] and "moved the alias manually" in found["champion"][0]["what"]
     assert patient.shell(remedies(found)).returncode == 0
     assert patient.faults() == {}
 
