@@ -1,2 +1,2 @@
--- Run once on an empty cluster, by the role that owns both; `prefect` is there already in the container.
+-- Run once on an empty cluster, as the owner of both databases. In the container, `prefect` exists already.
 CREATE DATABASE mlflow;

@@ -1,4 +1,4 @@
-"""One home that is up for each file of tests, none of which changes what another one needs."""
+"""Each test file starts `repartee up` once in its own home, which its tests share."""
 
 import re
 

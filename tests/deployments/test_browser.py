@@ -1,4 +1,4 @@
-"""As a new user would: up, a run from the dashboard's form, its link to MLflow, the new version, a chat."""
+"""The steps of a new user: `up`, a run from the dashboard's form, its MLflow page, the version, a chat."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def open_form(page: Page, address: str) -> None:
 
 
 def choose(page: Page, recipe: str) -> None:
-    """In Prefect's own drop-down, which knows the keyboard alone."""
+    """Choose a recipe in Prefect's drop-down list, which responds only to the keyboard."""
     control = page.locator("button.p-select-button__control").first
     control.focus()
     for key in ("ArrowDown", "ArrowUp", "ArrowUp", "Enter"):
@@ -66,7 +66,7 @@ def set_minutes(page: Page, minutes: str) -> None:
 
 
 def submit(page: Page) -> str:
-    """The run that the form made; pressed again where the server was busy, as a user would."""
+    """Submit the form, again if the server is busy; returns the id of the new run."""
     for _ in range(5):
         with page.expect_response("**/create_flow_run") as response_info:
             page.get_by_role("button", name="Submit").click()
@@ -81,7 +81,7 @@ def test_a_bad_value_in_the_form_is_refused_there_and_the_field_is_named(address
     open_form(page, addresses["Prefect"])
     set_minutes(page, "-1")
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_text("-1 is not valid").first).to_be_visible()  # beneath the field
+    expect(page.get_by_text("-1 is not valid").first).to_be_visible()  # the message appears beneath the field
     page.screenshot(path=tmp_path / "refused.png")
     assert "/runs/" not in page.url
 

@@ -1,4 +1,4 @@
-"""compose.yaml and the units of systemd keep their promises; that they work is shown in test_postgres.py."""
+"""compose.yaml and the systemd units are consistent and safe; test_postgres.py shows that they work."""
 
 import os
 import re
@@ -84,7 +84,7 @@ def test_the_image_holds_every_package_of_the_wheel_and_no_secret():
 
 
 def commands():
-    """Each command of compose.yaml and of the units: where it stands, and its words."""
+    """Yield the service or unit and the words of each command in compose.yaml and the systemd units."""
     for name, service in services(example() | FILLED | {"WORKER_QUEUES": "--work-queue default"}).items():
         if command := service.get("command"):
             yield name, shlex.split(command) if isinstance(command, str) else command
@@ -106,7 +106,7 @@ def test_the_commands_use_switches_that_the_installed_programs_know(where, words
         if rest[1] == "environment":
             _, _, program, *rest = rest
         else:
-            program, rest = "prefect", ["worker", "start"]  # what deployments.worker hands on
+            program, rest = "prefect", ["worker", "start"]  # the command that deployments.worker runs
     if not switches:
         return
     verbs = rest[: next(i for i, word in enumerate([*rest, "--"]) if word.startswith("-"))]
@@ -136,7 +136,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(unit, tmp_path):
 
 
 UNIT_OF = {"prefect": "prefect-server", "mlflow": "mlflow-server", "worker": "repartee-worker"}
-"""The systemd unit that does the same as a service of compose.yaml."""
+"""The systemd unit that corresponds to each service of compose.yaml."""
 
 
 def unit_environment(unit):
@@ -164,7 +164,7 @@ def test_the_units_and_the_containers_set_what_environment_py_says_that_a_servic
     filled, service, needed
 ):
     for environment in (filled[service]["environment"], unit_environment(UNIT_OF[service])):
-        # They start through `environment` or deployments.worker, which set what every process has.
+        # The commands run `environment` or deployments.worker, which set the variables in EVERY_PROCESS.
         assert {key: (EVERY_PROCESS | environment).get(key) for key in needed} == needed
 
 

@@ -1,6 +1,6 @@
-"""Deaths in the middle of a deployed training: each process on its own, and all of them at once.
+"""Processes are killed during a deployed training run: each process alone, and all of them at once.
 
-A training here never ends by itself before the test has acted: it is endless, or held (SIGSTOP) until then.
+No training run here ends before its test has acted: it is endless, or is held by SIGSTOP until then.
 """
 
 import json
@@ -34,13 +34,13 @@ from installation import (
 from flows.lifecycle.locks import holder, holder_pid
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow]
-# Each step writes a checkpoint: so many take seconds on however fast a machine, and it is held after the first ones.
+# Each step writes a checkpoint, so even a fast machine needs seconds and can be held after the first steps.
 LASTING = {**ENDLESS, "max_steps": 400, "checkpoint_seconds": 1e-9, "log_every": 1}
-HEARTBEATS = 5  # half a minute apart: three missed ones are a death
+HEARTBEATS = 5  # sent every 30 s; three missed ones mark a run as crashed
 
 
 def started_run(api, home, parameters, sign):
-    """A training that has written a file like this into its folder: (its run, the file)."""
+    """Start a training run and wait until it writes a file that matches `sign`: (its flow run, the file)."""
     known = set(home.glob("runs/*"))
     run = api.trigger(parameters)
     signs = until(lambda: [path for path in home.glob(f"runs/*/{sign}") if known.isdisjoint(path.parents)])
@@ -54,7 +54,7 @@ def cancel(api, home, run):
 
 
 def databases_are_true(home):
-    """Whole, nothing open that has ended, and no point of a curve twice."""
+    """Assert that the databases are intact, no ended run is open and no point of a curve is there twice."""
     for name in ("mlflow.db", "prefect/prefect.db"):
         database = sqlite3.connect(home / name)
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
@@ -66,7 +66,7 @@ def databases_are_true(home):
 
 @pytest.fixture(autouse=True)
 def _nothing_is_at_work(request):
-    """What a test that failed has left at work is ended, so that the next one finds its turn free."""
+    """Cancel the runs that a failed test has left running, so that the next test can train."""
     yield
     if "api" in request.fixturenames:
         api, home = request.getfixturevalue("api"), request.getfixturevalue("home")

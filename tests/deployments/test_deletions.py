@@ -1,4 +1,4 @@
-"""Somebody deletes the run of a training in progress: it ends, its checkpoint stays, nothing is promoted."""
+"""If a user deletes the run of an active training, it ends, keeps its checkpoint and promotes nothing."""
 
 import json
 
@@ -16,7 +16,7 @@ def versions(home):
 
 
 def started_run(api, home, seed):
-    """A training without an end that has written a checkpoint: (its Prefect run, its folder)."""
+    """Start an endless training run, and wait for its first checkpoint: (its Prefect run, its folder)."""
     known = set(home.glob("runs/*"))
     run = api.trigger(training(seed, **ENDLESS))
     checkpoints = until(
@@ -36,12 +36,12 @@ def test_a_training_whose_run_is_deleted_ends_within_a_minute_and_keeps_its_chec
     else:
         tracking = Tracking(services(home)["mlflow"]["address"], None)
         tracking.client.delete_run(tracking.find_run(work.name).info.run_id)
-    until(lambda: not trainers(home), 90)  # within a minute, and half of one for a busy machine
+    until(lambda: not trainers(home), 90)  # one minute, plus half a minute for a busy machine
     until(lambda: holder(home) is None)
     assert list(work.glob("checkpoints/0*/complete.json"))
     assert versions(home) == before
     if server == "MLflow":
         state = api.ending(run)
         assert state["type"] == "FAILED" and "was deleted while it trained" in state["message"]
-    # The worker lives, and the next run is not skipped.
+    # The worker is still running, and the next run is not skipped.
     assert api.ending(api.trigger(TINY))["type"] == "COMPLETED"

@@ -1,4 +1,4 @@
-"""The size of a folder, and how a size is shown."""
+"""The size of a folder, and the text that shows a size."""
 
 import tempfile
 import threading

@@ -1,8 +1,8 @@
-"""Killed at random instants from the first command in a new home to the promotion, the same command continues.
+"""A run in a new home is killed at random moments, and each time the same command resumes it.
 
-Everything that works for the home dies at once, without a word: the command, the trainer, the server. The
-seed of the instants is in the log. `KILL_SWEEP_SEED=N` gives the same ones again, and `--stepwise` goes on
-with the home at which a sweep was stopped.
+All processes of the home are killed at once: the command, the trainer and the server. The log names the seed
+of the moments: `KILL_SWEEP_SEED=N` repeats them, and `--stepwise` continues with the home at which a sweep
+failed.
 """
 
 import json
@@ -52,7 +52,7 @@ PHASES = [
     "promotion",
     "end",
 ]
-"""The phases of a run in their order: it writes these files, or says these words on standard error."""
+"""The phases of a run in order; FILES and LINES hold the file or the log text that marks each phase."""
 HOMES = [
     ["data", "MLflow's database", "MLflow's database", "steps", "promotion"],
     ["start", "Prefect's database", "data", "training", "upload"],
@@ -60,11 +60,11 @@ HOMES = [
     ["MLflow's database", "MLflow's database", "steps", "upload", "promotion"],
     ["Prefect's database", "MLflow's database", "training", "evaluation", "promotion"],
 ]
-"""The phases in which each new home is hit, 25 in all."""
+"""The phases in which the runs of each new home are killed; 25 kills in all."""
 
 
 class Command:
-    """The same command each time, in a process of its own."""
+    """A new process that runs the same command every time."""
 
     def __init__(self, home):
         self.home, self.began_ns = home, time.time_ns()
@@ -73,7 +73,7 @@ class Command:
             self.process = subprocess.Popen(**command(home, *WORDS), stdout=subprocess.PIPE, stderr=errors)
 
     def reaches(self, phase):
-        """Whether this phase begins, or a later one, before the command ends."""
+        """Wait; returns whether this phase or a later one begins before the command ends."""
         while True:
             has_ended = self.process.poll() is not None
             if any(self.is_in(each) for each in PHASES[PHASES.index(phase) :]):
@@ -94,7 +94,7 @@ class Command:
             return False
 
     def is_killed(self, phase, after_s):
-        """Whether it still was at work so long after the beginning of the phase."""
+        """Kill the command `after_s` seconds into the phase; returns False if it had already ended."""
         if self.reaches(phase):
             try:
                 self.process.wait(after_s)
@@ -114,7 +114,7 @@ class Command:
 
 
 class Whole:
-    """An uninterrupted run: what comes of it, and how long its phases take."""
+    """An uninterrupted run: its results, and the duration of each of its phases."""
 
     def __init__(self, home):
         self.home = home
@@ -148,7 +148,7 @@ def rows(home, statement, file="mlflow.db"):
 
 
 def curves(home):
-    """The points of each curve that does not tell how fast this machine was."""
+    """The points of all curves that do not depend on the speed of the machine."""
     timeless = "key not like '%second%'"
     return rows(home, f"select key, step, value from metrics where {timeless} order by key, step, value")
 
@@ -159,7 +159,7 @@ def weights(home):
 
 
 def assert_whole(home, whole):
-    """The same command ends well, and what it leaves is what the uninterrupted run leaves."""
+    """Assert that the same command succeeds, with the same results as the uninterrupted run."""
     result = Command(home).result()
     assert result["outcome"] in ("promoted", "unchanged") and result["version"] == 1, result
     assert not left_of(home)
@@ -187,7 +187,7 @@ def test_killed_at_random_instants_the_same_command_goes_on_to_one_version(whole
     for phase in HOMES[number]:
         after_s = chances.random() * whole.seconds[phase]
         while not Command(home).is_killed(phase, after_s):
-            # The machine is faster now, and the command had ended: sooner then, in the next home.
+            # The command ended before the kill, so the next home is killed sooner.
             assert_whole(home, whole)
             home, after_s = next(homes), after_s / 2
     assert_whole(home, whole)
@@ -195,6 +195,6 @@ def test_killed_at_random_instants_the_same_command_goes_on_to_one_version(whole
 
 def new_home(home, whole):
     (home / whole.work).mkdir(parents=True)
-    # Chosen by time, so not the same twice: a test fixes it.
+    # A run chooses its precision by measured speed, so the test fixes the choice.
     (home / whole.work / "precision.json").write_text(json.dumps(whole.precision))
     return home

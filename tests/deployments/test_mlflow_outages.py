@@ -1,4 +1,4 @@
-"""An MLflow server that dies or hangs, at the start and in each stage, ends as docs/outages.md promises."""
+"""Commands whose MLflow server dies or hangs, at the start or in any stage, end as docs/outages.md says."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from deployments.local.ephemeral_server import Server as PrefectServer
 
 
 class Server:
-    """An MLflow server that dies and comes again at the same address, with what it had."""
+    """An MLflow server that can fail and be restarted at the same address with the same data."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -74,7 +74,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory):
-    """The address of one server for all runs, none of which is about Prefect."""
+    """The address of one Prefect server for all runs, because these tests are not about Prefect."""
     server = PrefectServer(tmp_path_factory.mktemp("prefect"))
     try:
         yield server.wait()
@@ -103,7 +103,7 @@ def start(home, server, prefect, *words, model="repartee"):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, server, prefect):
-    """A home with a training that was never registered: what comes before the gate is reused in its copies."""
+    """A home with an unregistered model; in copies of the home, all outputs before the gate are reused."""
     home = tmp_path_factory.mktemp("trained")
     with away(server, "dead"):
         status, result, stderr = ended(start(home, server, prefect, *RUN))
@@ -126,7 +126,7 @@ def home(trained, tmp_path):
 
 
 def run_into(row, process, server):
-    """The command, with the server away from the row's moment on: (exit, JSON, standard error)."""
+    """Run the command without the server from the row's moment on: (exit, JSON, standard error)."""
     if row.moment not in BEFORE:
         with away(server, row.fault):
             return ended(process())
@@ -173,7 +173,7 @@ def ends_as_promised(row, end):
 
 
 def points(server, run_id):
-    """How many steps the curve of the training's loss has; each once, or this is -1."""
+    """The number of steps in the curve of the training loss; -1 if a step occurs more than once."""
     url = f"{server.address}/api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key=train/loss"
     with urllib.request.urlopen(url, timeout=30) as answer:
         steps = [int(point["step"]) for point in json.load(answer)["metrics"]]

@@ -1,6 +1,6 @@
-"""A team's set-up at work: the services of compose.yaml on PostgreSQL, with their logins, and runs as on SQLite.
+"""A team's installation: the services of compose.yaml on PostgreSQL with logins, and the same runs as on SQLite.
 
-Only the containers are missing. It needs PostgreSQL's server and the extra `team`.
+The services run without containers. The tests need a PostgreSQL server and the extra `team`.
 """
 
 import json
@@ -58,14 +58,14 @@ def repartee(team, *words):
 
 
 def mlflow_state(cluster, run):
-    """Of the MLflow run that belongs to a flow run."""
+    """The status of the MLflow run that belongs to a flow run."""
     tagged = f"select run_uuid from tags where key = 'prefect.flow_run_id' and value = '{run}'"
     ((state,),) = query(cluster, "mlflow", f"select status from runs where run_uuid in ({tagged})")
     return state
 
 
 def started_run(api, team, parameters):
-    """A training that has written a checkpoint: (its run, its folder)."""
+    """Start a training run and wait for its first checkpoint: (its flow run, its folder)."""
     known = set(team.home.glob("runs/*"))
     run = api.trigger(parameters)
     work = until(lambda: [path for path in team.home.glob("runs/*") if path not in known])[0]
@@ -163,7 +163,9 @@ def test_a_worker_that_is_ended_during_a_training_leaves_a_checkpoint_and_no_run
     began_s = time.monotonic()
     team.running["worker"].terminate()
     assert team.running["worker"].wait(90) == 0, team.said("worker")
-    assert time.monotonic() - began_s < 90  # compose.yaml's stop_grace_period, the unit's TimeoutStopSec
+    assert (
+        time.monotonic() - began_s < 90
+    )  # as in compose.yaml (stop_grace_period) and the unit (TimeoutStopSec)
     assert not trainers(team.home) and holder(team.home) is None
     assert api.get(f"/flow_runs/{run}")["state"]["type"] == "CRASHED"
     assert mlflow_state(cluster, run) == "KILLED"

@@ -1,4 +1,4 @@
-"""A Prefect server that dies or hangs, at the start and in each stage, ends as docs/outages.md promises."""
+"""Runs whose Prefect server dies or hangs, at the start or in any stage, end as docs/outages.md says."""
 
 import os
 import sqlite3
@@ -20,7 +20,7 @@ def test_the_page_has_the_rows_that_are_tested():
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A home whose runs Prefect records, or does not."""
+    """A home that all tests share, whether Prefect records their runs or not."""
     return tmp_path_factory.mktemp("recorded")
 
 
@@ -31,7 +31,7 @@ def run(home, row, address):
 
 
 def own_server(home):
-    """The process of the server that a run of this home has started for itself."""
+    """The process id of the server that a run in this home has started for itself."""
     listed = subprocess.run(
         ["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True
     ).stdout
@@ -44,7 +44,7 @@ def own_server(home):
 
 
 def run_into_prefects(row, home, folder):
-    """The command, with Prefect's server away from the row's moment on."""
+    """Run the command without a Prefect server from the row's moment on."""
     server = Server(folder) if row.server == CONFIGURED else None
     try:
         address = server.wait() if server else ""

@@ -1,4 +1,4 @@
-"""The verbs that only read write nothing: a folder without any output stays empty."""
+"""The verbs that only read write no files, not even in an empty folder."""
 
 import pytest
 

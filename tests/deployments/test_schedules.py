@@ -1,4 +1,4 @@
-"""What a person has set on a deployment's page is kept when the deployments are created again, in either way."""
+"""Settings that a user has made on a deployment's page survive `install`, `serve` and a restart of `up`."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ OTHERS = {"cron": "17 4 * * *", "timezone": "Europe/Berlin", "day_or": True}
 
 
 def of_text(text):
-    """The Prefect server of which `up` says where it is; its port may be another's by the next start."""
+    """The Prefect server whose address `up` printed; its port may change at the next start."""
     return Api(re.search(r"Prefect +(\S+)", text)[1])
 
 
@@ -30,7 +30,7 @@ def install(home, api):
 
 
 def of_page(api):
-    """What the page of the deployment shows, without the moments at which it was written."""
+    """What the page of the deployment shows, without its timestamps."""
     found = api.get("/deployments/name/retrain/retrain")
     schedules = {
         (each["slug"], each["schedule"]["cron"], each["active"], str(each["parameters"]))
@@ -40,7 +40,7 @@ def of_page(api):
 
 
 def set_on_page(api):
-    """The weekly schedule is switched on, one with a slug and one without are added, the form is filled in."""
+    """Enable the weekly schedule, add one schedule with and one without a slug, and fill in the form."""
     deployment = api.get("/deployments/name/retrain/retrain")
     assert [(each["slug"], each["active"]) for each in deployment["schedules"]] == [("weekly", False)]
     path = f"/deployments/{deployment['id']}"

@@ -1,4 +1,4 @@
-"""The deployments in one process, without a worker."""
+"""deployments/serve.py runs the deployments in one process, without a worker."""
 
 import signal
 import time

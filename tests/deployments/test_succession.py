@@ -1,4 +1,4 @@
-"""Two hundred scheduled runs in fast succession: each is accounted for, and nothing grows."""
+"""Of two hundred scheduled runs in fast succession, each one is accounted for, and no resource leaks."""
 
 import sqlite3
 from collections import Counter
@@ -16,7 +16,7 @@ RUNS, EVERY_S = 200, 2
 
 
 def open_files(home):
-    """Of each service, its process and those of its group."""
+    """The number of open files of each service, counted over all processes of its group."""
     found = Counter()
     groups = {service["pid"]: name for name, service in services(home).items()}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -24,18 +24,18 @@ def open_files(home):
             group = int(stat.read_text().rpartition(")")[2].split()[2])
             found[groups.get(group, "")] += len(list((stat.parent / "fd").iterdir()))
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
     del found[""]
     return found
 
 
 def state_of(home):
-    """What would grow: processes, locks."""
+    """The resources that could leak: the number of processes, and the lock files."""
     return len(left_of(home)), sorted(path.name for path in (home / "locks").iterdir())
 
 
 def scheduled(api):
-    """The runs of the schedule, by the time at which they were due."""
+    """The runs of the schedule, in the order of the times at which they were due."""
     wanted = {"flow_runs": {"tags": {"all_": ["auto-scheduled"]}}, "sort": "EXPECTED_START_TIME_ASC"}
     runs: list = []
     while page := api.get("/flow_runs/filter", wanted | {"offset": len(runs)}):
@@ -44,13 +44,13 @@ def scheduled(api):
 
 
 def enough(api):
-    """Whether so many have ended, a tenth of them with their work done."""
+    """Whether RUNS runs have ended, and a tenth of RUNS or more ended as `unchanged`."""
     ended = [run for run in scheduled(api) if run["end_time"]]
     return len(ended) >= RUNS and sum("unchanged" in run["tags"] for run in ended) >= RUNS / 10
 
 
 def ended(api):
-    """The runs of the schedule, once all have ended."""
+    """The runs of the schedule if all of them have ended, otherwise None."""
     runs = scheduled(api)
     return runs if all(run["end_time"] for run in runs) else None
 

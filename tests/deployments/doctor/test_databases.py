@@ -1,4 +1,4 @@
-"""`repartee doctor` on the databases of a home, without the other checks."""
+"""The database check of `repartee doctor`, without the other checks."""
 
 import shutil
 import sqlite3
@@ -29,7 +29,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def home(whole, tmp_path, monkeypatch):
-    """A copy that has its own addresses."""
+    """A copy of the intact home, whose database holds the addresses of the copy."""
     shutil.copytree(whole, tmp_path / "home")
     open_home(tmp_path / "home").prepare()
     return tmp_path / "home"

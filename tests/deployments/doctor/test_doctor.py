@@ -1,4 +1,4 @@
-"""`repartee doctor`: faults that are planted in a real installation, and their remedies as the doctor says them."""
+"""`repartee doctor` finds faults that are planted in a real installation, and its remedies fix them."""
 
 import json
 import os
@@ -99,7 +99,7 @@ fcntl.flock = flock
 
 
 def test_a_file_system_whose_locks_do_not_exclude_is_found_and_its_remedy_works(patient, tmp_path):
-    patient.home.mkdir()  # doctor makes none, and without one there is no file system to look at
+    patient.home.mkdir()  # the doctor creates no home, and checks no locks without one
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SHARED_LOCKS)
     planted = {"PYTHONPATH": str(tmp_path / "site"), "SHARED": str(patient.home)}
@@ -134,7 +134,7 @@ def test_a_gpu_that_torch_cannot_use_is_found(patient):
 
 
 def wheel(folder, version):
-    """A SQLAlchemy that says its version and holds nothing."""
+    """Write an empty SQLAlchemy wheel that only declares its version."""
     info = f"sqlalchemy-{version}.dist-info"
     with zipfile.ZipFile(folder / f"sqlalchemy-{version}-py3-none-any.whl", "w") as file:
         file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: SQLAlchemy\nVersion: {version}\n")
@@ -165,7 +165,7 @@ def test_a_version_that_is_known_to_break_is_found_and_its_remedy_works(patient,
 
 @pytest.fixture
 def clock():
-    """A server whose clock can be set, in seconds from the right time."""
+    """A server whose clock can be set to a number of seconds off the correct time."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):

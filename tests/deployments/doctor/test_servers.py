@@ -1,4 +1,4 @@
-"""`repartee doctor` while servers are up: what it finds, and that its remedies work."""
+"""`repartee doctor` while servers are up: the faults that it finds, and whether its remedies work."""
 
 import os
 import re
@@ -23,7 +23,7 @@ def shell(promoted, home, tmp_path_factory):
 
 @pytest.fixture
 def patient(shell):
-    """Healthy, with the first version as its champion, whatever another test has left."""
+    """A healthy home with the first version as its champion, whatever other tests have left behind."""
     assert shell.shell("repartee promote 1").returncode == 0
     return shell
 
@@ -95,7 +95,7 @@ def test_a_late_run_is_found_with_the_reason_and_the_remedy_lets_it_run(patient,
 
 @pytest.fixture(scope="module")
 def second(promoted, api):
-    """Another version, which has been the champion."""
+    """The number of a second version, which becomes the champion."""
     state = api.ending(api.trigger({**training(1, max_steps=11), "promote": "always"}))
     assert outcome(state) == "promoted", state
     return 2

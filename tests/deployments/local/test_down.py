@@ -1,4 +1,4 @@
-"""`repartee down` where the state of the services is gone or names nobody."""
+"""`repartee down` when the state file of the services is missing or names no process."""
 
 import os
 import shlex
@@ -32,7 +32,7 @@ def down(home: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "REPARTEE_HOME": str(home)},
         capture_output=True,
         text=True,
-        start_new_session=True,  # what it signals by mistake is itself
+        start_new_session=True,  # so that a stray signal reaches only this process
     )
 
 

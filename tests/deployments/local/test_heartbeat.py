@@ -1,4 +1,4 @@
-"""Which runs count as crashed when their heartbeat stops: ours alone, on a server that others use, too."""
+"""On a server that other projects use, only Repartee's runs count as crashed when their heartbeat stops."""
 
 from datetime import UTC, datetime
 from uuid import uuid4

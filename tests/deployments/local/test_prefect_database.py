@@ -1,4 +1,4 @@
-"""prefect.db exists with all tables or not at all, whichever process is killed."""
+"""prefect.db exists with all of its tables or not at all, even if a process is killed."""
 
 import os
 import random

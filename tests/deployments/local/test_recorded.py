@@ -1,4 +1,4 @@
-"""A run of the command line and the Prefect server that records it: dead, hung, damaged, or away in the middle."""
+"""Command-line runs whose Prefect server is dead, hangs, has a damaged database or fails during the run."""
 
 import json
 import os
@@ -26,7 +26,7 @@ WORDS = ("--recipe", "quick", "--set", "download.sample_turns=1000", "--json")
 
 
 def prepare(home, *, env=(), on="", hit=lambda: None):
-    """(exit status, standard output, standard error) of the data half; `hit` is called at a line that holds `on`."""
+    """Run `prepare`: (exit status, stdout, stderr); a line of stderr that contains `on` triggers `hit`."""
     options = command(home, "prepare", *WORDS)
     process = subprocess.Popen(
         **{**options, "env": {**options["env"], **dict(env)}}, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -1,4 +1,4 @@
-"""Ports: each server gets its own, even if two homes start in the same second."""
+"""Each server gets its own port, even if the servers of two homes start at the same moment."""
 
 import os
 import socket

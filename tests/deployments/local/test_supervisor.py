@@ -1,4 +1,4 @@
-"""Which processes left by another supervisor are recognised, and how logs are rotated."""
+"""How processes left behind by another supervisor are recognised, and how logs are rotated."""
 
 import os
 import shutil

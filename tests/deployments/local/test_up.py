@@ -1,4 +1,4 @@
-"""`repartee up` as a person meets it: real servers, a real worker, real deaths."""
+"""`repartee up` as a user sees it, with real servers, a real worker and killed processes."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_a_cron_schedule_fires_on_its_minute_and_its_run_ends_well(promoted, api
         api.get(f"/deployments/{deployment}/schedules/{created[0]['id']}", method="DELETE")
     due, began = (datetime.fromisoformat(run[name]) for name in ("expected_start_time", "start_time"))
     assert due.second == 0
-    # The worker takes a run up to ten seconds early, which is how long its process takes to begin.
+    # The worker picks up a run at most ten seconds early, because the run's process needs time to start.
     assert timedelta(seconds=-10) < began - due < timedelta(seconds=30)
 
 
@@ -119,7 +119,7 @@ def test_new_data_of_a_prepare_run_start_a_training(promoted, api, home):
 
 def test_of_ten_missed_runs_the_newest_runs_and_the_others_say_so(promoted, api, home):
     worker = services(home)["worker"]["pid"]
-    os.killpg(worker, signal.SIGSTOP)  # it is away, and is not started again
+    os.killpg(worker, signal.SIGSTOP)  # the worker is stopped, but not restarted
     try:
         deployment = api.get("/deployments/name/retrain/retrain")["id"]
         now = datetime.now(UTC)
@@ -172,5 +172,5 @@ def test_a_service_that_is_killed_is_restarted(promoted, api, home, name):
         time.sleep(0.5)
         now = services(home).get(name)
     assert now and now["pid"] != before and now["healthy"]
-    if name == "worker":  # the last of them: everything works again
+    if name == "worker":  # after the last service, everything works again
         assert outcome(api.ending(api.trigger(TINY))) == "unchanged"
