@@ -74,7 +74,7 @@ class Session:
         """Answer `text` piece by piece; the pieces joined together are the reply.
 
         The user's turn and the reply are added to the history when the iteration ends. If the caller stops
-        it early, the pieces yielded so far count as the reply; without any, the history does not change.
+        it early, the pieces yielded so far are the reply; if there are none, the history does not change.
 
         Raises:
             InputError: the text is empty after normalisation, or, at the first piece, too long for the model.
@@ -83,7 +83,7 @@ class Session:
         return self._answer(self._user_turn(text))
 
     def retry(self) -> Pieces:
-        """Answer the user's last turn again; a new reply of at least one piece replaces the old reply.
+        """Answer the user's last turn again. The new reply replaces the old one unless it has no pieces.
 
         Raises:
             InputError: the conversation has no turns yet.
@@ -114,7 +114,7 @@ class Session:
 
         Args:
             key: a field of GenerationConfig.
-            value: the new value. "none" removes the seed or the stop texts; `stop` takes a single text.
+            value: the new value; "none" removes the seed or the stop texts. For `stop` it is a single text.
 
         Raises:
             InputError: there is no such setting, or the value is invalid; no setting is changed.

@@ -85,7 +85,7 @@ class _Screen:
                 return 0
 
     def ask(self) -> str:
-        """The next input line. On the process's own terminal, arrow keys edit it and recall earlier lines."""
+        """The next input line. In the process's own terminal, readline edits it and recalls earlier lines."""
         if self.stdin is sys.stdin and self.stdout is sys.stdout:
             try:
                 import readline  # noqa: F401  # its import enables line editing; some Pythons lack it

@@ -118,7 +118,7 @@ def chat(
 ) -> None:
     """Talk with a model in the terminal.
 
-    During the conversation, /help lists its commands. If standard input is not a terminal, each line of it is
+    During the conversation, /help lists its commands. If standard input is not a terminal, each input line is
     answered by one line of output. --json has an effect only with --once.
     """
     from chat import terminal
@@ -162,7 +162,7 @@ def promote(
 ) -> None:
     """Make a version the champion.
 
-    The files of the version are verified first. The gate's verdict on it is ignored.
+    The files of the version are verified first. The gate's verdict is ignored.
     """
     from cli import champion, tables
 

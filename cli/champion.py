@@ -1,4 +1,4 @@
-"""Champion: manual changes of the version in service, and its history. Runs change it through the gate."""
+"""Champion: its manual changes and its history. Runs change the champion only through the gate."""
 
 from typing import Any
 

@@ -35,7 +35,7 @@ def deploy(client: SyncPrefectClient) -> None:
     """Create or update the deployments, for the workers of the work pool.
 
     Raises:
-        RuntimeError: the server or Prefect refuses one.
+        RuntimeError: the server or Prefect refuses a deployment.
     """
     file = yaml.safe_load(FILE.read_text("utf-8")) | {"deployments": entries(client)}
     with tempfile.NamedTemporaryFile("w", prefix="repartee-", suffix=".yaml", encoding="utf-8") as written:
@@ -53,7 +53,7 @@ def deploy(client: SyncPrefectClient) -> None:
             check=False,
         )
     if done.returncode:
-        raise RuntimeError(f"the deployments were refused: {(done.stderr or done.stdout).strip()[-500:]}")
+        raise RuntimeError(f"Prefect refused the deployments: {(done.stderr or done.stdout).strip()[-500:]}")
 
 
 def entries(client: SyncPrefectClient) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def _entry(client: SyncPrefectClient, entry: dict[str, Any]) -> dict[str, Any]:
         "paused": existing.paused,
     }
     pool = {"work_queue_name": existing.work_queue_name, "job_variables": existing.job_variables}
-    if existing.work_pool_name != entry["work_pool"]["name"]:  # deployments/serve.py has it at the moment
+    if existing.work_pool_name != entry["work_pool"]["name"]:  # deployments/serve.py serves it at present
         pool.pop("work_queue_name")
     return from_server | entry | {"work_pool": pool | entry["work_pool"]}
 
@@ -83,7 +83,7 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
     if not existing.parameters:
         return {}
     schema = parameter_schema(load_flow_from_entrypoint(str(PROJECT / entrypoint))).model_dump()
-    why = f"it takes {', '.join(schema['properties'])}"
+    why = f"the flow takes {', '.join(schema['properties'])}"
     try:
         validate(existing.parameters, schema, raise_on_error=True, ignore_required=True)
         if existing.parameters.keys() <= schema["properties"].keys():

@@ -1,12 +1,12 @@
-"""Install: the work pool, the deployments of prefect.yaml and the automations on a Prefect server.
+"""Install: create the work pool, the deployments of prefect.yaml and the automations on a Prefect server.
 
     python -m deployments.install
 
-A second call changes nothing. It also puts the runs in order that the last stop of the services left behind:
-dead runs are closed, and of the missed runs of a deployment the newest is kept.
+A second call changes nothing. It also tidies up the runs that were left when the services last stopped: dead
+runs are closed, and of the runs that a deployment missed only the newest is kept.
 """
 
-import flows  # noqa: F401  # it sets the environment, which must happen before Prefect is imported
+import flows  # noqa: F401  # it sets the environment, which must precede the import of Prefect
 
 # isort: split
 import logging
@@ -44,7 +44,7 @@ from flows.lifecycle.locks import Busy, my_turn
 from models.errors import InputError
 from settings import Settings
 
-log = logging.getLogger("deployments.install")  # also where it is __main__
+log = logging.getLogger("deployments.install")  # also when it runs as __main__
 
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
 AUTOMATIONS = CRASHED_WHEN_SILENT, TRAIN_ON_NEW_DATA = (
@@ -78,13 +78,13 @@ def put_in_order() -> None:
 
 
 def close_dead_runs() -> None:
-    """Record the end of the dead runs of this home and this machine, in Prefect and in MLflow.
+    """Record in Prefect and MLflow that the dead runs of this home on this machine have ended.
 
     Raises:
         InputError: the home folder cannot be written, or MLflow cannot be used.
     """
     run = open_run(RetrainConfig(), Settings())
-    with suppress(Busy), my_turn(run.home, "up"):  # the run that holds the lock has done it
+    with suppress(Busy), my_turn(run.home, "up"):  # the run that holds the lock has closed them
         reconcile(run)
 
 
@@ -94,15 +94,15 @@ def _make_pool(client: SyncPrefectClient) -> None:
 
 
 def crashed_when_silent(flow_ids: set[UUID]) -> AutomationCore:
-    """Marks a run of these flows as crashed when three heartbeats are missing; nothing else would notice."""
+    """An automation that marks a run of these flows as crashed after three missed heartbeats."""
     return AutomationCore(
         name=CRASHED_WHEN_SILENT,
-        description="A run of Repartee's flows that sends no heartbeat any more has lost its process.",
+        description="Marks a run of Repartee's flows as crashed if it no longer sends heartbeats.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDS)},
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            # The runs of others on the same server may send heartbeats more slowly, or none at all.
+            # Other projects' runs on the same server may send heartbeats less often, or none at all.
             match_related={
                 "prefect.resource.role": "flow",
                 "prefect.resource.id": sorted(f"prefect.flow.{flow_id}" for flow_id in flow_ids),
@@ -117,11 +117,11 @@ def crashed_when_silent(flow_ids: set[UUID]) -> AutomationCore:
 
 
 def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
-    """Starts a training when a `prepare` run has made new examples."""
+    """An automation that starts a training run when a `prepare` run has produced new examples."""
     deployment = client.read_deployment_by_name("retrain/train")
     return AutomationCore(
         name=TRAIN_ON_NEW_DATA,
-        description="When a prepare run has made new examples, train with its recipe and corpus.",
+        description="When a prepare run has produced new examples, trains with its recipe and corpus.",
         trigger=EventTrigger(
             expect={NEW_DATA},
             match={"prefect.resource.id": "repartee.corpus.*"},
@@ -142,7 +142,7 @@ def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Create or update an automation; a person's choice to switch it off is kept."""
+    """Create or update an automation; one that a user has disabled stays disabled."""
     existing = client.read_automations_by_name(automation.name)
     if not existing:
         client.create_automation(automation)
@@ -153,7 +153,7 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
 
 
 def skip_missed(client: SyncPrefectClient) -> int:
-    """Cancel the runs that are late, except for the newest of each deployment; returns how many."""
+    """Cancel all late runs except the newest of each deployment; returns how many were cancelled."""
     skipped = 0
     for name in DEPLOYMENTS:
         deployment = client.read_deployment_by_name(name)
@@ -163,12 +163,12 @@ def skip_missed(client: SyncPrefectClient) -> int:
             client.update_flow_run(flow_run.id, tags=[*flow_run.tags, "skipped"])
             skipped += 1
     if skipped:
-        log.info("%d missed runs are skipped; the newest of each deployment starts instead", skipped)
+        log.info("skipping %d missed runs; the newest missed run of each deployment starts instead", skipped)
     return skipped
 
 
 def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) -> list[FlowRun]:
-    """The runs of a deployment that were due before a moment and have not started, the newest first."""
+    """The runs of a deployment that were due before `before` and have not started, newest first."""
     return client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
         flow_run_filter=FlowRunFilter(
@@ -181,7 +181,7 @@ def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) 
 
 
 def in_one_line(action: Callable[[], object]) -> int:
-    """Do something on the configured server; returns the exit status, 2 (with one line) if it is unusable."""
+    """Run `action`; returns the exit status: 0, or 2 and an error message if a server cannot be used."""
     from console import show_progress
     from deployments.local.recorded import check_answers
 

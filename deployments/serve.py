@@ -3,9 +3,9 @@
     python -m deployments.serve
 
 It serves the deployments of prefect.yaml from the Prefect server that is configured or up; a later
-`repartee up` assigns them to its worker again. On a signal, it lets a training run write a checkpoint before
-it ends, as deployments/worker.py does. Of the runs that a deployment missed while this process was down, only
-the newest is run at the next start.
+`repartee up` assigns them to its worker again. On a signal, this process lets a training run write
+a checkpoint before the run ends, as deployments/worker.py does. Of the runs that a deployment missed while
+this process was down, only the newest is run at the next start.
 """
 
 import asyncio

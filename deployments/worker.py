@@ -21,7 +21,7 @@ from models.files import PROJECT
 from models.processes import end_process, stop_on_signals
 from settings import Settings
 
-# In a separate process, because its imports are needed only briefly, but the worker runs for months.
+# This runs in a separate process: its imports are needed only briefly, but the worker runs for months.
 CLOSE = "from deployments.install import close_dead_runs, in_one_line; exit(in_one_line(close_dead_runs))"
 
 
@@ -43,7 +43,7 @@ def run_until_signalled(command: list[str]) -> int:
     stop_on_signals(stop, STOP_SIGNALS)
     if status := _close_dead_runs():
         return status
-    # In a separate session, because Ctrl-C must not reach the command before the run has ended.
+    # The command has its own session, because Ctrl-C must not reach it before the training run has ended.
     process = subprocess.Popen(command, start_new_session=True)
     while not stop.wait(POLL_SECONDS):
         if (ended := process.poll()) is not None:
@@ -57,7 +57,7 @@ def run_until_signalled(command: list[str]) -> int:
 
 
 def _close_dead_runs() -> int:
-    """Record the ends of dead runs; returns an exit status. Unless it is 0, standard error says why."""
+    """Record the ends of dead runs. Returns 0, or another exit status after an error on standard error."""
     closing = subprocess.run([sys.executable, "-c", CLOSE], cwd=PROJECT, start_new_session=True, check=False)
     return closing.returncode
 

@@ -25,7 +25,7 @@ NEEDED_BYTES = (
 )
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-# `repartee up` sets safe values for its services, but all other processes would use these variables.
+# `repartee up` sets safe values for its services, but other processes would inherit these variables.
 SWITCHES = (
     ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", TRUE, "a model from any source could run code on this machine"),
     ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", TRUE, "any web page that you visit could use MLflow"),

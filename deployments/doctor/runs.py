@@ -109,7 +109,7 @@ def dead(installation: Installation) -> Iterator[Fault]:
 
 
 def slots(installation: Installation) -> Iterator[Fault]:
-    """No finished run holds a slot of its deployment, which would cancel all later runs."""
+    """No finished run still holds a slot of its deployment; such a slot makes Prefect cancel later runs."""
     with _client(installation) as client:
         for deployment in _deployments(client):
             limit = deployment.global_concurrency_limit
@@ -238,7 +238,7 @@ def _with_server(installation: Installation) -> str:
 def _promote_another(
     installation: Installation, versions: list[Version], damaged: Version | None = None
 ) -> str:
-    """The command that promotes the newest intact version; without one, the command that repeats a run."""
+    """The command that promotes the newest intact version, or otherwise repeats the run of a damaged one."""
     intact = next((version for version in versions if installation.registry.damage(version) is None), None)
     if intact is not None:
         return f"repartee promote {intact.number}"

@@ -3,7 +3,8 @@
     python -m deployments.local.ephemeral_server API_URL PREFECT_HOME
 
 Prefect's own ephemeral server outlives a flow that is killed. This server reads a pipe that closes when its
-parent ends, for whatever reason. It stores its runs in HOME/prefect, as the server of `repartee up` does.
+parent ends, for whatever reason, and then ends as well. It stores its runs in HOME/prefect, as the server of
+`repartee up` does.
 """
 
 import logging

@@ -19,7 +19,7 @@ EVENT = "prefect.flow-run.heartbeat"  # the name of Prefect's own heartbeat even
 
 
 class Heart:
-    """Emits a heartbeat every 30 s, from the start of a flow (hook: `start`) to the end of the block."""
+    """Emits a heartbeat every 30 s from the moment when Prefect calls the hook `start` to the block's end."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()

@@ -65,7 +65,7 @@ def browser_hardening(address: str) -> dict[str, str]:
 
 
 def mlflow_service(home: Path, port: int) -> Service:
-    """The MLflow server with one worker and no jobs, which uses a sixth of the default memory."""
+    """The MLflow server, with one worker and no jobs: it uses a sixth of the memory of a default server."""
     address = f"http://{HOST}:{port}"
     (home / "mlartifacts").mkdir(parents=True, exist_ok=True)
     return Service(
@@ -131,7 +131,7 @@ def take_port(preferred: int) -> tuple[int, FileLock]:
     """The preferred port, or a free port if that is in use; while the lock is held, no other home takes it.
 
     A server starts to listen only seconds after its port is chosen. Without the lock, a server that another
-    home starts in these seconds could choose the same port, and one home would use the server of the other.
+    home starts in the meantime could choose the same port, and one home would use the server of the other.
 
     Raises:
         InputError: the folder for temporary files, where the locks are, cannot be used.

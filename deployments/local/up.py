@@ -1,4 +1,4 @@
-"""Up: run Prefect, MLflow and a worker, with the deployments, for a single user on this machine."""
+"""Up: run Prefect, MLflow and a worker for a single user on this machine, and create the deployments."""
 
 import logging
 import os

@@ -40,7 +40,7 @@ HEARTBEATS = 5  # sent every 30 s; three missed ones mark a run as crashed
 
 
 def started_run(api, home, parameters, sign):
-    """Start a training run and wait until it writes a file that matches `sign`: (its flow run, the file)."""
+    """Start a training run and wait for a file that matches `sign`; returns (flow run, file)."""
     known = set(home.glob("runs/*"))
     run = api.trigger(parameters)
     signs = until(lambda: [path for path in home.glob(f"runs/*/{sign}") if known.isdisjoint(path.parents)])
@@ -54,7 +54,7 @@ def cancel(api, home, run):
 
 
 def databases_are_true(home):
-    """Assert that the databases are intact, no ended run is open and no point of a curve is there twice."""
+    """Assert that the databases are intact, no ended run is open and no point of a curve is stored twice."""
     for name in ("mlflow.db", "prefect/prefect.db"):
         database = sqlite3.connect(home / name)
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)

@@ -16,7 +16,7 @@ def versions(home):
 
 
 def started_run(api, home, seed):
-    """Start an endless training run, and wait for its first checkpoint: (its Prefect run, its folder)."""
+    """Start an endless training run, and wait for its first checkpoint; returns (Prefect run, folder)."""
     known = set(home.glob("runs/*"))
     run = api.trigger(training(seed, **ENDLESS))
     checkpoints = until(

@@ -1,8 +1,8 @@
 """A run in a new home is killed at random moments, and each time the same command resumes it.
 
-All processes of the home are killed at once: the command, the trainer and the server. The log names the seed
-of the moments: `KILL_SWEEP_SEED=N` repeats them, and `--stepwise` continues with the home at which a sweep
-failed.
+All processes of the home are killed at once: the command, the trainer and the server. The log names the random
+seed. `KILL_SWEEP_SEED=N` repeats the sweep with that seed, and `--stepwise` continues with the home at which a
+sweep failed.
 """
 
 import json

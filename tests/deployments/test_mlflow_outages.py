@@ -126,7 +126,7 @@ def home(trained, tmp_path):
 
 
 def run_into(row, process, server):
-    """Run the command without the server from the row's moment on: (exit, JSON, standard error)."""
+    """Run the command, with an outage from the row's moment on; returns (exit status, JSON, stderr)."""
     if row.moment not in BEFORE:
         with away(server, row.fault):
             return ended(process())

@@ -65,7 +65,7 @@ def mlflow_state(cluster, run):
 
 
 def started_run(api, team, parameters):
-    """Start a training run and wait for its first checkpoint: (its flow run, its folder)."""
+    """Start a training run and wait for its first checkpoint; returns (flow run, folder)."""
     known = set(team.home.glob("runs/*"))
     run = api.trigger(parameters)
     work = until(lambda: [path for path in team.home.glob("runs/*") if path not in known])[0]

@@ -44,7 +44,7 @@ def own_server(home):
 
 
 def run_into_prefects(row, home, folder):
-    """Run the command without a Prefect server from the row's moment on."""
+    """Run the command, with an outage of Prefect from the row's moment on."""
     server = Server(folder) if row.server == CONFIGURED else None
     try:
         address = server.wait() if server else ""

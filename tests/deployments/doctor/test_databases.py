@@ -29,7 +29,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def home(whole, tmp_path, monkeypatch):
-    """A copy of the intact home, whose database holds the addresses of the copy."""
+    """A copy of the intact home; the paths in its database point into the copy."""
     shutil.copytree(whole, tmp_path / "home")
     open_home(tmp_path / "home").prepare()
     return tmp_path / "home"
