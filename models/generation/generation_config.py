@@ -1,4 +1,4 @@
-"""The generation settings of a model folder, under the names that transformers gives them."""
+"""The generation settings that a model folder stores, under the names that transformers gives them."""
 
 import json
 import logging
@@ -16,18 +16,18 @@ FILE = "generation_config.json"
 NAMES = {
     "temperature": "temperature",
     "top_p": "top_p",
-    "top_k": "top_k",  # even 0: where it is left out, transformers takes 50
+    "top_k": "top_k",  # written even if 0, because the default of transformers is 50
     "repetition_penalty": "repetition_penalty",
     "no_repeat_ngram": "no_repeat_ngram_size",
     "max_tokens": "max_new_tokens",
-    "stop": "stop_strings",  # `generate` wants to be given the tokenizer where there are any
-    "seed": "seed",  # ours alone: transformers passes it over
+    "stop": "stop_strings",  # with stop strings, `generate` must be given the tokenizer, too
+    "seed": "seed",  # used by Repartee only: transformers ignores it
 }
 SAMPLING = ("temperature", "top_p", "top_k")
 
 
 def to_transformers(config: GenerationConfig) -> dict[str, Any]:
-    """The content of generation_config.json; a temperature of 0 is a choice without sampling there."""
+    """The content of generation_config.json, in which a temperature of 0 becomes `do_sample: false`."""
     chosen: dict[str, Any] = {"do_sample": config.temperature > 0}
     for ours, theirs in NAMES.items():
         value = getattr(config, ours)
@@ -38,10 +38,10 @@ def to_transformers(config: GenerationConfig) -> dict[str, Any]:
 
 
 def read_generation(folder: Path) -> GenerationConfig:
-    """The generation settings of a model folder; our defaults for missing and invalid values.
+    """The generation settings of a model folder; missing or invalid values are replaced by the defaults.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: generation_config.json is damaged.
     """
     path = folder / FILE
     try:
@@ -50,7 +50,7 @@ def read_generation(folder: Path) -> GenerationConfig:
         return GenerationConfig()
     except (ValueError, TypeError):
         raise InputError(
-            f"{path} is damaged: it is no JSON object; take the model from its source again"
+            f"{path} is damaged: it is not a JSON object; copy or download the model again"
         ) from None
     values = {ours: content[theirs] for ours, theirs in NAMES.items() if content.get(theirs) is not None}
     if content.get("do_sample") is False:

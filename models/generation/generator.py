@@ -1,9 +1,10 @@
 """Generation: a model's reply to a context, token by token.
 
-We do not use `model.generate`, so that a reply streams, is never empty, never holds a control token and never
-exceeds the model's positions. The greedy ids are those of `generate` with the same tokens suppressed.
+This module does not use `model.generate`, so that a reply can be streamed, is never empty, never contains a
+control token and never exceeds the model's positions. Greedy decoding gives the same ids as `generate` with
+the same tokens suppressed.
 
-Name suffixes are shapes: B batch, T tokens, V vocabulary; V may be cut to the most likely tokens.
+Name suffixes are shapes: B batch, T tokens, V vocabulary, which may be reduced to the most likely tokens.
 """
 
 import math
@@ -26,16 +27,16 @@ from models.generation.config import GenerationConfig
 from models.network.llama.decoder import decoder_of
 from models.text.tokenizer import DEFAULT_SPECIAL_TOKENS, START, SpecialTokens
 
-# A temperature below this is greedy decoding: dividing by it leaves one token.
+# A temperature below this is treated as greedy decoding: only the likeliest token would have a probability.
 GREEDY_BELOW = 1e-4
-FINISHED = -1  # fills a finished row; it is no id, since a vocabulary may use each of them
+FINISHED = -1  # marks a finished row; it is not an id, because a vocabulary may use every id
 MAX_BATCH = 64
-NUM_CANDIDATES = 128  # tokens whose probabilities mostly add up to top_p
+NUM_CANDIDATES = 128  # the probabilities of this many tokens usually add up to top_p
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The ids of one reply without its <end>; `finished`: the model ended it itself."""
+    """The ids of one reply without its <end>; `finished` says whether the model itself ended the reply."""
 
     ids: list[int]
     finished: bool
@@ -43,7 +44,7 @@ class Reply:
 
 @contextmanager
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the model is in evaluation mode; afterwards in the mode that it was in."""
+    """Inside, the model is in evaluation mode; afterwards its former mode is restored."""
     training = model.training
     model.train(False)
     try:
@@ -55,7 +56,7 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
 class Generator:
     """Generates replies of one model, decoder-only or encoder-decoder.
 
-    It holds a snapshot of the weights: make a new one after each training step.
+    A generator may hold a copy of the weights, so a new generator is needed after each training step.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Generator:
     ) -> Iterator[int]:
         """The ids of a reply as they are generated, without <end>.
 
-        `generator` draws the random numbers; without one they come from the config's seed.
+        `generator` draws the random numbers; if it is None, a generator with the config's seed is used.
 
         Raises:
             InputError: the context is longer than the model's positions, or a setting is out of range.
@@ -94,19 +95,19 @@ class Generator:
         config: GenerationConfig,
         generator: torch.Generator | None = None,
     ) -> Reply:
-        """The complete reply that `stream` yields, and whether the model ended it.
+        """The complete reply whose ids `stream` yields, and whether the model itself ended it.
 
         Raises:
-            InputError, FloatingPointError: as for `stream`.
+            InputError, FloatingPointError: in the same cases as `stream`.
         """
         steps = self._steps([context_ids], config, [generator or reply_rng(config.seed)])
         return self._reply([token for (token,) in steps])
 
     def replies(self, contexts: Sequence[Sequence[int]], config: GenerationConfig) -> list[Reply]:
-        """A reply to each context, in order: reply i is that of `reply` with the seed + i.
+        """A reply to each context, in order; reply i is the same as from `reply` with the seed + i.
 
         Raises:
-            InputError, FloatingPointError: as for `stream`.
+            InputError, FloatingPointError: in the same cases as `stream`.
         """
         results: list[Reply | None] = [None] * len(contexts)
         by_length = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
@@ -125,7 +126,7 @@ class Generator:
         config: GenerationConfig,
         generators: Sequence[torch.Generator],
     ) -> Iterator[list[int]]:
-        """For each step one id per context; FINISHED for a row that has ended."""
+        """In each step, yield one id per context, or FINISHED for a context whose reply has ended."""
         _check(config)
         limits = [self.limit(context, config) for context in contexts]
         with evaluating(self.model):
@@ -158,7 +159,7 @@ class Generator:
     def _suppress(
         self, logits_BV: Tensor, processors: LogitsProcessorList, sequences: list[list[int]], *, first: bool
     ) -> None:
-        """Set the logits of control tokens to minus infinity, of <end> at the start, and of repetitions."""
+        """Set logits to minus infinity: of control tokens, of <end> at the start, and of repetitions."""
         unprocessed_BV = logits_BV.clone() if processors else logits_BV
         for row, ids in enumerate(sequences if processors else ()):
             ids_1T: Any = torch.tensor([ids], device=logits_BV.device)
@@ -169,31 +170,31 @@ class Generator:
             logits_BV[:, token] = -math.inf
             unprocessed_BV[:, token] = -math.inf
         if processors:
-            # If every token would be a repetition, repetitions are allowed.
+            # If every token would be a repetition, repetitions are allowed again.
             is_empty_B1 = (logits_BV == -math.inf).all(dim=-1, keepdim=True)
             torch.where(is_empty_B1, unprocessed_BV, logits_BV, out=logits_BV)
 
     def limit(self, context: Sequence[int], config: GenerationConfig) -> int:
-        """The limit on a reply's tokens, by `max_tokens` and the model's positions.
+        """The limit on the tokens of a reply, given by `max_tokens` and the model's positions.
 
-        The last token of a reply takes no position, since it is never an input.
+        The last token of a reply takes no position, because it is never an input.
 
         Raises:
             InputError: the context is longer than the model's positions.
         """
         if len(context) > self.context_positions:
             raise InputError(
-                f"the context has {len(context)} tokens and the model reads "
-                f"{self.context_positions} at most; shorten it"
+                f"the context has {len(context)} tokens, but the model reads "
+                f"{self.context_positions} at most; shorten the context"
             )
         available = self.positions if self.has_encoder else self.positions - len(context) + 1
         return min(config.max_tokens, available)
 
 
 def _repetition_processors(config: GenerationConfig) -> LogitsProcessorList:
-    """The processors of transformers that make repetitions less likely, or impossible.
+    """The logits processors of transformers that make repetitions less likely or impossible.
 
-    They count the context, too: of an encoder-decoder only what its decoder has as input.
+    The context counts, too, but with an encoder-decoder only the decoder's input counts.
     """
     processors = LogitsProcessorList()
     if config.repetition_penalty != 1:
@@ -204,10 +205,10 @@ def _repetition_processors(config: GenerationConfig) -> LogitsProcessorList:
 
 
 def _check(config: GenerationConfig) -> None:
-    """Check the values, for a config that was made without validation.
+    """Check the values, because a config may have been constructed without validation.
 
     Raises:
-        InputError: one is out of its range.
+        InputError: a value is out of its range.
     """
     if not 0 <= config.temperature < math.inf:
         raise InputError(f"temperature is {config.temperature}; give 0 or more")
@@ -221,7 +222,7 @@ def _check(config: GenerationConfig) -> None:
 
 
 def reply_rng(seed: int | None, row: int = 0) -> torch.Generator:
-    """The random generator of a reply; on the CPU, so that a seed gives the same numbers on each device."""
+    """A random generator for one reply, on the CPU, so that a seed gives the same numbers on every device."""
     generator = torch.Generator()
     if seed is None:
         generator.seed()
@@ -230,13 +231,13 @@ def reply_rng(seed: int | None, row: int = 0) -> torch.Generator:
 
 
 def _check_finite(logits_BV: Tensor) -> None:
-    # One pass finds the maximum, which is NaN if any logit is.
+    # A single pass is enough: the maximum is NaN if any logit is NaN.
     if not bool(logits_BV.amax(dim=-1).isfinite().all()):
-        raise FloatingPointError("the model's logits are not finite: it is damaged; train it again")
+        raise FloatingPointError("the model's logits are not finite: the model is damaged; train it again")
 
 
 def _pick(logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torch.Generator]) -> list[int]:
-    """One token per row: the most likely, or one sampled by temperature, `top_k` and `top_p`."""
+    """One token per row: the most likely token, or a token sampled by temperature, `top_k` and `top_p`."""
     if config.temperature < GREEDY_BELOW:
         greedy: list[int] = logits_BV.argmax(dim=-1).tolist()
         return greedy
@@ -244,7 +245,7 @@ def _pick(logits_BV: Tensor, config: GenerationConfig, generators: Sequence[torc
 
 
 def _sample(logits_V: Tensor, config: GenerationConfig, rng: torch.Generator) -> int:
-    # Minus the maximum first: a small temperature then gives -inf and not inf.
+    # Subtract the maximum first, so that a small temperature gives -inf instead of inf.
     scaled_V = (logits_V - logits_V.amax()) / config.temperature
     if config.top_k:
         scaled_V, order_V = scaled_V.topk(min(config.top_k, len(scaled_V)))
@@ -253,17 +254,17 @@ def _sample(logits_V: Tensor, config: GenerationConfig, rng: torch.Generator) ->
         probs_V, order_V = _sort_by_probability(scaled_V.softmax(dim=-1), config.top_p)
     cumulative_V = probs_V.cumsum(dim=-1)
     num_candidates = int(((cumulative_V - probs_V < config.top_p) & (probs_V > 0)).sum())
-    # One number per row and step, from the row's own generator: a batch draws the same as single rows.
+    # Each row draws from its own generator, so that a batch draws the same numbers as single rows.
     drawn_1 = torch.rand(1, generator=rng).to(cumulative_V.device) * cumulative_V[num_candidates - 1]
     index = int(torch.searchsorted(cumulative_V[:num_candidates], drawn_1, right=True))
     return int(order_V[min(index, num_candidates - 1)])
 
 
 def _sort_by_probability(probs_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """The probabilities in descending order with their tokens: all, or enough to add up to `top_p`."""
-    if len(probs_V) > NUM_CANDIDATES:  # sorting all 8,192 takes a third of the time of a token
+    """The probabilities in descending order and their tokens, either all or enough to add up to `top_p`."""
+    if len(probs_V) > NUM_CANDIDATES:  # sorting all of 8,192 tokens takes a third of the time per token
         probs, order = probs_V.topk(NUM_CANDIDATES)
-        if probs.sum() > top_p + 1e-4:  # rounding in another order changes a sum by less
+        if probs.sum() > top_p + 1e-4:  # the margin is larger than the rounding error of the sum
             return probs, order
     probs, order = probs_V.sort(descending=True, stable=True)
     return probs, order

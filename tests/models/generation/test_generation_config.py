@@ -1,4 +1,4 @@
-"""How a model folder answers by default: written for transformers, read by the chat."""
+"""A model folder's default generation settings are written for transformers and read by the chat."""
 
 import json
 from pathlib import Path

@@ -121,7 +121,7 @@ def test_top_k_keeps_so_many_of_the_likeliest_tokens() -> None:
     assert set(two) == {0, 2}
     assert two.count(2) / 600 == pytest.approx(0.625, abs=0.07)
     assert set(drawn(top_k=9, top_p=1.0)) == {0, 1, 2, 3}
-    # top_p is a share of what top_k has left, as in transformers.
+    # As in transformers, top_p applies to the probabilities of the tokens that top_k has kept.
     assert set(drawn(top_k=2, top_p=0.6)) == {2}
 
 
@@ -129,7 +129,7 @@ def test_of_many_tokens_the_same_are_drawn_whether_a_few_or_all_are_sorted() -> 
     logits = 3 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
     config = GenerationConfig(temperature=0.7, top_p=0.9)
     shares = (logits / 0.7).softmax(-1)[0]
-    assert shares.topk(NUM_CANDIDATES).values.sum() > 0.9  # else all are sorted, and nothing is compared
+    assert shares.topk(NUM_CANDIDATES).values.sum() > 0.9  # otherwise all tokens are sorted
     allowed, order = 0.0, []
     for token in shares.argsort(descending=True).tolist():
         if allowed >= 0.9:
@@ -171,7 +171,7 @@ def test_a_stream_yields_the_ids_of_the_reply_without_its_end(model: Any) -> Non
     assert list(generator.stream(CONTEXTS[1], config)) == generator.reply(CONTEXTS[1], config).ids
 
 
-def test_the_encoder_runs_once_per_reply_and_not_per_token() -> None:  # TRAPS 25
+def test_the_encoder_runs_once_per_reply_and_not_per_token() -> None:
     model = tiny_model("encoder-decoder")
     calls: list[int] = []
     model.encoder.register_forward_hook(lambda *_: calls.append(1))
@@ -229,7 +229,7 @@ def test_no_reply_is_empty_or_holds_a_control_token(seed: int, temperature: floa
 
 
 def eager_to_end() -> Any:
-    """Its likeliest tokens are, by far, the control tokens, whatever was said."""
+    """A model whose most likely tokens are by far the control tokens, whatever the context."""
     model = tiny_model("llama")
     bias = torch.zeros(VOCABULARY)
     bias[[PAD, START, UNK]], bias[END] = 30.0, 20.0
@@ -273,7 +273,7 @@ def test_logits_that_are_not_numbers_are_an_error_that_says_so(llama: Any) -> No
         Generator(llama).reply(CONTEXTS[0], GREEDY)
 
 
-def test_dropout_is_off_in_a_reply_and_the_mode_restored_after_it() -> None:  # TRAPS 22
+def test_dropout_is_off_in_a_reply_and_the_mode_restored_after_it() -> None:
     torch.manual_seed(0)
     config = NetworkConfig(family="gpt2", n_layer=1, n_head=2, width=16, dropout=0.5)
     model: Any = networks.build(config, VOCABULARY, POSITIONS)
@@ -283,7 +283,7 @@ def test_dropout_is_off_in_a_reply_and_the_mode_restored_after_it() -> None:  # 
     assert generator.reply(CONTEXTS[0], GREEDY) == generator.reply(CONTEXTS[0], GREEDY)
     stream: Any = generator.stream(CONTEXTS[0], GREEDY)
     next(stream)
-    stream.close()  # the user pressed Ctrl-C
+    stream.close()  # as when the user presses Ctrl-C
     assert model.training
     assert not any(calls)
     model.eval()
@@ -328,7 +328,7 @@ def test_no_context_gives_no_reply(llama: Any) -> None:
 
 
 def test_id_zero_is_text_and_two_may_be_an_end_where_the_vocabulary_says_so() -> None:
-    """TRAPS 12: a row that has ended is known by its place, and not by an id that stands there."""
+    """Any id may be an ordinary token, so a finished row must not be recognised by the id that fills it."""
     free = SpecialTokens(end=END, unknown=None, banned=(START, UNK))
     config = GenerationConfig(temperature=0, max_tokens=4)
     contexts = [[5, 0], [5] * (POSITIONS - 1), [0]]
