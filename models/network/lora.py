@@ -1,7 +1,7 @@
-"""LoRA adapters: low-rank matrices beside those of a pretrained network, trained in their place.
+"""LoRA adapters: low-rank matrices that are trained instead of a pretrained network's own matrices.
 
-Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", https://arxiv.org/abs/2106.09685.
-The published network has the adapters merged into its matrices.
+The method is described by Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models",
+https://arxiv.org/abs/2106.09685. The published network has the adapters merged into its matrices.
 """
 
 import copy
@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from models.errors import InputError
 
-SCALE = 2  # factor of what the adapters add; peft calls it lora_alpha / r
+SCALE = 2  # factor of the adapters' product; peft calls it lora_alpha / r
 
 
 def add_adapters(model: PreTrainedModel, rank: int) -> None:
@@ -27,7 +27,7 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
         raise InputError("train.lora_rank needs peft: pip install -c constraints.txt -e '.[finetune]'")
     from peft import LoraConfig, inject_adapter_in_model
 
-    is_transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2's matrices
+    is_transposed = any(isinstance(module, Conv1D) for module in model.modules())  # as in GPT-2
     lora_config = LoraConfig(
         r=rank, lora_alpha=SCALE * rank, target_modules="all-linear", fan_in_fan_out=is_transposed
     )
@@ -35,7 +35,7 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
 
 
 def effective_weight(linear: nn.Module) -> Tensor:
-    """The matrix of a linear layer, plus what its adapters add."""
+    """The matrix of a linear layer plus the products of its adapters."""
     layer: Any = linear
     matrix: Tensor = layer.weight
     for name in getattr(layer, "active_adapters", ()):

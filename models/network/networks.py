@@ -1,4 +1,4 @@
-"""Networks: `transformers` classes built from a NetworkConfig, and their forward pass.
+"""Networks: builds, loads and saves models of `transformers` classes, and runs their forward pass.
 
 Name suffixes are shapes: B batch, T tokens, S tokens of the context, D width, V vocabulary.
 """
@@ -45,7 +45,7 @@ CONTROL_IDS: dict[str, Any] = {"bos_token_id": START, "eos_token_id": END, "pad_
 
 
 def build(config: NetworkConfig, vocab_size: int, max_positions: int) -> PreTrainedModel:
-    """A network in training mode, with random weights from torch's default generator."""
+    """Build a network in training mode, with random weights from torch's default generator."""
     if config.family == "llama":
         model: PreTrainedModel = LlamaForCausalLM(_llama(config, vocab_size, max_positions))
     elif config.family == "gpt2":
@@ -62,12 +62,13 @@ def _llama(config: NetworkConfig, vocab_size: int, max_positions: int) -> LlamaC
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=config.width,
-        # SwiGLU's three matrices of this width cost as much as two of 4 widths (https://arxiv.org/abs/2002.05202).
+        # SwiGLU's three matrices of this width cost as much as two matrices of 4 times the network's width
+        # (https://arxiv.org/abs/2002.05202).
         intermediate_size=32 * math.ceil(config.width * 8 / 3 / 32),
         num_hidden_layers=config.n_layer,
         num_attention_heads=config.n_head,
         max_position_embeddings=max_positions,
-        # An output embedding of its own costs no operation and learns faster (docs/log.md).
+        # A separate output embedding costs no extra operations and learns faster (docs/log.md).
         tie_word_embeddings=False,
         attention_dropout=config.dropout,
         **CONTROL_IDS,
@@ -90,7 +91,7 @@ def _gpt2(config: NetworkConfig, vocab_size: int, max_positions: int, **extra: A
 
 
 def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int) -> PreTrainedModel:
-    """A BERT encoder of the whole context, and GPT-2 blocks with cross-attention to it."""
+    """Build a BERT encoder that reads the whole context, and GPT-2 blocks with cross-attention to it."""
     encoder = BertConfig(
         vocab_size=vocab_size,
         hidden_size=config.width,
@@ -104,7 +105,7 @@ def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int)
     )
     decoder = _gpt2(config, vocab_size, max_positions, add_cross_attention=True, is_decoder=True)
     both = EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
-    # Encoder and decoder share no embedding; the decoder's own config ties its output to its input embedding.
+    # The encoder and the decoder share no embedding. The decoder's own config ties its two embeddings.
     cast(Any, both).update({"decoder_start_token_id": START, "tie_word_embeddings": False, **CONTROL_IDS})
     model = EncoderDecoderModel(config=both)
     cast(Any, model).generation_config.update(decoder_start_token_id=START)
@@ -112,15 +113,15 @@ def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int)
 
 
 def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
-    """Remove the encoder's pooler, which is for classification."""
+    """Remove the encoder's pooler, which is only needed for classification."""
     cast(Any, model).encoder.pooler = None
     return model
 
 
 def _scale_residuals(model: PreTrainedModel, n_layer: int) -> None:
-    """Scale the projections into the residual stream, two a block, by 1 / sqrt(2 n_layer).
+    """Scale the projections into the residual stream, two per block, by 1 / sqrt(2 n_layer).
 
-    Section 2.3 of the GPT-2 paper, "Language Models are Unsupervised Multitask Learners":
+    The scale is from section 2.3 of the GPT-2 paper, "Language Models are Unsupervised Multitask Learners":
     https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
     """
     for name, parameter in model.named_parameters():
@@ -129,9 +130,9 @@ def _scale_residuals(model: PreTrainedModel, n_layer: int) -> None:
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """hidden_BTD, the output of the decoder's last norm, for each of the batch's inputs.
+    """hidden_BTD, the output of the decoder's last norm, for each position of the batch's inputs.
 
-    The decoder needs no padding mask: the padding is on the right, where a causal network does not attend.
+    The decoder needs no padding mask, because a causal network does not attend to the padding on the right.
     """
     network: Any = model
     if cpu_block.supports_cpu_path(model):
@@ -149,18 +150,18 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def matmul_dtype(model: PreTrainedModel) -> torch.dtype:
-    """The type that matmuls are computed in: autocast's where that is on, else the model's."""
+    """The type that matmuls are computed in: autocast's type if autocast is on, otherwise the model's."""
     kind = model.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
 
 
 def _inputs(base: Any, batch: Batch) -> dict[str, Any]:
-    # Given ids, transformers looks for pads in each step and warns that there is no mask.
+    # Pass embeddings, not ids: given ids without a mask, transformers looks for padding and logs a warning.
     return {"inputs_embeds": base.get_input_embeddings()(batch.inputs_BT), "use_cache": False}
 
 
 def lm_head(model: PreTrainedModel) -> nn.Linear:
-    """The output embedding, hidden states to logits; except in `llama` its matrix is the input embedding."""
+    """The output embedding, which maps hidden states to logits; in `llama` it is not tied to the input."""
     network: Any = model
     return cast(
         nn.Linear, (network.decoder if is_encoder_decoder(model) else network).get_output_embeddings()
@@ -172,7 +173,7 @@ def is_encoder_decoder(model: PreTrainedModel) -> bool:
 
 
 def next_ids(batch: Batch) -> Tensor:
-    """ids_BT, the next id of each decoder input, also within the context; NO_LOSS at padding."""
+    """ids_BT, the id that follows each decoder input, also within the context; NO_LOSS at padding."""
     following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1))
     positions_T = torch.arange(1, batch.inputs_BT.shape[1] + 1, device=batch.inputs_BT.device)
     has_input_BT = positions_T < batch.lengths_B[:, None]
@@ -186,10 +187,10 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
-    """The network of a model folder, in evaluation mode. No code and no pickle is ever read.
+    """The network of a model folder, in evaluation mode; code and pickles in the folder are never read.
 
     Raises:
-        InputError: the folder holds no complete network of a supported family.
+        InputError: the folder does not contain a complete network of a supported family.
     """
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} has no config.json; give the folder of a trained model")
@@ -203,36 +204,36 @@ def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
-                attn_implementation="sdpa",  # whatever config.json asks for: it may name a hub's kernel
+                attn_implementation="sdpa",  # never config.json's choice, which may be a kernel from the Hub
                 dtype=torch.float32,
             )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{folder} holds no whole network ({reason}); train it again") from error
+        raise InputError(f"{folder} has no complete network ({reason}); train the model again") from error
     if is_encoder_decoder(loaded):
         _without_pooler(loaded)
     return cast(PreTrainedModel, loaded.to(device).eval())
 
 
 def _network_class(path: Path) -> Any:
-    """The class for the model_type of config.json; other class names in the file are ignored."""
+    """The class for the `model_type` of config.json; any class names in the file are ignored."""
     try:
         config = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}); give the folder of a trained model") from None
+        raise InputError(f"{path} is not valid JSON ({error}); give the folder of a trained model") from None
     kind = config.get("model_type") if isinstance(config, dict) else None
     if isinstance(kind, str) and kind in CLASSES:
         return CLASSES[kind]
     if isinstance(kind, str) and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return AutoModelForCausalLM
     known = f"{', '.join(CLASSES)} and the causal language models of transformers"
-    raise InputError(f"{path}: model_type {kind!r}; known are {known}")
+    raise InputError(f"{path}: the model_type is {kind!r}; supported are {known}")
 
 
 @contextmanager
 def silence_transformers() -> Iterator[None]:
-    """Inside, transformers shows no progress bars and does not report the removed pooler."""
-    settings: Any = hf_logging  # its functions have no types
+    """Inside, transformers shows no progress bars and does not warn about the removed pooler."""
+    settings: Any = hf_logging  # whose functions have no type hints
     level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
     settings.set_verbosity_error()
     settings.disable_progress_bar()

@@ -40,7 +40,7 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         ("small", ["network.family=bert"], "'llama', 'gpt2', 'encoder-decoder' or 'pretrained', got 'bert'"),
         ("small", ["train.seed"], "give it as key.path=value"),
         ("small", ["train=1"], "no key 'train'"),
-        ("small", ["network.width=30"], "width 30 is no multiple of n_head 4"),
+        ("small", ["network.width=30"], "width 30 is not a multiple of n_head 4"),
         ("small", ["network.family=encoder-decoder"], "add --set markup.unit=pair"),
         ("tutorial", ["markup.unit=conversation"], "add --set markup.unit=pair"),
     ],

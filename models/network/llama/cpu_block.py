@@ -1,13 +1,14 @@
 """The forward and backward pass of a LlamaForCausalLM on the CPU, in a fraction of transformers' operations.
 
-On a CPU, matmuls are about half of a small network's training step. The rest are passes over activations,
-which transformers and autograd make one small operation at a time: casts, norms, rotations, masks. Here a
-block is one autograd function with a backward pass of its own; it computes the same to rounding.
+On a CPU, matmuls take about half of the time of a small network's training step. The other half are passes
+over activations (casts, norms, rotations, masks), which transformers and autograd run as many small
+operations. Here a block is a single autograd function with its own backward pass, whose results differ from
+transformers' only by rounding.
 
 Name suffixes are shapes: P positions (batch times tokens), N positions and rows of zeros after them (see
 row_padding.py), B batch, T tokens, D width, E queries, keys and values side by side, H heads, J batch times
 groups of heads, K width of a head (half of it in freqs_cis), F inner width of the feed-forward part. A
-leading d is a gradient.
+leading d marks a gradient.
 """
 
 import math
@@ -28,7 +29,7 @@ _silu_backward = torch.ops.aten.silu_backward
 class Shape(NamedTuple):
     batch: int
     tokens: int
-    rows: int  # of the matmuls: the positions, and the rows of zeros after them
+    rows: int  # rows of the matmuls: the positions and the rows of zeros after them
     heads: int  # query heads
     groups: int  # groups of query heads, each with one head of keys and values
     eps: float
@@ -39,12 +40,12 @@ class Shape(NamedTuple):
 
     @property
     def rotated(self) -> int:
-        """Heads with rotary embedding: those of queries and keys."""
+        """Number of heads with rotary embedding: the heads of queries and of keys."""
         return self.heads + self.groups
 
 
 def is_standard_llama(model: PreTrainedModel) -> bool:
-    """Whether this is a Llama without biases, with SiLU and with the original rotary embedding."""
+    """Whether the model is a Llama without biases, with SiLU and with the original rotary embedding."""
     if not isinstance(model, LlamaForCausalLM):
         return False
     config: Any = model.config
@@ -53,7 +54,7 @@ def is_standard_llama(model: PreTrainedModel) -> bool:
 
 
 def supports_cpu_path(model: PreTrainedModel) -> bool:
-    """Whether `hidden_states` computes what the network's own forward pass does."""
+    """Whether `hidden_states` computes the same as the network's own forward pass."""
     config: Any = model.config
     return (
         is_standard_llama(model)
@@ -86,7 +87,7 @@ def hidden_states(model: LlamaForCausalLM, ids_BT: Tensor, dtype: torch.dtype) -
 def rope_table(tokens: int, head_width: int, theta: float) -> Tensor:
     """freqs_cis_T1K, the rotation of each pair of dimensions at each position, as complex numbers.
 
-    RoPE: section 3.2 of https://arxiv.org/abs/2104.09864.
+    The rotary embedding (RoPE) is defined in section 3.2 of https://arxiv.org/abs/2104.09864.
     """
     rates_K = theta ** -(torch.arange(0, head_width, 2) / head_width)
     angles_TK = torch.arange(tokens)[:, None] * rates_K
@@ -96,9 +97,9 @@ def rope_table(tokens: int, head_width: int, theta: float) -> Tensor:
 def matrices(layer: Any, head_width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """(w_ED, w_out, w_FD, w_down) of a block.
 
-    A norm's weight is multiplied into the next matrix and the attention's scale into that of the queries:
-    matrices are small, activations are not. The two dimensions of a pair, half a head apart in transformers,
-    become neighbours.
+    Each norm's weight is multiplied into the next matrix, and the scale of the attention scores into the
+    queries' matrix, because matrices are much smaller than activations. The two dimensions that RoPE rotates
+    together, which transformers keeps half a head apart, become neighbours.
     """
     attention, mlp = layer.self_attn, layer.mlp
 
@@ -136,7 +137,7 @@ class _Block(torch.autograd.Function):
         n_ND, rate_N1 = _rms_normed(x_ND, shape.eps, w_ED.dtype)
         q_JTK, k_JTK, v_JTK = _to_heads(torch.mm(n_ND, w_ED.T), freqs_cis_T1K, shape)
         scores_JTT = torch.baddbmm(mask_TT, q_JTK, k_JTK.mT)
-        # In bfloat16 torch's softmax and its backward pass take two to twelve times as long.
+        # In float32, because torch's softmax and its backward pass take 2 to 12 times as long in bfloat16.
         p_JTT = torch.softmax(scores_JTT, dim=-1, dtype=torch.float32).to(w_ED.dtype)
         attended_NE = _concat_heads(torch.bmm(p_JTT, v_JTK), shape)
         x_ND = x_ND + torch.mm(attended_NE, w_out.T)
@@ -182,21 +183,21 @@ class _Block(torch.autograd.Function):
 
 
 def _rms_normed(x_ND: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The input scaled to a root mean square of 1, in `dtype`, and the factor of each row, rate_N1."""
+    """The input scaled to a root mean square of 1, in `dtype`, and the scale of each row, rate_N1."""
     length_N1 = torch.linalg.vector_norm(x_ND, dim=-1, keepdim=True)
     rate_N1 = length_N1.square_().div_(x_ND.shape[-1]).add_(eps).rsqrt_()
     return (x_ND * rate_N1).to(dtype), rate_N1
 
 
 def _add_backward_norm(dx_ND: Tensor, dn_ND: Tensor, n_ND: Tensor, rate_N1: Tensor) -> None:
-    """Add to dx the gradient through a norm, whose input does not change along n."""
+    """Add to dx the gradient through a norm, which has no component along the norm's output n."""
     dn_ND, n_ND = dn_ND.float(), n_ND.float()
     along_N1 = torch.linalg.vecdot(dn_ND, n_ND)[:, None].div_(-n_ND.shape[-1])
     dx_ND.addcmul_(dn_ND.addcmul_(n_ND, along_N1), rate_N1)
 
 
 def _backward_gate(dinner_NF: Tensor, gate_up_NF: Tensor, silu_NF: Tensor) -> Tensor:
-    """The gradient of (gate, up) side by side, written over them: fresh pages cost more than the sums."""
+    """The gradient of (gate, up), written over them: new memory would cost more time than the arithmetic."""
     gate_NF, up_NF = gate_up_NF.chunk(2, dim=-1)
     torch.mul(dinner_NF, up_NF, out=up_NF)
     _silu_backward.grad_input(up_NF, gate_NF, grad_input=gate_NF)
@@ -205,7 +206,7 @@ def _backward_gate(dinner_NF: Tensor, gate_up_NF: Tensor, silu_NF: Tensor) -> Te
 
 
 def _by_heads(y_PE: Tensor, shape: Shape, heads: int) -> Tensor:
-    """y_JTK; a group's heads follow each other: J matrices of (heads of a group times tokens) rows."""
+    """y_JTK: one matrix per group of heads, with all tokens of its first head, then of its next head, etc."""
     y_BHTK = y_PE.view(shape.batch, shape.tokens, heads, -1).transpose(1, 2)
     return y_BHTK.reshape(shape.batch * shape.groups, -1, y_BHTK.shape[-1])
 
@@ -225,7 +226,7 @@ def _concat_heads(y_JTK: Tensor, shape: Shape) -> Tensor:
 
 
 def _to_heads(e_NE: Tensor, freqs_cis_T1K: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """(q_JTK, k_JTK, v_JTK) of e_NE, queries and keys rotated."""
+    """(q_JTK, k_JTK, v_JTK) of e_NE, with the queries and keys rotated."""
     head_width = 2 * freqs_cis_T1K.shape[-1]
     qk_width = shape.rotated * head_width
     e_PE = e_NE[: shape.positions]
@@ -243,7 +244,7 @@ def _to_heads(e_NE: Tensor, freqs_cis_T1K: Tensor, shape: Shape) -> tuple[Tensor
 def _backward_to_heads(
     dq_JTK: Tensor, dk_JTK: Tensor, dv_JTK: Tensor, freqs_cis_T1K: Tensor, shape: Shape
 ) -> Tensor:
-    """The gradient of the input of `_to_heads`, de_NE."""
+    """de_NE, the gradient of the input of `_to_heads`."""
     head_width = dq_JTK.shape[-1]
     dqk_BTHK = dq_JTK.new_empty(shape.batch, shape.tokens, shape.rotated, head_width, dtype=torch.float32)
     dqk_BTHK[:, :, : shape.heads] = _from_heads(dq_JTK, shape)

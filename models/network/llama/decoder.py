@@ -1,16 +1,16 @@
 """Decoding: the logits of each row's next token, first for the contexts (prefill), then token by token.
 
-A Llama is decoded by operations of our own, in float32 whatever the type of its weights: matrices repacked
-once, a KV cache in one block of memory, work buffers that the tokens of a reply share. Other networks use the
-forward pass and the cache of transformers.
+This module decodes a Llama itself, in float32 whatever the type of its weights. It repacks the matrices once,
+allocates each KV cache once for the whole reply, and shares work buffers between the tokens of a reply. Other
+networks use the forward pass and the cache of transformers.
 
-The rows of a batch end at the same column of the cache, with pads on the left: one slice then writes a token,
-or reads those before it, for all rows.
+All rows of a batch end at the same column of the cache, with padding on the left. One slice can therefore
+write a token, or read the tokens before it, for all rows.
 
-Name suffixes are shapes: B batch, T tokens, P positions of the cache, D width, H heads of the queries,
-G groups of them, each with one head of keys and values, J batch times groups, M heads of a group,
-K width of a head (half of it where the numbers are complex), E queries, keys and values side by
-side, F inner width of the feed-forward part, V vocabulary, N batch times tokens.
+Name suffixes are shapes: B batch, T tokens, P positions of the cache, D width, H query heads, G groups of
+query heads, each with one head of keys and values, J batch times groups, M heads of a group, K width of a
+head (half of it if the numbers are complex), E queries, keys and values side by side, F inner width of the
+feed-forward part, V vocabulary, N batch times tokens.
 """
 
 import copy
@@ -27,19 +27,20 @@ from models.network.llama import cpu_block
 from models.text.tokenizer import PAD, START
 
 NextLogits = Callable[[Sequence[int]], Tensor]
-"""The last token of each row -> logits_BV of the next one."""
+"""A function from the last token of each row to the logits_BV of the next token."""
 
 
 class Decoder(Protocol):
     def begin(self, contexts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, NextLogits]:
-        """(logits_BV after the contexts, a function for those after each of at most `steps` more tokens).
+        """(logits_BV after the contexts, a function that returns the logits after one more token per row).
 
-        The caller may change the logits; the next ones may be written over them.
+        The returned function may be called at most `steps` times. The caller may change the logits; the next
+        call may overwrite them.
         """
 
 
 def decoder_of(model: PreTrainedModel) -> Decoder:
-    # Apple's GPUs know few operations on complex numbers.
+    # Apple's GPUs support few operations on complex numbers, which LlamaDecoder needs.
     is_llama = cpu_block.is_standard_llama(model) and model.device.type != "mps"
     return LlamaDecoder(model) if is_llama else ForwardDecoder(model)
 
@@ -52,9 +53,9 @@ class Block(NamedTuple):
 
 
 class LlamaDecoder:
-    """Decoder over a snapshot of a LlamaForCausalLM's weights (the input embedding stays live).
+    """A decoder with a copy of a LlamaForCausalLM's weights; only the input embedding is shared.
 
-    Make a new one after each training step.
+    After each training step, a new decoder is needed, because the copy is out of date.
     """
 
     @torch.inference_mode()
@@ -65,7 +66,7 @@ class LlamaDecoder:
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.head_width = config.head_dim
         self.blocks = [_repack(layer, config) for layer in network.model.layers]
-        # The last norm's weight, like the others, is multiplied into the next matrix.
+        # The weight of each norm, including the last norm, is multiplied into the next matrix.
         head_VD = network.lm_head.weight.float() * network.model.norm.weight * config.hidden_size**0.5
         self.head_DV = head_VD.T.contiguous()
         self.min_length = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=model.device)
@@ -74,7 +75,7 @@ class LlamaDecoder:
         ).to(model.device)
 
     def split(self, e: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values of e; its second dimension is the heads."""
+        """The queries, keys and values in e, whose second dimension is the heads."""
         return torch.split(e, [self.heads, self.groups, self.groups], dim=1)
 
     def begin(self, contexts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, NextLogits]:
@@ -85,8 +86,9 @@ class LlamaDecoder:
 def _repack(layer: Any, config: Any) -> Block:
     """The matrices of a block, transposed to (input, output).
 
-    A matmul with a single row then reads them in the order of memory, in half the time. Norms here divide by
-    the vector's length, not the root mean square: the square root of the width is multiplied into the matrix.
+    A matmul with a single row then reads the matrices in memory order, in half the time. The norms in this
+    module divide by the vector's Euclidean norm instead of its root mean square, so the square root of the
+    width is multiplied into the matrices.
     """
     if layer.input_layernorm.weight.dtype != torch.float32:
         layer = copy.deepcopy(layer).float()
@@ -96,19 +98,19 @@ def _repack(layer: Any, config: Any) -> Block:
 
 
 class _DecodeState:
-    """One batch of replies during decoding: its KV caches and its work buffers."""
+    """The state of one batch of replies during decoding: its KV caches and its work buffers."""
 
     def __init__(self, decoder: LlamaDecoder, contexts: Sequence[Sequence[int]], steps: int) -> None:
         self.decoder = decoder
         head_DV, block = decoder.head_DV, decoder.blocks[0]
         rows, longest = len(contexts), max(len(context) for context in contexts)
         heads, groups, head_width = decoder.heads, decoder.groups, decoder.head_width
-        self.column = longest  # of the cache, for the next token
+        self.column = longest  # the cache column of the next token
         positions = longest + steps
         pads_B = torch.tensor([longest - len(context) for context in contexts], device=head_DV.device)
         self.is_pad_BP = torch.arange(positions, device=head_DV.device) < pads_B[:, None]
-        # Positions of the next token, pads not counted. A finished row continues with the others, and stays
-        # within the positions.
+        # Position of each row's next token, not counting padding. A finished row continues with the others,
+        # but its position is limited to the model's last position.
         self.positions_B = (longest - pads_B).clamp_(max=len(decoder.freqs_cis_P1K) - 1)
         mask_BP = torch.zeros_like(self.is_pad_BP, dtype=torch.float32).masked_fill_(
             self.is_pad_BP, -math.inf
@@ -138,7 +140,7 @@ class _DecodeState:
         ids_BT = torch.tensor([[PAD] * (longest - len(c)) + list(c) for c in contexts], device=device)
         is_pad_BT = self.is_pad_BP[:, :longest]
         freqs_cis_BT1K = decoder.freqs_cis_P1K[((~is_pad_BT).cumsum(1) - 1).clamp_(min=0)]
-        # A pad attends to itself: with nothing to attend to, a kernel may return NaN, which spreads.
+        # Padding attends to itself: with nothing to attend to, a kernel may return NaN, which would spread.
         causal_TT = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         itself_TT = torch.eye(longest, dtype=torch.bool, device=device)
         mask_B1TT = ((causal_TT & ~is_pad_BT[:, None]) | itself_TT)[:, None]
@@ -148,7 +150,7 @@ class _DecodeState:
             _as_complex(e_BTHK[:, :, : decoder.heads + decoder.groups]).mul_(freqs_cis_BT1K)
             q_BHTK, k_BGTK, v_BGTK = decoder.split(e_BTHK.transpose(1, 2))
             cache.k_BGPK[:, :, :longest], cache.v_BGPK[:, :, :longest] = k_BGTK, v_BGTK
-            # The scale of the scores is in the queries' matrix.
+            # The scale of the attention scores is already multiplied into the queries' matrix.
             y_BHTK = F.scaled_dot_product_attention(
                 q_BHTK, k_BGTK, v_BGTK, attn_mask=mask_B1TT, scale=1.0, enable_gqa=True
             )
@@ -159,7 +161,7 @@ class _DecodeState:
         return torch.mm(self._normed(last_BD), decoder.head_DV, out=self.logits_BV)
 
     def decode_step(self, tokens: Sequence[int]) -> Tensor:
-        """logits_BV after one more token for each row."""
+        """The logits_BV after one more token in each row."""
         decoder, column, end = self.decoder, self.column, self.column + 1
         x_BD = decoder.embed(torch.tensor(tokens, device=self.logits_BV.device)[:, None])[:, 0].float()
         freqs_cis_B1K = decoder.freqs_cis_P1K.index_select(0, self.positions_B)
@@ -183,19 +185,19 @@ class _DecodeState:
         return torch.mm(self._normed_row(x_BD), decoder.head_DV, out=self.logits_BV)
 
     def _normed(self, x_ND: Tensor) -> Tensor:
-        """x divided by its length, with RMSNorm's epsilon."""
+        """x divided by its Euclidean norm, with RMSNorm's epsilon."""
         length_N1 = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True)
         return x_ND / torch.hypot(length_N1, self.decoder.min_length)
 
     def _normed_row(self, x_BD: Tensor) -> Tensor:
-        """The same as `_normed`, in the buffers."""
+        """Computes the same as `_normed`, but into the work buffers."""
         torch.linalg.vector_norm(x_BD, dim=1, keepdim=True, out=self.length_B1)
         torch.hypot(self.length_B1, self.decoder.min_length, out=self.length_B1)
         return torch.div(x_BD, self.length_B1, out=self.n_BD)
 
 
 class _KVCache:
-    """Keys and values of one block, with views of them for the matmuls and the rotation."""
+    """The keys and values of one block, with views of them for the matmuls and for the rotation."""
 
     def __init__(self, like: Tensor, rows: int, groups: int, positions: int, head_width: int) -> None:
         self.k_BGPK = like.new_empty(rows, groups, positions, head_width)
@@ -211,27 +213,29 @@ def _as_complex(x: Tensor) -> Tensor:
 
 
 class ForwardDecoder:
-    """Decodes any network of transformers, encoder-decoders too, by its own forward pass and cache."""
+    """Decodes any network of transformers, including encoder-decoders, by its own forward pass and cache."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self.model: Any = model  # its forward takes what its family takes
+        self.model: Any = model  # the arguments of `forward` depend on the family
         self.has_encoder = bool(model.config.is_encoder_decoder)
 
     def begin(self, contexts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, NextLogits]:
-        """As for `Decoder`; `steps` is not needed, since the cache of transformers grows."""
+        """Implements `Decoder.begin`; `steps` is not used, because the cache of transformers grows."""
         longest = max(len(context) for context in contexts)
-        pads = [[PAD] * (longest - len(context)) for context in contexts]  # <pad> is 0, as a mask wants it
+        pads = [
+            [PAD] * (longest - len(context)) for context in contexts
+        ]  # <pad> is 0, so that it also fills a mask
         pairs = [(list(context), pad) for context, pad in zip(contexts, pads, strict=True)]
         device = self.model.device
         if self.has_encoder:
-            # The pads are on the right: so the encoder's positions are correct.
+            # The padding is on the right, so that the encoder's positions are correct.
             ids_BT = torch.tensor([c + pad for c, pad in pairs], device=device)
             mask_BT = torch.tensor([[1] * len(c) + pad for c, pad in pairs], device=device)
             encoded = self.model.get_encoder()(input_ids=ids_BT, attention_mask=mask_BT)
             state = {"encoder_outputs": (encoded.last_hidden_state,), "attention_mask": mask_BT}
             ids_BT = torch.full((len(contexts), 1), START, device=device)
         else:
-            # The pads are on the left, so that each row's next token follows its last one.
+            # The padding is on the left, so that each row's next token follows its last token.
             ids_BT = torch.tensor([pad + c for c, pad in pairs], device=device)
             mask_BT = torch.tensor([pad + [1] * len(c) for c, pad in pairs], device=device)
             state = {"attention_mask": mask_BT, "position_ids": (mask_BT.cumsum(1) - 1).clamp(min=0)}
@@ -242,13 +246,13 @@ class ForwardDecoder:
         if not self.has_encoder:
             mask_BT = state["attention_mask"]
             state["attention_mask"] = torch.cat([mask_BT, mask_BT.new_ones(len(tokens), 1)], dim=1)
-            # A finished row continues with the others, and stays within the positions.
+            # A finished row continues with the others, but its position is limited to the model's last one.
             positions_B1 = state["position_ids"][:, -1:] + 1
             state["position_ids"] = positions_B1.clamp(max=self.model.config.max_position_embeddings - 1)
         return self._forward(ids_B1, state)
 
     def _forward(self, ids_BT: Tensor, state: dict[str, Any]) -> Tensor:
-        """logits_BV of the last position; `state` keeps the cache of keys and values."""
+        """The logits_BV of the last position; the cache of keys and values is stored in `state`."""
         if self.has_encoder:
             out = self.model(decoder_input_ids=ids_BT, use_cache=True, **state)
         else:

@@ -1,12 +1,13 @@
 """The forward pass of a LlamaForCausalLM for packed sequences, which follow each other without padding.
 
-Functions of tensors of one shape, so that on a GPU a block is compiled once for all layers. There torch's
-variable-length kernel lets each sequence attend to itself alone; in float32, which only preflight uses, and
-on the CPU, for tests, a mask does the same. The FastPath says which of these parts are used.
+All layers pass tensors of the same shapes to the same function, so that on a GPU a block is compiled only
+once. There torch's variable-length kernel restricts each sequence to attend to itself. In float32, which only
+preflight uses, and on the CPU, which only tests use, a mask does the same. The FastPath says which of these
+parts are used.
 
 Name suffixes are shapes: N positions of all sequences, D width, E queries, keys and values side by side, H
-heads, K width of a head, P half of it, C sequences, F inner width of the feed-forward part, T positions of
-the longest sequence.
+heads, K width of a head, P half of K, C sequences, F inner width of the feed-forward part, T positions of the
+longest sequence.
 """
 
 import functools
@@ -23,7 +24,7 @@ from models.devices import FastPath
 from models.network.llama import cpu_block
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
-COMPILED_FROM = 8192  # positions: a training with shorter steps is over before compiling pays off
+COMPILED_FROM = 8192  # positions: training with shorter steps ends before compilation pays off
 
 
 def hidden_states(
@@ -37,15 +38,15 @@ def hidden_states(
 ) -> Tensor:
     """hidden_ND, the output of the last norm, in float32; matmuls are computed in `dtype`.
 
-    `within_N` is the position in the sequence, `offsets_C` where each sequence begins and the last one ends,
-    `longest` a length that none exceeds.
+    `within_N` is each token's position in its sequence. `offsets_C` says where each sequence begins and where
+    the last sequence ends. `longest` is a length that no sequence exceeds.
     """
     network: Any = model
     config, base = network.config, network.model
-    has_kernels = ids_N.device.type != "cpu"  # where only tests pack
+    has_kernels = ids_N.device.type != "cpu"  # only tests pack on the CPU
     is_compiled = path.compiled and has_kernels and len(ids_N) >= COMPILED_FROM
     block = compiled_block() if is_compiled else _block
-    # The kernel does not take float32.
+    # The variable-length kernel does not support float32.
     attend = _attend_varlen if path.varlen and has_kernels and dtype != torch.float32 else _attend
     # Autocast would cast tensors that must stay in float32.
     with torch.autocast(ids_N.device.type, enabled=False):
@@ -79,7 +80,7 @@ def _block(
     eps: float,
     attend: Attend,
 ) -> Tensor:
-    """x = x + attention(norm(x)), then x + feed_forward(norm(x)); `matrices` include the norms' weights."""
+    """x = x + attention(norm(x)), then x + feed_forward(norm(x)); `matrices` contain the norms' weights."""
     w_ED, w_out, w_FD, w_down = matrices
     positions, head_width = len(x_ND), 2 * freqs_cis_N1P2.shape[2]
     e_NE = F.linear(_normed(x_ND, eps).to(w_ED.dtype), w_ED)
@@ -95,16 +96,16 @@ def _block(
 
 @functools.cache
 def compiled_block() -> Callable[..., Tensor]:
-    """The block, compiled by torch.compile for each shape that it meets."""
+    """The block, which torch.compile compiles once for each shape of its arguments."""
     import torch._dynamo.config as dynamo_config
 
-    dynamo_config.suppress_errors = True  # where compiling fails, the block runs uncompiled
-    dynamo_config.recompile_limit = 64  # up to eight shapes, each in two precisions
+    dynamo_config.suppress_errors = True  # if compilation fails, the block runs uncompiled
+    dynamo_config.recompile_limit = 64  # enough for up to eight shapes, each in two precisions
     return torch.compile(_block, dynamic=False)
 
 
 def raise_what_does_not_compile() -> None:
-    """From here on an error of the compiler is raised; by default the block then runs uncompiled."""
+    """Raise compilation errors from now on; by default the block runs uncompiled after such an error."""
     import torch._dynamo.config as dynamo_config
 
     compiled_block()
@@ -116,7 +117,7 @@ def _normed(x_ND: Tensor, eps: float) -> Tensor:
 
 
 def _rotated(pairs_NHP2: Tensor, freqs_cis_N1P2: Tensor) -> Tensor:
-    """y_NHK: each pair rotated, as a product of complex numbers, in float32."""
+    """y_NHK: each pair is rotated like a product of complex numbers, computed in float32."""
     real, imaginary = pairs_NHP2.float().unbind(-1)
     cosine, sine = freqs_cis_N1P2.unbind(-1)
     rotated = torch.stack([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1)
@@ -124,13 +125,13 @@ def _rotated(pairs_NHP2: Tensor, freqs_cis_N1P2: Tensor) -> Tensor:
 
 
 def _repeat_kv(q_NHK: Tensor, *parts: Tensor) -> list[Tensor]:
-    """Keys and values, repeated for each query head of their group."""
+    """The keys and values, repeated once for each query head of their group."""
     times = q_NHK.shape[1] // parts[0].shape[1]
     return [part.repeat_interleave(times, dim=1) if times > 1 else part for part in parts]
 
 
 def _attend_varlen(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tensor, longest: int) -> Tensor:
-    """The same as `_attend`, by torch's variable-length kernel."""
+    """Computes the same as `_attend`, with torch's variable-length kernel."""
     k_NHK, v_NHK = _repeat_kv(q_NHK, k_NHK, v_NHK)
     attended_NHK: Any = varlen_attn(
         q_NHK.contiguous(),
@@ -147,7 +148,7 @@ def _attend_varlen(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tenso
 
 
 def _attend(q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, offsets_C: Tensor, longest: int) -> Tensor:
-    """Causal attention within each sequence; the queries are scaled already."""
+    """Causal attention within each sequence; the queries are already scaled."""
     k_NHK, v_NHK = _repeat_kv(q_NHK, k_NHK, v_NHK)
     positions_N = torch.arange(len(q_NHK), device=q_NHK.device)
     sequence_N = torch.searchsorted(offsets_C[1:], positions_N, right=True)

@@ -1,8 +1,8 @@
-"""Row padding: the number of rows of a bfloat16 matmul on the CPU is rounded up to one of few sizes.
+"""Row padding: the number of rows of a bfloat16 matmul on the CPU is rounded up to one of a few sizes.
 
 oneDNN compiles machine code for each new shape of a matmul, which takes ten times as long as the matmul
-itself: 4 to 5 ms in a step of `small` (docs/log.md). Hardly two batches have the same number of positions, so
-matmuls get some rows of zeros.
+itself: 4 to 5 ms in a step of the recipe `small` (docs/log.md). Since batches rarely have the same number of
+positions, rows of zeros are added to the matmuls.
 
 Name suffixes are shapes: N rows.
 """
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIZES_PER_OCTAVE = 16  # sizes between two powers of two: a batch gets 3 % longer on average, or less
+SIZES_PER_OCTAVE = 16  # sizes between two powers of two: padding adds at most 3 % of rows on average
 
 
 def padded_rows(count: int, dtype: torch.dtype, device: torch.device) -> int:
@@ -23,6 +23,6 @@ def padded_rows(count: int, dtype: torch.dtype, device: torch.device) -> int:
 
 
 def pad_rows(x_N: Tensor, count: int) -> Tensor:
-    """x padded with zeros to `count` rows; x itself if it has as many."""
+    """x padded with zeros to `count` rows; x itself if it already has `count` rows."""
     missing = count - len(x_N)
     return F.pad(x_N, (0, 0) * (x_N.ndim - 1) + (0, missing)) if missing else x_N

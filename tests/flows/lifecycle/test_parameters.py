@@ -61,7 +61,7 @@ def test_every_field_of_the_form_says_what_it_is():
 
 def test_values_that_do_not_fit_together_are_refused_by_name():
     changes = parameters.Changes.model_validate({"network": {"width": 30}})
-    with pytest.raises(InputError, match=r"changes: network: .*width 30 is no multiple of n_head 4"):
+    with pytest.raises(InputError, match=r"changes: network: .*width 30 is not a multiple of n_head 4"):
         to_config("small", changes=changes)
 
 

@@ -1,4 +1,4 @@
-"""Adapters train a pretrained network by a few weights, and leave a plain one."""
+"""Adapters train a pretrained network with few weights, and the published network has no adapters."""
 
 import json
 import shutil
@@ -95,7 +95,7 @@ def test_a_training_of_adapters_learns_and_publishes_a_plain_network(
 ) -> None:
     start = pretrained(tmp_path / "start", family=family)
     whole = run_of(start, tmp_path / "whole")
-    assert train(whole)  # after its preflight
+    assert train(whole)  # including preflight
     losses = [line["loss"] for line in timeless(whole) if line["kind"] == "step"]
     assert losses[-1] < losses[0] - 0.1
     newest = sorted((whole / "checkpoints").iterdir())[-1]
@@ -127,7 +127,7 @@ def test_they_are_for_a_pretrained_network_and_need_peft(
     del config["start"]
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        InputError, match=r"network.family llama: adapters are for a pretrained network; give 0"
+        InputError, match=r"network.family is llama, but adapters need a pretrained network; give --set"
     ):
         train(run)
 

@@ -27,7 +27,7 @@ def build(family: Any, *, vocabulary: int = VOCABULARY, dropout: float = 0.0, lo
     torch.manual_seed(0)
     config = NetworkConfig(family=family, n_layer=2, n_head=2, width=32, dropout=dropout)
     model = networks.build(config, vocabulary, POSITIONS)
-    if loud:  # far from uniform, so that what a place sees shows
+    if loud:  # weights so large that a token at any position visibly changes the logits
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(8 if parameter.ndim > 1 else 1)
@@ -239,7 +239,7 @@ def test_torn_weights_are_refused_in_one_line(saved: Path, tmp_path: Path, keep:
     folder = shutil.copytree(saved, tmp_path / "copy")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(InputError, match="no whole network") as caught:
+    with pytest.raises(InputError, match="no complete network") as caught:
         networks.load(folder)
     assert "\n" not in str(caught.value)
 
@@ -248,7 +248,7 @@ def test_weights_of_another_size_are_refused(saved: Path, tmp_path: Path) -> Non
     folder = shutil.copytree(saved, tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "n_embd": 64}))
-    with pytest.raises(InputError, match="no whole network"):
+    with pytest.raises(InputError, match="no complete network"):
         networks.load(folder)
 
 

@@ -11,11 +11,11 @@ from models.network.config import NetworkConfig
 from models.network.llama import cpu_block
 
 SHAPES = [
-    pytest.param({}, id="as many heads of keys as of queries"),
-    pytest.param({"num_key_value_heads": 2}, id="two queries a key"),
-    pytest.param({"num_key_value_heads": 1, "head_dim": 10}, id="heads not of the width"),
-    pytest.param({"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}}, id="turning faster"),
-    pytest.param({"rms_norm_eps": 0.3}, id="a great epsilon"),
+    pytest.param({}, id="as many key heads as query heads"),
+    pytest.param({"num_key_value_heads": 2}, id="two query heads per key head"),
+    pytest.param({"num_key_value_heads": 1, "head_dim": 10}, id="heads that do not add up to the width"),
+    pytest.param({"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}}, id="faster rotation"),
+    pytest.param({"rms_norm_eps": 0.3}, id="a large epsilon"),
 ]
 
 
@@ -68,7 +68,7 @@ def test_a_network_that_it_would_read_wrongly_is_left_to_transformers() -> None:
     )
     drops = network(attention_dropout=0.1)
     assert not cpu_block.supports_cpu_path(drops)
-    assert cpu_block.supports_cpu_path(drops.eval())  # then nothing is dropped
+    assert cpu_block.supports_cpu_path(drops.eval())  # evaluation mode turns dropout off
 
 
 def test_the_products_are_made_in_the_precision_of_the_autocast() -> None:

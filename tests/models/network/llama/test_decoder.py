@@ -21,13 +21,13 @@ def network(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     model = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
     for parameter in model.parameters():
-        # Far from where a network starts: with small weights a wrong one would go unnoticed.
+        # With weights as small as initial weights, a wrong weight would not be noticed.
         torch.nn.init.normal_(parameter, std=0.4 if parameter.ndim > 1 else 1.0)
     return model
 
 
 def said_by_transformers(model: Any, rows: Sequence[list[int]]) -> Tensor:
-    """logits_BV behind each row, read alone and without a cache."""
+    """The logits_BV after each row, computed for each row alone and without a cache."""
     with torch.no_grad():
         return torch.cat([model(torch.tensor([row])).logits[:, -1].float() for row in rows])
 
@@ -71,7 +71,7 @@ def test_the_logits_are_those_of_transformers_to_the_last_position(
     )
     contexts = torch.randint(0, VOCABULARY, (len(lengths), POSITIONS)).tolist()
     contexts = [ids[:length] for ids, length in zip(contexts, lengths, strict=True)]
-    # The shortest row goes on to the last position, the others stay at theirs meanwhile.
+    # The shortest row continues to the last position; longer rows reach it earlier and are then ignored.
     compare(model, contexts, POSITIONS - min(lengths))
 
 

@@ -49,7 +49,7 @@ def test_the_rows_that_are_added_change_neither_the_losses_nor_the_gradients(
     total, nats_N, gradients = step()
     monkeypatch.setattr(row_padding, "padded_rows", lambda count, dtype, device: count)
     unpadded, unpadded_N, unpadded_gradients = step()
-    # A product may add in another order with other rows.
+    # With another number of rows, a matmul may add its products in another order.
     torch.testing.assert_close(total, unpadded, rtol=1e-3, atol=0)
     torch.testing.assert_close(nats_N, unpadded_N, rtol=1e-2, atol=1e-2)
     for computed, right in zip(gradients, unpadded_gradients, strict=True):
