@@ -1,4 +1,4 @@
-"""The attempts of a training: at the full learning rate, and after a divergence at half of it."""
+"""The attempts of a training run: at the full learning rate and, if it diverges, again at half that rate."""
 
 import logging
 import threading
@@ -14,12 +14,12 @@ FALLBACK_SCALE = 0.5  # of the learning rate, for the second attempt
 
 
 def fit_with_fallback(run: Run, stop: threading.Event) -> tuple[Training, str | None]:
-    """Train; after a divergence once more, from the last checkpoint and at half the learning rate.
+    """Train; if training diverges, continue from the last checkpoint at half the learning rate.
 
-    Returns the training and the setting that ended it; none: it was asked to stop.
+    Returns the training and the setting that ended it, which is None if the training was asked to stop.
 
     Raises:
-        InputError: the run cannot be used, or the training has diverged at the lower rate, too.
+        InputError: the run cannot be used, or training has diverged at the lower rate, too.
         Defect: a preflight check has failed.
     """
     for rate_scale in (1.0, FALLBACK_SCALE):
@@ -32,7 +32,11 @@ def fit_with_fallback(run: Run, stop: threading.Event) -> tuple[Training, str | 
         except Diverged as error:
             if training.state.rate_scale < 1:
                 remedy = f"lower train.learning_rate (now {run.train.learning_rate:g})"
-                raise InputError(f"{error}; at the full rate it went no better: {remedy}") from None
-            log.warning("%s; goes back to the last checkpoint, at %g of the rate", error, FALLBACK_SCALE)
-        del training  # the next one needs its memory
+                raise InputError(f"{error}; training diverged at the full rate, too: {remedy}") from None
+            log.warning(
+                "%s; training restarts from the last checkpoint, at %g of the learning rate",
+                error,
+                FALLBACK_SCALE,
+            )
+        del training  # the next attempt needs the memory of this one
     raise AssertionError("the lower learning rate is the last attempt")

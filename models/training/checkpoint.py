@@ -1,9 +1,10 @@
-"""Checkpoints: a training's whole state as a folder of safetensors and JSON files, complete or absent.
+"""Checkpoints: the whole state of a training run as a folder of safetensors and JSON files.
 
     checkpoints/000000420/{model,optimizer,best}.safetensors, state.json, complete.json
 
-complete.json holds size and SHA-256 of the others and is written last, under a temporary name that
-becomes the folder's own. No pickle is written or read.
+complete.json has the size and the SHA-256 of each other file and is written last. The folder is written
+under a temporary name and then renamed, so that a checkpoint is either complete or absent. No pickle is
+written or read.
 """
 
 import errno
@@ -27,7 +28,7 @@ COMPLETE = "complete.json"
 STATE = "state.json"
 SUFFIX = ".safetensors"
 TEMPORARY = ".tmp-"
-KEEP = 2  # the newest, and one to fall back to; the best weights travel in each
+KEEP = 2  # the newest checkpoint and an older one to fall back to; each contains the best weights
 
 
 class Checkpoint(NamedTuple):
@@ -45,10 +46,10 @@ def save(
 ) -> None:
     """Write the complete checkpoint `folder`/STEP, then remove all but the last two.
 
-    `key` identifies the training; only a training with the same key resumes from this checkpoint.
+    `key` identifies the training run; only a run with the same key resumes from this checkpoint.
 
     Raises:
-        OSError: the disk is full (the message says how much a checkpoint takes), or cannot be written.
+        OSError: the disk is full (the message says how much a checkpoint takes), or cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
@@ -65,13 +66,13 @@ def save(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             needed = sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
             free = shutil.disk_usage(folder).free
-            message = f"the disk is full: a checkpoint takes {needed:,} bytes, {free:,} are free"
+            message = f"the disk is full: a checkpoint takes {needed:,} bytes and {free:,} are free"
             raise OSError(error.errno, message, str(folder)) from None
         raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    # What is later than this one is torn or of another training: else we had gone on from there.
+    # Checkpoints of later steps must be damaged or have another key: training has not resumed from them.
     later = [path for path in _steps(folder) if int(path.name) > step]
     for old in [*later, *_steps(folder)[len(later) + KEEP :]]:
         shutil.rmtree(old, ignore_errors=True)
@@ -88,7 +89,7 @@ def _fill(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, 
 
 
 def load_newest(folder: Path, *, key: str) -> Checkpoint | None:
-    """The newest complete checkpoint with this key; a damaged or foreign one is skipped with a warning."""
+    """The newest complete checkpoint with this key, or None; each skipped checkpoint is logged."""
     for path in _steps(folder):
         try:
             return _load(path, key)
@@ -100,7 +101,7 @@ def load_newest(folder: Path, *, key: str) -> Checkpoint | None:
 def _load(path: Path, key: str) -> Checkpoint:
     complete = json.loads((path / COMPLETE).read_text())
     if complete["key"] != key:
-        raise ValueError("it is of another configuration or other data")
+        raise ValueError("it was written with another configuration or other data")
     content = {name: _read(path, name, *known) for name, known in complete["files"].items()}
     return Checkpoint(
         tensors={
@@ -114,10 +115,10 @@ def _load(path: Path, key: str) -> Checkpoint:
 
 def _read(folder: Path, name: str, size: int, digest: str) -> bytes:
     if Path(name).name != name:
-        raise ValueError(f"{name!r} is no plain file name")
+        raise ValueError(f"{name!r} is not a plain file name")
     data = (folder / name).read_bytes()
     if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
-        raise ValueError(f"{name} is not as it was written")
+        raise ValueError(f"{name} has changed since it was written")
     return data
 
 
@@ -139,7 +140,7 @@ def _steps(folder: Path) -> list[Path]:
 
 
 def _write(path: Path, data: bytes) -> tuple[int, str]:
-    """Write the data and sync it to the disk; returns its size and SHA-256."""
+    """Write the data and sync the file to the disk; returns its size and SHA-256."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -148,7 +149,7 @@ def _write(path: Path, data: bytes) -> tuple[int, str]:
 
 
 def put(folder: Path, final: Path) -> None:
-    """Sync `folder` to the disk and rename it to `final`, replacing what was there."""
+    """Sync `folder` to the disk and rename it to `final`, replacing any earlier folder of that name."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
     shutil.rmtree(final, ignore_errors=True)
@@ -157,7 +158,7 @@ def put(folder: Path, final: Path) -> None:
 
 
 def put_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically: after a crash it holds `content` or what it held before."""
+    """Write a JSON file atomically: after a crash it has either the new content or the old content."""
     partial = path.with_name(f"{TEMPORARY}{path.name}")
     _write(partial, (json.dumps(content, indent=2) + "\n").encode())
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""The settings of the training."""
+"""The settings of a training run."""
 
 from typing import Annotated, Literal
 
@@ -9,43 +9,49 @@ from models.config import Config
 
 class TrainConfig(Config):
     learning_rate: float = Field(default=2e-3, gt=0)
-    """Peak learning rate of the weight matrices. With Muon, embeddings and output head use 4 times it."""
+    """Peak learning rate of the weight matrices. With Muon, the embeddings and the output head use 4 times
+    this rate."""
     optimizer: Literal["muon", "adamw"] = "muon"
-    """`muon`: Muon for the matrices inside the blocks, AdamW for the rest. `adamw`: AdamW for all."""
+    """`muon`: Muon for the matrices inside the blocks, AdamW for all other weights. `adamw`: AdamW for all
+    weights."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled weight decay of the matrices, as in AdamW; norms and biases have none."""
+    """Decoupled weight decay of the matrices, as in AdamW; norms and biases have no weight decay."""
     warmup_steps: int = Field(default=50, ge=0)
-    """Steps in which the learning rate rises to its peak, at most a tenth of the training. Then it falls
-    linearly to 0 at the end."""
+    """Number of steps in which the learning rate rises to its peak, at most a tenth of the training run.
+    The rate then falls linearly to 0 at the end."""
     batch_tokens: int = Field(default=4096, ge=1)
-    """Tokens of one step, padding included: the batch size."""
+    """Batch size: the tokens in one step, including padding."""
     context_loss: float = Field(default=0.0, ge=0, le=1)
-    """Loss weight of the context turns; 0 trains on replies alone. Above 0 helps on small corpora."""
+    """Loss weight of the context turns; 0 trains on replies alone. A value above 0 helps on small corpora."""
     max_epochs: float = Field(default=10, gt=0)
     """Limit on the passes over the training examples."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Limit on the optimizer steps; null: no such limit."""
+    """Limit on the optimizer steps; null: no limit on steps."""
     max_minutes: float | None = Field(default=None, gt=0)
-    """Time limit in minutes from the first step; the learning rate reaches 0 there. null: no time limit."""
+    """Time limit in minutes from the first step; the learning rate reaches 0 at the limit. null: no time
+    limit."""
     lora_rank: int = Field(default=0, ge=0, le=256)
-    """Rank of the LoRA adapters that are trained in place of a pretrained network's weights; 0 trains all
-    weights. Adapters want about ten times the learning rate, and need the extra `finetune` (peft)."""
+    """Rank of the LoRA adapters that are trained instead of a pretrained network's weights; 0 trains all
+    weights. Adapters need about ten times the learning rate, and the extra `finetune` with peft."""
     patience: int | None = Field(default=None, ge=1)
-    """Early stopping: end after this many validations without improvement. null: never."""
+    """Early stopping: training ends after this many validations without improvement. null: no early
+    stopping."""
     max_norm: float = Field(default=1.0, gt=0)
     """Gradient clipping: a gradient with a larger norm is scaled down to this norm."""
     log_every: int = Field(default=20, ge=1)
-    """Steps between two lines of training metrics."""
+    """Number of steps between two lines of training metrics."""
     validations: int = Field(default=8, ge=1)
-    """Number of validations, evenly spaced over the training; one more follows each epoch. A training with
-    `max_minutes` leaves out those that would take more than 5 % of its time."""
+    """Number of validations, evenly spaced over the training run; another validation ends each epoch. With
+    `max_minutes`, evenly spaced validations are skipped while validation has taken more than 5 % of the
+    time."""
     checkpoint_seconds: float = Field(default=60, gt=0)
-    """Seconds between two checkpoints: the most work that a killed process loses."""
+    """Seconds between two checkpoints. A killed process loses at most the work of this time."""
     processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Number of data-parallel processes. `auto`: one per GPU of this machine, else 1 (docs/scale.md)."""
+    """Number of data-parallel processes. `auto`: one per GPU of this machine, or 1 without a GPU
+    (docs/scale.md)."""
     fast_path: Literal["auto", "on", "off"] = "auto"
-    """Packed sequences, compiled blocks and CUDA graphs on a CUDA GPU. `auto`: used if one batch gives the
-    same loss and gradient as on the standard path, and sooner; `on`: an error if it does not; `off`: padded
-    batches and the forward pass of transformers."""
+    """Packed sequences, compiled blocks and CUDA graphs on a CUDA GPU. `auto`: used if one batch has the same
+    loss and gradient as on the standard path and is faster; `on`: the same test, but training ends with an
+    error if it fails; `off`: padded batches and the forward pass of transformers."""
     seed: int = 0
     """Random seed of the initial weights, the order of the batches and dropout."""

@@ -1,7 +1,8 @@
 """Data-parallel training: the process group, and the launcher of its processes on one machine.
 
-Each process computes its part of every batch. It reads its rank as torchrun sets it (RANK, WORLD_SIZE,
-LOCAL_RANK); on one machine `launch` starts the processes. Decisions are those of the main process, rank 0.
+Each process computes its part of every batch. It reads its rank from the variables that torchrun sets (RANK,
+WORLD_SIZE, LOCAL_RANK); on one machine `launch` starts the processes. The main process, rank 0, makes all
+decisions.
 """
 
 import logging
@@ -29,19 +30,19 @@ from models.errors import InputError
 
 COLLECTIVE_TIMEOUT = timedelta(
     hours=2
-)  # rank 0 may score for long; a process that has died is noticed at once
-SHUTDOWN_SECONDS = 15  # that a process has to stop: a checkpoint is written within
+)  # the others wait while rank 0 scores, which may take long; a dead process is noticed without a timeout
+SHUTDOWN_SECONDS = 15  # time for a process to stop: enough to write a checkpoint
 
 
 class ProcessGroup:
-    """The group of processes and this one's rank; a single process sends nothing."""
+    """The group of processes, and the rank of this process; a single process communicates with no other."""
 
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
         self.is_main = rank == 0
 
     def all_gather(self, *values: float) -> list[list[float]]:
-        """The values of each process, by rank, without waiting for the device.
+        """The values of all processes, ordered by rank; the call does not wait for the device.
 
         Raises:
             ConnectionError: another process has ended.
@@ -68,7 +69,7 @@ class ProcessGroup:
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """Inside, the main process goes first; the others wait until it has left."""
+        """A context that the main process enters first; the others wait until it has left."""
         if not self.is_main:
             self.all_gather()
         yield
@@ -78,17 +79,17 @@ class ProcessGroup:
 
 @contextmanager
 def _peer_failure_as_connection_error() -> Iterator[None]:
-    """Inside, a RuntimeError of torch means that another process is gone, which its message does not say."""
+    """Convert torch's RuntimeError to ConnectionError, because it means that another process has ended."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise ConnectionError("another process of this training has ended") from error
+        raise ConnectionError("another process of this training run has ended") from error
 
 
 def init_process_group() -> ProcessGroup:
-    """The process group that this process was started in, or one of itself alone."""
+    """The process group of which this process was started as a member, or a group of this process alone."""
     world_size = int(os.environ["WORLD_SIZE"]) if is_member() else 1
     if world_size == 1:
         return ProcessGroup()
@@ -101,14 +102,14 @@ def init_process_group() -> ProcessGroup:
 
 
 def is_member() -> bool:
-    """Whether this process was started as one of a process group."""
+    """Whether this process was started as a member of a process group."""
     return "RANK" in os.environ
 
 
 def stop_with_launcher(stop: threading.Event) -> None:
-    """Ask for a stop once the launcher is gone, and exit soon after if the training does not stop.
+    """Set `stop` once the launcher has ended, and exit soon after if training does not stop by itself.
 
-    It may be blocked in a collective operation with a process that has ended, or on the launcher's port.
+    The training may be blocked in a collective operation with an ended process, or on the launcher's port.
     """
     launcher = os.getppid()
     while os.getppid() == launcher and not stop.wait(1):
@@ -119,26 +120,28 @@ def stop_with_launcher(stop: threading.Event) -> None:
 
 
 def num_processes(processes: int | Literal["auto"]) -> int:
-    """The number of processes for `train.processes`: `auto` is one per GPU of this machine, else 1.
+    """The number of processes for `train.processes`: `auto` is one per GPU of this machine, at least one.
 
     Raises:
-        InputError: there are fewer GPUs.
+        InputError: this machine has GPUs, but fewer than `processes`.
     """
     gpus = torch.cuda.device_count()
     if processes == "auto":
         return max(1, gpus)
     if 0 < gpus < processes:
-        raise InputError(f"train.processes is {processes}, GPUs to be seen here: {gpus}; give {gpus} or auto")
+        raise InputError(
+            f"train.processes is {processes}, but the number of visible GPUs is {gpus}; give {gpus} or auto"
+        )
     return processes
 
 
 def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -> int:
-    """Run `python ARGUMENTS --until-stdin-closes` as a group of processes on this machine, until `stop`.
+    """Run `python ARGUMENTS --until-stdin-closes` as a group of local processes until `stop` is set.
 
-    Returns the exit status of the first one that failed, or 0.
+    Returns the exit status of the first process that failed, or 0 if none failed.
 
     Raises:
-        ChildProcessError: a signal has ended one of them.
+        ChildProcessError: a signal has ended one of the processes.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -149,7 +152,7 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
     _open_lifeline(stop)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs:
         config = _launch_config(processes, logs)
-        logging.disable(logging.CRITICAL)  # the launcher's own report would hide the reason
+        logging.disable(logging.CRITICAL)  # the launcher's own report would hide the process's last line
         try:
             elastic_launch(config, sys.executable)(*arguments, "--until-stdin-closes")
         except ChildFailedError as error:
@@ -168,7 +171,7 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
 
 
 def _launch_config(processes: int, logs: str) -> "LaunchConfig":
-    """One node, this machine, whose processes are not started again; their output goes to `logs`."""
+    """A launch configuration with one node (this machine) and no restarts; standard error goes to `logs`."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -181,10 +184,10 @@ def _launch_config(processes: int, logs: str) -> "LaunchConfig":
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
         max_restarts=0,
-        # Rank 0 reports for all; the output of another one is read if it is the first to fail.
+        # Rank 0 reports for all; another rank's output is read only if that rank is the first to fail.
         logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ERR)),
         shutdown_timeout=SHUTDOWN_SECONDS,
-        # SIGTERM and SIGINT set `stop`: torch would lose the exit statuses of the processes.
+        # SIGTERM and SIGINT set `stop` instead, because torch would lose the exit statuses of the processes.
         signals_to_handle="SIGQUIT",
     )
 
@@ -196,9 +199,9 @@ def loopback() -> str:
 
 
 def _open_lifeline(stop: threading.Event) -> None:
-    """Make this process's standard input a pipe that closes at `stop`, or when the process dies.
+    """Replace this process's standard input with a pipe that closes when `stop` is set or the process dies.
 
-    The processes inherit it and see its end, however and however early the launcher ends.
+    The child processes inherit the pipe, so they notice the launcher's end whenever and however it ends.
     """
     ranks_end, own_end = os.pipe()
     os.dup2(ranks_end, 0)

@@ -1,4 +1,4 @@
-"""The initial weights of a training: random, or those of an earlier model (a warm start).
+"""The initial weights of a training run: random, or copied from an earlier model (a warm start).
 
 Name suffixes are shapes: B batch, T tokens, V vocabulary.
 """
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 
 SPACE = "Ġ"  # how a byte-level vocabulary writes the space before a word
 END_OF_TEXT = "<|endoftext|>"  # the only control token of GPT-2
-OWN_FAMILIES = {"llama", "gpt2"}  # families of our own networks, as transformers calls them
+OWN_FAMILIES = {"llama", "gpt2"}  # decoder-only families that Repartee builds itself
 
-# The settings that decide a network's shapes, by what transformers calls them in any config.
+# The settings that decide a network's shapes, with the names that transformers gives them in every config.
 SHAPES = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "width": "hidden_size"}
 
 
 def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
-    """The run's network in training mode, and counts of the start's tokens: {"kept", "new", "lost"}.
+    """The run's network in training mode, and a warm start's counts of tokens: {"kept", "new", "lost"}.
 
     Raises:
-        InputError: the start has another shape or cannot be read, or adapters are asked for without a
-            pretrained network.
+        InputError: the start has another shape or cannot be read, or adapters are configured for a network
+            that is not pretrained.
     """
     vocabulary = tokenizer.load(run.tokenizer)
     if run.network.family == "pretrained":
@@ -44,8 +44,11 @@ def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
             lora.add_adapters(model, run.train.lora_rank)
         return model, {}
     if run.train.lora_rank:
-        both = f"train.lora_rank is {run.train.lora_rank} and network.family {run.network.family}"
-        raise InputError(f"{both}: adapters are for a pretrained network; give 0, or --recipe finetune")
+        both = f"train.lora_rank is {run.train.lora_rank} and network.family is {run.network.family}"
+        raise InputError(
+            f"{both}, but adapters need a pretrained network; "
+            "give --set train.lora_rank=0, or --recipe finetune"
+        )
     model = networks.build(run.network, vocabulary.get_vocab_size(), run.positions())
     if run.start is None:
         return model, {}
@@ -61,31 +64,31 @@ def carry_over(
 ) -> dict[str, int]:
     """Copy the weights of `start` to `model`; embedding rows are matched by the token's string.
 
-    A token that the start's vocabulary lacks begins as the mean of the tokens that its text has there.
-    Returns the counts of kept, new and lost tokens.
+    A token that the start's vocabulary lacks is initialised with the mean of the embeddings of the tokens
+    that encode its text in the start's vocabulary. Returns the counts of kept, new and lost tokens.
     """
     pieces_of, counts = _pieces(start_tokenizer, vocabulary)
     tables = {id(table) for table in _token_tables(model)}
-    # A table that serves as the head, too, counts as both: ours may have two.
+    # A tied table keeps both its names, because the model may have two tables where the start has one.
     weights = dict(start.named_parameters(remove_duplicate=False))
     names = _counterparts(start, model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name not in names:
-                continue  # what the start lacks keeps its random weights
+                continue  # weights that the start lacks stay random
             weight = weights[names[name]]
             if id(parameter) in tables:
                 for row, pieces in pieces_of.items():
                     parameter[row] = weight[pieces].mean(dim=0)
             else:
-                parameter.copy_(weight[: len(parameter)])  # of a longer table of positions the first
+                parameter.copy_(weight[: len(parameter)])  # the start may have more positions than the model
     return counts
 
 
 def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, str]:
-    """The start's name of each of the model's weights that it has.
+    """Map the names of the model's weights to the start's names, leaving out weights that the start lacks.
 
-    A GPT-2 is the decoder of an encoder-decoder, but has no cross-attention.
+    A GPT-2 start provides the decoder of an encoder-decoder, except for the cross-attention.
     """
     names = [name for name, _ in model.named_parameters()]
     if networks.is_encoder_decoder(start) == networks.is_encoder_decoder(model):
@@ -95,10 +98,10 @@ def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, s
 
 
 def _pieces(start_tokenizer: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int, list[int]], dict[str, int]]:
-    """(for each id the start's ids whose mean it is; the counts of kept, new and lost tokens)."""
+    """(the start's ids whose mean initialises each id, the counts of kept, new and lost tokens)."""
     ids, vocab = start_tokenizer.get_vocab(), vocabulary.get_vocab()
     unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK], ids.get(END_OF_TEXT, 0))
-    # A word of a vocabulary of words is what byte pairs have as the word after a space.
+    # A word in a word-level vocabulary corresponds to the same word with a leading space in byte-level BPE.
     before = SPACE if _has_spaces(ids) and not _has_spaces(vocab) else ""
     pieces_of: dict[int, list[int]] = {}
     num_shared = 0
@@ -111,7 +114,7 @@ def _pieces(start_tokenizer: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int
             continue
         text = (" " if before else "") + vocabulary.decode([row], skip_special_tokens=False)
         pieces = [] if is_control else start_tokenizer.encode(text, add_special_tokens=False).ids
-        # Of a text that has no pieces nothing is known: it begins as the unknown word does.
+        # A token whose text has no pieces in the start's vocabulary is initialised like the unknown token.
         pieces_of[row] = [piece for piece in pieces if piece != unknown] or [unknown]
     return pieces_of, {"kept": num_shared, "new": len(pieces_of) - num_shared, "lost": len(ids) - num_shared}
 
@@ -131,16 +134,16 @@ def _token_tables(model: PreTrainedModel) -> Iterator[Tensor]:
 def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
     had, wanted = (_settings(each) for each in (start, model))
     lends = networks.is_encoder_decoder(model) and start.config.model_type == "gpt2"
-    if lends:  # its first blocks, as many as the decoder has
+    if lends:  # GPT-2's first blocks initialise the decoder's blocks
         had["network.family"] = wanted["network.family"]
         had["network.n_layer"] = min(had["network.n_layer"], wanted["network.n_layer"])
     differ = [name for name in wanted if had[name] != wanted[name]]
     if differ:
-        message = " and ".join(f"{name} is {wanted[name]}, the start's is {had[name]}" for name in differ)
+        message = " and ".join(f"{name} is {wanted[name]}, but the start has {had[name]}" for name in differ)
         advice = " ".join(f"--set {name}={had[name]}" for name in differ)
         if had["network.family"] not in {wanted["network.family"], *OWN_FAMILIES}:
             advice = "--recipe finetune, which trains any network"
-        raise InputError(f"{message}: a warm start keeps the network; give {advice}, or --init scratch")
+        raise InputError(f"{message}: a warm start needs the same network; give {advice}, or --init scratch")
     tables = {id(table) for table in _token_tables(model)}
     shapes = {name: weight.shape for name, weight in start.named_parameters()}
     names = _counterparts(start, model)
@@ -164,15 +167,16 @@ def _settings(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _pretrained(run: Run) -> PreTrainedModel:
-    """The start as it is, with the run's dropout."""
+    """The start's network, unchanged except for the run's dropout."""
     if run.start is None:
-        raise InputError("network.family is pretrained and there is no start: give --init")
+        raise InputError("network.family is pretrained, but there is no start; give one with --init")
     model = networks.load(run.start)
     config: Any = model.config
     positions = getattr(config, "max_position_embeddings", run.positions())
     if positions < run.positions():
         raise InputError(
-            f"markup.max_tokens asks for {run.positions()} positions and the start has {positions}: lower it"
+            f"markup.max_tokens needs {run.positions()} positions, but the start has {positions}: "
+            "lower markup.max_tokens"
         )
     _check_head(model, run.start)
     _set_dropout(model, run.network.dropout)
@@ -184,15 +188,15 @@ def _pretrained(run: Run) -> PreTrainedModel:
 
 @torch.no_grad()
 def _check_head(model: PreTrainedModel, folder: Path) -> None:
-    """Refuse a network whose logits are not its hidden states times its output embedding."""
+    """Refuse a network whose logits are not the product of its hidden states and its output embedding."""
     network: Any = model
     ids_BT = torch.arange(min(8, networks.lm_head(model).out_features))[None]
     batch = Batch(ids_BT, ids_BT, torch.tensor([ids_BT.shape[1]]))
     ours_BTV = F.linear(networks.hidden_states(model, batch), networks.lm_head(model).weight)
     if not torch.allclose(network(input_ids=ids_BT).logits, ours_BTV, atol=1e-2, rtol=1e-2):
         raise InputError(
-            f"{folder}: a {model.config.model_type} scales or shifts its logits, which is not trained here; "
-            "begin with another model"
+            f"{folder}: a {model.config.model_type} scales or shifts its logits, which is not supported; "
+            "give another model with --init"
         )
 
 

@@ -1,7 +1,7 @@
-"""Launch: the examples become a model folder, in a process of its own.
+"""Launch: a separate process, the trainer, trains on the examples and writes a model folder.
 
 The trainer (`python -m models.training.trainer`) knows neither Prefect nor MLflow. It works in
-runs/FINGERPRINT, where a killed one goes on; the process that started it follows its metrics.jsonl.
+runs/FINGERPRINT, from which training resumes after a kill; the parent process follows its metrics.jsonl.
 """
 
 import json
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 SUMMARY = "summary.json"
 
 POLL_SECONDS = 0.5
-GRACE_SECONDS = 20  # from SIGTERM to SIGKILL: a checkpoint is written within
+GRACE_SECONDS = 20  # from SIGTERM to SIGKILL: enough time to write a checkpoint
 
 Watch = Callable[[dict[str, Any]], None]
 
@@ -44,7 +44,7 @@ class TrainingConfig(Config):
 
 
 class Summary(Record):
-    """The result of a training; figures about a start are further keys, `start_tokens_...`."""
+    """The result of a training run; a start adds further keys, `start_tokens_...`."""
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
@@ -65,7 +65,7 @@ class Summary(Record):
     threads: int = 1
 
     def choices(self) -> dict[str, str]:
-        """What depends on the machine: on another one the same settings may choose otherwise."""
+        """The choices that depend on the machine: the same settings may give other choices elsewhere."""
         return {"precision": self.precision, "device": self.device, "fast_path": self.fast_path}
 
 
@@ -80,18 +80,18 @@ def train_model(
     watch: Watch,
     check: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run the trainer in `work` until it ends; model/ and logs/ go to `out`; returns the number of steps.
+    """Run the trainer in `work` until it ends, copy model/ and logs/ to `out`; returns the number of steps.
 
-    `watch` gets each line of the metrics; `check` is called between them.
+    `watch` is called with each line of the metrics; `check` is called between polls of the log files.
 
     Raises:
-        Exception: what `check` raises; the training ends with a checkpoint.
+        Exception: an error that `check` raised; the trainer first writes a checkpoint and ends.
     """
     work.mkdir(parents=True, exist_ok=True)
     _write_config(work, config, vocabulary, export, start)
     readers = [Reader(work / METRICS), Reader(work / NOTICES)]
     for reader in readers:
-        reader.skip()  # an interrupted run of this command has shown it
+        reader.skip()  # an earlier, interrupted run of this command has already shown these lines
     try:
         with _trainer(work) as process:
             for line in follow(readers, process, check):
@@ -112,7 +112,7 @@ def train_model(
 def _write_config(
     work: Path, config: TrainingConfig, vocabulary: Path, export: Path, start: Path | None
 ) -> None:
-    """Write config.json, from which the trainer reads what to do."""
+    """Write config.json, which holds the trainer's settings and inputs."""
     run = {
         **config.model_dump(mode="json"),
         **Dialogue.read(export / DIALOGUE).model_dump(),
@@ -126,10 +126,10 @@ def _write_config(
 
 @contextmanager
 def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The trainer as a process group that never outlives this one.
+    """The trainer as a process group that never outlives this process.
 
-    It reads the pipe on its standard input: when this process dies, however it dies, the pipe
-    closes, and the trainer writes a checkpoint and ends.
+    The trainer reads a pipe on its standard input. However this process dies, the pipe closes; the
+    trainer then writes a checkpoint and ends.
     """
     command = [sys.executable, "-m", "models.training.trainer", str(work), "--until-stdin-closes"]
     with (work / "stderr.log").open("wb") as errors:
@@ -142,14 +142,14 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
             start_new_session=True,
             env={
                 "OMP_WAIT_POLICY": "passive",
-                "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # what Apple's GPU cannot do, the processor does
+                "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # the CPU does what Apple's GPU does not support
                 **os.environ,
             },
         )
     try:
         yield process
     finally:
-        cast(IO[bytes], process.stdin).close()  # ranks are in sessions of their own: they end by it
+        cast(IO[bytes], process.stdin).close()  # ends ranks, too: signals do not reach their sessions
         if process.poll() is None:
             log.warning("train: stopping after the next checkpoint")
             end_process(process, GRACE_SECONDS, group=True)
@@ -158,10 +158,10 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
 def follow(
     readers: Sequence[Reader], process: subprocess.Popen[bytes], check: Callable[[], None] = lambda: None
 ) -> Iterator[dict[str, Any]]:
-    """The new lines of growing files, until the process that writes them has ended, or a check raises."""
+    """Yield new lines of growing files until the process that writes them has ended or `check` raises."""
     ended = False
     while not ended:
-        ended = process.poll() is not None  # looked up before the last read, so that no line is missed
+        ended = process.poll() is not None  # checked before the last read, so that no line is missed
         for reader in readers:
             yield from reader.read()
         if not ended:
@@ -170,18 +170,18 @@ def follow(
 
 
 def _report(watch: Watch, line: dict[str, Any]) -> None:
-    """Show a line; one that cannot be shown is no reason to end the training that wrote it."""
+    """Show a line of the metrics; if that fails, log a warning and do not end the training run."""
     try:
         watch(line)
     except Exception as error:
-        log.warning("train: a line of the training cannot be shown: %s: %s", type(error).__name__, error)
+        log.warning("train: a line of the metrics cannot be shown: %s: %s", type(error).__name__, error)
 
 
 def _checkpoint_left(work: Path) -> str:
     steps = [int(path.name) for path in (work / "checkpoints").glob("[0-9]*") if path.name.isdecimal()]
     if not steps:
-        return "There was no checkpoint yet, so the same command starts the training again."
-    return f"The checkpoint at step {max(steps):,} is kept, and the same command continues from it."
+        return "There was no checkpoint yet, so the same command starts training from scratch."
+    return f"The checkpoint at step {max(steps):,} is kept, and the same command resumes from it."
 
 
 def _failure(work: Path, status: int) -> Exception:

@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, epochs, checkpoints, and the way back from a divergence."""
+"""The training loop: steps, validations, epochs, checkpoints and resumption."""
 
 import logging
 import math
@@ -24,15 +24,15 @@ from models.training.step import find_fault, step_seed
 
 log = logging.getLogger(__name__)
 
-MAX_FAULTS = 3  # bad steps in a row: the cause is no longer the batch
+MAX_FAULTS = 3  # after this many faulty steps in a row, the weights are at fault and not the batch
 
 
 class Diverged(Exception):
-    """The weights are no longer usable; the message names the batch at which that showed."""
+    """The weights can no longer be used; the message says at which step this became apparent."""
 
 
 class Training:
-    """One training: the loop, and the state that it changes.
+    """One training run: the loop, and the state that it changes.
 
     Raises:
         InputError: the run folder's configuration, examples, start or checkpoints cannot be used.
@@ -54,17 +54,17 @@ class Training:
         self.window = MetricSums(self.state.window_sums)
         self.throughput = Throughput()
         self.order = self.shuffle(self.state.epoch)
-        # Packed epochs may differ by a batch: the first one's number stands for all.
+        # The number of batches may vary slightly between packed epochs; the first epoch's number is used.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
         self.num_steps = min(self.config.max_steps or planned, planned)
         self.validation = validation.sample(run, self.num_steps, epoch_tokens=len(self.examples.ids))
 
     def fit(self) -> str | None:
-        """Train until a limit is reached; returns the setting that ended it, none if it was asked to stop.
+        """Train until a limit is reached; returns the setting that ended it, or None if asked to stop.
 
         Raises:
             Diverged: several steps in a row had no usable gradient, or the validation loss is not finite.
-            InputError: a single sequence does not fit the memory.
+            InputError: a single sequence does not fit into memory.
         """
         self.since_s = self.saved_s = time.monotonic()
         while True:
@@ -89,7 +89,7 @@ class Training:
                 self.log_step(rate)
 
     def tick(self) -> tuple[bool, bool]:
-        """(whether any process was asked to stop, whether to save); the clock is that of the main process."""
+        """(whether any process was asked to stop, whether to save), by the main process's clock."""
         self.update_elapsed()
         is_save_due = self.since_s - self.saved_s > self.config.checkpoint_seconds
         answers = self.group.all_gather(self.state.elapsed_s, self.stop.is_set(), is_save_due)
@@ -102,11 +102,11 @@ class Training:
         self.since_s = now_s
 
     def train_step(self, rows: NDArray[np.int64], rate: float) -> None:
-        """One optimizer step on these rows; one with a faulty loss or gradient is skipped.
+        """Make one optimizer step on these rows, or skip the step if its loss or gradient is faulty.
 
         Raises:
             Diverged: several steps in a row were faulty.
-            InputError: a single sequence does not fit the memory.
+            InputError: a single sequence does not fit into memory.
         """
         seed = step_seed(self.config.seed, self.state.step, self.group.rank)
         step_sums = self.step.gradient(rows, seed=seed)
@@ -127,21 +127,21 @@ class Training:
         """Drop the step's gradient and count the fault.
 
         Raises:
-            Diverged: it is the last of several in a row, so the weights are faulty and not the batch.
+            Diverged: MAX_FAULTS steps in a row were faulty, so the weights are at fault and not the batch.
         """
         self.step.drop()
         self.state.skipped += 1
         self.state.faults_in_a_row += 1
         named = batches.name_rows(self.setup.table, rows)
         self.metrics_log.write(SKIP, step=self.state.step, fault=fault, conversations=named)
-        log.warning("step %d is skipped: %s; its batch: %s", self.state.step, fault, named)
+        log.warning("step %d is skipped: %s; conversations in its batch: %s", self.state.step, fault, named)
         if self.state.faults_in_a_row == MAX_FAULTS:
             first = self.state.step - MAX_FAULTS + 1
-            span = f"steps {first} to {self.state.step} were bad"
-            raise Diverged(f"{span}, the last with {fault}; its batch: {named}")
+            span = f"steps {first} to {self.state.step} were faulty"
+            raise Diverged(f"{span}; fault of the last step: {fault}; conversations in its batch: {named}")
 
     def log_step(self, rate: float) -> None:
-        """Write the line about the steps since the last one."""
+        """Write a line of metrics about the steps since the previous such line."""
         sums = self.window.read()
         self.window.clear()
         self.update_elapsed()
@@ -157,7 +157,7 @@ class Training:
         self.metrics_log.write(STEP, **line)
 
     def end_epoch(self) -> None:
-        """Write the line of the epoch, whole or not; after a whole one, begin the next.
+        """Log a complete or partial epoch; if it is complete, begin the next epoch.
 
         Raises:
             Diverged: the validation loss is not finite.
@@ -169,7 +169,7 @@ class Training:
             self.metrics_log.write_epoch(
                 epoch=round(self.state.epoch + self.state.batch_index / len(self.order), 2),
                 step=self.state.step,
-                # Sums over the epoch's tokens / its tokens, never a mean of means.
+                # Each mean is a sum over the epoch's tokens divided by their number, not a mean of means.
                 train_loss=nats / max(1, tokens),
                 train_accuracy=correct / max(1, tokens),
                 **{f"validation_{name}": value for name, value in self.state.validation.items()},
@@ -185,7 +185,7 @@ class Training:
             self.order = self.shuffle(self.state.epoch)
 
     def sample_replies(self) -> None:
-        """Log statistics of greedy replies, once per step, and warn if they have collapsed."""
+        """Log statistics of greedy replies, at most once per step, and warn if they have collapsed."""
         if self.state.last_reply_sample_tokens == self.state.tokens:
             return
         self.state.last_reply_sample_tokens = self.state.tokens
@@ -200,10 +200,10 @@ class Training:
             log.warning("the replies at step %d have collapsed: %s", self.state.step, alarm)
 
     def validate(self, progress: float) -> None:
-        """Score the validation sample, once per step, and keep a copy of the best weights so far.
+        """Score the validation sample, at most once per step, and keep a copy of the best weights so far.
 
         Raises:
-            Diverged: the loss is not finite.
+            Diverged: the validation loss is not finite.
         """
         self.state.num_validations = int(progress * self.config.validations)
         if self.state.validated_step == self.state.step:
@@ -224,7 +224,7 @@ class Training:
             self.state.validations_since_best += 1
 
     def score(self) -> tuple[float, float, float, float]:
-        """(loss, accuracy, bits per byte, seconds) of the validation sample; zeros in other processes."""
+        """(loss, accuracy, bits per byte, seconds) of the validation sample; zeros on ranks other than 0."""
         if not self.group.is_main:
             return 0.0, 0.0, 0.0, 0.0
         began_s = time.monotonic()
@@ -240,17 +240,17 @@ class Training:
         return batches.epoch_batches(self.setup.sides, config.batch_tokens, seed=config.seed, epoch=epoch)
 
     def weights(self) -> dict[str, Tensor]:
-        """The trained weights by name; a tied matrix is there once."""
+        """The trained weights by name; a tied matrix has only one entry."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self) -> None:
         """Write a checkpoint, unless the last step was faulty.
 
         Raises:
-            OSError: the disk is full; earlier checkpoints stay.
+            OSError: the disk is full; earlier checkpoints are kept.
         """
         if self.state.faults_in_a_row or not self.group.is_main:
-            return  # the weights may be faulty: the previous checkpoint is the one to go back to
+            return  # after a faulty step the weights may be faulty: the previous checkpoint stays the newest
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
         for path in self.metrics_log.paths.values():
             sync(path)  # the checkpoint records their sizes
@@ -263,17 +263,17 @@ class Training:
         self.saved_s = time.monotonic()
 
     def resume(self) -> None:
-        """Restore the newest complete checkpoint of this training, if there is one.
+        """Restore the newest complete checkpoint of this training run, if there is one.
 
         Raises:
             InputError: the processes do not see the same data and checkpoints.
         """
         found = checkpoint.load_newest(self.run.folder / "checkpoints", key=self.key)
-        # A part of the key that a float64 holds exactly.
+        # Compare twelve digits of the key, because a float64 represents such a number exactly.
         fingerprint = [int(self.key[:12], 16), -1 if found is None else found.state["step"]]
         if any(other != fingerprint for other in self.group.all_gather(*fingerprint)):
             raise InputError(
-                f"{self.run.folder} does not hold the same data and checkpoints for all processes; "
+                f"{self.run.folder} has different data or checkpoints in different processes; "
                 "give a folder that all machines share"
             )
         if found is None:
@@ -286,8 +286,8 @@ class Training:
         if self.state.is_packed == bool(self.step.packing):
             self.step.parts = max(self.step.parts, self.state.parts)
         else:
-            # The device has changed between GPU and CPU: an epoch has other batches, and the
-            # validation sample may have other rows.
+            # Training has moved between the packed and the standard path: the batches of an epoch differ,
+            # and the rows of the validation sample may differ, too.
             self.state.batch_index, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
         self.metrics_log.begin(self.state.log_sizes)
         log.info("resuming at step %d", self.state.step)

@@ -1,8 +1,8 @@
-"""Cross-entropy of hidden states and an output embedding, without ever holding all logits.
+"""Cross-entropy of hidden states and an output embedding, without ever storing all logits at once.
 
-On the CPU the logits of a step and the copies that autograd saves take a third of its time. Here the
+On the CPU, the logits and the copies of them that autograd saves take a third of a step's time. Here the
 gradients with respect to the hidden states and the embedding are computed slice by slice in the forward pass,
-while the slice's logits are in the cache; the backward pass only scales them.
+while the slice's logits are in the cache; the backward pass only scales these gradients.
 
 Name suffixes are shapes: N positions, D width, V vocabulary.
 """
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from models.network.llama import row_padding
 
-SLICE = 256  # positions; times a vocabulary of 4,096 floats: 4 MB
-GPU_SLICE_FLOATS = 2**25  # of a slice on a GPU, where few large kernels are best: 134 MB
+SLICE = 256  # positions in a slice on the CPU: 4 MB of float32 logits with a vocabulary of 4,096
+GPU_SLICE_FLOATS = 2**25  # logits in a slice on a GPU, where few large kernels are fastest: 134 MB
 
 
 def weighted_nats(
@@ -24,8 +24,8 @@ def weighted_nats(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(sum of weight times nats, nats_N, is_likeliest_N); only the first has a gradient.
 
-    The logits are `hidden_ND @ table_VD.T`, multiplied in hidden_ND's type and then float32. Of several most
-    likely tokens each counts as the most likely one.
+    The logits are `hidden_ND @ table_VD.T`, multiplied in hidden_ND's type and then converted to float32. If
+    several tokens are equally likely, each of them counts as the most likely token.
     """
     count = len(hidden_ND)
     rows = row_padding.padded_rows(count, hidden_ND.dtype, hidden_ND.device)
@@ -41,7 +41,7 @@ _memory = threading.local()
 
 
 def _buffers(vocabulary: int, device: torch.device) -> Tensor:
-    """Two slices of floats, the same memory in each call: fresh pages cost more than the writes to them."""
+    """Two slices of floats in memory that each call reuses: new pages cost more than writing to them."""
     buffers: Tensor | None = getattr(_memory, "floats", None)
     if buffers is None or buffers.shape[2] != vocabulary or buffers.device != device:
         positions = SLICE if device.type == "cpu" else max(SLICE, GPU_SLICE_FLOATS // vocabulary)
@@ -56,7 +56,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype, table = hidden_ND.dtype, table_VD.to(hidden_ND.dtype)
         dhidden_ND = torch.empty_like(hidden_ND)
-        dtable_VD = torch.zeros_like(table_VD) if ctx.needs_input_grad[1] else None  # none: it is frozen
+        dtable_VD = torch.zeros_like(table_VD) if ctx.needs_input_grad[1] else None  # None if frozen
         nats_N = torch.empty_like(weights_N)
         is_likeliest_N = torch.empty_like(targets_N, dtype=torch.bool)
         floats = _buffers(len(table), table_VD.device)
@@ -68,10 +68,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else:
                 logits.copy_(torch.mm(hidden_ND[part], table.T))
             targets, weights = targets_N[part, None], weights_N[part, None]
-            # Not max nor argmax, which also find the position: twenty times as slow here.
+            # Not max or argmax: they also find the index, and take twenty times as long here.
             best, own = logits.amax(dim=-1, keepdim=True), logits.gather(1, targets)
             torch.softmax(logits, dim=-1, out=errors)
-            # The target's probability may underflow; that of the most likely token never does.
+            # The target's probability may underflow, but the most likely token's probability never does.
             nats = best - own - errors.amax(dim=-1, keepdim=True).log()
             nats_N[part], is_likeliest_N[part] = nats[:, 0], (own == best)[:, 0]
             errors = errors.mul_(weights).scatter_add_(1, targets, -weights).to(dtype)

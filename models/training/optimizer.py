@@ -1,4 +1,4 @@
-"""Optimizers: Muon for the matrices inside the blocks and AdamW for the rest, or AdamW for all."""
+"""The optimizers: Muon for matrices inside the blocks and AdamW for other weights, or AdamW for all."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from models.training.config import TrainConfig
 from models.training.muon import Muon
 
-TABLES = ("embed", "wte", "wpe", "lm_head")  # parameters that are look-up tables: AdamW trains them
-# Both were found by experiment (docs/log.md). Muon's steps are as long as AdamW's; a row of a table, which
-# has a gradient in few steps, can take longer ones. In a short training a high momentum averages over too
-# much.
-TABLE_SCALE = 4.0  # times the learning rate of the matrices, beside Muon
+TABLES = ("embed", "wte", "wpe", "lm_head")  # names of look-up tables, which AdamW trains
+# TABLE_SCALE and MOMENTUM were found by experiment (docs/log.md). Muon's steps are as large as AdamW's, but a
+# row of a look-up table has a gradient in only a few steps and can take larger ones. In a short training run
+# a high momentum averages over too many steps.
+TABLE_SCALE = 4.0  # with Muon: the learning rate of the tables, relative to that of the matrices
 MOMENTUM = 0.9
 
 
 class Optimizer:
-    """AdamW and Muon, each for its own parameters, with one interface.
+    """AdamW and Muon behind one interface, each for its own parameters.
 
-    AdamW's betas are those of GPT-3 (appendix B of https://arxiv.org/abs/2005.14165); eps is far below
+    AdamW has the betas of GPT-3 (appendix B of https://arxiv.org/abs/2005.14165). Its eps is far below
     PyTorch's default, because the gradients of rare tokens' embeddings are tiny.
     """
 
@@ -43,7 +43,7 @@ class Optimizer:
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), eps=1e-10, fused=True)
         ]
-        # Two of them, so that two cores can orthogonalise at once.
+        # Two Muon optimizers share the matrices, so that two cores can orthogonalise at once.
         for half in (matrices[::2], matrices[1::2]):
             if half:
                 decay = config.weight_decay
@@ -56,7 +56,7 @@ class Optimizer:
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """One step at this learning rate; `in_parallel` maps over the optimizers. The gradients are freed.
+        """Make one step at this learning rate, then free the gradients; `in_parallel` maps over optimizers.
 
         `dtype` is the type that Muon's matmuls are computed in.
         """
@@ -72,7 +72,7 @@ class Optimizer:
         list(in_parallel(step_part, self.parts))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All state by a flat name: `0.3.exp_avg` is that of optimizer 0 and parameter 3."""
+        """All state tensors by flat names: `0.3.exp_avg` is exp_avg of parameter 3 in optimizer 0."""
         return {
             f"{i}.{parameter}.{name}": value if torch.is_tensor(value) else torch.tensor(value)
             for i, part in enumerate(self.parts)

@@ -1,4 +1,4 @@
-"""The precision of a training: bfloat16 or float32, chosen by time on a CPU and by capability on a GPU."""
+"""The choice of bfloat16 or float32 for a training run: by speed on a CPU, by capability on a GPU."""
 
 import math
 import time
@@ -13,24 +13,24 @@ from models.training import checkpoint
 PRECISION = "precision.json"
 PROBE_TOKENS = 1024
 PROBE_MATMUL = (128, 256)  # rows, columns
-HOPELESS = 3  # where a bf16 matmul takes this many times the seconds of an fp32 one, no bf16 step is tried
-MIN_SPEEDUP = 1.1  # that bf16 must reach: between two close times, chance would choose
+HOPELESS = 3  # no bf16 step is timed if a bf16 matmul takes this many times as long as an fp32 matmul
+MIN_SPEEDUP = 1.1  # that bf16 must reach, so that noise does not choose between two similar times
 
 
 class PrecisionChoice(Record):
-    """precision.json of a run folder: the precision of the training, and what it was chosen by."""
+    """The precision.json of a run folder: the chosen precision, and the times and device that decided it."""
 
     precision: str
     seconds: dict[str, float] = {}
-    """Seconds of a training step in each precision that was tried."""
+    """Seconds that a training step takes in each precision that was timed."""
     device: str | None = None
-    """The type of the device that it was chosen for; null: it holds for any."""
+    """The device type for which the precision was chosen; null: the choice is valid for any device."""
 
 
 def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], float]) -> str:
-    """`bf16` where it is faster on this device, else `fp32`; a run keeps what it began with on such a device.
+    """`bf16` if it is fast on this device, otherwise `fp32`; a recorded choice for the device type is kept.
 
-    `probe` returns the seconds of a training step in a precision. The choice is recorded in precision.json.
+    `probe` returns the seconds that a training step takes in a precision. precision.json records the choice.
 
     Raises:
         ValueError: the recorded choice is damaged.
@@ -41,7 +41,7 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
         if recorded.device in (None, device.type):
             return recorded.precision
     if device.type != "cpu":
-        # Before Ampere it is emulated, and slow; Apple's first GPUs do not have it.
+        # GPUs before Ampere emulate bf16 slowly, and Apple's first GPUs do not support it.
         is_able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         seconds, chosen = {}, "bf16" if is_able else "fp32"
     else:
@@ -56,26 +56,26 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
 
 
 def probed_seconds(folder: Path) -> float | None:
-    """Seconds of a training step of PROBE_TOKENS tokens in the chosen precision; none: not measured.
+    """Seconds of a training step of PROBE_TOKENS tokens in the chosen precision; None if not measured.
 
     Raises:
-        FileNotFoundError, ValueError: no choice is recorded, or it is damaged.
+        FileNotFoundError, ValueError: no choice is recorded, or the record is damaged.
     """
     choice = PrecisionChoice.read(folder / PRECISION)
     return choice.seconds.get(choice.precision) or None
 
 
 def matmul_seconds(dtype: torch.dtype) -> float:
-    """Seconds of a small matmul.
+    """Seconds that a small matmul takes.
 
-    A processor without instructions for bf16 takes a hundred times as long as for one of float32.
+    A processor without bf16 instructions takes a hundred times as long in bf16 as in float32.
     """
     left, right = torch.ones(2, *PROBE_MATMUL, dtype=dtype)
     return fastest_seconds(lambda: torch.mm(left, right.T))
 
 
 def fastest_seconds(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of three calls, after one that warms up."""
+    """Seconds of the fastest of three calls, after a warm-up call."""
     work()
     seconds = []
     for _ in range(3):

@@ -1,8 +1,8 @@
-"""Preflight checks of a network, its batches and its loss before a long training begins.
+"""Preflight checks of a network, its batches and its loss before a long training run begins.
 
-Each check catches a common bug and is named by its subject: a leaking mask, targets shifted twice, an encoder
-that is not used. The checks work on a copy of the network, with a few of the rows. The file is long because
-each check is a method of its own.
+Each check catches a common bug, such as a leaking mask, targets that are shifted twice or an encoder that is
+not used, and is named after its subject. The checks run on a copy of the network, with a few of the rows. The
+file is long because each check is a method of its own.
 
 Name suffixes are shapes: B batch, T tokens, N positions with loss, D width, V vocabulary.
 """
@@ -36,9 +36,9 @@ from models.training.step import GradientStep
 
 log = logging.getLogger(__name__)
 
-NUM_ROWS = 8  # of the batch that the checks use
-TOLERANCE = 1e-3  # of float32 sums over a row, in another order
-FIRST_LOSS = 0.1  # share of ln V that a fresh network's first loss may be away; at least half a nat
+NUM_ROWS = 8  # number of rows in the batch that the checks use
+TOLERANCE = 1e-3  # relative error of float32 sums over a row that are added in another order
+FIRST_LOSS = 0.1  # how far a fresh network's first loss may be from ln V, as a share of ln V; at least 0.5
 
 
 class OverfitGoal(NamedTuple):
@@ -46,13 +46,13 @@ class OverfitGoal(NamedTuple):
 
     steps: int
     rate: float
-    share: float  # of the first loss, that the last one must be below
+    share: float  # the last loss must be below this share of the first loss
 
 
 FROM_SCRATCH = OverfitGoal(steps=100, rate=3e-3, share=0.5)  # far below the entropy of token frequencies
-# Pretrained networks are slow and have a low loss already: it is enough that it falls.
+# Pretrained networks are slow and already have a low loss, so any decrease is enough.
 FROM_WEIGHTS = OverfitGoal(steps=12, rate=3e-4, share=0.99)
-WITH_ADAPTERS = OverfitGoal(steps=24, rate=3e-3, share=0.99)  # adapters start without effect
+WITH_ADAPTERS = OverfitGoal(steps=24, rate=3e-3, share=0.99)  # more steps: adapters have no effect at first
 
 
 class Defect(Exception):
@@ -63,7 +63,7 @@ class Defect(Exception):
 
 
 class Preflight:
-    """The checks of one training; a check raises Defect if it fails."""
+    """The checks of one training run; each check raises Defect if it fails."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class Preflight:
         self.fresh = run.start is None
         self.special_tokens = tokenizer.load_special_tokens(run.tokenizer)
         self.model = copy.deepcopy(model)
-        # A step that holds its few rows: what those of the training hold may be large.
+        # A step for these few rows only, because the buffers of a training batch may be large.
         small = run.train.model_copy(update={"batch_tokens": 1})
         self.step = GradientStep(self.model, examples, small, workers=1, path=path)
         self.precision = precision
         self.has_encoder = self.step.has_encoder
-        # Of many lengths, so that there is padding; the very long would take their time.
+        # Rows of different lengths, so that there is padding; the longest rows would take too long.
         by_length = np.argsort(examples.lengths, kind="stable")
         self.row_ids = by_length[(np.linspace(0.1, 0.8, NUM_ROWS) * len(by_length)).astype(np.int64)]
         self.rows = [examples.row(i) for i in self.row_ids]
@@ -91,7 +91,7 @@ class Preflight:
         self.vocabulary = networks.lm_head(model).weight.shape[0]
 
     def checks(self) -> dict[str, Callable[[], None]]:
-        """The checks by name, in their order; those that train the copy come last."""
+        """The checks by name, in the order in which they run; those that train the copy come last."""
         first = self.first_loss if self.fresh else self.no_worse_than_a_guess
         return {
             "control tokens": self.control_tokens,
@@ -107,7 +107,7 @@ class Preflight:
         }
 
     def control_tokens(self) -> None:
-        """The special tokens have their ids, and the output embedding a row for each token."""
+        """Check that special tokens have their ids and the output embedding has a row for each token."""
         known = tokenizer.load(self.run.tokenizer)
         size, is_ours = known.get_vocab_size(), self.special_tokens is tokenizer.DEFAULT_SPECIAL_TOKENS
         ids = [known.token_to_id(token) for token in tokenizer.CONTROL]
@@ -115,34 +115,36 @@ class Preflight:
             raise Defect("control tokens", f"{', '.join(tokenizer.CONTROL)} have the ids {ids}")
         if self.special_tokens.end in self.special_tokens.banned:
             raise Defect(
-                "control tokens", f"{self.special_tokens.end} ends a reply, and no reply may hold it"
+                "control tokens", f"token {self.special_tokens.end} ends replies and is also a banned token"
             )
-        # A network that was trained elsewhere may have rows to spare.
+        # A network that was trained elsewhere may have more rows than tokens.
         if size > self.vocabulary or (is_ours and size != self.vocabulary):
-            raise Defect("control tokens", f"{size} tokens, and a table of {self.vocabulary} rows")
+            raise Defect(
+                "control tokens", f"{size} tokens, but an output embedding of {self.vocabulary} rows"
+            )
 
     def targets(self) -> None:
-        """Each reply token, its end included, is a target once, at the position of the id before it."""
+        """Check that each reply token, including <end>, is a target once, at the position before it."""
         batch = self.batch()
         for row, (ids, flags) in enumerate(self.rows):
             inputs, targets = batch.inputs_BT[row].numpy(), batch.targets_BT[row].numpy()
             positions = np.flatnonzero(targets != batches.NO_LOSS)
             if targets[positions].tolist() != ids[flags].tolist():
                 message = (
-                    f"row {row} has {len(positions)} targets, its replies {int(flags.sum())} ids, or others"
+                    f"the {len(positions)} targets of row {row} are not its {int(flags.sum())} reply ids"
                 )
                 raise Defect(
-                    "targets", f"{message}: padding, context or the end of a reply is counted wrongly"
+                    "targets", f"{message}: padding, context or the end of a reply is handled wrongly"
                 )
             before = inputs[positions]
             expected = np.concatenate([[tokenizer.START], ids[flags][:-1]])
             if not self.has_encoder:
                 expected = ids[np.flatnonzero(flags) - 1]
             if before.tolist() != expected.tolist():
-                raise Defect("targets", f"row {row}: a target is not the id after its input, but shifted")
+                raise Defect("targets", f"row {row}: a target is shifted: it is not the id after its input")
 
     def causality(self) -> None:
-        """A position's hidden state depends on its own and earlier tokens, and on no later one."""
+        """Check that a position's hidden state depends on its own and earlier tokens, not on later tokens."""
         batch = self.batch()
         before_BTD = self.hidden_states(batch)
         position = batch.inputs_BT.shape[1] // 2
@@ -150,20 +152,20 @@ class Preflight:
         later[:, position:] = (later[:, position:] + 1) % self.vocabulary
         after_BTD = self.hidden_states(replace(batch, inputs_BT=later))
         if not close(before_BTD[:, :position], after_BTD[:, :position]):
-            raise Defect("causality", f"positions before {position} change with the tokens from there on")
+            raise Defect("causality", f"tokens from position {position} on change earlier hidden states")
         if close(before_BTD[:, position:], after_BTD[:, position:]):
-            raise Defect("causality", "the network does not read its input")
+            raise Defect("causality", "the network ignores its input: other tokens, the same hidden states")
 
     def padding(self) -> None:
-        """A row's loss does not depend on the other rows of its batch."""
+        """Check that a row's loss does not depend on the other rows of its batch."""
         together = self.row_nats(self.rows)
         alone = [self.row_nats([row])[0] for row in self.rows]
         for row, (one, other) in enumerate(zip(together, alone, strict=True)):
             if abs(one - other) > TOLERANCE * max(1.0, abs(one)):
-                raise Defect("padding", f"row {row} has {one:.4f} nats in a batch and {other:.4f} alone")
+                raise Defect("padding", f"the loss of row {row} is {one:.4f} in a batch, {other:.4f} alone")
 
     def context(self) -> None:
-        """The loss of a reply depends on its context."""
+        """Check that the loss of a reply depends on its context."""
         shifted = [
             (np.where(flags | (np.arange(len(ids)) == 0), ids, 4 + (ids + 1) % (self.vocabulary - 4)), flags)
             for ids, flags in self.rows
@@ -171,12 +173,10 @@ class Preflight:
         pairs = zip(self.row_nats(self.rows), self.row_nats(shifted), strict=True)
         if all(abs(one - other) <= 1e-6 * abs(one) for one, other in pairs):
             part = "encoder" if self.has_encoder else "context"
-            raise Defect(
-                "context", f"other contexts, the same loss to the last digit: the {part} is not read"
-            )
+            raise Defect("context", f"the {part} is not read: the loss is the same with other contexts")
 
     def loss(self) -> None:
-        """The loss of the step equals that of torch's own cross-entropy."""
+        """Check that the step computes the same loss as torch's cross-entropy."""
         batch = self.batch()
         total, nats_N, _, is_reply_N = self.step.forward(self.step.batch(self.row_ids))
         logits_BTV, targets_BT = self.logits(batch), batch.targets_BT
@@ -196,25 +196,25 @@ class Preflight:
             (float(total.detach()), replies + others),
         ):
             if not abs(computed - expected) <= TOLERANCE * max(1.0, expected):
-                raise Defect("loss", f"{computed:.4f} nats, by hand {expected:.4f}")
+                raise Defect("loss", f"the step computes {computed:.4f}, but torch computes {expected:.4f}")
 
     def first_loss(self) -> None:
-        """The first loss of a network with random weights is that of a uniform guess."""
+        """Check that the first loss of a network with random weights is close to a uniform guess's loss."""
         loss, guess = self.mean_nats(), math.log(self.vocabulary)
         if not abs(loss - guess) <= max(0.5, FIRST_LOSS * guess):
-            message = f"{loss:.2f} nats a token before the first step, where a guess has {guess:.2f}"
-            raise Defect("first loss", f"{message}: the weights it starts with")
+            message = f"the first loss is {loss:.2f} nats per token, but a uniform guess has {guess:.2f}"
+            raise Defect("first loss", f"{message}: the initial weights are wrong")
 
     def no_worse_than_a_guess(self) -> None:
-        """The first loss of a trained network is no worse than a uniform guess."""
+        """Check that the first loss of a trained network is no worse than a uniform guess's loss."""
         loss, guess = self.mean_nats(), math.log(self.vocabulary)
         if not loss <= guess + max(0.5, FIRST_LOSS * guess):
-            message = f"{loss:.2f} nats a token before the first step, where a guess has {guess:.2f}"
-            raise Defect("first loss", f"{message}: what it starts from is not of this vocabulary")
+            message = f"the first loss is {loss:.2f} nats per token, but a uniform guess has {guess:.2f}"
+            raise Defect("first loss", f"{message}: the start does not match this vocabulary")
 
     def batch_without_a_reply(self) -> None:
-        """The loss and the gradient of a batch without reply tokens are finite."""
-        # An encoder-decoder's input has no positions for both sides of a pair.
+        """Check that the loss and the gradient of a batch without reply tokens are finite."""
+        # An encoder-decoder has too few input positions for both turns of a pair.
         silent = [ids[~flags] if self.has_encoder else ids for ids, flags in self.rows]
         batch = batches.collate(
             [(ids, np.zeros(len(ids), dtype=bool)) for ids in silent], has_encoder=self.has_encoder
@@ -226,10 +226,10 @@ class Preflight:
             bool(step_sums.isfinite().all())
             and all(bool(gradient.isfinite().all()) for gradient in gradients)
         ):
-            raise Defect("batch without a reply", "its loss or its gradient is no number")
+            raise Defect("batch without a reply", "the loss or the gradient is not finite")
 
     def one_batch_learnt(self) -> None:
-        """The copy overfits one batch, in the precision of the training."""
+        """Check that the copy overfits one batch, in the precision of the training run."""
         self.step.precision = self.precision
         goal = FROM_SCRATCH if self.fresh else WITH_ADAPTERS if self.run.train.lora_rank else FROM_WEIGHTS
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=goal.rate, weight_decay=0.0)
@@ -242,11 +242,11 @@ class Preflight:
             first = last if math.isnan(first) else first
             if last < goal.share * first:
                 return
-        message = f"{last:.2f} nats a token after {goal.steps} steps on the same rows, {first:.2f} before"
+        message = f"the loss on one batch is {last:.2f} after {goal.steps} steps on it, {first:.2f} before"
         raise Defect("one batch learnt", message)
 
     def saved_and_loaded(self) -> None:
-        """The network, saved and loaded, has the same hidden states and the same greedy reply."""
+        """Check that saving and loading the network preserves its hidden states and its greedy reply."""
         batch = self.batch()
         before_BTD = self.hidden_states(batch)
         with tempfile.TemporaryDirectory(dir=self.run.folder, prefix=checkpoint.TEMPORARY) as folder:
@@ -256,14 +256,14 @@ class Preflight:
         after_BTD = self.hidden_states(batch)
         self.model = original
         if not close(before_BTD, after_BTD):
-            raise Defect("saved and loaded", "the network that was saved is not the one that is loaded")
+            raise Defect("saved and loaded", "the loaded network has other hidden states than the saved one")
         ids, flags = self.rows[0]
         context, greedy = ids[: int(np.argmax(flags))].tolist(), GenerationConfig(temperature=0, max_tokens=8)
         replies = [
             Generator(model, self.special_tokens).reply(context, greedy).ids for model in (original, loaded)
         ]
         if replies[0] != replies[1]:
-            raise Defect("saved and loaded", f"it replied {replies[0]}, and loaded again {replies[1]}")
+            raise Defect("saved and loaded", f"the reply is {replies[0]}, but {replies[1]} after loading")
 
     def batch(self) -> batches.Batch:
         return batches.collate(self.rows, has_encoder=self.has_encoder)
@@ -280,7 +280,7 @@ class Preflight:
         return logits_BTV.float().cpu()
 
     def row_nats(self, rows: list[batches.Row]) -> list[float]:
-        """Nats of each row's reply tokens."""
+        """The negative log-likelihood of each row's reply tokens, in nats."""
         batch = batches.collate(rows, has_encoder=self.has_encoder)
         nats_BT = F.cross_entropy(
             self.logits(batch).mT, batch.targets_BT, ignore_index=batches.NO_LOSS, reduction="none"
@@ -302,10 +302,10 @@ def check(
     precision: str,
     path: FastPath = STANDARD_PATH,
 ) -> None:
-    """Run all checks, once per run folder; they change neither the network nor the random generators.
+    """Run all checks, once per run folder; the checks change neither the network nor the random generators.
 
     Raises:
-        Defect: one of them has failed.
+        Defect: a check has failed.
     """
     record = run.folder / "preflight.json"
     if record.exists():
@@ -317,4 +317,4 @@ def check(
             each()
     seconds = time.monotonic() - start_s
     checkpoint.put_json(record, {"checks": list(checks), "seconds": seconds})
-    log.info("preflight: %s: all well, in %.1f s", ", ".join(checks), seconds)
+    log.info("preflight: all checks passed (%s) in %.1f s", ", ".join(checks), seconds)

@@ -1,4 +1,4 @@
-"""The run folder of a training, from config.json to the model folder."""
+"""The run folder of a training run, from its config.json to the model folder that it produces."""
 
 import hashlib
 import json
@@ -37,10 +37,10 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        """The run of this folder.
+        """The run that the config.json of this folder describes.
 
         Raises:
-            InputError: config.json is missing or is not that of a run.
+            InputError: config.json is missing or is not the configuration of a run.
         """
         path = folder / "config.json"
         try:
@@ -56,16 +56,16 @@ class Run:
                 start=Path(content["start"]) if content.get("start") else None,
             )
         except FileNotFoundError:
-            raise InputError(f"{path} is missing; give the folder of a run") from None
+            raise InputError(f"{path} is missing; give the run folder of a training run") from None
         except ValidationError as error:
             raise InputError(f"{path}: {': '.join(validation_problem(error, depth=1))}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: {type(error).__name__}: {error}") from None
 
     def key(self) -> str:
-        """A digest of all that decides the weights; a checkpoint with another key is of another training."""
-        # A training may be resumed with another number of processes or on the other path: that changes its
-        # weights by rounding alone.
+        """A digest of all that decides the weights; only checkpoints with the same key can be resumed."""
+        # The key leaves out the number of processes and the path, because these change the weights only by
+        # rounding: training may resume with other values.
         configs = (self.network.model_dump(), self.train.model_dump(exclude={"processes", "fast_path"}))
         parts: list[Any] = [self.normalisation, *configs, self.markup.model_dump()]
         files = [self.examples / f"{split}.parquet" for split in ("train", "validation")]
@@ -76,7 +76,7 @@ class Run:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def positions(self) -> int:
-        """Positions of the longest sequence; without an encoder a pair's two sides are one sequence."""
+        """Positions of the longest sequence; without an encoder the two turns of a pair are one sequence."""
         follows = self.markup.unit == "pair" and self.network.family != "encoder-decoder"
         return self.markup.max_tokens * (2 if follows else 1)
 
@@ -84,17 +84,19 @@ class Run:
         """Check that the network can be trained on the examples.
 
         Raises:
-            InputError: they hold no reply, ids outside the vocabulary, or too long a sequence.
+            InputError: the examples have no reply, an id outside the vocabulary, or too long a sequence.
         """
         where = self.examples / "train.parquet"
         if not examples.is_reply.any():
-            raise InputError(f"{where} holds no reply to learn from; give a corpus with more turns")
+            raise InputError(f"{where} has no reply to learn from; give a corpus with more turns")
         if int(examples.ids.max()) >= vocabulary:
-            raise InputError(f"{where} was not made with {self.tokenizer}: it has ids above {vocabulary - 1}")
+            raise InputError(
+                f"{where} was not encoded with {self.tokenizer}: it has ids above {vocabulary - 1}"
+            )
         if int(sides.max()) > self.positions():
             raise InputError(
-                f"{where} has a sequence of {sides.max()} ids, markup.max_tokens allows "
-                f"{self.positions()}; export it again"
+                f"{where} has a sequence of {sides.max()} ids, but markup.max_tokens allows "
+                f"{self.positions()}; export the examples again"
             )
 
     def publish(self, model: PreTrainedModel) -> None:
@@ -103,7 +105,7 @@ class Run:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         for path in self.tokenizer.iterdir():
-            if path.is_file() and path.name != "manifest.json":  # the store's
+            if path.is_file() and path.name != "manifest.json":  # which belongs to the store
                 shutil.copyfile(path, partial / path.name)
         networks.save(model, partial)
         info = ModelInfo(family=self.network.family, normalisation=self.normalisation, markup=self.markup)

@@ -1,17 +1,17 @@
-"""The schedule of a training: its learning rate, its validations, its end.
+"""The schedule of a training run: its learning rate, its validations and its end.
 
-All of them follow its progress, the share of the training that is done.
+All three depend on the progress, which is the completed share of the training run.
 """
 
 from models.training.config import TrainConfig
 from models.training.state import TrainingState
 
 WARMUP_SHARE = 0.1
-VALIDATION_TIME_SHARE = 0.05  # of the elapsed time, for the validations between the ends of epochs
+VALIDATION_TIME_SHARE = 0.05  # of the elapsed time, for the evenly spaced validations
 
 
 def progress(state: TrainingState, num_steps: int, config: TrainConfig) -> float:
-    """Share of the training that is done, by steps or by minutes, whichever ends it first."""
+    """Completed share of the training run, measured in steps or in minutes, whichever share is larger."""
     by_time = state.elapsed_s / (60 * config.max_minutes) if config.max_minutes else 0.0
     return min(1.0, max(state.step / num_steps, by_time))
 
@@ -19,20 +19,20 @@ def progress(state: TrainingState, num_steps: int, config: TrainConfig) -> float
 def learning_rate_at(step: int, progress: float, config: TrainConfig) -> float:
     """Linear warm-up over the first steps, then linear decay to 0 at progress 1.
 
-    In a short training the warm-up takes a tenth of it at most.
+    The warm-up takes at most a tenth of the training run.
     """
     warmup = max((step + 1) / max(1, config.warmup_steps), progress / WARMUP_SHARE)
     return config.learning_rate * min(1.0, warmup) * max(0.0, 1.0 - progress)
 
 
 def is_validation_due(state: TrainingState, progress: float, config: TrainConfig) -> bool:
-    """Whether to validate at this step: evenly over the training, and within its share of the time."""
+    """Whether an evenly spaced validation is due, and validations have not exceeded their share of time."""
     in_time = not config.max_minutes or state.validation_s <= VALIDATION_TIME_SHARE * state.elapsed_s
     return state.step > 0 and int(progress * config.validations) > state.num_validations and in_time
 
 
 def limit_reached(state: TrainingState, progress: float, num_steps: int, config: TrainConfig) -> str | None:
-    """The setting whose limit ends the training at this step; none: it goes on."""
+    """The setting whose limit ends training at this step; None if training continues."""
     if config.patience and state.validations_since_best >= config.patience:
         return "patience"
     if progress < 1:

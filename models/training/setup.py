@@ -1,4 +1,4 @@
-"""The parts of a training, assembled: process group, device, examples, network, gradient step, precision."""
+"""Sets up a training run: process group, device, examples, network, gradient step and precision."""
 
 import os
 import random
@@ -25,18 +25,19 @@ from models.training.step import GradientStep
 
 @dataclass(frozen=True)
 class Setup:
-    """What a training works with and never replaces."""
+    """The objects that a training run uses from start to end and never replaces."""
 
     group: ProcessGroup
     device: torch.device
     table: pa.Table
-    """The training examples, as `EXAMPLES` of models/data/schemas.py."""
+    """The training examples, in the schema `EXAMPLES` of models/data/schemas.py."""
     examples: batches.Examples
     sides: NDArray[np.int64]
-    """Tokens of each example, (rows, 1); with an encoder of its context and its reply, (rows, 2)."""
+    """Number of tokens of each example, of shape (rows, 1); with an encoder, of its context and of its
+    reply, of shape (rows, 2)."""
     model: PreTrainedModel
     start_token_counts: dict[str, int]
-    """Of a warm start: tokens kept, new and lost."""
+    """Number of kept, new and lost tokens of a warm start; empty without one."""
     step: GradientStep
 
     @property
@@ -45,7 +46,7 @@ class Setup:
 
 
 def set_up(run: Run, stop: threading.Event) -> Setup:
-    """Assemble a training: read the examples, build the network, choose path and precision.
+    """Set up a training run: read the examples, build the network, choose the path and the precision.
 
     Raises:
         InputError: the examples or the start do not fit the configuration, or train.fast_path is `on` and
@@ -61,7 +62,7 @@ def set_up(run: Run, stop: threading.Event) -> Setup:
     path = choice.choose_path(run, model, device, group, stop)
     model.to(device)  # type: ignore[arg-type]
     if device.type == "cpu":
-        # For short sequences several times faster backward in bf16 than torch's fused kernel.
+        # On short sequences in bf16, its backward pass is several times as fast as the fused kernel's.
         model.set_attn_implementation("eager")
     workers = num_workers(run, device)
     step = GradientStep(model, examples, run.train, workers=workers, group=group, path=path)
@@ -81,15 +82,15 @@ def seed_everything(seed: int) -> None:
 
 
 def num_workers(run: Run, device: torch.device) -> int:
-    """Threads that share a batch: on small matrices two halves of a batch gain more than two OpenMP threads.
+    """How many threads share a batch: with small matrices, two half-batches gain more than OpenMP threads.
 
-    With dropout there is one: two threads would draw from the one random generator in any order.
+    With dropout there is one thread: two would draw from the same random generator in an undefined order.
     """
     return 2 if device.type == "cpu" and num_cores() > 1 and not run.network.dropout else 1
 
 
 def num_cores() -> int:
-    """How many cores this process may use; OMP_NUM_THREADS, where it is set, allows fewer."""
-    # Only Linux can keep a process to some of the cores.
+    """The number of cores that this process may use, limited by OMP_NUM_THREADS if it is set."""
+    # Only Linux can restrict a process to some of the cores.
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(allowed, int(os.environ.get("OMP_NUM_THREADS") or sys.maxsize))

@@ -1,4 +1,4 @@
-"""The state of a training, as a checkpoint holds it, and the sums and rates that its log lines report."""
+"""The state of a training run that a checkpoint stores, and the sums and rates that its log lines report."""
 
 import math
 import time
@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-# A checkpoint's state.json has these names; one that an earlier version wrote can be resumed.
+# A checkpoint's state.json uses the names on the right, so that earlier versions' checkpoints can be resumed.
 NAMES_ON_DISK = {
     "batch_index": "place",
     "num_validations": "looks",
@@ -23,25 +23,26 @@ NAMES_ON_DISK = {
 
 @dataclass
 class TrainingState:
-    """The progress of a training: with the weights and the optimizer's state, all that a checkpoint needs.
+    """The progress of a training run: all that a checkpoint needs besides weights and optimizer state.
 
-    Random generators have no state here: each step seeds its own (`step_seed` in models/training/step.py).
+    It has no state of random generators, because each step seeds them anew (`step_seed` in
+    models/training/step.py).
     """
 
     step: int = 0
     epoch: int = 0
     batch_index: int = 0
-    """The next batch of this epoch."""
+    """Index of the next batch of this epoch."""
     num_validations: int = 0
-    """Of the evenly spaced validations, how many were due so far."""
+    """How many of the evenly spaced validations were due so far."""
     validated_step: int = -1
     last_epoch_log_step: int = -1
     elapsed_s: float = 0.0
     validation_s: float = 0.0
     tokens: int = 0
-    """Tokens trained on so far, padding not counted."""
+    """Number of tokens trained on so far, without padding."""
     last_reply_sample_tokens: int = 0
-    """`tokens` at the time of the last sample of replies."""
+    """The value of `tokens` when replies were last sampled."""
     best_bpb: float = math.inf
     best_step: int = 0
     validations_since_best: int = 0
@@ -49,17 +50,17 @@ class TrainingState:
     """Steps whose loss or gradient norm was NaN, infinite or far too high."""
     faults_in_a_row: int = 0
     rate_scale: float = 1.0
-    """Factor of the learning rate; below 1 in a training that has diverged once."""
+    """Factor of the learning rate; below 1 once training has diverged."""
     parts: int = 1
-    """Micro-batches of a batch, as many as the memory requires."""
+    """Number of micro-batches into which a batch is divided so that it fits the memory."""
     is_packed: bool = False
-    """Whether its batches are those of models/training/fast_path/packing.py."""
+    """Whether the batches are packed (models/training/fast_path/packing.py)."""
     validation: dict[str, float] = field(default_factory=dict)
     """The last validation's loss, accuracy and bits per byte."""
     epoch_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
     window_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
     log_sizes: dict[str, int] | None = None
-    """Bytes of each log file at the time of the checkpoint."""
+    """Size of each log file in bytes when the checkpoint was written."""
 
     def to_json(self) -> dict[str, Any]:
         return {NAMES_ON_DISK.get(name, name): value for name, value in asdict(self).items()}
@@ -71,10 +72,10 @@ class TrainingState:
 
 
 class MetricSums:
-    """(nats, correct, reply tokens, gradient norm) summed over steps that the device has finished."""
+    """Sums of (nats, correct, reply tokens, gradient norm) over several steps, on the CPU."""
 
     def __init__(self, values: list[float]) -> None:
-        # In float32 a count would stop at 2**24, and not every device has float64.
+        # On the CPU in float64: a count in float32 would stop at 2**24, and not every device has float64.
         self.total = torch.tensor(values, dtype=torch.float64)
 
     def add(self, step_sums: Tensor) -> None:
@@ -89,7 +90,7 @@ class MetricSums:
 
 
 class Throughput:
-    """Tokens per second since the last reading, pauses not counted."""
+    """Measures tokens per second since the last reading, without the pauses."""
 
     def __init__(self) -> None:
         self.tokens, self.since_s = 0, time.monotonic()
@@ -118,7 +119,7 @@ def step_line(
     rate: float,
     tokens_per_second: float,
 ) -> dict[str, Any]:
-    """The line of metrics.jsonl about the last `num_steps` steps; an epoch has `num_batches` batches."""
+    """The line of metrics.jsonl for the last `num_steps` steps; an epoch has `num_batches` batches."""
     nats, correct, tokens, norm = sums
     return {
         "step": state.step,

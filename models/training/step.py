@@ -1,4 +1,4 @@
-"""The gradient of a batch, in as many micro-batches as the memory requires, and the optimizer step.
+"""Computes the gradient of a batch, in as many micro-batches as memory requires, and makes optimizer steps.
 
 Name suffixes are shapes: B batch, T tokens, N positions with loss, D width.
 """
@@ -31,14 +31,14 @@ from models.training.precision import fastest_seconds
 
 log = logging.getLogger(__name__)
 
-SPIKE = 2.0  # times the nats of a uniform guess: a loss that no batch explains
+SPIKE = 2.0  # a loss above this many times the loss of a uniform guess is a fault, not a difficult batch
 
 Rows = NDArray[np.int64]
 ALONE = ProcessGroup()
 
 
 class GradientStep:
-    """Gradients and updates of one network; the caller chooses the rows and the learning rate."""
+    """Computes gradients and updates of one network; the caller chooses the rows and the learning rate."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class GradientStep:
         self.optimizer = Optimizer(model, config)
         self.workers, self.group = workers, group
         self.threads = ThreadPoolExecutor(workers) if workers > 1 else None
-        self.parts = workers  # micro-batches of a batch; more where it does not fit the memory
+        self.parts = workers  # micro-batches per batch; doubled whenever a batch does not fit into memory
         self.precision = "fp32"
         self.path = path
         self.packing: Packing | None = None
@@ -69,11 +69,11 @@ class GradientStep:
     def gradient(self, rows: Rows, *, seed: int) -> Tensor:
         """Accumulate the clipped gradient of these rows' loss in the parameters' `.grad`.
 
-        `seed` seeds dropout. Returns a tensor of shape (4,) on the device: nats, correct reply tokens, reply
-        tokens, and the norm of the gradient before clipping.
+        `seed` seeds dropout. Returns a tensor of shape (4,) on the device: the negative log-likelihood of the
+        replies in nats, the correct reply tokens, all reply tokens, and the gradient's norm before clipping.
 
         Raises:
-            InputError: a single row does not fit the memory.
+            InputError: a single row does not fit into memory.
         """
         tokens = int(self.examples.replies[rows].sum())
         own_rows = rows[self.group.rank :: self.group.world_size]
@@ -81,23 +81,23 @@ class GradientStep:
             if self.parts * self.group.world_size >= len(rows):
                 longest = int(self.examples.lengths[rows].max())
                 raise InputError(
-                    f"one sequence of {longest} tokens does not fit the memory: "
+                    f"one sequence of {longest} tokens does not fit into memory: "
                     "lower markup.max_tokens, or train a smaller network"
                 )
             self.parts *= 2
             if self.cuda_graph:
                 self.cuda_graph.clear()
             self.drop()
-            log.warning("a batch does not fit the memory: its gradient is made in %d parts", self.parts)
+            log.warning("a batch does not fit into memory: its gradient is computed in %d parts", self.parts)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
         return torch.cat([step_sums, norm[None]])
 
     def update(self, rate: float) -> None:
-        """Make one optimizer step at this learning rate; the gradient is freed."""
+        """Make one optimizer step at this learning rate, then free the gradient."""
         self.optimizer.step(rate, self.in_parallel, dtype=self.matmul_dtype)
 
     def in_parallel(self, work: Callable[[Any], Any], parts: Iterable[Any]) -> list[Any]:
-        """Apply `work` to each part in threads; wait for all, then raise the first error."""
+        """Apply `work` to each part in threads, wait for all threads, then raise the first error, if any."""
         if self.threads is None:
             return [work(part) for part in parts]
         futures = [self.threads.submit(work, part) for part in parts]
@@ -110,11 +110,11 @@ class GradientStep:
         devices.free_memory(self.device)
 
     def _over_ranks(self, step_sums: Tensor | None) -> Tensor | None:
-        """Sum the figures and the gradients over all processes; none: one of them ran out of memory."""
+        """Sum the figures and gradients over all processes; None if a process ran out of memory."""
         if self.group.world_size == 1:
             return step_sums
         if step_sums is None:
-            self.drop()  # the message needs memory, too
+            self.drop()  # the all-reduce needs memory, too
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         failed = torch.full((1,), float(step_sums is None), device=self.device)
@@ -127,17 +127,17 @@ class GradientStep:
         return step_sums
 
     def _try(self, rows: Rows, seed: int, tokens: int) -> Tensor | None:
-        """The figures of this process's rows, (3,); none: it ran out of memory."""
+        """The figures of this process's rows, of shape (3,); None if the process ran out of memory."""
         torch.manual_seed(seed)
         if not len(rows):
             return torch.zeros(3, device=self.device)
         count = min(self.parts, len(rows))
         parts = [self.batch(rows[i::count]) for i in range(count)]
-        # Two parts add up to the same in either order; the sum of more would depend on the threads.
+        # Two gradients have the same sum in either order; with more, the sum would depend on the threads.
         in_parallel = self.in_parallel if count <= self.workers else map
         try:
             if self.cuda_graph and count == 1 and isinstance(parts[0], Packed):
-                num_tokens = torch.full((), float(tokens), device=self.device)  # filled there: nothing waits
+                num_tokens = torch.full((), float(tokens), device=self.device)  # on the device: no copy waits
                 return self.cuda_graph(self.differentiate, parts[0], num_tokens)
             return torch.stack(list(in_parallel(lambda part: self.differentiate(part, tokens), parts))).sum(0)
         except (RuntimeError, MemoryError) as error:
@@ -151,19 +151,19 @@ class GradientStep:
         return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
 
     def differentiate(self, part: batches.Batch | Packed, tokens: int | Tensor) -> Tensor:
-        """Add the gradient of a part of a batch; the whole batch has `tokens` reply tokens.
+        """Accumulate the gradient of one part of a batch that has `tokens` reply tokens in all.
 
-        Returns (nats, correct, reply tokens) of the part, (3,).
+        Returns (nats, correct, reply tokens) of the part, of shape (3,).
         """
         total, nats_N, is_likeliest_N, is_reply_N = self.forward(part)
-        # A batch without a reply token has loss 0, and a finite gradient.
+        # The clamp gives a batch without reply tokens the loss 0 and a finite gradient.
         (total / torch.as_tensor(tokens).clamp(min=1)).backward()  # type: ignore[no-untyped-call]
         return torch.stack(
             [(nats_N * is_reply_N).sum(), (is_likeliest_N & is_reply_N).sum(), is_reply_N.sum()]
         )
 
     def forward(self, part: batches.Batch | Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(sum of weighted nats, nats_N, is_likeliest_N, is_reply_N) of the positions with loss."""
+        """(sum of weighted nats, nats_N, is_likeliest_N, is_reply_N) for the positions that carry loss."""
         if isinstance(part, batches.Batch):
             inputs = self.forward_padded(part.to(self.device))
         else:
@@ -177,7 +177,7 @@ class GradientStep:
         return total, nats_N, is_likeliest_N, inputs.is_reply_N
 
     def forward_padded(self, part: batches.Batch) -> batches.LossInputs:
-        """The inputs of the loss of a padded batch; a context token's loss has the weight `context_loss`."""
+        """The inputs of a padded batch's loss, in which context tokens have the weight `context_loss`."""
         targets_BT = part.targets_BT
         if self.config.context_loss and not self.has_encoder:
             targets_BT = networks.next_ids(part)
@@ -199,7 +199,7 @@ class GradientStep:
         return nullcontext()
 
     def pass_seconds(self, rows: Rows, precision: str) -> float:
-        """Seconds of a forward and backward pass in `precision`, which is the step's from here on."""
+        """Set the step's precision to `precision` and time a forward and backward pass, in seconds."""
         self.precision = precision
         batch = self.batch(rows)
 
@@ -211,20 +211,20 @@ class GradientStep:
 
 
 def find_fault(step_sums: Tensor, guess_nats: float) -> str | None:
-    """What is wrong with a step's (nats, correct, reply tokens, gradient norm); none: nothing.
+    """What is wrong with a step's (nats, correct, reply tokens, gradient norm); None if nothing is.
 
-    `guess_nats` is the loss of a uniform guess among all tokens. Each step waits for the device here: a bad
-    gradient must not move the weights.
+    `guess_nats` is the loss of a uniform guess among all tokens. Each step waits for the device here, because
+    a bad gradient must not change the weights.
     """
     nats, _, tokens, norm = step_sums.tolist()
     loss = nats / max(1, tokens)
     if not math.isfinite(nats) or not math.isfinite(norm):
         return f"loss {loss:g}, gradient norm {norm:g}"
     if loss > SPIKE * guess_nats:
-        return f"loss {loss:.2f}, where a guess has {guess_nats:.2f}"
+        return f"loss {loss:.2f} (a uniform guess has {guess_nats:.2f})"
     return None
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """The seed of dropout in one step of one process: a checkpoint needs no generator's state."""
+    """The dropout seed of one step in one process; checkpoints therefore need no state of a generator."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])

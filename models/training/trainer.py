@@ -1,15 +1,15 @@
 """The trainer process: `python -m models.training.trainer RUN_DIR` trains a model, and resumes after a kill.
 
-It knows neither Prefect nor MLflow: config.json in; metrics.jsonl, train.log, notices.jsonl,
-checkpoints, then model/ and summary.json out. Its exit status is 0 when done, 2 for an error that the
-user can correct, 3 for any other error, and 143 or 130 when it was asked to stop: it has then written a
-checkpoint, and the same command resumes from there.
+The process knows neither Prefect nor MLflow. It reads config.json and writes metrics.jsonl, train.log,
+notices.jsonl, checkpoints and finally model/ and summary.json. Its exit status is 0 if training is complete,
+2 for an error that the user can correct, 3 for any other error, and 143 or 130 if it was asked to stop.
+Before it stops, the process writes a checkpoint, and the same command resumes from there.
 """
 
 import os
 
 if __name__ == "__main__":
-    # Read when torch starts its threads: waiting ones then leave the core to others.
+    # OpenMP reads this when torch starts its threads: waiting threads then yield the core to others.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
@@ -36,23 +36,23 @@ from models.training.setup import num_cores
 
 log = logging.getLogger(__name__)
 
-LOCK_SECONDS = 30  # a trainer that is asked to stop takes some to write its checkpoint
-LOST_SECONDS = 10  # for the launcher to end a process that has lost another
+LOCK_SECONDS = 30  # time for another trainer, if it was asked to stop, to write its checkpoint
+LOST_SECONDS = 10  # time for the launcher to end this process after another process has ended
 STOPPED = 128 + signal.SIGTERM
 
 
 def train(folder: Path, stop: threading.Event) -> bool:
-    """Train in the run folder; returns whether the training is complete, false if it was asked to stop.
+    """Train in the run folder; returns True if training is complete, False if it was asked to stop.
 
     Raises:
-        InputError: the config or the examples cannot be used, or another trainer is at work here.
+        InputError: the config or the examples cannot be used, or another trainer is running in the folder.
     """
     run, group = Run.read(folder), distributed.init_process_group()
     try:
         with FileLock(folder / "lock", timeout=LOCK_SECONDS) if group.is_main else nullcontext():
             done, limit = fit_with_fallback(run, stop)
-            # The launcher ends all processes once one has ended: the main process must have published by
-            # then.
+            # The main process must publish before the others end: once one process has ended, the launcher
+            # ends all of them.
             with group.main_process_first():
                 if limit is not None and group.is_main:
                     publish(done, limit)
@@ -62,7 +62,7 @@ def train(folder: Path, stop: threading.Event) -> bool:
 
 
 def publish(training: Training, limit: str) -> None:
-    """Write model/ with the best weights, then summary.json; `limit` is what ended the training.
+    """Write model/ with the best weights, then summary.json; `limit` is the setting that ended training.
 
     Raises:
         OSError: the disk is full.
@@ -93,11 +93,9 @@ def publish(training: Training, limit: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m models.training.trainer", description=__doc__)
     parser.add_argument("run_dir", type=Path)
-    parser.add_argument(
-        "--until-stdin-closes", action="store_true", help="end with the process that started this"
-    )
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end when the parent process ends")
     arguments = parser.parse_args()
-    # The same line from each rank would be read once and printed as often as there are ranks.
+    # Only the main process logs messages below errors: otherwise each rank would print the same line.
     is_main = os.environ.get("RANK", "0") == "0"
     level = logging.INFO if is_main else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -106,7 +104,7 @@ def main() -> int:
     stop = threading.Event()
     signals = stop_on_signals(stop, second_ends=True)
     if arguments.until_stdin_closes:
-        # A copy: a launcher lends its ranks another standard input.
+        # Watch a copy of standard input, because launching ranks replaces standard input with another pipe.
         when_parent_ends(stop.set, os.dup(0))
     try:
         status = run_trainer(arguments.run_dir, stop)
@@ -116,7 +114,7 @@ def main() -> int:
 
 
 def run_trainer(folder: Path, stop: threading.Event) -> int:
-    """Train in this process, or launch the process group that does; returns the exit status."""
+    """Train in this process, or launch a process group that trains; returns the exit status."""
     if not distributed.is_member():
         processes = distributed.num_processes(Run.read(folder).train.processes)
         if processes > 1:
@@ -130,9 +128,9 @@ def run_trainer(folder: Path, stop: threading.Event) -> int:
 
 
 def report_error(error: Exception, stop: threading.Event) -> int:
-    """Log the error in one last line, after a traceback if it is a bug; returns the exit status."""
+    """Log the error in one final line, after a traceback if it is a bug; returns the exit status."""
     if isinstance(error, ConnectionError):
-        # The rank that has ended says why; the launcher sees it, and then ends this one.
+        # The process that ended has logged the reason, and the launcher will now end this process.
         stop.clear()
         if stop.wait(LOST_SECONDS):
             return 3
@@ -146,7 +144,7 @@ def report_error(error: Exception, stop: threading.Event) -> int:
         more = "earlier checkpoints are kept: free some space, then run the same command again to continue"
         log.error("training: %s; %s", reason, more)
         return 2
-    elif isinstance(error, OSError):  # a folder that is gone: what it did is no help
+    elif isinstance(error, OSError):  # such as a missing folder: a traceback is of no help
         log.error("training: %s; earlier checkpoints are kept: run the same command again to continue", error)
     else:
         log.error("%s", "".join(traceback.format_exception(error)))
@@ -157,6 +155,6 @@ def report_error(error: Exception, stop: threading.Event) -> int:
 if __name__ == "__main__":
     ended = main()
     if distributed.is_member():
-        # Its group's threads may still let go of a tensor: while the interpreter ends they would abort.
+        # Skip the interpreter's shutdown: threads of the process group that free a tensor then would abort.
         os._exit(ended)
     sys.exit(ended)

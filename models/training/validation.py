@@ -1,4 +1,4 @@
-"""The part of the validation split that a training scores: as much as its time allows."""
+"""The sample of the validation split that a training run scores, as large as its time allows."""
 
 import math
 from pathlib import Path
@@ -12,15 +12,15 @@ from models.training.precision import PROBE_TOKENS, probed_seconds
 from models.training.run_folder import Run
 from models.training.schedule import VALIDATION_TIME_SHARE
 
-# With these a validation costs about as much as two or three training steps of 4,096 tokens.
+# With these limits, a validation takes about as long as two or three training steps of 4,096 tokens.
 MAX_TOKENS = 30_000
 TOKEN_SHARE = 0.1  # of the tokens trained on between two validations
 MIN_TOKENS = 2000
-SCORING_SPEEDUP = 3  # scoring a token is so much faster than training on it
+SCORING_SPEEDUP = 3  # how many times as fast as training on a token it is to score the token
 
 
 def affordable_tokens(folder: Path, config: TrainConfig) -> float:
-    """How many tokens can be scored in the validations' share of `max_minutes`, by the probed speed."""
+    """How many tokens can be scored in the validations' share of `max_minutes`, at the measured speed."""
     seconds = probed_seconds(folder)
     if not config.max_minutes or not seconds:
         return math.inf
@@ -30,7 +30,7 @@ def affordable_tokens(folder: Path, config: TrainConfig) -> float:
 def subsample(
     table: pa.Table, num_steps: int, epoch_tokens: int, affordable: float, config: TrainConfig
 ) -> pa.Table:
-    """Rows of the validation split at even distances, as many as one validation may cost."""
+    """Evenly spaced rows of the validation split, as many as one validation may score."""
     tokens_between = min(epoch_tokens, num_steps * config.batch_tokens // config.validations)
     limit = min(MAX_TOKENS, max(MIN_TOKENS, min(affordable, TOKEN_SHARE * tokens_between)))
     every = max(1, round(len(batches.Examples(table).ids) / limit))
@@ -38,7 +38,7 @@ def subsample(
 
 
 def sample(run: Run, num_steps: int, *, epoch_tokens: int) -> pa.Table:
-    """The rows that a training of `num_steps` steps scores, of the run's validation split."""
+    """The rows of the run's validation split that a training run of `num_steps` steps scores."""
     affordable = affordable_tokens(run.folder, run.train)
     table = batches.read_examples(run.examples, "validation")
     return subsample(table, num_steps, epoch_tokens, affordable, run.train)

@@ -1,8 +1,8 @@
 """The choice between the fast path, for GPUs, and the standard path.
 
-The fast path is used once it is proved to compute the same loss and gradient as the standard path. The proof
-(models/training/fast_path/proof.py) runs in a process of its own, before the training takes memory of the
-GPU: if a kernel crashes, hangs or corrupts the GPU's state there, the training's weights, optimizer and
+The fast path is used only after a proof that it computes the same loss and gradient as the standard path. The
+proof (models/training/fast_path/proof.py) runs in a separate process, before the trainer allocates memory on
+the GPU: if a kernel crashes, hangs or corrupts the GPU's state there, the trainer's weights, optimizer and
 random generators are unaffected. The run folder's fast_path.json records the choice and its reason.
 """
 
@@ -35,27 +35,27 @@ from models.training.run_folder import Run
 log = logging.getLogger(__name__)
 
 RECORD, LOG = "fast_path.json", "fast_path.log"
-LIMIT_SECONDS = 900  # for the process, compilation included
+LIMIT_SECONDS = 900  # for the process of the proof, including compilation
 POLL_SECONDS = 0.2
 
 
 class Stopped(Exception):
-    """The training was asked to stop during the proof."""
+    """The trainer was asked to stop during the proof."""
 
 
 def choose_path(
     run: Run, model: PreTrainedModel, device: torch.device, group: ProcessGroup, stop: threading.Event
 ) -> FastPath:
-    """The path that all processes of this training take; a resumed training keeps its path.
+    """The path that all processes of this training run use; a resumed run uses the same path as before.
 
     Raises:
-        InputError: `train.fast_path` is `on`, and the fast path cannot be taken.
+        InputError: `train.fast_path` is `on`, but the fast path cannot be used.
     """
     if run.train.fast_path == "off":
         return STANDARD_PATH
     reason = packing.unsupported_reason(model, device)
     if not all(able for (able,) in group.all_gather(float(reason is None))):
-        _refuse_if_on(run, reason or "a GPU of another process cannot take the fast path")
+        _refuse_if_on(run, reason or "the GPU of another process does not support the fast path")
         return STANDARD_PATH
     is_fast = group.is_main and _is_proved(run, device, stop)
     return FAST_PATH if group.all_gather(float(is_fast))[0][0] else STANDARD_PATH
@@ -63,14 +63,17 @@ def choose_path(
 
 def _refuse_if_on(run: Run, reason: str) -> None:
     if run.train.fast_path == "on":
-        raise InputError(f"train.fast_path is on, and {reason}; give --set train.fast_path=auto")
+        raise InputError(
+            f"train.fast_path is on, but the fast path cannot be used: {reason}; "
+            "give --set train.fast_path=auto"
+        )
 
 
 def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
-    """Whether the fast path is proved for this run folder and kind of device, now or by an earlier proof."""
+    """Whether an earlier proof for this device, or a new one, has shown that the fast path can be used."""
     precision = choose_precision(run.folder, device, lambda _: math.inf)
     if precision != "bf16":
-        _refuse_if_on(run, "the training is in float32, which the kernel does not take")
+        _refuse_if_on(run, "this run trains in float32, which the attention kernel does not support")
         return False
     about = {"device": devices.device_name(device), "torch": torch.__version__}
     path = run.folder / RECORD
@@ -78,7 +81,7 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
     if recorded == "fast" or (recorded == "plain" and run.train.fast_path == "auto"):
         return recorded == "fast"
     began_s = time.monotonic()
-    log.info("fast path: one batch is compared with the standard path; to compile may take a minute or two")
+    log.info("fast path: comparing one batch with the standard path; compilation may take a minute or two")
     try:
         proof = _prove_apart(run, device, precision, stop)
     except Stopped:
@@ -87,15 +90,15 @@ def _is_proved(run: Run, device: torch.device, stop: threading.Event) -> bool:
     record = {"path": "plain" if reason else "fast", "failure": reason, **about, **proof}
     checkpoint.put_json(path, record)
     if reason is None:
-        log.info("fast path: proved in %.0f s: %s", time.monotonic() - began_s, _summary(proof))
+        log.info("fast path: verified in %.0f s: %s", time.monotonic() - began_s, _summary(proof))
         return True
     _refuse_if_on(run, reason)
-    log.warning("the standard path trains, and not the fast one: %s (%s)", reason, run.folder / LOG)
+    log.warning("training uses the standard path instead of the fast path: %s (%s)", reason, run.folder / LOG)
     return False
 
 
 def _recorded_path(path: Path, about: dict[str, str]) -> str | None:
-    """The recorded path for such a device; none: another device, or no readable record."""
+    """The path that was recorded for this device and torch version; None if there is no such record."""
     try:
         record = json.loads(path.read_text())
         return str(record["path"]) if about.items() <= record.items() else None
@@ -108,14 +111,14 @@ def _recorded_path(path: Path, about: dict[str, str]) -> str | None:
 
 def _summary(proof: dict[str, Any]) -> str:
     speed = {name: proof["tokens_per_second"][name] for name in ("fast", "plain")}
-    return f"{speed['fast']:,.0f} tokens/s, {speed['plain']:,.0f} on the standard path"
+    return f"{speed['fast']:,.0f} tokens/s, against {speed['plain']:,.0f} on the standard path"
 
 
 def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading.Event) -> dict[str, Any]:
-    """The result that the proof's process prints, or the failure that it ended with.
+    """Run the proof in a separate process; returns the result that it printed, or its failure.
 
     Raises:
-        Stopped: the training was asked to stop before the proof had ended.
+        Stopped: the trainer was asked to stop before the proof had ended.
     """
     command = [
         sys.executable,
@@ -133,21 +136,21 @@ def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading
             if stop.is_set():
                 raise Stopped
             if time.monotonic() > deadline_s:
-                return {"failure": f"its proof took longer than {LIMIT_SECONDS / 60:g} minutes"}
+                return {"failure": f"the proof took longer than {LIMIT_SECONDS / 60:g} minutes"}
             time.sleep(POLL_SECONDS)
         output = cast(IO[bytes], process.stdout).read().decode(errors="replace").strip()
     if process.returncode == 0:
         return cast(dict[str, Any], json.loads(output))
     lines = (run.folder / LOG).read_text(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else "it said nothing"
-    return {"failure": f"its proof ended with status {process.returncode}: {last}"}
+    last = lines[-1] if lines else "it gave no reason"
+    return {"failure": f"the proof ended with status {process.returncode}: {last}"}
 
 
 @contextmanager
 def _process(
     command: list[str], environment: dict[str, str], errors: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with this one, because it reads the pipe on its standard input."""
+    """A process that ends when this process ends, because it watches the pipe on its standard input."""
     process = subprocess.Popen(
         command, cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
     )

@@ -1,7 +1,7 @@
-"""CUDA graphs: the kernels of a gradient, captured once for each shape and then launched together.
+"""CUDA graphs: the kernels that compute a gradient, captured once for each shape and then launched together.
 
-On a GPU a step of a small network is several hundred short kernels, and launching them one by one takes
-longer than running them. See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+On a GPU, a step of a small network consists of several hundred short kernels, and launching them one by one
+takes longer than running them. See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
 import logging
@@ -16,13 +16,13 @@ from models.training.fast_path.packing import Packed
 
 log = logging.getLogger(__name__)
 
-WARMUP_RUNS = 3  # on a side stream, as the page above asks for
+WARMUP_RUNS = 3  # on a side stream, as PyTorch's documentation requires before a capture
 
 Work = Callable[[Packed, Tensor], Tensor]  # accumulates gradients in the parameters
 
 
 class Graph(NamedTuple):
-    """A captured graph with the tensors that it reads and writes."""
+    """A captured graph, together with the tensors that it reads and writes."""
 
     part: Packed
     tokens: Tensor
@@ -32,7 +32,7 @@ class Graph(NamedTuple):
 
 
 class CudaGraphStep:
-    """Calls a function of gradients by its CUDA graph; the gradients are freed before the next call."""
+    """Runs a gradient computation as a CUDA graph; the caller frees the gradients before the next call."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
@@ -42,17 +42,17 @@ class CudaGraphStep:
     def __call__(self, work: Work, part: Packed, tokens: Tensor) -> Tensor:
         if part.positions not in self.graphs and self.failure is None:
             try:
-                # A capture that fails leaves its own stream the current one.
+                # Without this, a failed capture would leave its own stream as the current stream.
                 with torch.cuda.stream(torch.cuda.current_stream()):
                     self.graphs[part.positions] = self._capture(work, part, tokens)
             except RuntimeError as error:
-                # The error that ends a capture is followed by the error of the ended capture.
+                # Ending a failed capture may raise a second error, whose context is the original error.
                 for cause in (error, error.__context__):
                     if cause is not None and devices.is_out_of_memory(cause):
                         raise cause from None
                 self.failure = " ".join(str(error).split())
-                self._drop_gradients()  # gradients of kernels that never ran
-                log.warning("steps are not recorded as a CUDA graph and take longer: %s", self.failure)
+                self._drop_gradients()  # the captured kernels that would have filled them never ran
+                log.warning("training steps run without a CUDA graph and take longer: %s", self.failure)
         if self.failure is not None:
             return work(part, tokens)
         captured = self.graphs[part.positions]
@@ -60,7 +60,7 @@ class CudaGraphStep:
         captured.tokens.copy_(tokens)
         captured.graph.replay()
         for parameter, gradient in zip(self.parameters, captured.gradients, strict=True):
-            parameter.grad = gradient  # the optimizer lets go of it after each step
+            parameter.grad = gradient  # set again in each call, because the optimizer sets it to None
         return captured.step_sums.clone()
 
     def clear(self) -> None:
@@ -77,7 +77,7 @@ class CudaGraphStep:
                 self._drop_gradients()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # Graphs replay one after another, so their temporary memory may be shared.
+        # The graphs never replay at the same time, so that they can share their temporary memory.
         pool = next(iter(self.graphs.values())).graph.pool() if self.graphs else None
         with torch.cuda.graph(graph, pool=pool):
             step_sums = work(part, tokens)

@@ -1,9 +1,9 @@
-"""Packing: sequences of all lengths one after another, in steps of one shape, for the GPU.
+"""Packing: sequences of any length are concatenated into steps of the same few shapes, for the GPU.
 
-Steps of one shape can be compiled and captured as CUDA graphs. The whole data set lies on the device; two
-short tensors say which rows a step has, and the device gathers their ids itself.
+Steps of the same shape can be compiled and captured as CUDA graphs. The whole data set is stored on the
+device; two short tensors say which rows a step has, and the device itself gathers their ids.
 
-Name suffixes are shapes: N positions of a step, C sequences it may hold, K positions that may have a loss, D
+Name suffixes are shapes: N positions of a step, C sequences it may have, K positions that may carry loss, D
 width.
 """
 
@@ -21,14 +21,14 @@ from models.data.batches import Examples, LossInputs
 from models.devices import FAST_PATH, FastPath
 from models.network.llama import cpu_block, packed_block
 
-HEADROOM = 1.1  # times what a batch of average rows needs, so that the positions are what fills a batch
+HEADROOM = 1.1  # capacity relative to a batch of average rows, so that positions are the limit reached first
 NUM_SHAPES = 8  # at most: a micro-batch has fewer positions than a whole batch
 AMPERE = (8, 0)  # compute capability of the first GPUs with bfloat16 and the variable-length kernel
-HEAD_WIDTH_MULTIPLE, MAX_HEAD_WIDTH = 8, 256  # that the kernel supports
+HEAD_WIDTH_MULTIPLE, MAX_HEAD_WIDTH = 8, 256  # head widths that the kernel supports
 
 
 class PackCapacity(NamedTuple):
-    """The most positions, sequences and positions with loss of a step; each batch fits in all three."""
+    """Limits on the positions, sequences and positions with loss in a step; no batch exceeds any limit."""
 
     positions: int
     sequences: int
@@ -37,7 +37,7 @@ class PackCapacity(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """The rows of a step: where each begins in the data set (-1: padding), and in the step.
+    """The rows of a step: where each row begins in the data set (-1: padding), and where in the step.
 
     offsets_C runs from 0 to N; unused sequences have length 0.
     """
@@ -55,18 +55,18 @@ class Packed:
 
 
 def unsupported_reason(model: PreTrainedModel, device: torch.device) -> str | None:
-    """Why this network cannot be trained on packed sequences on that device; none: it can."""
+    """Why this network cannot be trained on packed sequences on that device; None if it can."""
     if device.type != "cuda":
-        return f"the device is {device.type}, no CUDA GPU"
+        return f"the device is {device.type} and not a CUDA GPU"
     if torch.cuda.get_device_capability(device) < AMPERE:
         return f"{torch.cuda.get_device_name(device)} is older than Ampere"
     if not fits_kernel(model):
-        return "the network is no Llama without dropout and biases, with heads as wide as a multiple of 8"
+        return "the network is not a Llama without dropout and biases and with a supported head width"
     return None
 
 
 def fits_kernel(model: PreTrainedModel) -> bool:
-    """Whether the variable-length kernel supports this network: its head width, and no dropout."""
+    """Whether the packed path supports this network: a standard Llama, its head width, and no dropout."""
     config: Any = model.config
     if not cpu_block.is_standard_llama(model) or config.attention_dropout:
         return False
@@ -74,7 +74,7 @@ def fits_kernel(model: PreTrainedModel) -> bool:
 
 
 class Packing:
-    """Batches of some examples, in steps of `batch_tokens` positions."""
+    """Packs examples into batches of `batch_tokens` positions, or more if the longest example needs more."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Packing:
         path: FastPath = FAST_PATH,
     ) -> None:
         self.context_loss, self.path = context_loss, path
-        self.lengths = examples.lengths - 1  # the last id is no input
+        self.lengths = examples.lengths - 1  # the last id is never an input
         self.starts = examples.starts[:-1]
         self.replies = examples.replies
         self.longest = max(1, int(self.lengths.max()))
@@ -103,7 +103,7 @@ class Packing:
         return PackCapacity(positions, math.ceil(HEADROOM * rows), loss_positions)
 
     def grow(self, rows: NDArray[np.int64]) -> None:
-        """Raise the capacity so that one step holds these rows, whatever `batch_tokens` is."""
+        """Increase the capacity so that these rows fit into one step, whatever `batch_tokens` is."""
         positions, sequences, loss_positions = self.capacity
         with_loss = int((self.lengths if self.context_loss else self.replies)[rows].sum())
         self.capacity = PackCapacity(
@@ -113,8 +113,8 @@ class Packing:
         )
 
     def epoch_batches(self, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-        """Row numbers of each batch, a function of (seed, epoch); a row that does not fit begins the next
-        batch."""
+        """The row numbers of each batch, in an order that (seed, epoch) decides; a row that does not fit into
+        a batch begins the next batch."""
         order = np.random.default_rng((seed, epoch)).permutation(len(self.lengths))
         loss_positions = self.lengths if self.context_loss else self.replies
         batches, start, positions, with_loss = [], 0, 0, 0
@@ -133,7 +133,7 @@ class Packing:
         return [*batches, order[start:]]
 
     def pack(self, rows: NDArray[np.int64]) -> Packed:
-        """The rows on the device, followed by padding in sequences no longer than the longest row."""
+        """Pack the rows for the device, followed by padding in sequences no longer than the longest row."""
         ends = np.cumsum(self.lengths[rows])
         unit = math.ceil(self.capacity.positions / NUM_SHAPES)
         positions = unit * math.ceil(ends[-1] / unit)
@@ -151,7 +151,7 @@ class Packing:
         return part.pin_memory().to(self.device, non_blocking=True)
 
     def forward_packed(self, model: PreTrainedModel, packed: Packed, dtype: torch.dtype) -> LossInputs:
-        """The forward pass up to the inputs of the loss. Nothing here waits for the device."""
+        """The forward pass up to the inputs of the loss; no operation waits for the device."""
         positions_N = torch.arange(packed.positions, device=self.device)
         sequence_N = torch.searchsorted(packed.offsets_C[1:], positions_N, right=True, out_int32=True)
         within_N = positions_N - packed.offsets_C[sequence_N]
@@ -163,7 +163,7 @@ class Packing:
         )
         is_reply_N = self.is_reply[source_N + 1] & is_real_N
         has_loss_N = is_real_N if self.context_loss else is_reply_N
-        # The positions with loss first, in their order; to count them would wait for the device.
+        # The positions with loss come first, in order. Counting them would wait for the device.
         first_K = torch.argsort(~has_loss_N, stable=True)[: self.capacity.loss_positions]
         is_reply_K, has_loss_K = is_reply_N[first_K], has_loss_N[first_K]
         weights_K = torch.where(is_reply_K, 1.0, self.context_loss) * has_loss_K

@@ -1,10 +1,13 @@
 """Proof that the fast path computes the same loss, gradient and update as the standard path, and faster.
 
-Both start from the same weights, in the same precision, with the rows of the fast path's first step. They are
-compared part by part, so that a failure has a name: packing with the variable-length kernel, the compiled
-blocks, the CUDA graph; then one update, and the time of a step.
+Both paths start from the same weights, in the same precision, with the rows of the fast path's first step.
+The parts of the fast path are switched on one after another, so that a failure names its part: packing with
+the variable-length kernel, the compiled blocks, the CUDA graph. Then one update and the time of a step are
+compared.
 
-python -m models.training.fast_path.proof RUN_DIR DEVICE PRECISION
+The command
+
+    python -m models.training.fast_path.proof RUN_DIR DEVICE PRECISION
 
 prints one JSON object on standard output, for models/training/fast_path/choice.py.
 """
@@ -39,14 +42,14 @@ from models.training.step import GradientStep
 
 log = logging.getLogger(__name__)
 
-# Tolerances in bfloat16. Two correct forward passes differ by 0.01 % in the loss, 0.3 % in the gradient of
-# any weight and 5 % in a step of Muon, which scales small directions up to large ones; with sequences that
-# attend to each other or to later tokens the differences are 1 %, 60 % and 100 % (docs/log.md).
-LOSS = 0.005  # of the standard path's loss
-NORM = 0.05  # of the standard path's gradient norm
-GRADIENT = 0.2  # of the length of a weight's gradient
-UPDATE = 0.5  # of the length of the whole update
-TINY = 1e-3  # of the whole gradient's length: one weight's gradient below it is rounding
+# Tolerances in bfloat16. Two correct computations differ by 0.01 % in the loss, 0.3 % in the gradient of any
+# weight and 5 % in a step of Muon, which scales small directions up to large ones. If sequences attend to
+# each other or to later tokens, the differences are 1 %, 60 % and 100 % (docs/log.md).
+LOSS = 0.005  # relative to the standard path's loss
+NORM = 0.05  # relative to the standard path's gradient norm
+GRADIENT = 0.2  # relative to the norm of a weight's gradient
+UPDATE = 0.5  # relative to the norm of the whole update
+TINY = 1e-3  # relative to the norm of the whole gradient: smaller differences in a weight are rounding errors
 
 PARTS = {
     "packing with the variable-length kernel": FastPath(packed=True, varlen=True),
@@ -56,12 +59,12 @@ PARTS = {
 
 
 class Unproved(Exception):
-    """The fast path must not be used; the message says which part failed and how."""
+    """The fast path must not be used; the message says which part of it failed and how."""
 
 
 @dataclass(frozen=True)
 class BatchGradient:
-    """The loss of one batch, and its gradient on the CPU."""
+    """The loss of one batch, and the gradient of each weight as a tensor on the CPU."""
 
     loss: float
     norm: float
@@ -69,7 +72,7 @@ class BatchGradient:
 
 
 def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
-    """Compare the paths; returns the record's figures: loss, gradient norm, tokens per second, seconds.
+    """Compare the paths; returns the figures to record: loss, gradient norm, tokens per second, seconds.
 
     Raises:
         Unproved: the fast path has another loss, gradient or update, raises an error, or is slower.
@@ -109,10 +112,10 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
 def check_parts(
     step: Callable[[FastPath], GradientStep], rows: NDArray[np.int64], expected: BatchGradient
 ) -> tuple[GradientStep, dict[str, float]]:
-    """Compare the gradient with each part on; returns the step with all of them, and the seconds of each.
+    """Compare the gradient as each part is added; returns the step with all parts, and each part's seconds.
 
     Raises:
-        Unproved: with one of them the gradient is another, or an error is raised.
+        Unproved: with one of the parts the gradient differs, or an error is raised.
     """
     seconds = {}
     for name, path in PARTS.items():
@@ -129,7 +132,7 @@ def check_parts(
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Inside, an error becomes Unproved with the name of the part that it is about."""
+    """Inside, an error becomes Unproved, and `name` says which part of the comparison failed."""
     try:
         yield
     except Unproved as error:
@@ -141,20 +144,20 @@ def _named(name: str) -> Iterator[None]:
 
 
 def typical_batch(examples: batches.Examples, batch_tokens: int) -> NDArray[np.int64]:
-    """A padded batch of the median length, which the standard path is timed on."""
+    """A padded batch of rows with the median length, for timing the standard path."""
     lengths = examples.sides(has_encoder=False)
     buckets = batches.bucket(lengths, batch_tokens)
     return buckets[len(buckets) // 2]
 
 
 def batch_gradient(step: GradientStep, rows: NDArray[np.int64]) -> BatchGradient:
-    """The loss and gradient of these rows, by a step as in training."""
+    """The loss and gradient of these rows, computed by one step as in training."""
     step.drop()
     return _batch_gradient(step, step.gradient(rows, seed=0).tolist())
 
 
 def padded_batch_gradient(step: GradientStep, rows: NDArray[np.int64]) -> BatchGradient:
-    """The same of padded batches of like lengths, of which none takes more memory than a step."""
+    """The loss and gradient of these rows, summed over padded batches no larger than a training step."""
     step.drop()
     lengths = step.examples.sides(has_encoder=False)[rows]
     parts = [rows[part] for part in batches.bucket(lengths, step.config.batch_tokens)]
@@ -176,7 +179,7 @@ def _batch_gradient(step: GradientStep, step_sums: list[float]) -> BatchGradient
 
 @torch.no_grad()
 def apply_and_undo(step: GradientStep, rate: float, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """By how much one optimizer step changes each weight; the weights are restored."""
+    """Make one optimizer step and restore the weights; returns the change of each weight."""
     step.update(rate)
     parameters = dict(step.model.named_parameters())
     moves = {}
@@ -187,7 +190,7 @@ def apply_and_undo(step: GradientStep, rate: float, weights: dict[str, Tensor]) 
 
 
 def largest_gradient_error(standard: BatchGradient, fast: BatchGradient) -> float:
-    """The largest relative distance of a weight's gradient from that of the standard path."""
+    """The largest relative difference between the paths in the gradient of a weight."""
     return max(
         float((fast.gradients[name] - expected).norm()) / max(1e-30, float(expected.norm()))
         for name, expected in standard.gradients.items()
@@ -195,47 +198,51 @@ def largest_gradient_error(standard: BatchGradient, fast: BatchGradient) -> floa
 
 
 def check_gradient(standard: BatchGradient, fast: BatchGradient) -> None:
-    """
+    """Compare the losses and gradients of the two paths.
+
     Raises:
         Unproved: they differ by more than two correct computations do.
     """
     if not abs(fast.loss - standard.loss) <= LOSS * standard.loss:
-        raise Unproved(f"loss {fast.loss:.4f}, on the standard path {standard.loss:.4f}")
+        raise Unproved(f"the loss is {fast.loss:.4f}, but {standard.loss:.4f} on the standard path")
     if not abs(fast.norm - standard.norm) <= NORM * standard.norm:
-        raise Unproved(f"gradient norm {fast.norm:.4g}, on the standard path {standard.norm:.4g}")
+        raise Unproved(f"the gradient norm is {fast.norm:.4g}, but {standard.norm:.4g} on the standard path")
     if missing := standard.gradients.keys() ^ fast.gradients.keys():
-        raise Unproved(f"{sorted(missing)[0]} has a gradient on one of the paths alone")
+        raise Unproved(f"{sorted(missing)[0]} has a gradient on only one of the paths")
     whole = _length(standard.gradients.values())
     for name, expected in standard.gradients.items():
         length = float(expected.norm())
         distance = float((fast.gradients[name] - expected).norm())
         if not distance <= GRADIENT * length + TINY * whole:
             raise Unproved(
-                f"the gradient of {name} is {distance / max(length, 1e-30):.0%} away from the standard path's"
+                f"the gradient of {name} differs by {distance / max(length, 1e-30):.0%} "
+                "from the standard path's"
             )
 
 
 def check_update(standard: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
-    """
+    """Compare the changes of the weights by one optimizer step on the two paths.
+
     Raises:
-        Unproved: one optimizer step moves the weights elsewhere.
+        Unproved: the changes differ too much.
     """
     distance = _length(fast[name] - move for name, move in standard.items())
     if not distance <= UPDATE * (length := _length(standard.values())):
         raise Unproved(
-            f"the weights move {distance / max(length, 1e-30):.0%} away from where the standard path "
-            "moves them"
+            f"the change of the weights differs from the standard path's by "
+            f"{distance / max(length, 1e-30):.0%}"
         )
 
 
 def check_speed(standard_s: float, fast_s: float) -> None:
-    """
+    """Compare the speeds of the two paths, in seconds per token.
+
     Raises:
-        Unproved: the fast path takes more seconds per token.
+        Unproved: the fast path is slower than the standard path.
     """
     if fast_s > standard_s:
         raise Unproved(
-            f"it is slower: {1 / fast_s:,.0f} tokens/s, {1 / standard_s:,.0f} on the standard path"
+            f"it is slower: {1 / fast_s:,.0f} tokens/s, against {1 / standard_s:,.0f} on the standard path"
         )
 
 
@@ -244,7 +251,7 @@ def _length(tensors: Any) -> float:
 
 
 def seconds_per_token(step: GradientStep, rows: NDArray[np.int64]) -> float:
-    """Seconds per token of a step at learning rate 0."""
+    """The seconds per token that a training step takes, measured at learning rate 0."""
 
     def train_once() -> None:
         step.gradient(rows, seed=0)
@@ -255,9 +262,9 @@ def seconds_per_token(step: GradientStep, rows: NDArray[np.int64]) -> float:
 
 
 def main(folder: str, kind: str, precision: str) -> None:
-    """Print the proof, or the failure, as JSON; all other output goes to standard error."""
+    """Print the result of the proof, or its failure, as JSON; all other output goes to standard error."""
     stdout = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # compilers print, too
+    os.dup2(2, 1)  # compilers print to standard output, too
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     when_parent_ends(lambda: os._exit(1))
     packed_block.raise_what_does_not_compile()

@@ -68,7 +68,7 @@ def test_a_torn_checkpoint_is_passed_over_by_name(
     if damage == "remove":
         path.unlink()
     else:
-        flipped = data[:-1] + bytes([data[-1] ^ 1])  # in a tensor: only the sum tells
+        flipped = data[:-1] + bytes([data[-1] ^ 1])  # in a tensor, only the checksum shows the damage
         path.write_bytes({"cut": data[: len(data) // 2], "flip": flipped, "empty": b""}[damage])
     assert newest(tmp_path) == 1
     assert "000000002 is ignored" in caplog.text
@@ -116,11 +116,11 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_made(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    message = r"the disk is full: a checkpoint takes 104 bytes, [\d,]+ are free"
+    message = r"the disk is full: a checkpoint takes 104 bytes and [\d,]+ are free"
     with pytest.raises(OSError, match=message):
         save(tmp_path, 2)
     assert not list(tmp_path.glob(".tmp-*"))
-    assert newest(tmp_path) in (1, 2)  # 2: only the last call, after the rename, has failed
+    assert newest(tmp_path) in (1, 2)  # 2 if only the last call has failed, which comes after the rename
     assert (tmp_path / "000000001").is_dir()
 
 
@@ -148,7 +148,7 @@ def test_a_pickle_is_never_read_whatever_its_name(tmp_path: Path) -> None:
     for name in ("model.safetensors", "model.pt", "state.json"):
         (folder / name).write_bytes(bomb)
     assert newest(tmp_path) is None
-    # ... not even where the list of files vouches for it.
+    # A pickle is not read even if complete.json lists it with the correct checksum.
     known = {"model.safetensors": checkpoint._write(folder / "model.safetensors", bomb)}
     checkpoint.put_json(folder / "complete.json", {"key": "k", "files": known})
     assert newest(tmp_path) is None

@@ -1,4 +1,4 @@
-"""Several processes make the training that one would make."""
+"""Training with several processes gives the same result as training with one process."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def train_together(folder: Path, size: int = 2, **how: Any) -> list[int | None]:
-    """The ranks' exit statuses."""
+    """Train with one process per rank; returns the exit statuses by rank."""
     processes = killings.start_ranks([folder] * size, **how)
     for process in processes:
         process.join()
@@ -77,7 +77,7 @@ def test_a_rank_whose_memory_does_not_hold_its_part_makes_all_take_smaller_ones(
 
 @pytest.mark.parametrize("first", [1, 2])
 def test_a_training_goes_on_with_another_number_of_processes(data: Path, tmp_path: Path, first: int) -> None:
-    """Two stop where one of them is told to."""
+    """Both processes stop at the step at which one of them is asked to stop."""
     whole = run_folder(data, tmp_path / "whole", **KNOBS)
     assert train(whole)
     cut = run_folder(data, tmp_path / "cut", **KNOBS)
@@ -127,12 +127,12 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def ranks_of(folder: Path) -> dict[int, int]:
-    """The process number of each rank that is there."""
+    """The process id of each rank that is running."""
     wanted = f"models.training.trainer {folder} --until-stdin-closes$"
     found = subprocess.run(["pgrep", "-f", wanted], capture_output=True, text=True)
     found_ranks = {}
     for number in found.stdout.split():
-        with contextlib.suppress(OSError, AttributeError):  # it has ended meanwhile
+        with contextlib.suppress(OSError, AttributeError):  # if the process has ended in the meantime
             match = re.search(r"\0RANK=(\d+)", Path(f"/proc/{number}/environ").read_text())
             found_ranks[int(match[1])] = int(number)  # type: ignore[index]
     return found_ranks
@@ -171,7 +171,7 @@ def test_one_command_starts_them_ends_them_and_goes_on(data: Path, tmp_path: Pat
     assert not ranks_of(folder)
 
     orphaned = start(folder)
-    # Until then the file tells of the steps of the one before, which are made again.
+    # Until this line, the file still has the killed run's lines about steps that are now repeated.
     assert orphaned.stderr and orphaned.stderr.readline() == goes_on + "\n"
     wait_for_steps(folder, orphaned, step + 5)
     orphaned.kill()
@@ -248,7 +248,9 @@ def test_by_itself_a_machine_without_a_gpu_has_one_process(monkeypatch: pytest.M
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     assert distributed.num_processes("auto") == 4
     assert distributed.num_processes(2) == 2
-    with pytest.raises(InputError, match=r"train\.processes is 8, GPUs to be seen here: 4; give 4 or auto"):
+    with pytest.raises(
+        InputError, match=r"train\.processes is 8, but the number of visible GPUs is 4; give 4"
+    ):
         distributed.num_processes(8)
 
 

@@ -1,8 +1,8 @@
-"""On a GPU each tensor must be where its partners are, and a recorded step may wait for nothing.
+"""On a GPU all tensors of an operation must be on the same device, and a captured step must not wait for it.
 
-No GPU is needed to see either: torch's fake tensors hold nothing, claim to be on a device, meet those of
-another with an error, and cannot be asked for what they hold. Of the kernel for sequences of unlike lengths,
-which has no counterpart on the CPU, its own description of what comes out is used.
+These tests need no GPU, because they use torch's fake tensors. Fake tensors have no data but claim to be on a
+device, raise an error if they are combined with tensors of another device, and cannot be read. For the
+variable-length kernel, which has no CPU implementation, torch's description of its output is used.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ GPU = "gpu:0"
 
 def network(family: str = "llama") -> Any:
     model = networks.build(NetworkConfig(**{**NETWORK, "family": family}), 20, 16)
-    for module in model.modules():  # which `to` does not do with fake tensors
+    for module in model.modules():  # `Module.to` does not work with fake tensors
         for name, weight in module._parameters.items():
             if weight is not None:
                 module._parameters[name] = nn.Parameter(torch.empty_like(weight, device=GPU))
@@ -48,7 +48,7 @@ def network(family: str = "llama") -> Any:
 
 
 class WithoutFloat64(TorchDispatchMode):
-    """As on Apple's GPUs."""
+    """Fails if an operation returns float64 on the GPU: Apple's GPUs do not support float64."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -59,14 +59,14 @@ class WithoutFloat64(TorchDispatchMode):
 
 
 def pretend(work: Callable[[], None]) -> None:
-    """`work` where there is such a device: in a process of its own, for torch never forgets one."""
+    """Run `work` with a fake GPU; only in a separate process, because torch never unregisters a device."""
     _setup_privateuseone_for_python_backend("gpu")
     Tensor.pin_memory = lambda self: self  # type: ignore[method-assign, assignment]
     torch.autocast = lambda *_, **__: nullcontext()  # type: ignore[misc, assignment]
     original = Tensor.__getitem__
 
     def choose(self: Tensor, index: Any) -> Tensor:
-        """A fake mask cannot be asked how many it lets through: all."""
+        """Select all elements, because the number of true elements of a fake mask cannot be read."""
         if isinstance(index, Tensor) and index.dtype == torch.bool:
             return self.flatten(0, index.ndim - 1)
         return original(self, index)
@@ -77,7 +77,7 @@ def pretend(work: Callable[[], None]) -> None:
 
 
 def learn() -> None:
-    """A packed step and its update, which is what is recorded."""
+    """Make a packed step and its update, as the CUDA graph captures them."""
     table = Examples(examples(40, 0, "train"))
     calls = []
     kernel = packed_block.varlen_attn
@@ -93,7 +93,7 @@ def learn() -> None:
 
 
 def learn_padded() -> None:
-    """A step of the standard path, as any GPU has to make it."""
+    """Make a step of the standard path, which every GPU must support."""
     table = Examples(examples(40, 0, "train"))
     for family, context_loss in product(("llama", "gpt2", "encoder-decoder"), (0.0, 0.5)):
         config = TrainConfig(batch_tokens=256, context_loss=context_loss)
@@ -110,7 +110,7 @@ def check(step: GradientStep, step_sums: Tensor) -> None:
 
 
 def check_logits() -> None:
-    """What preflight reads of the network."""
+    """Check that the logits which preflight reads come back to the CPU."""
     checks = object.__new__(preflight.Preflight)
     checks.model, checks.has_encoder = network(), False
     checks.rows = [Examples(examples(40, 0, "train")).row(i) for i in range(4)]
@@ -118,7 +118,7 @@ def check_logits() -> None:
 
 
 def varlen_by_mask(*given: Any, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """What the kernel computes, as torch's documentation has it; the rest are figures for its backward pass."""
+    """The output of the kernel, as torch documents it, and two outputs that only its backward pass uses."""
     query, key, value, offsets, _, _, longest, is_causal, scale, window = given[:10]
     assert is_causal and list(window) == [-1, 0] and longest >= int(offsets.diff().max())
     share, rows = shares(query, key, offsets, scale)
@@ -138,7 +138,7 @@ def varlen_backward_by_mask(*given: Any, **_: Any) -> tuple[Tensor, Tensor, Tens
 
 
 def shares(query: Tensor, key: Tensor, offsets: Tensor, scale: float) -> tuple[Tensor, Callable[..., Tensor]]:
-    """How much each place sees of which, a matrix for each head."""
+    """The attention weights between all positions, one matrix per head, and a function that splits heads."""
 
     def rows(part: Tensor) -> Tensor:
         return part.float().transpose(0, 1)
@@ -150,7 +150,7 @@ def shares(query: Tensor, key: Tensor, offsets: Tensor, scale: float) -> tuple[T
 
 
 def compile_block() -> None:
-    """A block with the kernel in it is one graph, forward and backward, and computes what it does without."""
+    """Check that a block with the kernel compiles to one graph and computes the same as without it."""
     varlen._varlen_attn.register_kernel("cpu")(varlen_by_mask)
     varlen._varlen_attn_backward.register_kernel("cpu")(varlen_backward_by_mask)
     torch.manual_seed(0)

@@ -33,7 +33,7 @@ def learn(folder, words):
 
 
 def export(folder, learnt, letters, rows, split):
-    """Exchanges in which the answer is the question: something to learn."""
+    """Write exchanges whose reply repeats the context, so that there is something to learn."""
     rng = np.random.default_rng(len(split))
     said = [" ".join(rng.choice(list(letters), rng.integers(1, 5))) for _ in range(rows)]
     markup = MarkupConfig(unit="pair", max_tokens=16)
@@ -58,7 +58,7 @@ def train(folder, words, letters, *, start=None, network=None, max_tokens=16, st
         "start": start and str(start),
     }
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "preflight.json").write_text("{}")  # it has its own tests
+    (folder / "preflight.json").write_text("{}")  # skips preflight, which has its own tests
     (folder / "precision.json").write_text(json.dumps({"precision": "fp32"}))
     assert trainer.train(folder, threading.Event())
     return folder
@@ -88,7 +88,7 @@ def test_the_summary_tells_the_tokens_kept_new_and_lost(first, tmp_path):
     folder = train(tmp_path / "warm", [*OLD_WORDS[2:], "q"], "abc", start=first / "model", steps=1)
     summary = json.loads((folder / "summary.json").read_text())
     counts = {name: summary[f"start_tokens_{name}"] for name in ("kept", "new", "lost")}
-    assert counts == {"kept": 18, "new": 1, "lost": 2}  # of the kept, four are control tokens
+    assert counts == {"kept": 18, "new": 1, "lost": 2}  # four of the kept tokens are control tokens
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "encoder-decoder"])
@@ -148,7 +148,7 @@ def test_the_tutorials_decoder_begins_with_the_blocks_of_a_gpt2(pretrained, tmp_
             assert "ln" in name or "bias" in name or not torch.equal(weight, fresh.get_parameter(name)), name
     table, rows = lent["transformer.wte.weight"], learnt.get_vocab()
     embedding = model.get_parameter("decoder.transformer.wte.weight")
-    # A word alone is for GPT-2 the middle of one: ours are those after a space.
+    # To GPT-2 a word without a leading space is part of a longer word, so words are matched with a space.
     for word in ("there", "are", "zz"):
         pieces = known.encode(f" {word}", add_special_tokens=False).ids
         torch.testing.assert_close(embedding[rows[word]], table[pieces].mean(0))
@@ -174,9 +174,9 @@ def test_a_gpt2_with_more_positions_is_the_start_of_a_shorter_one(pretrained, tm
 @pytest.mark.parametrize(
     ("family", "network", "line"),
     [
-        ("llama", {}, "network.family is encoder-decoder, the start's is llama"),
-        ("gpt2", {"width": 32}, "network.width is 32, the start's is 16.* --set network.width=16"),
-        ("gpt2", {"n_layer": 3}, "network.n_layer is 3, the start's is 2"),
+        ("llama", {}, "network.family is encoder-decoder, but the start has llama"),
+        ("gpt2", {"width": 32}, "network.width is 32, but the start has 16.* --set network.width=16"),
+        ("gpt2", {"n_layer": 3}, "network.n_layer is 3, but the start has 2"),
     ],
 )
 def test_the_tutorials_decoder_takes_no_other_blocks(pretrained, tmp_path, family, network, line):
@@ -190,9 +190,9 @@ def test_the_tutorials_decoder_takes_no_other_blocks(pretrained, tmp_path, famil
 @pytest.mark.parametrize(
     ("network", "max_tokens", "line"),
     [
-        ({"width": 16}, 16, "network.width is 16, the start's is 32.* --set network.width=32"),
-        ({"n_layer": 2, "n_head": 4}, 16, "n_layer is 2, the start's is 1 and network.n_head is 4"),
-        ({"family": "llama"}, 16, "network.family is llama, the start's is gpt2"),
+        ({"width": 16}, 16, "network.width is 16, but the start has 32.* --set network.width=32"),
+        ({"n_layer": 2, "n_head": 4}, 16, "n_layer is 2, but the start has 1 and network.n_head is 4"),
+        ({"family": "llama"}, 16, "network.family is llama, but the start has gpt2"),
         ({}, 32, "markup.max_tokens differs"),
     ],
 )
@@ -240,7 +240,9 @@ def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropou
 
 def test_a_start_with_too_few_positions_is_refused_with_the_setting(pretrained, tmp_path):
     run = pretrained_run(tmp_path, pretrained(tmp_path / "theirs"), 512)
-    with pytest.raises(InputError, match=r"asks for 512 positions and the start has 256: lower it"):
+    with pytest.raises(
+        InputError, match=r"needs 512 positions, but the start has 256: lower markup.max_tokens"
+    ):
         initial_weights.load_initial_weights(run)
 
 

@@ -1,4 +1,4 @@
-"""Killed at every change that a training makes to its folder, it goes on to the same bytes."""
+"""A training run that is killed at any change to its folder resumes and ends with the same bytes."""
 
 import itertools
 import os
@@ -58,7 +58,7 @@ def test_killed_at_25_random_instants_it_goes_on_to_the_same_bytes(data: Path, t
             process.kill()
             process.join()
             killed += process.exitcode == -signal.SIGKILL
-        else:  # the machine is faster now
+        else:  # this run ended before the kill, because the machine has become faster
             whole_s = min(whole_s, time.monotonic() - began_s)
         assert_same(folder, expected, (seed, number))
         if killed == 25:

@@ -1,4 +1,4 @@
-"""The process that watches a training: no line of its files ends it, none is shown twice."""
+"""The parent of the trainer survives any line in the trainer's log files and shows each line only once."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def write(mode, steps, at):
 write("a", range(1, 40), 1)
 time.sleep(1.5)
 write("w", range(1, 4), 1)
-write("a", range(4, 60), 1234567)  # longer than it was before anybody looks again
+write("a", range(4, 60), 1234567)  # longer than before, when the reader reads the file again
 time.sleep(1)
 open(sys.argv[1], "a").write('{"kind": "step", "st')
 """

@@ -1,4 +1,4 @@
-"""The trainer, the process that watches it, or both die at random instants; the same command goes on."""
+"""If the trainer, its parent or both are killed at random times, the same command resumes training."""
 
 import json
 import os
@@ -44,7 +44,7 @@ TRAIN = {
 
 
 class Command:
-    """A training with the process that watches it, always given in the same words."""
+    """The command that trains and watches the trainer; each start is the same command."""
 
     def __init__(self, data: Path, folder: Path) -> None:
         self.work, self.out = folder / "work", folder / "out"
@@ -61,7 +61,7 @@ class Command:
         )
 
     def trainers(self) -> list[int]:
-        """The trainer's process, if it runs."""
+        """The ids of the trainer's processes; empty if none is running."""
         listed = subprocess.run(
             ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
         ).stdout
@@ -100,7 +100,7 @@ def test_killed_at_25_random_instants_the_same_command_goes_on_to_the_same_weigh
         attempts += 1
         folder = tmp_path / str(attempts)
         command = Command(data, folder)
-        for _ in range(4):  # then it may end
+        for _ in range(4):  # after four kills, the command runs to its end
             process = command.start()
             time.sleep(rng.uniform(0, whole_s))
             command.kill(process, VICTIMS[kills % len(VICTIMS)])

@@ -130,12 +130,13 @@ def test_a_figure_is_of_its_own_steps_and_of_none_before(data: Path, tmp_path: P
     for i, epoch in enumerate(lines(folder, "epoch")):
         steps = figures[1][batches * i : batches * (i + 1)]
         assert min(steps) <= epoch["train_loss"] <= max(steps)
-    assert max(figures[1][-4:]) < sum(figures[1]) / len(figures[1])  # else the above proves nothing
+    # Without a falling loss, the checks above would prove nothing.
+    assert max(figures[1][-4:]) < sum(figures[1]) / len(figures[1])
 
 
 def test_a_model_that_got_worse_is_not_the_one_that_is_kept(data: Path, tmp_path: Path) -> None:
     folder = run_folder(data, tmp_path / "run", learning_rate=5e-2, max_epochs=40)
-    pq.write_table(examples(4, 0, "train"), folder / "train.parquet")  # to be learnt by heart
+    pq.write_table(examples(4, 0, "train"), folder / "train.parquet")  # few enough rows to overfit
     pq.write_table(examples(20, 1, "validation"), folder / "validation.parquet")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "examples": str(folder)}))
@@ -229,7 +230,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_is_never_saved(data: Pat
 def test_a_training_ends_well_where_no_process_is_kept_to_some_cores(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on macOS."""
+    """macOS has no os.sched_getaffinity."""
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert num_cores() == os.cpu_count()
@@ -241,7 +242,7 @@ def test_a_second_trainer_waits_and_then_ends_with_a_clear_line(
 ) -> None:
     folder = run_folder(data, tmp_path / "run")
     monkeypatch.setattr(trainer, "LOCK_SECONDS", 0.1)
-    with FileLock(folder / "lock"), pytest.raises(InputError, match="another training is at work"):
+    with FileLock(folder / "lock"), pytest.raises(InputError, match="another training is running"):
         train(folder)
 
 
@@ -260,7 +261,7 @@ def test_a_config_that_cannot_be_used_is_refused_in_one_line(
     folder = run_folder(data, tmp_path / "run", max_steps=1)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **change}))
-    if reason is None:  # a pair's two sides of 8 fit 16 places
+    if reason is None:  # the two turns of a pair, of 8 tokens each, fit into 16 positions
         assert train(folder)
         return
     with pytest.raises(InputError, match=reason) as caught:
@@ -270,12 +271,12 @@ def test_a_config_that_cannot_be_used_is_refused_in_one_line(
 
 def test_examples_that_the_network_cannot_read_are_refused(data: Path, tmp_path: Path) -> None:
     for name, rows in {
-        "holds no reply": examples(0, 0, "train"),
+        "has no reply": examples(0, 0, "train"),
         "has ids above": pa.Table.from_pylist(
             [{**row, "ids": [9999] * len(row["ids"])} for row in examples(2, 0, "train").to_pylist()],
             EXAMPLES,
         ),
-        "export it again": pa.Table.from_pylist(
+        "export the examples again": pa.Table.from_pylist(
             [
                 {**row, "ids": [5] * 99, "is_reply": [True] * 99}
                 for row in examples(1, 0, "train").to_pylist()
@@ -363,10 +364,10 @@ def test_killed_at_a_random_step_it_goes_on_to_the_same_bytes(data: Path, tmp_pa
     await_steps(folder, process, step)
     process.kill()
     process.communicate()
-    assert not (folder / "model").exists(), f"it was done before it was killed at {step}"
+    assert not (folder / "model").exists(), f"training ended before it was killed at step {step}"
     assert train(folder)
-    assert weights(folder) == weights(straight), f"killed at {step}"
-    assert timeless(folder) == timeless(straight), f"killed at {step}"
+    assert weights(folder) == weights(straight), f"killed at step {step}"
+    assert timeless(folder) == timeless(straight), f"killed at step {step}"
 
 
 def test_when_its_parent_is_gone_it_writes_a_checkpoint_and_ends(data: Path, tmp_path: Path) -> None:
@@ -380,7 +381,7 @@ def test_when_its_parent_is_gone_it_writes_a_checkpoint_and_ends(data: Path, tmp
 
 
 def gradients(data: Path, folder: Path, parts: int, **knobs: Any) -> dict[str, torch.Tensor]:
-    """Of a step on twelve rows, in so many parts."""
+    """The gradients of a step on twelve rows that are processed in `parts` micro-batches."""
     training = loop.Training(Run.read(run_folder(data, folder, **knobs)), threading.Event())
     training.step.parts = parts
     training.step.gradient(np.arange(12), seed=0)

@@ -1,4 +1,4 @@
-"""Muon, against torch's own and against the singular value decomposition."""
+"""Muon is compared with torch.optim.Muon and with the singular value decomposition."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_a_step_points_where_the_gradient_does_with_all_singular_values_alike(sh
     left, values, right = torch.linalg.svd(
         torch.randn(shape, generator=torch.Generator().manual_seed(1)), full_matrices=False
     )
-    values = torch.logspace(0, -2, len(values))  # a hundred times apart: two steps are too few
+    values = torch.logspace(0, -2, len(values))  # with a ratio of 100, two iterations are too few
     x_MN = left @ torch.diag(values) @ right
     orthogonal_MN = orthogonalize(x_MN[None], torch.float32)[0]
     along = torch.diag(left.T @ orthogonal_MN @ right.T)

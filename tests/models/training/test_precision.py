@@ -24,7 +24,7 @@ def test_a_precision_whose_matmuls_crawl_is_not_tried_on_a_whole_step(
     chosen = choose_precision(tmp_path, torch.device("cpu"), probe)
     assert requests == tried
     assert chosen == tried[-1]
-    assert choose_precision(tmp_path, torch.device("cpu"), probe) == chosen  # what it began with
+    assert choose_precision(tmp_path, torch.device("cpu"), probe) == chosen  # the recorded choice is kept
     assert requests == tried
 
 

@@ -1,4 +1,4 @@
-"""Each defect that a naive build has is planted where it would be made, and must be caught by name."""
+"""Each common bug is planted where it would occur, and the preflight check for it must fail and name it."""
 
 import json
 import logging
@@ -76,12 +76,12 @@ def test_the_two_sides_of_a_pair_may_together_be_longer_than_an_encoder(data: Pa
     folder = run_folder(data, tmp_path / "run", **SHAPES["encoder-decoder"])
     (folder / "preflight.json").unlink()
     config = json.loads((folder / "config.json").read_text())
-    config["markup"]["max_tokens"] = 8  # a side has 6 ids, both have 11
+    config["markup"]["max_tokens"] = 8  # each turn of a pair has 6 ids, and both together have 11
     (folder / "config.json").write_text(json.dumps(config))
     check(loop.Training(Run.read(folder), threading.Event()))
 
 
-# A plant: what is done to the code, or to the network.
+# A plant changes the code or the network so that it has a certain bug.
 Plant = Callable[[pytest.MonkeyPatch, PreTrainedModel], None]
 
 
@@ -186,26 +186,26 @@ def pad_is_end(monkeypatch: pytest.MonkeyPatch, _: PreTrainedModel) -> None:
 
 
 PLANTS: list[tuple[str, str, str, Plant]] = [
-    ("shifted twice", "llama", "targets: row 0", collating(shifted_twice)),
-    ("not shifted", "llama", "targets: row 0: a target is not the id after", collating(not_shifted)),
-    ("the end of a reply masked", "llama", "targets: row 0 has", collating(ends_masked)),
-    ("padding counted", "llama", "targets: row", collating(pads_counted)),
-    ("context counted", "llama", "targets: row 0 has", collating(context_counted)),
-    ("no causal mask", "llama", "causality: positions before", no_causal_mask),
+    ("shifted twice", "llama", "targets: row 0: a target is shifted", collating(shifted_twice)),
+    ("not shifted", "llama", "targets: row 0: a target is shifted", collating(not_shifted)),
+    ("the end of a reply masked", "llama", "targets: the .* of row 0 are not", collating(ends_masked)),
+    ("padding counted", "llama", "targets: the .* of row . are not", collating(pads_counted)),
+    ("context counted", "llama", "targets: the .* of row 0 are not", collating(context_counted)),
+    ("no causal mask", "llama", "causality: tokens from position", no_causal_mask),
     (
         "input not read",
         "llama",
-        "causality: the network does not read",
+        "causality: the network ignores its input",
         reading(lambda b: replace(b, inputs_BT=b.inputs_BT * 0 + 5)),
     ),
-    ("rows mixed", "llama", "padding: row", reading(lambda b: b, lambda h: h - h.mean(0))),
-    ("padding attended", "encoder-decoder", "padding: row", collating(pads_attended)),
+    ("rows mixed", "llama", "padding: the loss of row", reading(lambda b: b, lambda h: h - h.mean(0))),
+    ("padding attended", "encoder-decoder", "padding: the loss of row", collating(pads_attended)),
     ("encoder unread", "encoder-decoder", "context: .*encoder is not read", reading(encoder_unread)),
     ("mean of means", "gpt2", "loss: ", counted_per_batch),
     ("wild weights", "gpt2", "first loss: ", wild),
     ("divided by nothing", "llama", "batch without a reply: ", divided_by_nothing),
     ("frozen", "llama", "one batch learnt: ", frozen),
-    ("half saved", "llama", "saved and loaded: the network", half_saved),
+    ("half saved", "llama", "saved and loaded: the loaded network", half_saved),
     ("pad is end", "llama", "control tokens: ", pad_is_end),
 ]
 
@@ -231,7 +231,9 @@ def test_a_table_of_another_size_is_caught(
         networks, "build", lambda config, size, positions: original(config, size + 5, positions)
     )
     training = training_of(data, tmp_path / "run")
-    with pytest.raises(preflight.Defect, match="control tokens: 20 tokens, and a table of 25 rows"):
+    with pytest.raises(
+        preflight.Defect, match="control tokens: 20 tokens, but an output embedding of 25 rows"
+    ):
         check(training)
 
 
@@ -244,7 +246,7 @@ def test_weights_that_have_learnt_may_begin_below_a_guess_but_not_above(data: Pa
     check(training)
     wild(pytest.MonkeyPatch(), training.model)
     (training.run.folder / "preflight.json").unlink()
-    with pytest.raises(preflight.Defect, match=r"first loss: .* what it starts from"):
+    with pytest.raises(preflight.Defect, match=r"first loss: .* the start does not match"):
         check(training)
 
 

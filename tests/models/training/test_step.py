@@ -1,4 +1,4 @@
-"""What a training does when a step goes wrong: bad figures, too little memory."""
+"""How training reacts if a step has faulty figures or too little memory."""
 
 import json
 import math
@@ -45,7 +45,7 @@ def test_the_error_of_one_half_is_raised_when_the_other_half_has_ended(data: Pat
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: Callable[[GradientStep], bool], figure: float) -> None:
-    """The gradient of these steps, counted from 1 over all trainings, has a figure that is `figure`."""
+    """Replace the loss by `figure` and the gradients by NaN in the steps for which `steps` returns true."""
     original = GradientStep.gradient
 
     def gradient(self: GradientStep, *args: Any, **kwargs: Any) -> Tensor:
@@ -60,7 +60,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, steps: Callable[[GradientStep], bool]
 
 
 class At:
-    """True at these calls, the first being 1."""
+    """A predicate that is true in the calls with these numbers; the first call has number 1."""
 
     def __init__(self, *calls: int) -> None:
         self.calls, self.num_calls = calls, 0
@@ -106,9 +106,9 @@ def test_after_three_bad_steps_it_goes_back_to_the_checkpoint_at_half_the_rate(
     assert train(folder)
     rates = [line["learning_rate"] for line in lines(folder, "step")]
     steps = [line["step"] for line in lines(folder, "step")]
-    assert steps == list(range(1, len(steps) + 1))  # none twice, none left out
+    assert steps == list(range(1, len(steps) + 1))  # no step is logged twice or left out
     falls = np.diff(rates)
-    assert falls[4] < 10 * falls[3]  # from the checkpoint at step 5 on
+    assert falls[4] < 10 * falls[3]  # the rate falls sharply after the checkpoint at step 5
     assert rates[5] == pytest.approx(rates[4] / 2, rel=0.1)
     assert not lines(folder, "skip")
 
@@ -132,7 +132,7 @@ def test_the_lower_rate_outlives_a_stop(data: Path, tmp_path: Path, monkeypatch:
 
 
 def crowd(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception) -> None:
-    """There is memory for so many rows of a batch at once."""
+    """Raise `error` for each micro-batch of more than `rows` rows, as if memory were scarce."""
     original = GradientStep.differentiate
 
     def differentiate(self: GradientStep, part: Batch, tokens: int) -> Tensor:
@@ -170,7 +170,7 @@ def test_the_parts_that_fitted_are_kept_by_a_checkpoint(
     crowd(monkeypatch, 3, MemoryError())
     assert train(whole)
     trainer.train(cut, StopAt(4))
-    monkeypatch.undo()  # the memory is there again, and yet nothing may change
+    monkeypatch.undo()  # memory is no longer scarce, but the number of parts must not change
     torch.set_num_threads(1)
     assert train(cut)
     assert weights(cut) == weights(whole)
@@ -180,7 +180,7 @@ def test_a_sequence_that_no_part_is_small_enough_for_ends_the_training_in_one_li
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd(monkeypatch, 0, MemoryError())
-    with pytest.raises(InputError, match="does not fit the memory: lower markup"):
+    with pytest.raises(InputError, match="does not fit into memory: lower markup"):
         train(run_folder(data, tmp_path / "run"))
 
 

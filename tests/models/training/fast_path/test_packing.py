@@ -1,4 +1,4 @@
-"""Packed sequences teach what padded ones do, in steps of one shape."""
+"""Packed steps have the same gradients as padded batches, and all packed steps have the same few shapes."""
 
 import json
 import threading
@@ -25,9 +25,9 @@ from models.training.run_folder import Run
 from models.training.step import GradientStep
 
 SHAPES = [
-    pytest.param({}, id="as many heads of keys as of queries"),
-    pytest.param({"num_key_value_heads": 2}, id="two queries a key"),
-    pytest.param({"num_key_value_heads": 1, "head_dim": 10}, id="heads not of the width"),
+    pytest.param({}, id="as many key heads as query heads"),
+    pytest.param({"num_key_value_heads": 2}, id="two query heads per key head"),
+    pytest.param({"num_key_value_heads": 1, "head_dim": 10}, id="heads that do not add up to the width"),
 ]
 CPU = torch.device("cpu")
 
@@ -137,7 +137,7 @@ def test_networks_that_the_gpus_kernel_does_not_take_are_not_packed(
 
 
 class Rows(Examples):
-    """Rows of these lengths, of which the last half is the reply."""
+    """Rows of the given lengths; the second half of each row is the reply."""
 
     def __init__(self, lengths: list[int]) -> None:
         self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -189,7 +189,7 @@ def test_nearly_all_positions_of_a_packed_step_hold_tokens() -> None:
 
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings pack on this device, too, as where the fast path has proved itself."""
+    """Training uses the fast path on every device, as if the proof had succeeded."""
     monkeypatch.setattr(choice, "choose_path", lambda *_: FAST_PATH)
 
 
@@ -197,7 +197,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_training_that_goes_on_with_the_other_batches_begins_its_epoch_anew(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_packed: bool
 ) -> None:
-    """As one does that goes on on a GPU, or without it."""
+    """Batches change like this if a run without a GPU resumes on a machine with a GPU, or the reverse."""
 
     def pack(is_packed: bool) -> None:
         monkeypatch.setattr(choice, "choose_path", lambda *_: FAST_PATH if is_packed else STANDARD_PATH)
@@ -258,6 +258,6 @@ def test_sequences_that_see_each_other_are_caught_by_the_preflight(
     with torch.no_grad():
         training = Training(Run.read(folder), threading.Event())
         for parameter in training.model.parameters():
-            parameter.mul_(8)  # so early, attention moves little
+            parameter.mul_(8)  # with initial weights, attention changes the hidden states too little
     with pytest.raises(preflight.Defect, match="preflight: loss:"):
         preflight.Preflight(training.model, training.examples, training.run, "fp32", FAST_PATH).loss()
