@@ -1,6 +1,6 @@
-"""The environment variables of all our processes, set before a library that reads them is imported.
+"""The environment variables of all our processes, to be set before the libraries that read them are imported.
 
-    python -m environment MODULE ARGUMENTS...      run a module of somebody else, such as a server, with them
+    python -m environment MODULE ARGUMENTS...      run another project's module, such as a server, with them
 
 Every entry point calls `quiet_environment` before it imports or starts anything else; flows/__init__.py calls
 it for the processes that only run a flow: a worker of any kind, or a Python program.
@@ -11,7 +11,7 @@ import os
 import runpy
 import sys
 
-HEARTBEAT_SECONDS = 30  # the shortest that Prefect allows; after three missed ones a run counts as crashed
+HEARTBEAT_SECONDS = 30  # Prefect's minimum; a run that misses three heartbeats counts as crashed
 
 EVERY_PROCESS = {
     "DO_NOT_TRACK": "true",  # the only value that MLflow recognises
@@ -23,24 +23,24 @@ EVERY_PROCESS = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",  # its advice is for other programs
     "TOKENIZERS_PARALLELISM": "true",
-    # A second thread that spins while another process has its core makes a step 50 times slower.
+    # A thread that spins while another process occupies its core makes a training step 50 times slower.
     "OMP_WAIT_POLICY": "passive",
-    # With Prefect's default of 180 s every longer run would count as crashed.
+    # With Prefect's default of 180 s, every run that takes longer would count as crashed.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     # Runs that ended 90 days ago are deleted with their logs; by default Prefect never deletes them.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
-    # For the server that Prefect starts when a flow is called from Python: a new database takes a while.
+    # Prefect starts a server if a flow is called from Python, and creating its database takes a while.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may run outside of a flow
 }
 
-# What the servers and the worker need besides, wherever they run: deployments/local/services.py sets it;
-# compose.yaml and the systemd units repeat it, and tests/deployments/test_compose.py holds them equal.
+# The additional variables of the servers and the worker: deployments/local/services.py sets them,
+# compose.yaml and the systemd units repeat them, and tests/deployments/test_compose.py compares them.
 CSRF_PROTECTION = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
 PREFECT_SERVER = {
     **CSRF_PROTECTION,
-    # In memory, a restart would forget which runs hold a slot. With a limit of one and CANCEL_NEW, no
-    # training would ever start again.
+    # If leases were only in memory, a restarted server would forget which runs hold a slot. With a limit of
+    # one and CANCEL_NEW, no training run would ever start again.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 MLFLOW_SERVER = {
@@ -58,9 +58,9 @@ _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where our own servers liste
 
 
 def quiet_environment() -> None:
-    """Turn off telemetry and busy waiting in the libraries; variables that the user has set are kept.
+    """Turn off telemetry and busy waiting in the libraries, but keep the variables that the user has set.
 
-    The log lines of our packages go to the logs of the Prefect run that they belong to.
+    The log lines of our packages are also sent to the logs of the Prefect run that they belong to.
     """
     for name, value in EVERY_PROCESS.items():
         os.environ.setdefault(name, value)
@@ -73,10 +73,10 @@ def quiet_environment() -> None:
 
 
 class _RunLogs(logging.Handler):
-    """Passes a log line to Prefect's own handler for the lines of other packages.
+    """Passes a log record to the handler that Prefect uses for the log records of other packages.
 
-    PREFECT_LOGGING_EXTRA_LOGGERS would do the same, but Prefect has read it before any of our code runs in
-    a run that a worker started.
+    PREFECT_LOGGING_EXTRA_LOGGERS would have the same effect, but in a run that a worker started, Prefect
+    reads this variable before any of our code runs.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -88,12 +88,12 @@ class _RunLogs(logging.Handler):
 def _exempt_this_machine_from_proxies() -> None:
     """Add this machine to NO_PROXY, because no proxy reaches its servers.
 
-    In both spellings, because the libraries differ in which one they read.
+    Both NO_PROXY and no_proxy are set, because the libraries differ in which one they read.
     """
     listed = [
         each.strip() for name in ("NO_PROXY", "no_proxy") for each in os.environ.get(name, "").split(",")
     ]
-    if "*" in listed:  # it has a meaning only by itself
+    if "*" in listed:  # the asterisk must stand alone
         return
     hosts = dict.fromkeys(each for each in (*listed, *_THIS_MACHINE) if each)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(hosts)

@@ -1,7 +1,7 @@
-"""The services that `repartee up` runs in a home: which process supervises them, and where each one answers.
+"""The services that `repartee up` runs in a home: their supervisor, and the address of each service.
 
-HOME/services/up.lock is held by the supervisor for as long as it lives. HOME/services/state.json beside it
-is written by the supervisor (deployments/local/supervisor.py) and read by everybody who looks for a server.
+The supervisor (deployments/local/supervisor.py) holds HOME/services/up.lock for as long as it runs. It
+describes the services in HOME/services/state.json, which other processes read to find a server.
 """
 
 import json
@@ -16,13 +16,13 @@ class ServiceState:
     """One service as state.json describes it."""
 
     pid: int
-    """Its process, which leads a process group."""
+    """The id of the service's process, which leads a process group."""
     address: str
-    """Where it answers; empty: it listens nowhere."""
+    """The address at which the service answers; empty if it does not listen."""
     health: str
-    """The address of its health check; empty: it has none."""
+    """The address of the service's health check; empty if it has none."""
     starting: bool = False
-    """It starts for the first time, and nobody is sent to its address yet."""
+    """True while the service starts for the first time; clients do not use its address yet."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SupervisorState:
     """The content of state.json."""
 
     pid: int = 0
-    """The process of the supervisor; 0: not known."""
+    """The process id of the supervisor; 0 if it is not known."""
     services: dict[str, ServiceState] = field(default_factory=dict)
 
 
@@ -47,12 +47,12 @@ def up_lock(home: Path) -> Path:
 
 
 def running_services(home: Path) -> SupervisorState | None:
-    """The state of the services of this home; None: no supervisor is alive."""
+    """The state of the services of this home; None if no supervisor is running."""
     return last_state(home) if is_held(up_lock(home)) else None
 
 
 def last_state(home: Path) -> SupervisorState:
-    """What the last supervisor wrote, dead or alive; process 0 and no services if nothing is readable."""
+    """The state that the last supervisor wrote, even if it has ended; an empty state if none is readable."""
     try:
         content = json.loads((home / "services" / "state.json").read_text())
         services = {
@@ -70,7 +70,7 @@ def last_state(home: Path) -> SupervisorState:
 
 
 def write_state(home: Path, state: SupervisorState) -> None:
-    """Replace state.json in one step, so that no reader finds half of it."""
+    """Replace state.json in one step, so that no reader finds an incomplete file."""
     path = services_folder(home) / "state.json"
     partial = path.with_suffix(".tmp")
     partial.write_text(json.dumps(asdict(state), indent=2) + "\n")

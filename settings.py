@@ -1,4 +1,4 @@
-"""Settings: WHERE things live on this machine. Nothing here decides a result, and none of it is recorded."""
+"""Settings: where files and servers are on this machine. No setting decides a result or is recorded."""
 
 import os
 import unicodedata
@@ -13,38 +13,38 @@ from models.sqlite_files import address
 from services_state import running_services
 
 MAX_PATH_BELOW_HOME = 200  # characters of the longest path of a file below the home
-MAX_MODEL_BYTES = 200  # the name of a folder holds the model's name, a version and a digest
+MAX_MODEL_BYTES = 200  # because a folder's name holds the model's name, a version and a digest
 MAX_EXPERIMENT = 500  # characters; MLflow's own limit
 
 
 class Settings(BaseSettings):
-    """Read from the REPARTEE_* variables, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and PREFECT_API_URL.
+    """The settings, from REPARTEE_*, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and PREFECT_API_URL.
 
     Raises:
-        InputError: one of the values cannot be used; the line names its variable.
+        InputError: one of the values cannot be used; the message names its variable.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="REPARTEE_",
         extra="ignore",
         frozen=True,
-        env_ignore_empty=True,  # a variable that is set to nothing counts as not set
+        env_ignore_empty=True,  # an empty variable counts as not set
         str_strip_whitespace=True,
     )
 
     home: Path = Path("var")
-    """The folder of all outputs; deleting it loses results, never correctness."""
+    """The folder that holds all outputs. Deleting it loses results, but later runs are still correct."""
     model_name: str = "repartee"
     """The name of the registered model in MLflow."""
     notice_url: SecretStr | None = None
     """A webhook that is called on failures, crashes and promotions (flows/lifecycle/webhook.py)."""
     download_hosts: str = ""
-    """Hosts and networks, separated by commas, of the local network from which deployed runs may download."""
+    """Local hosts and networks, separated by commas, from which deployed runs may download."""
     experiment: str = Field(default="repartee", validation_alias="MLFLOW_EXPERIMENT_NAME")
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
 
-    # Before pydantic's own validation, whose messages about a path or a text would fill a page.
+    # These checks precede pydantic's own validation, whose messages about a path or text would fill a page.
     @field_validator("home", mode="before")
     @classmethod
     def _check_home(cls, home: Any) -> Any:
@@ -70,24 +70,24 @@ class Settings(BaseSettings):
 
     @property
     def root(self) -> Path:
-        """The home as an absolute path without links, the same for all processes."""
+        """The home as an absolute path without symbolic links, which is the same for all processes."""
         return self.home.expanduser().resolve()
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow: the configured server, else that of `repartee up`, else the database of the home."""
+        """MLflow's address: as configured, or otherwise `repartee up`'s, or otherwise the home's database."""
         return self.mlflow_tracking_uri or self._address("mlflow") or address(self.root / "mlflow.db")
 
     @property
     def prefect_url(self) -> str | None:
-        """Prefect's API: of the configured server, else of that of `repartee up`; None: there is neither."""
+        """Prefect's API address: as configured, or otherwise `repartee up`'s; None if there is neither."""
         if self.prefect_api_url:
             return self.prefect_api_url
         address = self._address("prefect")
         return f"{address}/api" if address else None
 
     def _address(self, service: str) -> str | None:
-        """Where a service of `repartee up` answers; None while it starts, or if nothing is up."""
+        """The address of a service that `repartee up` runs; None if it is not running or still starting."""
         state = running_services(self.root)
         found = state.services.get(service) if state else None
         return found.address if found and not found.starting else None
@@ -100,15 +100,15 @@ def _accept(value: Any, variable: str, what: str, why: str | None) -> Any:
 
 
 def _path_fault(path: Path) -> str | None:
-    """Why a folder with this path cannot be the home; None: it can."""
+    """Why a folder with this path cannot be the home; None if it can."""
     if why := _text_fault(str(path)):
         return why
     try:
         root = path.expanduser().resolve()
-    except RuntimeError as error:  # no such user, or a circle of links
+    except RuntimeError as error:  # no such user, or a loop of symbolic links
         return f"leads nowhere ({error})"
-    if "?" in str(root):  # SQLAlchemy reads what follows as a query
-        return "has a question mark in its path, after which MLflow and Prefect ignore the rest of the path"
+    if "?" in str(root):  # SQLAlchemy reads the text after it as a query
+        return "has a question mark in its path, and MLflow and Prefect ignore everything after it"
     try:
         (root / ("x" * MAX_PATH_BELOW_HOME)).lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -119,28 +119,28 @@ def _path_fault(path: Path) -> str | None:
 
 
 def _name_fault(name: str) -> str | None:
-    """Why this cannot be the name of an MLflow model and of a folder; None: it can."""
+    """Why this text cannot name both an MLflow model and a folder; None if it can."""
     if wrong := {"/", ":"} & set(name):
-        return f"has {' and '.join(sorted(wrong))} in it, which MLflow does not accept in a name"
+        return f"contains {' and '.join(sorted(wrong))}, which MLflow does not accept in a name"
     if name in (".", ".."):
         return "is not a name"
     if "'" in name and '"' in name:
-        return "has both kinds of quotation marks, which MLflow cannot search for"
+        return "contains both kinds of quotation marks, which MLflow cannot search for"
     if len(os.fsencode(name)) > MAX_MODEL_BYTES:
-        return f"has {len(os.fsencode(name))} bytes, and {MAX_MODEL_BYTES} are the limit"
+        return f"has {len(os.fsencode(name))} bytes, more than the limit of {MAX_MODEL_BYTES}"
     return _text_fault(name)
 
 
 def _text_fault(text: str, max_length: int = 100_000) -> str | None:
-    """Why MLflow and Prefect cannot record this text; None: they can."""
+    """Why MLflow and Prefect cannot record this text; None if they can."""
     if not text.strip():
-        return "is blank"
+        return "holds only whitespace"
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "is not written in UTF-8"
+        return "is not valid UTF-8"
     if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
         return "holds a line break, a tab or another control character"
     if len(text) > max_length:
-        return f"has {len(text)} characters, and {max_length} are the limit"
+        return f"has {len(text)} characters, more than the limit of {max_length}"
     return None

@@ -180,7 +180,7 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_path(folder: Path, source: Source) -> Path:
-    """The path of a source's downloaded copy. It ignores the address's query, which may differ each time."""
+    """The path of a source's downloaded copy, whatever the address's query, which may differ each time."""
     if source.pins:
         return folder / source.name
     address = redact_corpus(source.locations[0])
@@ -247,5 +247,5 @@ def _sha256(path: Path) -> str:
 
 
 def _digest(kind: str, content: object) -> str:
-    """A hash of the content. Even an address is hashed: manifests store it, and it may hold a secret."""
+    """A hash of the content. Addresses are hashed too, as they may hold secrets and manifests are stored."""
     return f"{kind}:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"

@@ -7,19 +7,19 @@ import pytest
 
 from environment import quiet_environment
 
-# A busy machine is no defect of the code: pytest's own timeout ends what hangs.
+# A slow machine is not a defect of the code, and pytest's own timeout ends a test that hangs.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
 
 quiet_environment()
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-# On a GPU sums come in another order each time, and much here asks for the same bytes.
+# On a GPU the order of additions varies between runs, but many tests require identical bytes.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(items):
-    """A test ends after so long only if it hangs, on however slow a machine."""
+    """Give soak tests a timeout so long that only a test that hangs reaches it, even on a slow machine."""
     for item in items:
         if item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.timeout(3600))
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _nobody_elses_home(monkeypatch, tmp_path):
-    """No test sees the home, the servers or the settings of whoever runs it."""
+    """Hide the home, the servers and the settings of the user who runs the tests."""
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REPARTEE_HOME", str(tmp_path / "home"))
@@ -40,7 +40,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def registry(store):
-    """A model of its own in the one database, whose layout takes seconds."""
+    """A registry with its own model, in a database that all tests share because creating one takes seconds."""
     from models.registry.versions import Registry
 
     name = f"repartee-{uuid.uuid4().hex[:8]}"
@@ -56,7 +56,7 @@ CHAT_TEMPLATE = (
 
 
 def _pretrained(folder, *, template=CHAT_TEMPLATE, family="llama"):
-    """A tiny random model as others publish it: it pads with the end of a turn, and id 0 ends a text."""
+    """A tiny random model in the form in which others publish models; it pads with its end-of-turn token."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM

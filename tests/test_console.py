@@ -1,4 +1,4 @@
-"""How a run looks in a terminal."""
+"""Tests of how the progress of a run is shown in a terminal."""
 
 import fcntl
 import logging

@@ -1,4 +1,4 @@
-"""The pages name no file that is not there, and no link of theirs leads nowhere."""
+"""Tests of the documentation: every file that a page names exists, and every link leads somewhere."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the libraries find in the environment of every one of our processes."""
+"""Tests of the environment variables that the libraries find in each of our processes."""
 
 import os
 import re
@@ -23,7 +23,7 @@ print([urllib.request.proxy_bypass(host) for host in sys.argv[1:]])
 
 
 def bypassed(*hosts, **env):
-    """Whether each host is reached without the proxy, in a process with this environment."""
+    """For each host, whether a process with this environment reaches it without the proxy."""
     clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     done = subprocess.run(
         [sys.executable, "-c", LOOK, *hosts],
@@ -48,7 +48,7 @@ def test_the_hosts_that_the_user_excepted_stay_excepted(name):
 
 @pytest.mark.parametrize("client", ["httpx", "httpx2"])
 def test_a_socks_proxy_of_the_office_hinders_no_client(client):
-    """The clients build what speaks to the proxy even where no request goes through it."""
+    """The HTTP clients build a transport for the proxy even if no request goes through it."""
     program = f"import {client}; {client}.Client().close()"
     environment = {**os.environ, "ALL_PROXY": "socks5://127.0.0.1:9"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
@@ -71,7 +71,7 @@ def test_a_team_server_that_is_not_there_is_one_line(module, tmp_path):
 
 
 FLOW = """
-import prefect.main  # a worker's process, and many a program, have read Prefect's settings before
+import prefect.main  # a worker, like many other programs, has already read Prefect's settings
 from flows.lifecycle.parameters import Changes
 from flows.prepare import prepare
 from prefect.client.orchestration import get_client

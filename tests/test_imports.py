@@ -1,4 +1,4 @@
-"""The import graph: which part may import which, and where each library may be met."""
+"""Tests of the import graph: which part may import which, and where each library may be imported."""
 
 import ast
 import importlib.machinery
@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "corpus", "tasks", "flows", "chat", "deployments", "cli")
 SCRIPTS = ("console", "environment", "services_state", "settings")
 
-# A part is the longest of these names that a module's begins with. What several parts use is `models` itself.
+# A module belongs to the part with the longest of these names that the module's own name begins with. Code
+# that several parts use is in `models` itself.
 MAY_IMPORT = {
     "models": set(),
     "models.text": {"models"},
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "environment": set(),
     "console": {"environment"},  # the packages whose log lines are shown
     "services_state": {"models"},  # whether a lock is held
-    "settings": {"models", "services_state"},  # errors, the address of a database, and of what is up
+    "settings": {"models", "services_state"},  # errors, a database's address, and the running services
     "corpus": {"models", "models.text", "models.data"},
     "tasks": {"corpus", "models", "models.*"},
     "chat": {"models", "models.*", "settings"},
@@ -83,14 +84,14 @@ def files() -> list[Path]:
 
 
 def imports(node: ast.AST, *, inside_functions: bool = True) -> Iterator[str]:
-    """Every module that is imported; `from models import text` is `models` and `models.text.normalisation`."""
+    """Yield every imported module; `from models import text` gives both `models` and `models.text`."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         assert not node.level, "imports are absolute"
         yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
     elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-        if inside_functions:  # it is a dependency all the same, but nothing is loaded
+        if inside_functions:  # a dependency too, although nothing is loaded
             yield from (name for inner in node.body for name in imports(inner))
     elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         for inner in ast.iter_child_nodes(node):
@@ -122,7 +123,7 @@ GRAPH = {
     module_of(path): {name for name in imports(ast.parse(path.read_text("utf-8"))) if is_ours(name)}
     for path in files()
 }
-"""Each module of ours with those that it imports."""
+"""Each module of this project, with the modules of this project that it imports."""
 
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
@@ -151,14 +152,14 @@ def test_no_module_imports_itself_through_others() -> None:
 
 
 def test_a_stage_borrows_nothing_from_another_one() -> None:
-    """What several need is in corpus/, models/ or tasks/store; the gate alone is asked, by two."""
+    """Code that several stages need is in corpus/, models/ or tasks/store; the gate is the only exception."""
     stages = {module_of(path) for path in (ROOT / "tasks").glob("*.py")} - {"tasks"}
     borrowed = {(stage, other) for stage in stages for other in GRAPH[stage] & stages - {stage}}
     assert borrowed == {("tasks.plan", "tasks.gate"), ("tasks.register", "tasks.gate")}
 
 
 def test_the_packages_themselves_load_nothing() -> None:
-    """One line in flows/__init__.py sets the environment before Prefect reads it."""
+    """The only package with code is flows, which sets the environment before Prefect reads it."""
     for path in files():
         if path.name == "__init__.py" and path.parent.name != "flows":
             assert path.read_text() == "", path
@@ -191,7 +192,7 @@ def test_the_command_line_loads_nothing_heavy_before_a_verb_needs_it() -> None:
 
 
 def test_a_run_that_reuses_everything_loads_no_torch() -> None:
-    """It ends in seconds, of which torch and transformers would take four more."""
+    """Such a run ends within seconds; importing torch and transformers would add four seconds."""
     heavy = "', '".join(("torch", "transformers", "pandas", "mlflow"))
     program = f"import sys, cli.run; sys.exit(str({{'{heavy}'}} & sys.modules.keys() or ''))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
@@ -199,7 +200,7 @@ def test_a_run_that_reuses_everything_loads_no_torch() -> None:
 
 
 def test_a_flow_file_is_named_like_nothing_else() -> None:
-    """Prefect's loader puts flows/ first on the path, where flows/json.py would be `json`."""
+    """Prefect's loader puts flows/ first on sys.path, so `import json` would find a file flows/json.py."""
     flows = ROOT / "flows"
     elsewhere = [entry for entry in sys.path if Path(entry).resolve() != flows]
     for stem in {path.stem for path in flows.glob("*.py")} - {"__init__"}:
@@ -213,7 +214,7 @@ def test_no_folder_of_tests_is_a_package() -> None:
 
 
 def test_the_settings_are_read_where_a_flow_a_hook_or_a_verb_begins() -> None:
-    """Everything below gets the values that it needs."""
+    """All other code gets the values of the settings that it needs as arguments."""
     readers = {
         str(path.relative_to(ROOT))
         for path in files()

@@ -1,4 +1,4 @@
-"""Names say what they hold: a few words that can mean anything are no names here."""
+"""Tests of names: a name says what it holds, so a few words that can mean anything are refused."""
 
 import ast
 import io
@@ -39,7 +39,9 @@ CODE = (
     "services_state.py",
     "settings.py",
 )
-TAG = re.compile(r"\brepartee\.(?!json\b|(data|champion|corpus)\.)")  # events and their resources are no tags
+TAG = re.compile(
+    r"\brepartee\.(?!json\b|(data|champion|corpus)\.)"
+)  # events and their resources are not tags
 FILES = sorted(
     path for name in CODE for path in [*(ROOT / name).rglob("*.py"), ROOT / name] if path.is_file()
 )
@@ -57,7 +59,7 @@ def test_the_name_of_a_tag_is_written_once() -> None:
 
 
 def test_no_name_of_a_tag_is_composed() -> None:
-    """`f"repartee.{name}"` is found by no search for the tag."""
+    """A search for the name of a tag would not find `f"repartee.{name}"`."""
     for path in FILES:
         is_held = path.relative_to(ROOT).parts[0] in ("models", "chat", "cli", "deployments")
         if is_held and path != Path(tags.__file__):
@@ -66,7 +68,7 @@ def test_no_name_of_a_tag_is_composed() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_name_is_a_word_that_can_mean_anything(path: Path) -> None:
-    """`told` was a status, a message, standard output and a dictionary of counts."""
+    """For example, `told` once named a status, a message, standard output and a dictionary of counts."""
     names = {
         token.string: f"{path.relative_to(ROOT)}:{token.start[0]}"
         for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline)

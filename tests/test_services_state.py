@@ -1,4 +1,4 @@
-"""Who is up in a home, asked while others ask, and while the services start."""
+"""Tests of the state of a home's services, also while other processes read it and while services start."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""Settings: what the environment may hold, and the one line for a value that cannot be used."""
+"""Tests of the settings: the values that are accepted, and the one-line error for any other value."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def test_a_home_has_one_name_whatever_link_leads_to_it(monkeypatch, tmp_path):
     [
         ("what?/var", "question mark"),
         ("a\nb", "line break"),
-        (os.fsdecode(b"caf\xe9"), "not written in UTF-8"),
+        (os.fsdecode(b"caf\xe9"), "not valid UTF-8"),
         ("~nosuchuser/var", "leads nowhere"),
         ("x" * 300, "File name too long"),
         ("/".join(["x" * 100] * 40), "File name too long"),

@@ -1,4 +1,4 @@
-"""Sizes: a file has one subject, and a function fits on a screen."""
+"""Tests of sizes: a file has one subject, and a function fits on a screen."""
 
 import ast
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Clean stage: normalises the text, removes empty turns and duplicates, and assigns splits.
 
 The stage reads a table with the schema TURNS and writes one with the schema SPLIT_TURNS
-(models/data/schemas.py). It may remove a conversation or cut it in two, but it never adds text.
+(models/data/schemas.py). The stage may remove a conversation or cut it in two, but it never adds text.
 """
 
 import json

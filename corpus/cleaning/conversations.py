@@ -1,4 +1,4 @@
-"""Conversations: reads them as sequences of consecutive turns, normalised and without empty turns."""
+"""Conversations: reads the turns of a corpus as conversations, normalised and without empty turns."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

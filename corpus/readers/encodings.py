@@ -93,13 +93,13 @@ def is_mojibake(text: str) -> bool:
 
 
 def _encoding_of(sample: bytes) -> tuple[str | None, int]:
-    """Return (encoding of the file, or None if each line has its own; size of its byte order mark)."""
+    """Return (encoding, size of the byte order mark); the encoding is None if each line has its own."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if sample.startswith(mark):
             return encoding, len(mark)
     if sample.startswith(codecs.BOM_UTF8):
         return None, len(codecs.BOM_UTF8)
-    # UTF-16 without a mark: if the text is in Latin letters, almost every other byte is zero.
+    # UTF-16 without a byte order mark is recognised by its zeros: in Latin text they are every other byte.
     pairs = len(sample) // 2
     if pairs and sample[1::2].count(0) > 0.4 * pairs > sample[::2].count(0):
         return "utf-16-le", 0
@@ -127,7 +127,7 @@ def _line_end(sample: bytes) -> str:
 
 
 def _bounded_lines(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield (line, whether it is complete); of a line that is too long, only the beginning is in memory."""
+    """Yield (line, whether it is complete); a line that is too long is reduced to its beginning."""
     for piece in pieces:
         is_whole, last = True, piece
         while not last.endswith(b"\n") and (following := next(pieces, None)) is not None:

@@ -10,7 +10,7 @@ class Rejects:
     """The lines that cannot be used: all of them are counted by cause, and the first are stored."""
 
     def __init__(self, *, max_share: float = math.inf, total_lines: int = 1) -> None:
-        """Once the storage is full, reading fails if the rejects exceed `max_share` of `total_lines`."""
+        """Start empty; once `rows` is full, more rejects than `max_share` of `total_lines` are an error."""
         self.rows: list[dict[str, str | int]] = []
         self.by_cause: Counter[str] = Counter()
         self.lines_read = 0
@@ -23,10 +23,10 @@ class Rejects:
         return self.by_cause.total()
 
     def add(self, file: str, line: int, cause: str, raw: str) -> None:
-        """Count a line as a reject, and store it unless the storage is full.
+        """Count a line as a reject, and store it unless `REJECTS_STORED` rejects are already stored.
 
         Raises:
-            TooManyRejects: the storage is full, and the rejects are more than `max_share` of all lines.
+            TooManyRejects: no more rejects are stored, and they are more than `max_share` of all lines.
         """
         self.by_cause[cause] += 1
         if len(self.rows) < REJECTS_STORED:

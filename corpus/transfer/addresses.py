@@ -84,7 +84,8 @@ def full_address(corpus: str) -> str:
         address = os.environ.get(found[1], "").strip()
         if not HTTP_SCHEME.match(address):
             raise InputError(
-                f"corpus {text}: the variable {found[1]} holds no http(s) address: set it for the run"
+                f"corpus {text}: the variable {found[1]} has no http(s) address: set it in the "
+                "run's environment"
             )
         return address
     if QUERY_HASH.search(text) and text not in _full_addresses:

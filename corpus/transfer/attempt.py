@@ -38,7 +38,7 @@ def download_once(
         PermanentError: no attempt can succeed.
     """
     if time.monotonic() > deadline_s:
-        raise TransientError(f"not done within {limits.total_s:g} s")
+        raise TransientError(f"not finished within {limits.total_s:g} s")
     state = copies.read_state(part, url)
     offset = part.stat().st_size if state.get("validator") and part.exists() else 0
     headers = dict(UNCOMPRESSED)
@@ -54,7 +54,7 @@ def download_once(
         elif response.status_code in (206, 416) and offset:
             copies.delete(part)
             raise TransientError(
-                f"HTTP {response.status_code} does not match the {offset} bytes on the disk; starting again"
+                f"HTTP {response.status_code} does not fit the {offset} bytes on the disk; starting again"
             )
         elif response.status_code == 200:
             offset, total = 0, content_length(response)
@@ -119,7 +119,7 @@ def _write_body(
     done, meter = offset, Meter(offset, total, limits, progress)
     with part.open("ab" if offset else "wb") as file:
         if not offset:
-            # After the old bytes are removed and before new ones arrive, so that it describes no other bytes.
+            # The state is written after old bytes are removed and before new ones arrive, so it always fits.
             copies.write_state(part, url, response, total)
         for chunk in itertools.chain([head], chunks):
             done += len(chunk)
@@ -138,7 +138,7 @@ def _write_body(
 def _check_headers(response: httpx2.Response, total: int | None, limits: Limits) -> None:
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding not in ("", "identity"):
-        raise PermanentError(f"sent {encoding[:40]!r}-encoded bytes that were not requested")
+        raise PermanentError(f"the server sent {encoding[:40]!r}-encoded bytes that were not requested")
     if total is not None and total > limits.max_bytes:
         raise PermanentError(
             f"{total} bytes, more than the {limits.max_bytes} allowed; is it the right address?"

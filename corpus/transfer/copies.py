@@ -28,7 +28,7 @@ def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
     """Hold a lock, so that no other process downloads to `archive` at the same time.
 
     Raises:
-        InputError: another process still holds it after `wait_s` seconds.
+        InputError: another process still holds the lock after `wait_s` seconds.
         OSError: the file system does not support locks.
     """
     path = archive.with_name(archive.name + ".lock")
@@ -57,7 +57,7 @@ def part_path(archive: Path) -> Path:
 
 
 def write_state(part: Path, url: str, response: httpx2.Response, total: int | None) -> None:
-    """Write the description of a partial file, whose bytes come from this response."""
+    """Write the description of the partial file that gets its bytes from this response."""
     state = {
         "url_sha256": _digest(url),
         "validator": validator(response),

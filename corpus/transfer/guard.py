@@ -123,7 +123,7 @@ class RequestGuard:
     def transient_error(self, error: httpx2.TransportError) -> TransientError:
         """The error for a failed connection, with a short reason."""
         if self._missed_deadline_s is not None:
-            return TransientError(f"not done within {self._missed_deadline_s:.3g} s")
+            return TransientError(f"not finished within {self._missed_deadline_s:.3g} s")
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         failed_to_connect = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
         return TransientError(reason, unreachable=failed_to_connect and "CERTIFICATE" not in reason)
@@ -189,7 +189,7 @@ class RequestGuard:
         elif event.endswith("connect_tcp.complete"):
             self.check_address(stream.get_extra_info("server_addr")[0], self._requested_host)
         if self._missed_deadline_s is not None:
-            raise TransientError(f"not done within {self._missed_deadline_s:.3g} s")
+            raise TransientError(f"not finished within {self._missed_deadline_s:.3g} s")
 
 
 def zone(address: str) -> str:

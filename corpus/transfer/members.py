@@ -53,7 +53,7 @@ def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Membe
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files in the folder and one level below it, but no deeper, as it may be a large home directory."""
+    """The files in the folder and one level below it, but no deeper: the folder may be a home directory."""
     try:
         inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__MACOSX"]
         folders = [folder, *(path for path in inner if os.access(path, os.R_OK | os.X_OK))]

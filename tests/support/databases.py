@@ -1,4 +1,4 @@
-"""Databases as a death leaves them."""
+"""Databases in the state in which a killed process leaves them."""
 
 import signal
 import sqlite3

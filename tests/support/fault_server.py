@@ -1,4 +1,4 @@
-"""A file server on real sockets that breaks connections, and downloads from it."""
+"""A file server on real sockets that can break connections, and helpers that download from it."""
 
 import contextlib
 import socket
@@ -56,7 +56,7 @@ class Call:
 
 @dataclass
 class FaultServer:
-    """Answers the n-th request with the n-th of `answers`, and any after that with the last."""
+    """Answers the n-th request with the n-th of `answers`, and any further request with the last of them."""
 
     answers: list[Callable[[Call], None]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -117,7 +117,7 @@ def cut(call: Call) -> None:
     call.send(200, BODY[:6000], length=len(BODY), ETag='"one"')
 
 
-OTHER = BODY[:4] + BODY[:3:-1]  # of the same length
+OTHER = BODY[:4] + BODY[:3:-1]  # another body of equal size
 
 
 def drip(call: Call, head: bytes, drop: bytes) -> None:

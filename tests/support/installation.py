@@ -1,4 +1,4 @@
-"""An installation as its user sees it: the command, what is up in a home, and Prefect's REST interface."""
+"""An installation as its user sees it: the command, the services of a home, and Prefect's REST interface."""
 
 import json
 import os
@@ -27,16 +27,16 @@ TINY = {
 }
 ENDLESS = {"max_minutes": "none", "max_epochs": 1_000_000, "checkpoint_seconds": 1}
 LONG = {**TINY, "changes": {**TINY["changes"], "train": ENDLESS}}
-PATIENCE_S = 900  # for what must happen, on however slow a machine; what never happens takes as long to fail
+PATIENCE_S = 900  # the longest wait for an event; long, so that only an event that never happens reaches it
 
 
 def training(seed, **train):
-    """The parameters of a training that no other test has: `train` decides what ends it."""
+    """The parameters of a training run that no other test uses; the settings `train` decide when it ends."""
     return {**TINY, "changes": {**TINY["changes"], "train": {**train, "seed": seed}}}
 
 
 def settings(changes):
-    """The same changes as words of the command line."""
+    """The changes of a recipe, converted to arguments of the command line."""
     words = {key: "null" if value == "none" else value for key, value in flatten(changes).items()}
     return [f"--set={key}={value}" for key, value in words.items()]
 
@@ -58,7 +58,7 @@ class Api:
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return json.loads(answer.read() or b"null")
             except urllib.error.HTTPError as error:
-                # Its database is busy for a moment: Prefect's own client asks again, too.
+                # Prefect's database may be busy for a moment, and Prefect's own client retries too.
                 if error.code != 503 or not tries_left:
                     raise
                 time.sleep(1)
@@ -79,7 +79,7 @@ class Api:
 
 
 def outcome(state):
-    """What a run that has completed came to, by the first word of its state's message."""
+    """The outcome of a completed run, which is the first word of its state's message."""
     assert state["name"] == "Completed", state
     return state["message"].partition(":")[0].lower()
 
@@ -89,7 +89,7 @@ def command(home, *words):
     return {
         "args": [sys.executable, "-m", "cli", *words],
         "env": {**environment, "REPARTEE_HOME": str(home)},
-        "cwd": home,  # from anywhere: the project is found by itself
+        "cwd": home,  # any folder will do, because the command finds its own project
         "text": True,
     }
 
@@ -101,7 +101,7 @@ def ask(home, *words, timeout_s=PATIENCE_S):
 
 
 def go_up(home):
-    """Start it and wait until it says that it is up; (process, what it printed)."""
+    """Run `repartee up` and wait until it says that it is up; returns (process, what it printed)."""
     process = subprocess.Popen(
         **command(home, "up"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -111,11 +111,11 @@ def go_up(home):
         output += line
         if line.startswith("Up in"):
             return process, output
-    raise AssertionError(f"it never came up: {output}")
+    raise AssertionError(f"`repartee up` never came up: {output}")
 
 
 def serve(home, **env):
-    """The deployments in one process, without a worker."""
+    """Serve the deployments in a single process, without a worker."""
     options = command(home)
     return subprocess.Popen(
         [sys.executable, "-m", "deployments.serve"],
@@ -130,13 +130,13 @@ def services(home):
 
 
 def left_of(home):
-    """Every process that works for this home."""
+    """The command line of every process that names this home in its arguments."""
     listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if str(home) in line]
 
 
 def kill_everything(home):
-    """`kill -9` of every process that works for this home, whoever started it."""
+    """Send SIGKILL to every process that works for this home, whatever started it."""
     while found := [
         int(environ.parent.name)
         for environ in Path("/proc").glob("[0-9]*/environ")
@@ -148,7 +148,7 @@ def kill_everything(home):
 
 
 def _works_for(home, environ):
-    with suppress(OSError):  # it has ended, or is somebody else's
+    with suppress(OSError):  # the process has ended, or belongs to another user
         return f"REPARTEE_HOME={home}\0".encode() in environ.read_bytes()
     return False
 
@@ -158,7 +158,7 @@ def trainers(home):
 
 
 def trainer_group(home):
-    """The process group of the training of this home; None: nobody trains."""
+    """The process group of the trainer that runs in this home; None if none is running."""
     listed = subprocess.run(
         ["ps", "-ww", "-eo", "pgid,args"], capture_output=True, text=True, check=True
     ).stdout
@@ -172,7 +172,7 @@ def trainer_group(home):
 
 @contextmanager
 def held(home):
-    """Inside, the training of this home makes no step, and so cannot end."""
+    """A context in which the trainer of this home is suspended, so that it cannot end."""
     group = until(lambda: trainer_group(home))
     os.killpg(group, signal.SIGSTOP)
     try:
@@ -184,13 +184,13 @@ def held(home):
 def until(wanted, timeout_s=PATIENCE_S):
     deadline_s = time.monotonic() + timeout_s
     while not (found := wanted()):
-        assert time.monotonic() < deadline_s, "it did not happen in time"
+        assert time.monotonic() < deadline_s, "the expected event did not happen in time"
         time.sleep(0.2)
     return found
 
 
 class Shell:
-    """The shell in which the user of a home gives commands; `repartee` is on its path."""
+    """The shell in which the user of a home runs commands; `repartee` is on its PATH."""
 
     def __init__(self, home, commands):
         self.home = home
@@ -211,7 +211,7 @@ class Shell:
         )
 
     def faults(self, before="true", words="", **env):
-        """What is wrong by the name of the check, after a command in the same shell."""
+        """The faults that `repartee doctor` finds, by check, after a command was run in the same shell."""
         done = self.shell(f'{before}; exec "{self.python}" -m cli doctor --json {words}', **env)
         found = json.loads(done.stdout or "{}")
         assert found, done.stderr
@@ -220,5 +220,5 @@ class Shell:
 
 
 def remedies(faults):
-    """What the doctor says to type, in one line."""
+    """All the remedies that `repartee doctor` suggests, joined into one line."""
     return "; ".join(fault["remedy"] for check in faults.values() for fault in check)

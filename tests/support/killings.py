@@ -1,7 +1,7 @@
-"""Trainings in processes of their own, to be killed or to be ranks of one training.
+"""Trainers in separate processes, which a test can kill or use as the ranks of one training run.
 
-They are forks of a process that has imported the trainer and little else: a fork of one that has
-computed with threads may wait for a thread that it does not have.
+Each process is forked from a process that has imported the trainer and little else: a fork of a process
+that has computed with threads may wait forever for a thread that does not exist in the fork.
 """
 
 import multiprocessing
@@ -32,12 +32,12 @@ _forks.set_forkserver_preload(["warmed"])
 
 
 def start(folder: Path, **how: Any) -> ForkServerProcess:
-    """A training in the folder: `dies_at` which of its changes, `counts_into` which file."""
+    """Start a trainer that is killed at its change `dies_at`, or that writes a count to `counts_into`."""
     return start_apart(_train, folder, **how)
 
 
 def start_ranks(folders: list[Path], **how: Any) -> list[ForkServerProcess]:
-    """A process for each run folder that make one training, as torchrun would start them."""
+    """Start one process per run folder, all of them ranks of one training run, as torchrun would."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(folders))}
@@ -49,10 +49,10 @@ def start_ranks(folders: list[Path], **how: Any) -> list[ForkServerProcess]:
 
 
 def start_apart(work: Callable[..., None], *given: Any, **how: Any) -> ForkServerProcess:
-    """`work` in a process of its own."""
+    """Run the function `work` in a separate process."""
     process = _forks.Process(target=work, args=given, kwargs=how)
     with pytest.MonkeyPatch.context() as environment:
-        # Python 3.11 tells the process that is forked where to import from only after it has tried to.
+        # Python 3.11 gives the forked process its import path only after that process has tried to import.
         environment.setenv("PYTHONPATH", FOLDER)
         process.start()
     return process
@@ -67,7 +67,7 @@ def _train(
     keeps_weights: bool = False,
     stops_at: int | None = None,
 ) -> None:
-    torch.set_num_threads(1)  # more of them would add in another order
+    torch.set_num_threads(1)  # with more threads, the order of additions would differ
     os.environ.update(environment or {})
     rank = os.environ.get("RANK")
     if lacks_memory and rank == "1":
@@ -102,7 +102,7 @@ def _lack_memory_once() -> None:
 
 
 def _keep_weights(path: Path) -> None:
-    """What this rank's network has become in the end."""
+    """At the end of training, save the weights of this rank's network to `path`."""
     original = Training.fit
 
     def fit(self: Training) -> str | None:
@@ -114,7 +114,7 @@ def _keep_weights(path: Path) -> None:
 
 
 def _watch(folder: Path, see: Callable[[], None]) -> None:
-    """From here on `see` is called before each change below the folder, and before each fsync."""
+    """From now on, call `see` before each change below the folder and before each fsync."""
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(args[1], str) and args[1][:1] in "wax"

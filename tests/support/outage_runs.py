@@ -1,4 +1,4 @@
-"""Commands that meet a server which dies or hangs at a given moment."""
+"""Commands whose server dies or hangs at a given moment."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from installation import PATIENCE_S, TINY, settings
 from outages import ROWS
 
 FAULTS = {"dead": signal.SIGKILL, "hung": signal.SIGSTOP}
-# The line after which the server goes, so that what comes next meets it.
+# The log line after which the server dies or hangs, so that the next request of the run meets the fault.
 BEFORE = {
     "the training of `run`": r"train: runs",
     "the gate of `run`": r"evaluate: (reused \()?[\d,]+ replies",
@@ -21,22 +21,22 @@ RUN += settings(TINY["changes"])
 
 
 def run_of(row):
-    """The words of a run whose training no other row has."""
+    """The arguments of a run that trains with a seed of its own, so that no two rows share a training run."""
     return [*RUN, "--set", f"train.seed={SEEDS[row]}"]
 
 
 def ended(process, stderr=""):
-    """(exit status, the JSON that it printed, all of its standard error)."""
+    """Wait for the process; returns (exit status, the JSON that it printed, its whole standard error)."""
     out, err = process.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in err
     return process.returncode, json.loads(out) if out else {}, stderr + err
 
 
 def until_said(process, wanted):
-    """What it had said on standard error by the line that matches."""
+    """The process's standard error up to and including the first line that matches `wanted`."""
     stderr = ""
     for line in process.stderr:
         stderr += line
         if re.search(wanted, line):
             return stderr
-    raise AssertionError(f"it never said {wanted}: {stderr}")
+    raise AssertionError(f"the process never said {wanted}: {stderr}")

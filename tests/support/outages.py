@@ -1,4 +1,4 @@
-"""What becomes of a command whose server is dead or hangs: the rows of docs/outages.md, each with a test.
+"""What happens to a command whose server is dead or hung: the rows of docs/outages.md, each with a test.
 
 `python tests/support/outages.py > docs/outages.md` writes the page.
 """
@@ -8,25 +8,26 @@ from dataclasses import dataclass
 
 HEAD = """# When a server does not answer
 
-Nothing listens any more at the address of a *dead* server (SIGKILL); a *hung* server accepts the connection
-and sends nothing (SIGSTOP). "Prefect, the run's own" is the server that `repartee run` starts where none is
-configured. Each row is a test with a real server, in `tests/deployments/test_mlflow_outages.py` or in
-`tests/deployments/test_prefect_outages.py`, and the page is made from the same rows by `make docs`.
+A *dead* server has been killed (SIGKILL), so nothing listens at its address any more. A *hung* server has been
+stopped (SIGSTOP), so it accepts a connection but sends nothing. "Prefect, the run's own" is the server that
+`repartee run` starts if no server is configured. Each row is tested with a real server, in
+`tests/deployments/test_mlflow_outages.py` or in `tests/deployments/test_prefect_outages.py`, and `make docs`
+generates this page from the same rows.
 
-| server | is | from | exit status | outcome | message | the same command, once the server answers |
+| server | fault | since | exit status | outcome | message | the same command, once the server answers |
 | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """One outage, and what is promised."""
+    """One outage, and the behaviour that the page promises for it."""
 
     server: str
     fault: str  # dead or hung
     moment: str
     exit: int
-    outcome: str  # of --json; "" where the command is refused
+    outcome: str  # in the output of --json; "" if the command is refused
     says: str  # a part of the reason, or of the line on standard error
     again: str
 

@@ -1,4 +1,4 @@
-"""Model folders of a few bytes, and versions made of them."""
+"""Model folders of a few bytes, and registered versions made from them."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ class Knobs(Config):
 
 
 def shout(out, config, quiet=None, fail=False, held=False):
-    """Where it is `held`, it says so and waits for a line on its standard input."""
+    """Write the word; if `held` is set, also print a line and wait for a line on standard input."""
     (out / "logs").mkdir()
     (out / "logs" / "when.txt").write_text(os.urandom(8).hex())
     text = quiet.joinpath("text.txt").read_text() if quiet else config.word

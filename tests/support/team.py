@@ -1,4 +1,4 @@
-"""A team's set-up without containers: the services of compose.yaml as processes, on a PostgreSQL of their own."""
+"""A team's set-up without containers: the services of compose.yaml run as processes, with a new PostgreSQL."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ from installation import PATIENCE_S, ROOT, Api, until
 
 DEPLOYMENTS = ROOT / "deployments"
 BIN = Path(sys.executable).parent
-NOBODY = 65534  # who runs PostgreSQL where we are root, as whom it refuses to start
+NOBODY = 65534  # the user that runs PostgreSQL if we are root, because it refuses to run as root
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?])([^}]*))?\}")
 FILLED = {
     "POSTGRES_PASSWORD": "of-the-database",
@@ -36,13 +36,13 @@ FILLED = {
 
 
 def example():
-    """The variables of the example file as they stand there."""
+    """The variables of the example file, with exactly the values that are written there."""
     lines = (DEPLOYMENTS / "compose.env.example").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def services(variables):
-    """The services of compose.yaml, with its variables put in as `docker compose` does."""
+    """The services of compose.yaml, with its variables replaced as `docker compose` replaces them."""
     text = (DEPLOYMENTS / "compose.yaml").read_text()
 
     def put(found):
@@ -61,7 +61,7 @@ def free_port():
 
 
 def status(address, login=None):
-    """What a server answers to a GET: 200, 401."""
+    """The HTTP status with which a server answers a GET request, such as 200 or 401."""
     request = urllib.request.Request(address, headers=authorization(login) if login else {})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -75,7 +75,7 @@ def authorization(login):
 
 
 class Team:
-    """Each service in its own process group, each volume a folder, each port a free one."""
+    """The services, each in its own process group; volumes are folders, and ports are free ports."""
 
     def __init__(self, folder, postgres):
         self.folder = folder
@@ -98,7 +98,7 @@ class Team:
         return self.running[name]
 
     def run(self, *words):
-        """A command as it is given in the worker's container."""
+        """Run a command as it would be run in the worker's container, and return its output."""
         done = subprocess.run(words, capture_output=True, text=True, **self.surroundings("worker", log=False))
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -141,7 +141,7 @@ class Team:
         return Api(self.prefect, **authorization(self.login))
 
     def is_healthy(self, name):
-        """By the health check of its container."""
+        """Whether the service is healthy according to the health check of its container."""
         check = self.services[name]["healthcheck"]["test"][1:]
         assert check[0] == "python"
         words = [sys.executable, *(self.localised(word, name) for word in check[1:])]
@@ -151,7 +151,7 @@ class Team:
         return (self.folder / f"{name}.log").read_text(errors="replace")[-2000:]
 
     def end(self):
-        """One after the other: the worker tells the servers how its run ended."""
+        """Stop the services one by one, the worker first, because it reports the end of its run to them."""
         for process in reversed(self.running.values()):
             process.terminate()
             process.wait(PATIENCE_S)
@@ -159,13 +159,15 @@ class Team:
 
 @contextmanager
 def postgres():
-    """A cluster of its own, empty but for the databases of databases.sql; the folder of its socket."""
+    """Run a new PostgreSQL cluster with the databases of databases.sql; yields the folder of its socket."""
     initdb, server = shutil.which("initdb"), shutil.which("postgres")
     if not (initdb and server):
         pytest.skip("no initdb or postgres on the PATH: install PostgreSQL's server, 14 or newer")
     if not all(find_spec(name) for name in ("psycopg", "flask_wtf")):
         pytest.skip("the extra `team` is not installed: pip install -c constraints.txt -e '.[dev,team]'")
-    folder = Path(tempfile.mkdtemp(prefix="repartee-pg-"))  # short: a socket's path has 107 characters
+    folder = Path(
+        tempfile.mkdtemp(prefix="repartee-pg-")
+    )  # short: a socket's path is limited to 107 characters
     password = folder / "password"
     password.write_text(FILLED["POSTGRES_PASSWORD"])
     as_user = []
@@ -199,7 +201,7 @@ def postgres():
 
 
 def query(folder, database, statement):
-    """The rows that the database answers."""
+    """The rows with which the database answers the statement."""
 
     async def ask():
         password = FILLED["POSTGRES_PASSWORD"]
@@ -209,7 +211,7 @@ def query(folder, database, statement):
                     host=str(folder), user="repartee", password=password, database=database
                 )
                 break
-            except asyncpg.CannotConnectNowError:  # it is starting
+            except asyncpg.CannotConnectNowError:  # PostgreSQL is still starting
                 assert tries_left
                 time.sleep(0.5)
         try:

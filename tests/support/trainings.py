@@ -1,4 +1,4 @@
-"""Small trainings: what the tests of the trainer share."""
+"""Small training runs and their data, which the tests of the trainer share."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ NETWORK = {"n_layer": 1, "n_head": 2, "width": 16}
 
 
 def examples(rows: int, seed: int, split: str) -> pa.Table:
-    """Exchanges in which the answer is the question: something to learn."""
+    """Exchanges in which the reply repeats the question, so that there is something to learn."""
     rng = np.random.default_rng(seed)
     records = []
     for i in range(rows):
@@ -42,7 +42,7 @@ def examples(rows: int, seed: int, split: str) -> pa.Table:
 
 
 def make_data(folder: Path) -> Path:
-    """examples/ and tokenizer/, as export and vocabulary leave them."""
+    """Write the folders examples/ and tokenizer/ as the stages export and vocabulary write them."""
     for name in ("examples", "tokenizer"):
         (folder / name).mkdir()
     pq.write_table(examples(60, 0, "train"), folder / "examples" / "train.parquet")
@@ -68,9 +68,9 @@ def run_folder(
         "examples": str(data / "examples"),
     }
     (folder / "config.json").write_text(json.dumps(config))
-    # Chosen by time, so not the same twice: a test fixes it.
+    # The trainer chooses the precision by measured speed, so the choice may vary; the tests fix it.
     (folder / "precision.json").write_text(json.dumps({"precision": precision}))
-    # What it looks at has its own tests, and takes longer than such a training.
+    # The preflight has its own tests, and takes longer than such a small training run.
     (folder / "preflight.json").write_text("{}")
     return folder
 
@@ -94,7 +94,7 @@ def timeless(folder: Path) -> list[dict[str, Any]]:
 
 
 class StopAt(threading.Event):
-    """Asks for a stop once the trainer has looked at it this many times: at that step."""
+    """A stop event that is set at a given step, because the trainer checks the event once per step."""
 
     def __init__(self, step: int) -> None:
         super().__init__()

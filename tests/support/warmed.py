@@ -1,4 +1,4 @@
-"""What the forks of killings.py share, made once: what is only imported or worked out when first used."""
+"""Performs the imports and first-use set-up once, so that all forks of killings.py share the result."""
 
 import gc
 import tempfile
@@ -14,4 +14,4 @@ from models.training import trainer  # noqa: F401
 torch.set_num_threads(1)
 with tempfile.TemporaryDirectory() as folder:
     networks.save(networks.build(NetworkConfig(n_layer=1, n_head=1, width=8), 8, 8), Path(folder))
-gc.freeze()  # a fork that looked through all that is here would copy it
+gc.freeze()  # a garbage collection in a fork would otherwise copy all of these objects

@@ -43,7 +43,7 @@ def turns_of(folder):
 
 
 def test_turns_follow_the_conversation_and_not_the_file(raw):
-    """The ids lose their quotes, and movie_lines.txt is in descending order."""
+    """The ids are read without their quotes, and movie_lines.txt is in descending order."""
     turns, rejects = turns_of(raw())
     assert [(t["conversation_id"], t["turn"], t["speaker"], t["text"], t["group"]) for t in turns] == [
         ("L1044", 0, "u2", "They do to!", "m0"),
@@ -56,7 +56,7 @@ def test_turns_follow_the_conversation_and_not_the_file(raw):
 
 @pytest.mark.parametrize("ending", [" +++$+++ ", " +++$+++"])
 def test_an_empty_utterance_keeps_its_line(raw, ending):
-    """If the line were stripped first, its last field would be lost."""
+    """If the line were stripped of whitespace before it is split, its last field would be lost."""
     lines = LINES.replace(" +++$+++ She okay?", ending)
     turns, rejects = turns_of(raw(lines))
     assert [t["text"] for t in turns][2] == ""
@@ -69,7 +69,7 @@ def test_a_separator_inside_the_text_stays_text(raw):
 
 
 def test_windows_1252_is_recognised_and_no_byte_is_lost(raw):
-    """0x96 is a dash; 0x81 is not defined, so it is read as Latin-1; 0x85 does not end a line."""
+    """In Windows-1252, 0x96 is a dash and 0x85 does not end a line; 0x81 is undefined and read as Latin-1."""
     turns, _ = turns_of(raw(LINES.encode().replace(b"She okay?", b"She\x96ok\x85\x81\xe9")))
     assert turns[2]["text"] == "She\u2013ok\u2026\x81\xe9"
     assert len(set(WINDOWS_1252)) == 256
@@ -146,7 +146,7 @@ def test_the_rejects_and_the_report_are_written_beside_the_turns(raw, tmp_path):
 
 
 def test_any_field_is_a_list_of_ids_or_a_reject():
-    """`ast.literal_eval` raises a TypeError for a list in a set, and makes a lone surrogate of an escape."""
+    """`ast.literal_eval` would raise TypeError for a list in a set, and would accept a lone surrogate."""
     assert parse_line_ids("{[]}") is None
     assert parse_line_ids(r"['L\ud800']") is None
     assert parse_line_ids("['L1', 'L2'") is None
@@ -158,9 +158,9 @@ def test_any_field_is_a_list_of_ids_or_a_reject():
     [
         "['L1', 'L2']",
         '["L1", "L2"]',
-        "[ 'L1' ,'L2 ' ]",  # blanks around and in the ids
+        "[ 'L1' ,'L2 ' ]",  # spaces around and inside the ids
         "['L1' 'L2']",  # as numpy prints a list
-        "\"['L1', 'L2']\"",  # in the quotes of a CSV file
+        "\"['L1', 'L2']\"",  # in a CSV file's quotes
         '"[""L1"", ""L2""]"',
         "['L1', 'L2',]",
     ],
@@ -172,7 +172,7 @@ def test_a_list_of_ids_is_read_however_it_is_written(field):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_a_copy_saved_in_another_encoding_holds_the_same_texts(raw, encoding, line_end):
-    """UTF-8 that is read as Windows-1252 would teach the model `cafÃ©`, and a byte order mark would cost a line."""
+    """A wrong encoding would teach the model `cafÃ©`, and a byte order mark read as text would cost a line."""
     lines, conversations = (
         text.replace("She okay?", "A café – “now”?").replace("\n", line_end)
         for text in (LINES, CONVERSATIONS)
@@ -188,7 +188,7 @@ def test_a_copy_saved_in_another_encoding_holds_the_same_texts(raw, encoding, li
 
 
 def test_each_line_is_in_the_encoding_that_it_is_valid_in(raw, tmp_path):
-    """An editor has saved one half of the corpus as UTF-8, and one line was damaged before."""
+    """An editor has saved half of the corpus as UTF-8, and one line was already damaged before that."""
     lines = LINES.replace("She okay?", "Café?").encode("cp1252").replace(b"I hope so.", "Thé’".encode())
     lines = lines.replace(b"They do to!", "It â€™ s".encode())
     (tmp_path / "out").mkdir()
@@ -235,7 +235,7 @@ def test_the_remedy_for_rejects_is_one_that_works(raw, tmp_path):
 def test_the_share_that_the_remedy_names_is_never_too_small_by_rounding(
     raw, tmp_path, monkeypatch, are_all_stored
 ):
-    """As floating-point numbers, 29 rejects are more than 0.29 times 100 lines."""
+    """In floating-point arithmetic, 29 rejects are more than 0.29 times 100 lines."""
     if not are_all_stored:
         monkeypatch.setattr(stored, "REJECTS_STORED", 10)
     line, conversation = LINES.splitlines()[0], CONVERSATIONS.splitlines()[0]

@@ -1,4 +1,4 @@
-"""The server of the tests of downloads."""
+"""The file server that the tests of downloads share."""
 
 from collections.abc import Iterator
 

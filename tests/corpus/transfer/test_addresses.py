@@ -1,4 +1,4 @@
-"""A part of an address that may be secret is only used for the request, and never stored or shown."""
+"""Any part of an address that may be secret is used only for the request, and is never stored or shown."""
 
 import pytest
 from hypothesis import given
@@ -70,7 +70,7 @@ def test_a_variable_holds_the_whole_address(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("corpus", "line"),
     [
-        ("env:REPARTEE_CORPUS_NONE", "the variable REPARTEE_CORPUS_NONE holds no http"),
+        ("env:REPARTEE_CORPUS_NONE", "the variable REPARTEE_CORPUS_NONE has no http"),
         ("env:HOME", "the variable that holds the address must be called REPARTEE_CORPUS_NAME"),
     ],
 )

@@ -42,7 +42,7 @@ def blob_id(content: bytes) -> str:
 def refused(
     source: Path, out: Path, limits: UnpackLimits | None = None, pins: dict[str, str] | None = None
 ) -> str:
-    """The error line of `unpack`, which is one line and has left no other file behind."""
+    """The error message of `unpack`, after checks that it is one line and that no unchecked file is left."""
     out.mkdir(exist_ok=True)
     before = sorted(out.parent.rglob("*"))
     with pytest.raises(InputError) as error:
@@ -168,7 +168,7 @@ def test_another_file_is_no_zip(tmp_path: Path, out: Path, content: bytes) -> No
 
 
 def refused_cheaply(archive: Path, out: Path) -> str:
-    """The error line of `unpack`, which took little memory and little time of the processor."""
+    """The error message of `unpack`, after checks that it took little memory and little processor time."""
     tracemalloc.start()
     started_s = time.process_time()
     try:
@@ -182,7 +182,7 @@ def refused_cheaply(archive: Path, out: Path) -> str:
 
 
 def forge_size(archive: Path, size: int) -> None:
-    """Make both headers of the first entry say that it unpacks to `size` bytes."""
+    """Change both headers of the first entry, so that they say that it unpacks to `size` bytes."""
     data = bytearray(archive.read_bytes())
     data[22:26] = data[data.index(b"PK\x01\x02") + 24 :][:4] = struct.pack("<I", size)
     at = data.index(b"PK\x01\x02") + 24
@@ -203,7 +203,7 @@ def test_a_forged_size_does_not_help_a_bomb(tmp_path: Path, out: Path) -> None:
 
 
 def test_entries_that_share_bytes_are_refused(tmp_path: Path, out: Path) -> None:
-    """60 kB, a thousand entries over one stream, 10 GB declared."""
+    """The archive has 60 kB, and its thousand entries over one stream declare 10 GB in total."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     kernel = packer.compress(b"\0" * 10_000_000) + packer.flush()
     crc = zlib.crc32(b"\0" * 10_000_000)

@@ -1,4 +1,4 @@
-"""One attempt at a download. The server uses real sockets and breaks real connections."""
+"""Tests of a single attempt at a download, with a server that breaks real connections on real sockets."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from fault_server import BODY, OTHER, Call, FaultServer, complete, cut, drip, ge
 from corpus.transfer.limits import Limits
 from models.errors import InputError
 
-HANG_S = 60  # the server never ends its response, so only a client without a deadline takes as long
+HANG_S = 60  # the server never ends its response, so only a client without a deadline takes this long
 
 
 def test_a_cut_body_is_resumed_where_it_stopped(server: FaultServer, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_server_that_sends_a_byte_at_a_time_is_given_up(
     server.answers = [lambda call: drip(call, head, drop)]
     limits = Limits(total_s=0.6, slow_after_s=0.1, connect_s=0.2, tries=2, first_wait_s=0.01)
     started_s = time.monotonic()
-    with pytest.raises(InputError, match=r"slower than 1000 bytes/s|not done within"):
+    with pytest.raises(InputError, match=r"slower than 1000 bytes/s|not finished within"):
         get(server.root, tmp_path, limits)
     assert time.monotonic() - started_s < HANG_S
 
