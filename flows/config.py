@@ -40,8 +40,8 @@ class RetrainConfig(Config):
     def _an_encoder_reads_pairs(self) -> Self:
         if self.network.family == "encoder-decoder" and self.markup.unit != "pair":
             raise ValueError(
-                "network.family encoder-decoder reads a context and answers it, which is a pair; add "
-                "--set markup.unit=pair (and markup.max_tokens=20 as the recipe tutorial has it)"
+                "network.family encoder-decoder reads a context and answers it, which is a pair: it needs "
+                "markup.unit=pair (and markup.max_tokens=20, as the recipe tutorial has it)"
             )
         return self
 

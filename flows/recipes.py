@@ -1,8 +1,7 @@
 """Recipes: named configurations, and how their values are changed."""
 
-import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from corpus.cleaning.config import CleanConfig
 from corpus.download import DownloadConfig
 from flows.config import RetrainConfig
+from flows.notation import Change, read_change, show_value
 from models.addresses import redact_addresses
 from models.errors import InputError, did_you_mean, validation_problem
 from models.evaluation.report import EvaluateConfig
@@ -17,6 +17,20 @@ from models.network.config import NetworkConfig
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
+
+OPTION = "--set "
+INTRODUCTION = """\
+This page is made by `make docs`. On the command line, `--set KEY=VALUE` changes one setting and may be given
+several times. In the dashboard's form, the field `settings` takes several, separated by commas or line
+breaks: `train.learning_rate=0.01, train.max_epochs=4`. The same sentence says what is wrong with a setting in
+either place.
+
+A value is a number, `true`, `false`, `null`, a list or a text. A list is written in JSON:
+`generation.stop=["Bye.", "Good night, then."]`. A text is written as it is, blanks included:
+`start.init=/models/my model`. In the form it ends at the next comma or line break. A text is written in
+double quotes, as in JSON, if it holds a comma or a line break, begins or ends with a blank, begins with a
+bracket or a double quote, or would be read as something else: `start.init="/models/one, two"`.
+"""
 
 RECIPES = {
     # A minute on two cores, and the model answers questions about its own topics sensibly.
@@ -76,47 +90,64 @@ RECIPES = {
 
 
 def configure(recipe: str, corpus: str | None, changes: list[str], init: str | None = None) -> RetrainConfig:
-    """The recipe, changed by texts of the form `key.path=value`.
+    """The recipe with what the options `--corpus`, `--init` and `--set` of the command change.
 
     Raises:
         InputError: there is no such recipe or key (the line names the nearest one), or the value is wrong.
     """
-    if recipe not in RECIPES:
-        raise InputError(
-            f"no recipe {recipe!r}{_did_you_mean(recipe, RECIPES)}; there are {', '.join(RECIPES)}"
-        )
+    options = {"download.corpus": corpus, "start.init": init}
+    given = [Change(key, value, "") for key, value in options.items() if value is not None]
+    return change_recipe(recipe, [*given, *(read_change(text, OPTION) for text in changes)], OPTION)
+
+
+def change_recipe(recipe: str, changes: Sequence[Change], origin: str) -> RetrainConfig:
+    """The recipe with these changes, of which a later one replaces an earlier one of the same key.
+
+    Args:
+        origin: what stands before a setting in a message: `--set ` or the name of the form's field.
+
+    Raises:
+        InputError: there is no such recipe or key (the line names the nearest one), or the value is wrong.
+    """
+    _check_recipe(recipe)
     values = RECIPES[recipe].model_dump()
-    if corpus is not None:
-        values["download"]["corpus"] = corpus
-    if init is not None:
-        values["start"]["init"] = init
     for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise InputError(f"--set {change}: give it as key.path=value, for instance train.max_minutes=5")
-        _assign(values, key.strip(), _parse(text.strip()), change)
+        _assign(values, change, origin)
     try:
-        return RetrainConfig.model_validate(values)
+        config = RetrainConfig.model_validate(values)
     except ValidationError as error:
-        raise InputError(_describe(error)) from None
+        raise InputError(_describe(error, origin)) from None
+    _check_recipe(config.recipe)
+    return config
+
+
+def changes_of(config: RetrainConfig) -> dict[str, Any]:
+    """The value of each setting that differs from the recipe's, by its key."""
+    base = dict(_walk(RECIPES[config.recipe]))
+    return {key: value for key, value in _walk(config) if base[key] != value}
 
 
 def run_command(config: RetrainConfig) -> str:
     """The command for this configuration: `repartee run` with what differs from its recipe."""
-    base = dict(_walk(RECIPES[config.recipe]))
     words = ["repartee", "run", "--recipe", config.recipe]
-    for key, value in _walk(config):
-        if key in base and base[key] != value:
-            words += ["--set", f"{key}={_shown(value)}"]
+    for key, value in changes_of(config).items():
+        words += ["--set", f"{key}={show_value(value)}"]
     return redact_addresses(shlex.join(words))
 
 
-def _describe(error: ValidationError) -> str:
+def _check_recipe(recipe: str) -> None:
+    if recipe not in RECIPES:
+        raise InputError(
+            f"no recipe {recipe!r}{_did_you_mean(recipe, RECIPES)}; there are {', '.join(RECIPES)}"
+        )
+
+
+def _describe(error: ValidationError, origin: str) -> str:
     first = error.errors()[0]
     key, reason = validation_problem(error, depth=2)
     if first["type"] == "value_error":  # without a key it is about settings of several groups
-        return f"--set {key}: {reason}" if key else reason
-    return f"--set {key}: {reason}, got {first['input']!r} (docs/settings.md lists the settings)"
+        return f"{origin}{key}: {reason}" if key else f"{origin.rstrip(': ')}: {reason}"
+    return f"{origin}{key}: {reason}, got {first['input']!r} (docs/settings.md lists the settings)"
 
 
 def settings_page() -> str:
@@ -125,13 +156,12 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Change one with `--set KEY=VALUE`, or in the dashboard's form. Made by `make docs`.",
-        "",
+        INTRODUCTION,
         f"| key | {' | '.join(RECIPES)} | what it is |",
         f"| --- | {' | '.join('---' for _ in RECIPES)} | --- |",
     ]
     for key in values["small"]:
-        row = " | ".join(_shown(values[name][key]) for name in RECIPES)
+        row = " | ".join(show_value(values[name][key]) for name in RECIPES)
         lines.append(f"| `{key}` | {row} | {_help(key)} |")
     return "\n".join(lines) + "\n"
 
@@ -145,11 +175,6 @@ def _walk(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _shown(value: Any) -> str:
-    """The value as `--set` takes it."""
-    return value if isinstance(value, str) and _parse(value) == value else json.dumps(value)
-
-
 def _help(key: str) -> str:
     model: Any = RetrainConfig
     *groups, last = key.split(".")
@@ -158,26 +183,18 @@ def _help(key: str) -> str:
     return (model.model_fields[last].description or "").replace("|", "\\|").replace("\n", " ")
 
 
-def _assign(values: dict[str, Any], key: str, value: Any, change: str) -> None:
+def _assign(values: dict[str, Any], change: Change, origin: str) -> None:
     known = dict(_walk(RECIPES["small"]))
-    if key not in known:
-        hint = _did_you_mean(key, known)
+    if change.key not in known:
+        hint = _did_you_mean(change.key, known)
         if not hint:
-            group = ", ".join(name for name in known if name.startswith(f"{key.split('.')[0]}."))
+            group = ", ".join(name for name in known if name.startswith(f"{change.key.split('.')[0]}."))
             hint = f"; keys: {group}" if group else f"; groups: {', '.join(RetrainConfig.model_fields)}"
-        raise InputError(f"--set {change}: no key {key!r}{hint}")
-    *groups, last = key.split(".")
+        raise InputError(f"{origin}{redact_addresses(change.text)}: no key {change.key!r}{hint}")
+    *groups, last = change.key.split(".")
     for group in groups:
         values = values[group]
-    values[last] = value
-
-
-def _parse(text: str) -> Any:
-    """A number, true, false or null as in JSON; anything else is text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    values[last] = change.value
 
 
 def _did_you_mean(word: str, known: Any) -> str:

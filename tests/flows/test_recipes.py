@@ -40,9 +40,18 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         ("small", ["network.family=bert"], "'llama', 'gpt2', 'encoder-decoder' or 'pretrained', got 'bert'"),
         ("small", ["train.seed"], "give it as key.path=value"),
         ("small", ["train=1"], "no key 'train'"),
+        ("small", ["recipe=smal"], "no recipe 'smal', did you mean 'small'?"),
         ("small", ["network.width=30"], "width 30 is not a multiple of n_head 4"),
-        ("small", ["network.family=encoder-decoder"], "add --set markup.unit=pair"),
-        ("tutorial", ["markup.unit=conversation"], "add --set markup.unit=pair"),
+        (
+            "small",
+            ["network.family=encoder-decoder"],
+            "--set: network.family encoder-decoder reads a context and answers it, which is a pair: it needs markup.unit",
+        ),
+        (
+            "tutorial",
+            ["markup.unit=conversation"],
+            "--set: network.family encoder-decoder reads a context and answers it, which is a pair: it needs markup.unit",
+        ),
     ],
 )
 def test_a_wrong_recipe_key_or_value_gets_one_line_with_the_remedy(recipe, changes, line):
