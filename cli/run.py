@@ -19,7 +19,7 @@ from settings import Settings
 from tasks.plan import PlannedStage, plan_chain, plan_run
 from tasks.store.artifact import Artifact, check_writable
 
-PREPARE_PARAMETERS = ("recipe", "corpus", "changes")
+PREPARE_PARAMETERS = ("recipe", "corpus", "settings")
 
 
 def retrain_locally(config: RetrainConfig) -> Outcome:

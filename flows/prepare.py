@@ -14,10 +14,11 @@ from flows.lifecycle.context import open_run, run_name
 from flows.lifecycle.events import send_new_data, send_rejection
 from flows.lifecycle.graph import run_chain
 from flows.lifecycle.locks import stay_alive
-from flows.lifecycle.parameters import Changes, CorpusName, Recipe, to_config
-from flows.lifecycle.publish import artifact_of, end_is_recorded, interrupted
+from flows.lifecycle.parameters import CorpusName, OlderChanges, Recipe, SettingsText, to_config
+from flows.lifecycle.publish import artifact_of, end_is_recorded, interrupted, refused
 from flows.lifecycle.results import Result, save_result
 from flows.lifecycle.webhook import notice
+from models.errors import InputError
 from settings import Settings
 from tasks.clean import clean
 from tasks.download import download
@@ -47,18 +48,27 @@ DATA = (
     on_crashed=[notice, end_is_recorded],
 )
 def prepare(
-    recipe: Recipe = "small", corpus: CorpusName = None, changes: Changes | None = None
+    recipe: Recipe = "small",
+    corpus: CorpusName = None,
+    settings: SettingsText = None,
+    changes: OlderChanges = None,
 ) -> list[Artifact]:
     """The outputs of the data stages, built or reused; new data is an event, `repartee.data.prepared`.
 
     Args:
-        recipe: The named configuration that the other values begin as.
-        corpus: `cornell`, `sample`, the http(s) address of a zip (without user, password and query: where it
-            has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker that holds it), or a file under
-            REPARTEE_HOME. None: the recipe's own.
-        changes: Any other value of the recipe (docs/settings.md). None: as the recipe has it.
+        recipe: The named configuration that the preparation begins with.
+        corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a zip (without user,
+            password and query: where it has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker that
+            holds it), or a file under REPARTEE_HOME. Empty: the recipe's own corpus.
+        settings: Other settings, as `repartee prepare --set` takes them, separated by commas or line breaks:
+            `vocabulary.size=4096, clean.split_by=conversation`. The page docs/settings.md lists them. Empty:
+            the recipe's own settings.
+        changes: Settings that an older form has stored.
     """
-    run = open_run(to_config(recipe, corpus, changes=changes), Settings())
+    try:
+        run = open_run(to_config(recipe, corpus, settings=settings, changes=changes), Settings())
+    except InputError as error:
+        return cast(list[Artifact], refused(error))
     stay_alive(run.home, run.flow_run_id)
     try:
         return prepare_data(run)

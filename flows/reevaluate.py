@@ -9,13 +9,11 @@ Deployed:  deployments/prefect.yaml, entrypoint flows/reevaluate.py:evaluate
 import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
 
 # isort: split
-from typing import cast
-
 from prefect import flow
 
 from flows.lifecycle.context import evaluation_name, open_run
 from flows.lifecycle.graph import needed_for, run_chain
-from flows.lifecycle.parameters import CorpusName, Recipe, as_trained, to_config
+from flows.lifecycle.parameters import CorpusName, as_trained, to_config
 from flows.lifecycle.publish import artifact_of, publish_scores
 from flows.prepare import DATA
 from models.evaluation.scorecard import SCORE, ScoreRecord
@@ -34,14 +32,15 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
     """The figures of a version; the artifact `evaluation` shows them.
 
     Args:
-        model: `champion`, `challenger`, `previous` or a version number.
-        corpus: `cornell`, `sample`, the http(s) address of a zip (without user, password and query: where it
-            has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker that holds it), or a file under
-            REPARTEE_HOME. None: the one that the version was trained on.
+        model: The version to score: `champion`, `challenger`, `previous` or a version number.
+        corpus: The conversations whose test split is scored: `cornell`, `sample`, the http(s) address of a
+            zip (without user, password and query: where it has one, `env:REPARTEE_CORPUS_NAME`, a variable of
+            the worker that holds it), or a file under REPARTEE_HOME. Empty: the corpus that the version was
+            trained on.
     """
     settings = Settings()
     found = registered_model(model, open_registry(settings), settings.root / COPIES)
-    config = to_config(cast(Recipe, found.recipe), corpus or found.source)
+    config = to_config(found.recipe, corpus or found.source)
     run = open_run(as_trained(config, found.folder), settings)
     return publish_scores(found, run.tags[CORPUS], score(run, found))
 

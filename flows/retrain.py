@@ -21,18 +21,28 @@ from flows.lifecycle.events import send_rejection
 from flows.lifecycle.graph import run_chain
 from flows.lifecycle.locks import Busy, my_turn, stay_alive
 from flows.lifecycle.outcome import Outcome
-from flows.lifecycle.parameters import Changes, CorpusName, Minutes, Promote, Recipe, to_config
+from flows.lifecycle.parameters import (
+    CorpusName,
+    Minutes,
+    OlderChanges,
+    Promote,
+    Recipe,
+    Seed,
+    SettingsText,
+    to_config,
+)
 from flows.lifecycle.publish import (
     conclude,
     end_is_recorded,
     interrupted,
+    refused,
     skipped,
     trained_not_registered,
     unchanged,
 )
 from flows.lifecycle.webhook import notice
 from flows.prepare import DATA
-from models.errors import TrackingUnavailable
+from models.errors import InputError, TrackingUnavailable
 from settings import Settings
 from tasks.evaluate import evaluate
 from tasks.gate import gate
@@ -60,22 +70,33 @@ def retrain(
     recipe: Recipe = "small",
     corpus: CorpusName = None,
     minutes: Minutes = None,
+    seed: Seed = None,
     promote: Promote = "auto",
-    changes: Changes | None = None,
+    settings: SettingsText = None,
+    changes: OlderChanges = None,
 ) -> State[Outcome]:
     """Ends as Completed; the message and the summary artifact say what it came to, and give the figures.
 
     Args:
-        recipe: The named configuration that the other values begin as.
-        corpus: `cornell`, `sample`, the http(s) address of a zip (without user, password and query: where it
-            has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker that holds it), or a file under
-            REPARTEE_HOME. None: the recipe's own.
-        minutes: Minutes of training, at most. None: the recipe's own.
-        promote: `auto` where it beats the champion, `never` to measure only, `always` in any case.
-        changes: Any other value of the recipe (docs/settings.md). None: as the recipe has it.
+        recipe: The named configuration that the training begins with.
+        corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a zip (without
+            user, password and query: where it has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker
+            that holds it), or a file under REPARTEE_HOME. Empty: the recipe's own corpus.
+        minutes: The longest time that the training may take, in minutes. Empty: the recipe's own limit.
+        seed: The random seed of the initial weights, the order of the batches and dropout. Empty: the
+            recipe's own seed.
+        promote: When the new model becomes the champion. `auto`: if it is better than the present champion.
+            `never`: in no case. `always`: in any case.
+        settings: Other settings, as `repartee run --set` takes them, separated by commas or line breaks:
+            `train.learning_rate=0.01, train.max_epochs=4`. The page docs/settings.md lists them. Empty: the
+            recipe's own settings.
+        changes: Settings that an older form has stored.
     """
-    config = to_config(recipe, corpus, minutes, promote, changes)
-    run = open_run(config, Settings())
+    try:
+        config = to_config(recipe, corpus, minutes, seed, promote, settings, changes)
+        run = open_run(config, Settings())
+    except InputError as error:
+        return refused(error)
     try:
         with my_turn(run.home, run.name):
             stay_alive(run.home, run.flow_run_id)

@@ -72,12 +72,11 @@ def test_a_team_server_that_is_not_there_is_one_line(module, tmp_path):
 
 FLOW = """
 import prefect.main  # a worker, like many other programs, has already read Prefect's settings
-from flows.lifecycle.parameters import Changes
 from flows.prepare import prepare
 from prefect.client.orchestration import get_client
 from prefect.logging.handlers import APILogWorker
 
-prepare("quick", changes=Changes(download={"sample_turns": 3000}, vocabulary={"size": 600}))
+prepare("quick", settings="download.sample_turns=3000, vocabulary.size=600")
 APILogWorker.drain_all(timeout=60)
 with get_client(sync_client=True) as client:
     print(*(each.message for each in client.read_logs()), sep="\\n")

@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events.clients import NullEventsClient, PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import CancelledRun
+from prefect.flow_engine import run_flow
 from prefect.flows import Flow, FlowStateHook
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
@@ -165,10 +166,11 @@ def _run(
 
     settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(settings), ExitStack() as stack:
-        noted = flow.with_options(on_running=[note_start, *hooks])
+        # Prefect would add the parameters that were not given; what is given comes from a configuration.
+        noted = flow.with_options(on_running=[note_start, *hooks], validate_parameters=False)
         noted.fn = _without_retries_at_the_end(noted.fn, url, stack)
         try:
-            return noted(**parameters)
+            return run_flow(noted, parameters=parameters)
         except CancelledRun:
             raise KeyboardInterrupt from None
         except Exception as error:

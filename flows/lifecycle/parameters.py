@@ -1,19 +1,24 @@
 """Parameters: what the form of the dashboard asks for, and the configuration that it gives.
 
-The form asks for a recipe, a corpus, the minutes and whether to promote; `changes` holds any other value of
-the recipe.
+The form asks for a recipe, a corpus, the minutes, the seed and whether to promote; its field `settings` holds
+any other setting, in the notation of the command. An older form had a field `changes` in place of it, a group
+of fields for each group of settings: its values are still accepted, and not shown.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query
+from flows import notation
 from flows.config import RetrainConfig
-from flows.recipes import RECIPES
+from flows.lifecycle.context import flatten
+from flows.notation import Change, join_settings, read_change, split_settings
+from flows.recipes import change_recipe, changes_of
 from models.addresses import redact_corpus
-from models.errors import InputError, validation_problem
+from models.errors import InputError
 from models.text.encoding import read_model_info
 
 # Prefect takes the description of each parameter from the docstrings of the flows.
@@ -24,73 +29,51 @@ CorpusName = Annotated[
     # checked on the command line, where a path may contain a colon.
     Field(json_schema_extra={"pattern": FORM_PATTERN, "maxLength": 2000}),
 ]
-Minutes = Annotated[float | None, Field(gt=0, le=10_080)]
+MAX_MINUTES, MAX_SEED = 10_080, 2**53 - 1  # a week; what the numbers of a browser represent
+Minutes = Annotated[float | None, Field(gt=0, le=MAX_MINUTES)]
+Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED)]
 Promote = Literal["auto", "never", "always"]
-NONE = "none"  # the form sends null for a field that was left empty, so null cannot be a value
-
-
-def _all_optional(model: type[BaseModel], name: str, *, but: tuple[str, ...] = ()) -> type[BaseModel]:
-    """The same groups and settings, each of which may be left empty; `none` stands for the value None."""
-    fields: dict[str, Any] = {}
-    for key, setting in model.model_fields.items():
-        if key in but:
-            continue
-        inner: Any = setting.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            inner = _all_optional(inner, inner.__name__)
-        described = setting.description
-        may_be_none = type(None) in get_args(inner)
-        if may_be_none:
-            inner = Union[tuple(arg for arg in get_args(inner) if arg is not type(None))]  # noqa: UP007
-            described = f"{described or ''} `{NONE}`: without."
-        if setting.metadata:
-            inner = Annotated[(inner, *setting.metadata)]
-        if may_be_none:
-            inner |= Literal["none"]
-        extra = setting.json_schema_extra
-        fields[key] = (
-            inner | None,
-            Field(default=None, title=key, description=described, json_schema_extra=extra),
-        )
-    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
-
-
-if TYPE_CHECKING:
-    Changes = BaseModel
-else:
-    Changes = _all_optional(RetrainConfig, "Changes", but=("recipe",))
+# Here, too, the server refuses a secret, and a text that does not begin with a setting.
+SettingsText = (
+    Annotated[str, Field(json_schema_extra={"pattern": notation.FORM_PATTERN, "maxLength": 10_000})] | None
+)
+OlderChanges = Annotated[dict[str, Any] | None, SkipJsonSchema()]
+NONE = "none"  # the older form sent null for a field that was left empty, so null could not be a value
+ORIGIN = "settings: "
 
 
 def to_config(
-    recipe: Recipe,
+    recipe: str,
     corpus: str | None = None,
     minutes: float | None = None,
+    seed: int | None = None,
     promote: str = "auto",
-    changes: BaseModel | None = None,
+    settings: str | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> RetrainConfig:
-    """
+    """The configuration that these parameters of a flow give. A field counts more than the same setting in
+    the texts.
+
     Raises:
-        InputError: the values do not fit together, or Prefect would store a secret of the corpus's address.
+        InputError: a setting is unknown or its value is wrong, the values do not fit together, or Prefect
+            would store a secret of the corpus's address.
     """
-    values = RECIPES[recipe].model_dump()
-    if changes is not None:
-        _merge(values, changes.model_dump(exclude_none=True))
-    if corpus is not None:
-        values["download"]["corpus"] = corpus
-    if minutes is not None:
-        values["train"]["max_minutes"] = minutes
-    if promote != "auto":
-        values["gate"]["promote"] = promote
-    if holds_query(values["download"]["corpus"]):
-        raise InputError(
-            f"corpus {redact_corpus(values['download']['corpus'])}: Prefect stores a run's parameters, and "
-            f"the query of an address may hold a token: {BY_VARIABLE}"
-        )
-    try:
-        return RetrainConfig.model_validate(values)
-    except ValidationError as error:
-        key, reason = validation_problem(error, depth=2)
-        raise InputError(": ".join(filter(None, ("changes", key, reason)))) from None
+    texts = [*split_settings(settings_of(changes)), *split_settings(settings or "")]
+    fields = {
+        "download.corpus": corpus or None,
+        "train.max_minutes": minutes,
+        "train.seed": seed,
+        "gate.promote": None if promote == "auto" else promote,
+    }
+    given = [read_change(text, ORIGIN) for text in texts]
+    given += [Change(key, value, "") for key, value in fields.items() if value is not None]
+    for key, value, _ in given:
+        if key == "download.corpus" and isinstance(value, str) and holds_query(value):
+            raise InputError(
+                f"corpus {redact_corpus(value)}: Prefect stores a run's parameters, and "
+                f"the query of an address may hold a token: {BY_VARIABLE}"
+            )
+    return change_recipe(recipe, given, ORIGIN)
 
 
 def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
@@ -107,38 +90,30 @@ def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 def of_config(config: RetrainConfig) -> dict[str, Any]:
     """The parameters that give this configuration: only what differs from its recipe."""
-    recipe = cast(Recipe, config.recipe)
-    changes = _difference(config.model_dump(), RECIPES[recipe].model_dump())
-    corpus = changes.get("download", {}).pop("corpus", None)
-    promote = changes.get("gate", {}).pop("promote", "auto")
-    minutes = changes.get("train", {}).get("max_minutes")
-    if minutes == NONE:
-        minutes = None  # and stays among the changes
-    elif minutes is not None:
-        changes["train"].pop("max_minutes")
-    others = {name: group for name, group in changes.items() if group}
-    given = {"corpus": corpus, "minutes": minutes, "changes": others}
-    return {
-        "recipe": recipe,
-        "promote": promote,
-        **{key: value for key, value in given.items() if value},
-    }
+    others = changes_of(config)
+    fields: dict[str, Any] = {"corpus": others.pop("download.corpus", None)}
+    minutes, seed = others.get("train.max_minutes"), others.get("train.seed")
+    if minutes is not None and minutes <= MAX_MINUTES:  # a value that the field does not take is a setting
+        fields["minutes"] = others.pop("train.max_minutes")
+    if seed is not None and 0 <= seed <= MAX_SEED:
+        fields["seed"] = others.pop("train.seed")
+    if others.get("gate.promote", "auto") != "auto":
+        fields["promote"] = others.pop("gate.promote")
+    fields["settings"] = join_settings(others.items()) or None
+    return {"recipe": config.recipe, **{key: value for key, value in fields.items() if value is not None}}
 
 
-def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
-    for key, value in changes.items():
-        if isinstance(value, dict):
-            _merge(values[key], value)
-        else:
-            values[key] = None if value == NONE else value
+def settings_of(changes: dict[str, Any] | None) -> str:
+    """What an older form has stored as `changes`, as the text of the field `settings`."""
+    values = flatten(changes or {})
+    return join_settings(
+        (key, None if value == NONE else value) for key, value in values.items() if value is not None
+    )
 
 
-def _difference(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    changed: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            if inner := _difference(value, base[key]):
-                changed[key] = inner
-        elif value != base[key]:
-            changed[key] = NONE if value is None else value
-    return changed
+def without_changes(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Stored parameters as the present form has them: `settings` in place of `changes`."""
+    others = {key: value for key, value in parameters.items() if key != "changes"}
+    texts = [settings_of(parameters.get("changes")), parameters.get("settings") or ""]
+    settings = ", ".join(text for text in texts if text)
+    return others | ({"settings": settings} if settings else {})

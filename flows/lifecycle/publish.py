@@ -14,7 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.flows import Flow
-from prefect.states import Cancelled, Completed
+from prefect.states import Cancelled, Completed, Failed
 
 from flows.config import RetrainConfig
 from flows.lifecycle.events import send_promotion
@@ -22,6 +22,7 @@ from flows.lifecycle.locks import bury
 from flows.lifecycle.outcome import Ending, Outcome, stage_row, without_outcome
 from flows.lifecycle.results import Result, forget_result, save_result
 from flows.recipes import run_command
+from models.errors import InputError
 from models.evaluation.report import REPORT, Report, figure_table
 from models.registry.reference import Model
 from settings import Settings
@@ -128,6 +129,11 @@ def _trained(run: RunContext, outputs: Iterable[Artifact | State[Artifact]]) -> 
 def artifact_of(output: Artifact | State[Artifact]) -> Artifact:
     """The artifact itself: a task whose stage was reused returns it in a state of that name."""
     return output.result() if isinstance(output, State) else output
+
+
+def refused(error: InputError) -> State[Any]:
+    """The state of a run that has not begun, because of its parameters; the message is the error's line."""
+    return Failed(message=str(error), data=error)
 
 
 def interrupted() -> State[Any]:

@@ -59,10 +59,7 @@ def choose(page: Page, recipe: str) -> None:
 
 
 def set_minutes(page: Page, minutes: str) -> None:
-    number = page.locator("input[type=number]").first
-    if not number.is_visible():
-        page.get_by_text("float", exact=True).first.click()
-    number.fill(minutes)
+    page.locator("input[type=number]").first.fill(minutes)
 
 
 def submit(page: Page) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.local.ephemeral_server import temporary_server
@@ -39,11 +40,12 @@ def client(tmp_path_factory):
         yield client
 
 
-def skipped(client, home, name, tags=()):
+def skipped(client, home, name, tags=(), **parameters):
     """A run of this name, in a home where another one has its turn."""
     from flows.retrain import retrain
 
-    made = client.create_flow_run(retrain, parameters={"recipe": "quick"}, name=name, tags=tags)
+    given = {"recipe": "quick", **parameters}
+    made = client.create_flow_run(retrain, parameters=given, name=name, tags=tags)
     with my_turn(home, "small-cornell"):
         again(client, home, made.id)
     return made.id
@@ -65,6 +67,21 @@ def test_a_run_keeps_the_name_and_the_tags_that_it_was_given_and_the_outcome_fol
 def test_a_name_of_prefects_own_making_gives_way_to_the_recipe_and_the_corpus(client, tmp_path):
     run = client.read_flow_run(skipped(client, tmp_path, None))
     assert run.name == "quick-sample: skipped"
+
+
+def test_a_run_that_an_older_form_has_scheduled_still_runs(client, tmp_path):
+    changes = {"train": {"max_steps": "none", "patience": None}, "network": None}
+    run = client.read_flow_run(skipped(client, tmp_path, None, changes=changes))
+    assert run.state.name == "Completed" and run.name == "quick-sample: skipped"
+
+
+def test_a_run_with_a_wrong_setting_ends_at_once_as_failed_with_one_sentence(client, tmp_path):
+    for parameters in ({"settings": "train.sed=1"}, {"changes": {"train": {"sed": 1}}}):
+        run = client.read_flow_run(skipped(client, tmp_path, None, **parameters))
+        assert (run.state.type, run.state.name, run.run_count) == ("FAILED", "Failed", 1)
+        assert run.state.message == "settings: train.sed=1: no key 'train.sed', did you mean 'train.seed'?"
+        logs = client.read_logs(LogFilter(flow_run_id={"any_": [run.id]}))
+        assert not [each.message for each in logs if "Traceback" in each.message]
 
 
 @pytest.mark.parametrize("ending", ["promoted v12", "refused", "unchanged", "skipped"])
