@@ -3,7 +3,8 @@
 Both install.py, for the workers, and serve.py, for itself, take them from here. The fields that prefect.yaml
 names are overwritten; all others keep the values that they have on the server. The schedules of an existing
 deployment are not sent, because Prefect would overwrite whether ours is active, and delete all schedules if
-one has no slug.
+one has no slug. What an older form has stored as parameters, here or in a schedule, is given to the fields of
+the present one.
 """
 
 import logging
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -22,6 +24,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import validate
 from prefect.utilities.schema_tools.validation import ValidationError
 
+from flows.lifecycle.parameters import without_changes
 from models.files import PROJECT
 
 log = logging.getLogger(__name__)
@@ -80,15 +83,26 @@ def _entry(client: SyncPrefectClient, entry: dict[str, Any]) -> dict[str, Any]:
 
 def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dict[str, Any]:
     """The parameters that a person has set on the server; none if the flow does not accept them any more."""
-    if not existing.parameters:
+    parameters = without_changes(existing.parameters)
+    if not parameters:
         return {}
     schema = parameter_schema(load_flow_from_entrypoint(str(PROJECT / entrypoint))).model_dump()
     why = f"the flow takes {', '.join(schema['properties'])}"
     try:
-        validate(existing.parameters, schema, raise_on_error=True, ignore_required=True)
-        if existing.parameters.keys() <= schema["properties"].keys():
-            return existing.parameters
+        validate(parameters, schema, raise_on_error=True, ignore_required=True)
+        if parameters.keys() <= schema["properties"].keys():
+            return parameters
     except ValidationError as error:
         why = str(error)
-    log.warning("%s: the parameters %s on the server are dropped: %s", name, existing.parameters, why)
+    log.warning("%s: the parameters %s on the server are dropped: %s", name, parameters, why)
     return {}
+
+
+def convert_schedules(client: SyncPrefectClient, names: Sequence[str]) -> None:
+    """Convert the parameters of schedules that an older form has stored into those of the present form."""
+    for name in names:
+        deployment = client.read_deployment_by_name(name)
+        for schedule in deployment.schedules:
+            if schedule.id and "changes" in schedule.parameters:
+                present = without_changes(schedule.parameters)
+                client.update_deployment_schedule(deployment.id, schedule.id, parameters=present)

@@ -105,3 +105,25 @@ def test_install_and_serve_keep_what_a_person_has_set_on_the_page(tmp_path):
         _, schedules, shown, paused = of_page(api)
         assert "weekly" not in {slug for slug, *_ in schedules}, "a schedule that a person deleted stays away"
         assert paused and shown["parameters"] == {} and "huge" in text, "an upgrade may take a field away"
+
+
+def test_an_upgrade_converts_what_an_older_form_has_stored(tmp_path):
+    with temporary_server(tmp_path) as server:
+        api = Api(server.wait().removesuffix("/api"))
+        install(tmp_path, api)
+        deployment = api.get("/deployments/name/retrain/retrain")
+        path = f"/deployments/{deployment['id']}"
+        older = {"train": {"seed": 3, "max_steps": "none", "patience": None}, "network": None}
+        api.get(path, {"parameters": {"recipe": "base", "changes": older}}, method="PATCH")
+        stored = {"minutes": 5, "changes": {"generation": {"stop": ["a, b"]}}}
+        nightly = {"slug": "nightly", "active": True, "schedule": OTHERS, "parameters": stored}
+        api.get(f"{path}/schedules", [nightly])
+
+        assert "dropped" not in install(tmp_path, api)
+        found = api.get("/deployments/name/retrain/retrain")
+        settings = "train.seed=3, train.max_steps=null"
+        assert found["parameters"] == {"recipe": "base", "settings": settings}
+        schedules = {each["slug"]: each for each in found["schedules"]}
+        assert schedules["nightly"]["parameters"] == {"minutes": 5, "settings": 'generation.stop=["a, b"]'}
+        assert schedules["nightly"]["active"] and schedules["nightly"]["schedule"] == OTHERS
+        assert not schedules["weekly"]["active"] and schedules["weekly"]["parameters"] == {}

@@ -54,8 +54,9 @@ def test_the_logs_of_a_run_in_the_dashboard_hold_counts_losses_and_the_verdict(p
         ({"recipe": "huge"}, "recipe"),
         ({"corpus": "file:///etc/passwd"}, "corpus"),
         ({"minutes": -1}, "minutes"),
-        ({"changes": {"train": {"learning_rate": -1}}}, "changes.train.learning_rate"),
-        ({"changes": {"train": {"learning_rat": 1}}}, "changes.train"),
+        ({"seed": -1}, "seed"),
+        ({"settings": "train.learning_rate 0.1"}, "settings"),
+        ({"settings": "download.corpus=https://h.org/films.zip?token=s3cr3t"}, "settings"),
     ],
 )
 def test_bad_parameters_are_refused_before_anything_starts_and_the_field_is_named(api, parameters, field):
@@ -65,9 +66,26 @@ def test_bad_parameters_are_refused_before_anything_starts_and_the_field_is_name
     assert f"'{field}'" in refused.value.read().decode()
 
 
-def test_a_path_outside_of_the_home_is_refused_by_the_run(api):
-    ended = api.ending(api.trigger({"corpus": "/etc/passwd"}))
-    assert ended["type"] == "FAILED" and "files under REPARTEE_HOME" in ended["message"]
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"corpus": "/etc/passwd"}, "corpus '/etc/passwd': a deployed run reads names, http(s) addresses"),
+        (
+            {"settings": "train.learning_rate=-1"},
+            "settings: train.learning_rate: input should be greater than 0",
+        ),
+        ({"changes": {"train": {"learning_rat": 1}}}, "settings: train.learning_rat=1: no key"),
+    ],
+)
+def test_a_run_with_parameters_that_cannot_be_used_ends_at_once_and_says_so_in_one_line(
+    api, parameters, sentence
+):
+    run = api.trigger(parameters)
+    ended = api.ending(run)
+    assert ended["type"] == "FAILED" and ended["message"].startswith(sentence), ended["message"]
+    assert "\n" not in ended["message"]
+    assert api.get(f"/flow_runs/{run}")["run_count"] == 1
+    assert api.get("/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}}) == []
 
 
 def test_a_second_training_is_skipped_and_the_first_is_named(promoted, api, home):
