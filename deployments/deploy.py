@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
@@ -96,6 +97,28 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
         why = str(error)
     log.warning("%s: the parameters %s on the server are dropped: %s", name, parameters, why)
     return {}
+
+
+def simplify_forms(client: SyncPrefectClient, names: Sequence[str]) -> None:
+    """Give a field that may stay empty a plain input; in Prefect's own schema it has a switch of types."""
+    for name in names:
+        deployment = client.read_deployment_by_name(name)
+        schema = simple_schema(deployment.parameter_openapi_schema or {})
+        client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
+
+
+def simple_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a flow's parameters in which one that is None by default has a single type.
+
+    The server accepts null for it all the same, because it has no default in the schema.
+    """
+    fields = {}
+    for name, field in schema.get("properties", {}).items():
+        fields[name] = field
+        if "anyOf" in field and field.get("default", "") is None:
+            described = {key: value for key, value in field.items() if key not in ("anyOf", "default")}
+            fields[name] = described | field["anyOf"][0]
+    return schema | {"properties": fields}
 
 
 def convert_schedules(client: SyncPrefectClient, names: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled
 
-from deployments.deploy import convert_schedules, deploy
+from deployments.deploy import convert_schedules, deploy, simplify_forms
 from deployments.local.services import POOL
 from environment import HEARTBEAT_SECONDS
 from flows.config import RetrainConfig
@@ -68,8 +68,9 @@ def install() -> None:
 
 
 def put_in_order() -> None:
-    """Install the automations, convert old schedules, cancel missed runs but the newest, close dead runs."""
+    """What follows the deployments: their forms and schedules, the automations, missed runs, dead runs."""
     with get_client(sync_client=True) as client:
+        simplify_forms(client, DEPLOYMENTS)
         convert_schedules(client, DEPLOYMENTS)
         ours = {client.read_deployment_by_name(name).flow_id for name in DEPLOYMENTS}
         for automation in (crashed_when_silent(ours), train_on_new_data(client)):

@@ -27,7 +27,7 @@ CorpusName = Annotated[
     str | None,
     # The server checks it, and refuses `file:` and secrets before anything is stored or started. It is not
     # checked on the command line, where a path may contain a colon.
-    Field(json_schema_extra={"pattern": FORM_PATTERN, "maxLength": 2000}),
+    Field(json_schema_extra={"pattern": rf"{FORM_PATTERN}|^$", "maxLength": 2000}),
 ]
 MAX_MINUTES, MAX_SEED = 10_080, 2**53 - 1  # a week; what the numbers of a browser represent
 Minutes = Annotated[float | None, Field(gt=0, le=MAX_MINUTES)]

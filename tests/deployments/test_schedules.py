@@ -125,5 +125,6 @@ def test_an_upgrade_converts_what_an_older_form_has_stored(tmp_path):
         assert found["parameters"] == {"recipe": "base", "settings": settings}
         schedules = {each["slug"]: each for each in found["schedules"]}
         assert schedules["nightly"]["parameters"] == {"minutes": 5, "settings": 'generation.stop=["a, b"]'}
+        assert "anyOf" not in found["parameter_openapi_schema"]["properties"]["settings"]
         assert schedules["nightly"]["active"] and schedules["nightly"]["schedule"] == OTHERS
         assert not schedules["weekly"]["active"] and schedules["weekly"]["parameters"] == {}

@@ -6,8 +6,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.utilities.schema_tools import validate
 
 from corpus.transfer.guard import Reach
+from deployments.deploy import simple_schema
 from flows.lifecycle import context
 from flows.lifecycle.context import check_sources, reach_of
 from flows.lifecycle.parameters import of_config, to_config, without_changes
@@ -69,6 +71,30 @@ def test_a_value_that_a_field_does_not_take_is_among_the_settings():
         "recipe": "small",
         "settings": "train.max_minutes=20000.0",
     }
+
+
+@pytest.mark.parametrize("flow", [retrain, prepare, evaluate], ids=lambda flow: flow.name)
+def test_a_field_that_may_stay_empty_is_a_plain_input_and_takes_null_as_well(flow):
+    schema = simple_schema(flow.parameters.model_dump())
+    assert not [name for name, field in schema["properties"].items() if "anyOf" in field]
+    assert validate(dict.fromkeys(schema["properties"].keys() - {"recipe", "promote", "model"}), schema) == []
+    assert validate({}, schema) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "is_taken"),
+    [
+        ({"minutes": 2.5, "seed": 3, "settings": "train.max_steps=3", "corpus": "cornell"}, True),
+        ({"settings": "", "corpus": ""}, True),
+        ({"minutes": 0}, False),
+        ({"minutes": "long"}, False),
+        ({"seed": 1.5}, False),
+        ({"settings": "train.max_steps"}, False),
+        ({"corpus": "file:///etc/passwd"}, False),
+    ],
+)
+def test_the_plain_inputs_keep_their_limits(given, is_taken):
+    assert (validate(given, simple_schema(retrain.parameters.model_dump())) == []) == is_taken
 
 
 @pytest.mark.parametrize(
@@ -185,6 +211,7 @@ def test_the_deployed_flows_check_their_sources_before_anything_is_read(flow, tm
 @pytest.mark.parametrize(
     ("corpus", "is_taken"),
     [
+        ("", True),
         ("cornell", True),
         ("uploads/films.zip", True),
         ("https://h.org:8443/@me/films.zip", True),
