@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from corpus.layout import MEMBERS, SOURCE, Origin
 from corpus.source import Source, archive_path, identity, identity_of_copy, log_progress, resolve
-from corpus.transfer.addresses import FORM_PATTERN, stored_form
+from corpus.transfer.addresses import stored_form
 from corpus.transfer.archive import unpack
 from corpus.transfer.guard import ANYWHERE, Reach
 from corpus.transfer.http import fetch
@@ -22,9 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class DownloadConfig(Config):
-    corpus: Annotated[str, AfterValidator(stored_form)] = Field(
-        default="cornell", json_schema_extra={"pattern": FORM_PATTERN}
-    )
+    corpus: Annotated[str, AfterValidator(stored_form)] = "cornell"
     """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query is never stored), or
     `env:REPARTEE_CORPUS_NAME`, which names an environment variable that holds the address."""
     sample_turns: int = Field(default=24_000, ge=100)
