@@ -78,9 +78,28 @@ def test_a_bad_value_in_the_form_is_refused_there_and_the_field_is_named(address
     open_form(page, addresses["Prefect"])
     set_minutes(page, "-1")
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_text("-1 is not valid").first).to_be_visible()  # the message appears beneath the field
+    expect(page.get_by_text("Validation failed for field 'minutes'").first).to_be_visible()
     page.screenshot(path=tmp_path / "refused.png")
     assert "/runs/" not in page.url
+
+
+def test_a_text_that_does_not_begin_with_a_setting_is_refused_in_the_form(addresses, page):
+    open_form(page, addresses["Prefect"])
+    page.locator("textarea").last.fill("train.seed 3")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("Validation failed for field 'settings'").first).to_be_visible()
+    assert "/runs/" not in page.url
+
+
+def test_a_wrong_setting_ends_the_run_with_the_sentence_of_the_command(addresses, page, tmp_path):
+    open_form(page, addresses["Prefect"])
+    page.locator("textarea").last.fill("train.seed=3,\ntrain.learning_rat=1")
+    page.goto(f"{addresses['Prefect']}/runs/flow-run/{submit(page)}")
+    sentence = (
+        "settings: train.learning_rat=1: no key 'train.learning_rat', did you mean 'train.learning_rate'?"
+    )
+    expect(page.get_by_text(sentence).first).to_be_visible()
+    page.screenshot(path=tmp_path / "failed.png")
 
 
 def test_from_the_form_to_a_promoted_version_in_mlflow_and_a_chat(addresses, page, home, tmp_path):
