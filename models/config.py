@@ -1,8 +1,8 @@
 """The base class of every group of settings.
 
-A package declares its own settings in `config.py`, apart from the code that uses them, so that the
+Each package declares its settings in `config.py`, apart from the code that uses them, so that the
 command line can read, check and show them without importing torch. The settings of a data stage
-stand in its module under tasks/.
+are declared in the stage's module under tasks/.
 """
 
 import json
@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """A frozen group of knobs; an unknown key is an error, a docstring is a knob's help."""
+    """A frozen group of settings. An unknown key is an error; a setting's docstring is its help text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def value_text(value: Any) -> str:
-    """The value of a setting as text, as `--set` takes it."""
+    """Return a setting's value as text, in the form that `--set` accepts."""
     return value if isinstance(value, str) else json.dumps(value)

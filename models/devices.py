@@ -1,4 +1,4 @@
-"""Devices: where a training computes, and operations with another name on each kind of device."""
+"""Devices: the choice of a run's device, and operations that torch names after the kind of device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,20 +6,20 @@ from typing import NamedTuple
 
 import torch
 
-# The CPU's allocator and Apple's have no error of their own, nor has cuBLAS.
+# The CPU's and Apple's allocators and cuBLAS raise a plain RuntimeError that contains one of these texts.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class FastPath(NamedTuple):
-    """The parts of the fast path, for GPUs; without any of them it is the standard path."""
+    """The parts of the fast path to use on a GPU. With none of them, training uses the standard path."""
 
     packed: bool = False
-    """Packed sequences in steps of one shape; else padded batches and transformers' own forward pass."""
+    """Pack sequences into steps of one shape, instead of padding batches for transformers' forward pass."""
     varlen: bool = False
-    """torch's variable-length attention kernel; else a mask."""
+    """Use torch's variable-length attention kernel instead of a mask."""
     compiled: bool = False
     cuda_graph: bool = False
-    """Gradients are captured as CUDA graphs."""
+    """Capture the computation of the gradients as CUDA graphs."""
 
 
 STANDARD_PATH = FastPath()
@@ -27,14 +27,14 @@ FAST_PATH = FastPath(packed=True, varlen=True, compiled=True, cuda_graph=True)
 
 
 def best() -> torch.device:
-    """The fastest kind of device of this machine: a CUDA GPU, Apple's GPU (MPS), else the CPU."""
+    """The fastest device of this machine: a CUDA GPU, or Apple's GPU (MPS), or otherwise the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def device_name(device: torch.device) -> str:
-    """The model of a CUDA GPU; the kind of other devices."""
+    """The model name of a CUDA GPU, or the type of any other device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -62,7 +62,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def random_state_restored(device: torch.device) -> Iterator[None]:
-    """Inside, random numbers may be drawn; afterwards the generators are in their former state."""
+    """Restore the states of the random number generators when the `with` block ends without an error."""
     on_device = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield

@@ -1,4 +1,4 @@
-"""Errors: the failures that the user can mend, and how they are put into one line."""
+"""Errors: the failures that the user can correct, and their messages of one line."""
 
 import errno
 import re
@@ -14,14 +14,15 @@ FULL = re.compile(rf"(os error |\[Errno )({'|'.join(map(str, OUT_OF_SPACE))})\b|
 
 
 class InputError(Exception):
-    """An error that the user can correct. The message is one line: what is wrong, where, and the remedy.
+    """An error that the user can correct. Its message of one line says what is wrong, where, and the remedy.
 
-    The command line prints it alone and ends with status 2; anything else is our fault.
+    The command line prints the message without a traceback and exits with status 2. Any other exception is a
+    bug of Repartee.
     """
 
 
 class TrackingUnavailable(InputError):
-    """MLflow does not answer. What needs it waits; a training does not need it."""
+    """MLflow does not answer. Training continues without MLflow; operations that need it wait."""
 
 
 class DataRejected(InputError):
@@ -29,11 +30,11 @@ class DataRejected(InputError):
 
 
 def is_out_of_space(error: BaseException | None) -> bool:
-    """Whether the disk, a quota or the limit of a file's size was reached, whatever a library made of it."""
+    """Whether an error comes from a full disk, a quota or a file size limit, even if a library wrapped it."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
             return True
-        # Of Rust's (safetensors, tokenizers), SQLite's and shutil.copytree's only the text is left.
+        # Errors of Rust (safetensors, tokenizers), SQLite and shutil.copytree keep only the original text.
         if FULL.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
@@ -41,19 +42,19 @@ def is_out_of_space(error: BaseException | None) -> bool:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """A question with the known word that is most similar to a mistyped one; None: no word is similar."""
+    """Ask whether the most similar known word was meant; None if no known word is similar to `word`."""
     similar = get_close_matches(word, list(known), n=1)
     return f"did you mean {similar[0]!r}?" if similar else None
 
 
 def validation_problem(error: "ValidationError", depth: int) -> tuple[str, str]:
-    """(the key, what is wrong with its value) of the first problem that pydantic found.
+    """Return the key of the first problem that pydantic found, and what is wrong with the key's value.
 
-    The message of a validator of ours is returned as it is. A value that may be of several types has a
-    message for each of them, and these are joined.
+    The message of one of Repartee's own validators is returned unchanged. If a value may have several types,
+    pydantic reports an error for each type, and their messages are joined.
 
     Args:
-        depth: how many parts of an error's location are the key; after them comes the type in question.
+        depth: how many parts of an error's location form the key; the later parts name the type.
     """
     first = error.errors()[0]
     location = first["loc"][:depth]

@@ -1,4 +1,4 @@
-"""Files: paths that a person typed, syncing to the disk, and cached digests."""
+"""Files: paths that the user typed, syncing to the disk, and cached digests."""
 
 import hashlib
 import os
@@ -8,26 +8,26 @@ from pathlib import Path
 from models.errors import InputError
 
 PROJECT = Path(__file__).resolve().parent.parent
-"""The folder of the project, from which its modules are imported."""
+"""The project's root folder, from which its modules are imported."""
 
 SETTLED_S = 2.0
-"""A file that was written more recently may change again without another modification time."""
+"""A file modified less than this many seconds ago may change again without a new modification time."""
 
 _known: dict[tuple[str, int, int, int, int, int], str] = {}
 
 
 def path_of(text: str) -> Path:
-    """The path that a person typed, with `~` and `~NAME` resolved; it need not exist.
+    """Return the path that the user typed, with `~` and `~NAME` expanded. The path need not exist.
 
     Raises:
-        InputError: it names an unknown user, or no file can have such a path.
+        InputError: the path names an unknown user, or no file can have this path.
     """
     try:
         path = Path(text).expanduser()
         path.stat()
     except RuntimeError:
         name = Path(text).parts[0]
-        raise InputError(f"{text[:80]}: this machine has no user {name[1:]!r}; give the whole path") from None
+        raise InputError(f"{text[:80]}: this machine has no user {name[1:]!r}; give the full path") from None
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:
@@ -37,7 +37,7 @@ def path_of(text: str) -> Path:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a name is valid UTF-8: Python decodes other bytes as lone surrogates."""
+    """Whether a file name is valid UTF-8. Python decodes invalid bytes of a name as lone surrogates."""
     return text.isascii() or text.encode("utf-8", "replace").decode() == text
 
 
@@ -51,10 +51,10 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file; an unchanged file is read once per process.
+    """Return the SHA-256 of a file. An unchanged file is read only once per process.
 
-    Unchanged means the same path, device, inode, size, and times of modification and change. A file that was
-    changed a moment ago is read each time.
+    A file counts as unchanged if its path, device, inode, size, mtime and ctime are the same as before. A
+    file that was modified less than SETTLED_S seconds ago is read each time.
     """
     with path.open("rb") as file:
         now_s = time.time()

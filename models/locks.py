@@ -1,4 +1,4 @@
-"""Locks of the kernel: free as soon as their holder has ended, however it ended and wherever it ran."""
+"""Kernel locks, which are released as soon as the process that holds them ends, even if it is killed."""
 
 import fcntl
 import os
@@ -7,20 +7,20 @@ from pathlib import Path
 from filelock import FileLock
 
 LOCK_TEST_SECONDS = 0.5
-"""`is_held` takes a lock for a moment: wait this long before a lock counts as held by somebody else."""
+"""Wait this long before a lock counts as held by another process, because `is_held` takes it for a moment."""
 
 
 def lock(path: Path, *, timeout_s: float = -1) -> FileLock:
-    """A lock on this file, not yet acquired; a timeout of -1 waits forever.
+    """Return a lock on this file, not yet acquired. With a timeout of -1, acquiring it waits forever.
 
-    Acquiring it raises OSError where the file system has no locks. The library would fall back to a
-    plain file there, which outlives a dead holder.
+    Acquiring the lock raises OSError if the file system does not support locks. The library's default, a
+    plain file as the lock, is disabled: such a file would remain after its holder has died.
     """
     return FileLock(path, timeout=timeout_s, fallback_to_soft=False)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on this file. Two tests at once share it and do not see each other."""
+    """Whether a process holds the lock on this file. Concurrent calls share the lock and do not clash."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,8 +1,8 @@
-"""The logs of a training: metrics.jsonl for programs, train.log for people, notices.jsonl for its parent.
+"""The logs of a training run: metrics.jsonl for programs, train.log for people, notices.jsonl for the parent.
 
-The first two grow; a resumed training first truncates what was written after its checkpoint, so that no step
-and no epoch is there twice. `Reader` reads metrics.jsonl while it grows, and handles the truncation.
-notices.jsonl has the trainer's log records, for the process that started it.
+A resumed training run first truncates metrics.jsonl and train.log to their sizes at its checkpoint, so that
+no step and no epoch is logged twice. `Reader` reads metrics.jsonl while it grows, and handles the truncation.
+notices.jsonl contains the trainer's log records for the process that started the trainer.
 """
 
 import io
@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 METRICS, NOTICES = "metrics.jsonl", "notices.jsonl"
 
-# The kinds of lines. A line stays a dictionary, since one is written every few steps.
-STEP = "step"  # the loss, rate and speed of the last steps
+# The kinds of lines. A line is a plain dictionary, because one is written every few steps.
+STEP = "step"  # the loss, learning rate and speed of the last steps
 VALIDATION = "validation"  # the score of the validation sample
 EPOCH = "epoch"  # the means of an epoch, and its last validation
 REPLIES = "replies"  # statistics of greedy replies
@@ -42,16 +42,16 @@ class MetricsLog:
     """Writes metrics.jsonl and train.log of a run folder."""
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
-        self.writes = writes  # in one process of a training
+        self.writes = writes  # True in only one process of a training run
         self.paths = {"metrics": folder / METRICS, "log": folder / "train.log"}
 
     def begin(self, sizes: dict[str, int] | None) -> None:
-        """Truncate the files to their sizes at a checkpoint; a new training (none) starts them anew."""
+        """Truncate the files to their `sizes` at a checkpoint; None, in a new training run, empties them."""
         if not self.writes:
             return
         for name, path in self.paths.items():
             with path.open("ab") as file:
-                # Never beyond its end, which would fill it up with zeros.
+                # Truncating beyond the file's end would fill the file up with zeros.
                 file.truncate(min(file.tell(), (sizes or {}).get(name, 0)))
         if sizes is None:
             self.paths["log"].write_text(HEADER)
@@ -78,12 +78,12 @@ class MetricsLog:
 
 
 def checkpointed_size(folder: Path) -> int:
-    """The size of metrics.jsonl in bytes at the newest checkpoint: that much is never truncated."""
+    """The size of metrics.jsonl at the newest checkpoint. These first bytes are never truncated."""
     for path in sorted((folder / "checkpoints").glob("[0-9]*/state.json"), reverse=True):
         try:
             return int(json.loads(path.read_text())["journal"]["metrics"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # it is just being replaced, or damaged
+            continue  # the checkpoint is just being replaced, or is damaged
     return 0
 
 
@@ -99,7 +99,7 @@ class NoticeHandler(logging.Handler):
             line = {"kind": NOTICE, "time": time.time_ns() // 1_000_000, "level": record.levelname}
             with self.path.open("a") as file:
                 file.write(json.dumps({**line, "message": record.getMessage()}) + "\n")
-        except Exception:  # a full disk is reported by what needs the disk
+        except Exception:  # a full disk is reported by the code that must write to it
             self.handleError(record)
 
 
@@ -110,20 +110,21 @@ def of_kind(lines: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 class Reader:
     """Reads a growing file of JSON lines, which its writer may truncate and continue.
 
-    A line is returned once it is complete, and each step of a kind once, even if it is written again.
-    `certain` returns how many bytes of the file are never truncated: later lines are left for later calls.
+    A line is returned as soon as it is complete. Each step of a kind is returned only once, even if the
+    writer writes it again. `certain` returns how many bytes at the start of the file will never be truncated;
+    the reader leaves the lines after them for later calls.
     """
 
     def __init__(self, path: Path, certain: Callable[[], int] | None = None) -> None:
         self.path, self._certain = path, certain
         self._position = 0
-        self._last = b""  # the line that ends at the position: another one there means that it was cut
+        self._last = b""  # the line before the position; if it differs, the file was truncated
         self._steps: dict[str, int] = {}  # the highest step of each kind so far
         self._earlier: set[int] = set()
         self._warned = False
 
     def skip(self) -> None:
-        """Skip all lines that are there now, also if they are read again after a truncation."""
+        """Skip all lines that the file holds now, even if they are read again after a truncation."""
         self._earlier = {hash(line) for line in self._read_bytes()}
 
     def read(self) -> list[dict[str, Any]]:
@@ -151,7 +152,7 @@ class Reader:
         return whole
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
-        """The line's content; none, with a warning, if it is damaged."""
+        """The line's content, or None, with a warning, if the line is damaged."""
         try:
             content = json.loads(line)
         except ValueError:

@@ -1,9 +1,9 @@
-"""Partial outputs: a folder in which an output is built, locked for as long as its builder lives.
+"""Partial outputs: each is built in a folder that is locked for as long as its builder runs.
 
     store/STAGE/.tmp-FINGERPRINT/lock, out/
 
-It is a lock of the kernel: free as soon as the builder has ended, however it ended and on whichever machine
-or in whichever container it ran. A folder whose lock is free is in use by nobody.
+The lock is a kernel lock, which is released as soon as the builder ends, even if it is killed or runs on
+another machine or in a container. No process uses a folder whose lock is free.
 """
 
 import logging
@@ -25,14 +25,14 @@ OUT = "out"
 
 @contextmanager
 def building(folder: Path, fingerprint: str) -> Iterator[Path]:
-    """An empty folder to build an output in, for one builder at a time; it is removed afterwards.
+    """Yield an empty folder in which one builder at a time builds an output; remove the folder afterwards.
 
-    This waits for another builder of the same output, so that output may exist now.
+    The call waits for any other builder of the same output, so the output may exist when the wait is over.
     """
     partial = folder / f"{PREFIX}{fingerprint}"
     held = _acquire(partial)
     try:
-        shutil.rmtree(partial / OUT, ignore_errors=True)  # of a builder that has died
+        shutil.rmtree(partial / OUT, ignore_errors=True)  # left by a builder that died
         (partial / OUT).mkdir()
         yield partial / OUT
     finally:
@@ -46,10 +46,10 @@ def sweep(store: Path) -> None:
         dead = lock(partial / LOCK, timeout_s=0)
         try:
             dead.acquire()
-        except (Timeout, FileNotFoundError):  # somebody builds there, or has just ended
+        except (Timeout, FileNotFoundError):  # a builder is running, or has just ended
             continue
         except OSError as error:
-            log.warning("%s is left as it is: %s", partial, error.strerror)
+            log.warning("the partial output %s could not be removed: %s", partial, error.strerror)
             continue
         shutil.rmtree(partial, ignore_errors=True)
         dead.release()
@@ -63,9 +63,9 @@ def _acquire(partial: Path) -> FileLock:
         try:
             held.acquire()
         except Timeout:
-            log.info("%s: waiting for another process, which is building this output", partial.parent.name)
+            log.info("%s: waiting for another process that is building this output", partial.parent.name)
             waits = True
-        except FileNotFoundError:  # that process has ended and removed the folder: once more
+        except FileNotFoundError:  # the other process has ended and removed the folder: try again
             continue
         else:
             return held

@@ -1,4 +1,4 @@
-"""Processes: ending a child process, ending with the parent process, and ending at a signal."""
+"""Processes: ending a child process, ending together with the parent process, and ending on a signal."""
 
 import os
 import signal
@@ -10,11 +10,11 @@ from typing import Any
 
 
 def end_process(process: subprocess.Popen[Any], grace_s: float, *, group: bool = False) -> None:
-    """Ask a child process to end, wait up to `grace_s` seconds, and kill it if it is still there.
+    """Ask a child process to end, wait up to `grace_s` seconds, and kill it if it is still running.
 
     Args:
-        group: signal the whole process group that the child leads. What is left of the group is killed even
-            if the child itself has ended in time.
+        group: signal the whole process group that the child leads. Processes that remain in the group are
+            killed even if the child itself has ended in time.
     """
 
     def send(number: int) -> None:
@@ -37,7 +37,7 @@ def stop_on_signals(
     *,
     second_ends: bool = False,
 ) -> list[int]:
-    """Set `stop` at these signals instead of ending at once.
+    """Make these signals set `stop` instead of ending the process at once.
 
     Args:
         second_ends: a second signal ends the process in the default way, in case the stop takes too long.
@@ -54,18 +54,18 @@ def stop_on_signals(
             signal.signal(number, signal.SIG_DFL)
 
     for number in numbers:
-        with suppress(ValueError):  # outside of the main thread there are no signal handlers
+        with suppress(ValueError):  # only the main thread can set signal handlers
             signal.signal(number, request_stop)
     return received
 
 
 def when_parent_ends(action: Callable[[], None], pipe: int = 0) -> None:
-    """Call `action`, in a thread, as soon as the parent process is gone, however it ended.
+    """Call `action` in a thread as soon as the parent process has ended, even if it was killed.
 
     Args:
-        pipe: the file descriptor of a pipe whose other end the parent alone holds, and writes nothing into:
-            the standard input, or a copy of it. `sys.stdin` itself is not read, because its lock, held by the
-            thread, would break the interpreter's shutdown.
+        pipe: the file descriptor of the standard input, or of its copy. It must be a pipe whose other end
+            only the parent holds, and to which the parent writes nothing. `sys.stdin` itself is not read: the
+            thread would hold its lock, and this would break the interpreter's shutdown.
     """
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""Records: JSON files whose keys are known, one class for each."""
+"""Records: JSON files with known keys, each described by a class."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from models.errors import validation_problem
 
 
 class Record(BaseModel):
-    """The content of a JSON file. Keys of a later version are ignored; new keys need a default."""
+    """The content of a JSON file. Unknown keys of a later version are ignored; new keys need a default."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -19,7 +19,7 @@ class Record(BaseModel):
         """
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is not JSON, or a key is missing or has a wrong type; the line names both.
+            ValueError: the file is not JSON, or a key is missing or has a wrong type, and is then named.
         """
         content = json.loads(path.read_text())
         try:
@@ -29,5 +29,5 @@ class Record(BaseModel):
             raise ValueError(f"{path}: {key}: {reason}") from None
 
     def write(self, path: Path) -> None:
-        """Write the file; figures that are infinite or no numbers stay what they are."""
+        """Write the file. Figures that are infinite or NaN are preserved."""
         path.write_text(json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n")

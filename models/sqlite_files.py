@@ -1,4 +1,4 @@
-"""SQLite files: atomic creation, recovery of what a crash left, and copies with their companion files."""
+"""SQLite files: atomic creation, recovery after a crash, and copies with their companion files."""
 
 import logging
 import os
@@ -18,28 +18,28 @@ from models.files import sync
 log = logging.getLogger(__name__)
 
 SCHEME = "sqlite:///"
-COMPANIONS = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a file that is in use
-BUSY_SECONDS = 20  # as long as MLflow waits itself
-WAIT_SECONDS = 300  # a new database takes seconds, on a busy machine a minute
-CREATED, LOCK = ".new-", ".lock"  # of NAME the folder .NAME.new-RANDOM and the file .NAME.lock
+COMPANIONS = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside a database in use
+BUSY_SECONDS = 20  # MLflow itself waits as long
+WAIT_SECONDS = 300  # creating a database takes seconds, or a minute on a busy machine
+CREATED, LOCK = ".new-", ".lock"  # for a database NAME: the folder .NAME.new-RANDOM, the file .NAME.lock
 
 
 def address(path: Path) -> str:
-    """The address of a file for SQLAlchemy.
+    """The address of a SQLite file for SQLAlchemy.
 
     Raises:
-        InputError: no address can hold this path.
+        InputError: no address can contain this path.
     """
     if "?" in str(path):
         raise InputError(
-            f"the path {path} has a question mark, where the address of a SQLite database ends; "
-            "choose a folder without one: export REPARTEE_HOME=/another/folder"
+            f"the path {path} contains a question mark, which would end the address of a SQLite database; "
+            "choose a folder without a question mark: export REPARTEE_HOME=/another/folder"
         )
     return f"{SCHEME}{path}"
 
 
 def file_of(uri: str) -> Path | None:
-    """The file of a SQLite database's address, as SQLAlchemy reads it; none: another kind of store."""
+    """The file that SQLAlchemy finds in a SQLite address, or None if `uri` does not name a SQLite file."""
     scheme, found, rest = uri.partition(":///")
     name = rest.partition("?")[0]
     if not found or scheme.partition("+")[0] != "sqlite" or name in ("", ":memory:"):
@@ -48,7 +48,7 @@ def file_of(uri: str) -> Path | None:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a database; an empty file does not count.
+    """Whether there is a database at this path; an empty file does not count.
 
     Raises:
         OSError: a part of the path is not a folder, or the path is too long.
@@ -71,17 +71,17 @@ def is_damaged(message: str) -> bool:
 def remedy(message: str) -> str:
     """The remedy for an error message of SQLite."""
     if is_damaged(message):
-        return "`repartee doctor --fix` rescues what can be read of it"
+        return "rescue the database's readable data with `repartee doctor --fix`"
     if "is locked" in message:
-        return "end the other program that is writing to it, or wait for it"
+        return "end the other program that is writing to the database, or wait until it ends"
     if "is full" in message:
-        return "free some space on its disk, and give the same command again"
-    return "make it and its folder writable"
+        return "free some space on the database's disk, and give the same command again"
+    return "make the database file and its folder writable"
 
 
 @contextmanager
 def opened(path: Path, timeout_s: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """A connection, writable if the file is: only a writer can roll back a hot journal that a crash left."""
+    """Open a connection. It is writable if the file is, because only a writer can roll back a hot journal."""
     mode = "rw" if os.access(path, os.W_OK) else "ro"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     with closing(sqlite3.connect(uri, uri=True, timeout=timeout_s)) as database:
@@ -99,7 +99,7 @@ def half_copied(names: set[str]) -> set[str]:
 
 
 def revision(database: sqlite3.Connection, names: set[str]) -> str | None:
-    """The schema revision that Alembic has recorded; none: no migration has finished."""
+    """The schema revision that Alembic has recorded, or None if no migration has finished."""
     if "alembic_version" not in names:
         return None
     row = database.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -107,7 +107,7 @@ def revision(database: sqlite3.Connection, names: set[str]) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the file; none: SQLite can read all of it. Opening it rolls back a hot journal."""
+    """What is wrong with the file, or None if it is intact. Opening the file rolls back a hot journal."""
     try:
         with opened(path) as database:
             answer = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
@@ -117,15 +117,15 @@ def damage(path: Path) -> str | None:
 
 
 def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path], bool]) -> None:
-    """Build a database under another name and rename it, unless another process has created it.
+    """Build a database under another name and rename it, unless another process has created it meanwhile.
 
-    An unfinished database at the path is set aside. If the process is killed, nothing is at the path, and the
-    next start begins anew.
+    An unfinished database at the path is set aside. If the process is killed, no unfinished database is left
+    at the path, and the next call starts from scratch.
 
     Raises:
         InputError: another process has held the lock for minutes.
     """
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # so that a symbolic link is not replaced
     with alone(path):
         if not is_missing(path):
             return
@@ -140,7 +140,9 @@ def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Inside, no other process creates, upgrades or rescues this file; the lock ends with the process.
+    """Lock this file against its creation, upgrade or rescue by another process.
+
+    The kernel releases the lock when the process ends.
 
     Raises:
         InputError: another process has held the lock for minutes.
@@ -150,13 +152,13 @@ def alone(path: Path) -> Iterator[None]:
     try:
         held.acquire(timeout=1)
     except Timeout:
-        log.info("waiting for another process, which creates or repairs %s", path)
+        log.info("waiting for another process that is creating or repairing %s", path)
         try:
             held.acquire(timeout=WAIT_SECONDS)
         except Timeout:
             raise InputError(
                 f"another process has been creating or repairing {path} for {WAIT_SECONDS // 60} minutes; "
-                f"see which, and end it: fuser -v {shlex.quote(held.lock_file)}"
+                f"find this process and end it: fuser -v {shlex.quote(held.lock_file)}"
             ) from None
     try:
         yield
@@ -166,7 +168,7 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A folder beside the file to build in; those of dead processes are removed. Call it inside `alone`."""
+    """Yield a temporary folder beside the file, and remove those of dead processes. Call this in `alone`."""
     for left in path.parent.glob(f".{path.name}{CREATED}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}{CREATED}", dir=path.parent) as folder:
@@ -174,14 +176,14 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def finish(path: Path) -> None:
-    """Write the database's log into its one file, and sync that to the disk."""
+    """Write the database's write-ahead log into the database file, and sync that file to the disk."""
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     sync(path)
 
 
 def set_aside(path: Path, why: str) -> None:
-    """Rename a database and its companion files, so that they cannot corrupt the next one."""
+    """Rename a database and its companion files, so that they cannot corrupt a new database."""
     target = free_name(path, why)
     for old, end in _parts(path):
         old.rename(target.with_name(target.name + end))
@@ -203,19 +205,19 @@ def copy(path: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove the file with its companion files."""
+    """Remove a database file and its companion files."""
     for old, _ in _parts(path):
         old.unlink()
 
 
 def _parts(path: Path) -> list[tuple[Path, str]]:
-    """(path, suffix after the database's name) of each existing file of the database."""
+    """Return each existing file of the database, with its suffix after the database's name."""
     named = [(path.with_name(path.name + end), end) for end in ("", *COMPANIONS)]
     return [(part, end) for part, end in named if part.exists()]
 
 
 def free_name(path: Path, why: str) -> Path:
-    """A free name beside the file: NAME.WHY, else NAME.WHY-2 and so on."""
+    """Return an unused name beside the file: NAME.WHY, or if that exists, NAME.WHY-2 and so on."""
     names = (
         path.with_name(f"{path.name}.{why}{number}") for number in ("", *(f"-{i}" for i in range(2, 1000)))
     )

@@ -1,4 +1,4 @@
-"""Which device a training is on, and what is done there under another name than on CUDA GPUs."""
+"""The choice of a training run's device, and operations whose names differ from those for CUDA GPUs."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_apples_gpu_trains_in_float32_and_is_not_timed_by_the_processor(tmp_path
 def test_random_numbers_drawn_on_apples_gpu_meanwhile_change_none_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whose generator torch keeps apart from the CPU's."""
+    """torch keeps the random number generator of Apple's GPU apart from the CPU's."""
     there = [torch.tensor([7])]
     monkeypatch.setattr("torch.mps.get_rng_state", lambda: there[-1])
     monkeypatch.setattr("torch.mps.set_rng_state", there.append)

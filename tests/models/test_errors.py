@@ -1,4 +1,4 @@
-"""A full disk is known as one, whichever library meets it."""
+"""An error caused by a full disk is recognised, whichever library raises it."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from models.errors import is_out_of_space
 
 ROOT = Path(__file__).resolve().parents[2]
-# A limit on the size of any file stands for the disk: the write fails in the same place.
+# A limit on the file size replaces the full disk: the same write fails.
 LIMITED = """
 import resource, shutil, signal, sqlite3, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ending a child, ending with the parent, and ending at a signal, with real processes."""
+"""Ending a child process, ending together with the parent, and ending on a signal, with real processes."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def is_alive(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"  # what has ended and is not yet collected by its new parent
+    return state != "Z"  # Z: the process has ended, and its new parent has not yet waited for it
 
 
 def test_a_child_that_ends_when_asked_to_is_not_killed() -> None:
@@ -52,7 +52,9 @@ def test_a_child_that_ends_when_asked_to_is_not_killed() -> None:
         assert process.returncode == -signal.SIGTERM
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux which processes there are")
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="reads the process list in /proc, which only Linux has"
+)
 def test_a_child_that_ignores_the_request_is_killed_with_its_whole_group() -> None:
     with started(STUBBORN) as process:
         grandchild = int(line(process))
@@ -60,7 +62,7 @@ def test_a_child_that_ignores_the_request_is_killed_with_its_whole_group() -> No
         assert process.returncode == -signal.SIGKILL
         deadline_s = time.monotonic() + 60
         while is_alive(grandchild):
-            assert time.monotonic() < deadline_s, "a process of the group is left"
+            assert time.monotonic() < deadline_s, "a process of the group is still running"
             time.sleep(0.05)
 
 

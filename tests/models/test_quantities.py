@@ -1,4 +1,4 @@
-"""Counts and durations, as people read them."""
+"""Counts and durations in a form that people can read."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Records: what an older or a later version wrote can be read, and what is damaged is named."""
+"""Records: files of an older or a later version can be read, and the error about a damaged file is clear."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_what_the_first_version_wrote_is_read_and_unknown_keys_are_ignored(
 def test_what_is_written_is_read_again(tmp_path: Path, record: type[Record]) -> None:
     written = record(**FIRST_VERSIONS[record])
     written.write(tmp_path / "record.json")
-    assert repr(record.read(tmp_path / "record.json")) == repr(written), "a figure may be no number"
+    assert repr(record.read(tmp_path / "record.json")) == repr(written), "a figure may be NaN"
 
 
 @pytest.mark.parametrize(
