@@ -1,4 +1,4 @@
-"""Batches: examples of similar length together, so that little of a batch is padding.
+"""Batches: examples of similar length are batched together, so that little of a batch is padding.
 
 Name suffixes are shapes: B batch, T tokens, S tokens of the context, N positions with loss, D width.
 """
@@ -27,11 +27,11 @@ Row = tuple[NDArray[np.int64], NDArray[np.bool_]]  # ids, is_reply
 
 @dataclass(frozen=True)
 class Batch:
-    """The input ids of a network, and at each position the next id as target (or NO_LOSS).
+    """The input ids of a network, and at each position the next id (or NO_LOSS) as the target.
 
-    Rows are padded on the right, from lengths_B on, where a causal network does not attend. The padding id
-    has no meaning, since a vocabulary may use it for text too. The context is the encoder's input, and None
-    for a network without an encoder.
+    Each row is padded on the right, after its lengths_B ids, so that in a causal network no real position
+    attends to padding. The padding id does not identify padding, because a vocabulary may also use this id
+    for text. The context is the encoder's input; it is None for a network without an encoder.
     """
 
     inputs_BT: Tensor
@@ -47,9 +47,9 @@ class Batch:
 
 
 class LossInputs(NamedTuple):
-    """The inputs of the loss: N hidden states, the target id of each, and its weight.
+    """The inputs of the loss: N hidden states, each with its target id and its weight.
 
-    Weight 0 fills up a step of fixed shape.
+    Positions of weight 0 fill up a step of fixed shape.
     """
 
     hidden_ND: Tensor
@@ -82,7 +82,7 @@ class Examples:
         return np.diff(cumulative[self.starts])
 
     def sides(self, *, has_encoder: bool) -> NDArray[np.int64]:
-        """Lengths of each row in a batch: (rows, 1), or with an encoder context and reply, (rows, 2)."""
+        """The length of each row, (rows, 1); with an encoder, the lengths of context and reply, (rows, 2)."""
         if not has_encoder:
             return self.lengths[:, None]
         return np.stack([self.lengths - self.replies, self.replies], axis=1)
@@ -98,7 +98,7 @@ def read_examples(folder: Path, split: str) -> pa.Table:
 
 
 def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:
-    """The ids of the rows' conversations, at most `most` of them."""
+    """Return a text with the ids of the rows' conversations, at most `most` of them."""
     names = table["conversation_id"].take(rows).unique().to_pylist()
     others = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{others}"
@@ -107,10 +107,11 @@ def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:
 def bucket(
     lengths: NDArray[np.int64], batch_tokens: int, rng: np.random.Generator | None = None
 ) -> list[NDArray[np.int64]]:
-    """Row numbers of each batch: at most `batch_tokens` positions, padding included, or a single row.
+    """Return the row numbers of each batch.
 
-    `lengths` is (rows,), or (rows, sides) where sides are padded on their own. With `rng`, rows of equal
-    lengths are shuffled and so are the batches; the number of batches is the same.
+    A batch has at most `batch_tokens` positions, including padding, or consists of a single row. `lengths` is
+    (rows,), or (rows, sides) if each side is padded separately. With `rng`, rows of equal length and the
+    batches are shuffled; the number of batches does not change.
     """
     sides = lengths if lengths.ndim == 2 else lengths[:, None]
     tie_break = np.arange(len(sides)) if rng is None else rng.permutation(len(sides))
@@ -132,10 +133,11 @@ def bucket(
 def _group_by_length(
     sides: NDArray[np.int64], batch_tokens: int, tie_break: NDArray[np.int64]
 ) -> NDArray[np.intp]:
-    """An order in which neighbours have similar lengths on each side.
+    """Return an order of the rows in which neighbouring rows have similar lengths on each side.
 
-    With two sides: strips of similar context lengths, as many as there are batches in a strip; within a strip
-    by reply length, ascending and descending in turn. With one side there is a single strip.
+    With two sides, the rows are divided into strips of similar context length; there are about as many strips
+    as there are batches in a strip. Each strip is sorted by reply length, alternately in ascending and in
+    descending order. With one side there is a single strip.
     """
     context, reply = sides[:, :-1].sum(axis=1), sides[:, -1]
     strips = max(1, round(math.sqrt(int(sides.sum()) / batch_tokens)))
@@ -148,14 +150,14 @@ def _group_by_length(
 def epoch_batches(
     lengths: NDArray[np.int64], batch_tokens: int, *, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:
-    """The batches of an epoch, a function of (seed, epoch): a resumed training gets the same ones."""
+    """The batches of an epoch. They depend only on the arguments, so a resumed training run repeats them."""
     return bucket(lengths, batch_tokens, np.random.default_rng((seed, epoch)))
 
 
 def collate(rows: Sequence[Row], *, has_encoder: bool) -> Batch:
-    """The batch of some rows; with an encoder, the ids before the reply are its context.
+    """Collate rows into a batch. With an encoder, the ids before the reply are the encoder's context.
 
-    The only shift of targets in the code is here: the target at a position is the next id.
+    No other code shifts the targets. Here the target at each position is the id at the next position.
     """
     if not has_encoder:
         inputs = [ids[:-1] for ids, _ in rows]
@@ -178,7 +180,7 @@ def _lengths(rows: Sequence[NDArray[np.int64]]) -> Tensor:
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], value: int) -> Tensor:
-    # At least one position: a row without ids still has its target to ignore.
+    # At least one position, so that even rows without ids have a target, which is NO_LOSS.
     padded = np.full((len(rows), max(1, *map(len, rows))), value, dtype=np.int64)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row

@@ -1,4 +1,4 @@
-"""Examples: conversations become EXAMPLES, the Parquet files that training reads."""
+"""Examples: conversations are encoded as EXAMPLES and written to the Parquet files that training reads."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ Conversation = tuple[str, str, list[str]]  # id, group, texts
 
 
 def read_split(turns: Path, split: str) -> Iterator[Conversation]:
-    """The conversations of a split, in the order of the file."""
+    """Yield the conversations of a split, in the order of the file."""
     table = pq.read_table(turns, schema=SPLIT_TURNS, filters=[("split", "=", split)])
     columns = (table[name].to_pylist() for name in ("conversation_id", "group", "text"))
     for (conversation, group), rows in groupby(zip(*columns, strict=True), key=lambda row: row[:2]):
@@ -31,7 +31,7 @@ def read_split(turns: Path, split: str) -> Iterator[Conversation]:
 def encode_split(
     turns: Path, split: str, folder: Path, markup: MarkupConfig, *, every: int = 1
 ) -> Iterator[pa.RecordBatch]:
-    """EXAMPLES of each `every`th conversation of a split, by the tokenizer in `folder`, in row groups."""
+    """Encode each `every`th conversation of a split with the tokenizer in `folder`, in row groups."""
     vocabulary, spelling, chat_format = load(folder), load_spelling(folder), load_chat_format(folder)
     for chunk in batched(islice(read_split(turns, split), 0, None, every), ROW_GROUP):
         conversations = [texts for _, _, texts in chunk]
@@ -51,8 +51,10 @@ def batched(items: Iterator[Conversation], size: int) -> Iterator[list[Conversat
 
 
 def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Path) -> int:
-    """Write one Parquet file of EXAMPLES per split, and dialogue.json with their settings; returns their
-    number.
+    """Write a Parquet file of EXAMPLES for each split, and dialogue.json with their settings.
+
+    Returns:
+        The number of examples.
 
     Raises:
         DataRejected: no conversation has a reply.
@@ -67,5 +69,5 @@ def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Pa
     normalisation = json.loads((clean / "report.json").read_text())["normalisation"]
     Dialogue(normalisation=normalisation, markup=config).write(out / DIALOGUE)
     if not total:
-        raise DataRejected("no conversation has a reply to learn from; give a corpus that has some")
+        raise DataRejected("no conversation has a reply to learn from; give a corpus with replies")
     return total

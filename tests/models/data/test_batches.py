@@ -31,7 +31,7 @@ LONG = ([START, 7, 8, END, 9, 10, 11, END], [0, 0, 0, 0, 1, 1, 1, 1])
 
 
 def num_positions(lengths: np.ndarray, rows: np.ndarray) -> int:
-    """Padded size of a batch, each side padded on its own."""
+    """The padded size of a batch, in which each side is padded separately."""
     return int(len(rows) * lengths.reshape(len(lengths), -1)[rows].max(axis=0).sum())
 
 
