@@ -1,7 +1,7 @@
-"""Chat formats: the ids around the turns of a sequence, of our own format or of a chat template.
+"""Chat formats: the ids around the turns of a sequence, in Repartee's own format or in a chat template.
 
-A turn's text is encoded separately and never through the template, so that what a person types cannot yield a
-special token, and training, scoring and chat see the same ids.
+The text of a turn is encoded separately, never through the template. The user's text therefore cannot yield a
+special token, and training, scoring and chat all see the same ids.
 """
 
 import json
@@ -14,37 +14,37 @@ from tokenizers import Tokenizer
 from models.errors import InputError
 from models.text.tokenizer import DEFAULT_SPECIAL_TOKENS, END, START, SpecialTokens, load, load_special_tokens
 
-# For a pretrained model without a chat template: each turn, followed by the end-of-text token.
+# For a pretrained model without a chat template: each turn is followed by the end-of-text token.
 FALLBACK_TEMPLATE = "{%- for message in messages -%}{{- message['content'] + eos_token -}}{%- endfor -%}"
-_FIRST_PLACEHOLDER = 0xE000  # private-use characters stand for the texts while a template is rendered
+_FIRST_PLACEHOLDER = 0xE000  # private-use characters replace the texts while a template is rendered
 _PLACEHOLDER = re.compile("[\ue000-\uf8ff]")
 _MAX_PLACEHOLDERS = 0xF8FF - _FIRST_PLACEHOLDER
 
 
 class ChatFormat:
-    """Our own format: `<start> turn <end> turn <end> ...`; each turn is a reply to those before it."""
+    """Repartee's format: `<start> turn <end> turn <end> ...`. Each turn is a reply to the turns before it."""
 
     special_tokens: SpecialTokens = DEFAULT_SPECIAL_TOKENS
     stride: int = 1
-    """Turns from one reply to the next: 2 where only the assistant replies."""
+    """The number of turns from one reply to the next: 2 if only the assistant replies."""
     max_prefix: int = 1
-    """The most ids before the first text."""
+    """The largest number of ids before the first text."""
     max_per_turn: int = 1
-    """The most ids between two texts, or after the last one."""
+    """The largest number of ids between two texts or after the last text."""
     allows_assistant_first: bool = True
     """Whether a sequence may begin with a turn of the assistant."""
 
     def surrounding_ids(self, turns: int) -> list[list[int]]:
-        """The ids before each of `turns` texts, then those after the last one, which is a reply."""
+        """Return the ids before each of `turns` texts, then the ids after the last text, which is a reply."""
         return [[START], *([END] for _ in range(turns))]
 
     def end_length(self, ids: list[int]) -> int:
-        """How many of the ids after a reply's text belong to the reply: up to its end token."""
+        """The number of ids after a reply's text that belong to the reply: those up to its end token."""
         return ids.index(self.special_tokens.end) + 1
 
 
 class ChatTemplate(ChatFormat):
-    """The chat template of a pretrained tokenizer: user and assistant alternate, the assistant is last."""
+    """A pretrained tokenizer's chat template. User and assistant alternate, and the assistant speaks last."""
 
     stride = 2
 
@@ -65,7 +65,7 @@ class ChatTemplate(ChatFormat):
         self.max_per_turn = max(len(ids) for ids in (*odd_ids[1:], *even_ids[1:]))
 
     def surrounding_ids(self, turns: int) -> list[list[int]]:
-        """The ids before each of `turns` texts, then those after the last one.
+        """Return the ids before each of `turns` texts, then the ids after the last text.
 
         Raises:
             TemplateError: the template does not allow a sequence that begins with the assistant.
@@ -82,36 +82,38 @@ def load_chat_format(folder: Path) -> ChatFormat:
     """The chat format of the tokenizer in a folder.
 
     Raises:
-        InputError: its chat template cannot be used.
+        InputError: the tokenizer's chat template cannot be used.
     """
     special_tokens = load_special_tokens(folder)
     return ChatFormat() if special_tokens is DEFAULT_SPECIAL_TOKENS else ChatTemplate(folder, special_tokens)
 
 
 def open_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer by transformers, for its template; no code of the folder is run.
+    """Open the folder's tokenizer with transformers, for its chat template. No code in the folder is run.
 
     Raises:
-        InputError: the folder holds no tokenizer.
+        InputError: the folder contains no usable tokenizer.
     """
-    from transformers import AutoTokenizer  # which takes seconds to import, and not every run needs it
+    from transformers import AutoTokenizer  # takes seconds to import, and not every run needs it
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{folder} holds no tokenizer ({reason}); give a whole model folder") from error
+        raise InputError(
+            f"{folder} has no usable tokenizer ({reason}); give a complete model folder"
+        ) from error
 
 
 def render(hf_tokenizer: Any, turns: int) -> list[str]:
-    """The strings that the template writes before, between and after `turns` texts; the assistant is last.
+    """Return the template's strings before, between and after `turns` texts; the assistant speaks last.
 
     Raises:
         InputError: the template does not write each turn once and in order.
     """
     roles = ["user" if (turns - i) % 2 == 0 else "assistant" for i in range(turns)]
     messages = [{"role": role, "content": chr(_FIRST_PLACEHOLDER + i)} for i, role in enumerate(roles)]
-    # Transformers renders in a sandbox: a template can access the messages alone.
+    # Transformers renders templates in a sandbox, in which a template can access only the messages.
     rendered = cast(str, hf_tokenizer.apply_chat_template(messages, tokenize=False))
     if _PLACEHOLDER.findall(rendered) != [message["content"] for message in messages]:
         raise InputError("the chat template does not write each turn once and in order; give another model")
@@ -119,7 +121,7 @@ def render(hf_tokenizer: Any, turns: int) -> list[str]:
 
 
 def read_special_tokens(folder: Path) -> SpecialTokens:
-    """The special tokens of a pretrained tokenizer, as its template uses them.
+    """Read the special tokens of a pretrained tokenizer from its vocabulary and its chat template.
 
     Raises:
         InputError: the template does not end a turn with a special token.
@@ -129,14 +131,16 @@ def read_special_tokens(folder: Path) -> SpecialTokens:
     closing = encoder.encode(render(open_tokenizer(folder), 2)[-1], add_special_tokens=False).ids
     end = next((i for i in closing if i in special), None)
     if end is None:
-        raise InputError(f"{folder}: its chat template ends a turn with no control token; give another model")
+        raise InputError(
+            f"{folder}: its chat template does not end turns with a special token; give another model"
+        )
     unknown = json.loads((folder / "tokenizer.json").read_bytes())["model"].get("unk_token")
     unknown_id = None if unknown is None else encoder.token_to_id(unknown)
     return SpecialTokens(end=end, unknown=unknown_id, banned=tuple(sorted(special - {end})))
 
 
 def _raw_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer for strings of the template, in which special tokens are meant as such."""
+    """Load the tokenizer for the template's own strings: it encodes a special token's name as that token."""
     encoder = load(folder)
     encoder.encode_special_tokens = False
     return encoder

@@ -1,4 +1,4 @@
-"""The settings of a training example: what a conversation becomes, and the record of them."""
+"""The settings for encoding conversations as training examples, and the file that records the settings."""
 
 from typing import Literal
 
@@ -18,24 +18,25 @@ class MarkupConfig(Config):
     """What one training example holds. `conversation`: as many turns as fit, with loss on each reply and
     the turns before it as context. `pair`: a turn and the reply to it."""
     max_tokens: int = Field(default=512, ge=8, le=2048)
-    """Length of the longest sequence in tokens, control tokens included; for a pair, of the longer side."""
+    """Maximum length of a sequence in tokens, special tokens included; with `pair`, of each side."""
 
     @property
     def context_tokens(self) -> int:
-        """Positions for the turns before a sequence's first reply, the start token included.
+        """The number of positions for the turns before a sequence's first reply, including the start token.
 
-        For a conversation a quarter of them all: the rest is for its replies, so that few replies are cut.
+        With `unit=conversation` this is a quarter of `max_tokens`. The other positions are for the replies,
+        so that few replies are truncated.
         """
         return self.max_tokens if self.unit == "pair" else max(3, self.max_tokens // 4)
 
     @property
     def reply_tokens(self) -> int:
-        """Positions for a reply, its end token included."""
+        """The number of positions for a reply, including its end token."""
         return self.max_tokens - (1 if self.unit == "pair" else self.context_tokens)
 
 
 class Dialogue(Record):
-    """dialogue.json of a folder of examples: how their text was prepared."""
+    """dialogue.json of a folder of examples: the settings with which their text was prepared."""
 
     normalisation: Style
     markup: MarkupConfig

@@ -1,8 +1,8 @@
-"""The encoding of turns as the token sequence that a model reads, in training, scoring and chat alike.
+"""The encoding of turns as the token sequence that a model reads, which is the same in training and in chat.
 
-A sequence is `<start> turn <end> turn <end> ...`, in which each turn but the first is a reply. With the chat
-template of a pretrained model, every second turn is a reply of the assistant; each turn is one in one of two
-sequences.
+A sequence is `<start> turn <end> turn <end> ...`, in which each turn except the first is a reply. With the
+chat template of a pretrained model, only every second turn is a reply of the assistant. A conversation is
+then encoded twice, so that each turn except the first is a reply in one of the two encodings.
 """
 
 import json
@@ -21,12 +21,12 @@ from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
 DEFAULT_FORMAT = ChatFormat()
 MODEL_INFO = "repartee.json"
-MIN_TEXT_TOKENS = 8  # of what was said, beside the tokens of the chat format
+MIN_TEXT_TOKENS = 8  # tokens of the turns' own text, beside those of the chat format
 
 
 @dataclass(frozen=True)
 class Example:
-    """One training sequence; `is_reply` says which ids have a loss."""
+    """One training sequence; `is_reply` marks the ids that carry loss."""
 
     ids: list[int]
     is_reply: list[bool]
@@ -38,8 +38,8 @@ class Example:
 
 @dataclass(frozen=True)
 class _Turn:
-    ids: list[int]  # as a reply: truncated on the right, without its end
-    tail: list[int]  # as context: truncated on the left
+    ids: list[int]  # the turn as a reply: truncated on the right, without its end token
+    tail: list[int]  # the turn as context: truncated on the left
     text_bytes: int
     spelled_nats: float
 
@@ -55,7 +55,7 @@ class ModelInfo(Record):
 def read_model_info(folder: Path) -> ModelInfo:
     """
     Raises:
-        InputError: it is not the folder of a trained model.
+        InputError: the folder does not contain a trained model, or the file is damaged.
     """
     path = folder / MODEL_INFO
     try:
@@ -75,10 +75,10 @@ def encode_conversations(
     spelling: list[float],
     chat_format: ChatFormat = DEFAULT_FORMAT,
 ) -> Iterator[list[Example]]:
-    """The examples of each conversation: every reply is in exactly one, with the context that fits.
+    """Yield the examples of each conversation. Each reply is in one example, with the context that fits.
 
-    Text without ids (an unknown word, the truncated end of a long turn, the blanks of a word vocabulary) is
-    charged its spelling in `spelled_nats`, so that a model never gains by not knowing something:
+    The spelling charge for text without ids (an unknown word, the truncated end of a long turn, the spaces
+    that a word vocabulary loses) is in `spelled_nats`. A model therefore never gains by not knowing a word:
     docs/decisions/0004-bits-per-byte-on-text.md.
 
     Raises:
@@ -86,7 +86,7 @@ def encode_conversations(
     """
     check_capacity(markup, chat_format)
     flat = [text for turns in conversations for text in turns]
-    # The fast batch has no offsets, which are in characters of the text.
+    # encode_batch_fast returns no offsets in characters, which the charge for whitespace needs.
     encode = tokenizer.encode_batch if forgets_blanks(tokenizer) else tokenizer.encode_batch_fast
     encodings = iter(encode(flat, add_special_tokens=False))
     for turns in conversations:
@@ -102,16 +102,16 @@ def encode_conversations(
 
 
 def check_capacity(markup: MarkupConfig, chat_format: ChatFormat) -> None:
-    """Check that the text has enough tokens beside those of a chat template.
+    """Check that the tokens of the chat template leave enough tokens for text.
 
     Raises:
-        InputError: markup.max_tokens is too low for it.
+        InputError: markup.max_tokens is too low for the chat template.
     """
     overhead = chat_format.max_prefix + chat_format.max_per_turn
     if chat_format.stride > 1 and markup.context_tokens < overhead + MIN_TEXT_TOKENS:
         raise InputError(
-            f"markup.max_tokens {markup.max_tokens} leaves no room beside the {overhead} ids of the model's "
-            f"chat template; set it to {4 * (overhead + MIN_TEXT_TOKENS)} or more"
+            f"markup.max_tokens {markup.max_tokens} leaves no room for text beside the {overhead} ids of the "
+            f"model's chat template; set it to {4 * (overhead + MIN_TEXT_TOKENS)} or more"
         )
 
 
@@ -142,7 +142,7 @@ def _turn(
 
 
 def _pairs(turns: int) -> Iterator[tuple[int, int, int]]:
-    """(first turn, first reply, last turn) of each exchange."""
+    """Yield the first turn, the first reply and the last turn of each exchange."""
     for reply in range(1, turns):
         yield reply - 1, reply, reply
 
@@ -150,9 +150,10 @@ def _pairs(turns: int) -> Iterator[tuple[int, int, int]]:
 def _windows(
     turns_ids: list[_Turn], markup: MarkupConfig, chat_format: ChatFormat, reply: int
 ) -> Iterator[tuple[int, int, int]]:
-    """(first turn, first reply, last turn) of each window: the context that fits, then the replies that fit.
+    """Yield the first turn, the first reply and the last turn of each window.
 
-    The replies are the turn `reply` and those a stride apart.
+    A window consists of as much context as fits, then as many replies as fit. The replies are the turn
+    `reply` and every `stride`-th turn after it.
     """
     per_turn, stride = chat_format.max_per_turn, chat_format.stride
     while reply < len(turns_ids):
@@ -198,10 +199,10 @@ def _example(turns_ids: list[_Turn], chat_format: ChatFormat, first: int, reply:
 def encode_context(
     turns: Sequence[str], tokenizer: Tokenizer, markup: MarkupConfig, chat_format: ChatFormat = DEFAULT_FORMAT
 ) -> list[int]:
-    """The ids that a reply is generated from.
+    """The ids from which a reply is generated.
 
-    If they do not fit, the oldest turns are left out, then the beginning of the last one. A model of pairs
-    gets the last turn alone.
+    If the turns do not fit, the oldest turns are dropped; if the last turn alone does not fit, its beginning
+    is dropped. A model that was trained on pairs gets only the last turn.
     """
     turns = turns[-1:] if markup.unit == "pair" else turns
     available = markup.context_tokens - chat_format.max_prefix

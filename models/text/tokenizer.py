@@ -1,6 +1,6 @@
-"""Tokenizers with a `word` vocabulary or a byte-level `bpe` vocabulary, and the prices of spelling.
+"""Tokenizers with a `word` vocabulary or a byte-level `bpe` vocabulary, and the prices of spelling charges.
 
-Both are a `tokenizer.json` that `transformers` can open, with the special tokens at ids 0 to 3.
+Both kinds are saved as a `tokenizer.json` that transformers can open, with the special tokens at ids 0 to 3.
 """
 
 import json
@@ -20,20 +20,20 @@ PAD, START, END, UNK = range(4)
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The special ids of a vocabulary, which stand for no text."""
+    """The ids of a vocabulary's special tokens, which do not represent text."""
 
     end: int = END
-    """End of turn: the last id of each reply."""
+    """The end of a turn, which is the last id of each reply."""
     unknown: int | None = UNK
-    """The id of words without an id of their own; None where every text has ids."""
+    """The id of every word outside the vocabulary, or None if the vocabulary can encode every text."""
     banned: tuple[int, ...] = (PAD, START, UNK)
-    """Ids that a reply never holds."""
+    """Ids that a reply never contains."""
 
 
 DEFAULT_SPECIAL_TOKENS = SpecialTokens()
 
-# One conversation: <start> turn <end> turn <end> ... The text of a turn cannot yield a special token: their
-# spellings are removed from it. A system message is not a turn of a dialogue.
+# A conversation is rendered as <start> turn <end> turn <end> ... The text of a turn cannot yield a special
+# token, because the template removes the names of special tokens from it. System messages are left out.
 _CONTENT = "message['content']" + "".join(f" | replace('{token}', '')" for token in CONTROL)
 CHAT_TEMPLATE = (
     "{{- '<start>' -}}"
@@ -46,9 +46,10 @@ CHAT_TEMPLATE = (
 
 
 def learn_words(texts: Iterable[str], *, min_count: int) -> Tokenizer:
-    """A vocabulary of the words that occur `min_count` times or more, by (-count, word); others are
-    `<unk>`."""
-    splitter = pre_tokenizers.Whitespace()  # letters and digits, or a run of marks
+    """Learn a vocabulary of the words that occur at least `min_count` times; all other words become `<unk>`.
+
+    The ids are in the order of (-count, word)."""
+    splitter = pre_tokenizers.Whitespace()  # a word is a run of letters and digits, or a run of marks
     counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
     frequent = [
         (-count, word) for word, count in counts.items() if count >= min_count and word not in CONTROL
@@ -60,7 +61,7 @@ def learn_words(texts: Iterable[str], *, min_count: int) -> Tokenizer:
 
 
 def learn_bpe(texts: Iterable[str], *, size: int) -> Tokenizer:
-    """Byte-level BPE: every text has ids and is restored from them exactly."""
+    """Learn a byte-level BPE vocabulary, which can encode every text and restore it exactly from its ids."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -76,15 +77,14 @@ def learn_bpe(texts: Iterable[str], *, size: int) -> Tokenizer:
 
 def _with_control(tokenizer: Tokenizer) -> Tokenizer:
     tokenizer.add_special_tokens(list(CONTROL))
-    tokenizer.encode_special_tokens = True  # what a person types is text, whatever it spells
+    tokenizer.encode_special_tokens = True  # the user's text never yields a special token
     return tokenizer
 
 
 def learn_spelling(texts: Iterable[str]) -> list[float]:
-    """The prices of spelling an unknown word: nats of each byte 0..255 in the texts, then of a spelling's
-    end.
+    """Learn the prices of spelling an unknown word: those of the bytes 0 to 255, then that of the word's end.
 
-    Counts start at one, so that every byte has a price.
+    A price is a negative log-likelihood in nats. Counts start at one, so that every byte has a price.
     """
     counts = [1] * 257
     for text in texts:
@@ -96,7 +96,7 @@ def learn_spelling(texts: Iterable[str]) -> list[float]:
 
 
 def spelling_nats(text: str, spelling: list[float]) -> float:
-    """The nats of `text` spelled byte by byte, its end included."""
+    """The price in nats of spelling `text` byte by byte, including the price of its end."""
     return sum(spelling[byte] for byte in text.encode()) + spelling[256]
 
 
@@ -106,9 +106,10 @@ def forgets_blanks(tokenizer: Tokenizer) -> bool:
 
 
 def learn_blanks(texts: Iterable[str]) -> list[float]:
-    """Nats of no blank and of a blank between a word and a mark, then between a mark and a word.
+    """Learn the prices in nats of no space and of a space after a word, then of both after a mark.
 
-    For a vocabulary that forgets blanks they follow the 257 prices of `learn_spelling`. Counts start at one.
+    A vocabulary that does not encode spaces appends these four prices to the 257 prices of `learn_spelling`.
+    Counts start at one.
     """
     splitter = pre_tokenizers.Whitespace()
     counts = [1] * 4
@@ -120,18 +121,18 @@ def learn_blanks(texts: Iterable[str]) -> list[float]:
 
 
 def blank_nats(text: str, offsets: Sequence[tuple[int, int]], spelling: list[float]) -> float:
-    """The nats of the blanks between the tokens at `offsets`.
+    """The price in nats of the spaces, or of their absence, between the tokens at `offsets`.
 
-    One bit each if the vocabulary is older than these prices.
+    If the vocabulary was saved before these prices existed, each position costs one bit.
     """
     prices = spelling[257:] or [math.log(2)] * 4
     return sum(prices[gap] for gap in _gaps(text, offsets))
 
 
 def _gaps(text: str, offsets: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """For each pair of neighbours that may stand with or without a blank, the index of its price.
+    """Yield the price's index for each pair of neighbouring tokens that may have a space between them or not.
 
-    Two words, or two runs of marks, always have a blank between them: it costs nothing.
+    Two words, or two runs of marks, always have a space between them, which costs nothing.
     """
     for (_, end), (start, _) in pairwise(offsets):
         follows_word = bool(_WORD.match(text, end - 1))
@@ -157,11 +158,11 @@ def save_spelling(spelling: list[float], folder: Path) -> None:
 
 
 def load(folder: Path) -> Tokenizer:
-    """The tokenizer of a folder; the text of a special token is encoded as text."""
+    """Load the tokenizer of a folder. It encodes the name of a special token as ordinary text."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()  # as some files of others ask
+    tokenizer.no_truncation()  # some pretrained tokenizers enable truncation and padding
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # not kept in the file
+    tokenizer.encode_special_tokens = True  # the file does not store this flag
     return tokenizer
 
 
@@ -170,7 +171,7 @@ def save_special_tokens(special_tokens: SpecialTokens, folder: Path) -> None:
 
 
 def load_special_tokens(folder: Path) -> SpecialTokens:
-    """The special tokens of the tokenizer in a folder; without control.json they are the default ones."""
+    """The special tokens of the tokenizer in a folder, or the default ones if there is no control.json."""
     path = folder / "control.json"
     if not path.is_file():
         return DEFAULT_SPECIAL_TOKENS

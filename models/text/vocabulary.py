@@ -1,4 +1,4 @@
-"""The vocabulary: learnt from the training split alone, or that of a pretrained model."""
+"""The vocabulary, which is learnt from the training split only or taken from a pretrained model."""
 
 import shutil
 from pathlib import Path
@@ -13,17 +13,19 @@ from models.text import tokenizer
 
 class VocabularyConfig(Config):
     kind: Literal["word", "bpe", "pretrained"] = "bpe"
-    """`bpe`: byte-level BPE, in which every text has ids. `word`: whole words; rare ones become <unk>.
+    """`bpe`: byte-level BPE, which can encode every text. `word`: whole words; rare words become <unk>.
     `pretrained`: the vocabulary and the chat template of `start.init`."""
     size: int = Field(default=4096, ge=260, le=65_536)
-    """Limit on the ids of a `bpe` vocabulary."""
+    """Maximum number of ids in a `bpe` vocabulary."""
     min_count: int = Field(default=10, ge=1)
     """How often a word must occur in the training split to be in a `word` vocabulary."""
 
 
 def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Path | None = None) -> int:
-    """Write a tokenizer folder, learnt from the training split or taken from a start; returns its ids'
-    number.
+    """Write the folder of a tokenizer that is learnt from the training split or taken from a start.
+
+    Returns:
+        The number of ids in the vocabulary.
 
     Raises:
         InputError: the start has no usable tokenizer.
@@ -43,12 +45,12 @@ def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Pa
 
 
 def adopt(out: Path, start: Path, spelling: list[float]) -> int:
-    """Write the tokenizer of a start, its chat template and its special tokens; returns the number of ids.
+    """Write the tokenizer of a start, its chat template and its special tokens; return the number of ids.
 
     Raises:
         InputError: the start has no tokenizer, or its chat template cannot be used.
     """
-    from models.text import chat_template  # transformers takes seconds to import
+    from models.text import chat_template  # imports transformers, which takes seconds
 
     theirs = chat_template.open_tokenizer(start)
     if not theirs.chat_template:
@@ -56,8 +58,8 @@ def adopt(out: Path, start: Path, spelling: list[float]) -> int:
     theirs.save_pretrained(out)
     for path in out.iterdir():
         if path.suffix not in (".json", ".jinja"):
-            path.unlink()  # the same in another format, which nothing reads
-    shutil.copyfile(start / "tokenizer.json", out / "tokenizer.json")  # to the byte
+            path.unlink()  # the same tokenizer in another format, which nothing reads
+    shutil.copyfile(start / "tokenizer.json", out / "tokenizer.json")  # byte for byte
     tokenizer.save_spelling(spelling, out)
     tokenizer.save_special_tokens(chat_template.read_special_tokens(out), out)
     return int(tokenizer.load(out).get_vocab_size())

@@ -49,7 +49,7 @@ def carried(example, folder):
 
 
 def test_the_control_ids_are_those_that_the_template_uses(theirs):
-    """TRAPS 12: it pads with the end of a turn, which is no control id of padding to us."""
+    """TRAPS 12: this tokenizer pads with the end-of-turn token, which Repartee does not treat as padding."""
     assert tokenizer.load_special_tokens(theirs) == tokenizer.SpecialTokens(
         end=3, unknown=None, banned=(0, 1, 2)
     )
@@ -61,7 +61,7 @@ def test_the_ids_are_those_of_the_tokenizers_own_template(theirs):
     written = open_tokenizer(theirs).apply_chat_template(messages, tokenize=True)["input_ids"]
     example = encode(turns, theirs)[0]
     assert example.ids == written[: len(example.ids)]
-    assert len(written) - len(example.ids) == 1  # the line's end, after the end of the turn
+    assert len(written) - len(example.ids) == 1  # the newline after the end of the turn
 
 
 def test_each_reply_is_the_assistants_once_and_carries_loss_with_its_end(theirs):
@@ -125,7 +125,7 @@ def test_a_template_that_leaves_too_few_tokens_is_an_error_that_names_the_settin
 @pytest.mark.parametrize(
     ("template", "line"),
     [
-        ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "ends a turn with no control token"),
+        ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "does not end turns with a special token"),
         ("{{ messages[0]['content'] }}<|im_end|>", "does not write each turn once"),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_pair_is_context_then_reply_and_only_the_reply_carries_loss():
 
 
 def test_a_long_reply_keeps_its_end_and_a_long_context_its_last_words():
-    """TRAPS 10; what is cut off is charged its spelling."""
+    """TRAPS 10. The score includes a spelling charge for the truncated text."""
     long = "how are you fine and you i am well"
     context_cut, reply_cut = encode([long, "hello", long], WORDS, PAIRS)
     assert WORDS.decode(context_cut.ids) == "fine and you i am well hello"
@@ -83,7 +83,7 @@ def test_a_context_always_fits_and_ends_with_the_last_turn(turns, limit):
 
 
 def test_chat_and_training_read_a_conversation_alike():
-    """TRAPS 25: one renderer."""
+    """TRAPS 25: the chat and training use the same code to encode a conversation."""
     turns = ["hello there", "how are you", "i am well"]
     markup = MarkupConfig(max_tokens=64)
     trained = encode(turns, BPE, markup)[0].ids
@@ -92,7 +92,7 @@ def test_chat_and_training_read_a_conversation_alike():
 
 
 def test_a_word_vocabulary_pays_for_the_blanks_that_it_forgets():
-    """`you!` and `you !` have the same ids; without a price the model would have said either for nothing."""
+    """`you!` and `you !` have the same ids; without a charge the model would not pay for the difference."""
     texts = ["are you there?", "you , there", "hello!", "hello !", "hello!"]
     words = tokenizer.learn_words(texts, min_count=1)
     spelling = tokenizer.learn_spelling(texts) + tokenizer.learn_blanks(texts)
@@ -100,11 +100,13 @@ def test_a_word_vocabulary_pays_for_the_blanks_that_it_forgets():
     def nats(reply, prices=spelling):
         return next(encode_conversations([["hello", reply]], words, PAIRS, prices))[0].spelled_nats
 
-    # Of five marks after a word three stand without a blank: 4/7 and 3/7 with one added to each.
+    # Of the five marks after a word, three have no space before: 4/7 and 3/7 with one added to each count.
     assert nats("hello!") == pytest.approx(math.log(7 / 4))
     assert nats("hello !") == pytest.approx(math.log(7 / 3))
     assert nats("are you there") == 0
-    assert nats("hello!", spelling[:257]) == pytest.approx(math.log(2))  # a vocabulary from before the prices
+    assert nats("hello!", spelling[:257]) == pytest.approx(
+        math.log(2)
+    )  # a vocabulary without prices for spaces
 
 
 def test_blanks_that_are_always_there_cost_next_to_nothing():
