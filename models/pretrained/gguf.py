@@ -1,4 +1,4 @@
-"""GGUF: a file of llama.cpp's format becomes a model folder."""
+"""The conversion of a GGUF file, which is in llama.cpp's format, to a model folder."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,15 +7,15 @@ from models.errors import InputError
 
 
 def convert(path: Path, out: Path) -> None:
-    """A GGUF file -> config.json, model.safetensors, tokenizer.json and its chat template, in float32.
+    """Convert a GGUF file to config.json, model.safetensors in float32, tokenizer.json and a chat template.
 
     Raises:
-        InputError: transformers cannot read it, or what it needs for that is not installed.
+        InputError: transformers cannot read the file, or a package that it needs is not installed.
     """
     missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"init {path}: a GGUF file needs {' and '.join(missing)}: "
+            f"init {path}: reading a GGUF file needs {' and '.join(missing)}: "
             "pip install -c constraints.txt -e '.[finetune]'"
         )
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -27,7 +27,7 @@ def convert(path: Path, out: Path) -> None:
         with silence_transformers():
             AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(out)
             read = AutoModelForCausalLM.from_pretrained(path.parent, dtype="float32", **options)
-            # Transformers takes it for quantised still, and such a model is neither trained nor saved.
+            # Transformers still treats the model as quantised, and neither trains nor saves such models.
             config = type(read.config).from_dict(
                 {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
             )

@@ -1,6 +1,6 @@
-"""Downloads a model folder from the Hugging Face hub, in a process of its own.
+"""Downloads a model folder from the Hugging Face hub, in a separate process.
 
-In this process HF_HUB_OFFLINE keeps the libraries from using the hub.
+In every other process of Repartee, HF_HUB_OFFLINE prevents the libraries from using the hub.
 """
 
 import os
@@ -12,12 +12,12 @@ from models.addresses import redact_addresses
 from models.errors import InputError
 from models.files import PROJECT
 
-PATTERNS = ["*.safetensors", "*.json", "*.jinja"]  # no pickle, and nothing that could hold code
-BELOW = "*/*"  # other people's conversions of the same weights
+PATTERNS = ["*.safetensors", "*.json", "*.jinja"]  # no pickle, and no file that could contain code
+BELOW = "*/*"  # subfolders contain conversions of the same weights
 
 
 def commit_of(name: str) -> str:
-    """The commit that ORG/NAME has on the hub now.
+    """The current commit of ORG/NAME on the hub.
 
     Raises:
         InputError: the hub has no such public model, or cannot be reached.
@@ -26,11 +26,10 @@ def commit_of(name: str) -> str:
 
 
 def download(name: str, commit: str, out: Path) -> None:
-    """Download weights, configuration, tokenizer and template of that commit; the terminal shows progress
-    bars.
+    """Download the weights, configuration, tokenizer and chat template of a commit, with progress bars.
 
     Raises:
-        InputError: as for `commit_of`.
+        InputError: the hub has no such public model, or cannot be reached.
     """
     _run(name, "download", commit, str(out))
 
@@ -41,16 +40,16 @@ def _run(name: str, *what: str) -> str:
     process = subprocess.run(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
     output = process.stdout.strip()
     if process.returncode:
-        output = output or f"to ask the hub ended with status {process.returncode}"
+        output = output or f"the process that asked the hub ended with status {process.returncode}"
         raise InputError(f"init {name!r}: there is no such folder, and {output}; give a model folder")
     return output
 
 
 def run_request(name: str, what: str, *rest: str) -> str:
-    """The commit, or nothing once the files are there.
+    """Return the commit, or "" after a download.
 
     Raises:
-        InputError: the reason of the hub, in a few words.
+        InputError: the request has failed; the message is the reason in a few words.
     """
     import huggingface_hub as hub
     from httpx2 import HTTPError
@@ -65,12 +64,12 @@ def run_request(name: str, what: str, *rest: str) -> str:
         )
         return ""
     except GatedRepoError:
-        raise InputError("on the hub its licence must be accepted first (then `hf auth login`)") from None
+        raise InputError("its licence must first be accepted on the hub (then run `hf auth login`)") from None
     except RepositoryNotFoundError:
-        raise InputError("the hub has no such model for everyone to read") from None
+        raise InputError("the hub has no public model of this name") from None
     except (HfHubHTTPError, HTTPError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the hub cannot be asked ({redact_addresses(reason)})") from None
+        raise InputError(f"the request to the hub failed ({redact_addresses(reason)})") from None
 
 
 def main() -> int:

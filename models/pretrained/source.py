@@ -1,4 +1,4 @@
-"""Source: the model that a training begins with, whatever it comes as, becomes a model folder."""
+"""The source of a start (the initial model of a training run), which becomes a model folder."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
 SUFFIXES = (".safetensors", ".json", ".jinja")
-LEFT = ("manifest.json", "generation_config.json")  # of a registered version: no part of what is learnt
+LEFT = ("manifest.json", "generation_config.json")  # files of a registered version that are not learnt
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-FORMS = "give champion, challenger, a version number, a model folder, a .gguf file or a hub's ORG/NAME"
+FORMS = "give champion, challenger, a version number, a model folder, a .gguf file or ORG/NAME on the hub"
 
 
 def _no_address(init: str) -> str:
-    if "://" in init:  # which could hold a password, and would be stored
-        raise InputError(f"init {redact_corpus(init)}: an address is no start; {FORMS}")
+    if "://" in init:  # an address could contain a password, and would be stored
+        raise InputError(f"init {redact_corpus(init)}: an address cannot be a start; {FORMS}")
     return init
 
 
@@ -38,13 +38,13 @@ class StartConfig(Config):
     init: Annotated[str, AfterValidator(_no_address)] = Field(
         default=SCRATCH, json_schema_extra={"pattern": "^(?!.*://)"}
     )
-    """Where the weights begin: `scratch`, a version (`champion`, 3), a model folder, a .gguf file, or
-    ORG/NAME of the Hugging Face hub."""
+    """The model whose weights training starts from: a version (`champion`, 3), a model folder, a .gguf file,
+    or ORG/NAME on the Hugging Face hub. With `scratch` there is no such model."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a start lies, and what stands for its content."""
+    """The location of a start, and an identity that is specific to its content."""
 
     kind: Literal["folder", "gguf", "hub"]
     location: str
@@ -52,10 +52,10 @@ class Source:
 
 
 def find_source(init: str, registered: Callable[[str], Path]) -> Source:
-    """What `init` means; `registered` gives the folder of a registered version.
+    """Find the source that `init` names; `registered` returns the folder of a registered version.
 
     Raises:
-        InputError: there is no such version, folder or file, or it holds no safetensors.
+        InputError: there is no such version, folder or file, or the folder has no safetensors file.
     """
     path = path_of(init)
     if path.suffix == ".gguf" and path.is_file():
@@ -71,7 +71,7 @@ def find_source(init: str, registered: Callable[[str], Path]) -> Source:
 
 
 def is_foreign(init: str, home: Path) -> bool:
-    """Whether it is a file or folder of this machine that lies outside of `home`."""
+    """Whether `init` names a file or folder of this machine that is outside `home`."""
     path = path_of(init)
     is_path = path.is_absolute() or path.exists() or init.startswith((".", "~"))
     return is_path and not path.resolve().is_relative_to(home.resolve())
@@ -80,29 +80,29 @@ def is_foreign(init: str, home: Path) -> bool:
 def _folder(folder: Path) -> Source:
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise InputError(f"init {folder} is no model folder: it has no {name}; {FORMS}")
+            raise InputError(f"init {folder} is not a model folder: it has no {name}; {FORMS}")
     weight_files(folder)
     return Source("folder", str(folder), folder_identity(folder))
 
 
 def folder_identity(folder: Path) -> str:
-    """Equal for folders that hold the same model."""
+    """Return a digest that is equal for all folders with the same model."""
     content = {path.name: sha256(path) for path in _taken(folder)}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"folder:{digest}"
 
 
 def _taken(folder: Path) -> list[Path]:
-    """The files that make the model: weights, JSON and the chat template; none that could hold code."""
+    """The files of a model: weights, JSON and the chat template, but no file that could contain code."""
     found = sorted(folder.iterdir())
     return [path for path in found if path.suffix in SUFFIXES and path.name not in LEFT and path.is_file()]
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder; no pickle is ever read.
+    """The safetensors files of a model folder. A pickle is never read.
 
     Raises:
-        InputError: it has none.
+        InputError: the folder has no safetensors file.
     """
     found = sorted(folder.glob("*.safetensors"))
     if found:
@@ -115,12 +115,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def take_start(out: Path, config: StartConfig, *, source: Source) -> int:
-    """A model folder; logs/source.json says where it lay; returns the number of files."""
+    """Write a start as a model folder, with its origin in logs/source.json; return the number of files."""
     if source.kind == "gguf":
         convert(Path(source.location), out)
     elif source.kind == "hub":
         name, _, commit = source.location.partition("@")
-        log.info("start: downloads %s from the hub, commit %s", name, commit)
+        log.info("start: downloading %s, commit %s, from the hub", name, commit)
         hub.download(name, commit, out)
         shutil.rmtree(out / ".cache", ignore_errors=True)
         (out / "generation_config.json").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A start from the hub, which here is a server of our own."""
+"""A start from the hub, which these tests replace with a local server."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def registry(tmp_path):
 
 @pytest.fixture
 def hub(pretrained, tmp_path, monkeypatch):
-    """It has org/tiny, with a pickle and a conversion besides; the list is of what it was asked for."""
+    """A hub with the model org/tiny, a pickle and a conversion of it; yields the paths of its requests."""
     folder = pretrained(tmp_path / "theirs")
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
     (folder / "onnx").mkdir()
@@ -96,13 +96,15 @@ def test_a_model_of_the_hub_is_a_start_known_by_its_commit(hub, registry, tmp_pa
 
 
 def test_what_the_hub_does_not_have_gets_one_line(hub, registry, tmp_path):
-    with pytest.raises(InputError, match="the hub has no such model for everyone to read; give a") as message:
+    with pytest.raises(InputError, match="the hub has no public model of this name; give a") as message:
         resolve("org/missing", registry, tmp_path)
     assert "\n" not in str(message.value)
 
 
 def test_without_a_network_one_line_says_so(registry, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(InputError, match=r"the hub cannot be asked \(.*\); give a model folder") as message:
+    with pytest.raises(
+        InputError, match=r"the request to the hub failed \(.*\); give a model folder"
+    ) as message:
         resolve("org/tiny", registry, tmp_path)
     assert "\n" not in str(message.value)
