@@ -1,7 +1,7 @@
-"""Mode collapse: statistics of greedy replies that show whether a model gives the same reply to everyone.
+"""Mode collapse: statistics of greedy replies that show whether a model gives the same reply to everything.
 
-Bits per byte do not show it: the most likely reply to anything is "I don't know", and a model that has learnt
-just that scores well.
+Bits per byte do not reveal a collapse: the most likely reply to any context is "I don't know", and a model
+that has learnt only this reply scores well.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,11 +16,11 @@ from models.generation.config import GenerationConfig
 from models.generation.generator import Generator
 from models.text.tokenizer import DEFAULT_SPECIAL_TOKENS, SpecialTokens
 
-NUM_CONTEXTS = 32  # of the validation split, at even distances
-MAX_TOKENS = 24  # of a reply
-# A sample takes as long as training on some 4,000 tokens (0.4 s at 10,000 tokens per second): 1 %.
+NUM_CONTEXTS = 32  # contexts from the validation split, evenly spaced
+MAX_TOKENS = 24  # the maximum length of a reply
+# Sampling takes as long as training on some 4,000 tokens (0.4 s at 10,000 tokens per second), which is 1 %.
 TOKENS_BETWEEN = 400_000
-# A reply that is given to every second context, or a loop in every second one, is no conversation;
+# A model cannot converse if it gives one reply to every second context, or loops in every second reply.
 # 90 % of the film lines are shorter than 24 tokens: if no reply ends, the model has not learnt to end one.
 MAX_COMMONEST_SHARE = 0.5
 MAX_REPETITION = 0.5
@@ -28,7 +28,7 @@ MAX_REPETITION = 0.5
 
 @dataclass(frozen=True)
 class ReplyStats:
-    """Statistics of greedy replies, each a share of the replies or of their n-grams."""
+    """Statistics of greedy replies; each is a share of the replies or of their n-grams."""
 
     distinct_1: float
     distinct_2: float
@@ -40,10 +40,10 @@ class ReplyStats:
         return asdict(self)
 
     def alarm(self) -> str | None:
-        """What is wrong with the replies; none: they have not collapsed."""
+        """What is wrong with the replies, or None if they have not collapsed."""
         problems = []
         if self.commonest_reply_share > MAX_COMMONEST_SHARE:
-            problems.append(f"{self.commonest_reply_share:.0%} of the replies are the same one")
+            problems.append(f"{self.commonest_reply_share:.0%} of the replies are identical")
         if self.repetition > MAX_REPETITION:
             problems.append(f"{self.repetition:.0%} of the replies repeat themselves")
         if self.stopped_share == 0:
@@ -54,7 +54,7 @@ class ReplyStats:
 def sample_replies(
     model: PreTrainedModel, validation: pa.Table, special_tokens: SpecialTokens = DEFAULT_SPECIAL_TOKENS
 ) -> ReplyStats:
-    """Generate greedy replies to some contexts; neither weights nor random generators change."""
+    """Generate greedy replies to some contexts, without changing the weights or the random generators."""
     rows = Examples(validation)
     chosen = np.linspace(0, len(rows) - 1, min(NUM_CONTEXTS, len(rows))).astype(np.int64)
     contexts = [ids[: int(np.argmax(flags))].tolist() for ids, flags in map(rows.row, chosen)]

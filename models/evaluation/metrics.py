@@ -1,6 +1,6 @@
 """Metrics of a model: its loss on reply tokens, and figures about whole replies.
 
-All figures are sums until they are divided, so that none depends on how the examples were batched.
+All figures are accumulated as sums and divided only at the end, so that no figure depends on the batches.
 
 Name suffixes are shapes: B batch, T tokens, N reply tokens, D width, V vocabulary.
 """
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 BATCH_TOKENS = 4096
 LOG_SECONDS = 20
-SLICE = 512  # positions; times a vocabulary of 50k: 100 MB of logits
+SLICE = 512  # positions; with a vocabulary of 50k tokens their logits take 100 MB
 LOOP_NGRAM = 4
 LOOP_RUN = 3
 
@@ -37,17 +37,17 @@ Sums = NDArray[np.float64]
 
 
 class GroupScore(NamedTuple):
-    """Nats and bytes of one group; bits per byte = nats / (ln 2 * bytes)."""
+    """The nats and the bytes of one group; bits per byte = nats / (ln 2 * bytes)."""
 
     nats: float
-    """Of the tokens, and of the spelling of text without tokens."""
+    """The negative log-likelihood of the reply tokens in nats, plus the spelling charges."""
     bytes: int
     """UTF-8 bytes of the replies, plus one for the end of each."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Sums over the reply tokens of some examples, each reply's <end> included."""
+    """Sums over the reply tokens of some examples, including the <end> of each reply."""
 
     nats: float
     correct: int
@@ -59,7 +59,7 @@ class Score:
 
     @property
     def bpb(self) -> float:
-        """Bits per byte, the one figure that compares models with different vocabularies.
+        """Bits per byte, the only figure that is comparable between models with different vocabularies.
 
         docs/decisions/0004-bits-per-byte-on-text.md gives the reasons for the formula.
         """
@@ -94,7 +94,7 @@ def score(model: PreTrainedModel, examples: pa.Table, *, batch_tokens: int = BAT
             if time.monotonic() - logged_s > LOG_SECONDS:
                 logged_s = time.monotonic()
                 left_s = (logged_s - began_s) * (len(batches) / number - 1)
-                log.info("scored %d of %d batches, about %.0f s are left", number, len(batches), left_s)
+                log.info("scored %d of %d batches, about %.0f s remain", number, len(batches), left_s)
     spelled, text_bytes, replies = (
         examples[name].to_numpy() for name in ("spelled_nats", "reply_bytes", "replies")
     )
@@ -118,11 +118,11 @@ def _by_group(groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]) -> di
 
 
 def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sums]:
-    """(nats, correct) of each row's reply tokens."""
+    """Return the sums of nats and of correct predictions over each row's reply tokens."""
     batch = collate(rows, has_encoder=networks.is_encoder_decoder(model)).to(model.device)
     is_target_BT = batch.targets_BT >= 0
     hidden_ND, targets_N = networks.hidden_states(model, batch)[is_target_BT], batch.targets_BT[is_target_BT]
-    # One slice of the logits at a time: with a large vocabulary those of a whole batch would fill the memory.
+    # Compute the logits slice by slice: with a large vocabulary, a batch's logits would fill the memory.
     parts = zip(torch.split(hidden_ND, SLICE), torch.split(targets_N, SLICE), strict=True)
     parts_scored = [
         _nats(networks.lm_head(model)(some_ND), some_targets_N) for some_ND, some_targets_N in parts
@@ -146,7 +146,7 @@ def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> floa
 
 
 def distinct_n(replies: Sequence[Sequence[int]], n: int) -> float:
-    """Number of different n-grams / number of n-grams (https://arxiv.org/abs/1510.03055); 0 without any."""
+    """Number of different n-grams / number of n-grams (https://arxiv.org/abs/1510.03055), or 0 if none."""
     grams = [gram for reply in replies for gram in _ngrams(reply, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
@@ -157,12 +157,12 @@ def repetition(replies: Sequence[Sequence[int]]) -> float:
 
 
 def stopped_share(finished: Sequence[bool]) -> float:
-    """Share of replies that the model ended itself."""
+    """Share of replies that the model itself ended."""
     return sum(finished) / len(finished) if finished else 0.0
 
 
 def commonest_reply_share(replies: Sequence[Hashable]) -> float:
-    """Share of the most common reply: near 1, the model gives the same reply to everyone."""
+    """Share of the most common reply; near 1 if the model gives the same reply to almost every context."""
     return Counter(replies).most_common(1)[0][1] / len(replies) if replies else 0.0
 
 

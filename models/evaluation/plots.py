@@ -1,4 +1,4 @@
-"""Plots of a training's loss and accuracy."""
+"""Plots of a training run's loss and accuracy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ from models.metrics_log import STEP, VALIDATION, Reader, of_kind
 Point = tuple[int, float]
 
 TRAIN_COLOUR, VALIDATION_COLOUR, GREY = "#8fb3d9", "#c8472f", "#6b6b6b"
-NO_VERSION = {"Software": None}  # the same curves are the same bytes
+NO_VERSION = {"Software": None}  # so that equal curves give equal bytes
 
 
 def loss_curves(metrics_jsonl: Path, png: Path) -> None:
     """Plot loss (left) and accuracy (right) against steps, from a trainer's metrics.jsonl."""
-    # Not pyplot, which keeps figures alive and selects a display. A bare Figure draws with Agg.
+    # Without pyplot, which keeps figures alive and selects a display. A bare Figure draws with Agg.
     from matplotlib.figure import Figure  # slow to import
 
     lines = Reader(metrics_jsonl).read()
@@ -34,7 +34,7 @@ def loss_curves(metrics_jsonl: Path, png: Path) -> None:
 
 
 def _points(lines: Sequence[dict[str, Any]], kind: str, key: str) -> list[Point]:
-    """(step, value) in order; a step that was logged again after a resume counts once."""
+    """Return (step, value) in order. A step that was logged again after a resume counts once."""
     lines_with_key = [line for line in of_kind(lines, kind) if line.get(key) is not None]
     return sorted({line["step"]: line[key] for line in lines_with_key}.items())
 

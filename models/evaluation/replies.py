@@ -1,4 +1,4 @@
-"""Replies: what a model answers greedily to contexts of the test split, and figures about whole replies."""
+"""Replies: a model's greedy replies to contexts of the test split, and figures about whole replies."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?",
 
 
 def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list[str], str]]:
-    """(context, what was said): the openers, then a reply each of test conversations spread evenly."""
+    """Return (context, original reply): the openers, then one turn of each chosen test conversation."""
     conversations = [texts for _, _, texts in read_split(turns, "test")]
     chosen = conversations[:: max(1, len(conversations) // count)][:count]
     positions = [1 + i % (len(texts) - 1) for i, texts in enumerate(chosen)]
@@ -21,7 +21,7 @@ def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list
 
 
 def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:
-    """(text, ids, whether it ended by itself) of the greedy reply to each context."""
+    """Return the text and ids of the greedy reply to each context, and whether the model itself ended it."""
     from models.generation.generator import Generator
     from models.network import networks
     from models.text import tokenizer
@@ -36,7 +36,7 @@ def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int]
 
 
 def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float]:
-    """Figures about whole replies: do they vary, do they repeat themselves, do they end?"""
+    """Figures that show whether the replies vary, repeat themselves and end."""
     from models.evaluation import metrics
 
     ids = [reply for _, reply, _ in replies]

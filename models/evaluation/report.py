@@ -1,4 +1,4 @@
-"""The report on a model: figures, replies and a plot, on the frozen test split."""
+"""The report on a model: figures and replies on the frozen test split, and a plot of its training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,16 +18,16 @@ REPORT = "report.json"
 
 class EvaluateConfig(Config):
     max_replies: int | None = Field(default=None, ge=1)
-    """Score about this many test replies, in whole conversations at even distances. null: all of them. The
-    champion is measured on the same ones."""
+    """Score about this many test replies, in evenly spaced whole conversations; null scores all replies. The
+    champion is scored on the same replies."""
     sample_replies: int = Field(default=200, ge=10)
-    """Number of test contexts with greedy replies, for the figures about whole replies."""
+    """Number of test contexts to which the model replies greedily, for the figures about whole replies."""
     shown_replies: int = Field(default=12, ge=1)
-    """Number of those replies that the report shows."""
+    """Number of greedy replies that the report shows."""
 
 
 class Sample(Record):
-    """A reply of the model, and what was really said."""
+    """A context, the model's reply to it, and the original reply in the corpus."""
 
     context: list[str]
     reply: str
@@ -35,7 +35,7 @@ class Sample(Record):
 
 
 class Report(Record):
-    """report.json: the figures of a model on the test split, with some of its replies."""
+    """report.json: the figures of a model on the test split, with some of the model's replies."""
 
     metrics: dict[str, int | float]
     normalisation: str
@@ -85,7 +85,7 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
 
 
 def figure_table(figures: Mapping[str, float]) -> str:
-    """Figures as a Markdown table; counts are whole."""
+    """Return figures as a Markdown table, in which counts are whole numbers."""
     rows = [
         f"| {key} | {value:,} |" if isinstance(value, int) else f"| {key} | {value:.4f} |"
         for key, value in figures.items()
@@ -94,7 +94,7 @@ def figure_table(figures: Mapping[str, float]) -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """The report as a person reads it."""
+    """Return the report as Markdown for people to read."""
     shown = [f"| {' / '.join(row.context[-3:])} | {row.reply} | {row.said} |" for row in report.samples]
     figures = figure_table(report.metrics)
     replies = "\n".join(

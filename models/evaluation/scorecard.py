@@ -1,6 +1,7 @@
-"""Scorecard: a model's bits per byte on the frozen test split, in all and of each group.
+"""The scorecard: a model's bits per byte on the frozen test split, in total and for each group.
 
-The test split is text: each model reads it with its own vocabulary and is charged for the same bytes.
+The test split is stored as text. Each model encodes it with the model's own vocabulary, and all models are
+scored on the same bytes.
 """
 
 import logging
@@ -27,9 +28,9 @@ SCORE = "score.json"
 
 
 def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "Score":
-    """The model's score on the test split of `turns`, read with the model's own vocabulary.
+    """The model's score on the test split of `turns`, which is encoded with the model's own vocabulary.
 
-    Which conversations `max_replies` leaves depends on the text alone: they are any model's.
+    The selection of conversations by `max_replies` does not depend on the model.
     """
     from models.evaluation import metrics  # torch takes seconds to import
     from models.network import networks  # torch takes seconds to import
@@ -40,31 +41,31 @@ def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "S
     examples = pa.Table.from_batches(encode_split(turns, "test", folder, markup, every=every), EXAMPLES)
     if every > 1:
         scored = pc.sum(examples["replies"]).as_py()
-        log.info("scores %s of %s test replies (evaluate.max_replies)", f"{scored:,}", f"{whole:,}")
+        log.info("scoring %s of %s test replies (evaluate.max_replies)", f"{scored:,}", f"{whole:,}")
     return metrics.score(networks.load(folder), examples)
 
 
 def count_replies(turns: Path) -> int:
-    """Of the whole test split: each turn but a conversation's first."""
+    """Count the replies of the whole test split: all turns except the first of each conversation."""
     table = pq.read_table(turns, columns=["conversation_id"], filters=[("split", "=", "test")])
     return int(table.num_rows) - int(pc.count_distinct(table["conversation_id"]).as_py())
 
 
 class ScoreRecord(Record):
-    """score.json: the figures that the gate compares, and those beside them."""
+    """score.json: the bits per byte that the gate compares, and a model's other figures."""
 
     bpb: float
-    """Bits per byte of the replies: docs/decisions/0004-bits-per-byte-on-text.md."""
+    """Bits per byte of the replies, as docs/decisions/0004-bits-per-byte-on-text.md defines them."""
     perplexity: float = math.nan
     accuracy: float = math.nan
     replies: int = 0
     max_replies: int | None = None
     normalisation: str
     groups: dict[str, list[float]] = {}
-    """The nats and the bytes of each group."""
+    """The negative log-likelihood in nats and the number of bytes of each group."""
 
     def figures(self) -> dict[str, float]:
-        """The figures, by the names that they have in a report."""
+        """The figures under the names that a report uses."""
         return {
             "test_bpb": self.bpb,
             "test_perplexity": self.perplexity,
@@ -86,14 +87,14 @@ def record_score(score: "Score", normalisation: str, max_replies: int | None) ->
 
 
 class RescoreConfig(Config):
-    """The champion is scored as it is, on what the other was scored on."""
+    """The settings for scoring the champion on the test replies on which the new model was scored."""
 
     max_replies: int | None = None
-    """`evaluate.max_replies` of the model that it is compared with."""
+    """`evaluate.max_replies` of the new model with which the champion is compared."""
 
 
 def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
-    """score.json: the champion on this corpus's test split; returns the replies scored."""
+    """Write score.json of the champion on this corpus's test split; return the number of scored replies."""
     score = score_model(champion, clean / "turns.parquet", config.max_replies)
     record = record_score(score, read_model_info(champion).normalisation, config.max_replies)
     record.write(out / SCORE)

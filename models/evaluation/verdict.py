@@ -1,6 +1,6 @@
 """The verdict on a new model: it is promoted if it beats the champion on the same test bytes.
 
-A refusal is a normal result: the verdict gives the reason, and the champion stays.
+A refusal is a normal result: the verdict gives the reason, and the champion remains in service.
 """
 
 from collections.abc import Mapping
@@ -20,17 +20,17 @@ class GateConfig(Config):
     min_gain: float = Field(default=0.0, ge=0)
     """Bits per byte by which a new model must be better than the champion."""
     promote: Literal["auto", "never", "always"] = "auto"
-    """`auto`: promote a model that beats the champion. `never`: only measure. `always`: promote in any case,
-    except a model that a person took out of service."""
+    """`auto`: promote a model that beats the champion. `never`: only measure. `always`: promote any model
+    except one that a user has taken out of service."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision of the gate, and its reason as a sentence."""
+    """The decision of the gate, and the reason for it as a sentence."""
 
     promote: bool
     reason: str
-    champion: int | None = None  # the version it was measured against
+    champion: int | None = None  # the version with which the candidate was compared
     champion_bpb: float | None = None
 
 
@@ -43,8 +43,8 @@ def judge(
 ) -> Verdict:
     """Promote if there is no champion, or if the candidate has fewer bits per byte on the same bytes.
 
-    `gate.promote` can decide otherwise. `overlap` is the reason why the champion may have been trained on the
-    test split; then the two cannot be compared.
+    `gate.promote` can override this rule. If `overlap` is not empty, it is the reason why the champion may
+    have been trained on the test split, and the two models cannot be compared.
     """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion.bpb)
@@ -57,8 +57,8 @@ def judge(
         return Verdict(True, reason, name, old)
     if candidate.normalisation != champion.normalisation:
         reason = (
-            f"its text is normalised as `{candidate.normalisation}`, champion v{name}'s as "
-            f"`{champion.normalisation}`: bits per byte compare only within one"
+            f"the candidate's text is normalised as `{candidate.normalisation}` and champion v{name}'s as "
+            f"`{champion.normalisation}`: bits per byte are comparable only within one normalisation"
         )
         return Verdict(False, reason, name, old)
     if overlap:
@@ -68,15 +68,15 @@ def judge(
         reason += f" ({candidate.replies:,} replies of the test split)"
     if new < old - config.min_gain:
         return Verdict(True, reason, name, old)
-    short = f", and {config.min_gain} fewer are asked for" if config.min_gain and new < old else ""
+    short = f", but gate.min_gain requires {config.min_gain} fewer" if config.min_gain and new < old else ""
     return Verdict(False, f"not better: {reason}{short}", name, old)
 
 
 def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:
-    """Why a champion that was trained with these settings may know today's test split, or "".
+    """Why a champion with the settings `trained` may have been trained on today's test split, or "" if not.
 
-    The test split is the groups whose hash is below `clean.test_share`: a smaller share is a part of a
-    larger one.
+    The test split consists of the groups whose hash is below `clean.test_share`. With a smaller share it is
+    therefore a part of the test split of a larger share.
     """
     by, share = trained.get("clean.split_by"), trained.get("clean.test_share")
     if by is None or share is None:
@@ -86,12 +86,12 @@ def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: in
     return (
         f"champion v{name} was trained with clean.split_by={by} and clean.test_share={share}, this model "
         f"with {today['split_by']} and {today['test_share']}: the champion may have trained on today's test "
-        "split, so the two do not compare; `--set gate.promote=always` promotes all the same"
+        "split, so the two cannot be compared; `--set gate.promote=always` promotes the new model anyway"
     )
 
 
 def other_answers(champion: int, generation: GenerationConfig, folder: Path) -> str:
-    """Which settings of its replies differ from those of the champion in the folder, or "" if none does."""
+    """Say which reply settings of `generation` differ from the champion's in `folder`, or "" if none do."""
     served = read_generation(folder)
     if to_transformers(served) == to_transformers(generation):
         return ""
@@ -101,6 +101,6 @@ def other_answers(champion: int, generation: GenerationConfig, folder: Path) -> 
         if value != getattr(served, key)
     ]
     return (
-        f"the weights are those of champion v{champion}, with other settings for its replies: "
+        f"the weights are those of champion v{champion}, but the settings for replies differ: "
         f"{', '.join(changes)}"
     )

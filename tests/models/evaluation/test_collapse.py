@@ -29,7 +29,7 @@ def one_thread() -> None:
     ("change", "alarm"),
     [
         ({}, None),
-        ({"commonest_reply_share": 0.75}, "75% of the replies are the same one"),
+        ({"commonest_reply_share": 0.75}, "75% of the replies are identical"),
         ({"repetition": 0.6}, "60% of the replies repeat themselves"),
         ({"stopped_share": 0.0}, "no reply ends within 24 tokens"),
     ],
@@ -52,7 +52,7 @@ def test_a_model_that_says_the_same_to_everybody_raises_it_and_one_that_has_lear
     assert learnt.stopped_share > 0.5
     with torch.no_grad():
         table = networks.lm_head(model).weight
-        table[7] = 10 * table[END]  # whatever led to the end now leads to this token, more so
+        table[7] = 10 * table[END]  # this token is now more likely wherever the end was
     stuck = collapse.sample_replies(model, validation)
     assert stuck.alarm() is not None
     assert stuck.distinct_1 < learnt.distinct_1

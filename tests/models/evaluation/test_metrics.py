@@ -36,7 +36,7 @@ def encoder_decoder(vocabulary: int = 30) -> Any:
 
 
 class Uniform(torch.nn.Module):
-    """Holds every token but the control tokens, and the end, as likely as any other."""
+    """An output layer that makes all tokens except PAD, START and UNK equally likely."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def test_a_uniform_model_over_bytes_and_end_has_exactly_the_bits_of_hand_countin
     score = metrics.score(uniform(260), examples)
     assert (score.bytes, score.replies, score.tokens) == (5 + 2, 2, 9)
     assert score.nats == pytest.approx(9 * math.log(257), rel=1e-6)
-    assert score.bpb == pytest.approx(math.log2(257), rel=1e-6)  # a token is a byte or an end
+    assert score.bpb == pytest.approx(math.log2(257), rel=1e-6)  # each token is a byte or <end>
     assert score.perplexity == pytest.approx(257, rel=1e-5)
 
 
@@ -240,7 +240,9 @@ def test_the_figures_of_a_score_are_quotients_of_its_sums() -> None:
 
 def test_the_majority_guess_is_learnt_on_train_and_judged_on_test() -> None:
     assert metrics.majority_accuracy({END: 5, 7: 9}, {END: 6, 7: 2}) == 0.25
-    assert metrics.majority_accuracy({END: 5, 7: 5}, {7: 2}) == 0  # a tie goes to the lower id
+    assert (
+        metrics.majority_accuracy({END: 5, 7: 5}, {7: 2}) == 0
+    )  # of two equally common ids the lower counts
     assert metrics.majority_accuracy({9: 5}, {7: 2}) == 0
 
 
