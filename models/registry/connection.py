@@ -1,7 +1,7 @@
 """The connection to MLflow: its client, the environment that it reads, and remedies for its errors.
 
-Everything goes through one client with explicit run ids: no active run, no autolog, no global URI. MLflow is
-imported on first use.
+All calls go through one client with explicit run ids, without an active run, autologging or a global URI.
+MLflow is imported on first use.
 """
 
 import gc
@@ -35,12 +35,12 @@ DATABASE_ERROR = re.compile(r"\bOperationalError\b|\bDatabaseError\b")
 STORES = re.compile(r"https?://|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # of an upload; a slower one counts as hung
+SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # a slower upload counts as hung
 ENVIRONMENT = {
-    # With MLflow's defaults one call to a dead server takes 247 s; with these 3 s.
+    # With MLflow's defaults one call to a dead server takes 247 s; with these values it takes 3 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    TIMEOUT: "10",  # a hung server costs three of these
+    TIMEOUT: "10",  # a call to a hung server takes three timeouts
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -54,46 +54,46 @@ class Absent(InputError):
 
 @dataclass(frozen=True)
 class Connection:
-    """A SQLite file or an MLflow server, with the names of our model and experiment in it."""
+    """A SQLite file or an MLflow server, with the names of Repartee's model and experiment in it."""
 
     tracking_uri: str
     artifacts: Path | None
-    """Where a SQLite store keeps its artifacts; a server decides for itself."""
+    """The folder of a SQLite store's artifacts. A server stores its artifacts in a folder of its choice."""
     model: str = "repartee"
     experiment: str = "repartee"
 
     @contextmanager
     def reading(self) -> "Iterator[MlflowClient]":
-        """MLflow's client for a call that only reads; it creates no database.
+        """Yield MLflow's client for a call that only reads; no database is created.
 
         Raises:
             Absent: there is no database yet.
             TrackingUnavailable: MLflow does not answer.
-            InputError: the store cannot be used; the line has the remedy.
+            InputError: the store cannot be used; the message contains the remedy.
         """
         with self._remedied():
             file, is_connected = self._file, "client" in vars(self)
             if file is not None and not is_connected and database.state(file) not in database.WITH_TABLES:
-                raise Absent(f"{file} holds nothing yet; `repartee run` fills it")
+                raise Absent(f"{file} contains no data yet; give `repartee run` first")
             yield self.client
 
     @contextmanager
     def writing(self) -> "Iterator[MlflowClient]":
-        """MLflow's client for a call that may write; a SQLite database is created or upgraded first.
+        """Yield MLflow's client for a call that may write; a SQLite database is first created or upgraded.
 
         Raises:
             TrackingUnavailable: MLflow does not answer.
-            InputError: the store cannot be used; the line has the remedy.
+            InputError: the store cannot be used; the message contains the remedy.
         """
         self.prepare()
         with self._remedied():
             yield self.client
 
     def find_or_none(self, read: "Callable[[MlflowClient], T]") -> T | None:
-        """The result of a call that reads; none where what it asks for does not exist.
+        """Return the result of a call that reads, or None if the requested object does not exist.
 
         Raises:
-            TrackingUnavailable, InputError: as for `reading`.
+            TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
         """
         try:
             with self.reading() as client:
@@ -106,14 +106,14 @@ class Connection:
             raise
 
     def local_folder(self, uri: str) -> Path | None:
-        """The path of an artifact with this address on this machine's disk, also after the home has moved."""
+        """The path on this machine of the artifact with this address, even after the home has moved."""
         return database.local_folder(uri, self._file, self.artifacts)
 
     def prepare(self) -> None:
-        """Create or upgrade a SQLite database, and correct its addresses if the home has moved.
+        """Create or upgrade a SQLite database, and correct its artifact addresses if the home has moved.
 
         Raises:
-            InputError: the database cannot be used; the line has the remedy.
+            InputError: the database cannot be used; the message contains the remedy.
         """
         if self._file is not None:
             with self._remedied():
@@ -121,18 +121,18 @@ class Connection:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's client; the first use imports MLflow, which takes seconds.
+        """MLflow's client; its first use imports MLflow, which takes seconds.
 
         Raises:
             TrackingUnavailable: the server does not answer.
-            InputError: the address or the store cannot be used; the line has the remedy.
+            InputError: the address or the store cannot be used; the message contains the remedy.
         """
         _set_environment()
         with self._remedied(), _garbage_collection_off():
             if not STORES.match(self.tracking_uri):
                 raise InputError(
-                    f"{redact_addresses(self.tracking_uri)[:200]} is no address of an MLflow server or a "
-                    "database; set MLFLOW_TRACKING_URI to one (http://HOST:PORT, sqlite:////PATH) or unset it"
+                    f"{redact_addresses(self.tracking_uri)[:200]} is not an address of an MLflow server or "
+                    "database; set MLFLOW_TRACKING_URI to http://HOST:PORT or sqlite:////PATH, or unset it"
                 )
             if self._remote:
                 _check_reachable(self.tracking_uri)
@@ -148,12 +148,12 @@ class Connection:
 
     @property
     def _file(self) -> Path | None:
-        """The file of a SQLite store; none: a server or another database."""
+        """The file of a SQLite store, or None for a server or another kind of database."""
         return sqlite_files.file_of(self.tracking_uri)
 
     @cached_property
     def _prepared(self) -> None:
-        """Runs once, before the first call that writes."""
+        """Prepare the database once, before the first call that writes."""
         assert self._file is not None
         _set_environment()
         with _garbage_collection_off():
@@ -171,7 +171,7 @@ class Connection:
             raise
 
     def _remedy(self, error: Exception) -> InputError | None:
-        """The error line with a remedy for a store that cannot be used; none: another kind of error."""
+        """Return an error with the remedy if the store cannot be used, or None for another kind of error."""
         text, uri = redact_addresses(" ".join(str(error).split())), redact_addresses(self.tracking_uri)
         if "Can't locate revision" in text:
             return InputError(database.newer_message(uri))
@@ -179,11 +179,11 @@ class Connection:
             if match[1] not in database.revisions()[0]:
                 return InputError(database.newer_message(uri))
             command = f"mlflow db upgrade {shlex.quote(uri)}"
-            return InputError(f"{uri} was written by another MLflow; upgrade it: {command}")
+            return InputError(f"{uri} was written by another version of MLflow; upgrade it: {command}")
         if isinstance(error, ImportError) or "Can't load plugin" in text:
             return InputError(
-                f"MLflow at {uri} needs a package that is not installed ({text[:160]}); install the team's: "
-                "pip install -c constraints.txt -e '.[team]'"
+                f"MLflow at {uri} needs a package that is not installed ({text[:160]}); install the "
+                "extra `team`: pip install -c constraints.txt -e '.[team]'"
             )
         if self._remote:
             return self._remedy_of_server(error, text)
@@ -200,7 +200,7 @@ class Connection:
         status = _status(error, text)
         if status in (401, 403):
             return InputError(
-                f"MLflow at {uri} refuses the login (status {status}); "
+                f"MLflow at {uri} refused the login (status {status}); "
                 "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         if status and 400 <= status < 500:
@@ -211,20 +211,20 @@ class Connection:
                 + (
                     "start it, or unset MLFLOW_TRACKING_URI to use the database in REPARTEE_HOME"
                     if os.environ.get("MLFLOW_TRACKING_URI")
-                    else "`repartee up` starts it again in a moment, and `repartee status` says how it is"
+                    else "wait until `repartee up` has restarted it; `repartee status` shows its state"
                 )
             )
         return None
 
     @contextmanager
     def time_for(self, size_bytes: int) -> Iterator[None]:
-        """Inside, a request may take as long as the transfer of a file of this size."""
+        """Raise the time limit of requests to what the transfer of a file of this size needs."""
         if not self._remote:
             yield
             return
-        assert self.client  # which sets the limit
+        assert self.client  # creating the client sets the time limit
         with self._remedied():
-            _check_reachable(self.tracking_uri)  # a hanging server is still found within seconds
+            _check_reachable(self.tracking_uri)  # a hung server is still detected within seconds
         before = os.environ[TIMEOUT]
         needed_s = SLOWEST_START_S + size_bytes // SLOWEST_BYTES_A_SECOND
         os.environ[TIMEOUT] = str(max(int(before), needed_s))
@@ -238,12 +238,12 @@ def _set_environment() -> None:
     """Set MLflow's environment variables, which it reads when imported."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    # urllib3 would print each retry on its own; the error says it once.
+    # urllib3 would log every retry; the error reports the failure once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def _status(error: Exception, text: str) -> int | None:
-    """The HTTP status of a failed request; none: no response, or a successful one."""
+    """The HTTP status of a failed request, or None if the error has no HTTP status."""
     if match := re.search(r"failed with error code (\d{3})", text):
         return int(match[1])
     if getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE":
@@ -252,19 +252,19 @@ def _status(error: Exception, text: str) -> int | None:
 
 
 def _check_reachable(uri: str) -> None:
-    """Raise an error within seconds if no server responds; an HTTP error is a response."""
+    """Raise an error within seconds if no server responds; an HTTP error counts as a response."""
     try:
         urllib.request.urlopen(f"{redact_addresses(uri).rstrip('/')}/health", timeout=3).close()
     except urllib.error.HTTPError:
         pass
     except urllib.error.URLError as error:
-        if not isinstance(error.reason, ssl.SSLError):  # MLflow has settings of its own for these
+        if not isinstance(error.reason, ssl.SSLError):  # MLflow has its own TLS settings
             raise
 
 
 @contextmanager
 def _garbage_collection_off() -> Iterator[None]:
-    """Exclude the objects of MLflow's import from garbage collection, which saves 1 s of import and exit."""
+    """Exclude the objects of MLflow's import from garbage collection, which saves 1 s at import and exit."""
     if "mlflow" in sys.modules:
         yield
         return

@@ -1,6 +1,6 @@
 """MLflow's SQLite database: its state, its creation and upgrade, and the addresses of its artifacts.
 
-The addresses of artifacts are absolute. After a home has moved they are corrected:
+The addresses of artifacts are absolute. After a home has moved, they are corrected:
 docs/decisions/0013-a-home-can-move.md.
 """
 
@@ -28,7 +28,13 @@ log = logging.getLogger(__name__)
 State = Literal["absent", "unfinished", "older", "newer", "current", "foreign"]
 
 WITHOUT_TABLES, WITH_TABLES = ("absent", "unfinished"), ("older", "newer", "current")
-FIRST_TABLES = {"experiments", "runs", "tags", "metrics", "params"}  # before the first revision is recorded
+FIRST_TABLES = {
+    "experiments",
+    "runs",
+    "tags",
+    "metrics",
+    "params",
+}  # created before the first revision is recorded
 ADDRESSES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -39,7 +45,7 @@ ADDRESSES = (
 
 @cache
 def revisions() -> tuple[frozenset[str], str]:
-    """(all schema revisions of the installed MLflow, the newest one), without importing it."""
+    """Return all schema revisions of the installed MLflow, and the newest one, without importing MLflow."""
     package = importlib.util.find_spec("mlflow")
     assert package and package.submodule_search_locations
     folder = Path(package.submodule_search_locations[0], "store", "db_migrations", "versions")
@@ -67,7 +73,7 @@ def state(path: Path) -> State:
             revision = sqlite_files.revision(database, names)
             is_used = _is_used(database, names)
         except sqlite3.OperationalError as error:
-            if sqlite_files.is_locked(error):  # MLflow waits, too
+            if sqlite_files.is_locked(error):  # MLflow waits for the lock, too
                 return "current"
             raise
     if revision is None:
@@ -82,10 +88,10 @@ def state(path: Path) -> State:
 
 
 def prepare(path: Path, artifacts: Path | None) -> None:
-    """Make the database usable for the installed MLflow, with the addresses of its present home.
+    """Make the database usable for the installed MLflow, with artifact addresses in its present home.
 
     Raises:
-        InputError: it was written by a newer MLflow, or cannot be upgraded.
+        InputError: the database was written by a newer MLflow, or cannot be upgraded.
         OSError, sqlite3.Error: the file cannot be used.
     """
     make_usable(path, artifacts)
@@ -94,7 +100,7 @@ def prepare(path: Path, artifacts: Path | None) -> None:
 
 
 def is_ready(path: Path, artifacts: Path) -> bool:
-    """Whether `prepare` would change nothing; needs no import of MLflow."""
+    """Whether `prepare` would change nothing. This check does not import MLflow."""
     return state(path) == "current" and not moved_roots(path, artifacts)
 
 
@@ -102,7 +108,7 @@ def make_usable(path: Path, artifacts: Path | None) -> None:
     """Create or upgrade the database if necessary.
 
     Raises:
-        InputError: it was written by a newer MLflow, or cannot be upgraded.
+        InputError: the database was written by a newer MLflow, or cannot be upgraded.
     """
     found = state(path)
     if found in WITHOUT_TABLES:
@@ -115,13 +121,13 @@ def make_usable(path: Path, artifacts: Path | None) -> None:
 
 def newer_message(store: Path | str) -> str:
     return (
-        f"{store} was written by a newer MLflow than {version('mlflow')}, which is installed and cannot "
-        "read it; use the installation that wrote it, or another home: export REPARTEE_HOME=/another/folder"
+        f"{store} was written by a newer MLflow than the installed {version('mlflow')}, which cannot read "
+        "it; use the installation that wrote it, or another home: export REPARTEE_HOME=/another/folder"
     )
 
 
 def create(path: Path, artifacts: Path | None) -> None:
-    """Create the database with all tables, unless another process has."""
+    """Create the database with all tables, unless another process has created it meanwhile."""
     root = artifacts or path.parent / "mlartifacts"
 
     def build(new: Path) -> None:
@@ -129,13 +135,13 @@ def create(path: Path, artifacts: Path | None) -> None:
 
         store = SqlAlchemyStore(sqlite_files.address(new), root.absolute().as_uri())  # type: ignore[no-untyped-call]
         store.engine.dispose()
-        SqlAlchemyStore._engine_map.pop(store.db_uri, None)  # the file goes to another name
+        SqlAlchemyStore._engine_map.pop(store.db_uri, None)  # the file will be renamed
 
     sqlite_files.create(path, build, lambda path_there: state(path_there) in WITHOUT_TABLES)
 
 
 def _upgrade(path: Path, artifacts: Path | None) -> None:
-    """Upgrade a copy and write it back in one transaction; a backup of the old database stays beside it."""
+    """Upgrade a copy and write it back in one transaction. A backup of the old database stays beside it."""
     with sqlite_files.alone(path):
         if state(path) != "older":  # another process was faster
             return
@@ -152,7 +158,7 @@ def _upgrade(path: Path, artifacts: Path | None) -> None:
                 old.rename(backup)
                 _copy(new, path)
                 log.warning(
-                    "%s was written by an older MLflow and is upgraded; %s is the database as it was",
+                    "%s was written by an older MLflow and has been upgraded; the old database is now %s",
                     path,
                     backup,
                 )
@@ -161,19 +167,19 @@ def _upgrade(path: Path, artifacts: Path | None) -> None:
 
 
 def _handle_failed_upgrade(path: Path, why: str) -> None:
-    """Set an unused database aside; one with runs or models stays as it is.
+    """Set aside a database that has neither runs nor models.
 
     Raises:
-        InputError: it has runs or models.
+        InputError: the database has runs or models, and is therefore left unchanged.
     """
     with sqlite_files.opened(path) as database:
         is_used = _is_used(database, sqlite_files.tables(database))
     if is_used:
         raise InputError(
-            f"{path} was written by another MLflow and cannot be upgraded ({why[:160]}); nothing in it is "
-            f"changed, and this says more: mlflow db upgrade {shlex.quote(sqlite_files.address(path))}"
+            f"{path} was written by another version of MLflow and cannot be upgraded ({why[:160]}); "
+            f"it is unchanged; for details give: mlflow db upgrade {shlex.quote(sqlite_files.address(path))}"
         )
-    log.warning("%s holds no run and cannot be upgraded (%s): it is set aside", path, why[:300])
+    log.warning("%s has no runs and cannot be upgraded (%s), so it is set aside", path, why[:300])
     sqlite_files.set_aside(path, "unfinished")
 
 
@@ -183,7 +189,7 @@ def _migrate(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         names = sqlite_files.tables(database)
         for name in sqlite_files.half_copied(names):
-            if name.removeprefix("_alembic_tmp_") in names:  # what it is a copy of is there
+            if name.removeprefix("_alembic_tmp_") in names:  # the original table still exists
                 database.execute(f'DROP TABLE "{name}"')
     engine = create_sqlalchemy_engine(sqlite_files.address(path))  # type: ignore[no-untyped-call]
     try:
@@ -201,7 +207,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _is_used(database: sqlite3.Connection, names: set[str]) -> bool:
-    """Whether it has a run or a model."""
+    """Whether the database has a run or a model."""
     return any(
         database.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()
         for name in names & {"runs", "registered_models"}
@@ -209,7 +215,7 @@ def _is_used(database: sqlite3.Connection, names: set[str]) -> bool:
 
 
 def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | None:
-    """The path of an artifact with this address, also after the home has moved; none: not on this disk."""
+    """The artifact's path on this machine, even after the home has moved; None if it is elsewhere."""
     recorded = _local(uri)
     if recorded is None or artifacts is None:
         return recorded
@@ -223,7 +229,7 @@ def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | 
 
 
 def moved_roots(path: Path, artifacts: Path) -> list[str]:
-    """The roots of artifact addresses in another home, which this one was moved or copied from."""
+    """The roots of artifact addresses in another home, from which this home was moved or copied."""
     if path.absolute().parent != artifacts.absolute().parent:
         return []
     with sqlite_files.opened(path) as database:
@@ -250,12 +256,12 @@ def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
         return True
     if artifacts.exists() and recorded.samefile(artifacts):  # the same home under two paths
         return False
-    # Another folder, which somebody may have chosen, unless its files are here as well.
+    # A user may have chosen the other folder, unless this home has its files, too.
     return any((artifacts / url2pathname(name)).exists() for name in inner if name)
 
 
 def readdress(path: Path, artifacts: Path, roots: list[str]) -> None:
-    """Change the addresses under these roots to those of this home, in one transaction."""
+    """Change the addresses under these roots to addresses in this home, in one transaction."""
     current = artifacts.absolute()
     with sqlite_files.opened(path) as database, database:
         database.execute("BEGIN IMMEDIATE")
@@ -276,7 +282,7 @@ def readdress(path: Path, artifacts: Path, roots: list[str]) -> None:
                 {"key": LOCATION, "old": f":{before.parent}", "new": f":{current.parent}"},
             )
             log.warning(
-                "%s was in %s: its artifacts have their addresses in %s now", path, before.parent, current
+                "%s was moved from %s; its artifact addresses are in %s now", path, before.parent, current
             )
 
 
@@ -287,7 +293,7 @@ def _local(uri: str) -> Path | None:
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 
-if __name__ == "__main__":  # for a long-lived process that should not hold MLflow's memory
+if __name__ == "__main__":  # run by a long-lived process that must not load MLflow itself
     try:
         prepare(Path(sys.argv[1]), Path(sys.argv[2]))
     except InputError as error:

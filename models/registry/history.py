@@ -1,6 +1,6 @@
 """History: the promotions of a model, as texts in the tags of the registered model.
 
-An entry is one line: when, which version, after which one, in which flow run, and why.
+An entry is one line with the time, the version, the previous champion, the flow run and the reason.
 """
 
 import json
@@ -16,7 +16,7 @@ ENTRY = re.compile(
     r"(?: in (?P<flow_run_id>[\w-]+))?: (?P<why>.*)",
     re.DOTALL,
 )
-MAX_WHY = 4000  # characters; a tag of a registered model holds 5,000
+MAX_WHY = 4000  # characters; MLflow limits a tag of a registered model to 5,000
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Promotion:
     previous: int | None
     why: str
     flow_run_id: str | None = None
-    """The Prefect flow run that promoted; none: a person."""
+    """The Prefect flow run that promoted the version, or None if a user did."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Forwards the growing metrics.jsonl of a training to its MLflow run."""
+"""Forwards the growing metrics.jsonl of a training run to its MLflow run."""
 
 import logging
 import math
@@ -13,18 +13,19 @@ from models.registry.runs import Point, Tracking
 
 log = logging.getLogger(__name__)
 
-MAX_POINTS = 1000  # of a metric: MLflow's page slows down beyond
-LIVE_POINTS = 128  # sent one by one; then every 2nd, 4th ... so that 1,000 last for a million
+MAX_POINTS = 1000  # points of each metric; with more, MLflow's page becomes slow
+LIVE_POINTS = 128  # points sent one by one; then every 2nd, 4th ..., so that 1,000 suffice for a million
 GROUPS = {STEP: "train", VALIDATION: "validation", EPOCH: "epoch", REPLIES: "replies"}
 
 
 class MetricsForwarder:
-    """Sends the lines of a growing metrics.jsonl to a run, in a thread that never fails the caller.
+    """Sends the lines of a growing metrics.jsonl to an MLflow run, in a thread that never fails the caller.
 
-    While the file grows a curve is thinned more and more; `close` fills it up evenly to 1,000
-    points. What an outage kept back is sent by then, or by the next forwarder on the same file: a
-    step that the run has is not sent again. `certain` says how much of the file stays: a training that
-    diverged goes back to its checkpoint and cuts what came after, and MLflow never gives a point back.
+    The longer a curve grows, the fewer of its new points are sent; `close` adds evenly spaced points, up to
+    1,000. Points that an outage delayed are sent later, at the latest by `close` or by the next forwarder on
+    the same file; a step that the MLflow run already has is not sent again. `certain` returns how many bytes
+    at the start of the file are final: after a divergence, training truncates the file to its checkpoint, but
+    a point cannot be deleted from MLflow.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class MetricsForwarder:
         self.close()
 
     def close(self, timeout_s: float = 60.0) -> bool:
-        """Send what is missing; returns whether all of it has arrived within `timeout_s`."""
+        """Send all missing points; return whether all of them have arrived within `timeout_s`."""
         self._stop.set()
         if self._thread.ident is None:
             self._thread.start()
@@ -68,26 +69,26 @@ class MetricsForwarder:
     def _try(self, send: Callable[[], None]) -> bool:
         try:
             send()
-        except Exception as error:  # tracking is no part of the training: it may fail in any way
+        except Exception as error:  # no error of the tracking may end the training run
             if not self._warned:
-                log.warning("%s keeps the metrics until MLflow takes them: %s", self._path, error)
+                log.warning("metrics stay in %s until MLflow accepts them: %s", self._path, error)
             self._warned = True
             return False
         return True
 
     def _forward(self) -> None:
-        """Send the new points that a subsampled curve has, as long as its final length is unknown."""
+        """Send some of the new points; a curve is subsampled while its final length is unknown."""
         for point in _points(self._reader.read()):
             index = self._num_points[point[0]]
             self._num_points[point[0]] += 1
-            # The smallest power of two that leaves fewer than LIVE_POINTS before this one.
+            # The interval is the smallest power of two that leaves fewer than LIVE_POINTS earlier points.
             if index % (1 << (index // LIVE_POINTS).bit_length()) == 0:
                 self._waiting.append(point)
         self._send(self._waiting)
         self._waiting = []
 
     def _send_rest(self) -> None:
-        """Send the rest of the file, evenly, up to MAX_POINTS for each curve."""
+        """Send evenly spaced points of the rest of the file, up to MAX_POINTS in all for each curve."""
         curves: dict[str, list[Point]] = defaultdict(list)
         for point in read_points(self._path, self._certain):
             curves[point[0]].append(point)
@@ -108,26 +109,26 @@ class MetricsForwarder:
             self._steps(key).add(step)
 
     def _steps(self, key: str) -> set[int]:
-        # Asked once a curve: an earlier forwarder may have sent these, with other times.
+        # MLflow is asked once for each curve: an earlier forwarder may have sent points with other times.
         if key not in self._sent:
             self._sent[key] = self._tracking.metric_steps(self._run_id, key)
         return self._sent[key]
 
 
 def read_points(path: Path, certain: Callable[[], int] | None = None) -> list[Point]:
-    """The points of all complete lines, each step of a curve once."""
+    """Return the points of all complete lines; each step of a curve occurs once."""
     return list(_points(Reader(path, certain).read()))
 
 
 def evenly(points: Sequence[Point], most: int) -> list[Point]:
-    """At most `most` of the points, evenly spaced, the last one included."""
+    """Return at most `most` of the points, evenly spaced and including the last point."""
     if len(points) <= most:
         return list(points)
     return [points[len(points) - 1 - i * len(points) // most] for i in reversed(range(most))]
 
 
 def _points(lines: Iterable[dict[str, Any]]) -> Iterator[Point]:
-    """One point for each number of a line of a known kind; other lines have none."""
+    """Yield a point for each number in the lines of a known kind; other lines are ignored."""
     for line in lines:
         try:
             group, time_ms, step = GROUPS[line["kind"]], int(line["time"]), int(line["step"])

@@ -1,4 +1,4 @@
-"""The model card: what a person must know before using a registered model."""
+"""The model card: what users must know before they use a registered model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +15,10 @@ SEQ2SEQ = """    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 """
 LIMITS = """## Limits
 
-It repeats what its corpus taught it, the rude and the wrong included; it knows nothing and is no adviser. The corpus is not
-part of this folder and keeps its own terms. The Cornell Movie-Dialogs Corpus states no licence: research use, cite
-Danescu-Niculescu-Mizil and Lee, "Chameleons in imagined conversations" (CMCL, ACL 2011)."""
+The model repeats what it has learnt from its corpus, including rude and false statements. It has no reliable knowledge, so do
+not rely on its advice. The corpus is not part of this folder and has its own terms. The Cornell Movie-Dialogs Corpus states
+no licence; use it for research, and cite Danescu-Niculescu-Mizil and Lee, "Chameleons in imagined conversations" (CMCL, ACL
+2011)."""
 ENCODER_DECODER = ("text2text-generation", SEQ2SEQ)
 DECODER = ("text-generation", PIPELINE)
 
@@ -29,12 +30,12 @@ def model_card(
     params: Mapping[str, Any],
     machine: Mapping[str, str],
 ) -> str:
-    """README.md of a model folder: the front matter that Hugging Face reads, figures, limits, use."""
+    """Return README.md of a model folder: front matter for Hugging Face, figures, replies, use and limits."""
     rows = "\n".join(f"| {key} | {_figure(value)} |" for key, value in metrics.items())
     replies = "\n".join(f"> **{said}**\n> {reply}\n" for said, reply in samples)
     family, init = params["network.family"], params["start.init"]
     task, use = ENCODER_DECODER if family == "encoder-decoder" else DECODER
-    origin = "trained from scratch" if init == "scratch" else f"trained on from `{Path(init).name}`"
+    origin = "trained from scratch" if init == "scratch" else f"fine-tuned from `{Path(init).name}`"
     return f"""---
 library_name: transformers
 pipeline_tag: {task}
@@ -42,16 +43,16 @@ language: en
 tags: [dialogue, repartee]
 ---
 
-# A reply model of {corpus}
+# A reply model trained on {corpus}
 
 A small dialogue model ({family}, {metrics["parameters"]:,} parameters), {origin} on the
-corpus `{corpus}` by Repartee with the recipe `{params["recipe"]}`, in {machine["precision"]} on {machine["device"]} (chosen by what
-was faster on that machine: the same settings elsewhere may train in another precision, to slightly other weights).
+corpus `{corpus}` by Repartee with the recipe `{params["recipe"]}`, in {machine["precision"]} on {machine["device"]} (the faster
+precision on that machine; elsewhere, the same settings may train in another precision, with slightly different weights).
 
 ## Figures
 
-Measured on a test split that shares no {params["clean.split_by"]} with the training data. Bits per byte count the end of each reply,
-and charge an unknown word its spelling.
+Measured on a test split that shares no {params["clean.split_by"]} with the training data. Bits per byte include the end of each
+reply, and a charge for the spelling of unknown words.
 
 | figure | value |
 | --- | --- |

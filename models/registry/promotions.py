@@ -2,8 +2,8 @@
 all.
 
 A promotion writes its intent, moves the alias, then writes its history entry;
-docs/decisions/0012-promotion.md gives the reason for this order. All of it is stored in aliases and tags of
-MLflow's registered model.
+docs/decisions/0012-promotion.md gives the reason for this order. The intent, the alias and the history are
+stored in aliases and tags of MLflow's registered model.
 """
 
 import logging
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-LOCK_SECONDS = 120  # a promotion is a few requests, each of which may have to wait for its time limit
-WHOEVER = 0  # judged against no version in particular: a person's promotion
+LOCK_SECONDS = 120  # a promotion is a few requests, each of which may take up to its time limit
+WHOEVER = 0  # for a user's promotion, which replaces whichever version is the champion
 FOREIGN = "the alias was moved outside of Repartee"
 
 
 class ChampionMoved(InputError):
-    """The champion is no longer the version that the verdict compares with."""
+    """The champion is no longer the version with which the new model was compared."""
 
 
 class Promotions(Tracking):
     """The aliases of the registered model, and the history of its champion."""
 
     def history(self) -> list[Promotion]:
-        """All promotions, the newest first, one without its entry yet included.
+        """All promotions, newest first, including a promotion whose entry is not written yet.
 
         Raises:
             TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
@@ -62,15 +62,17 @@ class Promotions(Tracking):
     def check_champion(self, number: int | None) -> None:
         """
         Raises:
-            ChampionMoved: the champion is another version than this.
+            ChampionMoved: the champion is not the version `number`.
         """
         champion = self._model_state()[1].get(CHAMPION)
         if champion != number:
             raise ChampionMoved(_moved_message(number, champion))
 
     def reconcile(self) -> list[str]:
-        """Complete or drop an interrupted promotion, and record an alias moved by others; returns log
-        lines."""
+        """Complete or drop an interrupted promotion, and record an alias that was moved outside of Repartee.
+
+        Returns:
+            The lines to log."""
         tags, aliases = self._model_state()
         if INTENT not in tags and not _foreign_champion(tags, aliases):
             return []
@@ -82,7 +84,7 @@ class Promotions(Tracking):
     ) -> None:
         """
         Raises:
-            ChampionMoved: the champion is neither the one that it was judged against nor this version.
+            ChampionMoved: the champion is neither the version `judged_against` nor the version `number`.
         """
         with self._promoting():
             for line in [*self._finish(), *self._record_foreign(but=number)]:
@@ -102,36 +104,35 @@ class Promotions(Tracking):
             self._complete(number)
 
     def _complete(self, number: int) -> None:
-        """Complete a promotion whose alias has moved; after an outage the next start completes it.
+        """Complete a promotion whose alias has moved. If MLflow does not answer, the next start completes it.
 
         Raises:
-            InputError: somebody else has promoted at the same time.
+            InputError: another process has promoted another version at the same time.
         """
         try:
             self._finish()
             champion = self._model_state()[1].get(CHAMPION)
         except TrackingUnavailable as outage:
             log.warning(
-                "version %d is the champion now; the next start records it in the history: %s", number, outage
+                "version %d is the champion now; the next start adds it to the history: %s", number, outage
             )
             return
         if champion != number:
-            now_serving = "nothing" if champion is None else f"v{champion}"
+            now_serving = "no version" if champion is None else f"v{champion}"
             raise InputError(
-                f"v{number} was promoted, but {now_serving} is the champion now: somebody else promoted at "
-                "the same time; compare them (`repartee models`)"
+                f"v{number} was promoted, but now {now_serving} is the champion, because another process "
+                "changed it at the same time; compare the versions (`repartee models`)"
             )
 
     def _finish(self) -> list[str]:
-        """Record an intended promotion whose alias has moved; drop one whose alias has not. Returns log
-        lines."""
+        """Record an intended promotion if the alias has moved; otherwise drop it. Return the lines to log."""
         tags, aliases = self._model_state()
         intent = intent_of(tags)
         if intent is None:
             return []
         if aliases.get(CHAMPION) != intent.version:
             self._forget_intent()
-            return [f"the promotion of v{intent.version} was cut off before it served: it is forgotten"]
+            return [f"the promotion of v{intent.version} was interrupted before it took effect: dropped"]
         replaced = intent.previous
         if replaced is not None and self._exists(replaced):
             self._point(PREVIOUS, replaced)
@@ -143,10 +144,10 @@ class Promotions(Tracking):
         self._tag_version(intent.version, REPLACED, "" if replaced is None else str(replaced))
         self._record(intent)
         self._forget_intent()
-        return [f"the promotion of v{intent.version} was cut off before its history: it is recorded"]
+        return [f"the promotion of v{intent.version} was interrupted; it is now recorded in the history"]
 
     def _record_foreign(self, but: int | None = None) -> list[str]:
-        """Add a history entry for a champion without one, so that a rollback works. Returns log lines."""
+        """Add a missing history entry for the champion, so that a rollback works. Return the lines to log."""
         tags, aliases = self._model_state()
         number = _foreign_champion(tags, aliases)
         if number is None or number == but:
@@ -154,18 +155,18 @@ class Promotions(Tracking):
         newest = next(iter(entries_of(tags)), None)
         previous = newest.version if newest else None
         self._record(Intent(_now(), number, previous, FOREIGN, None, False))
-        return [f"v{number} is the champion, and the history did not have it: it is recorded"]
+        return [f"the champion v{number} was missing from the history; it is now recorded"]
 
     def _record(self, intent: Intent) -> None:
         entries = entries_of(self._model_state()[0])
         if not is_recorded(intent, entries):
-            # Numbered and not dated, so that the order survives changes of the clock.
+            # The key has a number instead of a date, so that a change of the clock cannot alter the order.
             key = f"{HISTORY}{len(entries) + 1:06d}-v{intent.version}"
             self._tag_model(key, intent.entry())
 
     @contextmanager
     def _promoting(self) -> Iterator[None]:
-        """Inside, no other process of this home promotes; in MLflow itself the last writer wins.
+        """Prevent other processes of this home from promoting. Between homes, the last writer wins.
 
         Raises:
             InputError: another promotion has been running for too long.
@@ -181,7 +182,7 @@ class Promotions(Tracking):
                 yield
         except Timeout:
             raise InputError(
-                f"another promotion has been running for {LOCK_SECONDS} s ({lock}); end it and try again"
+                f"another promotion has been running for {LOCK_SECONDS} s (lock {lock}); end it and try again"
             ) from None
 
     def _model_state(self) -> tuple[dict[str, str], dict[str, int]]:
@@ -216,7 +217,7 @@ class Promotions(Tracking):
             client.delete_registered_model_tag(self.model, INTENT)
 
     def _set(self, write: "Callable[[MlflowClient], None]") -> None:
-        """Set an alias or a tag, twice if another process has set the same new one at the same time."""
+        """Set an alias or a tag; try again if another process has just created the same alias or tag."""
         try:
             with self.writing() as client:
                 write(client)
@@ -228,7 +229,7 @@ class Promotions(Tracking):
 
 
 def _foreign_champion(tags: Mapping[str, str], aliases: Mapping[str, int]) -> int | None:
-    """The champion, if the newest history entry has another version; none: they agree."""
+    """The champion if the newest history entry names another version, or None if they agree."""
     champion: Any = aliases.get(CHAMPION)
     newest = next(iter(entries_of(tags)), None)
     return champion if champion is not None and (newest is None or newest.version != champion) else None
@@ -236,8 +237,8 @@ def _foreign_champion(tags: Mapping[str, str], aliases: Mapping[str, int]) -> in
 
 def _moved_message(judged_against: int | None, champion: int | None) -> str:
     was = "without a champion" if judged_against is None else f"against champion v{judged_against}"
-    now = "there is none now" if champion is None else f"v{champion} is the champion now"
-    return f"it was judged {was}, and {now}: the verdict no longer holds; give the command again"
+    now = "there is no champion now" if champion is None else f"v{champion} is the champion now"
+    return f"the model was judged {was}, and {now}: the verdict no longer holds; give the command again"
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""A reference to a model, as a person writes it: champion, challenger, a version number or a model folder."""
+"""A reference to a model, as a user writes it: champion, challenger, a version number or a model folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from models.registry.versions import Registry
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder on this machine, and the registered version that it holds (None: a folder by itself)."""
+    """A model folder on this machine, and the registered version in it (None if it is not registered)."""
 
     folder: Path
     version: int | None
@@ -21,11 +21,11 @@ class Model:
     source: str | None = None
     """The corpus that the version was trained on."""
     digest: str = ""
-    """Equal for equal weights; "" of a folder by itself."""
+    """Equal for equal weights; "" if the model is not a registered version."""
 
 
 class RegistrySettings(Protocol):
-    """What decides which registry is meant; `settings.Settings` has it."""
+    """The settings that determine the registry; `settings.Settings` has them all."""
 
     @property
     def root(self) -> Path: ...
@@ -38,7 +38,7 @@ class RegistrySettings(Protocol):
 
 
 def open_registry(settings: RegistrySettings) -> Registry:
-    """The registry of these settings. Nothing is read, written or asked before the first call of a method."""
+    """The registry of these settings. It does not access MLflow before the first call of a method."""
     return Registry(
         settings.tracking_uri, settings.root / "mlartifacts", settings.model_name, settings.experiment
     )
@@ -48,23 +48,24 @@ def model_in_folder(ref: str) -> Model | None:
     """The model folder at this path; None if the reference is not a path.
 
     Raises:
-        InputError: the path exists or cannot be anything else, and is not a model folder.
+        InputError: the reference can only be a path, and this path is not a model folder.
     """
     folder = path_of(ref)
     if (folder / "config.json").is_file():
         return Model(folder, None, str(folder))
     if "/" in ref or folder.exists():
         raise InputError(
-            f"{ref} is no model folder (it has no config.json); give one, or a version of `repartee models`"
+            f"{ref} is not a model folder (it has no config.json); give a model folder or a version that "
+            "`repartee models` lists"
         )
     return None
 
 
 def registered_model(ref: str, registry: Registry, copies: Path) -> Model:
-    """The version with this number or alias; the files of a remote one are copied into the folder `copies`.
+    """The version with this number or alias. Files that are not on this machine are copied to `copies`.
 
     Raises:
-        InputError: there is no such version (the line lists those there are), or its files are damaged.
+        InputError: there is no such version (the message lists all versions), or its files are damaged.
         TrackingUnavailable: MLflow does not answer.
     """
     version = registry.find(ref)

@@ -1,4 +1,4 @@
-"""A damaged SQLite file: what can still be read of it, as a new one."""
+"""The rescue of a damaged SQLite file: the data that can still be read is copied to a new file."""
 
 import logging
 import shutil
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
-    """Replace a damaged file by what can be read of it; returns whether that `is_whole`.
+    """Replace a damaged file by a new one with the readable data; return whether the new file `is_whole`.
 
-    Before anything is changed there is a copy, NAME.damaged. Where nothing useful can be read the file
-    is gone but for the copy, and the next start begins anew.
+    The damaged file is first copied to NAME.damaged. If no usable data can be read, only this copy remains,
+    and the next start creates an empty database.
     """
-    path = path.resolve()  # SQLite keeps the companions of a linked file beside the file itself
+    path = path.resolve()  # SQLite keeps the companion files beside the target of a symbolic link
     with sqlite_files.alone(path):
         damaged_copy = sqlite_files.copy_aside(path, "damaged")
         with sqlite_files.scratch(path) as folder:
@@ -33,10 +33,10 @@ def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
                     sqlite_files.remove(path)
                     new.replace(path)
                     sync(path.parent)
-                    log.warning("%s holds what could be read of it; as it was: %s", path, damaged_copy)
+                    log.warning("%s now holds its readable data; the damaged file is %s", path, damaged_copy)
                     return True
         sqlite_files.remove(path)
-    log.warning("nothing could be read of %s, which is %s now", path, damaged_copy)
+    log.warning("no data of %s could be read; the damaged file is now %s", path, damaged_copy)
     return False
 
 
@@ -45,7 +45,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _by_the_shell(damaged: Path, new: Path) -> None:
-    """SQLite's own recovery, which reads every page; only its shell has it."""
+    """Use SQLite's own recovery, which reads every page; only the sqlite3 shell has this command."""
     shell = shutil.which("sqlite3")
     if shell is None:
         return
@@ -66,9 +66,9 @@ def _by_the_shell(damaged: Path, new: Path) -> None:
 
 
 def _row_by_row(damaged: Path, new: Path) -> None:
-    """Each table from its first row on, and from its last one back, as far as its pages can be read."""
+    """Copy each table from its first row forwards and its last row backwards, as far as it is readable."""
     with sqlite_files.opened(damaged) as old, closing(sqlite3.connect(new)) as target:
-        old.text_factory = lambda text: text.decode("utf-8", "replace")  # whatever the damage made of it
+        old.text_factory = lambda text: text.decode("utf-8", "replace")  # damaged text may be invalid UTF-8
         try:
             schema = old.execute("SELECT type, name, sql FROM sqlite_master WHERE sql NOT NULL").fetchall()
         except sqlite3.DatabaseError as error:
@@ -94,11 +94,11 @@ def _copy_rows(old: sqlite3.Connection, target: sqlite3.Connection, table: str) 
 
 
 def _readable(old: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
-    """The rows before the first damaged page and those behind the last one; a row may come twice."""
+    """Yield the rows before the first damaged page and after the last one; a row may occur twice."""
     for order in ("ASC", "DESC"):
         try:
             yield from old.execute(f"SELECT * FROM {table} ORDER BY rowid {order}")
         except sqlite3.DatabaseError as error:
-            log.info("%s cannot be read to its end (%s)", table, error)
+            log.info("the table %s is only partly readable (%s)", table, error)
         else:
             return

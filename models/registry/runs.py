@@ -1,6 +1,6 @@
-"""MLflow runs: one for each training, found by its fingerprint, never created twice.
+"""MLflow runs: one for each training run, found by its fingerprint and never created twice.
 
-The package models/registry alone uses MLflow, through the client of connection.py.
+Only the package models/registry uses MLflow, through the client of connection.py.
 """
 
 import getpass
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 MAX_NAME = 250  # characters of a run's name
 MAX_DATASET = 500  # characters of a dataset's name
-MAX_VALUE = 6000  # characters of a param; MLflow refuses longer ones
-MAX_NOTE = 8000  # characters of a tag, which a note is
+MAX_VALUE = 6000  # characters of a param; MLflow refuses longer params
+MAX_NOTE = 8000  # characters of a tag; a note is a tag
 MAX_DIGEST = 36  # characters of a dataset's digest
-PARAMS_A_CALL, METRICS_A_CALL = 100, 1000  # MLflow's own limits of one log_batch
+PARAMS_A_CALL, METRICS_A_CALL = 100, 1000  # MLflow's own limits for a call of log_batch
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 Point = tuple[str, float, int, int]
@@ -51,7 +51,7 @@ class Tracking(Connection):
     def open_run(
         self, fingerprint: str, name: str, params: Mapping[str, object], tags: Mapping[str, str]
     ) -> str:
-        """The id of this home's run with this fingerprint; a new one if there is none.
+        """Return the id of this home's run with this fingerprint; create the run if there is none.
 
         A finished run stays unchanged.
 
@@ -73,13 +73,13 @@ class Tracking(Connection):
             if run.info.status in ("FAILED", "KILLED"):
                 with self.writing() as client:
                     client.update_run(run.info.run_id, status="RUNNING")
-        # A param cannot change, and an earlier attempt may have logged some.
+        # A param cannot change, and an earlier attempt may have logged some of the params.
         new_params = {key: value for key, value in params.items() if key not in run.data.params}
         self._log_params(run.info.run_id, new_params)
         return str(run.info.run_id)
 
     def find_run(self, fingerprint: str, home: str | None = None) -> Any | None:
-        """The MLflow run with this fingerprint, of one home or of any; none: there is none."""
+        """The MLflow run with this fingerprint, in one home or in any home; None if there is none."""
         experiment = self._find_experiment()
         if experiment is None:
             return None
@@ -94,14 +94,14 @@ class Tracking(Connection):
         return runs[0] if runs else None
 
     def open_runs(self, home: str, at: str) -> list[str]:
-        """The runs that began in a home and have not ended, whoever is at work there.
+        """The ids of the runs that were started in a home and have not ended.
 
-        Those of before homes had an identity are known by the machine and the path.
+        A run from before homes had an identity is recognised by the machine and the path.
         """
         experiment = self._find_experiment()
         if experiment is None:
             return []
-        # Compared here: a filter cannot hold every path of a home.
+        # The tags are compared here, because a filter cannot contain every possible path.
         with self.reading() as client:
             runs = client.search_runs([experiment], filter_string="attributes.status = 'RUNNING'")
         owners = {run.info.run_id: run.data.tags for run in runs}
@@ -109,16 +109,16 @@ class Tracking(Connection):
         return [id_ for id_, tags in owners.items() if tags.get(HOME, owner_before.get(id_)) == home]
 
     def run_or_none(self, run_id: str) -> "Run | None":
-        """The MLflow run with this id; none: it does not exist."""
+        """The MLflow run with this id, or None if it does not exist."""
         return self.find_or_none(lambda client: client.get_run(run_id))
 
     def is_deleted(self, run_id: str) -> bool:
-        """Whether somebody has deleted the run, for instance in the dashboard."""
+        """Whether the run has been deleted, for instance on MLflow's page."""
         run = self.run_or_none(run_id)
         return run is None or run.info.lifecycle_stage == "deleted"
 
     def log_metrics(self, run_id: str, points: Sequence[Point]) -> None:
-        """Add points to the run's metrics; MLflow keeps a point that is sent twice once."""
+        """Add points to the run's metrics. If a point is sent twice, MLflow stores it once."""
         from mlflow.entities import Metric
 
         for start in range(0, len(points), METRICS_A_CALL):
@@ -179,7 +179,7 @@ class Tracking(Connection):
             client.log_text(run_id, text, path)
 
     def note(self, run_id: str, markdown: str) -> None:
-        """Set the description on top of the run's page, in Markdown."""
+        """Set the description at the top of the run's page, in Markdown."""
         self.log_tags(run_id, {NOTE: markdown})
 
     def close_run(self, run_id: str, status: RunStatus) -> None:
@@ -191,16 +191,16 @@ class Tracking(Connection):
                 client.set_terminated(run_id, status)
 
     def run_url(self, run_id: str) -> str:
-        """A link to the run's page, or the command that serves it."""
+        """A link to the run's page, or the command that serves the page."""
         if not self._remote:
             return f"mlflow ui --backend-store-uri {shlex.quote(redact_addresses(self.tracking_uri))}"
         base = redact_addresses(self.tracking_uri).rstrip("/")
         try:
             experiment = self._experiment_id
         except TrackingUnavailable as outage:
-            log.warning("no link to the run: %s", outage)
+            log.warning("the link to the MLflow run is not complete: %s", outage)
             return base
-        # The page opens in a mode for agents, where a run is an "evaluation", unless told.
+        # Without this parameter the page opens in a mode for agents, in which a run is an "evaluation".
         mode = "workflowType=machine_learning"
         return f"{base}/#/experiments/{experiment}/runs/{run_id}?{mode}"
 
@@ -216,7 +216,7 @@ class Tracking(Connection):
             with self.writing() as client:
                 return str(client.create_experiment(self.experiment, root))
         except Exception as error:
-            # Another process was faster.
+            # Another process has just created it.
             if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                 raise
             with self.reading() as client:
@@ -225,10 +225,10 @@ class Tracking(Connection):
             return str(created.experiment_id)
 
     def _find_experiment(self) -> str | None:
-        """The experiment's id; none: no run has been recorded yet.
+        """The experiment's id, or None if no run has been recorded yet.
 
         Raises:
-            InputError: somebody deleted it; the line has the command that brings it back.
+            InputError: the experiment was deleted; the message contains the command that restores it.
         """
         experiment = self.find_or_none(lambda client: client.get_experiment_by_name(self.experiment))
         if experiment is None:
@@ -240,7 +240,7 @@ class Tracking(Connection):
             )
             raise InputError(
                 f"the experiment {self.experiment!r} of {redact_addresses(self.tracking_uri)} is deleted; "
-                f"bring it back ({command}) or name another in MLFLOW_EXPERIMENT_NAME"
+                f"restore it ({command}) or name another experiment in MLFLOW_EXPERIMENT_NAME"
             )
         return str(experiment.experiment_id)
 
@@ -265,11 +265,11 @@ def quoted(value: str) -> str:
     """A quoted value for MLflow's filters, which have no escapes.
 
     Raises:
-        InputError: it has both kinds of quotation marks.
+        InputError: the value has both kinds of quotation marks.
     """
     mark = '"' if "'" in value else "'"
     if mark in value:
         raise InputError(
-            f"{value!r} has both kinds of quotation marks, which MLflow cannot look for; use one kind"
+            f"{value!r} has both kinds of quotation marks, which MLflow cannot search for; use one kind"
         )
     return f"{mark}{value}{mark}"

@@ -1,4 +1,4 @@
-"""MLflow's database in a home: what a death, another MLflow, a move and odd names may do to it."""
+"""MLflow's database in a home after a kill or a move, with another version of MLflow, or with odd names."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with a registered model, to be copied: MLflow's tables take seconds."""
+    """A home with a registered model. Tests copy it, because creating MLflow's tables takes seconds."""
     home = tmp_path_factory.mktemp("original")
     register(open_home(home), home, "first")
     return home
@@ -29,7 +29,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(original: Path, tmp_path: Path) -> Path:
-    """One such home for each test, as if it had been made there."""
+    """A copy of the original home for each test, with addresses as if the home had been created there."""
     shutil.copytree(original, tmp_path / "var")
     with closing(sqlite3.connect(tmp_path / "var" / "mlflow.db")) as copy, copy:
         for table, column in database.ADDRESSES:
@@ -115,7 +115,7 @@ def test_a_database_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         sqlite_files.create(path, dies, missing)
     assert not path.exists()
-    killed = tmp_path / ".a.db.new-killed"  # what a kill leaves
+    killed = tmp_path / ".a.db.new-killed"  # the folder that a killed process leaves
     killed.mkdir()
     path.with_name("a.db-journal").write_bytes(b"of a database that is gone")
 
@@ -240,7 +240,7 @@ def test_a_model_is_found_after_its_home_has_moved_and_the_next_write_stays_in_i
     registry = open_home(moved)
     before = (moved / "mlflow.db").read_bytes()
     assert registry.folder(registry.find("champion"), tmp_path / "cache").is_relative_to(moved)
-    assert (moved / "mlflow.db").read_bytes() == before, "a look changes nothing"
+    assert (moved / "mlflow.db").read_bytes() == before, "reading must not change the database"
     assert register(open_home(moved), tmp_path, "second") == 2
     assert not home.exists()
     assert home.as_uri() not in dump(moved) and str(home) not in dump(moved)
@@ -293,7 +293,7 @@ def test_the_command_that_brings_an_experiment_back_works_as_it_stands(home: Pat
     client.delete_experiment(client.get_experiment_by_name("repartee").experiment_id)
     with pytest.raises(InputError) as caught:
         open_home(home).open_run("f", "night", {}, {})
-    command = str(caught.value).partition("bring it back (")[2].partition(") or name")[0]
+    command = str(caught.value).partition("restore it (")[2].partition(") or name")[0]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         ["bash", "-c", command], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True

@@ -13,11 +13,11 @@ from models.registry.versions import Registry
 
 
 class Killed(BaseException):
-    """What `kill -9` leaves behind: nothing after it runs."""
+    """Simulates `kill -9`: no code runs after it."""
 
 
 class Mortal(Registry):
-    """Dies before its n-th write to MLflow."""
+    """A registry that raises an error before its n-th write to MLflow."""
 
     def die_before(self, write: int, error: BaseException) -> None:
         vars(self).update(writes_left=write, error=error)
@@ -60,7 +60,7 @@ def test_killed_before_any_write_the_champion_its_history_and_the_next_rollback_
         else:
             break
         serves = registry.find("champion").number
-        assert registry.history()[0].version == serves, "before anybody has put it in order"
+        assert registry.history()[0].version == serves, "the history is right even before it is reconciled"
         registry.reconcile()
         expected = [(1, None, "the first")] if serves == 1 else [(2, 1, "better"), (1, None, "the first")]
         assert entries(registry) == expected
@@ -71,7 +71,7 @@ def test_killed_before_any_write_the_champion_its_history_and_the_next_rollback_
             registry.client.set_registered_model_alias(registry.model, "champion", "1")
             newest = max(key for key in tags_of(registry) if key.startswith("repartee.history."))
             registry.client.delete_registered_model_tag(registry.model, newest)
-    assert write > 4, "it was never killed"
+    assert write > 4, "the promotion was never killed"
     assert entries(registry)[0] == (2, 1, "better")
 
 
@@ -105,7 +105,7 @@ def test_an_alias_that_others_moved_is_in_the_history_at_the_next_start(
     one, _, three_ = three(registry, tmp_path)
     registry.promote(one, "the first")
     registry.client.set_registered_model_alias(registry.model, "champion", "2")
-    assert registry.reconcile() == ["v2 is the champion, and the history did not have it: it is recorded"]
+    assert registry.reconcile() == ["the champion v2 was missing from the history; it is now recorded"]
     assert entries(registry)[0] == (2, 1, FOREIGN)
     registry.promote(three_, "better", judged_against=2)
     assert entries(registry)[0] == (3, 2, "better")
@@ -118,7 +118,7 @@ def test_what_a_person_took_out_is_known_by_its_training_and_by_its_weights(
     registry.tag(two, {"repartee.model_digest": "d" * 64})
     registry.promote(one, "the first")
     registry.promote(two, "better", judged_against=1)
-    assert registry.taken_out(f"{registry.model}-0", "") is None, "the gate replaced it, no person"
+    assert registry.taken_out(f"{registry.model}-0", "") is None, "the gate replaced it, not a user"
     registry.promote(one, "v2 was rolled back", by_hand=True)
     for fingerprint, digest in ((f"{registry.model}-1", ""), ("", "d" * 64)):
         found = registry.taken_out(fingerprint, digest)

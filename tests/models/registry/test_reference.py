@@ -1,4 +1,4 @@
-"""What a reference to a model may be, and what is said of one that is none."""
+"""Valid references to a model, and the messages about invalid references."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def test_a_path_is_a_model_folder_or_an_error_and_a_name_is_neither(tmp_path: Pa
     assert (found.folder, found.version, found.title) == (folder, None, str(folder))
     (tmp_path / "empty").mkdir()
     for ref in (str(tmp_path / "empty"), "no/where", "empty"):
-        with pytest.raises(InputError, match="is no model folder"):
+        with pytest.raises(InputError, match="is not a model folder"):
             model_in_folder(ref)
     assert model_in_folder("champion") is None and model_in_folder("3") is None
 

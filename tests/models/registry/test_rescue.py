@@ -1,4 +1,4 @@
-"""What can be read of a damaged SQLite file, with and without SQLite's own shell."""
+"""The rescue of a damaged SQLite file, with and without SQLite's own shell."""
 
 import random
 import shutil
@@ -17,9 +17,9 @@ PAGE = 4096
 @pytest.fixture(params=["shell", "rows"])
 def way(request, monkeypatch, tmp_path):
     if request.param == "rows":
-        monkeypatch.setenv("PATH", str(tmp_path))  # no sqlite3 there
+        monkeypatch.setenv("PATH", str(tmp_path))  # a folder without sqlite3
     elif shutil.which("sqlite3") is None:
-        pytest.skip("this machine has no shell of SQLite")
+        pytest.skip("this machine has no sqlite3 shell")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_all_but_the_damaged_page_is_read(path: Path, way) -> None:
             ("by_name",)
         ]
     assert 1900 < len(rows) < 2000 and set(rows) == {("x" * 500, b"\xff" * 9)}
-    assert path.with_name("a.db.damaged").read_bytes() == before, "nothing is thrown away"
+    assert path.with_name("a.db.damaged").read_bytes() == before, "the damaged file is kept"
 
 
 def test_where_nothing_can_be_read_the_file_stays_as_a_copy(path: Path, way) -> None:

@@ -103,7 +103,7 @@ def test_a_run_of_a_local_store_is_looked_at_with_a_command(tracking: Tracking) 
 
 def test_a_run_behind_a_server_is_a_link_without_the_password() -> None:
     tracking = Tracking("https://me:secret@mlflow.example.org/", None)
-    vars(tracking)["_experiment_id"] = "7"  # as if the server had told
+    vars(tracking)["_experiment_id"] = "7"  # as if the server had returned this id
     link = "https://mlflow.example.org/#/experiments/7/runs/abc?workflowType=machine_learning"
     assert tracking.run_url("abc") == link
 
@@ -219,7 +219,7 @@ def test_a_server_that_refuses_is_named_with_the_remedy_within_seconds(
 ) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     started_s = time.monotonic()
-    with pytest.raises(InputError, match=r"does not answer.*`repartee status` says how it is"):
+    with pytest.raises(InputError, match=r"does not answer.*`repartee status` shows its state"):
         Tracking(address, None).find_run("f")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(InputError, match=r"does not answer.*start it, or unset MLFLOW_TRACKING_URI"):
