@@ -1,7 +1,7 @@
 """Redaction of addresses: no user, password or query is shown or stored.
 
-There are two functions. A message may contain text such as `me:a@b` or a question mark that is not part of an
-address and must stay, whereas a corpus that the user gave may be an address even if its `//` is missing.
+There are two functions. In a message, text such as `me:a@b` or a question mark is kept unless it is part of
+an address. A corpus that the user gave may be an address even if its `//` is missing.
 """
 
 import re

@@ -62,7 +62,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def random_state_restored(device: torch.device) -> Iterator[None]:
-    """Restore the states of the random number generators when the `with` block ends without an error."""
+    """Restore the states of the random number generators at the end of the `with` block."""
     on_device = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield

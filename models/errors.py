@@ -1,4 +1,4 @@
-"""Errors: the failures that the user can correct, and their messages of one line."""
+"""Errors that the user can correct, each with a message of one line."""
 
 import errno
 import re
@@ -34,7 +34,7 @@ def is_out_of_space(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
             return True
-        # Errors of Rust (safetensors, tokenizers), SQLite and shutil.copytree keep only the original text.
+        # Rust libraries (safetensors, tokenizers), SQLite and shutil.copytree pass on only the error's text.
         if FULL.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
@@ -42,7 +42,7 @@ def is_out_of_space(error: BaseException | None) -> bool:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Ask whether the most similar known word was meant; None if no known word is similar to `word`."""
+    """Return a question that suggests the known word most similar to `word`, or None if none is similar."""
     similar = get_close_matches(word, list(known), n=1)
     return f"did you mean {similar[0]!r}?" if similar else None
 

@@ -20,7 +20,7 @@ def lock(path: Path, *, timeout_s: float = -1) -> FileLock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on this file. Concurrent calls share the lock and do not clash."""
+    """Whether a process holds the lock on this file. Concurrent calls do not see each other's lock."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 METRICS, NOTICES = "metrics.jsonl", "notices.jsonl"
 
-# The kinds of lines. A line is a plain dictionary, because one is written every few steps.
+# The kinds of lines. Lines are plain dictionaries and not Records, because one is written every few steps.
 STEP = "step"  # the loss, learning rate and speed of the last steps
 VALIDATION = "validation"  # the score of the validation sample
 EPOCH = "epoch"  # the means of an epoch, and its last validation
@@ -78,7 +78,7 @@ class MetricsLog:
 
 
 def checkpointed_size(folder: Path) -> int:
-    """The size of metrics.jsonl at the newest checkpoint. These first bytes are never truncated."""
+    """The size of metrics.jsonl at the newest checkpoint; the file is never truncated below this size."""
     for path in sorted((folder / "checkpoints").glob("[0-9]*/state.json"), reverse=True):
         try:
             return int(json.loads(path.read_text())["journal"]["metrics"])

@@ -10,7 +10,7 @@ from models.errors import validation_problem
 
 
 class Record(BaseModel):
-    """The content of a JSON file. Unknown keys of a later version are ignored; new keys need a default."""
+    """The content of a JSON file. Unknown keys of a later version are ignored. A new key needs a default."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -19,7 +19,7 @@ class Record(BaseModel):
         """
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is not JSON, or a key is missing or has a wrong type, and is then named.
+            ValueError: the file is not JSON, or the key named in the message is missing or has a wrong type.
         """
         content = json.loads(path.read_text())
         try:

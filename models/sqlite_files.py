@@ -81,7 +81,7 @@ def remedy(message: str) -> str:
 
 @contextmanager
 def opened(path: Path, timeout_s: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """Open a connection. It is writable if the file is, because only a writer can roll back a hot journal."""
+    """Open a connection, which is writable if the file is: only a writer can roll back a hot journal."""
     mode = "rw" if os.access(path, os.W_OK) else "ro"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     with closing(sqlite3.connect(uri, uri=True, timeout=timeout_s)) as database:
@@ -168,7 +168,7 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside the file, and remove those of dead processes. Call this in `alone`."""
+    """Yield a temporary folder beside the file; remove folders of dead processes. Call this in `alone`."""
     for left in path.parent.glob(f".{path.name}{CREATED}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}{CREATED}", dir=path.parent) as folder:
@@ -190,7 +190,7 @@ def set_aside(path: Path, why: str) -> None:
 
 
 def copy_aside(path: Path, why: str) -> Path:
-    """Copy a database and its companion files byte for byte; returns the path of the copy."""
+    """Copy a database and its companion files byte for byte; return the path of the copy."""
     target = free_name(path, why)
     copy(path, target)
     sync(path.parent)

@@ -29,9 +29,9 @@ Row = tuple[NDArray[np.int64], NDArray[np.bool_]]  # ids, is_reply
 class Batch:
     """The input ids of a network, and at each position the next id (or NO_LOSS) as the target.
 
-    Each row is padded on the right, after its lengths_B ids, so that in a causal network no real position
-    attends to padding. The padding id does not identify padding, because a vocabulary may also use this id
-    for text. The context is the encoder's input; it is None for a network without an encoder.
+    Each row is padded on the right, so that in a causal network no real position attends to padding.
+    lengths_B tells where the padding begins; the padding id does not, as a vocabulary may use it for text.
+    The context is the encoder's input; it is None for a network without an encoder.
     """
 
     inputs_BT: Tensor
@@ -49,7 +49,7 @@ class Batch:
 class LossInputs(NamedTuple):
     """The inputs of the loss: N hidden states, each with its target id and its weight.
 
-    Positions of weight 0 fill up a step of fixed shape.
+    Positions with weight 0 pad a step to its fixed shape.
     """
 
     hidden_ND: Tensor
@@ -157,7 +157,7 @@ def epoch_batches(
 def collate(rows: Sequence[Row], *, has_encoder: bool) -> Batch:
     """Collate rows into a batch. With an encoder, the ids before the reply are the encoder's context.
 
-    No other code shifts the targets. Here the target at each position is the id at the next position.
+    Only this function shifts the targets: the target at each position is the id at the next position.
     """
     if not has_encoder:
         inputs = [ids[:-1] for ids, _ in rows]
@@ -180,7 +180,7 @@ def _lengths(rows: Sequence[NDArray[np.int64]]) -> Tensor:
 
 
 def _pad(rows: Sequence[NDArray[np.int64]], value: int) -> Tensor:
-    # At least one position, so that even rows without ids have a target, which is NO_LOSS.
+    # Rows are padded to at least one position, so that even a batch without ids has targets (NO_LOSS).
     padded = np.full((len(rows), max(1, *map(len, rows))), value, dtype=np.int64)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row

@@ -31,7 +31,7 @@ def read_split(turns: Path, split: str) -> Iterator[Conversation]:
 def encode_split(
     turns: Path, split: str, folder: Path, markup: MarkupConfig, *, every: int = 1
 ) -> Iterator[pa.RecordBatch]:
-    """Encode each `every`th conversation of a split with the tokenizer in `folder`, in row groups."""
+    """Encode each `every`th conversation of a split with the tokenizer in `folder`; yield row groups."""
     vocabulary, spelling, chat_format = load(folder), load_spelling(folder), load_chat_format(folder)
     for chunk in batched(islice(read_split(turns, split), 0, None, every), ROW_GROUP):
         conversations = [texts for _, _, texts in chunk]
@@ -51,7 +51,7 @@ def batched(items: Iterator[Conversation], size: int) -> Iterator[list[Conversat
 
 
 def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Path) -> int:
-    """Write a Parquet file of EXAMPLES for each split, and dialogue.json with their settings.
+    """Write a Parquet file of EXAMPLES for each split, and dialogue.json with the settings.
 
     Returns:
         The number of examples.

@@ -1,4 +1,4 @@
-"""Mode collapse: statistics of greedy replies that show whether a model gives the same reply to everything.
+"""Mode collapse: statistics of greedy replies that show whether a model gives every context the same reply.
 
 Bits per byte do not reveal a collapse: the most likely reply to any context is "I don't know", and a model
 that has learnt only this reply scores well.
@@ -18,9 +18,9 @@ from models.text.tokenizer import DEFAULT_SPECIAL_TOKENS, SpecialTokens
 
 NUM_CONTEXTS = 32  # contexts from the validation split, evenly spaced
 MAX_TOKENS = 24  # the maximum length of a reply
-# Sampling takes as long as training on some 4,000 tokens (0.4 s at 10,000 tokens per second), which is 1 %.
+# A sample of replies takes as long as training on 4,000 tokens (0.4 s at 10,000 tokens per second): 1 %.
 TOKENS_BETWEEN = 400_000
-# A model cannot converse if it gives one reply to every second context, or loops in every second reply.
+# A model cannot converse if it gives every second context the same reply, or loops in every second reply.
 # 90 % of the film lines are shorter than 24 tokens: if no reply ends, the model has not learnt to end one.
 MAX_COMMONEST_SHARE = 0.5
 MAX_REPETITION = 0.5

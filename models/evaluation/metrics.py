@@ -118,7 +118,7 @@ def _by_group(groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]) -> di
 
 
 def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sums]:
-    """Return the sums of nats and of correct predictions over each row's reply tokens."""
+    """Return, for each row, the nats of its reply tokens in total and the number of correct predictions."""
     batch = collate(rows, has_encoder=networks.is_encoder_decoder(model)).to(model.device)
     is_target_BT = batch.targets_BT >= 0
     hidden_ND, targets_N = networks.hidden_states(model, batch)[is_target_BT], batch.targets_BT[is_target_BT]
@@ -146,7 +146,7 @@ def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> floa
 
 
 def distinct_n(replies: Sequence[Sequence[int]], n: int) -> float:
-    """Number of different n-grams / number of n-grams (https://arxiv.org/abs/1510.03055), or 0 if none."""
+    """Distinct n-grams / all n-grams (https://arxiv.org/abs/1510.03055), or 0 if there are no n-grams."""
     grams = [gram for reply in replies for gram in _ngrams(reply, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 

@@ -14,7 +14,7 @@ NO_VERSION = {"Software": None}  # so that equal curves give equal bytes
 
 def loss_curves(metrics_jsonl: Path, png: Path) -> None:
     """Plot loss (left) and accuracy (right) against steps, from a trainer's metrics.jsonl."""
-    # Without pyplot, which keeps figures alive and selects a display. A bare Figure draws with Agg.
+    # pyplot would keep figures alive and select a display. A bare Figure is drawn with Agg.
     from matplotlib.figure import Figure  # slow to import
 
     lines = Reader(metrics_jsonl).read()

@@ -21,7 +21,7 @@ def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list
 
 
 def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:
-    """Return the text and ids of the greedy reply to each context, and whether the model itself ended it."""
+    """Return the text and ids of the greedy reply to each context, and whether the model ended the reply."""
     from models.generation.generator import Generator
     from models.network import networks
     from models.text import tokenizer

@@ -50,7 +50,7 @@ def reply_counts(examples: Path) -> dict[int, int]:
 
 
 def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, export: Path) -> int:
-    """Write score.json, report.json, report.md and loss.png; returns the number of scored replies."""
+    """Write score.json, report.json, report.md and loss.png; return the number of scored replies."""
     from models.evaluation import metrics, plots
     from models.network import networks
 

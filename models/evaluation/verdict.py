@@ -75,8 +75,8 @@ def judge(
 def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:
     """Why a champion with the settings `trained` may have been trained on today's test split, or "" if not.
 
-    The test split consists of the groups whose hash is below `clean.test_share`. With a smaller share it is
-    therefore a part of the test split of a larger share.
+    The test split consists of the groups whose hash is below `clean.test_share`. The test split of a smaller
+    share is therefore a part of the test split of a larger share.
     """
     by, share = trained.get("clean.split_by"), trained.get("clean.test_share")
     if by is None or share is None:

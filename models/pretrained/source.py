@@ -44,7 +44,7 @@ class StartConfig(Config):
 
 @dataclass(frozen=True)
 class Source:
-    """The location of a start, and an identity that is specific to its content."""
+    """The location of a start, and an identity that depends only on its content."""
 
     kind: Literal["folder", "gguf", "hub"]
     location: str

@@ -218,7 +218,7 @@ class Connection:
 
     @contextmanager
     def time_for(self, size_bytes: int) -> Iterator[None]:
-        """Raise the time limit of requests to what the transfer of a file of this size needs."""
+        """Extend the time limit of requests, so that a file of this size can be transferred."""
         if not self._remote:
             yield
             return

@@ -199,7 +199,7 @@ def _migrate(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy all of a database into another one, in one transaction."""
+    """Copy a whole database into another database, in one transaction."""
     into = sqlite3.connect(target, timeout=sqlite_files.BUSY_SECONDS)
     with closing(into), sqlite_files.opened(source) as database:
         database.backup(into)
@@ -256,7 +256,7 @@ def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
         return True
     if artifacts.exists() and recorded.samefile(artifacts):  # the same home under two paths
         return False
-    # A user may have chosen the other folder, unless this home has its files, too.
+    # The other folder may be a user's choice, unless its files are in this home, too.
     return any((artifacts / url2pathname(name)).exists() for name in inner if name)
 
 

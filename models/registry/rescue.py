@@ -33,7 +33,9 @@ def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
                     sqlite_files.remove(path)
                     new.replace(path)
                     sync(path.parent)
-                    log.warning("%s now holds its readable data; the damaged file is %s", path, damaged_copy)
+                    log.warning(
+                        "%s was rebuilt from its readable data; the damaged file is %s", path, damaged_copy
+                    )
                     return True
         sqlite_files.remove(path)
     log.warning("no data of %s could be read; the damaged file is now %s", path, damaged_copy)

@@ -96,7 +96,7 @@ class Tracking(Connection):
     def open_runs(self, home: str, at: str) -> list[str]:
         """The ids of the runs that were started in a home and have not ended.
 
-        A run from before homes had an identity is recognised by the machine and the path.
+        Older runs, which have no identity of a home, are recognised by the machine and the path.
         """
         experiment = self._find_experiment()
         if experiment is None:
@@ -198,7 +198,7 @@ class Tracking(Connection):
         try:
             experiment = self._experiment_id
         except TrackingUnavailable as outage:
-            log.warning("the link to the MLflow run is not complete: %s", outage)
+            log.warning("the link leads to MLflow's start page instead of the run: %s", outage)
             return base
         # Without this parameter the page opens in a mode for agents, in which a run is an "evaluation".
         mode = "workflowType=machine_learning"
@@ -262,7 +262,7 @@ def user() -> str:
 
 
 def quoted(value: str) -> str:
-    """A quoted value for MLflow's filters, which have no escapes.
+    """Put a value into quotation marks for MLflow's filters, which have no escape sequences.
 
     Raises:
         InputError: the value has both kinds of quotation marks.

@@ -20,7 +20,7 @@ _TYPOGRAPHY = str.maketrans(
         "…": "...",
     }
 )  # fmt: skip
-# Only tags that are known to occur in the corpus; `<me>` and `<breathing>` are text.
+# Only the markup tags that occur in the corpus are removed; `<me>` and `<breathing>` are text.
 _TAG = re.compile(r"</?(?:u|i|b|em|strong|pre|html|br|font|p)\s*/?>", re.IGNORECASE)
 # `&emdash;`, which occurs in the corpus but is not an HTML entity, is replaced separately.
 _ENTITY = re.compile(r"&(?:quot|lt|gt|amp|nbsp|apos|mdash|ndash|hellip|#\d{1,6}|#x[0-9a-f]{1,5});")

@@ -106,7 +106,7 @@ def forgets_blanks(tokenizer: Tokenizer) -> bool:
 
 
 def learn_blanks(texts: Iterable[str]) -> list[float]:
-    """Learn the prices in nats of no space and of a space after a word, then of both after a mark.
+    """Learn four prices in nats: no space and a space between word and mark, then between mark and word.
 
     A vocabulary that does not encode spaces appends these four prices to the 257 prices of `learn_spelling`.
     Counts start at one.
