@@ -21,7 +21,7 @@ class ModelFiles(Tracking):
     """The model folders among the artifacts of MLflow runs."""
 
     def _local(self, run_id: str, path: str) -> Path | None:
-        """The artifact's folder, if MLflow keeps it on this machine's disk; else none.
+        """The artifact's folder if MLflow stores it on this machine, and otherwise None.
 
         Raises:
             InputError: the run is deleted.
@@ -29,8 +29,8 @@ class ModelFiles(Tracking):
         run = self.run_or_none(run_id)
         if run is None:
             raise InputError(
-                f"the files of the model are gone with MLflow run {run_id}, which was deleted; "
-                "`repartee run` makes a new one, or put another version into service (`repartee promote`)"
+                f"the files of the model were deleted with MLflow run {run_id}; train a new model "
+                "(`repartee run`) or put another version into service (`repartee promote`)"
             )
         folder = self.local_folder(run.info.artifact_uri)
         return None if folder is None else folder / path
@@ -38,7 +38,7 @@ class ModelFiles(Tracking):
     def _download(self, run_id: str, path: str, target: Path) -> None:
         """Copy an artifact folder to `target` atomically."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        # One process at a time: other partial copies are those of dead processes.
+        # Only one process copies at a time, so any other partial copy belongs to a dead process.
         with FileLock(target.parent / ".lock"):
             for leftover in target.parent.glob(f"{PARTIAL}*"):
                 log.info("removing %s, an unfinished copy of a model", leftover)
@@ -56,8 +56,8 @@ class ModelFiles(Tracking):
             if isinstance(error, InputError) or not _is_missing(error):
                 raise
             raise InputError(
-                f"MLflow run {run_id} has no {path} any more; `repartee run` makes a new model, or put "
-                "another version into service (`repartee promote`)"
+                f"MLflow run {run_id} no longer has the artifact {path}; train a new model (`repartee run`) "
+                "or put another version into service (`repartee promote`)"
             ) from error
 
     def _store(self, model_folder: Path, manifest: str, run_id: str, path: str) -> None:
@@ -74,9 +74,9 @@ class ModelFiles(Tracking):
             check(local, digest, f"the model stored with run {run_id}")
 
     def _copy_once(self, run_id: str, path: str, target: Path, digest: str) -> None:
-        """Copy an artifact folder to `target`, unless an undamaged copy is there."""
+        """Copy an artifact folder to `target`, unless an undamaged copy exists."""
         if target.exists() and _is_damaged(target, digest):
-            log.warning("%s is not as it was copied; it is copied again", target)
+            log.warning("the copy of a model in %s is damaged and is copied again", target)
             shutil.rmtree(target)
         if not target.exists():
             self._download(run_id, path, target)

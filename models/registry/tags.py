@@ -1,17 +1,17 @@
-"""Tags: the names of all tags of the runs, the versions and the registered model in MLflow."""
+"""The names of all tags of the runs, the versions and the registered model in MLflow."""
 
-# Of a run, and most of them of its version, too
+# Tags of a run; most of them are also tags of the run's version
 RUN_NAME = "repartee.run_name"
 RECIPE = "repartee.recipe"
-CORPUS = "repartee.corpus"  # the short name
-SOURCE = "repartee.source"  # the corpus as it was given
+CORPUS = "repartee.corpus"  # the short name of the corpus
+SOURCE = "repartee.source"  # the corpus as the user gave it
 FINGERPRINT = "repartee.train_fingerprint"
-HOME = "repartee.home"  # the identity of the home that the run belongs to, wherever it is
-LOCATION = "repartee.at"  # the machine and the home in which the run works
+HOME = "repartee.home"  # the identity of the run's home, which does not depend on the home's path
+LOCATION = "repartee.at"  # the machine, and the path of the run's home on it
 VERDICT = "repartee.verdict"
 REASON = "repartee.reason"
-JUDGED = "repartee.judged."  # with the time behind it: one verdict of several
-PRECISION = "repartee.precision"  # this and the next two: what the training chose on its machine
+JUDGED = "repartee.judged."  # a prefix, followed by the time of the verdict
+PRECISION = "repartee.precision"  # this and the next two tags: the choices of training on its machine
 DEVICE = "repartee.device"
 FAST_PATH = "repartee.fast_path"
 FLOW_RUN_ID = "prefect.flow_run_id"
@@ -22,14 +22,14 @@ DIGEST = "repartee.digest"  # of its folder
 MODEL_DIGEST = "repartee.model_digest"  # of the output of the training
 TEST_BPB = "repartee.test_bpb"
 PROMOTED_AT = "repartee.promoted_at"
-REPLACED = "repartee.previous"  # the champion before it
-TAKEN_OUT = "repartee.taken_out"  # when and why a person replaced it
+REPLACED = "repartee.previous"  # the previous champion
+TAKEN_OUT = "repartee.taken_out"  # when and why a user took the version out of service
 
-# Of the registered model
-HISTORY = "repartee.history."  # with a number behind it: one promotion
-INTENT = "repartee.intent"  # a promotion that has begun
+# Tags of the registered model
+HISTORY = "repartee.history."  # a prefix, followed by the number of the promotion
+INTENT = "repartee.intent"  # a promotion in progress
 
-# Of a run, by MLflow's own names
+# Tags of a run that MLflow itself defines
 USER = "mlflow.user"
 SOURCE_NAME = "mlflow.source.name"
 COMMIT = "mlflow.source.git.commit"

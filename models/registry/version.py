@@ -1,4 +1,4 @@
-"""A registered version of the model, as a record of its own."""
+"""A registered version of the model, as a record without MLflow's types."""
 
 import re
 from collections.abc import Mapping
@@ -18,21 +18,21 @@ class Version:
     aliases: tuple[str, ...]
     tags: dict[str, str]
     metrics: dict[str, float]
-    """The last value of each metric of its run, by name."""
+    """The last value of each metric of the version's run, by the metric's name."""
     run_id: str
     created: datetime
     description: str
     source: str
-    """MLflow's address of its files: runs:/RUN_ID/PATH."""
+    """MLflow's address of the version's files: runs:/RUN_ID/PATH."""
 
     @property
     def digest(self) -> str:
-        """Equal for equal weights; of a version without the tag, its own."""
+        """Equal for versions with equal weights; a version without the tag has a unique digest."""
         return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
 
 
 def version_of(record: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) -> Version:
-    """The version of a record of MLflow's."""
+    """Convert MLflow's record of a version."""
     number = int(record.version)
     return Version(
         number=number,
@@ -47,7 +47,7 @@ def version_of(record: Any, aliases: Mapping[str, Any], metrics: dict[str, float
 
 
 def is_of_training(version: Version, fingerprint: str) -> bool:
-    """Whether the training with this fingerprint made the version."""
+    """Whether the training run with this fingerprint produced the version."""
     return version.tags.get(FINGERPRINT) == fingerprint
 
 
@@ -55,12 +55,12 @@ def artifact_path(version: Version) -> str:
     """The path of a version's files among its run's artifacts.
 
     Raises:
-        InputError: it was not registered by Repartee.
+        InputError: the version was not registered by Repartee.
     """
     match = re.fullmatch(r"runs:/\w+/(.+)", version.source)
     if match is None:
         raise InputError(
-            f"version {version.number} lies at {version.source}: it was not registered by "
-            "Repartee; choose another version (`repartee models`)"
+            f"version {version.number} (at {version.source}) was not registered by Repartee; "
+            "choose another version (`repartee models`)"
         )
     return match[1]

@@ -1,4 +1,4 @@
-"""The model versions in MLflow's registry, and the one in service.
+"""The model versions in MLflow's registry, and the version in service.
 
 A version is a folder of safetensors, JSON and Markdown files, stored with the run that trained it. Its
 manifest.json has the SHA-256 of each file, and a tag of the version has that of the manifest.
@@ -36,7 +36,7 @@ class Registry(ModelFiles, Promotions):
         return [version_of(version, aliases, metrics.get(version.run_id, {})) for version in records]
 
     def champion(self) -> Version | None:
-        """The version in service; none before the first promotion.
+        """The version in service, or None before the first promotion.
 
         Raises:
             TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
@@ -44,8 +44,10 @@ class Registry(ModelFiles, Promotions):
         return self._aliased(CHAMPION)
 
     def taken_out(self, fingerprint: str, model_digest: str) -> tuple[int, str] | None:
-        """(number, time) of the version of this training or these weights that a person took out of
-        service."""
+        """Find a version of this training run or with these weights that a user has taken out of service.
+
+        Returns:
+            Its number, with the time and the reason; None if there is no such version."""
         for version in self._records():
             tags = version.tags
             is_same = tags.get(FINGERPRINT) == fingerprint or tags.get(MODEL_DIGEST) == model_digest
@@ -57,7 +59,7 @@ class Registry(ModelFiles, Promotions):
         """The version with this number or alias (champion, challenger or previous).
 
         Raises:
-            InputError: there is none; the line lists the versions there are.
+            InputError: there is no such version; the message lists the existing versions.
             TrackingUnavailable: MLflow does not answer.
         """
         number = ref.removeprefix("v")
@@ -75,10 +77,10 @@ class Registry(ModelFiles, Promotions):
         tags: Mapping[str, str],
         description: str,
     ) -> Version:
-        """Store the folder as a version and verify it; the same files of a training are registered once.
+        """Store and verify the folder as a version. Equal files of a training run are registered only once.
 
         Raises:
-            InputError: a file may not be part of a model, or the stored files are damaged.
+            InputError: the folder has a file that is not allowed, or the stored files are damaged.
             TrackingUnavailable: MLflow does not answer.
         """
         files = hashes(allowed(model_folder))
@@ -106,10 +108,10 @@ class Registry(ModelFiles, Promotions):
         return self.find(str(created.version))
 
     def folder(self, version: Version, cache: Path) -> Path:
-        """The folder of a version's files, each verified; a remote one is copied to `cache`.
+        """The folder of a version's verified files. Files that are not on this machine are copied to `cache`.
 
         Raises:
-            InputError: the version is not one of Repartee's, or its files are missing or damaged.
+            InputError: Repartee did not register the version, or its files are missing or damaged.
             TrackingUnavailable: MLflow does not answer.
         """
         digest = version.tags.get(DIGEST)
@@ -127,7 +129,7 @@ class Registry(ModelFiles, Promotions):
         return local
 
     def unreadable(self, version: Version, cache: Path) -> str | None:
-        """Why a version cannot be loaded; none: it can be loaded.
+        """Why a version cannot be loaded, or None if it can be loaded.
 
         Raises:
             TrackingUnavailable: MLflow does not answer.
@@ -141,12 +143,12 @@ class Registry(ModelFiles, Promotions):
         return None
 
     def params(self, version: Version) -> dict[str, str]:
-        """The configuration that a version was trained with, by flat name; empty if its run is deleted."""
+        """The settings with which a version was trained, by key; empty if the version's run is deleted."""
         run = self.run_or_none(version.run_id) if version.run_id else None
         return {} if run is None else dict(run.data.params)
 
     def damage(self, version: Version) -> str | None:
-        """What is wrong with the stored files of a version; none: they are as registered.
+        """What is wrong with the stored files of a version, or None if they are intact.
 
         Raises:
             TrackingUnavailable: MLflow does not answer.
@@ -172,7 +174,7 @@ class Registry(ModelFiles, Promotions):
 
         Raises:
             ChampionMoved: the champion is no longer the version `judged_against`.
-            InputError: another promotion is at work, or has overtaken this one.
+            InputError: another promotion is running, or has changed the champion at the same time.
             TrackingUnavailable: MLflow does not answer.
         """
         self._promote(
@@ -215,7 +217,7 @@ class Registry(ModelFiles, Promotions):
         return version_of(record, aliases, self._metrics([record.run_id]).get(record.run_id or "", {}))
 
     def _metrics(self, run_ids: list[str | None]) -> dict[str, dict[str, float]]:
-        """The metrics of each run; a run that is deleted has none."""
+        """The metrics of each run; a deleted run has no metrics."""
         runs = (self.run_or_none(run_id) for run_id in run_ids if run_id)
         return {run.info.run_id: run.data.metrics for run in runs if run is not None}
 
@@ -223,13 +225,13 @@ class Registry(ModelFiles, Promotions):
         return self.find_or_none(lambda client: client.get_registered_model(self.model))
 
     def _make_model(self) -> None:
-        text = "The reply model that Repartee trains. The version called `champion` is in service."
+        text = "The reply model that Repartee trains. The version with the alias `champion` is in service."
         if self._registered_model() is None:
             try:
                 with self.writing() as client:
                     client.create_registered_model(self.model, description=text)
             except Exception as error:
-                # Another process was faster.
+                # Another process has just created it.
                 if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                     raise
 
