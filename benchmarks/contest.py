@@ -1,4 +1,4 @@
-"""Shared code of the comparisons: prepared data, a process for each training, a record of each run."""
+"""Code that the comparisons share: prepared data, a process for each training run, records of the runs."""
 
 import json
 import os
@@ -32,7 +32,7 @@ Figures = dict[str, Any]
 
 
 class Records:
-    """The figures of finished runs, one file each, so that a stopped comparison resumes where it was."""
+    """The figures of finished runs, one file per run, from which a stopped comparison resumes."""
 
     def __init__(self, folder: Path, settings: Figures) -> None:
         self.folder = folder
@@ -41,19 +41,17 @@ class Records:
         recorded = json.loads(path.read_text()) if path.exists() else {}
         for name, value in settings.items():
             if name in recorded and recorded[name] != value:
-                sys.exit(
-                    f"{path}: {name} is {recorded[name]}, not {value}; give another --out, or remove this one"
-                )
+                sys.exit(f"{path}: {name} is {recorded[name]}, not {value}; give a new folder as --out")
         put_json(path, {**recorded, **settings})
 
     def ensure(self, name: str, run: Callable[[Path], Figures]) -> Figures:
-        """The recorded figures of that name; without a record those that `run` returns, given a work
-        folder."""
+        """The recorded figures of that name; if there are none, `run` measures them in a temporary folder,
+        and they are recorded."""
         if name not in (known := self.all(name)):
             with tempfile.TemporaryDirectory() as work:
                 began_s, load = time.monotonic(), os.getloadavg()[0]
                 figures = {**run(Path(work)), "whole_s": time.monotonic() - began_s}
-            # Whoever reads the figure can see whether the machine was quiet.
+            # The load shows a reader of the figures whether the machine was idle.
             about = {"commit": git_commit(), "load_before": load, "load_after": os.getloadavg()[0]}
             put_json(self.folder / f"{name}.json", {**figures, **about})
             known = self.all(name)
@@ -85,13 +83,13 @@ def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
 
 
 def probe(corpus: str, work: Path) -> Figures:
-    """The precision that our trainer chooses on this machine, which all trainings then use."""
+    """The precision that Repartee's trainer chooses on this machine; all training runs then use it."""
     start("models.training.trainer", str(write_run(work, prepare("small", corpus, ["train.max_steps=1"]))))
     return PrecisionChoice.read(work / PRECISION).model_dump()
 
 
 def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | None = None) -> Path:
-    """Write a run folder for the trainer; without a precision the trainer probes which one is faster."""
+    """Write a run folder for the trainer; if no precision is given, the trainer measures which is faster."""
     config = data.config
     run = {
         "network": config.network.model_dump(),
@@ -110,22 +108,22 @@ def two_cores() -> tuple[str, str]:
     """The numbers of the two cores that all comparisons run on."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        sys.exit("the contests are held on two cores, and this process may use one: start it on two")
+        sys.exit("the comparisons need two cores, but this process may use only one; start it on two cores")
     return str(cores[0]), str(cores[1])
 
 
 def start(module: str, *arguments: str) -> None:
-    """Run a module on the two cores and wait for its end."""
+    """Run a module as a process on the two cores, and wait until it ends."""
     environment = dict(os.environ)
     if module == "benchmarks.hf_trainer":
-        # Ours is set by quiet_environment; theirs spins for a while, as OpenMP does by default.
+        # For Repartee, quiet_environment sets it; Trainer's threads spin for a while, as by default.
         environment.pop("OMP_WAIT_POLICY", None)
     pinned = ["taskset", "-c", ",".join(two_cores())]
     command = [*pinned, sys.executable, "-m", module, *arguments]
-    said = subprocess.PIPE  # standard output is for the table
+    said = subprocess.PIPE  # only the table goes to standard output
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=said, stderr=said)
     if done.returncode:
-        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
 
 
 def metrics_of(work: Path) -> list[Figures]:
@@ -134,7 +132,7 @@ def metrics_of(work: Path) -> list[Figures]:
 
 
 class Row(NamedTuple):
-    """A line of the table: a figure over some runs and its goal."""
+    """A row of the table: a figure, its values in all runs, and its goal."""
 
     figure: str
     values: list[float]
@@ -159,9 +157,9 @@ def at_most(figure: str, values: list[float], goal: float, form: str = ",.2f") -
 
 
 def table(rows: list[Row], records: Records) -> str:
-    """The table in Markdown, and below it the load of the machine and the commits that were measured."""
+    """The Markdown table, followed by a line with the load of the machine and the commits measured."""
     runs = [run for name, run in records.all("*").items() if name != "settings"]
-    head = ["| figure | mean | least to most of the runs | goal | |", "| --- | --- | --- | --- | --- |"]
+    head = ["| figure | mean | range, of n runs | goal | |", "| --- | --- | --- | --- | --- |"]
     loads = [run["load_before"] for run in runs]
     commits = sorted({run["commit"][:7] + "+" * run["commit"].endswith("+") for run in runs})
     below = f"Load before a run: {min(loads):.1f} to {max(loads):.1f}. Commit {', '.join(commits)}."

@@ -1,10 +1,11 @@
-"""Two cores against one: steps in two halves and whole steps, alternating on the same batches.
+"""The gain of a second core: steps in two halves alternate with whole steps on the same batches.
 
-python -m benchmarks.cores RUN_DIR      figures.json in the folder has the figures
+python -m benchmarks.cores RUN_DIR      writes the figures to figures.json there
 
-A machine's speed may change within a minute, which would spoil the comparison of two consecutive runs.
-Here pieces of a few steps are compared with their neighbours, in one process, and the ratio is the median of
-theirs. The first tenth does not count, because new batch shapes are slower there.
+A machine's speed may change within a minute, which would spoil a comparison of two consecutive runs.
+Therefore both kinds of steps alternate in one process, in pieces of a few steps. The result is the median of
+the time ratios of neighbouring pieces. The first tenth of the pieces does not count, because new batch shapes
+slow them down.
 """
 
 import statistics
@@ -25,13 +26,13 @@ PIECE = 10  # steps
 
 
 def counted(whole_s: list[float], halves_s: list[float]) -> list[float]:
-    """The ratio of whole to halved seconds of each piece that counts."""
+    """For each piece that counts, the seconds of whole steps divided by those of steps in halves."""
     pairs = list(zip(whole_s, halves_s, strict=True))
     return [one / two for one, two in pairs[len(pairs) // 10 :]]
 
 
 def main(folder: str) -> None:
-    torch.set_num_threads(1)  # as models/training/trainer.py has it on two cores
+    torch.set_num_threads(1)  # as models/training/trainer.py sets it on two cores
     run = Run.read(Path(folder))
     training = Training(run, threading.Event())
     halves, whole = training.step, GradientStep(training.model, training.examples, run.train, workers=1)

@@ -1,4 +1,4 @@
-"""A plot of the comparison: bits per byte of the validation split against minutes."""
+"""The plot of benchmarks/quality.py: bits per byte of the validation split against minutes."""
 
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ LINES = {
     "trainer": ("#3b6ea5", "-", "transformers.Trainer, AdamW, GPT-2 config"),
     "article": ("#8a8a8a", "--", "the article's model, on its own lower-cased text"),
 }
-POINTS = 60  # of a mean line
+POINTS = 60  # of each mean curve
 
 
 def draw(records: Records, png: Path) -> None:
-    """Plot the mean over the seeds, and a band from the lowest to the highest if they differ."""
+    """Plot the mean over the seeds, with a band from the lowest to the highest value."""
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")

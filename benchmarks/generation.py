@@ -1,10 +1,10 @@
-"""Milliseconds of one token of a greedy reply, against `transformers.generate` with its cache.
+"""Milliseconds per token of a greedy reply, compared with `transformers.generate` and its KV cache.
 
 taskset -c 1 python -m benchmarks.generation [ROUNDS]
 
-One Llama-shaped network of 8.0 million random weights in float32, one thread, a context of 16 tokens and a
-reply of 48. Each round times ours, theirs, theirs, ours; the ids must be equal. Processor time is
-measured, which other work on the machine affects less.
+The network is Llama-style, with 8.0 million random weights in float32. It replies on one thread to a context
+of 16 tokens with 48 tokens. Each round measures Repartee, transformers, transformers and Repartee; the ids
+must be equal. Processor time is measured, because other work on the machine affects it less.
 """
 
 import os
@@ -37,7 +37,7 @@ def main(rounds: str = "10") -> None:
     torch.manual_seed(0)
     model: Any = networks.build(NetworkConfig(n_layer=6, n_head=8, width=256), VOCABULARY, POSITIONS).eval()
     with torch.no_grad():
-        for weights in model.parameters():  # as they start, a reply is one token again and again
+        for weights in model.parameters():  # with initial weights, a reply repeats one token
             weights.mul_(4 if weights.ndim > 1 else 1)
     generator = Generator(model)
 
@@ -60,14 +60,14 @@ def main(rounds: str = "10") -> None:
 
     expected = theirs()
     if ours() != expected or len(expected) != TOKENS or len(set(expected)) < TOKENS // 2:
-        raise SystemExit("the ids differ, repeat or end early: the times would mean nothing")
+        raise SystemExit("the ids differ, repeat or end early, so the times would be meaningless")
     times: dict[Callable[[], list[int]], list[float]] = {ours: [], theirs: [], sampled: []}
     for _ in range(int(rounds)):
         for reply in (ours, theirs, theirs, ours, sampled):
             times[reply].append(_token_ms(reply))
     for reply, all_ms in times.items():
         middle, low, high = statistics.median(all_ms), min(all_ms), max(all_ms)
-        print(f"{reply.__name__:<8}{middle:6.2f} ms a token ({low:.2f} to {high:.2f})")
+        print(f"{reply.__name__:<8}{middle:6.2f} ms per token ({low:.2f} to {high:.2f})")
     ratio = statistics.median(times[ours]) / statistics.median(times[theirs])
     print(f"ours / theirs {ratio:.2f}; {sum(p.numel() for p in model.parameters()):,} parameters")
 

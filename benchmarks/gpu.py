@@ -1,15 +1,16 @@
-"""Does the training work on this machine's GPU, and how fast? One command, twenty minutes.
+"""Checks whether training works on this machine's GPU, and measures how fast it is, in twenty minutes.
 
 python -m benchmarks.gpu [--minutes 20] [--out var/gpu-benchmark] [--corpus sample] [--device cuda|mps|cpu]
-    needs the extra `benchmarks` for the row `trainer`; `--device cpu` tries the rows on a tiny network
+    the row `trainer` needs the extra `benchmarks`; `--device cpu` tries the rows on a tiny network
 
-Rows: each part of the fast path on and off, against the standard path; a batch that does not fit the memory;
-a training that is killed and goes on; the throughput of the recipe `base` and its share of the GPU's peak
-(MFU), and transformers.Trainer's on the same network and examples; a whole `retrain` with `base`. Each is a
-process of its own with its share of the minutes: a row that fails, hangs or corrupts the GPU's state is a row
-with its error. FOLDER/results.json has the figures and FOLDER/logs the output of each row. The same command
-resumes where it was stopped: a finished row is not repeated, a failed one is. Exit status 0: all rows are
-done, 1: one has failed, 2: there is no GPU.
+The rows of the table are: each part of the fast path, on and off, compared with the standard path; a batch
+that does not fit into memory; a training run that is killed and resumed; the throughput of the recipe `base`
+and its share of the GPU's peak (MFU); both for transformers.Trainer on the same network and examples; and a
+complete `retrain` with `base`. Each row runs in a separate process with its share of the minutes: if it
+fails, hangs or corrupts the GPU's state, the table shows its error. The --out folder has the figures in
+results.json and the output of each row in logs/. The same command resumes where it was stopped, and repeats
+failed rows but not finished ones. The exit status is 0 if all rows are done, 1 if a row has failed, and 2 if
+there is no GPU or the --out folder cannot be used.
 """
 
 import argparse
@@ -35,33 +36,33 @@ Figures = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A line of the table."""
+    """A row of the table, and what it needs."""
 
     name: str
-    share: float  # of the minutes
+    share: float  # of --minutes
     what: str
-    after: tuple[str, ...] = ()  # rows that it needs
-    kinds: tuple[str, ...] = ("cuda", "mps", "cpu")  # of devices that it can be had on
+    after: tuple[str, ...] = ()  # the rows that must be done before it
+    kinds: tuple[str, ...] = ("cuda", "mps", "cpu")  # of devices on which it can run
 
 
-FAST_PATH_KINDS = ("cuda", "cpu")  # on the CPU without kernel, compiler and graph: the row's logic alone
+FAST_PATH_KINDS = ("cuda", "cpu")  # the CPU lacks kernel, compiler and graph: it tests the logic
 ROWS = (
     Row("data", 0.10, "the examples of the recipe"),
-    Row("packing", 0.04, "packed sequences against padded ones", ("data",), FAST_PATH_KINDS),
+    Row("packing", 0.04, "packed sequences against padded sequences", ("data",), FAST_PATH_KINDS),
     Row(
         "varlen",
         0.04,
-        "the kernel for sequences of unlike lengths against a mask",
+        "the kernel for sequences of different lengths against a mask",
         ("data",),
         FAST_PATH_KINDS,
     ),
-    Row("compile", 0.08, "compiled blocks against the same in eager mode", ("data",), FAST_PATH_KINDS),
-    Row("graph", 0.08, "a CUDA graph against the same kernels sent one by one", ("data",), FAST_PATH_KINDS),
-    Row("memory", 0.04, "a batch that does not fit the memory", ("data",)),
-    Row("resume", 0.17, "a training that is killed and goes on", ("data",)),
+    Row("compile", 0.08, "compiled blocks against blocks in eager mode", ("data",), FAST_PATH_KINDS),
+    Row("graph", 0.08, "a CUDA graph against kernels launched one by one", ("data",), FAST_PATH_KINDS),
+    Row("memory", 0.04, "a batch that does not fit into memory", ("data",)),
+    Row("resume", 0.17, "a training run that is killed and resumed", ("data",)),
     Row("ours", 0.12, "throughput of `base`", ("data",)),
     Row("trainer", 0.10, "throughput of transformers.Trainer, length-grouped", ("data",)),
-    Row("retrain", 0.23, "a whole `repartee run --recipe base`"),
+    Row("retrain", 0.23, "a complete `repartee run --recipe base`"),
 )
 
 Start = Callable[[Row, Path, str, float], Figures]
@@ -72,7 +73,7 @@ class Failed(Exception):
 
 
 class Results:
-    """The rows that have been tried, in one file that is written atomically."""
+    """The results of all rows tried so far, in one file that is written atomically."""
 
     about: Figures
     rows: dict[str, Figures]
@@ -88,7 +89,7 @@ class Results:
             raise InputError(f"{message}; give another --out") from None
         for name, value in about.items():
             if self.about.get(name) != value:
-                message = f"{self.path} has figures with {name} {self.about.get(name)}, this is {value}"
+                message = f"{self.path} was measured with {name} {self.about.get(name)}, not {value}"
                 raise InputError(f"{message}; give another --out, or remove that folder")
 
     def is_done(self, name: str) -> bool:
@@ -100,7 +101,7 @@ class Results:
 
 
 def measure(results: Results, folder: Path, device: str, minutes: float, start: Start) -> None:
-    """Try all unfinished rows; after a failure the next row is tried."""
+    """Run all unfinished rows; a failed row does not stop the next ones."""
     for number, row in enumerate(ROWS, start=1):
         if results.is_done(row.name):
             continue
@@ -108,7 +109,7 @@ def measure(results: Results, folder: Path, device: str, minutes: float, start: 
         missing = [name for name in row.after if not results.is_done(name)]
         print(f"{number}/{len(ROWS)} {row.name}: {row.what}", file=sys.stderr)
         if device not in row.kinds:
-            row_result: Figures = {"status": "left out", "error": f"not to be had on {device}"}
+            row_result: Figures = {"status": "left out", "error": f"cannot run on {device}"}
         elif missing:
             row_result = {"status": "failed", "error": f"needs the row {missing[0]}, which is not done"}
         else:
@@ -125,10 +126,10 @@ def measure(results: Results, folder: Path, device: str, minutes: float, start: 
 def start_row(
     row: Row, folder: Path, device: str, limit_s: float, *, corpus: str, kill_after_s: float | None = None
 ) -> Figures:
-    """The figures that the process of a row writes.
+    """Run a row in a process of its own; returns the figures that it writes.
 
-    The row plans its measurements for `limit_s`; its process is killed after so long, or after
-    `kill_after_s`.
+    The row plans its measurements for `limit_s`; its process is killed after `kill_after_s`, or after
+    `limit_s` if that is None.
 
     Raises:
         Failed: the process failed or was killed.
@@ -150,16 +151,16 @@ def start_row(
     with log.open("wb") as said:
         status = run_to_end(command, environment(folder, device), said, kill_after_s)
     if status is None:
-        raise Failed(f"took longer than its {kill_after_s:.0f} s, after: {last_line(log) or 'nothing said'}")
+        raise Failed(f"took longer than {kill_after_s:.0f} s; last line of the log: {last_line(log) or ''}")
     if status or not answer.exists():
-        raise Failed(last_line(log) or f"ended with status {status} and said nothing")
+        raise Failed(last_line(log) or f"ended with status {status} and an empty log")
     figures: Figures = json.loads(answer.read_text())
     answer.unlink()
     return figures
 
 
 def environment(folder: Path, device: str) -> dict[str, str]:
-    """The environment of a row: a home of its own, and one GPU, since transformers.Trainer would use all."""
+    """The environment of a row: a separate home, and only one GPU (transformers.Trainer would use all)."""
     given = {
         name: value
         for name, value in os.environ.items()
@@ -175,7 +176,7 @@ def environment(folder: Path, device: str) -> dict[str, str]:
 
 
 def run_to_end(command: Sequence[str], environment: dict[str, str], said: Any, limit_s: float) -> int | None:
-    """The exit status of a command; none if it took too long. All its processes are ended."""
+    """Run a command and end all its processes; returns its exit status, or None if it took too long."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -190,7 +191,7 @@ def run_to_end(command: Sequence[str], environment: dict[str, str], said: Any, l
     except subprocess.TimeoutExpired:
         return None
     finally:
-        with contextlib.suppress(ProcessLookupError):  # all of them have ended
+        with contextlib.suppress(ProcessLookupError):  # they have all ended
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -201,7 +202,7 @@ def last_line(log: Path) -> str:
 
 
 def table(results: Results) -> str:
-    """The table in Markdown, one line per row, and below it the machine and the versions."""
+    """The Markdown table, followed by a line with the machine and the versions."""
     lines = ["| row | what | | figures | s |", "| --- | --- | --- | --- | --- |"]
     for row in ROWS:
         row_result = results.rows.get(row.name, {"status": "not tried", "seconds": 0})
@@ -213,7 +214,7 @@ def table(results: Results) -> str:
     ours, theirs = (results.rows.get(name, {}).get("figures") for name in ("ours", "trainer"))
     if ours and theirs:
         ratio = ours["tokens_per_second"] / theirs["tokens_per_second"]
-        lines.append(f"| | ours, times transformers.Trainer's tokens/s | | {ratio:.2f} | |")
+        lines.append(f"| | tokens/s of Repartee / tokens/s of transformers.Trainer | | {ratio:.2f} | |")
     about = ", ".join(f"{name} {value}" for name, value in results.about.items())
     return "\n".join([*lines, "", f"Measured with {about}."])
 
@@ -228,7 +229,7 @@ def device_of(kind: str | None) -> Any:
     """The device to measure on.
 
     Raises:
-        InputError: there is none but the CPU, and nobody asked for that.
+        InputError: there is no such GPU, and `--device cpu` was not given.
     """
     import torch
 
@@ -237,7 +238,7 @@ def device_of(kind: str | None) -> Any:
     found = devices.best()
     if kind != "cpu" and found.type != kind and (kind or found.type == "cpu"):
         missing = f"torch {torch.__version__} sees no {f'{kind} ' if kind else ''}GPU here"
-        raise InputError(f"{missing}; `repartee doctor` says why, and --device cpu tries the rows in small")
+        raise InputError(f"{missing}; `repartee doctor` says why; give --device cpu to try a tiny network")
     return torch.device(kind or found.type)
 
 
@@ -245,16 +246,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--minutes", type=float, default=20, help="for all rows together (default: 20)")
+    parser.add_argument("--minutes", type=float, default=20, help="for all rows (default: %(default)s)")
     parser.add_argument(
-        "--out", type=Path, default=Path("var/gpu-benchmark"), help="default: var/gpu-benchmark"
+        "--out", type=Path, default=Path("var/gpu-benchmark"), help="for the results (default: %(default)s)"
     )
-    parser.add_argument("--corpus", default="sample", help="as `repartee run` takes it; default: sample")
-    parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="default: the GPU")
+    parser.add_argument("--corpus", default="sample", help="as for `repartee run` (default: %(default)s)")
+    parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="to be measured (default: the GPU)")
     arguments = parser.parse_args()
     if arguments.minutes <= 0:
         parser.error(f"--minutes is {arguments.minutes:g}; give more than 0")
-    if Path(arguments.corpus).exists():  # the rows are made elsewhere
+    if Path(arguments.corpus).exists():  # the rows run in another directory
         arguments.corpus = str(Path(arguments.corpus).resolve())
     try:
         device = device_of(arguments.device)

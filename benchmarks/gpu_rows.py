@@ -1,6 +1,6 @@
-"""The rows of benchmarks/gpu.py, each in a process of its own.
+"""The rows of benchmarks/gpu.py, each run in a separate process.
 
-python -m benchmarks.gpu_rows ROW FOLDER DEVICE SECONDS CORPUS    the figures go to FOLDER/.ROW.json
+python -m benchmarks.gpu_rows ROW FOLDER DEVICE SECONDS CORPUS    writes FOLDER/.ROW.json
 """
 
 import json
@@ -45,8 +45,8 @@ from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.step import GradientStep
 
-POSITIONS = 8192  # of the steps that compare the parts: as many as are compiled, and a mask still fits
-# What is on, and what it is compared with.
+POSITIONS = 8192  # of a step that tests a part: enough to be compiled, few enough for a mask
+# For each part, the path with it and the path without it.
 PARTS = {
     "packing": (FastPath(packed=True), STANDARD_PATH),
     "varlen": (FastPath(packed=True, varlen=True), FastPath(packed=True)),
@@ -54,12 +54,12 @@ PARTS = {
     "graph": (FAST_PATH, FAST_PATH._replace(cuda_graph=False)),
 }
 KILLED_STEPS, SAVE_SECONDS = 100, 2.0
-SAME_LOSS = 0.05  # a GPU's sums come in another order each time
-SIDES = (4096, 8192)  # of the square products that the peak is the best of
+SAME_LOSS = 0.05  # relative: a GPU sums in a different order each time
+SIDES = (4096, 8192)  # of the square matrices whose fastest product is the peak
 
 
 def data(setup: RowSetup) -> Figures:
-    """Prepare a run folder, whose examples the other rows use."""
+    """Prepare the run folder whose examples all other rows use."""
     from benchmarks.contest import prepare, write_run
 
     prepared = prepare("base", setup.corpus, [*setup.changes(), "train.processes=1", "train.max_epochs=1000"])
@@ -70,8 +70,8 @@ def data(setup: RowSetup) -> Figures:
 
 
 def part(name: str, setup: RowSetup) -> Figures:
-    """The step with a part of the fast path on, against the standard path, and against the same without
-    it."""
+    """Check a step that uses a part of the fast path against the standard path, and compare its speed with
+    a step without that part."""
     on, off = PARTS[name]
     is_tiny = setup.device.type == "cpu"
     run = Run.read(work_folder(setup, name, **({} if is_tiny else {"batch_tokens": POSITIONS})))
@@ -109,7 +109,7 @@ def part(name: str, setup: RowSetup) -> Figures:
 
 
 def memory(setup: RowSetup) -> Figures:
-    """A padded step with too little memory: in several micro-batches it has the same loss and gradient."""
+    """Check that a padded step has the same loss and gradient when lack of memory splits it."""
     run = Run.read(work_folder(setup, "memory"))
     examples, model = read(run, setup.device)
     rows = proof.typical_batch(examples, run.train.batch_tokens)
@@ -120,14 +120,14 @@ def memory(setup: RowSetup) -> Figures:
     with scarce(step):
         in_parts = proof.batch_gradient(step, rows)
     if step.parts == 1:
-        raise Failed("the whole batch found room where there was to be too little: nothing was tried")
+        raise Failed("the whole batch fitted into the limited memory, so splitting was not tested")
     proof.check_gradient(whole, in_parts)
     return {"parts": step.parts, "loss": in_parts.loss, "whole": whole.loss}
 
 
 @contextmanager
 def scarce(step: GradientStep) -> Iterator[None]:
-    """Inside, memory suffices for about two thirds of what a whole batch takes."""
+    """Inside this context, memory is limited to about two thirds of what a whole batch needs."""
     device = step.device
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
@@ -144,7 +144,7 @@ def scarce(step: GradientStep) -> Iterator[None]:
     def differentiate(batch: Any, tokens: Any) -> Any:
         full.append(len(batch.inputs_BT))
         if len(batch.inputs_BT) > 2 / 3 * full[0]:
-            raise torch.OutOfMemoryError("as a device with less memory would say")
+            raise torch.OutOfMemoryError("raised on purpose, as on a device with less memory")
         return differentiate_all(batch, tokens)
 
     step.differentiate = differentiate  # type: ignore[method-assign]
@@ -152,8 +152,8 @@ def scarce(step: GradientStep) -> Iterator[None]:
 
 
 def resume(setup: RowSetup) -> Figures:
-    """A training killed between two checkpoints resumes and ends like an uninterrupted one."""
-    # Nothing but the number of its steps ends it, on however small a corpus.
+    """Check that a training run that is killed resumes, and ends like an uninterrupted one."""
+    # Only the number of steps ends the training run, however small the corpus is.
     how = {
         "max_steps": KILLED_STEPS,
         "max_epochs": 1e6,
@@ -174,26 +174,26 @@ def resume(setup: RowSetup) -> Figures:
     finally:
         process.kill()
     if process.wait() != -signal.SIGKILL:
-        raise Failed(f"the training ended with {process.returncode} before it could be killed")
+        raise Failed(f"the training ended with status {process.returncode} before it could be killed")
     at = saved_step(cut)
     wait_for(trainer(cut), cut)
     steps = [line["step"] for line in metrics_of(cut, STEP)]
     if steps != list(range(1, KILLED_STEPS + 1)):
-        raise Failed(f"its steps are {steps[:3]} to {steps[-3:]}, {len(steps)} of them")
+        raise Failed(f"the logged steps are {steps[:3]} to {steps[-3:]}, {len(steps)} in all")
     losses = [metrics_of(folder, VALIDATION)[-1]["loss"] for folder in (whole, cut)]
     if abs(losses[1] - losses[0]) > SAME_LOSS * losses[0]:
-        raise Failed(f"validation loss {losses[1]:.4f}, without the kill {losses[0]:.4f}")
+        raise Failed(f"the validation loss is {losses[1]:.4f} after a kill, {losses[0]:.4f} without it")
     return {"killed_after_checkpoint": at, "loss": losses[1], "whole": losses[0]}
 
 
 def ours(setup: RowSetup) -> Figures:
-    """Useful tokens per second of our trainer, and its model FLOPs utilization (MFU)."""
+    """Useful tokens per second of Repartee's trainer, and its model FLOPs utilization (MFU)."""
     work = work_folder(setup, "ours", max_minutes=setup.limit_s / 60 / 3, log_every=5)
     wait_for(trainer(work), work)
     summary = Summary.read(work / SUMMARY)
     rates = [line["tokens_per_second"] for line in metrics_of(work, STEP)]
     if not rates:
-        raise Failed(f"it made {summary.steps} steps in its time, of which none was told")
+        raise Failed(f"the training made only {summary.steps} steps in its time, too few to be logged")
     rate = statistics.harmonic_mean(rates[len(rates) // 10 :])
     peak = peak_flops(setup.device, setup.precision)
     return {
@@ -208,7 +208,7 @@ def ours(setup: RowSetup) -> Figures:
 
 
 def flops_a_token(run: Run, device: torch.device) -> float:
-    """FLOPs per token over all examples, by the formula of benchmarks/peak.py."""
+    """Mean FLOPs per token over all examples, by the formula of benchmarks/peak.py."""
     examples, model = read(run, device)
     everything: NDArray[np.int64] = np.arange(len(examples))
     return flops(model, examples, everything, run.train.context_loss) / float(examples.lengths.sum())
@@ -231,7 +231,7 @@ def peak_flops(device: torch.device, precision: str) -> float:
 
 
 def hf_trainer(setup: RowSetup) -> Figures:
-    """The same figures of transformers.Trainer, on the same network and examples, in the same precision."""
+    """Tokens per second and MFU of transformers.Trainer, with `ours`'s network, examples and precision."""
     work = work_folder(setup, "trainer")
     minutes = str(setup.limit_s / 60 / 3)
     how = [f"--precision={setup.precision}", f"--device={setup.device.type}"]
@@ -245,7 +245,7 @@ def hf_trainer(setup: RowSetup) -> Figures:
 
 
 def retrain(setup: RowSetup) -> Figures:
-    """`repartee run`, from the corpus to a version in service."""
+    """Run `repartee run`, from the corpus to a version in service."""
     minutes = setup.limit_s / 60 / 4
     changes = [*setup.changes(), f"train.max_minutes={minutes}", "evaluate.max_replies=500"]
     options = ["--recipe", "base", "--corpus", setup.corpus, "--json"]

@@ -1,4 +1,4 @@
-"""What the rows of benchmarks/gpu.py share: their settings, the folders that they train in, the trainer."""
+"""Code that the rows of benchmarks/gpu.py share: their settings, run folders and the trainer process."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from models.training.precision import PRECISION, PrecisionChoice
 from models.training.run_folder import Run
 from models.training.setup import seed_everything
 
-# `base` is what it is on a GPU; elsewhere a row is tried, not measured.
+# A GPU trains `base` on this many turns; a CPU only tries the rows, on a tiny network.
 TURNS = 50_000
 TINY = (
     "network.n_layer=2",
@@ -46,14 +46,14 @@ class RowSetup(NamedTuple):
 
 
 def work_folder(setup: RowSetup, name: str, **train: Any) -> Path:
-    """A new run folder of that name with these training settings; an old one is removed."""
+    """Create a run folder of that name with these training settings, in place of an old one."""
     folder = setup.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     config = json.loads((setup.folder / "run" / "config.json").read_text())
     config["train"].update(train)
     (folder / "config.json").write_text(json.dumps(config))
-    # What is chosen by a stopwatch is chosen once, for all rows.
+    # All rows use the same precision; the trainer would choose it by timing.
     PrecisionChoice(precision=setup.precision).write(folder / PRECISION)
     return folder
 
@@ -74,14 +74,14 @@ def wait_for(process: subprocess.Popen[bytes], work: Path) -> None:
     """Wait until the training has ended.
 
     Raises:
-        Failed: it ended with an error.
+        Failed: the training ended with an error.
     """
     if status := process.wait():
         raise Failed(f"the training in {work} ended with status {status}")
 
 
 def keep_path(one: Path, other: Path) -> None:
-    """Copy the first training's choice of the path to the second one."""
+    """Make the second training take the path (fast or standard) that the first one took."""
     if (found := one / "fast_path.json").exists():
         (other / found.name).write_bytes(found.read_bytes())
 

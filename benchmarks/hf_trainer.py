@@ -1,10 +1,10 @@
-"""transformers.Trainer on one of our run folders: the baseline of the comparisons.
+"""Trains a run folder of Repartee's with transformers.Trainer, the baseline of the comparisons.
 
 python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES [--rate R] [--precision bf16|fp32]
     [--attention sdpa|eager] [--rows N] [--validations N] [--device cpu|cuda|mps]
 
-It writes model/ and summary.json like our trainer, and scores the same validation rows; the time of the
-validations is not counted.
+It writes model/ and summary.json as Repartee's trainer does, and scores the same validation rows. The time
+spent on validation is not counted.
 """
 
 import argparse
@@ -37,9 +37,9 @@ from models.training.launch import SUMMARY
 from models.training.run_folder import Run
 from models.training.setup import seed_everything
 
-IGNORED = -100  # what transformers leaves out of a loss
-RATE = 1e-3  # usual at this size; benchmarks/quality.py searches for the best one
-WARMUP_SHARE = 0.05  # of the minutes: steps are few where they are slow
+IGNORED = -100  # the label that transformers leaves out of the loss
+RATE = 1e-3  # a usual learning rate at this size; benchmarks/quality.py searches for the best one
+WARMUP_SHARE = 0.05  # of the minutes, not of the steps: a slow machine makes few steps
 
 
 class Rows(Dataset[dict[str, list[int]]]):
@@ -56,7 +56,7 @@ class Rows(Dataset[dict[str, list[int]]]):
 
 
 class Clock(TrainerCallback):
-    """Counts tokens, validates at even times, and ends the training on time."""
+    """Counts tokens, validates at regular intervals, and ends training when the time is over."""
 
     def __init__(self, seconds: float, validations: int, bpb: Callable[[], float]) -> None:
         self.seconds, self.validations, self.bpb = seconds, validations, bpb
@@ -64,7 +64,7 @@ class Clock(TrainerCallback):
         self.began_s = 0.0
 
     def share(self) -> float:
-        """The share of the time that is over, for a learning rate that ends at 0 like ours."""
+        """The share of the time that has passed, by which the learning rate falls to 0 as in Repartee."""
         return min(1.0, self.marks[-1][0] / self.seconds)
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
-    parser.add_argument("--rows", type=int, help="of a batch; without it as many tokens as a batch of ours")
+    parser.add_argument("--rows", type=int, help="rows per batch (default: as many tokens as in Repartee's)")
     parser.add_argument("--validations", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
     options = parser.parse_args()
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
-    """The rows of the validation split that a run of ours scores if its minutes do not limit them."""
+    """The validation rows that Repartee's trainer scores if its time limit does not reduce them."""
     epoch = batches.epoch_batches(examples.lengths, run.train.batch_tokens, seed=run.train.seed, epoch=0)
     steps = math.ceil(run.train.max_epochs * len(epoch))
     table = batches.read_examples(run.examples, "validation")
@@ -128,7 +128,7 @@ def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
 
 
 def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, options: argparse.Namespace) -> None:
-    """Train with Trainer's own defaults, among them no weight decay of norms."""
+    """Train; settings not given here are Trainer's defaults, such as no weight decay for norms."""
     pad = DataCollatorForSeq2Seq(
         PreTrainedTokenizerFast.from_pretrained(run.tokenizer), label_pad_token_id=IGNORED
     )
@@ -141,7 +141,7 @@ def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, options:
     arguments = TrainingArguments(
         output_dir=str(run.folder / "hf"),
         per_device_train_batch_size=options.rows or alike,
-        max_steps=1_000_000,  # the clock ends it before
+        max_steps=1_000_000,  # the clock ends training earlier
         learning_rate=options.rate,
         adam_beta2=0.95,
         weight_decay=0.1,
@@ -163,7 +163,7 @@ def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, options:
 
 
 def rate_at(share: float) -> float:
-    """The learning rate over its peak: linear warm-up, then linear decay to 0 at the end of the time."""
+    """The learning rate as a share of its peak: linear warm-up, then linear decay to 0 at the end."""
     return min(1.0, (share + 1e-3) / WARMUP_SHARE) * (1 - share)
 
 

@@ -1,9 +1,9 @@
 """The overhead of Prefect: a flow of ten tasks that do nothing, against ten function calls.
 
-The flow is called as `repartee run` calls its own, without Prefect's heartbeat
+The flow is called without Prefect's heartbeat, as `repartee run` calls its flow
 (deployments/local/heartbeat.py).
 
-python -m benchmarks.orchestration [REPEATS]     with `repartee up` under the same REPARTEE_HOME
+python -m benchmarks.orchestration [REPEATS]     needs `repartee up` running under the same REPARTEE_HOME
 """
 
 import statistics
@@ -58,9 +58,9 @@ def as_calls() -> int:
 
 
 def seconds(call: Callable[[], int], rest_s: float = 0.0) -> float:
-    """Seconds of one call, after `rest_s` in which the server finishes the work of the call before.
+    """Seconds that one call takes, after a pause of `rest_s` in which the server finishes earlier work.
 
-    Without the rest every other call finds SQLite locked, is answered 503 and tries again after 2 s.
+    Without the pause, every other call finds SQLite locked, gets the answer 503 and tries again after 2 s.
     """
     time.sleep(rest_s)
     began_s = time.perf_counter()
@@ -71,13 +71,13 @@ def seconds(call: Callable[[], int], rest_s: float = 0.0) -> float:
 def main() -> None:
     url = Settings().prefect_url
     if url is None:
-        sys.exit("nothing is up here: `repartee up` first")
+        sys.exit("no Prefect server is running here; start `repartee up` first")
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         taken = sorted(seconds(as_flow, rest_s=3.0) for _ in range(repeats))
     as_calls_s = statistics.median(seconds(as_calls) for _ in range(repeats))
     middle = statistics.median(taken)
-    print(f"{middle - as_calls_s:.2f} s more, {taken[0]:.2f} to {taken[-1]:.2f}, median of {repeats}")
+    print(f"{middle - as_calls_s:.2f} s more (flow {taken[0]:.2f} to {taken[-1]:.2f} s), median of {repeats}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """The share of this machine's peak matmul rate that a training step reaches, on two cores.
 
-python -m benchmarks.peak RUN_DIR       figures.json in the folder has the figures
+python -m benchmarks.peak RUN_DIR       writes the figures to figures.json there
 
     share = FLOPs of the steps / their seconds / peak
     FLOPs = 6 * (weights of the layers' matrices * positions + weights of the head * positions with loss)
             + 6 * layers * width * sum over the sequences of length^2
 
-6: two per weight forward, four backward (section 2.1 of https://arxiv.org/abs/2001.08361). Of the attention
-the half that is not masked is counted: two matmuls of length^2 * width forward, as many FLOPs after the
-halving, and twice that backward. Padding does not count, nor do norms, softmax, the loss, the optimizer and
-the assembly of the batch, which all take time in the steps. Peak: the fastest square matmul of size 2,048 or
-4,096 by torch on two threads, timed before and after in the same process. Both are in the precision of the
-run: bf16 where the processor has it; elsewhere a matmul in bf16 takes a hundred times as long as in fp32.
+The factor 6 is two FLOPs per weight in the forward pass and four in the backward pass (section 2.1 of
+https://arxiv.org/abs/2001.08361). Only the half of the attention that is not masked is counted: two matmuls
+of length^2 * width in the forward pass, which after the halving have as many FLOPs, and twice that in the
+backward pass. Padding does not count, nor do norms, softmax, the loss, the optimizer and the assembly of the
+batch, although all of these take time. The peak is the rate of the fastest square matmul of size 2,048 or
+4,096 by torch on two threads, timed before and after the steps in the same process. Steps and peak use the
+precision of the run: bf16 if the processor supports it. On other processors a matmul in bf16 takes a hundred
+times as long as in fp32.
 """
 
 import sys
@@ -36,7 +38,7 @@ from models.training.step import GradientStep
 
 SIDES = (2048, 4096)
 ROUNDS = 5
-WARM = 5  # steps
+WARM = 5  # steps before the measurement
 
 
 def peak_flops(dtype: torch.dtype) -> float:
@@ -47,13 +49,13 @@ def peak_flops(dtype: torch.dtype) -> float:
         left, right = (torch.randn(side, side, dtype=dtype) for _ in range(2))
         product: Any = partial(torch.mm, left, right, out=torch.empty_like(left))
         best = max(best, *(2 * side**3 / fastest_seconds(product) for _ in range(ROUNDS)))
-    torch.set_num_threads(1)  # as models/training/trainer.py has it on two cores
+    torch.set_num_threads(1)  # as models/training/trainer.py sets it on two cores
     return best
 
 
 def flops(model: Any, examples: batches.Examples, rows: NDArray[np.int64], context_loss: float) -> float:
-    """FLOPs of one step on these rows, by the formula above."""
-    positions = examples.lengths[rows] - 1  # what is read; the last id is only a target
+    """FLOPs of one step on these rows, by the formula at the top of this file."""
+    positions = examples.lengths[rows] - 1  # inputs: the last id is only a target
     layers = sum(weight.numel() for weight in model.model.layers.parameters() if weight.ndim == 2)
     head = networks.lm_head(model).weight.numel()
     teaching = positions.sum() if context_loss else examples.replies[rows].sum()

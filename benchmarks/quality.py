@@ -1,19 +1,20 @@
-"""Bits per byte after the same minutes on two cores: ours, transformers.Trainer, the tutorial's model.
+"""Bits per byte after equal minutes on two cores: Repartee, transformers.Trainer, the tutorial's model.
 
 python -m benchmarks.quality CORPUS --out FOLDER [--minutes 10] [--seeds 3] [--seed N] [--only NAME]
-    needs the extra `benchmarks`; a run that has ended is in FOLDER and not repeated
+    needs the extra `benchmarks`; finished runs are recorded in FOLDER and not repeated
 
-`ours`: the recipe `small`. `trainer`: transformers.Trainer with AdamW on the same examples, a GPT-2
-config of the same width, depth and vocabulary, its default collator, and the precision that our
-trainer takes on this machine. First its best settings are searched: attention by the useful
-tokens/s of short runs, then the learning rate and the rows of a batch by the validation split after a
-fifth of the minutes. `article`: the recipe `tutorial`, by our trainer, one seed. All learning
-rates fall to 0 at the end of the minutes. No training's start-up counts, and neither do the validations
-of transformers.Trainer.
+`ours` is the recipe `small`. `trainer` is transformers.Trainer with AdamW on the same examples, with a GPT-2
+config of the same width, depth and vocabulary, its default collator, and the precision that Repartee's
+trainer chooses on this machine. Its best settings are searched first: the attention implementation by the
+useful tokens/s of short runs, then the learning rate and the rows per batch by the validation score after a
+fifth of the minutes. `article` is the recipe `tutorial`, trained by Repartee's trainer with one seed. All
+learning rates fall to 0 at the end of the minutes. The start-up of a training run is not counted, and neither
+is the time that transformers.Trainer spends on validation.
 
-The runs alternate by seed, in alternating order, each in a process of its own. The figure is that of the
-whole test split. `article` is trained on lower-case text with fewer marks: on our text its model is charged
-the spelling of unknown words; on its own text, which has fewer bits per byte, it has a second figure.
+The runs alternate by seed, in alternating order, each in a separate process. The figure of a run is its score
+on the whole test split. `article` is trained on lower-case text with less punctuation. On the text of the
+others its model is charged for the spelling of unknown words; a second figure is its score on its own text,
+which has fewer bits per byte.
 """
 
 import argparse
@@ -44,11 +45,11 @@ from models.training.launch import SUMMARY, Summary
 
 NAMES = ("ours", "trainer", "article")
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
-SMALLER = (32, 8)  # rows of a batch, the last is its default; at first as many tokens as ours, some 90
-BEYOND = 2  # rates behind an edge
+SMALLER = (32, 8)  # rows per batch; 8 is Trainer's default, and about 90 match Repartee's tokens
+BEYOND = 2  # further learning rates to try beyond the edge of the grid
 ATTENTIONS = ("sdpa", "eager")
-SPEED_SHARE, RATE_SHARE = 1 / 20, 1 / 5  # of the minutes, for a short run
-VALIDATIONS = 8  # at the validation split, as in `small`
+SPEED_SHARE, RATE_SHARE = 1 / 20, 1 / 5  # of the minutes, for the short runs
+VALIDATIONS = 8  # during a run, as in `small`
 
 
 def main() -> None:
@@ -74,7 +75,7 @@ def measure(corpus: str, out: Path, *, minutes: float, seeds: Iterable[int], nam
     for seed in seeds:
         for name in names[:: -1 if seed % 2 else 1]:
             if name == "article" and seed and len(names) > 1:
-                continue  # it stands beside them, far away: one is enough
+                continue  # its score is far from the others', so one seed is enough
             data = tutorial if name == "article" else small
             run = partial(ours, data, minutes, seed)
             if name == "trainer":
@@ -86,7 +87,7 @@ def measure(corpus: str, out: Path, *, minutes: float, seeds: Iterable[int], nam
 
 
 def search(records: Records, data: Prepared, minutes: float) -> Figures:
-    """Trainer's best settings: the faster attention, then the best learning rate and rows of a batch."""
+    """Trainer's best settings: the faster attention, then the best learning rate and rows per batch."""
     run = partial(theirs, data, seed=0)
     precision = records.ensure("precision", partial(probe, data.config.download.corpus))["precision"]
     speeds = {}
@@ -102,7 +103,7 @@ def search(records: Records, data: Prepared, minutes: float) -> Figures:
         return reached if math.isfinite(reached) else math.inf
 
     found = {rate: bpb(rate) for rate in RATES}
-    for _ in range(BEYOND):  # a best rate at the grid's edge may have a better one behind it
+    for _ in range(BEYOND):  # beyond a best rate at the edge of the grid there may be a better one
         best = min(found, key=lambda rate: found[rate])
         if best in (min(found), max(found)):
             further = best / 2 if best == min(found) else best * 2
@@ -110,7 +111,7 @@ def search(records: Records, data: Prepared, minutes: float) -> Figures:
     best = min(found, key=lambda rate: found[rate])
     results: dict[float, Figures] = {found[best]: {"rate": best}}
     for rows in SMALLER:
-        for rate in (best, best / 2):  # of which there are more steps, noisier ones
+        for rate in (best, best / 2):  # smaller batches give more steps, with noisier gradients
             results[bpb(rate, rows=rows)] = {"rate": rate, "rows": rows}
     return {**chosen, **results[min(results)]}
 
@@ -120,7 +121,7 @@ def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
     figures = Summary.read(work / SUMMARY).model_dump()
     lines = metrics_of(work)
     step = of_kind(lines, STEP)[0]
-    # What is left of the minutes says when they began; a line of the validation split has the hour alone.
+    # The start follows from the time left in a step's line; validation lines have only a clock time.
     elapsed_s = step["seconds_left"] * step["progress"] / (1 - step["progress"])
     began_ms = step["time"] - 1000 * elapsed_s
     validation_lines = of_kind(lines, VALIDATION)
@@ -129,14 +130,14 @@ def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
 
 
 def theirs(data: Prepared, work: Path, *, minutes: float, seed: int, **options: str | float) -> Figures:
-    """A run of transformers.Trainer; the options are those of benchmarks/hf_trainer.py."""
+    """The figures of a run of transformers.Trainer; the options are those of benchmarks/hf_trainer.py."""
     flags = [f"--{name}={value}" for name, value in options.items()]
     start("benchmarks.hf_trainer", str(write_run(work, data, seed=seed)), "gpt2", str(minutes), *flags)
     return {**TrainerSummary.read(work / SUMMARY).model_dump(), **options}
 
 
 def scored(run: Callable[[Path], Figures], common: Prepared, own: Prepared, work: Path) -> Figures:
-    """The figures of a run: bits per byte of the common test split, and of the model's own text."""
+    """The figures of a run, with bits per byte on the common test split and on the model's own text."""
     figures = run(work)
     bpb = score_model(work / "model", common.turns).bpb
     own_bpb = bpb if own is common else score_model(work / "model", own.turns).bpb
@@ -144,7 +145,7 @@ def scored(run: Callable[[Path], Figures], common: Prepared, own: Prepared, work
 
 
 def rows(records: Records) -> list[Row]:
-    """The lines of the table, of all recorded runs."""
+    """The rows of the table, from all recorded runs."""
     runs_of = {name: records.all(f"{name}-[0-9]*") for name in NAMES}
     bpb = {name: [figures["bpb"] for figures in runs.values()] for name, runs in runs_of.items()}
     ratios = [
@@ -157,16 +158,16 @@ def rows(records: Records) -> list[Row]:
         lines.append(at_most(f"ours, {size(runs_of['ours'])}", bpb["ours"], 1.68, ".3f"))
     if bpb["trainer"]:
         best = next(iter(runs_of["trainer"].values()))
-        rows_text = f"{best['rows']} rows a batch, " if "rows" in best else ""
+        rows_text = f"{best['rows']} rows per batch, " if "rows" in best else ""
         searched = f"rate {best['rate']:g}, {rows_text}{best['precision']}, {best['attention']} attention"
-        label = f"Trainer, AdamW, GPT-2 config, {size(runs_of['trainer'])}; {searched}"
+        label = f"Trainer, AdamW, GPT-2 config, {size(runs_of['trainer'])}; learning {searched}"
         lines.append(Row(label, bpb["trainer"], form=".3f"))
     if bpb["article"]:
         own = [figures["own_bpb"] for figures in runs_of["article"].values()]
         lines.append(Row(f"the article's model, {size(runs_of['article'])}", bpb["article"], form=".3f"))
         lines.append(Row("the article's model on its own lower-cased text", own, form=".3f"))
     if ratios:
-        lines.append(at_most("ours, times Trainer's", ratios, 0.85))
+        lines.append(at_most("ours / Trainer's", ratios, 0.85))
     minutes = json.loads((records.folder / "settings.json").read_text())["minutes"]
     return [
         line._replace(figure=f"test bits per byte after {minutes:g} minutes: {line.figure}") for line in lines

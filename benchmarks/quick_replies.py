@@ -1,4 +1,4 @@
-"""How many of the champion's greedy replies to held-out prompts the sample grammar accepts.
+"""The share of a model's greedy replies to held-out prompts that the sample grammar accepts.
 
 python -m benchmarks.quick_replies [REF] [PROMPTS]
 """
@@ -17,7 +17,7 @@ from models.network import networks  # noqa: E402
 from models.text import tokenizer  # noqa: E402
 from models.text.encoding import encode_context, read_model_info  # noqa: E402
 
-SEED = 987_654  # no recipe trains on it
+SEED = 987_654  # no recipe uses this seed for training
 
 
 def main(ref: str = "champion", prompts: str = "500") -> None:

@@ -1,11 +1,12 @@
-"""The cost of checkpoints: the time of a save and of the slower steps after it, as a share of a minute.
+"""The cost of checkpoints: the time of a save and the slowdown of the steps after it, per minute.
 
-python -m benchmarks.saves RUN_DIR      figures.json in the folder has the figures
+python -m benchmarks.saves RUN_DIR      writes the figures to figures.json there
 
-The training writes a checkpoint every ten seconds, so that there are many. A save costs its own time, plus
-the time by which the ten steps after it are slower than the average of the others (the disk is still busy,
-the caches are cold). With one checkpoint a minute, that is the share of 60 s. Two trainings, with and without
-checkpoints, would differ by more than this from the machine's noise alone.
+The training run writes a checkpoint every ten seconds, to obtain many of them. The cost of a save is its own
+duration, plus the time by which the ten steps after it are slower than the average of the other steps (the
+disk is still busy, the caches are cold). The share is this cost divided by 60 s, as for one checkpoint per
+minute. Two training runs, with and without checkpoints, cannot be compared instead: the machine's noise alone
+makes them differ by more than this cost.
 """
 
 import sys
@@ -24,7 +25,7 @@ from models.training.loop import Training
 from models.training.run_folder import Run
 
 EVERY_SECONDS = 10.0
-AFTER = 10  # steps
+AFTER = 10  # steps that a save may slow down
 
 
 class Timed(Training):
@@ -33,7 +34,7 @@ class Timed(Training):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.steps_s: list[float] = []
-        self.saves: list[tuple[int, float]] = []  # (steps before it, seconds)
+        self.saves: list[tuple[int, float]] = []  # (steps before the save, seconds)
 
     def learn(self, rows: NDArray[np.int64], rate: float) -> None:
         began_s = time.perf_counter()
@@ -57,14 +58,14 @@ def cost(steps_s: list[float], saves: list[tuple[int, float]]) -> tuple[float, f
 
 
 def main(folder: str) -> None:
-    torch.set_num_threads(1)  # as models/training/trainer.py has it on two cores
+    torch.set_num_threads(1)  # as models/training/trainer.py sets it on two cores
     run = Run.read(Path(folder))
     often = run.train.model_copy(update={"checkpoint_seconds": EVERY_SECONDS})
     training = Timed(replace(run, train=often), threading.Event())
     training.fit()
-    saves = training.saves[:-1]  # no step follows the last one
+    saves = training.saves[:-1]  # no step follows the last save
     if not saves:
-        sys.exit(f"no save within {run.train.max_minutes} minutes: give it more")
+        sys.exit(f"no checkpoint was written within {run.train.max_minutes} minutes; raise train.max_minutes")
     save_s, slower_s = cost(training.steps_s, saves)
     figures = {"share": (save_s + slower_s) / 60, "save_s": save_s, "slower_s": slower_s, "saves": len(saves)}
     put_json(run.folder / "figures.json", figures)

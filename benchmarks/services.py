@@ -1,6 +1,6 @@
 """The idle cost of `repartee up`: memory and processor time of all its processes.
 
-python -m benchmarks.services [SECONDS]     with `repartee up` under the same REPARTEE_HOME
+python -m benchmarks.services [SECONDS]     needs `repartee up` running under the same REPARTEE_HOME
 """
 
 import subprocess
@@ -24,7 +24,7 @@ def usage(groups: set[int]) -> tuple[float, float]:
 def main() -> None:
     state = running_services(Settings().root)
     if state is None:
-        sys.exit("nothing is up here: `repartee up` first")
+        sys.exit("no services are running here; start `repartee up` first")
     groups = {state.pid, *(service.pid for service in state.services.values())}
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 600.0
     before = usage(groups)[1]

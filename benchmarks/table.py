@@ -1,9 +1,9 @@
-"""All training figures in one table: benchmarks/training.py and quality.py.
+"""Runs benchmarks/training.py and benchmarks/quality.py, and prints all their figures.
 
 python -m benchmarks.table CORPUS --out FOLDER [--minutes 10] [--seeds 3]
-    needs the extra `benchmarks`; 140 minutes of a quiet machine with two cores
+    needs the extra `benchmarks`, and 140 minutes on an idle machine with two cores
 
-FOLDER gets table.md, quality.png, and a file for each finished run, so that the same command resumes where
+It writes table.md, quality.png and a file for each finished run into FOLDER. The same command resumes where
 it was stopped.
 """
 

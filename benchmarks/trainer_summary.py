@@ -1,13 +1,13 @@
-"""The summary.json that benchmarks/hf_trainer.py writes: a record without imports that are slow."""
+"""The summary.json that benchmarks/hf_trainer.py writes, in a module without slow imports."""
 
 from models.record import Record
 
 
 class TrainerSummary(Record):
-    """The result of a training by transformers.Trainer."""
+    """The result of a training run by transformers.Trainer."""
 
     tokens_per_second: float
-    """Useful tokens, after the first tenth of the steps."""
+    """Useful tokens per second after the first tenth of the steps."""
     steps: int
     train_tokens: int
     parameters: int

@@ -1,16 +1,16 @@
-"""The speed of the training loop, each figure with its goal, as a Markdown table.
+"""The speed of the training loop: a Markdown table of figures and their goals.
 
 python -m benchmarks.training CORPUS --out FOLDER [--minutes 1] [--repeats 3]
-    needs the extra `benchmarks`; a run that has ended is in FOLDER and not repeated
+    needs the extra `benchmarks`; finished runs are recorded in FOLDER and not repeated
 
 Useful tokens are tokens without padding. `trainer` and `grouped` are transformers.Trainer on the same network
-and examples, with its default collator and with its length-grouped sampler, and as many tokens per step. All
-are in the precision that is faster on this machine; the share of the peak is given for float32 as well,
-because with AMX the peak of bfloat16 is several times as high and the memory no faster. Each run is a process
-of its own for MINUTES; the order alternates, so that a machine that slows down favours none, and a ratio is
-that of two runs of one turn. `busy`: another process occupies the second core. `trainer` then loses what two
-OpenMP threads lose that spin while they wait, as they do by default.
-benchmarks/cores.py, saves.py and peak.py describe how their figures are measured.
+and examples, with its default collator and with its length-grouped sampler, and with the same number of
+tokens per step. All runs use the precision that is faster on this machine. The share of the peak is also
+given for float32, because with AMX the peak of bfloat16 is several times as high while memory is no faster.
+Each run is a separate process and takes MINUTES. The order of the runs alternates, so that no run benefits if
+the machine slows down, and a ratio compares two runs of the same turn. In a `busy` run another process
+occupies the second core. `trainer` is then slowed down by its two OpenMP threads, which spin while they wait,
+as they do by default. benchmarks/cores.py, saves.py and peak.py describe how their figures are measured.
 """
 
 import argparse
@@ -42,9 +42,9 @@ from benchmarks.trainer_summary import TrainerSummary
 from models.metrics_log import STEP, of_kind
 from models.training.launch import SUMMARY
 
-# In the order of a turn: what is compared with `ours` is next to it.
+# In the order of a turn, in which runs that are compared with `ours` are near it.
 NAMES = ("grouped", "trainer", "ours", "ours-busy", "trainer-busy")
-# `small` three times as wide: 8.7 million parameters, for which its batches would be short.
+# `small` three times as wide (8.7 million parameters), for which its usual batches would be small.
 NINE_MILLION = ("network.width=384", "train.batch_tokens=8192")
 
 
@@ -75,7 +75,7 @@ def measure(corpus: str, out: Path, *, minutes: float, repeats: int) -> Records:
 
 
 def peaks(precision: str) -> list[str]:
-    """The precisions in which the share of the peak is measured: that of the comparison, and float32."""
+    """The precisions in which the share of the peak is measured: the one that all runs use, and float32."""
     return list(dict.fromkeys((precision, "fp32")))
 
 
@@ -90,13 +90,13 @@ def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, w
             return {"tokens_per_second": TrainerSummary.read(work / SUMMARY).tokens_per_second}
         start("models.training.trainer", str(work))
     rates = [line["tokens_per_second"] for line in of_kind(metrics_of(work), STEP)]
-    # Each line is of five steps, with much the same number of tokens: their time is what adds up.
+    # Each line covers five steps with about the same number of tokens, hence the harmonic mean.
     return {"tokens_per_second": statistics.harmonic_mean(rates[len(rates) // 10 :])}
 
 
 @contextmanager
 def spinning(core: str) -> Iterator[None]:
-    """Inside, another process occupies that core."""
+    """Inside this context, another process occupies that core."""
     process = subprocess.Popen(["taskset", "-c", core, sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -106,14 +106,14 @@ def spinning(core: str) -> Iterator[None]:
 
 
 def measure_inside(name: str, data: Prepared, seed: int, precision: str, work: Path) -> Figures:
-    """The figures of benchmarks/cores.py, saves.py or peak.py, each of a training of its own."""
+    """The figures of benchmarks/cores.py, saves.py or peak.py, run as a separate process."""
     start(f"benchmarks.{name}", str(write_run(work, data, seed=seed, precision=precision)))
     figures: Figures = json.loads((work / "figures.json").read_text())
     return figures
 
 
 def rows(records: Records) -> list[Row]:
-    """The lines of the table, of all recorded runs."""
+    """The rows of the table, from all recorded runs."""
 
     def values(name: str, key: str = "tokens_per_second") -> list[float]:
         return [figures[key] for figures in records.all(f"{name}-[0-9]*").values()]
@@ -122,24 +122,24 @@ def rows(records: Records) -> list[Row]:
         return [ours / theirs for ours, theirs in zip(values(name), values(other), strict=False)]
 
     precision = records.all("precision")["precision"]["precision"]
-    spent = "step time while another process has one of the two cores, of the quiet one"
+    spent = "step time with a busy second core / step time with two free cores"
     speed = "useful tokens/s, two cores"
     lines = [
         Row(f"{speed}: ours", values("ours"), form=",.0f"),
         Row(f"{speed}: Trainer, default collator", values("trainer"), form=",.0f"),
         Row(f"{speed}: Trainer, length-grouped", values("grouped"), form=",.0f"),
-        at_least("ours, times Trainer's with the default collator", over("ours", "trainer"), 4),
-        at_least("ours, times Trainer's length-grouped", over("ours", "grouped"), 1.4),
-        at_least("two cores, times one", values("cores", "ratio"), 1.6),
-        at_most(f"{spent}: ours, times", over("ours", "ours-busy"), 2.2),
-        Row(f"{spent}: Trainer, two OpenMP threads that spin, times", over("trainer", "trainer-busy")),
-        at_most("step time that a checkpoint every minute adds", values("saves", "share"), 0.035, ".2%"),
+        at_least("ours / Trainer's with the default collator", over("ours", "trainer"), 4),
+        at_least("ours / Trainer's, length-grouped", over("ours", "grouped"), 1.4),
+        at_least("speed on two cores / speed on one core", values("cores", "ratio"), 1.6),
+        at_most(f"{spent}: ours", over("ours", "ours-busy"), 2.2),
+        Row(f"{spent}: Trainer, whose two OpenMP threads spin", over("trainer", "trainer-busy")),
+        at_most("step time added by one checkpoint per minute", values("saves", "share"), 0.035, ".2%"),
     ]
-    share = "share of the {} matrix peak, 8.7 M parameters, batches of 8,192 tokens"
+    share = "share of the {} peak of matrix products, 8.7 M parameters, batches of 8,192 tokens"
     for dtype in peaks(precision):
         row = Row(share.format(dtype), values(f"peak-{dtype}", "share"), form=".1%")
         lines.append(at_least(row.figure, row.values, 0.45, row.form) if dtype == precision else row)
-        lines.append(Row("that peak, GFLOP/s", values(f"peak-{dtype}", "peak_gflops"), form=",.0f"))
+        lines.append(Row("matrix-product peak, GFLOP/s", values(f"peak-{dtype}", "peak_gflops"), form=",.0f"))
     return [line for line in lines if line.values]
 
 

@@ -1,9 +1,10 @@
-"""The gain of a warm start: the loss from scratch and from a model of half the corpus, at equal steps.
+"""The gain of a warm start: the loss from scratch, and from a model of half the corpus, at equal steps.
 
     python -m benchmarks.warm_start standin.zip warm_start.png --steps 120
 
-A first model with a vocabulary of its own is trained on half of the films. Then two models are trained on the
-whole corpus, from scratch and from that model, with the same order and learning rates.
+A first model with its own vocabulary is trained on half of the films. Then two models are trained on the
+whole corpus, one from scratch and one from the first model, with the same order of batches and the same
+learning rates.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from models.training.launch import SUMMARY, Summary  # noqa: E402
 
 
 def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> list[tuple[int, float]]:
-    """(step, loss) of a small training on the turns in a folder; it writes folder/run/model."""
+    """Train a small model on these turns, which writes folder/run/model; returns (step, loss) pairs."""
     for name in ("vocabulary", "export", "run"):
         (folder / name).mkdir(parents=True)
     size = VocabularyConfig(size=2048)
@@ -61,7 +62,7 @@ def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> l
 
 
 def halve(turns: Path, out: Path) -> Path:
-    """Every other group of the turns."""
+    """Write the turns of every other group into a new folder."""
     out.mkdir()
     table = pq.read_table(turns / "turns.parquet")
     groups = sorted(set(table["group"].to_pylist()))[::2]

@@ -1,4 +1,4 @@
-"""What the benchmarks reckon by themselves; what they time is not tested."""
+"""Tests of what the benchmarks compute; what they time is not tested."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The GPU benchmark's own logic, on the CPU: what becomes of rows, and that each can be made."""
+"""Tests on the CPU of the GPU benchmark's logic: the status of rows, and whether each row can run."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ RATE = {"tokens_per_second": 2000.0}
 
 
 class Starts:
-    """In place of the rows' processes; some fail."""
+    """A substitute for the processes of the rows; the named rows fail."""
 
     def __init__(self, *failing: str) -> None:
         self.failing, self.names = failing, list[str]()
@@ -62,7 +62,7 @@ def test_a_row_that_fails_is_a_row_with_its_error_and_the_next_ones_are_tried(tm
     assert [line.split(" | ")[0].strip("| ") for line in lines[2 : 2 + len(NAMES)]] == NAMES
     (failed,) = [line for line in lines if line.startswith("| varlen")]
     assert r"| failed | CUDA error: an illegal \| memory access |" in failed
-    assert any("times transformers.Trainer's tokens/s | | 1.00" in line for line in lines)
+    assert any("tokens/s of transformers.Trainer | | 1.00" in line for line in lines)
 
 
 def test_the_same_command_goes_on_where_it_was_stopped_and_tries_what_failed_again(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_on_apples_gpu_the_parts_of_the_fast_path_are_left_out(tmp_path: Path) -
 
 def test_figures_of_another_gpu_are_not_mixed_in(tmp_path: Path) -> None:
     measure(tmp_path, Starts())
-    with pytest.raises(InputError, match=r"has figures with device a GPU, this is another.*--out"):
+    with pytest.raises(InputError, match=r"was measured with device a GPU, not another.*--out"):
         gpu.Results(tmp_path, {**ABOUT, "device": "another"})
 
 
@@ -137,16 +137,16 @@ def test_a_row_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: P
     assert not mark.exists()
 
 
-@pytest.mark.soak  # a process that imports torch
+@pytest.mark.soak  # it starts a process that imports torch
 def test_the_error_of_a_row_is_the_last_line_that_its_process_said(tmp_path: Path) -> None:
-    """There is no such row."""
+    """The process fails because it knows no row of this name."""
     with pytest.raises(gpu.Failed, match="KeyError: 'nonsense'"):
         gpu.start_row(gpu.Row("nonsense", 1, ""), tmp_path, "cpu", 120, corpus="sample")
 
 
 @pytest.fixture
 def setup(tmp_path: Path) -> RowSetup:
-    """A folder as the row `data` leaves it: exchanges in which the answer is the question."""
+    """A folder as the row `data` writes it, with exchanges whose reply repeats the context."""
     rng = np.random.default_rng(0)
     rows = []
     for i in range(60):
