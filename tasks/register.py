@@ -18,6 +18,7 @@ from models.evaluation.report import REPORT, Report
 from models.evaluation.verdict import Verdict
 from models.files import sha256
 from models.generation import generation_config
+from models.registry import mlflow_model
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
@@ -68,7 +69,7 @@ def check_answers(folder: Path) -> str:
 
 
 def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> None:
-    """Build the folder to register: the trained model, the settings of its answers, and its card."""
+    """Build the folder to register: the trained model, the settings of its answers, its card, and MLmodel."""
     shutil.copytree(model, out)
     path = out / generation_config.FILE
     chosen = json.loads(path.read_text()) | generation_config.to_transformers(run.generation)
@@ -76,6 +77,10 @@ def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> Non
     replies = [(sample.context[-1], sample.reply) for sample in report.samples[:4]]
     card = model_card(run.tags[CORPUS], report.metrics, replies, run.params, machine_choices(model.parent))
     (out / "README.md").write_text(card)
+    if why := mlflow_model.reason_against(out):
+        log.info("register: the model is no MLflow model: %s", why)
+    else:
+        mlflow_model.write(out, out)
 
 
 def machine_choices(training: Path) -> dict[str, str]:

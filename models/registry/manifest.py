@@ -1,4 +1,8 @@
-"""The manifest of a registered model: the SHA-256 of each file, and which files are allowed."""
+"""The manifest of a registered model: the SHA-256 of each file, and which files are allowed.
+
+The files that make a folder an MLflow model may be added to a version later. They count as a part of it once
+the manifest that its tag names has them; until then they are passed over, so that it is valid all the time.
+"""
 
 import hashlib
 import json
@@ -12,6 +16,17 @@ MANIFEST = "manifest.json"
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".md")
 ALLOWED_NAMES = ("chat_template.jinja",)
 
+MLMODEL = "MLmodel"
+REQUIREMENTS, PYTHON_ENV = "requirements.txt", "python_env.yaml"
+EXAMPLE, TOKENIZER = "components/input_example.json", "components/tokenizer"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+FOR_MLFLOW = frozenset(
+    (MLMODEL, REQUIREMENTS, PYTHON_ENV, EXAMPLE, *(f"{TOKENIZER}/{name}" for name in TOKENIZER_FILES))
+)
+"""What makes a model folder an MLflow model; no command of Repartee reads it."""
+LEFT_BY_MLFLOW = "registered_model_meta"
+"""MLflow writes it into the folder of a version that it opens: the name of the model and the version."""
+
 
 def allowed(folder: Path) -> dict[str, Path]:
     """The files of a model folder by name.
@@ -21,7 +36,8 @@ def allowed(folder: Path) -> dict[str, Path]:
     """
     files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name, path in files.items():
-        if path.suffix not in ALLOWED_SUFFIXES and path.name not in ALLOWED_NAMES:
+        is_allowed = path.suffix in ALLOWED_SUFFIXES or path.name in ALLOWED_NAMES or name in FOR_MLFLOW
+        if not is_allowed:
             raise InputError(
                 f"{path} is no safetensors, JSON or Markdown file ({name}); "
                 "a model is registered without it: remove it"
@@ -32,15 +48,34 @@ def allowed(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file under a folder but its manifest; links are refused, since they may lead out of it."""
+    """Every file under a folder but its manifest and what MLflow leaves there.
+
+    Links are refused, since they may lead out of it.
+    """
     paths = sorted(folder.rglob("*"))
     if link := next((path for path in paths if path.is_symlink()), None):
         raise InputError(f"{link} is a link; a model folder holds plain files only")
-    return [path for path in paths if path.is_file() and path != folder / MANIFEST]
+    others = (folder / MANIFEST, folder / LEFT_BY_MLFLOW)
+    return [path for path in paths if path.is_file() and path not in others]
 
 
 def hashes(files: Mapping[str, Path]) -> dict[str, str]:
     return {name: sha256(path) for name, path in files.items()}
+
+
+def without_mlflow(files: Mapping[str, str]) -> dict[str, str]:
+    """The files of the model itself: the same for one training, whichever MLflow registers it."""
+    return {name: digest for name, digest in files.items() if name not in FOR_MLFLOW}
+
+
+def manifest_of(files: Mapping[str, str]) -> str:
+    """The content of manifest.json for files with these hashes."""
+    return json.dumps({"files": dict(files)}, indent=1, sort_keys=True) + "\n"
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """The SHA-256 of the manifest for files with these hashes."""
+    return hashlib.sha256(manifest_of(files).encode()).hexdigest()
 
 
 def check(folder: Path, digest: str, name: str) -> None:
@@ -49,17 +84,26 @@ def check(folder: Path, digest: str, name: str) -> None:
     Raises:
         InputError: a file is missing, new or changed.
     """
-    manifest = folder / MANIFEST
-    text = manifest.read_bytes() if manifest.is_file() else b""
-    damaged = None if hashlib.sha256(text).hexdigest() == digest else MANIFEST
-    if damaged is None:
-        expected: dict[str, str] = json.loads(text)["files"]
-        present = hashes({p.relative_to(folder).as_posix(): p for p in _files(folder)})
-        names = sorted(expected.keys() | present.keys())
-        damaged = next((n for n in names if expected.get(n) != present.get(n)), None)
+    damaged = _first_damaged(folder, digest)
     if damaged is not None:
         state = "is not as it was registered" if (folder / damaged).exists() else "is missing"
         raise InputError(
             f"{folder / damaged} of {name} {state}; delete {folder} if it is a copy, "
             "else put another version into service (`repartee promote`) or make a new one (`repartee run`)"
         )
+
+
+def _first_damaged(folder: Path, digest: str) -> str | None:
+    """The name of the first file that is not as registered; none: all are."""
+    manifest = folder / MANIFEST
+    text = manifest.read_bytes() if manifest.is_file() else b""
+    present = hashes({path.relative_to(folder).as_posix(): path for path in _files(folder)})
+    if hashlib.sha256(text).hexdigest() != digest:
+        # The manifest is being extended by the files for MLflow: that of the other files was the old one.
+        is_extended = MLMODEL in present and digest_of(without_mlflow(present)) == digest
+        return None if is_extended else MANIFEST
+    expected: dict[str, str] = json.loads(text)["files"]
+    if MLMODEL not in expected:  # they are being added
+        present = without_mlflow(present)
+    names = sorted(expected.keys() | present.keys())
+    return next((name for name in names if expected.get(name) != present.get(name)), None)

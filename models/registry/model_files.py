@@ -1,15 +1,15 @@
 """The files of registered models: stored with the run that trained them, copied from there, and verified."""
 
-import hashlib
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from filelock import FileLock
 
 from models.errors import InputError
-from models.registry.manifest import MANIFEST, check
+from models.registry.manifest import MANIFEST, check, digest_of, manifest_of
 from models.registry.runs import Tracking
 
 log = logging.getLogger(__name__)
@@ -60,10 +60,11 @@ class ModelFiles(Tracking):
                 "or put another version into service (`repartee promote`)"
             ) from error
 
-    def _store(self, model_folder: Path, manifest: str, run_id: str, path: str) -> None:
-        self.log_artifacts(run_id, model_folder, path)
-        self.log_text(run_id, manifest, f"{path}/{MANIFEST}")
-        self._read_back(run_id, path, hashlib.sha256(manifest.encode()).hexdigest())
+    def _store(self, folder: Path, files: Mapping[str, str], run_id: str, path: str) -> None:
+        """Copy a folder to the run, then the manifest of `files`, and verify what is stored."""
+        self.log_artifacts(run_id, folder, path)
+        self.log_text(run_id, manifest_of(files), f"{path}/{MANIFEST}")
+        self._read_back(run_id, path, digest_of(files))
 
     def _read_back(self, run_id: str, path: str, digest: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:

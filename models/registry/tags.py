@@ -19,6 +19,7 @@ FLOW_RUN_NAME = "prefect.flow_run_name"
 
 # Of a version
 DIGEST = "repartee.digest"  # of its folder
+CONTENT_DIGEST = "repartee.content_digest"  # of its folder without the files for MLflow
 MODEL_DIGEST = "repartee.model_digest"  # of the output of the training
 TEST_BPB = "repartee.test_bpb"
 PROMOTED_AT = "repartee.promoted_at"

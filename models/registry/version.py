@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from models.errors import InputError
-from models.registry.tags import FINGERPRINT, MODEL_DIGEST
+from models.registry.tags import CONTENT_DIGEST, DIGEST, FINGERPRINT, MODEL_DIGEST
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Version:
     def digest(self) -> str:
         """Equal for versions with equal weights; a version without the tag has a unique digest."""
         return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
+
+    @property
+    def content_digest(self) -> str:
+        """Equal for equal files, those for MLflow left out; "" if Repartee did not register the version."""
+        return self.tags.get(CONTENT_DIGEST, self.tags.get(DIGEST, ""))
 
 
 def version_of(record: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) -> Version:

@@ -1,22 +1,20 @@
 """The model versions in MLflow's registry, and the version in service.
 
-A version is a folder of safetensors, JSON and Markdown files, stored with the run that trained it. Its
+A version is a folder of safetensors, JSON and Markdown files, and of those that make it an MLflow model. Its
 manifest.json has the SHA-256 of each file, and a tag of the version has that of the manifest.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError, TrackingUnavailable
-from models.registry.manifest import allowed, check, hashes
+from models.registry.manifest import allowed, check, digest_of, hashes, without_mlflow
 from models.registry.model_files import ModelFiles
 from models.registry.promotions import CHAMPION, WHOEVER, Promotions
 from models.registry.runs import quoted
-from models.registry.tags import DIGEST, FINGERPRINT, MODEL_DIGEST, TAKEN_OUT
+from models.registry.tags import CONTENT_DIGEST, DIGEST, FINGERPRINT, MODEL_DIGEST, TAKEN_OUT
 from models.registry.version import Version, artifact_path, is_of_training, version_of
 
 if TYPE_CHECKING:
@@ -84,25 +82,24 @@ class Registry(ModelFiles, Promotions):
             TrackingUnavailable: MLflow does not answer.
         """
         files = hashes(allowed(model_folder))
-        manifest = json.dumps({"files": files}, indent=1, sort_keys=True) + "\n"
-        digest = hashlib.sha256(manifest.encode()).hexdigest()
+        content, digest = digest_of(without_mlflow(files)), digest_of(files)
         own_versions = [v for v in self.versions() if run_id == v.run_id or is_of_training(v, fingerprint)]
         for version in own_versions:
-            if version.tags.get(DIGEST) == digest and self._restore(version, model_folder, manifest):
-                return version
+            if version.content_digest == content and self._restore(version, model_folder, files):
+                return self.find(str(version.number))
         # Other files of the same training (not every device is deterministic) do not replace the older ones.
         path = (
-            "model" if run_id not in {version.run_id for version in own_versions} else f"model-{digest[:12]}"
+            "model" if run_id not in {version.run_id for version in own_versions} else f"model-{content[:12]}"
         )
         # Before the version is created, so that there is never one that cannot be read.
-        self._store(model_folder, manifest, run_id, path)
+        self._store(model_folder, files, run_id, path)
         self._make_model()
         with self.writing() as client:
             created = client.create_model_version(
                 self.model,
                 f"runs:/{run_id}/{path}",
                 run_id=run_id,
-                tags={**tags, FINGERPRINT: fingerprint, DIGEST: digest},
+                tags={**tags, FINGERPRINT: fingerprint, CONTENT_DIGEST: content, DIGEST: digest},
                 description=description,
             )
         return self.find(str(created.version))
@@ -246,7 +243,7 @@ class Registry(ModelFiles, Promotions):
     def _name(self, version: Version) -> str:
         return f"{self.model} version {version.number}"
 
-    def _restore(self, version: Version, model_folder: Path, manifest: str) -> bool:
+    def _restore(self, version: Version, model_folder: Path, files: Mapping[str, str]) -> bool:
         """Store damaged files of a version again; returns whether they are intact now.
 
         Without its run, which somebody has deleted, a version has nowhere to keep them.
@@ -255,5 +252,10 @@ class Registry(ModelFiles, Promotions):
             return True
         if self.run_or_none(version.run_id) is None:
             return False
-        self._store(model_folder, manifest, version.run_id, artifact_path(version))
+        self._store(model_folder, files, version.run_id, artifact_path(version))
+        self._record_digest(version, files)
         return True
+
+    def _record_digest(self, version: Version, files: Mapping[str, str]) -> None:
+        """Set the tags that name the manifest; that of the content first, so that the version stays known."""
+        self.tag(version, {CONTENT_DIGEST: digest_of(without_mlflow(files)), DIGEST: digest_of(files)})
