@@ -125,7 +125,7 @@ def test_the_command_alone_shows_its_help_line_by_line(words, tmp_path):
         (["chat", "--once", "Hello.", "--model", "x" * 300], "File name too long"),
         (["run", "--init", "~nosuchuser/x"], "no user 'nosuchuser'"),
         (["chat", "--once", "Hello.", "--model", "7"], "no version"),
-        (["chat", "--once", "Hello.", "--model", "{c}/good"], "no model folder"),
+        (["chat", "--once", "Hello.", "--model", "{c}/good"], "not a model folder"),
         (["evaluate", "{c}/start"], "no repartee.json"),
         (["corpus", "make", "{c}/good"], "not empty"),
     ],
