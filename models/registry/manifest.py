@@ -1,7 +1,8 @@
 """The manifest of a registered model: the SHA-256 of each file, and which files are allowed.
 
-The files that make a folder an MLflow model may be added to a version later. They count as a part of it once
-the manifest that its tag names has them; until then they are passed over, so that it is valid all the time.
+The files that make a folder an MLflow model may be added to a version later. They count as part of the
+version once the manifest that the version's tag names lists them. Until then they are ignored, so that the
+version is valid at all times.
 """
 
 import hashlib
@@ -23,38 +24,38 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 FOR_MLFLOW = frozenset(
     (MLMODEL, REQUIREMENTS, PYTHON_ENV, EXAMPLE, *(f"{TOKENIZER}/{name}" for name in TOKENIZER_FILES))
 )
-"""What makes a model folder an MLflow model; no command of Repartee reads it."""
+"""The files that make a model folder an MLflow model; no command of Repartee reads them."""
 LEFT_BY_MLFLOW = "registered_model_meta"
-"""MLflow writes it into the folder of a version that it opens: the name of the model and the version."""
+"""The file that MLflow writes into the folder of a version that it opens, to name the model and version."""
 
 
 def allowed(folder: Path) -> dict[str, Path]:
     """The files of a model folder by name.
 
     Raises:
-        InputError: a file could hold code, is a link, or there are no weights.
+        InputError: a file could contain code or is a symbolic link, or there are no weights.
     """
     files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name, path in files.items():
         is_allowed = path.suffix in ALLOWED_SUFFIXES or path.name in ALLOWED_NAMES or name in FOR_MLFLOW
         if not is_allowed:
             raise InputError(
-                f"{path} is no safetensors, JSON or Markdown file ({name}); "
-                "a model is registered without it: remove it"
+                f"{path} is not a safetensors, JSON or Markdown file ({name}) and cannot be registered; "
+                "remove it from the model folder"
             )
     if not any(name.endswith(".safetensors") for name in files):
-        raise InputError(f"{folder} holds no .safetensors file; is it a model folder?")
+        raise InputError(f"{folder} contains no .safetensors file; give a model folder")
     return files
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file under a folder but its manifest and what MLflow leaves there.
+    """All files in a folder, except its manifest and the file that MLflow leaves there.
 
-    Links are refused, since they may lead out of it.
+    Symbolic links are refused, because they may point outside the folder.
     """
     paths = sorted(folder.rglob("*"))
     if link := next((path for path in paths if path.is_symlink()), None):
-        raise InputError(f"{link} is a link; a model folder holds plain files only")
+        raise InputError(f"{link} is a symbolic link; replace it with a regular file")
     others = (folder / MANIFEST, folder / LEFT_BY_MLFLOW)
     return [path for path in paths if path.is_file() and path not in others]
 
@@ -64,7 +65,7 @@ def hashes(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def without_mlflow(files: Mapping[str, str]) -> dict[str, str]:
-    """The files of the model itself: the same for one training, whichever MLflow registers it."""
+    """The files of the model itself, which do not depend on the MLflow version that registers the model."""
     return {name: digest for name, digest in files.items() if name not in FOR_MLFLOW}
 
 
@@ -79,31 +80,31 @@ def digest_of(files: Mapping[str, str]) -> str:
 
 
 def check(folder: Path, digest: str, name: str) -> None:
-    """Verify the files of a model folder against its manifest, and that against `digest`.
+    """Verify the files of a model folder against its manifest, and the manifest against `digest`.
 
     Raises:
         InputError: a file is missing, new or changed.
     """
     damaged = _first_damaged(folder, digest)
     if damaged is not None:
-        state = "is not as it was registered" if (folder / damaged).exists() else "is missing"
+        state = "differs from the registered file" if (folder / damaged).exists() else "is missing"
         raise InputError(
             f"{folder / damaged} of {name} {state}; delete {folder} if it is a copy, "
-            "else put another version into service (`repartee promote`) or make a new one (`repartee run`)"
+            "otherwise put another version into service (`repartee promote`) or train one (`repartee run`)"
         )
 
 
 def _first_damaged(folder: Path, digest: str) -> str | None:
-    """The name of the first file that is not as registered; none: all are."""
+    """The name of the first file that differs from the registered file, or None if no file differs."""
     manifest = folder / MANIFEST
     text = manifest.read_bytes() if manifest.is_file() else b""
     present = hashes({path.relative_to(folder).as_posix(): path for path in _files(folder)})
     if hashlib.sha256(text).hexdigest() != digest:
-        # The manifest is being extended by the files for MLflow: that of the other files was the old one.
+        # If `digest` belongs to the manifest without the files for MLflow, these files are just being added.
         is_extended = MLMODEL in present and digest_of(without_mlflow(present)) == digest
         return None if is_extended else MANIFEST
     expected: dict[str, str] = json.loads(text)["files"]
-    if MLMODEL not in expected:  # they are being added
+    if MLMODEL not in expected:  # the files for MLflow are just being added
         present = without_mlflow(present)
     names = sorted(expected.keys() | present.keys())
     return next((name for name in names if expected.get(name) != present.get(name)), None)

@@ -1,6 +1,6 @@
 """The files that make a model folder an MLflow model: MLmodel, its requirements, and a copy of its tokenizer.
 
-docs/decisions/0016-a-version-is-an-mlflow-model.md says what MLflow reads in them.
+docs/decisions/0016-a-version-is-an-mlflow-model.md explains what MLflow reads from these files.
 """
 
 import json
@@ -21,23 +21,23 @@ MESSAGES = {"messages": [{"role": "user", "content": "Hello."}]}
 
 
 def reason_against(folder: Path) -> str | None:
-    """Why MLflow cannot chat with the model of a folder; none: it can."""
+    """Why MLflow cannot chat with the model of a folder, or None if it can."""
     config = _read(folder / "config.json")
     if config.get("is_encoder_decoder"):
-        return "MLflow's chat has no encoder-decoders"
+        return "MLflow's chat does not support encoder-decoders"
     if not config.get("architectures"):
         return "its config.json names no architecture"
     if _read(folder / "generation_config.json").get("stop_strings"):
-        return "its replies end at texts (generation.stop), which MLflow's chat cannot look for"
+        return "its replies end at stop texts (generation.stop), which MLflow's chat does not support"
     if missing := [name for name in TOKENIZER_FILES if not (folder / name).is_file()]:
         return f"it has no {missing[0]}"
     return None
 
 
 def write(folder: Path, out: Path) -> None:
-    """Write the files for MLflow of the model in `folder` into `out`, which may be the same folder.
+    """Write the files that MLflow needs for the model in `folder` to `out`, which may be the same folder.
 
-    They hold no time and no address, so the same model gets the same files.
+    The files contain no times and no addresses, so equal models get equal files.
     """
     (out / TOKENIZER).mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:
@@ -52,7 +52,7 @@ def write(folder: Path, out: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if the file does not exist."""
+    """Read a JSON object, which is empty if the file does not exist."""
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
@@ -71,8 +71,8 @@ def _description(architecture: str) -> dict[str, Any]:
         },
         metadata={"task": TASK},
     )
-    # Without a source_model_name: MLflow would look for the tokenizer of a request with `stop` under that
-    # name, in the current folder or on the Hugging Face hub.
+    # There is no source_model_name, because MLflow would use that name to find the tokenizer for a request
+    # with `stop`, in the current folder or on the Hugging Face hub.
     model.add_flavor(
         "transformers",
         task="text-generation",
@@ -81,7 +81,7 @@ def _description(architecture: str) -> dict[str, Any]:
         pipeline_model_type=architecture,
         model_binary=".",
         components=["tokenizer"],
-        # The class for any tokenizer.json: for a name that transformers lacks, MLflow allows remote code.
+        # This class reads any tokenizer.json; for a class that transformers lacks, MLflow allows remote code.
         tokenizer_type="PreTrainedTokenizerFast",
     )
     pyfunc.add_to_model(model, "mlflow.transformers", python_env=PYTHON_ENV)

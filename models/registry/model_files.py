@@ -61,7 +61,7 @@ class ModelFiles(Tracking):
             ) from error
 
     def _store(self, folder: Path, files: Mapping[str, str], run_id: str, path: str) -> None:
-        """Copy a folder to the run, then the manifest of `files`, and verify what is stored."""
+        """Copy a folder, and then the manifest of `files`, to the run; verify the stored files."""
         self.log_artifacts(run_id, folder, path)
         self.log_text(run_id, manifest_of(files), f"{path}/{MANIFEST}")
         self._read_back(run_id, path, digest_of(files))

@@ -17,10 +17,10 @@ FAST_PATH = "repartee.fast_path"
 FLOW_RUN_ID = "prefect.flow_run_id"
 FLOW_RUN_NAME = "prefect.flow_run_name"
 
-# Of a version
-DIGEST = "repartee.digest"  # of its folder
-CONTENT_DIGEST = "repartee.content_digest"  # of its folder without the files for MLflow
-MODEL_DIGEST = "repartee.model_digest"  # of the output of the training
+# Tags of a version
+DIGEST = "repartee.digest"  # the SHA-256 of the version's manifest
+CONTENT_DIGEST = "repartee.content_digest"  # the same for a manifest without the files for MLflow
+MODEL_DIGEST = "repartee.model_digest"  # the digest of the training run's output
 TEST_BPB = "repartee.test_bpb"
 PROMOTED_AT = "repartee.promoted_at"
 REPLACED = "repartee.previous"  # the previous champion

@@ -32,7 +32,7 @@ class Version:
 
     @property
     def content_digest(self) -> str:
-        """Equal for equal files, those for MLflow left out; "" if Repartee did not register the version."""
+        """Equal for equal files, not counting the files for MLflow; "" if Repartee did not register it."""
         return self.tags.get(CONTENT_DIGEST, self.tags.get(DIGEST, ""))
 
 

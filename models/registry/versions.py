@@ -1,7 +1,7 @@
 """The model versions in MLflow's registry, and the version in service.
 
-A version is a folder of safetensors, JSON and Markdown files, and of those that make it an MLflow model. Its
-manifest.json has the SHA-256 of each file, and a tag of the version has that of the manifest.
+A version is a folder of safetensors, JSON and Markdown files, and of files that make it an MLflow model. Its
+manifest.json has the SHA-256 of each file, and a tag of the version has the SHA-256 of the manifest.
 """
 
 import logging
@@ -87,11 +87,11 @@ class Registry(ModelFiles, Promotions):
         for version in own_versions:
             if version.content_digest == content and self._restore(version, model_folder, files):
                 return self.find(str(version.number))
-        # Other files of the same training (not every device is deterministic) do not replace the older ones.
+        # Not every device is deterministic: different files of the same training do not replace older files.
         path = (
             "model" if run_id not in {version.run_id for version in own_versions} else f"model-{content[:12]}"
         )
-        # Before the version is created, so that there is never one that cannot be read.
+        # The files are stored before the version is created, so that every version can be read.
         self._store(model_folder, files, run_id, path)
         self._make_model()
         with self.writing() as client:
@@ -244,9 +244,9 @@ class Registry(ModelFiles, Promotions):
         return f"{self.model} version {version.number}"
 
     def _restore(self, version: Version, model_folder: Path, files: Mapping[str, str]) -> bool:
-        """Store damaged files of a version again; returns whether they are intact now.
+        """Store a version's files again if they are damaged; return whether they are intact now.
 
-        Without its run, which somebody has deleted, a version has nowhere to keep them.
+        If the version's run has been deleted, its files cannot be stored again.
         """
         if not self.damage(version):
             return True
@@ -257,5 +257,5 @@ class Registry(ModelFiles, Promotions):
         return True
 
     def _record_digest(self, version: Version, files: Mapping[str, str]) -> None:
-        """Set the tags that name the manifest; that of the content first, so that the version stays known."""
+        """Set both digest tags, CONTENT_DIGEST first, so that the version can be recognised at any time."""
         self.tag(version, {CONTENT_DIGEST: digest_of(without_mlflow(files)), DIGEST: digest_of(files)})

@@ -1,4 +1,4 @@
-"""A registered version as an MLflow model: opened and served by MLflow alone, and still verified by us."""
+"""A registered version as an MLflow model: MLflow alone opens and serves it, and Repartee still verifies it."""
 
 import json
 import os
@@ -24,7 +24,7 @@ HELLO = "hello there ."
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A chat model with MLmodel, which always takes the most likely token."""
+    """A chat model that always takes the most likely token, with an MLmodel file."""
     folder = set_generation(
         model_folder(tmp_path_factory.mktemp("models") / "a"), temperature=0, max_tokens=12
     )
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def without_network(registry: Registry) -> dict[str, str]:
-    """The environment of a process that knows the registry, may read no pickle and reaches no hub."""
+    """The environment of a process that can use the registry, but cannot read a pickle or reach the hub."""
     return {
         **os.environ,
         "MLFLOW_TRACKING_URI": registry.tracking_uri,
@@ -86,7 +86,7 @@ def test_mlflow_opens_the_champion_without_pickles_or_network_and_it_answers_as_
     assert pipeline == served == with_stop == reply_of(folder)
     assert served.startswith(cut) and len(cut) < len(served)
     assert opened["example"] == mlflow_model.MESSAGES
-    # What MLflow leaves in the folder is no damage.
+    # The file that MLflow leaves in the folder does not count as damage.
     assert registry.damage(version) is None
     assert reply_of(registry.folder(version, tmp_path / "cache")) == served
     assert list(tmp_path.iterdir()) == [], "nothing is written where the process runs"
@@ -124,7 +124,7 @@ def test_a_changed_mlmodel_is_damage(registry: Registry, folder: Path, tmp_path:
     stored = registry.folder(version, tmp_path)
     with (stored / "MLmodel").open("a") as file:
         file.write("code: elsewhere\n")
-    with pytest.raises(InputError, match=r"MLmodel of .* is not as it was registered"):
+    with pytest.raises(InputError, match=r"MLmodel of .* differs from the registered file"):
         registry.folder(version, tmp_path)
     assert register(registry, folder, registry.model) == version
     assert registry.damage(version) is None
@@ -155,7 +155,7 @@ def test_mlmodel_names_no_place_and_the_same_model_has_the_same(folder: Path, tm
 
 def test_what_mlflow_cannot_chat_with_gets_no_mlmodel_and_a_reason(tmp_path: Path) -> None:
     tutorial = model_folder(tmp_path / "tutorial", family="encoder-decoder", unit="pair", words=True)
-    assert "no encoder-decoders" in (mlflow_model.reason_against(tutorial) or "")
+    assert "does not support encoder-decoders" in (mlflow_model.reason_against(tutorial) or "")
     stops = set_generation(model_folder(tmp_path / "stops"), stop=("|",))
     assert "generation.stop" in (mlflow_model.reason_against(stops) or "")
     (stops / "tokenizer.json").unlink()

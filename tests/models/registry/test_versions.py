@@ -135,7 +135,9 @@ def test_a_tampered_file_is_refused_by_name(
     version = register(registry, model, registry.model)
     folder = registry.folder(version, tmp_path)
     (folder / name).write_bytes(b"{}")
-    with pytest.raises(InputError, match=rf"{name} of {registry.model} version 1 is not as it was"):
+    with pytest.raises(
+        InputError, match=rf"{name} of {registry.model} version 1 differs from the registered"
+    ):
         registry.folder(version, tmp_path)
 
 
@@ -162,13 +164,13 @@ def test_files_that_may_hold_code_are_never_registered(registry: Registry, model
 
 def test_a_link_out_of_the_folder_is_never_registered(registry: Registry, model: Path) -> None:
     (model / "secret.json").symlink_to("/etc/hostname")
-    with pytest.raises(InputError, match=r"secret\.json is a link"):
+    with pytest.raises(InputError, match=r"secret\.json is a symbolic link"):
         registry.register(model, "run", fingerprint="f", tags={}, description="")
 
 
 def test_a_folder_without_weights_is_never_registered(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds no \.safetensors file"):
+    with pytest.raises(InputError, match=r"contains no \.safetensors file"):
         registry.register(tmp_path, "run", fingerprint="f", tags={}, description="")
 
 
