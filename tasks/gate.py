@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import MANIFEST, Artifact
 from tasks.store.run_context import RunContext
 from tasks.store.stage import Stage
+from tasks.store.stage_event import event
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,8 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     """
     candidate = ScoreRecord.read(evaluate.path / SCORE)
     champion = run.registry.champion()
+    against = f"champion v{champion.number} on the same test replies" if champion else "no champion yet"
+    log.info("gate: comparing with %s", against, extra=event("gate", "running"))
     serves = champion is not None and champion.digest == train.digest
     if not serves and (refusal := taken_out(run, train)):
         verdict = Verdict(False, refusal, champion.number if champion else None)
@@ -108,7 +112,9 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     else:
         scores = score_again(run, champion_artifact(run, champion), clean, candidate.max_replies)
         verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean))
-    log.info("gate: %s (%s)", "promote" if verdict.promote else "refuse", verdict.reason)
+        verdict = replace(verdict, champion_score=scores)
+    word = "promote" if verdict.promote else "refuse"
+    log.info("gate: %s (%s)", word, verdict.reason, extra=event("gate", "done", output=word))
     return verdict
 
 

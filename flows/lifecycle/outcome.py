@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from models.evaluation.report import figure_table
+from models.evaluation.report import comparison_table
+from models.quantities import count_text, duration_text
 from tasks.store.artifact import Artifact
 
 Ending = Literal["promoted", "refused", "unchanged", "skipped", "trained_not_registered"]
@@ -25,6 +26,8 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     model_path: str = ""
     mlflow_url: str = ""
+    champion_metrics: dict[str, float] = field(default_factory=dict)
+    """The figures of the champion with which the model was compared, on the same test split."""
 
     def to_json(self) -> dict[str, Any]:
         return vars(self)
@@ -34,10 +37,17 @@ class Outcome:
         lines = [f"# {self.headline()}", "", self.reason, ""]
         if self.mlflow_url:
             lines += [f"MLflow: {self.mlflow_url}", ""]
-        lines += [figure_table(self.metrics)]
-        lines += ["", "| stage | status | seconds | rows | why |", "| --- | --- | ---: | ---: | --- |"]
+        lines += [comparison_table(self.metrics, self.champion_metrics)]
         lines += [
-            f"| {row['name']} | {row['status']} | {row['seconds']:.1f} | {row['rows']:,} | {row['why']} |"
+            "",
+            "## Stages",
+            "",
+            "| stage | status | time | output | why |",
+            "| --- | --- | ---: | ---: | --- |",
+        ]
+        lines += [
+            f"| {row['name']} | {row['status']} | {duration_text(row['seconds'])} "
+            f"| {count_text(row['rows'], row['unit'])} | {row['why']} |"
             for row in self.stages
         ]
         return "\n".join(lines) + "\n"
@@ -76,6 +86,7 @@ def stage_row(artifact: Artifact) -> dict[str, Any]:
         "status": artifact.status,
         "seconds": artifact.seconds,
         "rows": artifact.rows,
+        "unit": artifact.unit,
         "path": str(artifact.path),
         "fingerprint": artifact.fingerprint,
         "why": artifact.why,

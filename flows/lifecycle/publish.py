@@ -5,11 +5,11 @@ in the message of the state, in a tag of the run and in its name.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
@@ -17,6 +17,7 @@ from prefect.flows import Flow
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.config import RetrainConfig
+from flows.lifecycle.artifacts import publish_artifacts
 from flows.lifecycle.events import send_promotion
 from flows.lifecycle.locks import bury
 from flows.lifecycle.outcome import Ending, Outcome, stage_row, without_outcome
@@ -24,6 +25,7 @@ from flows.lifecycle.results import Result, forget_result, save_result
 from flows.recipes import run_command
 from models.errors import InputError
 from models.evaluation.report import REPORT, Report, figure_table
+from models.evaluation.scorecard import ScoreRecord
 from models.registry.reference import Model
 from settings import Settings
 from tasks.plan import Plan
@@ -53,7 +55,7 @@ def unchanged_outcome(run: RunContext, plan: Plan) -> Outcome:
 
 
 def unchanged(run: RunContext, plan: Plan) -> State[Outcome]:
-    return completed(run, unchanged_outcome(run, plan))
+    return completed(run, unchanged_outcome(run, plan), plan.outputs)
 
 
 def skipped_outcome(run: RunContext, holder: str) -> Outcome:
@@ -84,19 +86,23 @@ def publish_scores(model: Model, corpus: str, figures: dict[str, float]) -> dict
 def conclude(
     run: RunContext, outputs: Iterable[Artifact | State[Artifact]], registered: Registration
 ) -> State[Outcome]:
-    verdict = registered.verdict
+    verdict, champion = registered.verdict, registered.verdict.champion_score
+    artifacts = [artifact_of(output) for output in outputs]
     if verdict.promote and registered.version:
         send_promotion(run, registered.version, verdict.reason)
     return completed(
         run,
         replace(
-            _trained(run, outputs),
+            _trained(run, artifacts),
             outcome="promoted" if verdict.promote else "refused",
             reason=verdict.reason,
             version=registered.champion,
             mlflow_run_id=registered.run_id,
             mlflow_url=run.registry.run_url(registered.run_id),
+            champion_metrics=champion.figures() if champion else {},
         ),
+        _by_stage(artifacts),
+        champion,
     )
 
 
@@ -105,13 +111,18 @@ def trained_not_registered(
 ) -> State[Outcome]:
     """The end of a run whose model could not be registered: the next run registers it without training."""
     finish = f"the training is kept, and the same run registers it: {run_command(config)}"
-    return completed(run, replace(_trained(run, outputs), reason=f"{outage}; {finish}"))
-
-
-def _trained(run: RunContext, outputs: Iterable[Artifact | State[Artifact]]) -> Outcome:
-    """What is known of a run when its model is trained and evaluated."""
     artifacts = [artifact_of(output) for output in outputs]
-    by_name = {artifact.stage: artifact for artifact in artifacts}
+    outcome = replace(_trained(run, artifacts), reason=f"{outage}; {finish}")
+    return completed(run, outcome, _by_stage(artifacts))
+
+
+def _by_stage(artifacts: Iterable[Artifact]) -> dict[str, Artifact]:
+    return {artifact.stage: artifact for artifact in artifacts}
+
+
+def _trained(run: RunContext, artifacts: Sequence[Artifact]) -> Outcome:
+    """What is known of a run when its model is trained and evaluated."""
+    by_name = _by_stage(artifacts)
     return Outcome(
         outcome="trained_not_registered",
         reason="",
@@ -148,10 +159,16 @@ def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) 
     bury(home, str(flow_run.id))
 
 
-def completed(run: RunContext, outcome: Outcome) -> State[Outcome]:
+def completed(
+    run: RunContext,
+    outcome: Outcome,
+    outputs: Mapping[str, Artifact] | None = None,
+    champion: ScoreRecord | None = None,
+) -> State[Outcome]:
     """The final state of a run. Its result is on the disk before Prefect is asked to record it."""
     save_result(run.home, run.flow_run_id, Result(outcome))
-    report(_show, outcome)
+    report(publish_artifacts, outcome, outputs or {}, champion)
+    report(_label_run, outcome)
     return final_state(outcome)
 
 
@@ -159,16 +176,7 @@ def final_state(outcome: Outcome) -> State[Outcome]:
     return Completed(message=f"{outcome.headline()}; {outcome.reason}", data=outcome)
 
 
-def _show(outcome: Outcome) -> None:
-    """Show the outcome in the dashboard, beside the state: artifacts, a tag, and the name of the run."""
-    create_markdown_artifact(outcome.to_markdown(), key="retrain-summary", description=outcome.headline())
-    if outcome.mlflow_url.startswith("http"):
-        create_link_artifact(
-            outcome.mlflow_url,
-            link_text="the run in MLflow",
-            key="mlflow-run",
-            description="parameters, curves, datasets and the report",
-        )
+def _label_run(outcome: Outcome) -> None:
     context = FlowRunContext.get()
     if context and context.flow_run:
         with get_client(sync_client=True) as client:

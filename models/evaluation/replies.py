@@ -35,6 +35,12 @@ def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int]
     return [(display(vocabulary.decode(r.ids), info.normalisation), list(r.ids), r.finished) for r in replies]
 
 
+def answer_openers(folder: Path, normalisation: Any) -> dict[str, str]:
+    """The greedy reply to each of the fixed openers."""
+    replies = answer(folder, [[normalise(opener, normalisation)] for opener in OPENERS])
+    return {opener: text for opener, (text, *_) in zip(OPENERS, replies, strict=True)}
+
+
 def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float]:
     """Figures that show whether the replies vary, repeat themselves and end."""
     from models.evaluation import metrics

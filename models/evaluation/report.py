@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from models.config import Config
-from models.evaluation.replies import answer, reply_figures, sample_cases
+from models.evaluation.replies import OPENERS, answer, reply_figures, sample_cases
 from models.evaluation.scorecard import SCORE, count_replies, record_score, score_model
 from models.record import Record
 from models.text.encoding import read_model_info
@@ -57,9 +57,10 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     model, turns = train / "model", clean / "turns.parquet"
     normalisation = read_model_info(model).normalisation
     score = score_model(model, turns, config.max_replies)
-    record_score(score, normalisation, config.max_replies).write(out / SCORE)
     cases = sample_cases(turns, normalisation, config.sample_replies)
     replies = answer(model, [context for context, _ in cases])
+    openers = {opener: text for opener, (text, *_) in zip(OPENERS, replies, strict=False)}
+    record_score(score, normalisation, config.max_replies, openers).write(out / SCORE)
     figures = {
         "test_bpb": score.bpb,
         "test_perplexity": score.perplexity,
@@ -86,11 +87,23 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
 
 def figure_table(figures: Mapping[str, float]) -> str:
     """Return figures as a Markdown table, in which counts are whole numbers."""
+    rows = [f"| {key} | {_figure(value)} |" for key, value in figures.items()]
+    return "\n".join(["| figure | value |", "| --- | ---: |", *rows])
+
+
+def comparison_table(figures: Mapping[str, float], champion: Mapping[str, float]) -> str:
+    """Return figures as a Markdown table, beside those figures of the champion that are known."""
+    if not champion:
+        return figure_table(figures)
     rows = [
-        f"| {key} | {value:,} |" if isinstance(value, int) else f"| {key} | {value:.4f} |"
+        f"| {key} | {_figure(value)} | {_figure(champion[key]) if key in champion else ''} |"
         for key, value in figures.items()
     ]
-    return "\n".join(["| figure | value |", "| --- | --- |", *rows])
+    return "\n".join(["| figure | this model | champion |", "| --- | ---: | ---: |", *rows])
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def to_markdown(report: Report) -> str:

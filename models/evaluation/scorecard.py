@@ -6,6 +6,7 @@ scored on the same bytes.
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from models.config import Config
 from models.data.examples import encode_split
 from models.data.schemas import EXAMPLES
+from models.evaluation.replies import answer_openers
 from models.record import Record
 from models.text.encoding import read_model_info
 
@@ -61,6 +63,8 @@ class ScoreRecord(Record):
     replies: int = 0
     max_replies: int | None = None
     normalisation: str
+    openers: dict[str, str] = {}
+    """The greedy replies to the fixed openers of a conversation (models/evaluation/replies.py)."""
     groups: dict[str, list[float]] = {}
     """The negative log-likelihood in nats and the number of bytes of each group."""
 
@@ -74,7 +78,9 @@ class ScoreRecord(Record):
         }
 
 
-def record_score(score: "Score", normalisation: str, max_replies: int | None) -> ScoreRecord:
+def record_score(
+    score: "Score", normalisation: str, max_replies: int | None, openers: Mapping[str, str]
+) -> ScoreRecord:
     return ScoreRecord(
         bpb=score.bpb,
         perplexity=score.perplexity,
@@ -82,6 +88,7 @@ def record_score(score: "Score", normalisation: str, max_replies: int | None) ->
         replies=score.replies,
         max_replies=max_replies,
         normalisation=normalisation,
+        openers=dict(openers),
         groups={name: list(figures) for name, figures in sorted(score.by_group.items())},
     )
 
@@ -96,6 +103,8 @@ class RescoreConfig(Config):
 def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
     """Write score.json of the champion on this corpus's test split; return the number of scored replies."""
     score = score_model(champion, clean / "turns.parquet", config.max_replies)
-    record = record_score(score, read_model_info(champion).normalisation, config.max_replies)
+    normalisation = read_model_info(champion).normalisation
+    openers = answer_openers(champion, normalisation)
+    record = record_score(score, normalisation, config.max_replies, openers)
     record.write(out / SCORE)
     return score.replies

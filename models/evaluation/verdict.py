@@ -32,6 +32,8 @@ class Verdict:
     reason: str
     champion: int | None = None  # the version with which the candidate was compared
     champion_bpb: float | None = None
+    champion_score: ScoreRecord | None = None
+    """Its score on the same test split; None if it was not scored."""
 
 
 def judge(

@@ -112,10 +112,10 @@ def test_from_the_form_to_a_promoted_version_in_mlflow_and_a_chat(addresses, pag
     page.screenshot(path=tmp_path / "run.png")
 
     page.get_by_text("Artifacts", exact=True).first.click()
-    expect(page.get_by_text("retrain-summary").first).to_be_visible()
+    expect(page.get_by_text("repartee-summary").first).to_be_visible()
     page.screenshot(path=tmp_path / "artifacts.png")
-    page.get_by_text("mlflow-run").first.click()
-    link = page.get_by_role("link", name="the run in MLflow").first
+    page.get_by_text("repartee-mlflow").first.click()
+    link = page.get_by_role("link", name="The run in MLflow").first
     expect(link).to_be_visible()
     page.goto(link.get_attribute("href"))
     expect(page.get_by_text("quick-sample").first).to_be_visible()

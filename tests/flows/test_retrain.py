@@ -97,9 +97,9 @@ def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
     } <= set(tasks)
     assert "task_run" in tasks["evaluate"], "the graph has no edges"
     keys = {key for (key,) in database.execute("select key from artifact")}
-    assert "retrain-summary" in keys
+    assert keys == {"repartee-summary", "repartee-data", "repartee-replies"}
     said = " ".join(message for (message,) in database.execute("select message from log"))
-    assert "parse: runs" in said, "what the stages say is not in the run's logs"
+    assert "parse: running" in said, "what the stages say is not in the run's logs"
 
 
 def test_the_same_again_is_unchanged_at_once_and_names_the_champion(first, home):

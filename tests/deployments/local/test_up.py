@@ -33,7 +33,7 @@ def test_a_run_from_the_dashboard_promotes_a_model_and_links_to_mlflow(promoted,
     versions = json.loads(ask(home, "models", "--json"))["models"]
     assert [(row["version"], row["aliases"]) for row in versions] == [(1, ["champion"])]
     artifacts = api.get("/artifacts/filter", {})
-    links = [each["data"] for each in artifacts if each["key"] == "mlflow-run"]
+    links = [each["data"] for each in artifacts if each["key"] == "repartee-mlflow"]
     assert links and links[0].startswith("[the run in MLflow](http://127.0.0.1:")
     last = json.loads(ask(home, "status", "--json"))
     assert last["champion"]["version"] == 1 and last["last_run"]["name"] == "quick-sample: promoted v1"

@@ -1,0 +1,90 @@
+"""Artifacts: what the page of a run shows in Prefect's dashboard.
+
+    LINE-summary    the verdict, the figures beside the champion's, the curves, the stages, links
+    LINE-data       counts, rejected lines, lengths, ten conversations
+    LINE-replies    replies of this model, and of the champion with which it was compared
+
+LINE is the name of the registered model in the letters that Prefect accepts in a key; keys are shared by all
+flows of a server.
+"""
+
+import base64
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+
+from flows.lifecycle.outcome import Outcome
+from models.data.overview import markdown_table, overview, to_markdown
+from models.evaluation.report import REPORT, Report
+from models.evaluation.scorecard import SCORE, ScoreRecord
+from tasks.store.artifact import Artifact
+
+MAX_PICTURE_BYTES = 200_000
+DATA_STAGES = ("parse", "clean", "export")
+
+
+def key_prefix(model: str) -> str:
+    """The name of a registered model in lower-case letters, digits and dashes, as artifact keys need it."""
+    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "repartee"
+
+
+def publish_artifacts(
+    outcome: Outcome, outputs: Mapping[str, Artifact], champion: ScoreRecord | None = None
+) -> None:
+    """Create the artifacts of a run, as far as its stages have outputs.
+
+    Args:
+        outputs: the outputs of the stages by name; empty if the run was skipped.
+        champion: the score of the champion with which the model was compared.
+    """
+    prefix = key_prefix(outcome.model)
+    evaluated = outputs.get("evaluate")
+    summary = outcome.to_markdown() + (_curves(evaluated.path) if evaluated else "")
+    create_markdown_artifact(summary, key=f"{prefix}-summary", description=outcome.headline())
+    if all(name in outputs for name in DATA_STAGES):
+        data = overview(*(outputs[name].path for name in DATA_STAGES))
+        create_markdown_artifact(
+            to_markdown(data), key=f"{prefix}-data", description="The prepared data of this run"
+        )
+    if evaluated:
+        create_markdown_artifact(
+            _replies(evaluated.path, champion),
+            key=f"{prefix}-replies",
+            description="Replies of this model at temperature 0",
+        )
+    if outcome.mlflow_url.startswith("http"):
+        create_link_artifact(
+            outcome.mlflow_url,
+            link_text="The run in MLflow",
+            key=f"{prefix}-mlflow",
+            description="Parameters, curves, datasets and the model",
+        )
+
+
+def _curves(evaluated: Path) -> str:
+    """The plot of loss and accuracy as part of the text, because an artifact holds no files."""
+    picture = evaluated / "loss.png"
+    if not picture.exists() or picture.stat().st_size > MAX_PICTURE_BYTES:
+        return ""
+    data = base64.b64encode(picture.read_bytes()).decode()
+    return f"\n## Loss and accuracy\n\n![Loss and accuracy of the training](data:image/png;base64,{data})\n"
+
+
+def _replies(evaluated: Path, champion: ScoreRecord | None) -> str:
+    score, report = ScoreRecord.read(evaluated / SCORE), Report.read(evaluated / REPORT)
+    others = champion.openers if champion else {}
+    openers = [
+        {"prompt": prompt, "this model": reply} | ({"champion": others.get(prompt, "")} if others else {})
+        for prompt, reply in score.openers.items()
+    ]
+    from_test = [
+        {"context": " / ".join(row.context[-3:]), "this model": row.reply, "in the corpus": row.said}
+        for row in report.samples
+        if row.said
+    ]
+    return (
+        f"## Fixed prompts\n\n{markdown_table(openers)}\n"
+        f"## Contexts of the test split\n\n{markdown_table(from_test)}"
+    )

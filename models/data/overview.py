@@ -1,0 +1,170 @@
+"""The overview of prepared data, for people: counts, rejected lines, lengths, and ten conversations."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from models.data.schemas import SPLIT_TURNS, SPLITS
+from models.record import Record
+
+SAMPLES = 10  # conversations
+SAMPLE_TURNS = 8  # the first turns of each of them
+SAMPLE_CHARACTERS = 300  # of a turn
+QUANTILES = (0.5, 0.9, 0.99, 1.0)
+
+
+class SplitOverview(Record):
+    """The size of one split."""
+
+    conversations: int
+    turns: int
+    characters: int
+    examples: int
+    tokens: int
+    """Token ids in the examples, those of the contexts included."""
+    length_quantiles: dict[str, int]
+    """Tokens of an example at the quantiles 0.5, 0.9, 0.99 and 1."""
+
+
+class SampleConversation(Record):
+    """The beginning of a conversation, as the training reads it."""
+
+    id: str
+    split: str
+    turns: list[str]
+    """`speaker: text`, each."""
+    more_turns: int = 0
+
+
+class DataOverview(Record):
+    """What the data stages have made of a corpus."""
+
+    lines_read: int
+    rejected: dict[str, int]
+    """The number of rejected lines by cause."""
+    removed: dict[str, int]
+    """What `clean` has removed or cut, by kind."""
+    splits: dict[str, SplitOverview]
+    samples: list[SampleConversation]
+
+
+def overview(parse: Path, clean: Path, export: Path) -> DataOverview:
+    """The overview of the outputs of the stages parse, clean and export."""
+    parsed = json.loads((parse / "report.json").read_text())
+    cleaned = json.loads((clean / "report.json").read_text())
+    turns = pq.read_table(clean / "turns.parquet", schema=SPLIT_TURNS)
+    return DataOverview(
+        lines_read=parsed["lines_read"],
+        rejected=parsed["rejected"],
+        removed=cleaned["counts"],
+        splits={split: _split_overview(turns, split, export) for split in SPLITS},
+        samples=_samples(turns),
+    )
+
+
+def _split_overview(turns: pa.Table, split: str, export: Path) -> SplitOverview:
+    own = turns.filter(pc.field("split") == split)
+    lengths = pc.list_value_length(pq.read_table(export / f"{split}.parquet", columns=["ids"])["ids"])
+    quantiles = pc.quantile(lengths, list(QUANTILES), interpolation="higher").to_pylist()
+    return SplitOverview(
+        conversations=pc.count_distinct(own["conversation_id"]).as_py(),
+        turns=own.num_rows,
+        characters=pc.sum(pc.utf8_length(own["text"])).as_py() or 0,
+        examples=len(lengths),
+        tokens=pc.sum(lengths).as_py() or 0,
+        length_quantiles={f"{q:g}": int(n or 0) for q, n in zip(QUANTILES, quantiles, strict=True)},
+    )
+
+
+def _samples(turns: pa.Table) -> list[SampleConversation]:
+    """The conversations with the smallest hashes: a random choice that is always the same."""
+    ids = pc.unique(turns["conversation_id"]).to_pylist()
+    chosen = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:SAMPLES]
+    rows = turns.filter(pc.is_in(turns["conversation_id"], pa.array(chosen, pa.string()))).to_pylist()
+    return [
+        _sample(name, list(conversation))
+        for name, conversation in groupby(rows, key=lambda row: str(row["conversation_id"]))
+    ]
+
+
+def _sample(name: str, rows: Sequence[Mapping[str, Any]]) -> SampleConversation:
+    shown = [f"{row['speaker']}: {_shortened(row['text'])}" for row in rows[:SAMPLE_TURNS]]
+    more = max(0, len(rows) - SAMPLE_TURNS)
+    return SampleConversation(id=name, split=rows[0]["split"], turns=shown, more_turns=more)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SAMPLE_CHARACTERS else text[: SAMPLE_CHARACTERS - 3] + "..."
+
+
+def split_rows(data: DataOverview) -> list[dict[str, Any]]:
+    """A row for each split: its name, its counts, and the quantiles of the lengths of its examples."""
+    return [
+        {
+            "split": name,
+            **split.model_dump(exclude={"length_quantiles"}),
+            **{f"tokens at {q}": length for q, length in split.length_quantiles.items()},
+        }
+        for name, split in data.splits.items()
+    ]
+
+
+def reject_rows(data: DataOverview) -> list[dict[str, Any]]:
+    """A row for each cause of rejects of `parse`, and for each kind of change of `clean`."""
+    causes = [("parse", cause, count) for cause, count in data.rejected.items()]
+    kinds = [("clean", kind, count) for kind, count in data.removed.items()]
+    return [
+        {"stage": stage, "cause": cause, "count": count} for stage, cause, count in causes + kinds if count
+    ]
+
+
+def sample_rows(data: DataOverview) -> list[dict[str, Any]]:
+    """A row for each sample conversation."""
+    return [
+        {"conversation": sample.id, "split": sample.split, "text": "\n".join(_lines(sample))}
+        for sample in data.samples
+    ]
+
+
+def _lines(sample: SampleConversation) -> list[str]:
+    return [*sample.turns, *([f"... and {sample.more_turns} more turns"] if sample.more_turns else [])]
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as a table in Markdown; whole numbers have separators."""
+    if not rows:
+        return "none\n"
+    head = list(rows[0])
+    align = ["---:" if isinstance(rows[0][key], int | float) else "---" for key in head]
+    lines = [head, align, *([_cell(row[key]) for key in head] for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return text.replace("|", "\\|").replace("\n", "<br>")
+
+
+def to_markdown(data: DataOverview) -> str:
+    """The overview as a person reads it in the dashboard and in MLflow."""
+    return f"""## Splits
+
+{markdown_table(split_rows(data))}
+Tokens are counted with the vocabulary of this run. `tokens at 0.9` is the length that 90 % of the examples do
+not exceed.
+
+## Counts of parse and clean
+
+{data.lines_read:,} lines were read.
+
+{markdown_table(reject_rows(data))}
+## Ten conversations
+
+{markdown_table(sample_rows(data))}"""
