@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from environment import LOGGED
@@ -41,14 +43,14 @@ class Console(logging.Handler):
     def _progress(self, text: str) -> None:
         if self.is_terminal:
             # A line that wraps could not be replaced, because only its last row is overwritten.
-            self.stream.write(f"\r\x1b[K{f'  {text}'[: self._columns() - 1]}")
+            self.stream.write(f"\r\x1b[K{f'  {text}'[: self.columns() - 1]}")
             self.stream.flush()
             self.progress_shown = True
         elif time.monotonic() - self.last_progress_s > QUIET_SECONDS:
             self.last_progress_s = time.monotonic()
             self._line(f"  {text}")
 
-    def _columns(self) -> int:
+    def columns(self) -> int:
         """The current width of the terminal."""
         try:
             return os.get_terminal_size(self.stream.fileno()).columns or DEFAULT_COLUMNS
@@ -69,8 +71,35 @@ def show_progress() -> None:
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     logging.raiseExceptions = False  # no traceback where Prefect's server does not accept a log line
     console = Console(sys.stderr)
-    for name in (*LOGGED, "deployments", "progress"):
-        logger = logging.getLogger(name)
+    for logger in _loggers():
         logger.setLevel(logging.INFO)
         logger.addHandler(console)
         logger.propagate = False
+
+
+def handlers() -> list[Console]:
+    """The handlers that `show_progress` has added."""
+    return list(
+        {handler for logger in _loggers() for handler in logger.handlers if isinstance(handler, Console)}
+    )
+
+
+@contextmanager
+def replace_handler(other: logging.Handler) -> Iterator[None]:
+    """Give the log records to another handler instead of the one that `show_progress` has added."""
+    replaced = handlers()
+    for logger in _loggers():
+        logger.addHandler(other)
+        for handler in replaced:
+            logger.removeHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in _loggers():
+            logger.removeHandler(other)
+            for handler in replaced:
+                logger.addHandler(handler)
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger(name) for name in (*LOGGED, "cli", "deployments", "progress")]

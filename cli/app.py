@@ -11,81 +11,93 @@ from typing import Annotated, Any
 import typer
 
 from cli import corpus, encoding
+from cli.display import progress
 from cli.errors import exit_with, print_error, user_error
 from cli.options import (
     REF_HELP,
     Changes,
     Corpus,
+    HelpByGroups,
     Init,
     Json,
+    Quiet,
     Recipe,
     ReplySeed,
     Temperature,
     TopP,
-    print_help_without_a_verb,
+    root_options,
 )
 from console import show_progress
 from environment import quiet_environment
 
 app = typer.Typer(
+    cls=HelpByGroups,
     help="Train a chat model on conversations, register it, and talk with it.",
     epilog="All outputs are written to the folder REPARTEE_HOME (by default ./var). docs/settings.md lists "
     "the settings for --set.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.callback(invoke_without_command=True)(print_help_without_a_verb)
-app.add_typer(corpus.app, name="corpus")
+app.callback(invoke_without_command=True)(root_options)
+
+TRAIN, TALK, CHAMPION, OPERATE = "Train", "Talk and compare", "The champion", "Services"  # groups of verbs
+app.add_typer(corpus.app, name="corpus", rich_help_panel=OPERATE)
 
 INTERRUPTED = 130  # the exit status: 128 + SIGINT
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def run(
     recipe: Recipe = "small",
     corpus: Corpus = None,
     init: Init = None,
     changes: Changes = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train, evaluate and register a model.
+    """Run the full pipeline: prepare the data, train, evaluate, and register the model if it is better.
 
     All stages run once on this machine, from the download of the corpus to the promotion of the model. The
     output of a stage is reused if its inputs, settings, code and libraries have not changed. To resume an
     interrupted run, run the same command again. The gate promotes the model if it is better than the
     champion on the same test split.
     """
-    from cli import tables
-    from cli.run import retrain_locally
-    from flows.recipes import configure
+    with progress(quiet=quiet):
+        from cli import tables
+        from cli.run import retrain_locally
+        from flows.recipes import configure
 
-    outcome = retrain_locally(configure(recipe, corpus, changes or [], init))
-    _print_result(outcome.to_json(), tables.run_summary(outcome), as_json)
+        outcome = retrain_locally(configure(recipe, corpus, changes or [], init))
+    if as_json:
+        _print_json(outcome.to_json())
+    else:
+        tables.print_summary(outcome)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def prepare(
     recipe: Recipe = "small",
     corpus: Corpus = None,
     init: Init = None,
     changes: Changes = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Prepare the training data without training a model.
 
     Runs the stages download, parse, clean, vocabulary and export.
     """
-    from cli import tables
-    from cli.run import prepare_locally
-    from flows.recipes import configure
+    with progress(quiet=quiet):
+        from cli import tables
+        from cli.run import prepare_locally
+        from flows.recipes import configure
 
-    stages = prepare_locally(configure(recipe, corpus, changes or [], init))
+        stages = prepare_locally(configure(recipe, corpus, changes or [], init))
     _print_result({"stages": stages}, tables.stage_table(stages), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def plan(
     recipe: Recipe = "small",
     corpus: Corpus = None,
@@ -105,7 +117,7 @@ def plan(
     _print_result({"stages": [vars(stage) for stage in stages]}, tables.plan_table(stages), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=TALK)
 def chat(
     model: Annotated[str, typer.Option(help=REF_HELP, metavar="REF")] = "champion",
     once: Annotated[
@@ -138,7 +150,7 @@ def chat(
     _print_result(result, reply.text, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=TALK)
 def models(as_json: Json = False) -> None:
     """List the registered versions of the model.
 
@@ -151,7 +163,7 @@ def models(as_json: Json = False) -> None:
     _print_result({"models": rows}, tables.version_table(rows), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=CHAMPION)
 def promote(
     ref: Annotated[str, typer.Argument(help="A version number or an alias.", metavar="VERSION")],
     why: Annotated[
@@ -170,7 +182,7 @@ def promote(
     _print_result(promotion, tables.promotion_text(promotion), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=CHAMPION)
 def rollback(as_json: Json = False) -> None:
     """Make the previous champion the champion again.
 
@@ -182,7 +194,7 @@ def rollback(as_json: Json = False) -> None:
     _print_result(promotion, tables.promotion_text(promotion), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=CHAMPION)
 def history(as_json: Json = False) -> None:
     """List all changes of the champion.
 
@@ -194,27 +206,29 @@ def history(as_json: Json = False) -> None:
     _print_result({"history": entries}, tables.history_table(entries), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=TALK)
 def evaluate(
     ref: Annotated[str, typer.Argument(help=REF_HELP, metavar="REF")],
     corpus: Corpus = None,
     changes: Changes = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Score a model on the test split of a corpus.
+    """Evaluate a model on a test split (default: that of the corpus it was trained on).
 
-    By default, a registered version is scored on the corpus it was trained on, and a model folder on cornell.
+    By default, a model folder is scored on cornell.
     """
-    from cli import tables, versions
-    from cli.run import score_model
-    from flows.recipes import configure
+    with progress(quiet=quiet):
+        from cli import tables, versions
+        from cli.run import score_model
+        from flows.recipes import configure
 
-    found = versions.find_model(ref)
-    figures = score_model(found, configure(found.recipe, corpus or found.source, changes or []))
+        found = versions.find_model(ref)
+        figures = score_model(found, configure(found.recipe, corpus or found.source, changes or []))
     _print_result({"version": found.version, "metrics": figures}, tables.figure_lines(figures), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def up() -> None:
     """Start Prefect, MLflow and a worker on this machine.
 
@@ -226,7 +240,7 @@ def up() -> None:
     up.up(lambda text: print(text, flush=True))
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def status(as_json: Json = False) -> None:
     """Show the champion, runs, services and disk space."""
     from cli import tables
@@ -236,7 +250,7 @@ def status(as_json: Json = False) -> None:
     _print_result(found, tables.status_table(found), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def down() -> None:
     """End everything that `repartee up` started.
 
@@ -247,17 +261,17 @@ def down() -> None:
     print(up.down())
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def doctor(
     fix: Annotated[
         bool, typer.Option("--fix", help="Fix the faults that can be fixed without losing data.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find what is wrong with this installation.
+    """Check the installation and suggest fixes. Exits with 1 if a check fails.
 
     Checks the packages, the disk, the databases, the servers, the deployments and the runs. Each fault is
-    shown with the command that fixes it. The exit status is 1 if any fault remains.
+    shown with the command that fixes it.
     """
     from cli import tables
     from deployments.doctor import examination
@@ -272,7 +286,14 @@ def doctor(
 
 
 def _print_result(result: dict[str, Any], text: str, as_json: bool) -> None:
-    print(json.dumps(result, default=str) if as_json else text)
+    if as_json:
+        _print_json(result)
+    else:
+        print(text)
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    print(json.dumps(result, default=str))
 
 
 def main() -> None:

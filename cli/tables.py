@@ -1,12 +1,22 @@
 """Tables: the results of the verbs as a person reads them."""
 
 import math
+import os
 import shlex
+import sys
+import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from deployments.disk import size_text
+from models.quantities import duration_text
 from models.registry.tags import CORPUS, RECIPE
+
+FIGURES = (
+    ("bits per byte", "test_bpb", ".4f"),
+    ("perplexity", "test_perplexity", ".2f"),
+    ("accuracy", "test_accuracy", ".1%"),
+)
 
 if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
     from deployments.doctor.examination import CheckResult
@@ -22,19 +32,47 @@ def run_summary(outcome: "Outcome") -> str:
     serves = outcome.outcome in ("promoted", "unchanged")
     model = "" if serves else f" --model {shlex.quote(outcome.model_path)}"
     run = f"MLflow run {outcome.mlflow_run_id}" if outcome.mlflow_run_id else "no MLflow run yet"
-    baseline = f"always guessing the commonest token: {m['test_majority_accuracy']:.1%}"
     return f"""
 {outcome.headline()}
   {outcome.reason}
 
-  {m["test_bpb"]:.4f} bits per byte, perplexity {m["test_perplexity"]:.2f}
-  accuracy {m["test_accuracy"]:.1%} ({baseline})
-  {m["parameters"]:,} parameters, {outcome.seconds:.0f} s, {run}
+{_comparison(m, outcome.champion_metrics)}
+  {m["parameters"]:,} parameters, {duration_text(outcome.seconds)}, {run}
 
 What now?
   repartee chat{model}
   repartee models
   {outcome.mlflow_url}"""
+
+
+PANEL_COLOURS = {"promoted": "green", "unchanged": "green", "refused": "yellow"}
+
+
+def print_summary(outcome: "Outcome") -> None:
+    """Print the outcome of a run, in a panel if standard output is a terminal."""
+    text = run_summary(outcome)
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        print(text)
+        return
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    title, _, body = text.strip("\n").partition("\n")
+    colour = PANEL_COLOURS.get(outcome.outcome, "red")
+    Console(highlight=False).print(
+        Panel(Text(textwrap.dedent(body).strip("\n")), title=title, title_align="left", border_style=colour)
+    )
+
+
+def _comparison(model: dict[str, float], champion: dict[str, float]) -> str:
+    """The figures of the new model, beside those of the champion if it was compared with one."""
+    lines = [f"  {'':<16}{'this model':>10}  {'champion':>10}"] if champion else []
+    for name, key, form in FIGURES:
+        before = f"  {champion[key]:>10{form}}" if key in champion else ""
+        lines.append(f"  {name:<16}{model[key]:>10{form}}{before}")
+    baseline = f"{model['test_majority_accuracy']:.1%}"
+    return "\n".join([*lines, f"  (accuracy of always guessing the commonest token: {baseline})"])
 
 
 def stage_table(stages: list[dict[str, Any]]) -> str:

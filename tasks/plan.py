@@ -15,6 +15,7 @@ from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import Artifact, find
 from tasks.store.run_context import RunContext
 from tasks.store.stage import Stage, digests_of
+from tasks.store.stage_event import KEY, StageEvent
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,20 @@ def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version
 @recorded("plan")
 def plan(run: RunContext, chain: Sequence[Stage]) -> Plan:
     planned = plan_run(run, chain)
+    log.info("plan: %s", summary(planned), extra={KEY: [_event(stage) for stage in planned.stages]})
     if planned.warning:
         log.warning("plan: %s", planned.warning)
     return planned
+
+
+def summary(plan: Plan) -> str:
+    """Which stages run and which outputs are reused, in one line."""
+    names = {
+        action: ", ".join(stage.name for stage in plan.stages if stage.action == action)
+        for action in ("run", "reuse")
+    }
+    return "; ".join(f"{action} {listed}" for action, listed in names.items() if listed)
+
+
+def _event(stage: PlannedStage) -> StageEvent:
+    return StageEvent(stage.name, "waiting" if stage.action == "run" else "reused")

@@ -39,6 +39,7 @@ from tasks.gate import decide, wait_for_mlflow
 from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
+from tasks.store.stage_event import event
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +226,7 @@ def register(
     """
 
     def attempt() -> Registration:
-        log.info("register: writing the run to MLflow")
+        log.info("register: writing the run to MLflow", extra=event("register", "running"))
         registry = run.registry
         run_id = registry.open_run(train.fingerprint, name=run.name, params=run.params, tags=run.tags)
         record_training(run, run_id, train, evaluate, export)
@@ -239,6 +240,10 @@ def register(
         )
         write_verdict(registry, run_id, evaluate, last, run.flow_run_id)
         registry.close_run(run_id, "FINISHED")
+        output = f"version {version}" if version else "verdict recorded"
+        log.info(
+            "register: the verdict is recorded in MLflow", extra=event("register", "done", output=output)
+        )
         return Registration(run_id, version, version or last.champion, last)
 
     return wait_for_mlflow(attempt)

@@ -139,6 +139,7 @@ def is_waiting_for_prefect() -> bool:
 def _run_on_its_own_server(home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
     database = home / "prefect" / "prefect.db"
     set_damaged_aside(database)
+    log.info("starting a Prefect server for this run")
     with temporary_server(home) as server:
         try:
             url = server.wait()

@@ -34,6 +34,7 @@ from tasks.store.artifact import (
 )
 from tasks.store.fingerprint import Code, code_of
 from tasks.store.run_context import RunContext
+from tasks.store.stage_event import event
 
 log = logging.getLogger(__name__)
 
@@ -141,18 +142,20 @@ class Stage:
         fingerprint = self.fingerprint(config, digests)
         found = self.find(home, fingerprint)
         if found is not None:
-            log.info("%s: reused (%s)", self.name, count_text(found.rows, self.unit))
+            output = count_text(found.rows, self.unit)
+            log.info("%s: reused (%s)", self.name, output, extra=event(self.name, "reused", output=output))
             return found
         why = self.why(home, config, digests)
-        log.info("%s: running (%s)", self.name, why)
+        log.info("%s: running (%s)", self.name, why, extra=event(self.name, "running"))
         extra = {**(context or {}), **{name: each.path for name, each in inputs.items()}}
         work = home / "runs" / fingerprint
         if self.resumable:
             extra["work"] = work
         artifact = self._build(home, config, digests, extra, why)
         shutil.rmtree(work, ignore_errors=True)
-        done = f"{count_text(artifact.rows, self.unit)} in {duration_text(artifact.seconds)}"
-        log.info("%s: %s", self.name, done)
+        output = count_text(artifact.rows, self.unit)
+        done = event(self.name, "done", output=output, seconds=artifact.seconds)
+        log.info("%s: %s in %s", self.name, output, duration_text(artifact.seconds), extra=done)
         return artifact
 
     def find(self, home: Path, fingerprint: str) -> Artifact | None:

@@ -1,0 +1,82 @@
+"""The progress of a training in the terminal, in the logs of the run, and in Prefect's progress artifact."""
+
+import logging
+import time
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from models.metrics_log import EPOCH, NOTICE, STEP, VALIDATION
+from models.quantities import duration_text
+from tasks.prefect_api.reporting import report
+
+log = logging.getLogger("tasks.train")
+terminal = logging.getLogger("progress")
+
+ARTIFACT_SECONDS = 5.0
+LOG_SECONDS = 60.0
+AWAY_SECONDS = 55.0  # added to ARTIFACT_SECONDS while Prefect does not answer
+
+
+class TrainingProgress:
+    """Called with each line of metrics.jsonl: shows it in the terminal, every five seconds in Prefect, and
+    every minute in the logs."""
+
+    def __init__(self) -> None:
+        self.artifact = cast(UUID | None, report(create_progress_artifact, 0.0, description="training"))
+        self.validation_bpb: float | None = None
+        self.next_artifact_s = time.monotonic() + ARTIFACT_SECONDS
+        self.next_log_s = time.monotonic() + LOG_SECONDS
+
+    def __call__(self, metrics: dict[str, Any]) -> None:
+        kind = metrics["kind"]
+        if kind == EPOCH:
+            log.info("train: %s", epoch_line(metrics))
+        elif kind == NOTICE and metrics["level"] in ("INFO", "WARNING"):
+            # An error ends the training, and is in its exception.
+            log.log(logging.getLevelName(metrics["level"]), "train: %s", metrics["message"])
+        elif kind == VALIDATION:
+            self.validation_bpb = metrics["bpb"]
+        elif kind == STEP:
+            self._show_step(metrics)
+
+    def done(self) -> None:
+        self._update_artifact(100.0, "the training has finished")
+
+    def _show_step(self, metrics: dict[str, Any]) -> None:
+        line = step_line(metrics, self.validation_bpb)
+        figures = {**metrics, "validation_bpb": self.validation_bpb}
+        terminal.info("train: %s", line, extra={"training": figures})
+        if time.monotonic() > self.next_artifact_s:
+            self._update_artifact(min(100.0, 100 * metrics["progress"]), line)
+        if time.monotonic() > self.next_log_s:
+            self.next_log_s = time.monotonic() + LOG_SECONDS
+            log.info("train: %s", line, extra={"training": figures})
+
+    def _update_artifact(self, percent: float, line: str) -> None:
+        """Update the progress artifact. If Prefect does not answer, the next attempt comes a minute later."""
+        shown = self.artifact and report(
+            update_progress_artifact, self.artifact, progress=percent, description=line
+        )
+        self.next_artifact_s = time.monotonic() + ARTIFACT_SECONDS + (0 if shown else AWAY_SECONDS)
+
+
+def step_line(metrics: dict[str, Any], validation_bpb: float | None) -> str:
+    """The state of a training in one line, for people."""
+    bpb = "" if validation_bpb is None else f"{validation_bpb:.3f} bits per byte  "
+    return (
+        f"{100 * metrics['progress']:3.0f} %  step {metrics['step']:,}  loss {metrics['loss']:.3f}  "
+        f"accuracy {metrics['accuracy']:.1%}  {bpb}{metrics['tokens_per_second']:,.0f} tokens/s  "
+        f"{duration_text(metrics['seconds_left'])} left"
+    )
+
+
+def epoch_line(metrics: dict[str, Any]) -> str:
+    """The figures of a finished epoch in one line, for people."""
+    return (
+        f"epoch {metrics['epoch']:g}  loss {metrics['train_loss']:.3f}  "
+        f"accuracy {metrics['train_accuracy']:.1%}  "
+        f"validation loss {metrics['validation_loss']:.3f}  accuracy {metrics['validation_accuracy']:.1%}  "
+        f"{metrics['validation_bpb']:.3f} bits per byte"
+    )
