@@ -17,7 +17,7 @@ from models.record import Record
 SAMPLES = 10  # conversations
 SAMPLE_TURNS = 8  # the first turns of each of them
 SAMPLE_CHARACTERS = 300  # of a turn
-QUANTILES = (0.5, 0.9, 0.99, 1.0)
+QUANTILES = {"median": 0.5, "90 %": 0.9, "longest": 1.0}
 
 
 class SplitOverview(Record):
@@ -30,7 +30,7 @@ class SplitOverview(Record):
     tokens: int
     """Token ids in the examples, those of the contexts included."""
     length_quantiles: dict[str, int]
-    """Tokens of an example at the quantiles 0.5, 0.9, 0.99 and 1."""
+    """Tokens of an example: the median, the length that 90 % of them do not exceed, and the longest."""
 
 
 class SampleConversation(Record):
@@ -72,14 +72,14 @@ def overview(parse: Path, clean: Path, export: Path) -> DataOverview:
 def _split_overview(turns: pa.Table, split: str, export: Path) -> SplitOverview:
     own = turns.filter(pc.field("split") == split)
     lengths = pc.list_value_length(pq.read_table(export / f"{split}.parquet", columns=["ids"])["ids"])
-    quantiles = pc.quantile(lengths, list(QUANTILES), interpolation="higher").to_pylist()
+    quantiles = pc.quantile(lengths, list(QUANTILES.values()), interpolation="higher").to_pylist()
     return SplitOverview(
         conversations=pc.count_distinct(own["conversation_id"]).as_py(),
         turns=own.num_rows,
         characters=pc.sum(pc.utf8_length(own["text"])).as_py() or 0,
         examples=len(lengths),
         tokens=pc.sum(lengths).as_py() or 0,
-        length_quantiles={f"{q:g}": int(n or 0) for q, n in zip(QUANTILES, quantiles, strict=True)},
+        length_quantiles={name: int(n or 0) for name, n in zip(QUANTILES, quantiles, strict=True)},
     )
 
 
@@ -110,7 +110,7 @@ def split_rows(data: DataOverview) -> list[dict[str, Any]]:
         {
             "split": name,
             **split.model_dump(exclude={"length_quantiles"}),
-            **{f"tokens at {q}": length for q, length in split.length_quantiles.items()},
+            **split.length_quantiles,
         }
         for name, split in data.splits.items()
     ]
@@ -157,8 +157,8 @@ def to_markdown(data: DataOverview) -> str:
     return f"""## Splits
 
 {markdown_table(split_rows(data))}
-Tokens are counted with the vocabulary of this run. `tokens at 0.9` is the length that 90 % of the examples do
-not exceed.
+Tokens are counted with the vocabulary of this run. The last three columns are tokens of an example: the
+median, the length that 90 % of the examples do not exceed, and the longest.
 
 ## Counts of parse and clean
 

@@ -75,7 +75,7 @@ def test_each_split_has_its_counts_and_the_lengths_of_its_examples(data):
     train, validation, test = split_rows(data)
     assert (train["split"], train["conversations"], train["turns"]) == ("train", 2, 12)
     assert (train["examples"], train["tokens"], train["characters"]) == (2, 36, 6 + 11 + 60)
-    assert (train["tokens at 0.5"], train["tokens at 1"]) == (30, 30)
+    assert (train["median"], train["longest"]) == (30, 30)
     assert validation["turns"] == test["turns"] == 2
 
 
@@ -106,7 +106,7 @@ def test_the_sample_is_the_same_for_the_same_conversations_in_any_order(tmp_path
 def test_an_empty_split_has_zeros(tmp_path):
     made = overview(*write_outputs(tmp_path, [("a", "train", ["Hello.", "Hi."])]))
     test = split_rows(made)[2]
-    assert (test["conversations"], test["examples"], test["tokens at 1"]) == (0, 0, 0)
+    assert (test["conversations"], test["examples"], test["longest"]) == (0, 0, 0)
 
 
 def test_a_cell_with_a_bar_or_a_line_break_does_not_break_the_table(data):

@@ -148,7 +148,7 @@ def test_what_another_process_builds_is_waited_for_and_reused(builder, tmp_path,
     caplog.set_level("INFO")
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(QUIET.run, tmp_path, Knobs(), {})
-        wait_for(lambda: "another process builds this output" in caplog.text)
+        wait_for(lambda: "waiting for another process, which is building this output" in caplog.text)
         assert not waiting.done()
         builder.stdin.write("\n")
         builder.stdin.flush()
@@ -160,7 +160,7 @@ def test_a_builder_that_waits_takes_over_from_one_that_dies(builder, tmp_path, c
     caplog.set_level("INFO")
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(QUIET.run, tmp_path, Knobs(), {})
-        wait_for(lambda: "another process builds this output" in caplog.text)
+        wait_for(lambda: "waiting for another process, which is building this output" in caplog.text)
         builder.kill()
         assert waiting.result(timeout=60).status == "ran"
     assert not list(tmp_path.glob("store/quiet/.tmp-*"))
