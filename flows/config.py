@@ -1,6 +1,6 @@
 """RetrainConfig: what decides the result of a run, composed of the settings that the packages define."""
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
@@ -53,3 +53,11 @@ class RetrainConfig(Config):
             "train": TrainingConfig(network=self.network, train=self.train),
             "rescore": RescoreConfig(max_replies=self.evaluate.max_replies),
         }
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with their keys as `--set` has them: `train.learning_rate`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -10,10 +10,11 @@ from typing import cast
 
 from prefect import flow
 
-from flows.lifecycle.context import open_run, run_name
+from flows.lifecycle.context import open_run
 from flows.lifecycle.events import send_new_data, send_rejection
 from flows.lifecycle.graph import run_chain
 from flows.lifecycle.locks import stay_alive
+from flows.lifecycle.names import run_name
 from flows.lifecycle.parameters import CorpusName, OlderChanges, Recipe, SettingsText, to_config
 from flows.lifecycle.publish import artifact_of, end_is_recorded, interrupted, refused
 from flows.lifecycle.results import Result, save_result

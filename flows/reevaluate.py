@@ -11,8 +11,9 @@ import flows  # noqa: F401  # its environment comes before Prefect, which loads 
 # isort: split
 from prefect import flow
 
-from flows.lifecycle.context import evaluation_name, open_run
+from flows.lifecycle.context import open_run
 from flows.lifecycle.graph import needed_for, run_chain
+from flows.lifecycle.names import evaluation_name
 from flows.lifecycle.parameters import CorpusName, as_trained, to_config
 from flows.lifecycle.publish import artifact_of, publish_scores
 from flows.prepare import DATA

@@ -15,11 +15,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.config import RetrainConfig
-from flows.lifecycle.context import open_run, run_name
+from flows.lifecycle.context import open_run
 from flows.lifecycle.dead_runs import reconcile
 from flows.lifecycle.events import send_rejection
 from flows.lifecycle.graph import run_chain
 from flows.lifecycle.locks import Busy, my_turn, stay_alive
+from flows.lifecycle.names import run_name
 from flows.lifecycle.outcome import Outcome
 from flows.lifecycle.parameters import (
     CorpusName,
@@ -37,6 +38,7 @@ from flows.lifecycle.publish import (
     interrupted,
     refused,
     skipped,
+    tag_run,
     trained_not_registered,
     unchanged,
 )
@@ -100,6 +102,7 @@ def retrain(
     try:
         with my_turn(run.home, run.name):
             stay_alive(run.home, run.flow_run_id)
+            tag_run(run)
             reconcile(run)
             return retrain_in_turn(run, config)
     except Busy as busy:

@@ -6,20 +6,19 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 from uuid import uuid4
 
-from coolname.data import config as coolname_lists
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment
-from prefect.runtime import flow_run as current_run
 
 from corpus import source as corpora
 from corpus.source import name_of
 from corpus.transfer.guard import Reach
-from flows.config import RetrainConfig
+from flows.config import RetrainConfig, flatten
+from flows.lifecycle.names import base_name
 from flows.lifecycle.outcome import without_outcome
-from flows.recipes import RECIPES
+from flows.notation import join_settings
+from flows.recipes import changes_of
 from models.addresses import redact_corpus
 from models.errors import InputError
 from models.files import PROJECT
@@ -27,6 +26,7 @@ from models.pretrained import source as pretrained
 from models.pretrained.source import FORMS, SCRATCH
 from models.registry.reference import open_registry
 from models.registry.tags import (
+    CHANGES,
     COMMIT,
     CORPUS,
     FLOW_RUN_ID,
@@ -49,15 +49,16 @@ def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
         InputError: a setting is wrong, or the configuration needs a model to start from and names none.
     """
     check_start(config)
+    params = flatten(config.model_dump(mode="json"))
     return RunContext(
-        name=f"{config.recipe}-{corpus_name(config)}",
+        name=base_name(config),
         home=settings.root,
         registry=open_registry(settings),
         reach=reach_of(settings),
         settings=config.by_stage(),
         gate=config.gate,
         generation=config.generation,
-        params=flatten(config.model_dump(mode="json")),
+        params={key: value for key, value in params.items() if value is not None},
         tags={},
         flow_run_id=None,
         started_s=time.monotonic(),
@@ -82,15 +83,18 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
     tags = {
         RUN_NAME: run.name,
         RECIPE: config.recipe,
-        CORPUS: corpus_name(config),
+        CORPUS: name_of(config.download.corpus),
         SOURCE: config.download.corpus,
         LOCATION: run.location,
         HOME: identity,
         COMMIT: git_commit(),
+        CHANGES: join_settings(changes_of(config).items()),
     }
-    if flow_run:
-        tags |= {FLOW_RUN_ID: str(flow_run.id), FLOW_RUN_NAME: flow_run.name}
-    return replace(run, tags=tags, flow_run_id=str(flow_run.id) if flow_run else None, home_identity=identity)
+    if flow_run is None:
+        return replace(run, tags=tags, home_identity=identity)
+    name = without_outcome(flow_run.name)
+    tags |= {RUN_NAME: name, FLOW_RUN_ID: str(flow_run.id), FLOW_RUN_NAME: name}
+    return replace(run, name=name, tags=tags, flow_run_id=str(flow_run.id), home_identity=identity)
 
 
 def check_start(config: RetrainConfig) -> None:
@@ -131,41 +135,6 @@ def home_identity(home: Path) -> str:
     return f"{path.read_text()}-{home.stat().st_ino}"
 
 
-def run_name() -> str:
-    """The name of a run in Prefect: the one that somebody gave it, or else its recipe and its corpus."""
-    given = current_run.parameters
-    config = RECIPES[given["recipe"]]
-    return given_name() or f"{config.recipe}-{name_of(given.get('corpus') or config.download.corpus)}"
-
-
-def evaluation_name() -> str:
-    return given_name() or f"evaluate-{current_run.parameters['model']}"
-
-
-def given_name() -> str | None:
-    """The name that somebody gave to the current run, without the outcome of an earlier attempt.
-
-    None if Prefect chose the name, an adjective and an animal of the lists of coolname.
-    """
-    name = current_run.name or ""
-    words = name.split("-")
-    if len(words) == 2 and words[0] in _coolname_words("adj_any") and words[1] in _coolname_words("subj"):
-        return None
-    return without_outcome(name) or None
-
-
-def _coolname_words(key: str) -> set[str]:
-    entry = cast(dict[str, dict[str, list[str]]], coolname_lists)[key]
-    if "words" in entry:
-        return set(entry["words"])
-    return {word for part in entry["lists"] for word in _coolname_words(part)}
-
-
-def corpus_name(config: RetrainConfig) -> str:
-    """A short name of the corpus, for the names of runs: the file name of a path, without its suffix."""
-    return name_of(config.download.corpus)
-
-
 def reach_of(settings: Settings) -> Reach:
     """The hosts to which downloads may connect: only public ones if a form or a schedule started the run.
 
@@ -176,13 +145,6 @@ def reach_of(settings: Settings) -> Reach:
     reach = Reach(public_only=bool(deployment.id), allowed=allowed)
     reach.check()
     return reach
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def git_commit() -> str:

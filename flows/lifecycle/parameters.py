@@ -13,8 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query
 from flows import notation
-from flows.config import RetrainConfig
-from flows.lifecycle.context import flatten
+from flows.config import RetrainConfig, flatten
 from flows.notation import Change, join_settings, read_change, split_settings
 from flows.recipes import change_recipe, changes_of
 from models.addresses import redact_corpus

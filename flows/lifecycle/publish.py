@@ -5,7 +5,7 @@ in the message of the state, in a tag of the run and in its name.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -27,6 +27,7 @@ from models.errors import InputError
 from models.evaluation.report import REPORT, Report, figure_table
 from models.evaluation.scorecard import ScoreRecord
 from models.registry.reference import Model
+from models.registry.tags import CORPUS, RECIPE
 from settings import Settings
 from tasks.plan import Plan
 from tasks.prefect_api.reporting import report
@@ -168,7 +169,7 @@ def completed(
     """The final state of a run. Its result is on the disk before Prefect is asked to record it."""
     save_result(run.home, run.flow_run_id, Result(outcome))
     report(publish_artifacts, outcome, outputs or {}, champion)
-    report(_label_run, outcome)
+    report(_update_run, lambda client, flow_run: label(client, flow_run, outcome))
     return final_state(outcome)
 
 
@@ -176,16 +177,29 @@ def final_state(outcome: Outcome) -> State[Outcome]:
     return Completed(message=f"{outcome.headline()}; {outcome.reason}", data=outcome)
 
 
-def _label_run(outcome: Outcome) -> None:
+def tag_run(run: RunContext) -> None:
+    """Give the run the tags by which people find it in Prefect: its recipe and its corpus."""
+    tags = {run.tags[RECIPE], run.tags[CORPUS]}
+    report(_update_run, lambda client, flow_run: _add_tags(client, flow_run, tags))
+
+
+def _add_tags(client: SyncPrefectClient, flow_run: FlowRun, tags: set[str]) -> None:
+    client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *tags}))
+
+
+def _update_run(update: Callable[[SyncPrefectClient, FlowRun], None]) -> None:
+    """Update the current flow run, if there is one."""
     context = FlowRunContext.get()
     if context and context.flow_run:
         with get_client(sync_client=True) as client:
-            label(client, context.flow_run, outcome)
+            update(client, client.read_flow_run(context.flow_run.id))
 
 
 def label(client: SyncPrefectClient, flow_run: FlowRun, outcome: Outcome) -> None:
     """Put the outcome into the tags and the name of a run, in place of that of an earlier attempt."""
     tags = {*flow_run.tags} - {*get_args(Ending)} | {outcome.outcome}
+    if outcome.outcome == "promoted":
+        tags.add(f"v{outcome.version}")
     name = f"{without_outcome(flow_run.name)}: {outcome.short()}"
     client.update_flow_run(flow_run.id, name=name, tags=sorted(tags))
 

@@ -6,6 +6,7 @@ RECIPE = "repartee.recipe"
 CORPUS = "repartee.corpus"  # the short name of the corpus
 SOURCE = "repartee.source"  # the corpus as the user gave it
 FINGERPRINT = "repartee.train_fingerprint"
+CHANGES = "repartee.changes"  # what differs from the recipe, in the notation of settings
 HOME = "repartee.home"  # the identity of the run's home, which does not depend on the home's path
 LOCATION = "repartee.at"  # the machine, and the path of the run's home on it
 VERDICT = "repartee.verdict"

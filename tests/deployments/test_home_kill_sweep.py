@@ -17,7 +17,7 @@ from itertools import pairwise
 import pytest
 from installation import TINY, ask, command, kill_everything, left_of
 
-from flows.lifecycle.context import flatten
+from flows.config import flatten
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow]
 log = logging.getLogger(__name__)

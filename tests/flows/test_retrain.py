@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -64,7 +65,7 @@ def test_the_first_model_is_promoted_and_the_contract_holds(first, home):
     names = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]
     assert list(statuses(first)) == names
     for stage in first["stages"]:
-        assert {"name", "status", "seconds", "rows", "path", "fingerprint", "why"} == set(stage)
+        assert {"name", "status", "seconds", "rows", "unit", "path", "fingerprint", "why"} == set(stage)
         assert (Path(stage["path"]) / "manifest.json").exists()
     assert {"test_bpb", "test_perplexity", "test_accuracy"} <= set(first["metrics"])
     assert not servers_of(home), "the server outlived the run"
@@ -79,7 +80,9 @@ def test_the_mlflow_run_says_in_which_precision_it_trained_and_on_what(first, ho
 def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
     database = sqlite3.connect(home / "prefect" / "prefect.db")
     flows = database.execute("select name, state_name, tags from flow_run").fetchall()
-    assert ("quick-sample: promoted v1", "Completed", '["promoted"]') in flows
+    [(name, state, tags)] = flows
+    assert re.fullmatch(r"quick-sample #1 sample_turns=3000 .*: promoted v1", name)
+    assert (state, set(json.loads(tags))) == ("Completed", {"quick", "sample", "promoted", "v1"})
     (message,) = database.execute("select message from flow_run_state where type = 'COMPLETED'").fetchone()
     assert message == "Promoted: repartee v1 is the champion; no champion yet"
     tasks = dict(database.execute("select name, task_inputs from task_run").fetchall())
@@ -138,7 +141,9 @@ def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, hom
     messages = database.execute("select message from task_run_state where name = 'Cached'").fetchall()
     assert {message for (message,) in messages} == {"inputs, settings, code and libraries are the same"}
     flows = database.execute("select name, state_name, tags from flow_run").fetchall()
-    assert ("quick-sample: refused", "Completed", '["refused"]') in flows
+    [(name, tags)] = [(name, tags) for name, _, tags in flows if name.endswith(": refused")]
+    assert name.startswith("quick-sample #2 ")
+    assert set(json.loads(tags)) == {"quick", "sample", "refused"}
     assert run(home, "train.learning_rate=1e-6")["outcome"] == "unchanged"
 
 

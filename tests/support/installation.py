@@ -11,7 +11,7 @@ import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flows.lifecycle.context import flatten
+from flows.config import flatten
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURED = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")

@@ -1,0 +1,109 @@
+"""The names of runs in Prefect and MLflow: `small-cornell #12 seed=1`.
+
+A name says the recipe, the corpus, the number of the run in its home, and what differs from the recipe. A
+name that a user has typed into the form is kept instead.
+"""
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+from coolname.data import config as coolname_lists
+from prefect.runtime import flow_run as current_run
+
+from corpus.source import name_of
+from flows.config import RetrainConfig
+from flows.lifecycle.outcome import without_outcome
+from flows.lifecycle.parameters import to_config
+from flows.notation import show_value
+from flows.recipes import RECIPES, changes_of
+from models.errors import InputError
+from models.locks import lock
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+NUMBER = "run_number"  # the file of a home that holds the number of its last run
+MAX_CHANGES_CHARACTERS = 60
+NOT_SHOWN = ("recipe", "download.corpus")  # they are in the name by themselves
+
+
+def run_name() -> str:
+    """The name of the current run: the one that a user gave it, or one that says what the run is about."""
+    if name := given_name():
+        return name
+    config = _config_of_current_run()
+    number = next_number(Settings().root)
+    words = (base_name(config), f"#{number}" if number else "", changes_text(config))
+    return " ".join(word for word in words if word)
+
+
+def evaluation_name() -> str:
+    return given_name() or f"evaluate-{current_run.parameters['model']}"
+
+
+def base_name(config: RetrainConfig) -> str:
+    """Recipe and corpus: `small-cornell`."""
+    return f"{config.recipe}-{name_of(config.download.corpus)}"
+
+
+def changes_text(config: RetrainConfig) -> str:
+    """What differs from the recipe, shortened: `seed=1 max_minutes=5 +2`."""
+    changes = {key: value for key, value in changes_of(config).items() if key not in NOT_SHOWN}
+    words: list[str] = []
+    for key, value in changes.items():
+        word = f"{key.rpartition('.')[2]}={show_value(value)}"
+        if len(" ".join([*words, word])) > MAX_CHANGES_CHARACTERS:
+            return " ".join([*words, f"+{len(changes) - len(words)}"])
+        words.append(word)
+    return " ".join(words)
+
+
+def next_number(home: Path) -> int | None:
+    """The number of the run that begins now: one more than that of the last run of this home.
+
+    None if the home cannot be written, which ends the run soon after with an error of its own.
+    """
+    path = home / NUMBER
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with lock(home / f".{NUMBER}.lock"):
+            last = 0
+            with suppress(FileNotFoundError, ValueError):
+                last = int(path.read_text())
+            partial = path.with_suffix(".tmp")
+            partial.write_text(f"{last + 1}\n")
+            partial.replace(path)
+            return last + 1
+    except OSError as error:
+        log.debug("the run has no number: %s", error)
+        return None
+
+
+def given_name() -> str | None:
+    """The name that a user gave to the current run, without the outcome of an earlier attempt.
+
+    None if Prefect chose the name, an adjective and an animal from the lists of coolname.
+    """
+    name = current_run.name or ""
+    words = name.split("-")
+    if len(words) == 2 and words[0] in _coolname_words("adj_any") and words[1] in _coolname_words("subj"):
+        return None
+    return without_outcome(name) or None
+
+
+def _coolname_words(key: str) -> set[str]:
+    entry = cast(dict[str, dict[str, list[str]]], coolname_lists)[key]
+    if "words" in entry:
+        return set(entry["words"])
+    return {word for part in entry["lists"] for word in _coolname_words(part)}
+
+
+def _config_of_current_run() -> RetrainConfig:
+    """The configuration of the current run, or its recipe if its settings are wrong."""
+    parameters = dict(current_run.parameters)
+    try:
+        return to_config(**parameters)
+    except InputError:  # it ends the run soon after, with this message
+        return RECIPES.get(parameters.get("recipe", "small"), RECIPES["small"])

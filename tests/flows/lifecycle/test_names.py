@@ -1,0 +1,39 @@
+"""The names of runs: unique in a home, and telling what differs from the recipe."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from flows.lifecycle.names import MAX_CHANGES_CHARACTERS, base_name, changes_text, next_number
+from flows.recipes import configure
+
+
+def test_a_name_has_the_recipe_and_the_name_of_the_corpus():
+    assert base_name(configure("small", None, [])) == "small-cornell"
+    assert base_name(configure("quick", "/data/my chats.zip", [])) == "quick-my chats"
+
+
+def test_what_differs_from_the_recipe_is_in_the_name_and_the_corpus_is_not_repeated():
+    assert changes_text(configure("small", "sample", [])) == ""
+    config = configure("small", "sample", ["train.seed=1", "train.max_minutes=null"])
+    assert set(changes_text(config).split()) == {"seed=1", "max_minutes=null"}
+
+
+def test_many_changes_are_shortened_and_the_rest_is_counted():
+    settings = ["train.seed=1", "train.max_minutes=77", "train.max_epochs=99", "train.batch_tokens=1111"]
+    settings += ["train.learning_rate=0.123", "train.max_steps=10", "clean.max_turn_tokens=9"][:2]
+    text = changes_text(configure("small", None, settings))
+    *words, rest = text.split()
+    assert len(text) <= MAX_CHANGES_CHARACTERS + 4
+    assert rest == f"+{6 - len(words)}"
+
+
+def test_runs_that_begin_at_once_get_different_numbers(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda _: next_number(tmp_path / "home"), range(40)))
+    assert sorted(numbers) == list(range(1, 41))
+
+
+def test_a_damaged_counter_starts_again_and_a_home_that_cannot_be_written_gives_no_number(tmp_path):
+    (tmp_path / "run_number").write_text("seven")
+    assert next_number(tmp_path) == 1
+    (tmp_path / "file").write_text("")
+    assert next_number(tmp_path / "file") is None
