@@ -36,7 +36,7 @@ class Timed(Training):
         self.steps_s: list[float] = []
         self.saves: list[tuple[int, float]] = []  # (steps before the save, seconds)
 
-    def learn(self, rows: NDArray[np.int64], rate: float) -> None:
+    def train_step(self, rows: NDArray[np.int64], rate: float) -> None:
         began_s = time.perf_counter()
         super().train_step(rows, rate)
         self.steps_s.append(time.perf_counter() - began_s)
