@@ -99,7 +99,7 @@ def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
         "register",
     } <= set(tasks)
     assert "task_run" in tasks["evaluate"], "the graph has no edges"
-    keys = {key for (key,) in database.execute("select key from artifact")}
+    keys = {key for (key,) in database.execute("select key from artifact where key is not null")}
     assert keys == {"repartee-summary", "repartee-data", "repartee-replies"}
     said = " ".join(message for (message,) in database.execute("select message from log"))
     assert "parse: running" in said, "what the stages say is not in the run's logs"
@@ -142,7 +142,7 @@ def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, hom
     assert {message for (message,) in messages} == {"inputs, settings, code and libraries are the same"}
     flows = database.execute("select name, state_name, tags from flow_run").fetchall()
     [(name, tags)] = [(name, tags) for name, _, tags in flows if name.endswith(": refused")]
-    assert name.startswith("quick-sample #2 ")
+    assert re.match(r"quick-sample #\d+ ", name)
     assert set(json.loads(tags)) == {"quick", "sample", "refused"}
     assert run(home, "train.learning_rate=1e-6")["outcome"] == "unchanged"
 
