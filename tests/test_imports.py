@@ -224,5 +224,5 @@ def test_the_settings_are_read_where_a_flow_a_hook_or_a_verb_begins() -> None:
         )
     }
     below = {name for name in readers if name.partition("/")[0] not in ("cli", "deployments", "benchmarks")}
-    hooks = {"flows/lifecycle/publish.py", "flows/lifecycle/webhook.py"}
+    hooks = {f"flows/lifecycle/{name}.py" for name in ("names", "publish", "webhook")}
     assert below == {"flows/retrain.py", "flows/prepare.py", "flows/reevaluate.py"} | hooks
