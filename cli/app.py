@@ -4,20 +4,19 @@ Each verb imports heavy packages only when it runs, so that `repartee --help` an
 implemented in the other modules of this package and in deployments/; cli/tables.py formats their output.
 """
 
-import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cli import corpus, encoding
+from cli import corpus, encoding, services
 from cli.display import progress
 from cli.errors import exit_with, print_error, user_error
+from cli.help import CHAMPION, SERVICES, TALK, TRAIN, HelpByGroups, root_options
 from cli.options import (
     REF_HELP,
     Changes,
     Corpus,
-    HelpByGroups,
     Init,
     Json,
     Quiet,
@@ -25,8 +24,8 @@ from cli.options import (
     ReplySeed,
     Temperature,
     TopP,
-    root_options,
 )
+from cli.output import print_json, print_result
 from console import show_progress
 from environment import quiet_environment
 
@@ -41,8 +40,8 @@ app = typer.Typer(
 )
 app.callback(invoke_without_command=True)(root_options)
 
-TRAIN, TALK, CHAMPION, OPERATE = "Train", "Talk and compare", "The champion", "Services"  # groups of verbs
-app.add_typer(corpus.app, name="corpus", rich_help_panel=OPERATE)
+app.add_typer(services.app)
+app.add_typer(corpus.app, name="corpus", rich_help_panel=SERVICES)
 
 INTERRUPTED = 130  # the exit status: 128 + SIGINT
 
@@ -70,7 +69,7 @@ def run(
 
         outcome = retrain_locally(configure(recipe, corpus, changes or [], init))
     if as_json:
-        _print_json(outcome.to_json())
+        print_json(outcome.to_json())
     else:
         tables.print_summary(outcome)
 
@@ -94,7 +93,7 @@ def prepare(
         from flows.recipes import configure
 
         stages = prepare_locally(configure(recipe, corpus, changes or [], init))
-    _print_result({"stages": stages}, tables.stage_table(stages), as_json)
+    print_result({"stages": stages}, tables.stage_table(stages), as_json)
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -114,7 +113,7 @@ def plan(
     from flows.recipes import configure
 
     stages = plan_stages(configure(recipe, corpus, changes or [], init))
-    _print_result({"stages": [vars(stage) for stage in stages]}, tables.plan_table(stages), as_json)
+    print_result({"stages": [vars(stage) for stage in stages]}, tables.plan_table(stages), as_json)
 
 
 @app.command(rich_help_panel=TALK)
@@ -147,7 +146,7 @@ def chat(
         raise typer.Exit(terminal.run(session, title=found.title, stdin=sys.stdin, stdout=sys.stdout))
     reply = session.reply_once(once)
     result = {"reply": reply.text, "version": found.version, "tokens": reply.tokens}
-    _print_result(result, reply.text, as_json)
+    print_result(result, reply.text, as_json)
 
 
 @app.command(rich_help_panel=TALK)
@@ -160,7 +159,7 @@ def models(as_json: Json = False) -> None:
     from cli import tables, versions
 
     rows = versions.list_versions()
-    _print_result({"models": rows}, tables.version_table(rows), as_json)
+    print_result({"models": rows}, tables.version_table(rows), as_json)
 
 
 @app.command(rich_help_panel=CHAMPION)
@@ -179,7 +178,7 @@ def promote(
     from cli import champion, tables
 
     promotion = champion.promote(ref, why)
-    _print_result(promotion, tables.promotion_text(promotion), as_json)
+    print_result(promotion, tables.promotion_text(promotion), as_json)
 
 
 @app.command(rich_help_panel=CHAMPION)
@@ -191,7 +190,7 @@ def rollback(as_json: Json = False) -> None:
     from cli import champion, tables
 
     promotion = champion.rollback()
-    _print_result(promotion, tables.promotion_text(promotion), as_json)
+    print_result(promotion, tables.promotion_text(promotion), as_json)
 
 
 @app.command(rich_help_panel=CHAMPION)
@@ -203,7 +202,7 @@ def history(as_json: Json = False) -> None:
     from cli import champion, tables
 
     entries = champion.history()
-    _print_result({"history": entries}, tables.history_table(entries), as_json)
+    print_result({"history": entries}, tables.history_table(entries), as_json)
 
 
 @app.command(rich_help_panel=TALK)
@@ -225,75 +224,7 @@ def evaluate(
 
         found = versions.find_model(ref)
         figures = score_model(found, configure(found.recipe, corpus or found.source, changes or []))
-    _print_result({"version": found.version, "metrics": figures}, tables.figure_lines(figures), as_json)
-
-
-@app.command(rich_help_panel=OPERATE)
-def up() -> None:
-    """Start Prefect, MLflow and a worker on this machine.
-
-    Creates the deployments as well, and supervises the services until Ctrl-C or `repartee down`. If
-    PREFECT_API_URL or MLFLOW_TRACKING_URI is set, the server at that address is used instead of a local one.
-    """
-    from deployments.local import up
-
-    up.up(lambda text: print(text, flush=True))
-
-
-@app.command(rich_help_panel=OPERATE)
-def status(as_json: Json = False) -> None:
-    """Show the champion, runs, services and disk space."""
-    from cli import tables
-    from deployments import status
-
-    found = status.status()
-    _print_result(found, tables.status_table(found), as_json)
-
-
-@app.command(rich_help_panel=OPERATE)
-def down() -> None:
-    """End everything that `repartee up` started.
-
-    A training run in progress first writes a checkpoint, from which the next run resumes.
-    """
-    from deployments.local import up
-
-    print(up.down())
-
-
-@app.command(rich_help_panel=OPERATE)
-def doctor(
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Fix the faults that can be fixed without losing data.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Check the installation and suggest fixes. Exits with 1 if a check fails.
-
-    Checks the packages, the disk, the databases, the servers, the deployments and the runs. Each fault is
-    shown with the command that fixes it.
-    """
-    from cli import tables
-    from deployments.doctor import examination
-
-    def report(result: examination.CheckResult) -> None:
-        if not as_json:
-            print(tables.check_text(result), flush=True)
-
-    found = examination.doctor(fix, report)
-    _print_result(found, tables.doctor_summary(found), as_json)
-    raise typer.Exit(0 if found["healthy"] else 1)
-
-
-def _print_result(result: dict[str, Any], text: str, as_json: bool) -> None:
-    if as_json:
-        _print_json(result)
-    else:
-        print(text)
-
-
-def _print_json(result: dict[str, Any]) -> None:
-    print(json.dumps(result, default=str))
+    print_result({"version": found.version, "metrics": figures}, tables.figure_lines(figures), as_json)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import print_help_without_a_verb
+from cli.help import print_help_without_a_verb
 from models.errors import InputError
 
 app = typer.Typer(help="Generate a corpus.", rich_markup_mode=None)

@@ -27,7 +27,7 @@ REFRESHES_PER_SECOND = 8
 MIN_COLUMNS = 40  # below this width the table would be cut: plain lines are printed instead
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR_COLUMNS = 24
-LOOK = {"waiting": ("·", "dim"), "running": ("", "yellow"), "done": ("✓", "green"), "reused": ("=", "cyan")}
+SIGNS = {"waiting": ("·", "dim"), "running": ("", "yellow"), "done": ("✓", "green"), "reused": ("=", "cyan")}
 """For each state of a stage its sign and its colour. The state is also written as a word."""
 
 
@@ -173,7 +173,7 @@ class Display(logging.Handler):
     def _state(self, event: "StageEvent") -> "RenderableType":
         from rich.text import Text
 
-        sign, style = LOOK[event.state]
+        sign, style = SIGNS[event.state]
         if event.state == "running":
             self.spinner.update(text=Text("running", style=style))
             return self.spinner.render(time.monotonic())

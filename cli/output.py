@@ -1,0 +1,15 @@
+"""The output of a verb: text for people, or one JSON object."""
+
+import json
+from typing import Any
+
+
+def print_result(result: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+    else:
+        print(text)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    print(json.dumps(result, default=str))

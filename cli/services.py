@@ -1,0 +1,68 @@
+"""The verbs for the services on this machine and for the state of the installation."""
+
+from typing import Annotated
+
+import typer
+
+from cli.help import SERVICES
+from cli.options import Json
+from cli.output import print_result
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command(rich_help_panel=SERVICES)
+def up() -> None:
+    """Start Prefect, MLflow and a worker on this machine.
+
+    Creates the deployments as well, and supervises the services until Ctrl-C or `repartee down`. If
+    PREFECT_API_URL or MLFLOW_TRACKING_URI is set, the server at that address is used instead of a local one.
+    """
+    from deployments.local import up
+
+    up.up(lambda text: print(text, flush=True))
+
+
+@app.command(rich_help_panel=SERVICES)
+def status(as_json: Json = False) -> None:
+    """Show the champion, runs, services and disk space."""
+    from cli import tables
+    from deployments import status
+
+    found = status.status()
+    print_result(found, tables.status_table(found), as_json)
+
+
+@app.command(rich_help_panel=SERVICES)
+def down() -> None:
+    """End everything that `repartee up` started.
+
+    A training run in progress first writes a checkpoint, from which the next run resumes.
+    """
+    from deployments.local import up
+
+    print(up.down())
+
+
+@app.command(rich_help_panel=SERVICES)
+def doctor(
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Fix the faults that can be fixed without losing data.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the installation and suggest fixes. Exits with 1 if a check fails.
+
+    Checks the packages, the disk, the databases, the servers, the deployments and the runs. Each fault is
+    shown with the command that fixes it.
+    """
+    from cli import tables
+    from deployments.doctor import examination
+
+    def report(result: examination.CheckResult) -> None:
+        if not as_json:
+            print(tables.check_text(result), flush=True)
+
+    found = examination.doctor(fix, report)
+    print_result(found, tables.doctor_summary(found), as_json)
+    raise typer.Exit(0 if found["healthy"] else 1)
