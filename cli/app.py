@@ -116,6 +116,25 @@ def plan(
     print_result({"stages": [vars(stage) for stage in stages]}, tables.plan_table(stages), as_json)
 
 
+@app.command(rich_help_panel=TRAIN)
+def data(
+    fingerprint: Annotated[
+        str | None,
+        typer.Argument(help="The fingerprint of the examples, or its beginning.", show_default="the newest"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what has been prepared from a corpus: counts, rejected lines, lengths, ten conversations.
+
+    By default the data that were prepared last are shown. `repartee prepare --json` prints the fingerprint of
+    the stage `export`.
+    """
+    from cli import data, tables
+
+    export, found = data.describe_data(fingerprint)
+    print_result(data.to_json(export, found), tables.data_text(export.fingerprint, found), as_json)
+
+
 @app.command(rich_help_panel=TALK)
 def chat(
     model: Annotated[str, typer.Option(help=REF_HELP, metavar="REF")] = "champion",

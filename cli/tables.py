@@ -21,6 +21,7 @@ FIGURES = (
 if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
     from deployments.doctor.examination import CheckResult
     from flows.lifecycle.outcome import Outcome
+    from models.data.overview import DataOverview
     from tasks.plan import PlannedStage
 
 
@@ -87,6 +88,50 @@ def stage_table(stages: list[dict[str, Any]]) -> str:
 def plan_table(stages: "list[PlannedStage]") -> str:
     """What a run would do with each stage, one a line."""
     return "\n".join(f"  {stage.name:<12}{stage.action:<7}{stage.why}" for stage in stages)
+
+
+def data_text(fingerprint: str, data: "DataOverview") -> str:
+    """The overview of prepared data: a table of the splits, one of the counts, and the conversations."""
+    from models.data.overview import reject_rows, sample_rows, split_rows
+
+    conversations = [
+        f"{row['conversation']} ({row['split']})\n{textwrap.indent(row['text'], '  ')}"
+        for row in sample_rows(data)
+    ]
+    return "\n\n".join(
+        [
+            f"examples {fingerprint}, made from {data.lines_read:,} lines",
+            text_table(_transposed(split_rows(data))),
+            text_table(reject_rows(data)) or "no line was rejected, and nothing was removed",
+            *conversations,
+        ]
+    )
+
+
+def _transposed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each key but the first, and a column for each row, under the value of its first key."""
+    first, *keys = rows[0]
+    return [{first: key, **{row[first]: row[key] for row in rows}} for key in keys]
+
+
+def text_table(rows: list[dict[str, Any]]) -> str:
+    """Rows with the same keys in columns; numbers are aligned on the right."""
+    if not rows:
+        return ""
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [isinstance(value, int | float) for value in rows[0].values()]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def figure_lines(figures: dict[str, float]) -> str:

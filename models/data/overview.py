@@ -17,7 +17,7 @@ from models.record import Record
 SAMPLES = 10  # conversations
 SAMPLE_TURNS = 8  # the first turns of each of them
 SAMPLE_CHARACTERS = 300  # of a turn
-QUANTILES = {"median": 0.5, "90 %": 0.9, "longest": 1.0}
+QUANTILES = {"tokens, median": 0.5, "tokens, 90 %": 0.9, "tokens, longest": 1.0}
 
 
 class SplitOverview(Record):

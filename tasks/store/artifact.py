@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,18 @@ class Artifact:
     why: str
     unit: str = "rows"
     """What `rows` counts, in the plural."""
+
+
+@dataclass(frozen=True)
+class StoredOutput:
+    """An output in the store, as its manifest describes it. Its files are not verified."""
+
+    fingerprint: str
+    path: Path
+    digest: str
+    inputs: Mapping[str, str]
+    """The digest of each output that it was made from, by the name of the stage."""
+    made_at: str
 
 
 class CorruptArtifact(Exception):
@@ -96,6 +109,20 @@ def verify(folder: Path) -> dict[str, Any] | None:
         if path.stat().st_size != known["bytes"] or sha256(path) != known["sha256"]:
             raise CorruptArtifact(f"{path} is not as it was written")
     return manifest
+
+
+def stored_outputs(home: Path, stage: str) -> list[StoredOutput]:
+    """The outputs of a stage in the store, the newest first. A damaged manifest is left out."""
+    found = []
+    for path in (home / "store" / stage).glob(f"[!.]*/{MANIFEST}"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            manifest = json.loads(path.read_text())
+            inputs = dict(manifest["ingredients"]["inputs"])
+            output = StoredOutput(
+                path.parent.name, path.parent, manifest["digest"], inputs, manifest["made_at"]
+            )
+            found.append(output)
+    return sorted(found, key=lambda output: output.made_at, reverse=True)
 
 
 def is_whole(folder: Path) -> bool:
