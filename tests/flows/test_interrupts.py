@@ -51,7 +51,7 @@ def test_an_interrupted_training_says_what_is_kept_and_the_same_command_from_whe
 ) -> None:
     status, lines = interrupt(tmp_path, r"train: epoch 2 ")
     assert (status, lines[-1]) == (130, "repartee: interrupted; run the same command again to continue")
-    kept = re.search(r"its checkpoint at step ([\d,]+) is kept", "\n".join(lines))
+    kept = re.search(r"[Tt]he checkpoint at step ([\d,]+) is kept", "\n".join(lines))
     assert kept, lines
     status, again = interrupt(tmp_path, "train: resuming at step")
     assert status == 130, again
