@@ -58,7 +58,7 @@ class StoredOutput:
     digest: str
     inputs: Mapping[str, str]
     """The digest of each output that it was made from, by the name of the stage."""
-    made_at: str
+    created_at: str
 
 
 class CorruptArtifact(Exception):
@@ -122,7 +122,7 @@ def stored_outputs(home: Path, stage: str) -> list[StoredOutput]:
                 path.parent.name, path.parent, manifest["digest"], inputs, manifest["made_at"]
             )
             found.append(output)
-    return sorted(found, key=lambda output: output.made_at, reverse=True)
+    return sorted(found, key=lambda output: output.created_at, reverse=True)
 
 
 def is_whole(folder: Path) -> bool:

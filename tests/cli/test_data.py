@@ -17,7 +17,7 @@ CONVERSATIONS = [
 ]
 
 
-def prepare(home, fingerprint, made_at, conversations=CONVERSATIONS):
+def prepare(home, fingerprint, created_at, conversations=CONVERSATIONS):
     """The outputs of parse, clean and export in the store of a home, under one fingerprint."""
     scratch = home / fingerprint
     scratch.mkdir(parents=True)
@@ -26,7 +26,7 @@ def prepare(home, fingerprint, made_at, conversations=CONVERSATIONS):
         final = home / "store" / output.name / fingerprint
         final.parent.mkdir(parents=True, exist_ok=True)
         output.rename(final)
-        manifest = new_manifest(final, {"inputs": inputs}, 1, 0.0) | {"made_at": made_at}
+        manifest = new_manifest(final, {"inputs": inputs}, 1, 0.0) | {"made_at": created_at}
         write_manifest(final, manifest)
         inputs = {output.name: manifest["digest"]}
     scratch.rmdir()
