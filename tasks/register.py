@@ -19,9 +19,11 @@ from models.evaluation.verdict import Verdict
 from models.files import sha256
 from models.generation import generation_config
 from models.registry import mlflow_model
+from models.registry.logged_models import Scores
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
+from models.registry.runs import Point
 from models.registry.tags import (
     CORPUS,
     JUDGED,
@@ -93,19 +95,23 @@ def record_training(
 ) -> None:
     """Write curves, datasets and report to the MLflow run; a second time changes nothing."""
     registry = run.registry
+    report = Report.read(evaluate.path / REPORT)
     with MetricsForwarder(registry, run_id, train.path / "logs" / "metrics.jsonl"):
         pass  # sends what the forwarder of the training could not send
-    report = Report.read(evaluate.path / REPORT)
-    figures = [
-        (f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report.metrics.items()
-    ]
-    registry.log_metrics(run_id, figures)
+    registry.log_metrics(run_id, test_scores(report))
     registry.log_tags(
         run_id, {f"repartee.{key}": value for key, value in machine_choices(train.path).items()}
     )
     log_datasets(registry, run_id, export, run.tags[CORPUS])
     registry.log_artifacts(run_id, evaluate.path, "report")
     registry.log_artifacts(run_id, train.path / "logs", "training")
+
+
+def test_scores(report: Report) -> list[Point]:
+    """The scores on the test split as metrics of the run."""
+    return [
+        (f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report.metrics.items()
+    ]
 
 
 def write_verdict(
@@ -126,10 +132,11 @@ def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str)
     columns = {field.name: str(field.type) for field in EXAMPLES}
     for split in SPLITS:
         path = export.path / f"{split}.parquet"
+        name, digest = dataset_of(export, corpus, split)
         registry.log_dataset(
             run_id,
-            f"{corpus}-{split}",
-            digest=sha256(path),
+            name,
+            digest=digest,
             source=str(path),
             profile={"examples": pq.ParquetFile(path).metadata.num_rows},
             context=split,
@@ -137,8 +144,13 @@ def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str)
         )
 
 
+def dataset_of(export: Artifact, corpus: str, split: str) -> tuple[str, str]:
+    """The name and the digest of a split, as MLflow knows it."""
+    return f"{corpus}-{split}", sha256(export.path / f"{split}.parquet")
+
+
 def store_version(
-    run: RunContext, run_id: str, train: Artifact, evaluate: Artifact, verdict: Verdict
+    run: RunContext, run_id: str, train: Artifact, evaluate: Artifact, export: Artifact, verdict: Verdict
 ) -> Version:
     """Load the model, let it answer, and register it; a retry finds the version that it registered before.
 
@@ -162,6 +174,7 @@ def store_version(
                 VERDICT: verdict.reason,
             },
             description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
+            scores=Scores(test_scores(report), *dataset_of(export, run.tags[CORPUS], "test")),
         )
     log.info("register: version %d is stored", version.number)
     return version
@@ -234,7 +247,7 @@ def register(
             registry,
             train,
             verdict,
-            lambda verdict: store_version(run, run_id, train, evaluate, verdict),
+            lambda verdict: store_version(run, run_id, train, evaluate, export, verdict),
             lambda: decide(run, train, evaluate, clean),
             run.flow_run_id,
         )

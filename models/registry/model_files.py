@@ -1,4 +1,8 @@
-"""The files of registered models: stored with the run that trained them, copied from there, and verified."""
+"""The files of registered models: stored in MLflow, copied from there, and verified.
+
+A version has the files of a logged model (`models:/MODEL_ID`); those of earlier versions are among the
+artifacts of the run that trained them (`runs:/RUN_ID/PATH`).
+"""
 
 import logging
 import shutil
@@ -8,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from models.errors import InputError
+from models.errors import InputError, TrackingUnavailable
 from models.registry.manifest import MANIFEST, check, digest_of, manifest_of
 from models.registry.runs import Tracking
 
@@ -18,25 +22,48 @@ PARTIAL = ".tmp-"  # prefix of a folder into which a model is being copied
 
 
 class ModelFiles(Tracking):
-    """The model folders among the artifacts of MLflow runs."""
+    """The model folders in MLflow, each by the source of its version."""
 
-    def _local(self, run_id: str, path: str) -> Path | None:
-        """The artifact's folder if MLflow stores it on this machine, and otherwise None.
+    def _location(self, source: str) -> str:
+        """The address of the files.
 
         Raises:
-            InputError: the run is deleted.
+            InputError: the logged model or the run is deleted.
         """
-        run = self.run_or_none(run_id)
-        if run is None:
-            raise InputError(
-                f"the files of the model were deleted with MLflow run {run_id}; train a new model "
-                "(`repartee run`) or put another version into service (`repartee promote`)"
-            )
-        folder = self.local_folder(run.info.artifact_uri)
-        return None if folder is None else folder / path
+        model_id, run_id, path = _parts(source)
+        if model_id:
+            model = self.find_or_none(lambda client: client.get_logged_model(model_id))
+            if model is not None:
+                return str(model.artifact_location)
+        else:
+            run = self.run_or_none(run_id)
+            if run is not None:
+                return f"{run.info.artifact_uri}/{path}"
+        deleted = f"logged model {model_id}" if model_id else f"run {run_id}"
+        raise InputError(
+            f"the files of the model were deleted with MLflow {deleted}; train a new model "
+            "(`repartee run`) or put another version into service (`repartee promote`)"
+        )
 
-    def _download(self, run_id: str, path: str, target: Path) -> None:
-        """Copy an artifact folder to `target` atomically."""
+    def _has_location(self, source: str) -> bool:
+        try:
+            self._location(source)
+        except TrackingUnavailable:
+            raise  # it says nothing of the files
+        except InputError:
+            return False
+        return True
+
+    def _local(self, source: str) -> Path | None:
+        """The folder of the files, if MLflow keeps it on this machine's disk; else none.
+
+        Raises:
+            InputError: the logged model or the run is deleted.
+        """
+        return self.local_folder(self._location(source))
+
+    def _download(self, source: str, target: Path) -> None:
+        """Copy the files to the folder `target` atomically."""
         target.parent.mkdir(parents=True, exist_ok=True)
         # Only one process copies at a time, so any other partial copy belongs to a dead process.
         with FileLock(target.parent / ".lock"):
@@ -46,41 +73,66 @@ class ModelFiles(Tracking):
             if target.exists():
                 return
             with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as scratch:
-                self._fetch(run_id, path, Path(scratch)).replace(target)
+                self._fetch(source, Path(scratch)).replace(target)
 
-    def _fetch(self, run_id: str, path: str, scratch: Path) -> Path:
+    def _fetch(self, source: str, scratch: Path) -> Path:
+        model_id, run_id, path = _parts(source)
         try:
             with self.time_for(0), self.reading() as client:
-                return Path(client.download_artifacts(run_id, path, str(scratch)))
+                if not model_id:
+                    return Path(client.download_artifacts(run_id, path, str(scratch)))
+                from mlflow.artifacts import download_artifacts
+
+                location = client.get_logged_model(model_id).artifact_location
+                return Path(
+                    download_artifacts(location, dst_path=str(scratch), tracking_uri=self.tracking_uri)
+                )
         except Exception as error:
             if isinstance(error, InputError) or not _is_missing(error):
                 raise
             raise InputError(
-                f"MLflow run {run_id} no longer has the artifact {path}; train a new model (`repartee run`) "
+                f"MLflow no longer has the files at {source}; train a new model (`repartee run`) "
                 "or put another version into service (`repartee promote`)"
             ) from error
 
-    def _store(self, folder: Path, files: Mapping[str, str], run_id: str, path: str) -> None:
-        """Copy a folder, and then the manifest of `files`, to the run; verify the stored files."""
-        self.log_artifacts(run_id, folder, path)
-        self.log_text(run_id, manifest_of(files), f"{path}/{MANIFEST}")
-        self._read_back(run_id, path, digest_of(files))
-
-    def _read_back(self, run_id: str, path: str, digest: str) -> None:
+    def _store(self, folder: Path, files: Mapping[str, str], source: str) -> None:
+        """Copy a folder, and then the manifest of `files`, to MLflow; verify the stored files."""
+        self._upload(folder, source)
         with tempfile.TemporaryDirectory() as scratch:
-            local = self._local(run_id, path)
+            (Path(scratch) / MANIFEST).write_text(manifest_of(files))
+            self._upload(Path(scratch), source)
+        self._read_back(source, digest_of(files))
+
+    def _upload(self, folder: Path, source: str) -> None:
+        model_id, run_id, path = _parts(source)
+        if not model_id:
+            self.log_artifacts(run_id, folder, path)
+            return
+        with self.time_for_files(folder), self.writing() as client:
+            client.log_model_artifacts(model_id, str(folder))
+
+    def _read_back(self, source: str, digest: str) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            local = self._local(source)
             if local is None:
                 local = Path(scratch) / "model"
-                self._download(run_id, path, local)
-            check(local, digest, f"the model stored with run {run_id}")
+                self._download(source, local)
+            check(local, digest, f"the model stored at {source}")
 
-    def _copy_once(self, run_id: str, path: str, target: Path, digest: str) -> None:
-        """Copy an artifact folder to `target`, unless an undamaged copy exists."""
+    def _copy_once(self, source: str, target: Path, digest: str) -> None:
+        """Copy the files to the folder `target`, unless an undamaged copy is there."""
         if target.exists() and _is_damaged(target, digest):
             log.warning("the copy of a model in %s is damaged and is copied again", target)
             shutil.rmtree(target)
         if not target.exists():
-            self._download(run_id, path, target)
+            self._download(source, target)
+
+
+def _parts(source: str) -> tuple[str, str, str]:
+    """(logged model, "", "") of models:/ID, ("", run, path) of runs:/ID/PATH."""
+    scheme, _, rest = source.partition(":/")
+    run_id, _, path = rest.partition("/")
+    return (rest, "", "") if scheme == "models" else ("", run_id, path)
 
 
 def _is_damaged(folder: Path, digest: str) -> bool:

@@ -8,6 +8,7 @@ import json
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -169,9 +170,13 @@ class Tracking(Connection):
 
     def log_artifacts(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Copy the files of a folder to the run, under `path`."""
-        sizes = (file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        with self.time_for(max(sizes, default=0)), self.writing() as client:
+        with self.time_for_files(folder), self.writing() as client:
             client.log_artifacts(run_id, str(folder), path)
+
+    def time_for_files(self, folder: Path) -> AbstractContextManager[None]:
+        """Inside, a request may take as long as the transfer of any file of the folder."""
+        sizes = (file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        return self.time_for(max(sizes, default=0))
 
     def log_text(self, run_id: str, text: str, path: str) -> None:
         """Write one text file to the run's artifacts."""

@@ -20,7 +20,7 @@ FLOW_RUN_NAME = "prefect.flow_run_name"
 
 # Tags of a version
 DIGEST = "repartee.digest"  # the SHA-256 of the version's manifest
-CONTENT_DIGEST = "repartee.content_digest"  # the same for a manifest without the files for MLflow
+CONTENT_DIGEST = "repartee.content_digest"  # the same without the files for MLflow; also of a logged model
 MODEL_DIGEST = "repartee.model_digest"  # the digest of the training run's output
 TEST_BPB = "repartee.test_bpb"
 PROMOTED_AT = "repartee.promoted_at"
@@ -37,3 +37,6 @@ SOURCE_NAME = "mlflow.source.name"
 COMMIT = "mlflow.source.git.commit"
 NOTE = "mlflow.note.content"
 DATASET_CONTEXT = "mlflow.data.context"
+
+# Tag of a logged model that MLflow itself defines
+MODEL_VERSIONS = "mlflow.modelVersions"  # the versions as which it is registered

@@ -23,7 +23,7 @@ class Version:
     created: datetime
     description: str
     source: str
-    """MLflow's address of the version's files: runs:/RUN_ID/PATH."""
+    """MLflow's address of its files: models:/MODEL_ID, or runs:/RUN_ID/PATH of an earlier one."""
 
     @property
     def digest(self) -> str:
@@ -34,6 +34,12 @@ class Version:
     def content_digest(self) -> str:
         """Equal for equal files, not counting the files for MLflow; "" if Repartee did not register it."""
         return self.tags.get(CONTENT_DIGEST, self.tags.get(DIGEST, ""))
+
+    @property
+    def logged_model(self) -> str:
+        """The id of the logged model that has its files; "" of an earlier version, which has none."""
+        scheme, _, model_id = self.source.partition(":/")
+        return model_id if scheme == "models" else ""
 
 
 def version_of(record: Any, aliases: Mapping[str, Any], metrics: dict[str, float]) -> Version:
@@ -56,16 +62,15 @@ def is_of_training(version: Version, fingerprint: str) -> bool:
     return version.tags.get(FINGERPRINT) == fingerprint
 
 
-def artifact_path(version: Version) -> str:
-    """The path of a version's files among its run's artifacts.
+def source_of(version: Version) -> str:
+    """MLflow's address of a version's files: those of a logged model, or a folder of its run.
 
     Raises:
         InputError: the version was not registered by Repartee.
     """
-    match = re.fullmatch(r"runs:/\w+/(.+)", version.source)
-    if match is None:
+    if not re.fullmatch(r"models:/m-\w+|runs:/\w+/.+", version.source):
         raise InputError(
             f"version {version.number} (at {version.source}) was not registered by Repartee; "
             "choose another version (`repartee models`)"
         )
-    return match[1]
+    return version.source

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError, TrackingUnavailable
+from models.registry.logged_models import LoggedModels, Scores
 from models.registry.manifest import allowed, check, digest_of, hashes, without_mlflow
 from models.registry.model_files import ModelFiles
 from models.registry.promotions import CHAMPION, WHOEVER, Promotions
 from models.registry.runs import quoted
 from models.registry.tags import CONTENT_DIGEST, DIGEST, FINGERPRINT, MODEL_DIGEST, TAKEN_OUT
-from models.registry.version import Version, artifact_path, is_of_training, version_of
+from models.registry.version import Version, is_of_training, source_of, version_of
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Registry(ModelFiles, Promotions):
+class Registry(ModelFiles, LoggedModels, Promotions):
     """The versions of one model, and the runs that trained them."""
 
     def versions(self) -> list[Version]:
@@ -74,8 +75,11 @@ class Registry(ModelFiles, Promotions):
         fingerprint: str,
         tags: Mapping[str, str],
         description: str,
+        scores: Scores | None = None,
     ) -> Version:
         """Store and verify the folder as a version. Equal files of a training run are registered only once.
+
+        The version is a logged model of the run, with these scores.
 
         Raises:
             InputError: the folder has a file that is not allowed, or the stored files are damaged.
@@ -86,23 +90,19 @@ class Registry(ModelFiles, Promotions):
         own_versions = [v for v in self.versions() if run_id == v.run_id or is_of_training(v, fingerprint)]
         for version in own_versions:
             if version.content_digest == content and self._restore(version, model_folder, files):
+                if version.logged_model and version.run_id == run_id:
+                    self._show(version.logged_model, run_id, version.number, scores)
                 return self.find(str(version.number))
         # Not every device is deterministic: different files of the same training do not replace older files.
-        path = (
-            "model" if run_id not in {version.run_id for version in own_versions} else f"model-{content[:12]}"
-        )
+        model_id = self._open_logged_model(run_id, content)
         # The files are stored before the version is created, so that every version can be read.
-        self._store(model_folder, files, run_id, path)
+        self._store(model_folder, files, f"models:/{model_id}")
+        self._finish_logged_model(model_id)
         self._make_model()
-        with self.writing() as client:
-            created = client.create_model_version(
-                self.model,
-                f"runs:/{run_id}/{path}",
-                run_id=run_id,
-                tags={**tags, FINGERPRINT: fingerprint, CONTENT_DIGEST: content, DIGEST: digest},
-                description=description,
-            )
-        return self.find(str(created.version))
+        own_tags = {FINGERPRINT: fingerprint, CONTENT_DIGEST: content, DIGEST: digest}
+        number = self._create_version(model_id, run_id, tags={**tags, **own_tags}, description=description)
+        self._show(model_id, run_id, number, scores)
+        return self.find(str(number))
 
     def folder(self, version: Version, cache: Path) -> Path:
         """The folder of a version's verified files. Files that are not on this machine are copied to `cache`.
@@ -117,11 +117,11 @@ class Registry(ModelFiles, Promotions):
                 f"{self._name(version)} has no {DIGEST} tag: it was not registered by Repartee; "
                 "choose another version (`repartee models`)"
             )
-        path = artifact_path(version)
-        local = self._local(version.run_id, path)
+        source = source_of(version)
+        local = self._local(source)
         if local is None:
             local = cache / f"{self.model}-v{version.number}-{digest[:12]}"
-            self._copy_once(version.run_id, path, local, digest)
+            self._copy_once(source, local, digest)
         check(local, digest, self._name(version))
         return local
 
@@ -151,7 +151,7 @@ class Registry(ModelFiles, Promotions):
             TrackingUnavailable: MLflow does not answer.
         """
         try:
-            self._read_back(version.run_id, artifact_path(version), version.tags.get(DIGEST, ""))
+            self._read_back(source_of(version), version.tags.get(DIGEST, ""))
         except TrackingUnavailable:
             raise  # it says nothing of the files
         except InputError as error:
@@ -246,13 +246,13 @@ class Registry(ModelFiles, Promotions):
     def _restore(self, version: Version, model_folder: Path, files: Mapping[str, str]) -> bool:
         """Store a version's files again if they are damaged; return whether they are intact now.
 
-        If the version's run has been deleted, its files cannot be stored again.
+        If the version's logged model or run has been deleted, its files cannot be stored again.
         """
         if not self.damage(version):
             return True
-        if self.run_or_none(version.run_id) is None:
+        if not self._has_location(source_of(version)):
             return False
-        self._store(model_folder, files, version.run_id, artifact_path(version))
+        self._store(model_folder, files, source_of(version))
         self._record_digest(version, files)
         return True
 

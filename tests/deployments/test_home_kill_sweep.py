@@ -154,7 +154,7 @@ def curves(home):
 
 
 def weights(home):
-    (found,) = home.glob("mlartifacts/*/artifacts/model/model.safetensors")
+    (found,) = home.glob("mlartifacts/models/*/artifacts/model.safetensors")
     return found.read_bytes()
 
 

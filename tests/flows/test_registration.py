@@ -98,7 +98,7 @@ def test_a_champion_with_a_flipped_byte_is_no_bar_and_the_plan_says_so(rolled_ba
     assert history[0]["version"] == 1 and history[0]["flow_run_id"] is None and history[1]["flow_run_id"]
     models = repartee(home, "models")["models"]
     digest = next(model for model in models if model["version"] == 1)["tags"]["repartee.digest"]
-    stored = (home / "mlartifacts").glob("**/model/manifest.json")
+    stored = (home / "mlartifacts").glob("**/models/*/artifacts/manifest.json")
     manifest = next(path for path in stored if sha256(path.read_bytes()).hexdigest() == digest)
     champion = manifest.with_name("model.safetensors")
     content = bytearray(champion.read_bytes())

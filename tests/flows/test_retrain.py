@@ -157,7 +157,7 @@ def test_a_damaged_output_is_named_and_made_again_alone(first, home):
 
 
 def test_a_champion_whose_stored_files_are_damaged_is_stored_again(first, home):
-    stored = next((home / "mlartifacts").glob("**/model/model.safetensors"))
+    stored = next((home / "mlartifacts").glob("**/models/*/artifacts/model.safetensors"))
     stored.write_bytes(b"garbage")
     planned = {step["name"]: step for step in run(home, verb="plan")["stages"]}
     assert planned["register"]["action"] == "run" and "model.safetensors" in planned["register"]["why"]
@@ -171,9 +171,8 @@ def served(home):
     """How the champion's files say that it answers."""
     database = sqlite3.connect(home / "mlflow.db")
     champion = "select version from registered_model_aliases where alias = 'champion'"
-    source = f"select source, run_id from model_versions where version = ({champion})"
-    [(path, run_id)] = database.execute(source).fetchall()
-    folder = home / "mlartifacts" / run_id / "artifacts" / path.split("/", 2)[2].removeprefix(f"{run_id}/")
+    [(source,)] = database.execute(f"select source from model_versions where version = ({champion})")
+    folder = home / "mlartifacts" / "models" / source.removeprefix("models:/") / "artifacts"
     return json.loads((folder / "generation_config.json").read_text())
 
 

@@ -1,7 +1,10 @@
 """Model folders of a few bytes, and registered versions made from them."""
 
+import json
+from hashlib import sha256
 from pathlib import Path
 
+from models.registry.tags import DIGEST, FINGERPRINT
 from models.registry.version import Version
 from models.registry.versions import Registry
 
@@ -21,6 +24,23 @@ def register(registry: Registry, folder: Path, fingerprint: str) -> Version:
     return registry.register(
         folder, run_id, fingerprint=fingerprint, tags={"recipe": "quick"}, description="first"
     )
+
+
+def register_as_before(registry: Registry, folder: Path, fingerprint: str) -> Version:
+    """Register a folder as Repartee did before a version was an MLflow model: among the artifacts of its run."""
+    run_id = registry.open_run(fingerprint, "night", {}, {})
+    registry.log_metrics(run_id, [("test/bpb", 1.5, 1, 1)])
+    files = {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    manifest = json.dumps({"files": files}, indent=1, sort_keys=True) + "\n"
+    registry.log_artifacts(run_id, folder, "model")
+    registry.log_text(run_id, manifest, "model/manifest.json")
+    registry._make_model()
+    tags = {FINGERPRINT: fingerprint, DIGEST: sha256(manifest.encode()).hexdigest(), "recipe": "quick"}
+    with registry.writing() as client:
+        created = client.create_model_version(
+            registry.model, f"runs:/{run_id}/model", run_id=run_id, tags=tags, description="first"
+        )
+    return registry.find(str(created.version))
 
 
 def three(registry: Registry, tmp_path: Path) -> list[Version]:

@@ -103,7 +103,9 @@ def second(promoted, api):
 
 def test_a_champion_whose_files_are_damaged_is_found_and_another_version_replaces_it(second, patient, home):
     assert patient.shell(f"repartee promote {second}").returncode == 0
-    champion = max((home / "mlartifacts").glob("**/model/model.safetensors"), key=os.path.getmtime)
+    champion = max(
+        (home / "mlartifacts").glob("**/models/*/artifacts/model.safetensors"), key=os.path.getmtime
+    )
     weights = champion.read_bytes()
     champion.write_bytes(b"garbage")
     found = patient.faults()

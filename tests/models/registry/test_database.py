@@ -246,6 +246,18 @@ def test_a_model_is_found_after_its_home_has_moved_and_the_next_write_stays_in_i
     assert home.as_uri() not in dump(moved) and str(home) not in dump(moved)
 
 
+def test_the_logged_model_of_a_moved_home_has_its_address_there(home: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    home.rename(moved)
+    registry = open_home(moved)
+    registry.prepare()
+    champion = registry.find("champion")
+    location = registry.client.get_logged_model(champion.logged_model).artifact_location
+    assert location.startswith(f"{moved.as_uri()}/mlartifacts/models/")
+    assert registry.client.get_model_version_download_uri("repartee", "1") == location
+    assert registry.folder(champion, tmp_path / "cache").as_uri() == location
+
+
 def test_the_copy_of_a_home_writes_into_itself_alone(home: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(home, copy)

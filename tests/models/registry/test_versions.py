@@ -2,7 +2,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from registries import model_folder, register, three
+from registries import model_folder, register, register_as_before, three
 
 from models.errors import InputError
 from models.registry.version import Version
@@ -44,7 +44,7 @@ def test_registering_again_mends_damaged_files(registry: Registry, model: Path, 
 def test_files_that_are_gone_with_their_run_are_stored_again_as_a_new_version(
     registry: Registry, model: Path
 ) -> None:
-    first = register(registry, model, registry.model)
+    first = register_as_before(registry, model, registry.model)
     registry.promote(first, "the first")
     registry.client.delete_run(first.run_id)
     registry.client._tracking_client.store._hard_delete_run(first.run_id)  # as `mlflow gc` does
@@ -211,6 +211,6 @@ def test_what_is_left_of_a_copy_that_was_cut_off_goes_with_the_next_copy(
     left = tmp_path / "cache" / ".tmp-killed" / "model"
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
-    registry._download(version.run_id, "model", tmp_path / "cache" / "v1")
+    registry._download(version.source, tmp_path / "cache" / "v1")
     assert (tmp_path / "cache" / "v1" / "model.safetensors").read_bytes() == b"weights"
     assert not left.parent.exists()
