@@ -169,7 +169,16 @@ def chat(
 
 
 @app.command(rich_help_panel=TALK)
-def models(as_json: Json = False) -> None:
+def models(
+    upgrade: Annotated[
+        bool,
+        typer.Option(
+            "--upgrade",
+            help="Add the files with which MLflow opens and serves a version to those that lack them.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """List the registered versions of the model.
 
     Each row shows the aliases of a version, its scores on the test split, its recipe and its corpus. The
@@ -177,6 +186,10 @@ def models(as_json: Json = False) -> None:
     """
     from cli import tables, versions
 
+    if upgrade:
+        upgrades = versions.upgrade_versions()
+        print_result({"upgraded": upgrades}, tables.upgrade_lines(upgrades), as_json)
+        return
     rows = versions.list_versions()
     print_result({"models": rows}, tables.version_table(rows), as_json)
 

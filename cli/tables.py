@@ -152,6 +152,17 @@ def version_table(versions: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def upgrade_lines(upgrades: list[dict[str, Any]]) -> str:
+    """What was done with each version that was no MLflow model, one a line."""
+    if not upgrades:
+        return "nothing to upgrade"
+    return "\n".join(
+        f"v{row['version']} "
+        + ("is an MLflow model now" if row["upgraded"] else f"stays as it is: {row['why']}")
+        for row in upgrades
+    )
+
+
 def promotion_text(promotion: dict[str, Any]) -> str:
     """A promotion by hand in one line."""
     version, previous = promotion["version"], promotion["previous"]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from models.errors import InputError, TrackingUnavailable
 from models.registry.reference import Model, model_in_folder, open_registry, registered_model
 from settings import Settings
 
@@ -15,6 +16,28 @@ def find_model(ref: str) -> Model:
         return model
     settings = Settings()
     return registered_model(ref, open_registry(settings), settings.root / "registry")
+
+
+def upgrade_versions() -> list[dict[str, Any]]:
+    """Make an MLflow model of each version that is none; what was done with each, the newest first.
+
+    Raises:
+        TrackingUnavailable: MLflow does not answer.
+    """
+    settings = Settings()
+    registry = open_registry(settings)
+    upgrades: list[dict[str, Any]] = []
+    for version in registry.versions():
+        if version.is_mlflow_model:
+            continue
+        try:
+            why = registry.upgrade(version, settings.root / "registry")
+        except TrackingUnavailable:
+            raise
+        except InputError as error:
+            why = str(error)
+        upgrades.append({"version": version.number, "upgraded": why is None, "why": why or ""})
+    return upgrades
 
 
 def list_versions() -> list[dict[str, Any]]:

@@ -36,6 +36,11 @@ class Version:
         return self.tags.get(CONTENT_DIGEST, self.tags.get(DIGEST, ""))
 
     @property
+    def is_mlflow_model(self) -> bool:
+        """Whether MLflow can open it, because its files are those of the model and those for MLflow."""
+        return self.content_digest != self.tags.get(DIGEST, "")
+
+    @property
     def logged_model(self) -> str:
         """The id of the logged model that has its files; "" of an earlier version, which has none."""
         scheme, _, model_id = self.source.partition(":/")

@@ -5,13 +5,15 @@ manifest.json has the SHA-256 of each file, and a tag of the version has the SHA
 """
 
 import logging
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError, TrackingUnavailable
+from models.registry import mlflow_model
 from models.registry.logged_models import LoggedModels, Scores
-from models.registry.manifest import allowed, check, digest_of, hashes, without_mlflow
+from models.registry.manifest import FOR_MLFLOW, allowed, check, digest_of, hashes, without_mlflow
 from models.registry.model_files import ModelFiles
 from models.registry.promotions import CHAMPION, WHOEVER, Promotions
 from models.registry.runs import quoted
@@ -156,6 +158,27 @@ class Registry(ModelFiles, LoggedModels, Promotions):
             raise  # it says nothing of the files
         except InputError as error:
             return str(error)
+        return None
+
+    def upgrade(self, version: Version, cache: Path) -> str | None:
+        """Make a version of before an MLflow model; returns why it stays as it is (none: it is one now).
+
+        Its own files do not change, and it can be read at each moment. What was cut off can be repeated.
+
+        Raises:
+            InputError: the version is not one of Repartee's, or its files are missing or damaged.
+            TrackingUnavailable: MLflow does not answer.
+        """
+        folder = self.folder(version, cache)
+        if reason := mlflow_model.reason_against(folder):
+            return reason
+        own_files = without_mlflow(hashes(allowed(folder)))
+        with tempfile.TemporaryDirectory() as scratch:
+            mlflow_model.write(folder, Path(scratch))
+            added = {name: Path(scratch) / name for name in FOR_MLFLOW}
+            files = {**own_files, **hashes(added)}
+            self._store(Path(scratch), files, source_of(version))
+        self._record_digest(version, files)
         return None
 
     def promote(
