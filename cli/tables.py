@@ -158,7 +158,7 @@ def upgrade_lines(upgrades: list[dict[str, Any]]) -> str:
         return "nothing to upgrade"
     return "\n".join(
         f"v{row['version']} "
-        + ("is an MLflow model now" if row["upgraded"] else f"stays as it is: {row['why']}")
+        + ("is an MLflow model now" if row["upgraded"] else f"is unchanged: {row['why']}")
         for row in upgrades
     )
 

@@ -81,7 +81,7 @@ def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> Non
     card = model_card(run.tags[CORPUS], report.metrics, replies, run.params, machine_choices(model.parent))
     (out / "README.md").write_text(card)
     if why := mlflow_model.reason_against(out):
-        log.info("register: the model is no MLflow model: %s", why)
+        log.info("register: the version will not be an MLflow model: %s", why)
     else:
         mlflow_model.write(out, out)
 
@@ -98,7 +98,7 @@ def record_training(
     report = Report.read(evaluate.path / REPORT)
     with MetricsForwarder(registry, run_id, train.path / "logs" / "metrics.jsonl"):
         pass  # sends what the forwarder of the training could not send
-    registry.log_metrics(run_id, test_scores(report))
+    registry.log_metrics(run_id, score_metrics(report))
     registry.log_tags(
         run_id, {f"repartee.{key}": value for key, value in machine_choices(train.path).items()}
     )
@@ -107,7 +107,7 @@ def record_training(
     registry.log_artifacts(run_id, train.path / "logs", "training")
 
 
-def test_scores(report: Report) -> list[Point]:
+def score_metrics(report: Report) -> list[Point]:
     """The scores on the test split as metrics of the run."""
     return [
         (f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report.metrics.items()
@@ -174,7 +174,7 @@ def store_version(
                 VERDICT: verdict.reason,
             },
             description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
-            scores=Scores(test_scores(report), *dataset_of(export, run.tags[CORPUS], "test")),
+            scores=Scores(score_metrics(report), *dataset_of(export, run.tags[CORPUS], "test")),
         )
     log.info("register: version %d is stored", version.number)
     return version

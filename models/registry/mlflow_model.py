@@ -21,14 +21,14 @@ MESSAGES = {"messages": [{"role": "user", "content": "Hello."}]}
 
 
 def reason_against(folder: Path) -> str | None:
-    """Why MLflow cannot chat with the model of a folder, or None if it can."""
+    """Why MLflow cannot serve the model of a folder as a chat model, or None if it can."""
     config = _read(folder / "config.json")
     if config.get("is_encoder_decoder"):
-        return "MLflow's chat does not support encoder-decoders"
+        return "MLflow's chat task does not support encoder-decoders"
     if not config.get("architectures"):
         return "its config.json names no architecture"
     if _read(folder / "generation_config.json").get("stop_strings"):
-        return "its replies end at stop texts (generation.stop), which MLflow's chat does not support"
+        return "MLflow's chat task does not support stop strings in the generation settings (generation.stop)"
     if missing := [name for name in TOKENIZER_FILES if not (folder / name).is_file()]:
         return f"it has no {missing[0]}"
     return None

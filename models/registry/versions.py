@@ -161,9 +161,9 @@ class Registry(ModelFiles, LoggedModels, Promotions):
         return None
 
     def upgrade(self, version: Version, cache: Path) -> str | None:
-        """Make a version of before an MLflow model; returns why it stays as it is (none: it is one now).
+        """Make an earlier version an MLflow model, or return why it cannot be one.
 
-        Its own files do not change, and it can be read at each moment. What was cut off can be repeated.
+        Its own files do not change, and it can be read throughout. An interrupted upgrade can be repeated.
 
         Raises:
             InputError: the version is not one of Repartee's, or its files are missing or damaged.

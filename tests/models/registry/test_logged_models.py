@@ -124,7 +124,7 @@ def test_a_version_outlives_its_run(registry: Registry, model: Path, tmp_path: P
     assert (registry.folder(version, tmp_path) / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_a_version_of_before_is_read_restored_and_not_registered_twice(
+def test_an_earlier_version_is_read_and_restored_and_not_registered_twice(
     registry: Registry, model: Path, tmp_path: Path
 ) -> None:
     version = registry.promote(register_as_before(registry, model, registry.model), "the first")

@@ -153,7 +153,7 @@ def test_mlmodel_names_no_place_and_the_same_model_has_the_same(folder: Path, tm
     )
 
 
-def test_what_mlflow_cannot_chat_with_gets_no_mlmodel_and_a_reason(tmp_path: Path) -> None:
+def test_a_model_that_mlflow_cannot_serve_as_a_chat_model_is_refused_with_the_reason(tmp_path: Path) -> None:
     tutorial = model_folder(tmp_path / "tutorial", family="encoder-decoder", unit="pair", words=True)
     assert "does not support encoder-decoders" in (mlflow_model.reason_against(tutorial) or "")
     stops = set_generation(model_folder(tmp_path / "stops"), stop=("|",))

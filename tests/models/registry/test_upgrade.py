@@ -1,4 +1,4 @@
-"""`repartee models --upgrade`: a version of before becomes an MLflow model, whatever interrupts it."""
+"""`repartee models --upgrade`: an earlier version becomes an MLflow model, whatever interrupts it."""
 
 import json
 from hashlib import sha256
@@ -33,7 +33,7 @@ def reply_of(folder: Path) -> str:
     return Session(folder, read_generation(folder)).reply_once("hello there .").text
 
 
-def test_a_version_of_before_is_chatted_with_and_judged_as_it_was(
+def test_an_earlier_version_can_be_used_in_a_chat_and_judged_as_before(
     registry: Registry, before: Version, folder: Path, tmp_path: Path
 ) -> None:
     found = registered_model("champion", registry, tmp_path / "copies")
@@ -135,8 +135,8 @@ def test_the_command_says_in_a_line_for_each_version_what_it_did(
     app.models(upgrade=True, as_json=False)
     damaged, second, first = capsys.readouterr().out.splitlines()
     assert first == "v1 is an MLflow model now"
-    assert second == "v2 stays as it is: MLflow's chat has no encoder-decoders"
-    assert damaged.startswith("v3 stays as it is: ") and "config.json" in damaged
+    assert second == "v2 is unchanged: MLflow's chat task does not support encoder-decoders"
+    assert damaged.startswith("v3 is unchanged: ") and "config.json" in damaged
     app.models(upgrade=True, as_json=True)
     upgrades = json.loads(capsys.readouterr().out)["upgraded"]
     assert [(row["version"], row["upgraded"]) for row in upgrades] == [(3, False), (2, False)]
