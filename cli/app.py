@@ -181,8 +181,7 @@ def models(
 ) -> None:
     """List the registered versions of the model.
 
-    Each row shows the aliases of a version, its scores on the test split, its recipe and its corpus. The
-    newest version comes first.
+    Each row shows the aliases, the scores on the test split, the recipe and the corpus; newest first.
     """
     from cli import tables, versions
 
