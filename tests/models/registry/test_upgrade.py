@@ -117,7 +117,7 @@ def test_while_an_upgrade_is_at_work_a_changed_file_of_the_model_is_still_damage
     mlflow_model.write(stored, stored)
     (stored / "manifest.json").write_text(manifest_of(hashes(allowed(stored))))
     (stored / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="is not as it was registered"):
+    with pytest.raises(InputError, match="differs from the registered file"):
         registry.folder(before, tmp_path)
 
 
