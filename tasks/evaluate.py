@@ -1,4 +1,4 @@
-"""Evaluate: the stage that measures a model on the frozen test split."""
+"""Evaluate: the stage that scores the trained model on the test split."""
 
 from models.evaluation.report import evaluate_model
 from tasks.store.stage import Stage

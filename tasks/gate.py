@@ -1,4 +1,4 @@
-"""Gate: scores the champion again on today's test split, and decides whether the new model replaces it."""
+"""Gate: scores the champion on the new model's test split, and decides whether the new model replaces it."""
 
 import json
 import logging
@@ -24,18 +24,18 @@ from tasks.store.stage_event import event
 
 log = logging.getLogger(__name__)
 
-COPIES = "registry"  # the folder of a home that holds copies of the models of a remote server
-WAIT_SECONDS = 30  # for MLflow to answer; after that, the next run registers the model
+COPIES = "registry"  # the folder in the home for copies of models that a remote MLflow server stores
+WAIT_SECONDS = 30  # how long to wait for MLflow; if it does not answer, the next run registers the model
 Result = TypeVar("Result")
 
 rescore = Stage("rescore", rescore_champion, reads=("champion", "clean"), unit="replies")
 
 
 def champion_artifact(run: RunContext, champion: Version) -> Artifact:
-    """The champion, as an input like any other.
+    """The champion as an `Artifact`, which a stage can read as its input.
 
     Raises:
-        InputError: its files are damaged.
+        InputError: the champion's files are damaged.
         TrackingUnavailable: MLflow does not answer.
     """
     folder = run.registry.folder(champion, run.home / COPIES)
@@ -43,7 +43,7 @@ def champion_artifact(run: RunContext, champion: Version) -> Artifact:
 
 
 def model_artifact(model: Model) -> Artifact:
-    """A version or a model folder, as an input like any other."""
+    """A registered version or a model folder as an `Artifact`, which a stage can read as its input."""
     return _model_artifact(model.title, model.digest or folder_identity(model.folder), model.folder)
 
 
@@ -52,7 +52,7 @@ def _model_artifact(name: str, digest: str, folder: Path) -> Artifact:
 
 
 def unreadable(run: RunContext, champion: Version) -> str:
-    """Why the new model is not compared with the champion, or "" if the champion can be loaded."""
+    """The reason why the champion cannot be compared with the new model; "" if it can be loaded."""
     damage = run.registry.unreadable(champion, run.home / COPIES)
     if not damage:
         return ""
@@ -60,25 +60,25 @@ def unreadable(run: RunContext, champion: Version) -> str:
 
 
 def taken_out(run: RunContext, train: Artifact) -> str:
-    """Why the gate does not promote this training: a person took its version out of service; or ""."""
+    """The reason not to promote this model if a user has taken its version out of service; otherwise ""."""
     found = run.registry.taken_out(train.fingerprint, train.digest)
     if found is None:
         return ""
     version, why = found
     return (
-        f"v{version}, which this training made, was taken out of service by hand ({why}); "
+        f"v{version}, which this training run produced, was taken out of service manually ({why}); "
         f"`repartee promote {version}` puts it back"
     )
 
 
 def overlap(run: RunContext, champion: Version, clean: Artifact) -> str:
-    """Why the champion may have been trained on today's test split, or ""."""
+    """The reason why the champion may have been trained on the present test split, or ""."""
     today = json.loads((clean.path / MANIFEST).read_text())["ingredients"]["config"]
     return split_overlap(run.registry.params(champion), today, champion.number)
 
 
 def changed_answers(run: RunContext, champion: Version, train: Artifact) -> str:
-    """Why the champion's own weights are registered again: the settings of its answers changed; or ""."""
+    """The reason to register the champion's weights again if its generation settings changed; else ""."""
     is_another = champion.tags.get(FINGERPRINT) != train.fingerprint
     if is_another or run.gate.promote == "never" or taken_out(run, train):
         return ""
@@ -91,7 +91,7 @@ def gate(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact) 
 
 
 def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact) -> Verdict:
-    """The verdict about a model, and the champion that it was judged against.
+    """The verdict on the new model, after a comparison with the champion if there is one.
 
     Raises:
         TrackingUnavailable: MLflow does not answer, so the champion is not known.
@@ -119,7 +119,7 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
 
 
 def _without_champion(run: RunContext, champion: Version, damage: str, train: Artifact) -> Verdict:
-    """The verdict where the champion cannot be read."""
+    """The verdict if the champion cannot be read."""
     if champion.digest == train.digest:
         damage = f"the model is champion v{champion.number} itself, whose files are stored again ({damage})"
     elif run.gate.promote == "never":
@@ -129,14 +129,14 @@ def _without_champion(run: RunContext, champion: Version, damage: str, train: Ar
 
 
 def score_again(run: RunContext, model: Artifact, clean: Artifact, max_replies: int | None) -> ScoreRecord:
-    """The score of a model on the test split of a corpus, computed or reused."""
+    """The score of a model on the test split of a corpus, computed now or taken from the store."""
     config = RescoreConfig(max_replies=max_replies)
     rescored = rescore.run(run.home, config, {"champion": model, "clean": clean})
     return ScoreRecord.read(rescored.path / SCORE)
 
 
 def wait_for_mlflow(request: Callable[[], Result]) -> Result:
-    """The result of the request, which is repeated until MLflow answers: a server may be restarting.
+    """Repeat the request until MLflow answers, because the server may be restarting; return the result.
 
     Raises:
         TrackingUnavailable: MLflow has not answered for WAIT_SECONDS.
@@ -153,4 +153,4 @@ def wait_for_mlflow(request: Callable[[], Result]) -> Result:
 
 def _log_first_wait(state: RetryCallState) -> None:
     if state.attempt_number == 1:
-        log.info("MLflow does not answer; waiting for it for up to %d s", WAIT_SECONDS)
+        log.info("MLflow does not answer; waiting up to %d s for an answer", WAIT_SECONDS)

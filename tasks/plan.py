@@ -1,4 +1,4 @@
-"""Plan: what a run would do and why, found out before anything is started."""
+"""Plan: find out what a run would do, and why, before any stage starts."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages in order, and the outputs that are in the store."""
+    """The stages in order, and those of their outputs that are already in the store."""
 
     stages: list[PlannedStage]
     outputs: dict[str, Artifact]
     champion: Version | None
     warning: str = ""
-    """What is wrong with MLflow or the champion, if it does not keep the run from training."""
+    """A problem with MLflow or the champion that does not prevent training; "" if there is none."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -45,7 +45,7 @@ class Plan:
 
 
 def plan_chain(run: RunContext, chain: Sequence[Stage]) -> tuple[list[PlannedStage], dict[str, Artifact]]:
-    """For each stage that this run has, whether it would run and why; and the outputs in the store."""
+    """For each stage of this run, whether it would run and why; and the outputs that are in the store."""
     used = [stage for stage in chain if stage.is_used(stage.config(run))]
     names = [stage.name for stage in used]
     planned: list[PlannedStage] = []
@@ -65,7 +65,7 @@ def plan_chain(run: RunContext, chain: Sequence[Stage]) -> tuple[list[PlannedSta
 
 
 def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
-    """The whole chain, the gate and the registration included; the champion is read before the training."""
+    """Plan the chain, the gate and the registration. The champion is read now, before training starts."""
     stages, outputs = plan_chain(run, chain)
     try:
         champion = run.registry.champion()
@@ -83,7 +83,7 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
 
 
 def _will_change(stages: Sequence[str]) -> str:
-    """Why a stage would run that reads the outputs of these stages, which would run before it."""
+    """The reason to run a stage that reads the outputs of these stages, which themselves have to run."""
     if len(stages) == 1:
         return f"{stages[0]} changes"
     return f"{', '.join(stages[:-1])} and {stages[-1]} change"
@@ -94,14 +94,14 @@ def _judgement(action: Literal["run", "reuse"], why: str) -> list[PlannedStage]:
 
 
 def _open_question(outputs: Mapping[str, Artifact], champion: Version | None, damage: str) -> str:
-    """Why the gate has to judge."""
+    """The reason why the gate has to judge the model."""
     if "evaluate" not in outputs:
         return "; ".join(["evaluate changes", *([damage] if damage else [])])
     return damage or (f"not compared with champion v{champion.number} yet" if champion else "no champion yet")
 
 
 def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version | None) -> str:
-    """How the model of these outputs has already been judged, or "" if it has not."""
+    """The earlier verdict on the model among these outputs, or "" if it has not been judged."""
     if champion is None or "evaluate" not in outputs:
         return ""
     if champion.tags.get(FINGERPRINT) == outputs["train"].fingerprint:

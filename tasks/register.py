@@ -45,7 +45,7 @@ from tasks.store.stage_event import event
 
 log = logging.getLogger(__name__)
 
-VERSION_TAGS = (RECIPE, CORPUS, SOURCE)  # its run has more
+VERSION_TAGS = (RECIPE, CORPUS, SOURCE)  # the MLflow run has more tags
 MAX_VERDICTS = 5
 
 
@@ -55,24 +55,24 @@ class Registration:
 
     run_id: str
     version: int | None
-    champion: int | None  # the version that serves now
-    verdict: Verdict  # that of the gate, or a later one if the champion had changed meanwhile
+    champion: int | None  # the version that is the champion afterwards
+    verdict: Verdict  # the gate's verdict, or a later verdict if the champion changed in the meantime
 
 
 def check_answers(folder: Path) -> str:
-    """The greedy answer of the model to a greeting, from the folder as it will be registered.
+    """The model's greedy reply to a greeting, generated from the folder that will be registered.
 
     Raises:
-        RuntimeError: the answer is empty; such a model must not serve.
+        RuntimeError: the reply is empty; such a model must not go into service.
     """
     text, *_ = answer(folder, [["Hello."]])[0]
     if not text.strip():
-        raise RuntimeError("the model answers a greeting with nothing; it is not registered")
+        raise RuntimeError("the model's reply to a greeting is empty, so the model is not registered")
     return text
 
 
 def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> None:
-    """Build the folder to register: the trained model, the settings of its answers, its card, and MLmodel."""
+    """Build the folder to register: the trained model, its generation settings, its card, and MLmodel."""
     shutil.copytree(model, out)
     path = out / generation_config.FILE
     chosen = json.loads(path.read_text()) | generation_config.to_transformers(run.generation)
@@ -93,11 +93,11 @@ def machine_choices(training: Path) -> dict[str, str]:
 def record_training(
     run: RunContext, run_id: str, train: Artifact, evaluate: Artifact, export: Artifact
 ) -> None:
-    """Write curves, datasets and report to the MLflow run; a second time changes nothing."""
+    """Write curves, datasets and report to the MLflow run; a second call changes nothing."""
     registry = run.registry
     report = Report.read(evaluate.path / REPORT)
     with MetricsForwarder(registry, run_id, train.path / "logs" / "metrics.jsonl"):
-        pass  # sends what the forwarder of the training could not send
+        pass  # sends the metrics that could not be sent during training
     registry.log_metrics(run_id, score_metrics(report))
     registry.log_tags(
         run_id, {f"repartee.{key}": value for key, value in machine_choices(train.path).items()}
@@ -117,7 +117,7 @@ def score_metrics(report: Report) -> list[Point]:
 def write_verdict(
     registry: Registry, run_id: str, evaluate: Artifact, verdict: Verdict, flow_run_id: str | None
 ) -> None:
-    """Write the verdict to the top of the page of the run, and as a tag beside those of earlier verdicts."""
+    """Write the verdict to the top of the run's page, and to a tag beside the tags of earlier verdicts."""
     outcome = "promoted" if verdict.promote else "refused"
     note = f"**{outcome.capitalize()}**: {verdict.reason}\n\n{(evaluate.path / 'report.md').read_text()}"
     registry.note(run_id, note)
@@ -128,7 +128,7 @@ def write_verdict(
 
 
 def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str) -> None:
-    """Log the three splits with digest and row count, as the inputs of the run."""
+    """Log the three splits, with their digests and row counts, as inputs of the MLflow run."""
     columns = {field.name: str(field.type) for field in EXAMPLES}
     for split in SPLITS:
         path = export.path / f"{split}.parquet"
@@ -145,17 +145,17 @@ def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str)
 
 
 def dataset_of(export: Artifact, corpus: str, split: str) -> tuple[str, str]:
-    """The name and the digest of a split, as MLflow knows it."""
+    """The name and the digest under which MLflow records a split."""
     return f"{corpus}-{split}", sha256(export.path / f"{split}.parquet")
 
 
 def store_version(
     run: RunContext, run_id: str, train: Artifact, evaluate: Artifact, export: Artifact, verdict: Verdict
 ) -> Version:
-    """Load the model, let it answer, and register it; a retry finds the version that it registered before.
+    """Load the model, check its reply, and register it; a retry returns the version registered before.
 
     Raises:
-        RuntimeError: the model does not answer a greeting.
+        RuntimeError: the model's reply to a greeting is empty.
         TrackingUnavailable: MLflow does not answer.
     """
     report = Report.read(evaluate.path / REPORT)
@@ -188,13 +188,13 @@ def settle(
     judge_again: Callable[[], Verdict],
     flow_run_id: str | None,
 ) -> tuple[Verdict, int | None]:
-    """Carry out the verdict, or judge again as long as it is about a former champion.
+    """Carry out the verdict. If the champion has changed since the verdict, judge the model again.
 
     Returns:
-        The last verdict, and the version that serves because of it.
+        The last verdict, and the version that it put into service (None if the model was refused).
 
     Raises:
-        InputError: the champion changed again and again.
+        InputError: the champion changed MAX_VERDICTS times.
         TrackingUnavailable: MLflow does not answer.
     """
     for _ in range(MAX_VERDICTS):
@@ -215,13 +215,13 @@ def settle(
             log.info("register: version %d is the champion now", version.number)
             return verdict, version.number
     raise InputError(
-        f"the champion changed {MAX_VERDICTS} times while this model was judged; "
-        "give the same command again: the training is kept"
+        f"the champion changed {MAX_VERDICTS} times while this model was being judged; "
+        "run the same command again (the trained model is kept)"
     )
 
 
 def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> int | None:
-    """The version of this model, if an earlier attempt moved the alias and did not get the answer."""
+    """The version of this model, if an earlier attempt promoted it but did not receive the response."""
     champion = registry.champion()
     if champion is None or champion.number == verdict.champion or champion.digest != train.digest:
         return None
@@ -235,7 +235,7 @@ def register(
 ) -> Registration:
     """
     Raises:
-        TrackingUnavailable: MLflow does not answer; the next run goes on from here.
+        TrackingUnavailable: MLflow does not answer; the next run resumes with the registration.
     """
 
     def attempt() -> Registration:

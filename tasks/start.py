@@ -1,4 +1,4 @@
-"""Start: the stage that stores the model which a training begins with."""
+"""Start: the stage that stores the model from whose weights a training run starts."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from tasks.store.stage import External, Stage
 
 
 def resolve(init: str, registry: Registry, home: Path) -> Source:
-    """What `init` means.
+    """Find the model that `init` names.
 
     Raises:
-        InputError: there is no such version, folder or file, or it holds no safetensors.
+        InputError: there is no such version, folder or file, or it has no safetensors weights.
     """
     return find_source(init, lambda ref: registered_model(ref, registry, home / "registry").folder)
 

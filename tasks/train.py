@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def _watched(run: RunContext, fingerprint: str) -> Iterator[dict[str, Any]]:
-    """While a training runs: its MLflow run, its metrics there, its progress in Prefect, and its deletion.
+    """During training, send metrics to MLflow and progress to Prefect, and watch for a deleted run.
 
-    Yields the arguments with which `train_model` reports each line of metrics and stops a deleted run.
+    Yields the arguments that let `train_model` report each line of metrics and stop if the run is deleted.
     """
     progress = TrainingProgress()
     run_id = _open_run(run, fingerprint)
@@ -42,7 +42,7 @@ def _watched(run: RunContext, fingerprint: str) -> Iterator[dict[str, Any]]:
             yield {"watch": progress, "check": lambda: raise_if_deleted(deleted, work)}
         status = "FINISHED"
     except BaseException as error:
-        # Stopped by Ctrl-C or SIGTERM, or cancelled or deleted in a dashboard.
+        # The run was stopped by Ctrl-C or SIGTERM, or was cancelled or deleted in a dashboard.
         if isinstance(error, RunDeleted) or not isinstance(error, Exception):
             status = "KILLED"
         raise
@@ -63,17 +63,17 @@ train = Stage(
 
 
 def _open_run(run: RunContext, fingerprint: str) -> str | None:
-    """The MLflow run of a training, or None if MLflow does not answer: the training needs none."""
+    """Open the MLflow run; return None if MLflow does not answer, because training does not need it."""
     try:
         return run.registry.open_run(fingerprint, name=run.name, params=run.params, tags=run.tags)
     except TrackingUnavailable as outage:
-        log.info("train: MLflow does not answer; it gets the curves later")
+        log.info("train: MLflow does not answer; the curves will be sent later")
         log.debug("train: %s", outage)
         return None
 
 
 def _close_run(registry: Registry, run_id: str | None, status: RunStatus) -> None:
-    """Close the MLflow run. If that fails, a warning says so: the training and its own error stand."""
+    """Close the MLflow run. A failure is only logged, so that it does not hide the result of training."""
     try:
         if run_id is not None and not registry.is_deleted(run_id):
             registry.close_run(run_id, status)

@@ -1,4 +1,4 @@
-"""Deletion: a training ends if somebody deletes its run in a dashboard; its checkpoint is kept."""
+"""Deletion: training stops if a user deletes its run in a dashboard; the checkpoint is kept."""
 
 import logging
 import threading
@@ -16,20 +16,20 @@ from models.registry.versions import Registry
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 15
-TIMEOUT_S = 10.0  # for Prefect's answer
+TIMEOUT_S = 10.0  # for a response from Prefect
 
 
 class RunDeleted(InputError):
-    """Somebody has deleted the run of this training."""
+    """A user has deleted the MLflow run or the Prefect run during training."""
 
 
 @contextmanager
 def deletions(
     sources: Mapping[str, Callable[[], bool]], every_s: float = EVERY_SECONDS
 ) -> Iterator[list[str]]:
-    """Watch several sources; yields a list to which those are added that say that the run is deleted.
+    """Watch several sources. Yields a list that receives the name of each source whose run was deleted.
 
-    Each source has a thread of its own, so that one that hangs does not delay the others.
+    Each source is watched in its own thread, so that a source that hangs does not delay the others.
     """
     found: list[str] = []
     stop = threading.Event()
@@ -41,10 +41,10 @@ def deletions(
                     found.append(name)
                     return
             except Exception as error:  # an outage does not mean that the run is deleted
-                log.debug("%s does not say whether the run exists: %s", name, error)
+                log.debug("%s: could not find out whether the run still exists: %s", name, error)
 
     for name, is_deleted in sources.items():
-        # The settings of Prefect, such as the address of its server, belong to the context.
+        # Prefect keeps its settings, such as the address of the server, in context variables.
         run = copy_context().run
         threading.Thread(
             target=run, args=(watch, name, is_deleted), name=f"watch-{name}", daemon=True
@@ -58,7 +58,7 @@ def deletions(
 def sources_of(
     registry: Registry, run_id: str | None, flow_run_id: str | None
 ) -> dict[str, Callable[[], bool]]:
-    """Functions that find out whether the MLflow run and the Prefect run of a training are deleted."""
+    """Functions that check whether the MLflow run and the Prefect run have been deleted."""
     sources: dict[str, Callable[[], bool]] = {}
     if run_id:
         sources[f"MLflow run {run_id}"] = lambda: registry.is_deleted(run_id)
@@ -70,17 +70,17 @@ def sources_of(
 def raise_if_deleted(found: list[str], work: Path) -> None:
     """
     Raises:
-        RunDeleted: the run is deleted.
+        RunDeleted: a source has reported that the run was deleted.
     """
     if found:
         raise RunDeleted(
-            f"{found[0]} was deleted while it trained, so the training was stopped; its checkpoint is kept "
-            f"in {work}, and the same command continues from it"
+            f"{found[0]} was deleted during training, so training was stopped; its checkpoint is kept "
+            f"in {work}, and the same command resumes from it"
         )
 
 
 def _is_deleted_in_prefect(flow_run_id: str) -> bool:
-    # With settings of its own it is another client: only the thread of the flow may close that of the flow.
+    # Settings make this a separate client, because only the flow's own thread may close the flow's client.
     with get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client:
         try:
             client.read_flow_run(flow_run_id)  # type: ignore[arg-type]

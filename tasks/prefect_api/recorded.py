@@ -16,10 +16,11 @@ Step = Callable[Concatenate[RunContext, Arguments], Returned]
 
 
 def recorded(name: str) -> Callable[[Step[Arguments, Returned]], Step[Arguments, Returned]]:
-    """Make a function a task of this name. Its outputs are kept in the store, not in Prefect's cache.
+    """Make a function a Prefect task of this name. Prefect does not cache its results.
 
-    Prefect draws an arrow from each task whose result it finds among the arguments of another. In the context
-    of the run it would find short texts and numbers that are also parts of results, so it does not search it.
+    Prefect draws an edge between two tasks if it finds the result of one among the arguments of the other.
+    The run context is quoted so that Prefect does not search it: it contains short strings and numbers that
+    also occur in results.
     """
 
     def decorate(function: Step[Arguments, Returned]) -> Step[Arguments, Returned]:

@@ -1,4 +1,4 @@
-"""The progress of a training in the terminal, in the logs of the run, and in Prefect's progress artifact."""
+"""The progress of training in the terminal, in the logs of the run, and in Prefect's progress artifact."""
 
 import logging
 import time
@@ -20,8 +20,8 @@ AWAY_SECONDS = 55.0  # added to ARTIFACT_SECONDS while Prefect does not answer
 
 
 class TrainingProgress:
-    """Called with each line of metrics.jsonl: shows it in the terminal, every five seconds in Prefect, and
-    every minute in the logs."""
+    """Called with each line of metrics.jsonl. Shows the line in the terminal, updates Prefect's progress
+    artifact every five seconds, and logs a line every minute."""
 
     def __init__(self) -> None:
         self.artifact = cast(UUID | None, report(create_progress_artifact, 0.0, description="training"))
@@ -34,7 +34,7 @@ class TrainingProgress:
         if kind == EPOCH:
             log.info("train: %s", epoch_line(metrics))
         elif kind == NOTICE and metrics["level"] in ("INFO", "WARNING"):
-            # An error ends the training, and is in its exception.
+            # Errors are left out: an error ends training with an exception that contains its message.
             log.log(logging.getLevelName(metrics["level"]), "train: %s", metrics["message"])
         elif kind == VALIDATION:
             self.validation_bpb = metrics["bpb"]
@@ -63,7 +63,7 @@ class TrainingProgress:
 
 
 def step_line(metrics: dict[str, Any], validation_bpb: float | None) -> str:
-    """The state of a training in one line, for people."""
+    """The state of training as one readable line."""
     bpb = "" if validation_bpb is None else f"{validation_bpb:.3f} bits per byte  "
     return (
         f"{100 * metrics['progress']:3.0f} %  step {metrics['step']:,}  loss {metrics['loss']:.3f}  "
@@ -73,7 +73,7 @@ def step_line(metrics: dict[str, Any], validation_bpb: float | None) -> str:
 
 
 def epoch_line(metrics: dict[str, Any]) -> str:
-    """The figures of a finished epoch in one line, for people."""
+    """The figures of a finished epoch as one readable line."""
     return (
         f"epoch {metrics['epoch']:g}  loss {metrics['train_loss']:.3f}  "
         f"accuracy {metrics['train_accuracy']:.1%}  "

@@ -1,9 +1,10 @@
-"""Artifacts: the outputs of the stages, stored once under the fingerprint of everything that decides them.
+"""Artifacts: the outputs of the stages, each stored once under its fingerprint.
 
     store/STAGE/FINGERPRINT/...files..., logs/...files..., manifest.json
 
-A folder is built under a temporary name, flushed and renamed, with its manifest written last, so that it is
-complete or does not exist. The files under logs/ say how the stage ran, and are not part of the digest.
+An output folder is built under a temporary name, and its manifest is written last. The folder is then flushed
+to disk and renamed, so that an output is either complete or absent. The files in logs/ record how the stage
+ran; they are not part of the output's digest.
 """
 
 import errno
@@ -35,7 +36,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "pyarrow", "pandas", "prefec
 
 @dataclass(frozen=True)
 class Artifact:
-    """A reference to a finished output. Tasks pass it to each other, never the output itself."""
+    """A reference to a finished output. Tasks pass each other this reference, never the output itself."""
 
     stage: str
     fingerprint: str
@@ -62,11 +63,11 @@ class StoredOutput:
 
 
 class CorruptArtifact(Exception):
-    """An output exists, but not as it was written; the message names the file."""
+    """A stored output differs from what was written; the message names the damaged file."""
 
 
 def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:
-    """The output under this fingerprint, verified byte for byte; None if there is none or it is damaged."""
+    """The stored output with this fingerprint, verified byte for byte; None if it is missing or damaged."""
     folder = home / "store" / stage / fingerprint
     try:
         manifest = verify(folder)
@@ -91,7 +92,7 @@ def verify(folder: Path) -> dict[str, Any] | None:
     """The manifest of a complete output; None if there is no output.
 
     Raises:
-        CorruptArtifact: a file is missing, or has other bytes than were written.
+        CorruptArtifact: a file is missing, or its bytes differ from what was written.
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
@@ -161,7 +162,8 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Rename the folder to its final name. A damaged output there is removed; a complete one is kept."""
+    """Rename the built folder to its final name. A damaged output of that name is replaced; a complete
+    output is kept."""
     while True:
         try:
             if verify(final) is not None:
@@ -170,7 +172,7 @@ def publish(partial: Path, final: Path) -> None:
             _set_aside(final, partial.with_name(f"{partial.name}-damaged"))
         try:
             partial.rename(final)
-        except OSError as error:  # another run has just finished it
+        except OSError as error:  # another run has just published this output
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         else:
@@ -179,16 +181,16 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def _set_aside(damaged: Path, aside: Path) -> None:
-    with suppress(FileNotFoundError):  # another run has
+    with suppress(FileNotFoundError):  # another run has moved it
         damaged.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_home(home: Path) -> None:
-    """Make the home folder, and remove what dead runs left unfinished in it.
+    """Create the home folder, and remove the unfinished outputs that dead runs left in it.
 
     Raises:
-        InputError: it cannot be written, or is on a file system without kernel locks.
+        InputError: the home cannot be written, or is on a file system without kernel locks.
     """
     try:
         (home / "store").mkdir(parents=True, exist_ok=True)
@@ -202,10 +204,10 @@ def check_home(home: Path) -> None:
 
 
 def check_writable(home: Path) -> None:
-    """Check that the home, or the folder in which it would be made, can be written; nothing is made.
+    """Check that the home, or the folder in which it would be created, is writable. Creates nothing.
 
     Raises:
-        InputError: it cannot.
+        InputError: the folder is not writable.
     """
     there = next(path for path in (home, *home.parents) if path.exists())
     if not there.is_dir():
@@ -215,4 +217,4 @@ def check_writable(home: Path) -> None:
 
 
 def _unusable(home: Path, what: str) -> InputError:
-    return InputError(f"the home folder {home} cannot be {what}: set REPARTEE_HOME to one that can")
+    return InputError(f"the home folder {home} cannot be {what}: set REPARTEE_HOME to another folder")

@@ -1,15 +1,15 @@
 """Fingerprint of code: the modules of the project that a function can reach, and the libraries they import.
 
-What counts, from the module in which the function is defined (decision 14 of docs/decisions/):
+The following count, starting from the module that defines the function (decision 14 in docs/decisions/):
 
-* Every module that it imports, wherever the import stands, through all modules of the project, with
-  their packages; and every module whose dotted name stands in it as a text, such as one that is
-  started with `python -m`. Of each its syntax tree: no comment, docstring or layout.
-* The bytes of every file in the folders of these modules that is not Python.
-* The version of every library that these modules import, but for those that cannot decide an output.
+* Every module of the project that this module imports anywhere in its code, directly or through other
+  modules, with the packages that contain it; and every module whose dotted name occurs as a string, such
+  as a module that is started with `python -m`. Comments, docstrings and layout do not count.
+* The bytes of all files other than Python files in the folders of these modules.
+* The versions of the libraries that these modules import, except libraries that cannot affect an output.
 
-Not seen: a name that is put together while the program runs, a program inside a text, a file that is
-read from another folder, and what libraries use in their turn.
+The following do not count: module names that are assembled at run time, code inside strings, files that
+are read from other folders, and the dependencies of the libraries.
 """
 
 import ast
@@ -30,26 +30,26 @@ from models.files import PROJECT, sha256
 
 DECIDE_NOTHING = frozenset(
     {
-        "filelock",  # who waits for whom
-        "httpx2",  # what comes over the network is known by its bytes
-        "huggingface_hub",  # as is a model of the hub, by its commit
+        "filelock",  # affects only which process waits
+        "httpx2",  # downloaded data is identified by its bytes
+        "huggingface_hub",  # a downloaded model is identified by its commit
         "mlflow",
         "prefect",
-        "pydantic",  # the settings are an ingredient of their own
+        "pydantic",  # the settings are a separate ingredient of the fingerprint
         "pydantic_settings",
         "rich",
         "tenacity",
         "typer",
     }
 )
-"""Libraries, by the name of the import, that cannot decide an output. Any other one counts."""
+"""The import names of the libraries that cannot affect an output. All other libraries count."""
 
 DOTTED = re.compile(r"\w+(\.\w+)+")
 
 
 @dataclass(frozen=True)
 class Code:
-    """What a function can reach."""
+    """The code that a function can reach, and the libraries that this code imports."""
 
     sha256: str
     modules: tuple[str, ...]
@@ -59,21 +59,21 @@ class Code:
 
 @dataclass(frozen=True)
 class _Module:
-    """A module's text without what decides nothing, and every name in it that could lead to another."""
+    """A module's code without docstrings and comments, and the names in it that may refer to modules."""
 
     text: str
     mentions: frozenset[str]
-    """Dotted names of imports and of what is used of them: any beginning of one may be a module."""
+    """Dotted names of imports and of their attributes; every prefix of such a name may be a module."""
     constants: frozenset[str]
-    """Texts that look like dotted names: a module if there is one of the whole name."""
+    """Strings that look like dotted names; such a string counts if a module has exactly this name."""
     imports: frozenset[str]
-    """First parts of the imported names."""
+    """The top-level names of the imports."""
 
 
 def code_of(function: Callable[..., object], *, root: Path = PROJECT) -> Code:
     """
     Raises:
-        ValueError: the function is not defined in a module under `root`, or a module has a relative import.
+        ValueError: the function is not in a module under `root`, or a module has a relative import.
     """
     paths = _reach(_start(function, root), root)
     modules = {name: _read(path) for name, path in sorted(paths.items())}
@@ -92,18 +92,18 @@ def code_of(function: Callable[..., object], *, root: Path = PROJECT) -> Code:
 
 
 def _start(function: Callable[..., object], root: Path) -> str:
-    """The module in which a function is defined; by its file where it was run or loaded as a script."""
+    """The module that defines a function; its name is taken from its file if it was run as a script."""
     function = inspect.unwrap(function)
     if _path(function.__module__, root) is not None:
         return function.__module__
     path = Path(inspect.getsourcefile(function) or "").resolve()
     if not (path.is_file() and path.is_relative_to(root)):
-        raise ValueError(f"{function.__module__}.{function.__qualname__} is in no module under {root}")
+        raise ValueError(f"{function.__module__}.{function.__qualname__} is not in a module under {root}")
     return ".".join(path.relative_to(root).with_suffix("").parts)
 
 
 def _reach(start: str, root: Path) -> dict[str, Path]:
-    """The modules that count, with their files."""
+    """The module `start` and all modules that it can reach, with their files."""
     found: dict[str, Path] = {}
     waiting = [start]
     while waiting:
@@ -121,13 +121,13 @@ def _reach(start: str, root: Path) -> dict[str, Path]:
 
 
 def _beginnings(name: str) -> Iterator[str]:
-    """`a`, `a.b` and `a.b.c` of `a.b.c`: a package comes before what it holds."""
+    """`a`, `a.b` and `a.b.c` for `a.b.c`, so that a package comes before the modules in it."""
     parts = name.split(".")
     return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
 def _path(module: str, root: Path) -> Path | None:
-    """The file of a module of the project; None for what lies outside of it, and for a folder without one."""
+    """The file of a project module; None for modules of libraries, and for folders without `__init__.py`."""
     base = root.joinpath(*module.split("."))
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
@@ -137,9 +137,9 @@ def _is_ours(name: str, root: Path) -> bool:
 
 
 def _data_files(folder: Path) -> Iterator[Path]:
-    """The files of a folder that are not Python, and those of its folders that hold no Python."""
+    """The non-Python files of a folder, and of those of its subfolders that contain no Python files."""
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__pycache__")):  # hidden files are those of editors and systems
+        if path.name.startswith((".", "__pycache__")):  # editors and systems create hidden files
             continue
         if path.is_dir() and not any(path.rglob("*.py")):
             yield from _data_files(path)
@@ -149,7 +149,7 @@ def _data_files(folder: Path) -> Iterator[Path]:
 
 @cache
 def versions_of(name: str) -> dict[str, str]:
-    """The public version of each distribution that provides an import."""
+    """The public version of each distribution that provides the import `name`."""
     try:
         return {name: Version(version(name)).public}
     except PackageNotFoundError:
@@ -163,7 +163,7 @@ def _read(path: Path) -> _Module:
 
 @cache
 def _parse(path: Path, source: bytes) -> _Module:
-    """Each text is parsed once in a process, for all stages."""
+    """Parse a module. The cache makes sure that a process parses each source text only once."""
     tree = ast.parse(source)
     mentions, constants, aliases = set[str](), set[str](), defaultdict[str, set[str]](set)
     attributes: list[ast.Attribute] = []
@@ -177,7 +177,7 @@ def _parse(path: Path, source: bytes) -> _Module:
                 aliases[each.asname or _head(each.name)].add(each.name if each.asname else _head(each.name))
         elif isinstance(node, ast.ImportFrom):
             if node.level or not node.module:
-                raise ValueError(f"{path}:{node.lineno}: a relative import; write the whole name")
+                raise ValueError(f"{path}:{node.lineno}: relative imports are refused; write the full name")
             for each in node.names:
                 mentions.add(node.module if each.name == "*" else f"{node.module}.{each.name}")
                 aliases[each.asname or each.name].add(f"{node.module}.{each.name}")
@@ -191,7 +191,7 @@ def _parse(path: Path, source: bytes) -> _Module:
 
 
 def _drop_docstrings(node: ast.AST) -> None:
-    """Docstrings of modules, classes, functions and attributes: texts that are statements of their own."""
+    """Remove docstrings of modules, classes, functions and attributes: statements that are only a string."""
     for part in ("body", "orelse", "finalbody"):
         statements = getattr(node, part, None)
         if isinstance(statements, list) and any(map(_is_text, statements)):
@@ -204,7 +204,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _dotted(node: ast.AST) -> str:
-    """`a.b.c`, or "" for what is no name with attributes."""
+    """The expression as a dotted name such as `a.b.c`; "" if it is anything else."""
     if isinstance(node, ast.Attribute):
         inner = _dotted(node.value)
         return inner and f"{inner}.{node.attr}"

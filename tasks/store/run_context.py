@@ -1,4 +1,4 @@
-"""Run context: what all tasks of a run share."""
+"""Run context: the information that all tasks of a run share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from models.registry.versions import Registry
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run keeps its files, with which settings it runs, and what leads from its model back to it."""
+    """The home and the settings of a run, and the parameters and tags that link its model to the run."""
 
     name: str
     home: Path
     registry: Registry
     reach: Reach
-    """The hosts to which its downloads may connect."""
+    """The hosts to which the run's downloads may connect."""
     settings: Mapping[str, Config]
-    """The settings of each stage, by the name that the stage gives for them."""
+    """The settings of the stages. The key of a stage is its name, or `Stage.settings` if that is set."""
     gate: GateConfig
     generation: GenerationConfig
     params: dict[str, Any]
-    """The whole configuration, flat, as MLflow shows it: `train.learning_rate`."""
+    """The whole configuration with flat keys such as `train.learning_rate`, as MLflow shows it."""
     tags: dict[str, str]
     flow_run_id: str | None
     started_s: float
-    """By the monotonic clock."""
+    """When the run started, in seconds of `time.monotonic`."""
     location: str
-    """The machine and the home, for people."""
+    """The machine and the home in readable form."""
     home_identity: str
-    """Which home this is: only a run of the same home may say that a run in it is dead."""
+    """The identifier of the home. Only a run in the same home may declare another run dead."""

@@ -1,4 +1,4 @@
-"""Stage: one step of the chain, run only when what decides its output has changed."""
+"""Stage: one step of the chain, which runs only if something that decides its output has changed."""
 
 import hashlib
 import json
@@ -41,52 +41,52 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class External:
-    """An input from outside of the store."""
+    """An input that does not come from the store."""
 
     identity: str = ""
-    """What its content is: another identity, another output."""
+    """An identifier of the input's content, which is part of the output's fingerprint."""
     context: Mapping[str, Any] = field(default_factory=dict)
-    """The arguments that `build` gets for it; they decide nothing that the identity does not."""
+    """The arguments of `build` that give access to the input; they affect no output beyond `identity`."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """A step of the chain: a pure function, the stages whose outputs it reads, and its settings.
 
-    `build(out, config, **inputs)` writes files into the folder `out`, reads the folders of its inputs (each
-    by the name of the stage that wrote it) and returns how much it has written, counted in `unit`. If the
-    stage is resumable, `build` also gets `work`, a folder that stays until the stage has succeeded.
+    `build(out, config, **inputs)` writes files into the folder `out` and returns the size of its output,
+    counted in `unit`. Each of the `inputs` is a folder, and is named after the stage that wrote it. If the
+    stage is resumable, `build` also gets `work`, a folder that is kept until the stage has succeeded.
     """
 
     name: str
     build: Callable[..., int]
     reads: tuple[str, ...] = ()
-    """The names of the stages whose outputs it reads."""
+    """The names of the stages whose outputs this stage always reads."""
     may_read: Callable[[Any], tuple[str, ...]] = lambda config: ()
-    """With these settings it also reads the outputs of these stages, if the run has them."""
+    """For given settings, the names of the stages whose outputs it also reads, if the run has them."""
     settings: str = ""
-    """Which settings of the run it takes, if they do not have its own name."""
+    """The key of this stage's settings in the run, if it is not the name of the stage."""
     is_used: Callable[[Any], bool] = lambda config: True
-    """Whether a run with these settings has this stage at all."""
+    """Whether a run with these settings includes this stage."""
     external: Callable[[RunContext, Any], External] = lambda run, config: External()
-    """What it reads from outside of the store."""
+    """The input that this stage reads from outside of the store."""
     attend: Callable[[RunContext, str], AbstractContextManager[Mapping[str, Any]]] | None = None
-    """What goes on around `build` while it runs under this fingerprint; yields more arguments for it."""
+    """A context manager around the call of `build` for a fingerprint; it yields further arguments."""
     resumable: bool = False
     unit: str = "rows"
-    """What the output is counted in, in the plural."""
+    """The unit in which the output is counted, as a plural."""
 
     def config(self, run: RunContext) -> Config:
         return run.settings[self.settings or self.name]
 
     def inputs(self, run: RunContext, available: Collection[str]) -> tuple[str, ...]:
-        """The names of the outputs that it reads in this run, which has these available."""
+        """The names of the outputs that this stage reads in a run that has the `available` outputs."""
         optional = self.may_read(self.config(run))
         return (*self.reads, *(name for name in optional if name in available))
 
     @cached_property
     def task(self) -> Callable[[RunContext, dict[str, Artifact]], Artifact]:
-        """The stage as a task of Prefect's."""
+        """The stage as a Prefect task."""
 
         @recorded(self.name)
         def run_stage(run: RunContext, inputs: dict[str, Artifact]) -> Artifact:
@@ -135,8 +135,8 @@ class Stage:
     ) -> Artifact:
         """The output for these ingredients, found in the store or built now.
 
-        `identity` stands for an input from outside of the store; `context` holds more arguments of `build`,
-        which decide nothing about the output.
+        `identity` identifies the content of an input from outside of the store; `context` holds further
+        arguments of `build` that do not affect the output.
         """
         digests = digests_of(inputs, identity)
         fingerprint = self.fingerprint(config, digests)
@@ -159,7 +159,7 @@ class Stage:
         return artifact
 
     def find(self, home: Path, fingerprint: str) -> Artifact | None:
-        """The stored output under this fingerprint; None if there is none, or if it is damaged."""
+        """The stored output with this fingerprint; None if it is missing or damaged."""
         found = find(home, self.name, fingerprint)
         return None if found is None else replace(found, unit=self.unit)
 
@@ -170,7 +170,7 @@ class Stage:
         final = home / "store" / self.name / fingerprint
         with building(final.parent, fingerprint) as partial:
             if is_whole(final) and (found := self.find(home, fingerprint)):
-                return found  # built by the process that this one has waited for
+                return found  # another process built it while this one waited
             started_s = time.monotonic()
             rows = self.build(partial, config, **extra)
             seconds = round(time.monotonic() - started_s, 3)
@@ -182,7 +182,7 @@ class Stage:
         )
 
     def why(self, home: Path, config: Config, digests: Mapping[str, str]) -> str:
-        """Why it would run, by comparison with the stored output that differs least; or why it would not."""
+        """Why the stage would run, compared with the most similar stored output; or why it would not."""
         folder = home / "store" / self.name
         try:
             if verify(folder / self.fingerprint(config, digests)):
@@ -197,10 +197,10 @@ class Stage:
 
 
 def as_task_state(artifact: Artifact) -> Artifact:
-    """What the task of a stage returns: the artifact, in Prefect's state `Cached` if it was reused.
+    """The return value of a stage's task: the artifact, in Prefect's state `Cached` if it was reused.
 
-    Its type is that of the argument which the next task receives: Prefect takes the artifact out of the
-    state.
+    The declared type is `Artifact` in both cases, because Prefect takes the artifact out of the state before
+    the next task receives it.
     """
     if artifact.status == "ran":
         return artifact
@@ -222,7 +222,7 @@ def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, 
 
 
 def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What differs between the ingredients of two outputs, the most informative difference first."""
+    """The differences between the ingredients of two outputs, the most informative difference first."""
     found = _config_differences("", had["config"], wanted["config"])
     for name in sorted(set(had["inputs"]) | set(wanted["inputs"])):
         if had["inputs"].get(name) != wanted["inputs"].get(name):

@@ -1,8 +1,8 @@
-"""Stage events: how far the stages of a run are, attached to log records for a live display.
+"""Stage events: the progress of the stages of a run, attached to log records for a live display.
 
     log.info("parse: 3,000 turns in 0.5 s", extra=event("parse", "done", output="3,000 turns", seconds=0.5))
 
-A handler that shows no display prints the message and ignores the event.
+A handler without a live display prints the message and ignores the event.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ KEY = "stage_events"  # the attribute of the log record
 
 @dataclass(frozen=True)
 class StageEvent:
-    """What a stage is doing since this event."""
+    """The state that a stage has entered."""
 
     stage: str
     state: StageState
     output: str = ""
-    """What the stage has made, counted in its own unit."""
+    """The output of the stage in words, such as `3,000 turns`."""
     seconds: float | None = None
     """How long the stage took; None unless it is done."""
 

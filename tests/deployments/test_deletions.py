@@ -42,6 +42,6 @@ def test_a_training_whose_run_is_deleted_ends_within_a_minute_and_keeps_its_chec
     assert versions(home) == before
     if server == "MLflow":
         state = api.ending(run)
-        assert state["type"] == "FAILED" and "was deleted while it trained" in state["message"]
+        assert state["type"] == "FAILED" and "was deleted during training" in state["message"]
     # The worker is still running, and the next run is not skipped.
     assert api.ending(api.trigger(TINY))["type"] == "COMPLETED"

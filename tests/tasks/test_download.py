@@ -1,4 +1,4 @@
-"""Whether a corpus behind an address is new, said by its server or by its bytes; and what an outage does."""
+"""The download stage notices a new corpus at an address, by its headers or bytes, and copes with outages."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from tasks.store.artifact import Artifact
 
 
 class Files(ThreadingHTTPServer):
-    """Serves one zip under every path; what it refuses and says can be set."""
+    """Serves one zip file at every path; a test can set its content, its headers and its refusals."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)

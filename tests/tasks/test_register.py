@@ -88,7 +88,7 @@ def test_a_champion_that_changed_after_the_verdict_is_judged_again_and_may_stay(
     verdict = Verdict(True, "better than v1", 1)
     settled = settle(registry, trained("d"), verdict, store, lambda: again, None)
     assert (settled, stored, registry.find("champion").number) == ((again, None), [worse], 2)
-    # And one that changed before is judged again before anything is stored.
+    # If the champion changed before the model is stored, the model is judged again and nothing is stored.
     assert settle(registry, trained("d"), verdict, store, lambda: again, None) == (again, None)
     assert stored == [worse]
 

@@ -1,4 +1,4 @@
-"""A pretrained start, from its folder to the chat: the stages of `finetune` on tiny data."""
+"""The stages of the recipe `finetune` on tiny data, from the folder of a pretrained model to the chat."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def registry(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
 def stages(request, pretrained, registry, tmp_path_factory):
-    """Every stage's folder; the GPT-2 has no chat template of its own."""
+    """The folder of every stage; the GPT-2 model has no chat template."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("stages")
     template = {} if request.param == "llama" else {"template": None}
@@ -183,7 +183,7 @@ def test_a_gguf_file_says_what_must_be_installed(registry, tmp_path, monkeypatch
 def test_the_identity_is_the_content_wherever_it_lies(pretrained, registry, tmp_path):
     folder = pretrained(tmp_path / "theirs")
     copy = shutil.copytree(folder, tmp_path / "copy")
-    (copy / "generation_config.json").write_text("{}")  # how it answers is no part of what it learnt
+    (copy / "generation_config.json").write_text("{}")  # generation settings are not part of the identity
     had, same = (resolve(str(path), registry, tmp_path).identity for path in (folder, copy))
     (copy / "model.safetensors").write_bytes(b"other weights")
     assert had == same != resolve(str(copy), registry, tmp_path).identity

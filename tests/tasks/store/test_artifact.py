@@ -1,4 +1,4 @@
-"""An output is published whole, and once, whoever publishes it."""
+"""An output is published completely and only once, even if two processes publish it at the same time."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

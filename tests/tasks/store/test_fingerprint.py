@@ -117,7 +117,7 @@ PROJECT = {
 
 
 def handle(name):
-    """A stand-in for `tasks.clean.clean`: nothing of a project that a test writes is ever imported."""
+    """A stand-in for a function such as `tasks.clean.clean`; the test's project is never imported."""
 
     def function(): ...
 
@@ -159,7 +159,7 @@ def root(tmp_path):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """This project, to be edited; who edits it undoes that."""
+    """A copy of this project that tests may edit; each test undoes its edits."""
     folder = tmp_path_factory.mktemp("copy")
     for name in ("tasks", "corpus", "models"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pyc*"))
@@ -299,7 +299,9 @@ def test_every_form_of_import_is_followed(root, imports, use, where):
 
 def test_a_relative_import_is_an_error_that_names_its_line(root):
     write(root, {"tasks/job.py": "def job():\n    from .clean import LIMIT\n    return LIMIT\n"})
-    with pytest.raises(ValueError, match=r"tasks/job.py:2: a relative import; write the whole name"):
+    with pytest.raises(
+        ValueError, match=r"tasks/job.py:2: relative imports are refused; write the full name"
+    ):
         of(root, "tasks.job.job")
 
 
@@ -377,7 +379,7 @@ def test_a_file_that_python_or_an_editor_leaves_or_that_lies_elsewhere_does_not(
 
 @pytest.fixture
 def install(tmp_path_factory, monkeypatch):
-    """Puts a library of a version where Python finds it."""
+    """A function that installs a given version of a fake library where Python finds it."""
     site = tmp_path_factory.mktemp("site")
     monkeypatch.syspath_prepend(site)
 
@@ -423,7 +425,7 @@ def test_a_library_that_cannot_decide_an_output_does_not_count_and_a_new_one_doe
 
 @pytest.mark.parametrize("name", ["tasks.gone.clean", "nowhere.job"])
 def test_a_function_that_cannot_be_found_is_an_error_and_no_empty_fingerprint(root, name):
-    with pytest.raises(ValueError, match="is in no module under"):
+    with pytest.raises(ValueError, match="is not in a module under"):
         of(root, name)
 
 
@@ -452,7 +454,7 @@ def test_our_own_code_without_comments_and_layout_has_the_same_fingerprint(stage
 
 
 def config_classes(kind):
-    """A config class and those of its fields."""
+    """A config class and the config classes of its fields, recursively."""
     inner = [field.annotation for field in kind.model_fields.values() if isinstance(field.annotation, type)]
     return {kind}.union(*(config_classes(each) for each in inner if issubclass(each, Config)))
 
@@ -463,7 +465,7 @@ def test_a_method_of_each_config_class_that_a_stage_is_given_is_part_of_its_code
     classes = config_classes(inspect.signature(stage.build).parameters["config"].annotation)
     also = (
         {MarkupConfig} if stage.name in ("train", "evaluate", "rescore") else set()
-    )  # as the model's files say
+    )  # these stages read it from the model's files
     for kind in classes | also:
         file = f"{kind.__module__.replace('.', '/')}.py"
         header = re.search(rf"^class {kind.__name__}\(.*\):\n", (copy / file).read_text(), re.MULTILINE)[0]
@@ -484,7 +486,7 @@ def test_another_share_for_the_context_makes_other_examples_and_another_model(co
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_no_stage_reaches_prefect_mlflow_or_the_settings(stage):
-    """An edit of a flow, of the registry or of the command trains nothing anew."""
+    """An edit of a flow, of the registry or of the command line therefore causes no new training run."""
     parts = {name.partition(".")[0] for name in stage.code.modules}
     assert parts <= {"corpus", "models"}
     assert not any(name.startswith("models.registry") for name in stage.code.modules)
@@ -497,11 +499,11 @@ def test_what_a_training_is_made_of_is_seen_through_the_process_that_it_starts()
 
 
 def test_the_code_of_forty_modules_takes_little_longer_than_to_parse_them(tmp_path):
-    """Measured on the same machine at the same time, in processor time, the least of three."""
+    """The test compares processor times on the same machine, and takes the smallest of three ratios."""
     body = "\n".join(f"def f{i}(x):\n    return [x * {i} for _ in range(x)]" for i in range(40))
 
     def ratio(again):
-        text = f"{body}\nAGAIN = {again}\n"  # a text that was parsed before takes no time
+        text = f"{body}\nAGAIN = {again}\n"  # new text each time, because parsed text is cached
         for i in range(40):
             write(tmp_path, {f"m{i}.py": f"from m{i + 1} import f1 as nxt\n{text}\nf1 = nxt\n"})
         write(tmp_path, {"m40.py": text})

@@ -54,7 +54,7 @@ def test_another_setting_is_another_output_and_the_reason_names_it(tmp_path):
 
 
 def test_equal_bytes_from_upstream_are_reused_downstream(tmp_path):
-    """A stage that runs again and makes the same thing costs nothing after it."""
+    """If a stage runs again and produces the same bytes, the stages after it are reused."""
     first = LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(times=4), {})})
     second = LOUD.run(tmp_path, Knobs(), {"quiet": QUIET.run(tmp_path, Knobs(times=2, word="aa"), {})})
     assert second.status == "reused"
@@ -118,7 +118,7 @@ print(made.status, flush=True)
 
 @pytest.fixture
 def builder(tmp_path):
-    """Another process in the middle of building `quiet`."""
+    """Another process that is building the output of the stage `quiet`."""
     words = [sys.executable, "-c", BUILD, str(tmp_path)]
     process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "building\n"
@@ -132,7 +132,7 @@ def half_made(home):
 
 
 def test_what_a_living_run_builds_stays_and_what_a_dead_one_left_is_swept(builder, tmp_path):
-    """Whose process number is in use here says nothing: a home is shared among containers and machines."""
+    """A process number in a folder's name proves nothing, because containers and machines share a home."""
     old = tmp_path / "store" / "quiet" / f".tmp-abc-{os.getpid()}-x"
     old.mkdir()
     check_home(tmp_path)
@@ -168,7 +168,7 @@ def test_a_builder_that_waits_takes_over_from_one_that_dies(builder, tmp_path, c
 
 @pytest.fixture
 def read(monkeypatch):
-    """The files whose bytes are read for their digest, in order."""
+    """A list of the files whose bytes were read to compute their digests, in order."""
     files, digest = [], hashlib.file_digest
     monkeypatch.setattr(
         hashlib, "file_digest", lambda file, name: files.append(file.name) or digest(file, name)
@@ -201,20 +201,20 @@ def test_an_output_is_read_once_in_a_process_and_again_when_it_changes(tmp_path,
     path = made.path / "text.txt"
     before = path.stat()
     path.write_text("ab")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the size and the time of the old bytes
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the size and the time stay the same
     with pytest.raises(CorruptArtifact, match=r"text.txt is not as it was written"):
         verify(made.path)
 
 
 def test_a_file_that_changed_a_moment_ago_is_not_remembered(tmp_path):
     path = tmp_path / "x"
-    for text in ("aa", "ab", "ba"):  # of one size, and within one tick of the file system's clock
+    for text in ("aa", "ab", "ba"):  # equal sizes, within one tick of the file system's clock
         path.write_text(text)
         assert sha256(path) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def made_with(home, library, version):
-    """The output of `quiet` as another version of a library made it."""
+    """The output of the stage `quiet` as if it had been built with another version of a library."""
     folder = QUIET.run(home, Knobs(), {}).path
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["ingredients"]["libraries"][library] = version
