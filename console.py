@@ -1,4 +1,4 @@
-"""Console: the log lines and the progress of a run in a terminal, on standard error."""
+"""Console: print the log lines and the progress of a run on standard error."""
 
 import logging
 import os
@@ -10,12 +10,12 @@ from typing import TextIO
 
 from environment import LOGGED
 
-QUIET_SECONDS = 15  # between two progress lines where a line cannot be overwritten
+QUIET_SECONDS = 15  # between two progress lines if standard error is not a terminal
 DEFAULT_COLUMNS = 80
 
 
 class Console(logging.Handler):
-    """Prints the log lines of the stages; in a terminal, progress stays on one line that is overwritten."""
+    """Prints the log lines of the stages. In a terminal, the progress is one line that is overwritten."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(logging.INFO)
@@ -29,7 +29,7 @@ class Console(logging.Handler):
         try:
             self._emit(record)
         except BrokenPipeError:
-            pass  # nobody reads the output any more; the run goes on
+            pass  # no process reads the output any more, but the run continues
         except Exception:
             self.handleError(record)
 
@@ -42,7 +42,7 @@ class Console(logging.Handler):
 
     def _progress(self, text: str) -> None:
         if self.is_terminal:
-            # A line that wraps could not be replaced, because only its last row is overwritten.
+            # The line is cut to fit: if it wrapped, only its last row could be overwritten.
             self.stream.write(f"\r\x1b[K{f'  {text}'[: self.columns() - 1]}")
             self.stream.flush()
             self.progress_shown = True
@@ -65,11 +65,11 @@ class Console(logging.Handler):
 
 
 def show_progress() -> None:
-    """Print the log lines of our packages on standard error; Prefect's own go to the logs of the run."""
-    # Prefect reads these when it sets up its logging.
+    """Print the log lines of Repartee on standard error. Prefect's own go to the logs of the run."""
+    # Prefect reads these variables when it sets up its logging.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
-    logging.raiseExceptions = False  # no traceback where Prefect's server does not accept a log line
+    logging.raiseExceptions = False  # no traceback if Prefect's server refuses a log line
     console = Console(sys.stderr)
     for logger in _loggers():
         logger.setLevel(logging.INFO)

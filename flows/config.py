@@ -1,4 +1,4 @@
-"""RetrainConfig: what decides the result of a run, composed of the settings that the packages define."""
+"""RetrainConfig: all settings that decide the result of a run, composed of the settings of the packages."""
 
 from typing import Any, Self
 
@@ -22,7 +22,7 @@ from models.training.launch import TrainingConfig
 
 class RetrainConfig(Config):
     recipe: str = "small"
-    """The named configuration that the other values began as."""
+    """The named configuration from which the other values start."""
     start: StartConfig = StartConfig()
     download: DownloadConfig = DownloadConfig()
     parse: ParseConfig = ParseConfig()
@@ -34,14 +34,14 @@ class RetrainConfig(Config):
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
     generation: GenerationConfig = GenerationConfig()
-    """How the registered model answers unless told otherwise, in `repartee chat` and in transformers."""
+    """The default generation settings of the registered model, in `repartee chat` and in transformers."""
 
     @model_validator(mode="after")
     def _an_encoder_reads_pairs(self) -> Self:
         if self.network.family == "encoder-decoder" and self.markup.unit != "pair":
             raise ValueError(
-                "network.family encoder-decoder reads a context and answers it, which is a pair: it needs "
-                "markup.unit=pair (and markup.max_tokens=20, as the recipe tutorial has it)"
+                "network.family encoder-decoder reads only pairs of a context and a reply; set "
+                "markup.unit=pair (and markup.max_tokens=20, as in the recipe tutorial)"
             )
         return self
 
@@ -56,7 +56,7 @@ class RetrainConfig(Config):
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with their keys as `--set` has them: `train.learning_rate`."""
+    """Nested settings as a flat mapping whose keys are those of `--set`, such as `train.learning_rate`."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -1,7 +1,7 @@
-"""The notation of settings: `key.path=value`, one after each `--set`, or several in one text of a form.
+"""The notation of settings: `key.path=value`, once for each `--set`, or several in one field of a form.
 
-In a text, settings are separated by commas or line breaks. A value is JSON, or else text. Text ends at the
-next separator. JSON that begins with a double quote, `[` or `{` may hold separators.
+In a form field, settings are separated by commas or line breaks. A value that is not valid JSON is plain text
+and ends at the next separator. JSON that begins with a double quote, `[` or `{` may contain separators.
 """
 
 import json
@@ -13,12 +13,13 @@ from models.addresses import redact_addresses
 from models.errors import InputError
 
 SEPARATOR = re.compile(r"[,\r\n]")
-# The key, the equals sign and the blanks after it, where the value begins as JSON that may hold separators.
+# A key, an equals sign and whitespace, if the value after them begins like JSON that may contain separators.
 BEFORE_JSON = re.compile(r'[^,\r\n=]*=[^\S\r\n]*(?=["\[{])')
 AFTER_JSON = re.compile(r"[^\S\r\n]*(?=[,\r\n]|\Z)")
 
 FORM_PATTERN = r"^(?![\s\S]*(://|[Hh][Tt][Tt][Pp][Ss]?:))[\s,]*([^\s=,]+[ \t]*=[\s\S]*)?$"
-"""What the form of a deployment accepts: no address, which may hold a secret, and a key before all else."""
+"""What the form of a deployment accepts: a text that begins with a key and contains no address, because an
+address may contain a secret."""
 
 
 class Change(NamedTuple):
@@ -27,17 +28,17 @@ class Change(NamedTuple):
     key: str
     value: Any
     text: str
-    """What a person wrote."""
+    """The setting as the user wrote it."""
 
 
 def read_change(text: str, origin: str) -> Change:
-    """One setting in the notation.
+    """Parse one setting.
 
     Args:
-        origin: what stands before the text in a message, and names the option or the field: `--set `.
+        origin: the beginning of an error message, which names the option or the field, such as `--set `.
 
     Raises:
-        InputError: there is no equals sign.
+        InputError: the text has no equals sign.
     """
     key, equals, value = text.partition("=")
     if not equals:
@@ -48,7 +49,7 @@ def read_change(text: str, origin: str) -> Change:
 
 
 def split_settings(text: str) -> list[str]:
-    """The settings of one text, each in the notation of `--set`."""
+    """Split the text of a form field into settings, each in the notation of `--set`."""
     settings, start = [], 0
     while start < len(text):
         end = _end_of_setting(text, start)
@@ -58,12 +59,12 @@ def split_settings(text: str) -> list[str]:
 
 
 def join_settings(values: Iterable[tuple[str, Any]]) -> str:
-    """The text that gives each key its value."""
+    """Join keys and values into one text in the notation of a form field."""
     return ", ".join(f"{key}={show_value(value)}" for key, value in values)
 
 
 def parse_value(text: str) -> Any:
-    """A number, true, false, null, a list or a text in double quotes, as in JSON; anything else is text."""
+    """Parse a value: a number, true, false, null, a list or a quoted string as in JSON; all else is text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -71,7 +72,7 @@ def parse_value(text: str) -> Any:
 
 
 def show_value(value: Any) -> str:
-    """The value in the notation; in JSON if it would not be read as the same text."""
+    """The value in the notation of settings, in JSON if plain text would not be read as the same value."""
     is_text = isinstance(value, str) and value == value.strip() and parse_value(value) == value
     if is_text and not SEPARATOR.search(value) and value[:1] not in ('"', "[", "{"):
         return str(value)
@@ -79,12 +80,12 @@ def show_value(value: Any) -> str:
 
 
 def _end_of_setting(text: str, start: int) -> int:
-    """Where the setting that starts here ends: at a separator, or at the end of the text."""
+    """The position where the setting that begins at `start` ends: a separator, or the end of the text."""
     if found := BEFORE_JSON.match(text, start):
         try:
             _, end = json.JSONDecoder().raw_decode(text, found.end())
         except (ValueError, RecursionError):
-            end = None  # it only looks like JSON, and is text
+            end = None  # the value begins like JSON but is plain text
         if end is not None and (blanks := AFTER_JSON.match(text, end)):
             return blanks.end()
     separator = SEPARATOR.search(text, start)

@@ -1,9 +1,9 @@
-"""Prepare: the data half of retrain, for new data without a training.
+"""Prepare: the data stages of retrain, for new data without a training run.
 
 Each file in tasks/ says what its stage reads and how it works.
 """
 
-import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
+import flows  # noqa: F401  # sets the environment before Prefect, which loads this file as a script
 
 # isort: split
 from typing import cast
@@ -31,10 +31,10 @@ from tasks.store.run_context import RunContext
 from tasks.vocabulary import vocabulary
 
 DATA = (
-    start,  # the model that the training begins with; not for a training from random weights
+    start,  # the model from whose weights training starts; not used if training starts from random weights
     download,  # the raw files of the corpus
     parse,  # turns: who said what, in which conversation
-    clean,  # the same, normalised and split into train, validation and test
+    clean,  # the turns, normalised and split into train, validation and test
     vocabulary,  # the tokenizer
     export,  # examples of token ids, in Parquet
 )
@@ -54,17 +54,18 @@ def prepare(
     settings: SettingsText = None,
     changes: OlderChanges = None,
 ) -> list[Artifact]:
-    """The outputs of the data stages, built or reused; new data is an event, `repartee.data.prepared`.
+    """Build or reuse the outputs of the data stages. New data sends the event `repartee.data.prepared`.
 
     Args:
-        recipe: The named configuration that the preparation begins with.
-        corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a zip (without user,
-            password and query: where it has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker that
-            holds it), or a file under REPARTEE_HOME. Empty: the recipe's own corpus.
-        settings: Other settings, as `repartee prepare --set` takes them, separated by commas or line breaks:
-            `vocabulary.size=4096, clean.split_by=conversation`. The page docs/settings.md lists them. Empty:
-            the recipe's own settings.
-        changes: Settings that an older form has stored.
+        recipe: The named configuration to start from.
+        corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a zip file, or a
+            file under REPARTEE_HOME. If the address contains a user, a password or a query, put it into an
+            environment variable of the worker and enter `env:REPARTEE_CORPUS_NAME`. Empty: the recipe's
+            corpus.
+        settings: Other settings, in the notation of `repartee prepare --set`, separated by commas or line
+            breaks: `vocabulary.size=4096, clean.split_by=conversation`. The page docs/settings.md lists all
+            settings. Empty: the recipe's settings.
+        changes: Settings that an older version of the form has stored.
     """
     try:
         run = open_run(to_config(recipe, corpus, settings=settings, changes=changes), Settings())
@@ -78,7 +79,7 @@ def prepare(
 
 
 def prepare_data(run: RunContext) -> list[Artifact]:
-    """The stages themselves."""
+    """Run the data stages, save their outputs, and send an event if there is new data."""
     outputs = [artifact_of(output) for output in run_chain(run, DATA).values()]
     save_result(run.home, run.flow_run_id, Result(artifacts=outputs))
     send_new_data(run, outputs)

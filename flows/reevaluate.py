@@ -1,12 +1,12 @@
-"""Evaluate: a model scored again, on the test split of its own corpus or of another.
+"""Evaluate: score a model again, on the test split of its own corpus or of another corpus.
 
     download > parse > clean > rescore
 
-Here:      repartee evaluate champion --corpus SOURCE
+Locally:   repartee evaluate champion --corpus SOURCE
 Deployed:  deployments/prefect.yaml, entrypoint flows/reevaluate.py:evaluate
 """
 
-import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
+import flows  # noqa: F401  # sets the environment before Prefect, which loads this file as a script
 
 # isort: split
 from prefect import flow
@@ -30,14 +30,14 @@ CHAIN = (*needed_for(DATA, clean), rescore)
 
 @flow(name="evaluate", flow_run_name=evaluation_name, log_prints=False)
 def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, float]:
-    """The figures of a version; the artifact `evaluation` shows them.
+    """Score a registered version. The figures are returned, and shown in the artifact `evaluation`.
 
     Args:
         model: The version to score: `champion`, `challenger`, `previous` or a version number.
-        corpus: The conversations whose test split is scored: `cornell`, `sample`, the http(s) address of a
-            zip (without user, password and query: where it has one, `env:REPARTEE_CORPUS_NAME`, a variable of
-            the worker that holds it), or a file under REPARTEE_HOME. Empty: the corpus that the version was
-            trained on.
+        corpus: The corpus whose test split is used: `cornell`, `sample`, the http(s) address of a zip file,
+            or a file under REPARTEE_HOME. If the address contains a user, a password or a query, put it into
+            an environment variable of the worker and enter `env:REPARTEE_CORPUS_NAME`. Empty: the corpus on
+            which the version was trained.
     """
     settings = Settings()
     found = registered_model(model, open_registry(settings), settings.root / COPIES)
@@ -47,6 +47,6 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
 
 
 def score(run: RunContext, model: Model, *, in_flow: bool = True) -> dict[str, float]:
-    """The figures of a model on the test split of the run's corpus, computed or reused."""
+    """The figures of a model on the test split of the run's corpus, computed now or taken from the store."""
     outputs = run_chain(run, CHAIN, {"champion": model_artifact(model)}, in_flow=in_flow)
     return ScoreRecord.read(artifact_of(outputs["rescore"]).path / SCORE).figures()

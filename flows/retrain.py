@@ -1,14 +1,14 @@
-"""Retrain: a raw corpus in, a registered chat model out, or the reason why not.
+"""Retrain: turn a raw corpus into a registered chat model, or say why the model was not registered.
 
     (start >) download > parse > clean > vocabulary > export > train > evaluate > gate > register
 
-Here:      repartee run --recipe small
+Locally:   repartee run --recipe small
 Deployed:  deployments/prefect.yaml, entrypoint flows/retrain.py:retrain
 
-This file says what runs, and in which order. Each file in tasks/ says what its stage reads and how it works.
+This file defines what runs, and in which order. Each file in tasks/ defines one stage and what it reads.
 """
 
-import flows  # noqa: F401  # its environment comes before Prefect, which loads this file as a script
+import flows  # noqa: F401  # sets the environment before Prefect, which loads this file as a script
 
 # isort: split
 from prefect import flow
@@ -55,8 +55,8 @@ from tasks.train import train
 
 CHAIN = (
     *DATA,  # from the raw corpus to examples of token ids
-    train,  # the model
-    evaluate,  # its report: figures on the test split, and sample replies
+    train,  # the trained model
+    evaluate,  # a report on the model: figures on the test split, and sample replies
 )
 
 
@@ -77,22 +77,23 @@ def retrain(
     settings: SettingsText = None,
     changes: OlderChanges = None,
 ) -> State[Outcome]:
-    """Ends as Completed; the message and the summary artifact say what it came to, and give the figures.
+    """Train a model, and promote it if the gate agrees. The state's message and an artifact give the outcome.
 
     Args:
-        recipe: The named configuration that the training begins with.
-        corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a zip (without
-            user, password and query: where it has one, `env:REPARTEE_CORPUS_NAME`, a variable of the worker
-            that holds it), or a file under REPARTEE_HOME. Empty: the recipe's own corpus.
-        minutes: The longest time that the training may take, in minutes. Empty: the recipe's own limit.
+        recipe: The named configuration to start from.
+        corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a zip file, or a
+            file under REPARTEE_HOME. If the address contains a user, a password or a query, put it into an
+            environment variable of the worker and enter `env:REPARTEE_CORPUS_NAME`. Empty: the recipe's
+            corpus.
+        minutes: The time limit for training, in minutes. Empty: the recipe's limit.
         seed: The random seed of the initial weights, the order of the batches and dropout. Empty: the
-            recipe's own seed.
+            recipe's seed.
         promote: When the new model becomes the champion. `auto`: if it is better than the present champion.
             `never`: in no case. `always`: in any case.
-        settings: Other settings, as `repartee run --set` takes them, separated by commas or line breaks:
-            `train.learning_rate=0.01, train.max_epochs=4`. The page docs/settings.md lists them. Empty: the
-            recipe's own settings.
-        changes: Settings that an older form has stored.
+        settings: Other settings, in the notation of `repartee run --set`, separated by commas or line breaks:
+            `train.learning_rate=0.01, train.max_epochs=4`. The page docs/settings.md lists all settings.
+            Empty: the recipe's settings.
+        changes: Settings that an older version of the form has stored.
     """
     try:
         config = to_config(recipe, corpus, minutes, seed, promote, settings, changes)
@@ -112,7 +113,7 @@ def retrain(
 
 
 def retrain_in_turn(run: RunContext, config: RetrainConfig) -> State[Outcome]:
-    """The chain itself, then the gate between the new model and the registry."""
+    """Plan and run the chain; then let the gate decide whether the new model is promoted."""
     planned = plan(run, CHAIN)
     if planned.nothing_to_do:
         return unchanged(run, planned)

@@ -1,11 +1,11 @@
-"""Artifacts: what the page of a run shows in Prefect's dashboard.
+"""Artifacts: tables and texts on the page of a run in Prefect's dashboard.
 
     LINE-summary    the verdict, the figures beside the champion's, the curves, the stages, links
     LINE-data       counts, rejected lines, lengths, ten conversations
     LINE-replies    replies of this model, and of the champion with which it was compared
 
-LINE is the name of the registered model in the letters that Prefect accepts in a key; keys are shared by all
-flows of a server.
+LINE is the name of the registered model, in the characters that Prefect accepts in an artifact key. All flows
+of a server share these keys.
 """
 
 import base64
@@ -33,7 +33,7 @@ def key_prefix(model: str) -> str:
 def publish_artifacts(
     outcome: Outcome, outputs: Mapping[str, Artifact], champion: ScoreRecord | None = None
 ) -> None:
-    """Create the artifacts of a run, as far as its stages have outputs.
+    """Create those artifacts of a run for which its stages have outputs.
 
     Args:
         outputs: the outputs of the stages by name; empty if the run was skipped.
@@ -64,7 +64,7 @@ def publish_artifacts(
 
 
 def _curves(evaluated: Path) -> str:
-    """The plot of loss and accuracy as part of the text, because an artifact holds no files."""
+    """The plot of loss and accuracy, embedded in the text because an artifact cannot hold files."""
     picture = evaluated / "loss.png"
     if not picture.exists() or picture.stat().st_size > MAX_PICTURE_BYTES:
         return ""

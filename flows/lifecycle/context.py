@@ -1,4 +1,4 @@
-"""The context of a run: where it keeps its files, and what leads from its model back to it."""
+"""The context of a run: its home, its settings, and the tags that link its model to the run."""
 
 import socket
 import subprocess
@@ -46,7 +46,7 @@ def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
     """The context of a run that only reads: nothing is written, and the run has no tags.
 
     Raises:
-        InputError: a setting is wrong, or the configuration needs a model to start from and names none.
+        InputError: a setting is wrong, or the configuration needs a model to start from but names none.
     """
     check_start(config)
     params = flatten(config.model_dump(mode="json"))
@@ -68,11 +68,11 @@ def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
 
 
 def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
-    """The context of a run that begins: makes the home, and removes what dead runs left unfinished in it.
+    """The context of a new run. Creates the home, and removes the unfinished outputs of dead runs in it.
 
     Raises:
-        InputError: the home folder cannot be written, a setting is wrong, or the corpus or the start is not
-            one that this run may use.
+        InputError: the home folder cannot be written, a setting is wrong, or this run may not use the corpus
+            or the initial model.
     """
     check_sources(config.download.corpus, config.start.init, settings.root)
     check_home(settings.root)
@@ -100,7 +100,7 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
 def check_start(config: RetrainConfig) -> None:
     """
     Raises:
-        InputError: the configuration takes its network or its vocabulary from a model, and names none.
+        InputError: the configuration takes its network or vocabulary from a model, but names no model.
     """
     takes_model = config.vocabulary.kind == "pretrained" or config.network.family == "pretrained"
     if takes_model and config.start.init == SCRATCH:
@@ -112,23 +112,23 @@ def check_start(config: RetrainConfig) -> None:
 def check_sources(corpus: str, init: str, home: Path) -> None:
     """
     Raises:
-        InputError: the dashboard or a schedule has started this run, and one of the two is a file outside of
+        InputError: this is a run of a deployment, and its corpus or its initial model is a file outside of
             the home.
     """
     if deployment.id and corpora.is_foreign(corpus, home):
         raise InputError(
-            f"corpus {redact_corpus(corpus)}: a deployed run reads names, http(s) addresses and "
-            "files under REPARTEE_HOME; put it there"
+            f"corpus {redact_corpus(corpus)}: a deployed run reads only named corpora, http(s) addresses and "
+            "files under REPARTEE_HOME; move the file there"
         )
     if deployment.id and pretrained.is_foreign(init, home):
         raise InputError(
-            f"start.init {init!r}: a deployed run begins with versions and what "
-            "lies under REPARTEE_HOME; put it there"
+            f"start.init {init!r}: a deployed run reads no files of this machine except those "
+            "under REPARTEE_HOME; move the model there"
         )
 
 
 def home_identity(home: Path) -> str:
-    """An identifier of a home that does not depend on its path and host name; a copy has another one."""
+    """An identifier of a home that is independent of path and host name; a copy of the home has a new one."""
     path = home / "identity"
     with suppress(FileExistsError), path.open("x") as file:
         file.write(uuid4().hex)
@@ -136,10 +136,10 @@ def home_identity(home: Path) -> str:
 
 
 def reach_of(settings: Settings) -> Reach:
-    """The hosts to which downloads may connect: only public ones if a form or a schedule started the run.
+    """The hosts to which downloads may connect. Runs of a deployment may use only public and listed hosts.
 
     Raises:
-        InputError: the setting that lists the exceptions is wrong.
+        InputError: the setting that lists further hosts is wrong.
     """
     allowed = tuple(name.strip() for name in settings.download_hosts.split(",") if name.strip())
     reach = Reach(public_only=bool(deployment.id), allowed=allowed)
@@ -148,7 +148,7 @@ def reach_of(settings: Settings) -> Reach:
 
 
 def git_commit() -> str:
-    """The commit of this checkout, with `+` behind it if files differ; "unknown" outside of a checkout."""
+    """The commit of this checkout, followed by `+` if files differ from it; "unknown" without a checkout."""
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

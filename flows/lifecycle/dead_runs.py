@@ -1,4 +1,4 @@
-"""Dead runs: what a run whose process has ended left open in Prefect and in MLflow is closed."""
+"""Dead runs: close what a run has left open in Prefect and in MLflow if its process has ended."""
 
 import logging
 from pathlib import Path
@@ -23,26 +23,26 @@ SILENT = "no heartbeat: its process is gone"  # the message of the automation, w
 
 
 def reconcile(run: RunContext) -> list[str]:
-    """Close the dead runs of this home; the caller holds the lock of its training. Returns what it closed."""
+    """Close the dead runs of this home and return their names. The caller must hold the training lock."""
     closed = []
     try:
         closed += _end_flow_runs(run.home)
-    except Exception as error:  # a training does not need it, and the next start tries again
+    except Exception as error:  # training does not depend on this, and the next start tries again
         log.warning("dead runs could not be closed in Prefect: %s: %s", type(error).__name__, error)
     closed += _close_mlflow_runs(run)
     for line in closed:
-        log.warning("%s was open and its process is gone: it is closed", line)
+        log.warning("%s was still open, but its process has ended; it is closed now", line)
     reconcile_champion(run)
     return closed
 
 
 def reconcile_champion(run: RunContext) -> None:
-    """Make the champion and its history agree, if a promotion was interrupted between the two."""
+    """Make the alias `champion` and its history agree again if a promotion was interrupted."""
     try:
         for line in run.registry.reconcile():
             log.warning(line)
     except TrackingUnavailable:
-        log.debug("the champion cannot be read: MLflow does not answer")  # the plan warns of it
+        log.debug("the champion cannot be read: MLflow does not answer")  # the plan warns the user
 
 
 def _close_mlflow_runs(run: RunContext) -> list[str]:
@@ -77,7 +77,7 @@ def _read(client: SyncPrefectClient, flow_run_id: str) -> FlowRun | None:
     try:
         return client.read_flow_run(flow_run_id)  # type: ignore[arg-type]
     except ObjectNotFound:
-        return None  # it was deleted, or belongs to another database
+        return None  # the run was deleted, or belongs to another database
 
 
 def _end(client: SyncPrefectClient, home: Path, flow_run_id: str) -> list[str]:
@@ -90,7 +90,7 @@ def _end(client: SyncPrefectClient, home: Path, flow_run_id: str) -> list[str]:
         if flow_run.state.message == SILENT:
             send_notice(flow_run, flow_run.state)
         return []
-    # Not forced: only a regular transition frees the slot of the run.
+    # The state is not forced, because only a regular transition frees the run's concurrency slot.
     end: State[Any] = Cancelled(message=GONE) if flow_run.state.is_cancelling() else Crashed(message=GONE)
     client.set_flow_run_state(flow_run.id, end)
     if end.is_crashed():
@@ -99,9 +99,9 @@ def _end(client: SyncPrefectClient, home: Path, flow_run_id: str) -> list[str]:
 
 
 def _complete(client: SyncPrefectClient, home: Path, flow_run: FlowRun) -> bool:
-    """Record the end of a run that finished while Prefect did not answer; returns whether it was one.
+    """Record the end of a run if it finished while Prefect did not answer; otherwise return False.
 
-    Prefect may have called it crashed meanwhile, because its process ended without a final state.
+    Prefect may have marked the run as crashed since then, because its process ended without a final state.
     """
     result = find_result(home, str(flow_run.id))
     if result is None or not flow_run.state or flow_run.state.is_completed():
@@ -111,5 +111,5 @@ def _complete(client: SyncPrefectClient, home: Path, flow_run: FlowRun) -> bool:
     else:
         client.set_flow_run_state(flow_run.id, final_state(result.outcome), force=True)
         label(client, flow_run, result.outcome)
-    log.info("flow run %s had finished: its end is recorded in Prefect now", flow_run.name)
+    log.info("flow run %s had already finished; its end is now recorded in Prefect", flow_run.name)
     return True

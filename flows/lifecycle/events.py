@@ -1,4 +1,4 @@
-"""Events: what other automations can wait for, in Prefect's event feed."""
+"""Events: entries in Prefect's event feed that automations can wait for."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ REJECTED = "repartee.data.rejected"
 
 
 def send_new_data(run: RunContext, outputs: Sequence[Artifact]) -> None:
-    """Send an event if the examples, the last output, have been made anew: a training can begin."""
+    """Send an event if this run has built new examples, the last output, so that training can start."""
     if outputs[-1].status == "ran":
         report(
             emit_event,
@@ -46,7 +46,7 @@ def send_promotion(run: RunContext, version: int, reason: str) -> None:
 
 
 def send_rejection(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A hook for the failure of a flow: sends an event if the corpus was rejected."""
+    """A hook that runs when a flow fails, and sends an event if the corpus was rejected."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, DataRejected):
         recipe = flow_run.parameters["recipe"]

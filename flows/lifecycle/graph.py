@@ -1,4 +1,4 @@
-"""The graph of the stages: what runs before what, in the order of a chain."""
+"""The graph of the stages: run a chain of stages in its order, or find the stages that one of them needs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,10 +14,10 @@ def run_chain(
     *,
     in_flow: bool = True,
 ) -> dict[str, Artifact]:
-    """Run the stages in their order, or reuse their outputs; returns the outputs by stage name.
+    """Run the stages in order, or reuse their outputs; return the outputs by stage name.
 
-    Outputs that are no stage of this chain are `given`. In a flow each stage is a task of Prefect's; outside
-    of one it is a call, and no server is needed.
+    The outputs that do not come from a stage of this chain are `given`. In a flow, each stage is a Prefect
+    task; outside of a flow, it is a function call that needs no server.
     """
     outputs = dict(given or {})
     for stage in chain:
@@ -28,7 +28,7 @@ def run_chain(
 
 
 def needed_for(chain: Sequence[Stage], goal: Stage) -> tuple[Stage, ...]:
-    """The stages of the chain that the goal reads, directly or through others, and the goal itself."""
+    """The goal and the stages of the chain whose outputs it reads, directly or through other stages."""
     wanted: set[str] = {goal.name}
     for stage in reversed(chain):
         if stage.name in wanted:

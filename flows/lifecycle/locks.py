@@ -1,6 +1,6 @@
-"""Locks: one training at a time in a home, and which of its runs are alive.
+"""Locks: they allow one training run at a time in a home, and show which of its runs are alive.
 
-Both are locks of the kernel, which are free as soon as the process that holds them has ended in any way.
+All are locks of the kernel, which are released as soon as the process that holds them ends for any reason.
 """
 
 import json
@@ -17,20 +17,20 @@ from models.locks import LOCK_TEST_SECONDS, is_held, lock
 
 
 class Busy(Exception):
-    """Another run is training; the message names it."""
+    """Another run is training in this home; the message names that run."""
 
 
 def holder(home: Path) -> str | None:
-    """The run that is training in this home, for people; None if there is none."""
+    """A description of the run that is training in this home; None if no run is training."""
     return _describe_holder(home) if is_held(home / "locks" / "training.lock") else None
 
 
 @contextmanager
 def my_turn(home: Path, name: str) -> Iterator[None]:
-    """Inside, no other training runs in this home.
+    """Hold the training lock of this home, so that no other run trains in it at the same time.
 
     Raises:
-        Busy: another training runs.
+        Busy: another run is training in this home.
     """
     turn = lock(_lock(home), timeout_s=LOCK_TEST_SECONDS)
     try:
@@ -48,7 +48,7 @@ def my_turn(home: Path, name: str) -> Iterator[None]:
 
 
 def holder_pid(home: Path) -> int | None:
-    """The process that is training in this home, if it runs on this machine."""
+    """The ID of the process that is training in this home; None if no process on this machine is."""
     if holder(home) is None:
         return None
     with suppress(OSError, ValueError, KeyError):
@@ -61,7 +61,7 @@ _life_locks: dict[str, FileLock] = {}  # held by the runs of this process
 
 
 def stay_alive(home: Path, flow_run_id: str | None) -> None:
-    """From now on this run counts as alive, until `bury` is called or the process ends."""
+    """Mark this run as alive until `bury` is called or the process ends."""
     if flow_run_id is not None:
         _life_locks[flow_run_id] = lock(_life_file(home, flow_run_id))
         _life_locks[flow_run_id].acquire()
@@ -74,7 +74,7 @@ def dead_runs(home: Path) -> list[str]:
 
 
 def bury(home: Path, flow_run_id: str) -> None:
-    """Forget a run: its end is recorded, and what it left has been closed."""
+    """Forget a run whose end has been recorded and whose open entries have been closed."""
     if held := _life_locks.pop(flow_run_id, None):
         held.release()
     _life_file(home, flow_run_id).unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def _describe_holder(home: Path) -> str:
         record = json.loads(_holder_file(home).read_text())
         return f"{record['name']} (process {record['pid']} on {record['host']}, since {record['since']})"
     except (OSError, ValueError, KeyError):
-        return "another run"  # it has the lock, and has not written its name yet
+        return "another run"  # the run has the lock, but has not written its name yet
 
 
 def _lock(home: Path) -> Path:

@@ -1,7 +1,7 @@
-"""The names of runs in Prefect and MLflow: `small-cornell #12 seed=1`.
+"""The names of runs in Prefect and MLflow, such as `small-cornell #12 seed=1`.
 
-A name says the recipe, the corpus, the number of the run in its home, and what differs from the recipe. A
-name that a user has typed into the form is kept instead.
+A name contains the recipe, the corpus, the number of the run in its home, and the settings that differ from
+the recipe. If a user has typed a name into the form, that name is used instead.
 """
 
 import logging
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 NUMBER = "run_number"  # the file of a home that holds the number of its last run
 MAX_CHANGES_CHARACTERS = 60
-NOT_SHOWN = ("recipe", "download.corpus")  # they are in the name by themselves
+NOT_SHOWN = ("recipe", "download.corpus")  # every name contains these
 
 
 def run_name() -> str:
-    """The name of the current run: the one that a user gave it, or one that says what the run is about."""
+    """The name of the current run: the name that a user gave it, or otherwise a descriptive name."""
     if name := given_name():
         return name
     config = _config_of_current_run()
@@ -44,12 +44,12 @@ def evaluation_name() -> str:
 
 
 def base_name(config: RetrainConfig) -> str:
-    """Recipe and corpus: `small-cornell`."""
+    """The recipe and the corpus, such as `small-cornell`."""
     return f"{config.recipe}-{name_of(config.download.corpus)}"
 
 
 def changes_text(config: RetrainConfig) -> str:
-    """What differs from the recipe, shortened: `seed=1 max_minutes=5 +2`."""
+    """The settings that differ from the recipe, shortened, such as `seed=1 max_minutes=5 +2`."""
     changes = {key: value for key, value in changes_of(config).items() if key not in NOT_SHOWN}
     words: list[str] = []
     for key, value in changes.items():
@@ -61,9 +61,9 @@ def changes_text(config: RetrainConfig) -> str:
 
 
 def next_number(home: Path) -> int | None:
-    """The number of the run that begins now: one more than that of the last run of this home.
+    """The number of the run that starts now: one more than the number of the last run in this home.
 
-    None if the home cannot be written, which ends the run soon after with an error of its own.
+    None if the home cannot be written. The run then soon ends with an error about the home.
     """
     path = home / NUMBER
     try:
@@ -84,7 +84,7 @@ def next_number(home: Path) -> int | None:
 def given_name() -> str | None:
     """The name that a user gave to the current run, without the outcome of an earlier attempt.
 
-    None if Prefect chose the name, an adjective and an animal from the lists of coolname.
+    None if Prefect generated the name from an adjective and an animal of coolname's word lists.
     """
     name = current_run.name or ""
     words = name.split("-")
@@ -101,9 +101,9 @@ def _coolname_words(key: str) -> set[str]:
 
 
 def _config_of_current_run() -> RetrainConfig:
-    """The configuration of the current run, or its recipe if its settings are wrong."""
+    """The configuration of the current run, or the unchanged recipe if the settings are wrong."""
     parameters = dict(current_run.parameters)
     try:
         return to_config(**parameters)
-    except InputError:  # it ends the run soon after, with this message
+    except InputError:  # the same error soon ends the run
         return RECIPES.get(parameters.get("recipe", "small"), RECIPES["small"])

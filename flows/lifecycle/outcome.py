@@ -1,4 +1,4 @@
-"""Outcome: the result of a run, as people and as programs read it."""
+"""Outcome: the result of a run, for people and for programs."""
 
 import re
 from dataclasses import dataclass, field
@@ -65,12 +65,12 @@ class Outcome:
         return f"Unchanged: champion v{self.version} stays"
 
     def short(self) -> str:
-        """The outcome in the name of a run: `promoted v3`."""
+        """The outcome as it is added to the name of a run, such as `promoted v3`."""
         return f"promoted v{self.version}" if self.outcome == "promoted" else _words(self.outcome)
 
 
 def without_outcome(name: str) -> str:
-    """The name of a run as it was before the run ended."""
+    """The name of a run without the outcome that was added to it when the run ended."""
     endings = "|".join(_words(each) for each in get_args(Ending))
     return re.sub(f": ({endings})( v[0-9]+)?$", "", name)
 
@@ -80,7 +80,7 @@ def _words(outcome: str) -> str:
 
 
 def stage_row(artifact: Artifact) -> dict[str, Any]:
-    """A stage as the JSON of a run shows it."""
+    """A stage as it appears in the JSON output of a run."""
     return {
         "name": artifact.stage,
         "status": artifact.status,

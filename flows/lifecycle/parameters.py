@@ -1,8 +1,8 @@
-"""Parameters: what the form of the dashboard asks for, and the configuration that it gives.
+"""Parameters: the fields of the dashboard's form, and the configuration that results from their values.
 
-The form asks for a recipe, a corpus, the minutes, the seed and whether to promote; its field `settings` holds
-any other setting, in the notation of the command. An older form had a field `changes` in place of it, a group
-of fields for each group of settings: its values are still accepted, and not shown.
+The form has fields for the recipe, the corpus, the minutes, the seed and the promotion. Its field `settings`
+takes any other setting, in the notation of `--set`. An older form had a field `changes` instead, with one
+group of fields for each group of settings. The values of `changes` are still accepted, but not shown.
 """
 
 from pathlib import Path
@@ -24,20 +24,20 @@ from models.text.encoding import read_model_info
 Recipe = Literal["quick", "tutorial", "small", "base", "finetune"]
 CorpusName = Annotated[
     str | None,
-    # The server checks it, and refuses `file:` and secrets before anything is stored or started. It is not
-    # checked on the command line, where a path may contain a colon.
+    # The server checks this pattern, and refuses `file:` and secrets before it stores or starts a run. The
+    # command line does not check the pattern, because a path may contain a colon.
     Field(json_schema_extra={"pattern": rf"{FORM_PATTERN}|^$", "maxLength": 2000}),
 ]
-MAX_MINUTES, MAX_SEED = 10_080, 2**53 - 1  # a week; what the numbers of a browser represent
+MAX_MINUTES, MAX_SEED = 10_080, 2**53 - 1  # a week; the largest exact integer in a browser
 Minutes = Annotated[float | None, Field(gt=0, le=MAX_MINUTES)]
 Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED)]
 Promote = Literal["auto", "never", "always"]
-# Here, too, the server refuses a secret, and a text that does not begin with a setting.
+# In this field, too, the server refuses secrets, and also any text that does not begin with a setting.
 SettingsText = (
     Annotated[str, Field(json_schema_extra={"pattern": notation.FORM_PATTERN, "maxLength": 10_000})] | None
 )
 OlderChanges = Annotated[dict[str, Any] | None, SkipJsonSchema()]
-NONE = "none"  # the older form sent null for a field that was left empty, so null could not be a value
+NONE = "none"  # means null; the older form sent null itself for every field that was left empty
 ORIGIN = "settings: "
 
 
@@ -50,12 +50,12 @@ def to_config(
     settings: str | None = None,
     changes: dict[str, Any] | None = None,
 ) -> RetrainConfig:
-    """The configuration that these parameters of a flow give. A field counts more than the same setting in
-    the texts.
+    """The configuration that results from the parameters of a flow. The other fields take precedence over
+    `settings` and `changes`.
 
     Raises:
-        InputError: a setting is unknown or its value is wrong, the values do not fit together, or Prefect
-            would store a secret of the corpus's address.
+        InputError: a setting is unknown or its value is wrong, the values do not fit together, or the address
+            of the corpus has a query, which Prefect would store.
     """
     texts = [*split_settings(settings_of(changes)), *split_settings(settings or "")]
     fields = {
@@ -76,10 +76,10 @@ def to_config(
 
 
 def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
-    """The configuration that normalises a corpus as the training text of this model was normalised.
+    """The configuration with the normalisation of the text on which this model was trained.
 
     Raises:
-        InputError: the folder is no model of ours.
+        InputError: the folder is not a model that Repartee has trained.
     """
     normalisation = read_model_info(folder).normalisation
     return config.model_copy(
@@ -88,11 +88,11 @@ def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 
 def of_config(config: RetrainConfig) -> dict[str, Any]:
-    """The parameters that give this configuration: only what differs from its recipe."""
+    """The parameters that result in this configuration: only the differences from its recipe."""
     others = changes_of(config)
     fields: dict[str, Any] = {"corpus": others.pop("download.corpus", None)}
     minutes, seed = others.get("train.max_minutes"), others.get("train.seed")
-    if minutes is not None and minutes <= MAX_MINUTES:  # a value that the field does not take is a setting
+    if minutes is not None and minutes <= MAX_MINUTES:  # otherwise it goes into `settings`
         fields["minutes"] = others.pop("train.max_minutes")
     if seed is not None and 0 <= seed <= MAX_SEED:
         fields["seed"] = others.pop("train.seed")
@@ -103,7 +103,7 @@ def of_config(config: RetrainConfig) -> dict[str, Any]:
 
 
 def settings_of(changes: dict[str, Any] | None) -> str:
-    """What an older form has stored as `changes`, as the text of the field `settings`."""
+    """Convert the `changes` that an older form has stored into a text for the field `settings`."""
     values = flatten(changes or {})
     return join_settings(
         (key, None if value == NONE else value) for key, value in values.items() if value is not None
@@ -111,7 +111,7 @@ def settings_of(changes: dict[str, Any] | None) -> str:
 
 
 def without_changes(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Stored parameters as the present form has them: `settings` in place of `changes`."""
+    """Convert stored parameters to those of the present form, with `settings` instead of `changes`."""
     others = {key: value for key, value in parameters.items() if key != "changes"}
     texts = [settings_of(parameters.get("changes")), parameters.get("settings") or ""]
     settings = ", ".join(text for text in texts if text)

@@ -1,7 +1,7 @@
-"""Publish: the outcome of a run, returned to the caller and shown in Prefect.
+"""Publish: return the outcome of a run to the caller, and show it in Prefect.
 
-The final state has one of Prefect's own names, because its pages filter by these names alone. The outcome is
-in the message of the state, in a tag of the run and in its name.
+The final state has one of Prefect's own state names, because Prefect's pages can only filter by these. The
+outcome is in the message of the state, in a tag of the run and in the name of the run.
 """
 
 import time
@@ -39,7 +39,7 @@ from tasks.store.run_context import RunContext
 def unchanged_outcome(run: RunContext, plan: Plan) -> Outcome:
     """The outcome if there is nothing to do: the champion stays, and the plan says why."""
     champion = plan.champion
-    assert champion is not None  # without a champion, the gate has something to do
+    assert champion is not None  # without a champion, the plan contains the gate
     return Outcome(
         outcome="unchanged",
         reason=plan.stages[-1].why,
@@ -60,7 +60,7 @@ def unchanged(run: RunContext, plan: Plan) -> State[Outcome]:
 
 
 def skipped_outcome(run: RunContext, holder: str) -> Outcome:
-    """The outcome if another training runs in this home."""
+    """The outcome if another run is training in this home."""
     return Outcome(
         outcome="skipped",
         reason=f"another training is running in {run.home}: {holder}",
@@ -110,8 +110,8 @@ def conclude(
 def trained_not_registered(
     run: RunContext, outputs: Iterable[Artifact | State[Artifact]], config: RetrainConfig, outage: str
 ) -> State[Outcome]:
-    """The end of a run whose model could not be registered: the next run registers it without training."""
-    finish = f"the training is kept, and the same run registers it: {run_command(config)}"
+    """The end of a run whose model could not be registered. The next run registers it without training."""
+    finish = f"the trained model is kept, and this command registers it: {run_command(config)}"
     artifacts = [artifact_of(output) for output in outputs]
     outcome = replace(_trained(run, artifacts), reason=f"{outage}; {finish}")
     return completed(run, outcome, _by_stage(artifacts))
@@ -122,7 +122,7 @@ def _by_stage(artifacts: Iterable[Artifact]) -> dict[str, Artifact]:
 
 
 def _trained(run: RunContext, artifacts: Sequence[Artifact]) -> Outcome:
-    """What is known of a run when its model is trained and evaluated."""
+    """The outcome as far as it is known when the model has been trained and evaluated."""
     by_name = _by_stage(artifacts)
     return Outcome(
         outcome="trained_not_registered",
@@ -139,22 +139,22 @@ def _trained(run: RunContext, artifacts: Sequence[Artifact]) -> Outcome:
 
 
 def artifact_of(output: Artifact | State[Artifact]) -> Artifact:
-    """The artifact itself: a task whose stage was reused returns it in a state of that name."""
+    """The artifact in the output of a task, which is in a Prefect state if the stage was reused."""
     return output.result() if isinstance(output, State) else output
 
 
 def refused(error: InputError) -> State[Any]:
-    """The state of a run that has not begun, because of its parameters; the message is the error's line."""
+    """The state of a run that could not start, with the text of the error as its message."""
     return Failed(message=str(error), data=error)
 
 
 def interrupted() -> State[Any]:
-    """The state of a run that a person ended with Ctrl-C, which is no crash."""
+    """The state of a run that a user stopped with Ctrl-C, which does not count as a crash."""
     return Cancelled(message="interrupted; run the same command again to continue")
 
 
 def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """The last hook for the end of a flow: Prefect has recorded it, so the next start need not."""
+    """The last hook at the end of a flow. Prefect has recorded the end, so the next start need not do it."""
     home = Settings().root
     forget_result(home, str(flow_run.id))
     bury(home, str(flow_run.id))
@@ -166,7 +166,7 @@ def completed(
     outputs: Mapping[str, Artifact] | None = None,
     champion: ScoreRecord | None = None,
 ) -> State[Outcome]:
-    """The final state of a run. Its result is on the disk before Prefect is asked to record it."""
+    """The final state of a run. The result is saved to disk before Prefect is asked to record it."""
     save_result(run.home, run.flow_run_id, Result(outcome))
     report(publish_artifacts, outcome, outputs or {}, champion)
     report(_update_run, lambda client, flow_run: label(client, flow_run, outcome))
@@ -196,7 +196,7 @@ def _update_run(update: Callable[[SyncPrefectClient, FlowRun], None]) -> None:
 
 
 def label(client: SyncPrefectClient, flow_run: FlowRun, outcome: Outcome) -> None:
-    """Put the outcome into the tags and the name of a run, in place of that of an earlier attempt."""
+    """Put the outcome into the tags and the name of a run, in place of an earlier attempt's outcome."""
     tags = {*flow_run.tags} - {*get_args(Ending)} | {outcome.outcome}
     if outcome.outcome == "promoted":
         tags.add(f"v{outcome.version}")

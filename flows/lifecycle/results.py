@@ -1,7 +1,7 @@
-"""Results: the result of a run, in a file until Prefect has recorded the end of the run.
+"""Results: keep the result of a run in a file until Prefect has recorded the end of the run.
 
-Prefect's engine proposes the last state over HTTP. If no server answers, the command reads the result from
-this file, and the next start records it.
+Prefect's engine sends the final state over HTTP. If no server answers, the command reads the result from this
+file, and the next start records it in Prefect.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ def save_result(home: Path, flow_run_id: str | None, result: Result) -> None:
 
 
 def find_result(home: Path, flow_run_id: str) -> Result | None:
-    """The result of a run whose end is not recorded; None if it did not end, or if the end is recorded."""
+    """The result of a run whose end is not yet recorded; None for a recorded or an unfinished run."""
     try:
         return TypeAdapter(Result).validate_json(_file(home, flow_run_id).read_bytes())
     except FileNotFoundError:

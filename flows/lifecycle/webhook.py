@@ -1,7 +1,7 @@
-"""Webhook: a notice of one line when a run fails or dies, or when a version becomes the champion.
+"""Webhook: send a one-line notice if a run fails or dies, promotes a version or cannot register its model.
 
-It is a JSON object whose `text` Slack, Mattermost and others show. The address is a setting,
-REPARTEE_NOTICE_URL.
+The notice is a JSON object whose field `text` is shown by Slack, Mattermost and others. Its receiver is the
+address in the setting REPARTEE_NOTICE_URL.
 """
 
 import logging
@@ -25,17 +25,17 @@ MAX_REASON = 500  # characters
 
 
 def notice(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A hook for the end of a flow: sends a notice of those ends that somebody on call wants to know."""
+    """A hook at the end of a flow that sends a notice if an operator should know how the run ended."""
     if not state.is_completed():
         send_notice(flow_run, state)
         return
     outcome = state.result()
     if outcome.outcome in ("promoted", "trained_not_registered"):
-        send_notice(flow_run, state, outcome)  # otherwise the champion stays, which is nothing new
+        send_notice(flow_run, state, outcome)  # any other outcome leaves the champion as it is
 
 
 def send_notice(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -> None:
-    """Send how a run ended to REPARTEE_NOTICE_URL, if it is set."""
+    """Send a notice of how a run ended to REPARTEE_NOTICE_URL, if that setting has a value."""
     reason = " ".join((state.message or "").split())[:MAX_REASON]
     _send(
         {
@@ -54,9 +54,9 @@ def send_notice(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = 
 def _send(message: dict[str, Any]) -> None:
     """Deliver the message, or log a warning without the address, which is secret."""
     address = Settings().notice_url
-    if not address:  # an env file may hold an empty one
+    if not address:  # the variable may be set to an empty text in an env file
         return
-    silence_request_log()  # which would contain the address
+    silence_request_log()  # the log lines of requests would contain the address
     retrying = Retrying(
         stop=stop_after_attempt(TRIES),
         wait=wait_fixed(1),

@@ -1,4 +1,4 @@
-"""Ctrl-C in a training: what is printed, and where the same command continues."""
+"""Ctrl-C during training: what is printed, and at which step the same command resumes."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.soak
 
 ROOT = Path(__file__).resolve().parents[2]
-# No training of these ends before the test has interrupted it.
+# With these settings, no training run ends before the test interrupts it.
 ENDLESS = (
     "train.max_minutes=null",
     "train.max_epochs=1000000",
@@ -23,7 +23,7 @@ ENDLESS = (
 
 
 def interrupt(home: Path, after: str) -> tuple[int, list[str]]:
-    """The exit status and the lines of a run that gets Ctrl-C once a line matches."""
+    """The exit status and the output lines of a run that gets Ctrl-C as soon as a line matches `after`."""
     changes = [word for change in ("download.sample_turns=2000", *ENDLESS) for word in ("--set", change)]
     process = subprocess.Popen(
         [sys.executable, "-m", "cli", "run", "--recipe", "quick", *changes],

@@ -1,4 +1,4 @@
-"""The text of a form's field `settings` holds the settings that `--set` takes one at a time."""
+"""The form's field `settings` contains several settings in the notation of `--set`."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flows.notation import FORM_PATTERN, join_settings, parse_value, read_change, show_value, split_settings
 
 KEYS = st.sampled_from(["train.seed", "generation.stop", "start.init", "a", "b.c"])
-# All that JSON holds, and texts of the characters that the notation gives a meaning to.
+# All JSON values, and texts made of characters that have a meaning in the notation.
 TEXTS = st.text() | st.text(alphabet=' ,="[]{}\\\r\n\té漢1:.-', max_size=12)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
@@ -54,13 +54,13 @@ def test_every_text_is_split_into_settings_that_nothing_splits_further(text):
         ('a="x, \\"y\\"", b=2', ['a="x, \\"y\\""', "b=2"]),
         ('a={"k": [1, 2]} , b=2', ['a={"k": [1, 2]}', "b=2"]),
         ("a=x=y, b=2", ["a=x=y", "b=2"]),
-        ('a=5" x, b=2', ['a=5" x', "b=2"]),  # a quotation mark within a text is one of its characters
-        ("a=['x', 'y']", ["a=['x'", "'y']"]),  # no JSON, so text that ends at the comma
+        ('a=5" x, b=2', ['a=5" x', "b=2"]),  # a quotation mark inside a text has no special meaning
+        ("a=['x', 'y']", ["a=['x'", "'y']"]),  # this is not JSON, so the text ends at the comma
         ('a=["x", "y"', ['a=["x"', '"y"']),
         ('a="x" y, b=2', ['a="x" y', "b=2"]),
         ("train.seed, b=2", ["train.seed", "b=2"]),
         ("a=, b=2", ["a=", "b=2"]),
-        ("a=\n[1, 2]", ["a=", "[1", "2]"]),  # a value begins on the line of its key
+        ("a=\n[1, 2]", ["a=", "[1", "2]"]),  # a value must begin on the same line as its key
     ],
 )
 def test_a_text_ends_at_a_separator_and_json_where_it_closes(text, parts):
@@ -97,7 +97,7 @@ def test_the_form_takes_every_text_of_settings_but_addresses(pairs):
         ("", True),
         (" \n", True),
         ("\n train.seed = 3,\n", True),
-        ("train.learning-rat=1", True),  # the run says which key is meant
+        ("train.learning-rat=1", True),  # the form accepts it; the run's error suggests the key
         ("train.seed", False),
         ("--set train.seed=3", False),
         ("seed 3", False),
@@ -109,5 +109,5 @@ def test_the_form_takes_every_text_of_settings_but_addresses(pairs):
     ],
 )
 def test_the_form_refuses_what_does_not_begin_with_a_setting_and_what_may_hold_a_secret(text, is_taken):
-    """The server compares it before it stores the parameters."""
+    """The server checks the pattern before it stores the parameters."""
     assert bool(re.search(FORM_PATTERN, text)) == is_taken

@@ -26,7 +26,7 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         (
             "smal",
             [],
-            "no recipe 'smal', did you mean 'small'?; there are quick, tutorial, small, base, finetune",
+            "no recipe 'smal', did you mean 'small'?; recipes: quick, tutorial, small, base, finetune",
         ),
         ("small", ["train.learning_rat=1"], "did you mean 'train.learning_rate'?"),
         ("small", ["train.xyzzy=1"], "keys: train.learning_rate, train.optimizer"),
@@ -45,12 +45,12 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         (
             "small",
             ["network.family=encoder-decoder"],
-            "--set: network.family encoder-decoder reads a context and answers it, which is a pair: it needs markup.unit",
+            "--set: network.family encoder-decoder reads only pairs of a context and a reply; set markup.unit",
         ),
         (
             "tutorial",
             ["markup.unit=conversation"],
-            "--set: network.family encoder-decoder reads a context and answers it, which is a pair: it needs markup.unit",
+            "--set: network.family encoder-decoder reads only pairs of a context and a reply; set markup.unit",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A wrong setting gets the same sentence from the command and from the form; only the place differs."""
+"""A wrong setting gets the same error message on the command line and in the form, except for its origin."""
 
 import pytest
 from typer.testing import CliRunner
@@ -33,7 +33,7 @@ WRONG = {
     "train.max_minutes=-1": "train.max_minutes: input should be greater than 0, got -1 "
     "(docs/settings.md lists the settings)",
     "network.width=30": "network: width 30 is not a multiple of n_head 4",
-    "network.family=encoder-decoder": "network.family encoder-decoder reads a context and answers it",
+    "network.family=encoder-decoder": "network.family encoder-decoder reads only pairs of a context and a reply",
 }
 
 
@@ -52,7 +52,7 @@ def by_form(text):
 
 
 def in_form(text):
-    """The setting as the form takes it: text that holds a comma is in double quotes."""
+    """The setting in the notation of the form: a text that contains a comma is in double quotes."""
     key, _, value = text.partition("=")
     return f'{key}="{value}"' if "," in value and value[0] not in '["' else text
 

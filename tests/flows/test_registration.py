@@ -1,4 +1,4 @@
-"""From a trained model to the champion, where MLflow, a person or the champion's files stand in between."""
+"""Registration with obstacles: MLflow does not answer, a user intervened, or champion files are damaged."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first(home):
-    """What came of a run without MLflow, and of the same command with it."""
+    """The outcome of a run without MLflow, and the outcome of the same command with MLflow."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     return chain(home, "run", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}"), chain(home, "run")
@@ -71,10 +71,10 @@ def test_a_run_whose_mlflow_is_dead_trains_and_the_same_command_registers_it(fir
     assert kept["version"] is None and kept["metrics"]["test_bpb"] and Path(kept["model_path"]).is_dir()
     assert "does not answer" in kept["reason"]
     assert (
-        "the same run registers it: repartee run --recipe quick --set download.sample_turns=3000"
+        "this command registers it: repartee run --recipe quick --set download.sample_turns=3000"
         in kept["reason"]
     )
-    assert kept["said"].count("does not answer") <= 2, "the outage is said over and over"
+    assert kept["said"].count("does not answer") <= 2, "the log mentions the outage more than once"
     assert (registered["outcome"], registered["version"]) == ("promoted", 1)
     assert set(statuses(registered).values()) == {"reused"}
 
@@ -83,7 +83,7 @@ def test_what_a_person_rolled_back_is_not_promoted_again_by_the_same_run(rolled_
     for changes in (("train.seed=2",), ("train.seed=2", "gate.promote=always")):
         again = chain(home, "run", *changes)
         assert (again["outcome"], again["version"]) == ("unchanged", 1)
-        assert "v2, which this training made, was taken out of service by hand" in again["reason"]
+        assert "v2, which this training run produced, was taken out of service manually" in again["reason"]
         assert "`repartee promote 2` puts it back" in again["reason"]
 
 

@@ -68,13 +68,13 @@ def test_the_first_model_is_promoted_and_the_contract_holds(first, home):
         assert {"name", "status", "seconds", "rows", "unit", "path", "fingerprint", "why"} == set(stage)
         assert (Path(stage["path"]) / "manifest.json").exists()
     assert {"test_bpb", "test_perplexity", "test_accuracy"} <= set(first["metrics"])
-    assert not servers_of(home), "the server outlived the run"
+    assert not servers_of(home), "the Prefect server is still running after the run"
 
 
 def test_the_mlflow_run_says_in_which_precision_it_trained_and_on_what(first, home):
     tags = dict(sqlite3.connect(home / "mlflow.db").execute("select key, value from tags").fetchall())
     assert (tags["repartee.precision"], tags["repartee.device"]) in [("fp32", "cpu"), ("bf16", "cpu")]
-    assert tags["repartee.fast_path"] == "off"  # it is for GPUs
+    assert tags["repartee.fast_path"] == "off"  # only GPUs have the fast path
 
 
 def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
@@ -102,7 +102,7 @@ def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
     keys = {key for (key,) in database.execute("select key from artifact where key is not null")}
     assert keys == {"repartee-summary", "repartee-data", "repartee-replies"}
     said = " ".join(message for (message,) in database.execute("select message from log"))
-    assert "parse: running" in said, "what the stages say is not in the run's logs"
+    assert "parse: running" in said, "the run's logs do not contain the log lines of the stages"
 
 
 def test_the_same_again_is_unchanged_at_once_and_names_the_champion(first, home):
@@ -110,7 +110,7 @@ def test_the_same_again_is_unchanged_at_once_and_names_the_champion(first, home)
     assert again["outcome"] == "unchanged"
     assert again["version"] == 1 and "champion v1" in again["reason"]
     assert set(statuses(again).values()) == {"reused"}
-    assert again["wall_s"] < first["wall_s"] / 2, "the same machine at the same time: nothing has run"
+    assert again["wall_s"] < first["wall_s"] / 2, "a run with nothing to do takes too long"
     planned = run(home, verb="plan")["stages"]
     assert {step["action"] for step in planned} == {"reuse"}
 
@@ -168,7 +168,7 @@ def test_a_champion_whose_stored_files_are_damaged_is_stored_again(first, home):
 
 
 def served(home):
-    """How the champion's files say that it answers."""
+    """The generation settings in the champion's files."""
     database = sqlite3.connect(home / "mlflow.db")
     champion = "select version from registered_model_aliases where alias = 'champion'"
     [(source,)] = database.execute(f"select source from model_versions where version = ({champion})")
@@ -215,12 +215,12 @@ def test_killed_in_stage_after_stage_the_same_command_goes_on_and_keeps_what_was
             raise AssertionError(f"ended before {last!r}: {told}")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        done = stages[: max(0, number - 1)]  # the one that was killed last runs again
+        done = stages[: max(0, number - 1)]  # the stage that was killed last runs again
         assert all(f"{name}: reused" in "".join(told) for name in done), told
     finished = run(tmp_path)
     assert finished["outcome"] == "promoted"
     assert set(statuses(finished).values()) == {"reused"}
     registered = sqlite3.connect(tmp_path / "mlflow.db").execute("select version from model_versions")
-    assert registered.fetchall() == [(1,)], "a retry registered the model again"
+    assert registered.fetchall() == [(1,)], "a retry registered the model a second time"
     assert not list(tmp_path.glob("store/*/.tmp-*"))
     assert not servers_of(tmp_path)

@@ -1,4 +1,4 @@
-"""A token in an address is in the request and nowhere else: a whole run, and all that it leaves behind."""
+"""A token in an address appears in the request only: the test searches everything that a run leaves behind."""
 
 import json
 import os

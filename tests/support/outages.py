@@ -37,7 +37,7 @@ class Row:
         return f"| {' | '.join(cells)} |\n"
 
 
-KEPT = "does not answer ... the training is kept, and the same run registers it"
+KEPT = "does not answer ... the trained model is kept, and this command registers it"
 REUSES = "reuses the training: `promoted`"
 MLFLOW = [
     Row("MLflow", fault, moment, 0, "trained_not_registered", KEPT, REUSES)

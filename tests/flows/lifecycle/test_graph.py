@@ -1,4 +1,4 @@
-"""The chains: what they run, in which order, and that plan and run agree."""
+"""The chains run the right stages in the right order, and a run does what its plan says."""
 
 import inspect
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tasks.plan import plan_chain
 from tasks.store.stage import Stage
 from tasks.train import train
 
-CONTEXT = {"source", "corpus", "watch", "check", "work"}  # what a stage gets that is no stage's output
+CONTEXT = {"source", "corpus", "watch", "check", "work"}  # arguments that are not outputs of stages
 
 
 def quiet(out, config):
@@ -67,7 +67,7 @@ def test_a_changed_setting_runs_its_stage_and_those_that_read_another_output(tmp
 def test_each_stage_reads_what_stands_before_it(chain):
     before = {"champion"} if chain is EVALUATION else set()
     for stage in chain:
-        assert set(stage.reads) <= before, f"{stage.name} comes before what it reads"
+        assert set(stage.reads) <= before, f"{stage.name} comes before a stage that it reads"
         before.add(stage.name)
 
 

@@ -1,4 +1,4 @@
-"""One training at a time, and a dead one holds nothing."""
+"""One training run at a time in a home; a dead run holds no lock."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ with my_turn(Path(sys.argv[1]), "small-cornell"):
 
 @pytest.fixture
 def other(tmp_path):
-    """Another process, at work in the same home."""
+    """Another process, which trains in the same home."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -60,7 +60,7 @@ def test_a_killed_one_frees_its_turn_and_is_known_as_dead(other, tmp_path):
 def test_a_run_whose_end_is_recorded_is_not_known_as_dead(tmp_path):
     with my_turn(tmp_path, "x"):
         stay_alive(tmp_path, "run")
-    assert dead_runs(tmp_path) == [], "its end is not recorded yet, and its process is here"
+    assert dead_runs(tmp_path) == [], "a run whose process is alive counts as dead"
     bury(tmp_path, "run")
     assert dead_runs(tmp_path) == [] and not list((tmp_path / "locks").glob("flow-*"))
     assert holder(tmp_path) is None

@@ -1,4 +1,4 @@
-"""The names of runs: unique in a home, and telling what differs from the recipe."""
+"""The names of runs are unique in a home and show what differs from the recipe."""
 
 from concurrent.futures import ThreadPoolExecutor
 

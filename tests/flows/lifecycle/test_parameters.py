@@ -1,4 +1,4 @@
-"""What the dashboard's form gives is the configuration that the command line gives."""
+"""The dashboard's form and the command line result in the same configuration."""
 
 import json
 import re
@@ -181,7 +181,7 @@ def test_a_wrong_setting_of_an_older_form_gets_the_sentence_of_the_present_one(c
 
 @pytest.mark.parametrize("corpus", ["/etc/passwd", "../x.zip", "~/x.zip", "ftp://a/b.zip"])
 def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path, monkeypatch):
-    check_sources(corpus, "scratch", tmp_path)  # the user of the command line may read any file
+    check_sources(corpus, "scratch", tmp_path)  # on the command line, a user may read any file
     monkeypatch.setattr(context.deployment, "id", "4", raising=False)
     with pytest.raises(InputError, match="files under REPARTEE_HOME"):
         check_sources(corpus, "scratch", tmp_path)
@@ -191,7 +191,7 @@ def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path, monk
 
 def test_a_deployed_run_begins_with_no_model_outside_of_the_home(tmp_path, monkeypatch):
     monkeypatch.setattr(context.deployment, "id", "4", raising=False)
-    with pytest.raises(InputError, match=r"start\.init '/etc': .* under REPARTEE_HOME; put it there"):
+    with pytest.raises(InputError, match=r"start\.init '/etc': .* under REPARTEE_HOME; move the model there"):
         check_sources("cornell", "/etc", tmp_path)
     check_sources("cornell", "champion", tmp_path)
 
@@ -225,7 +225,7 @@ def test_the_deployed_flows_check_their_sources_before_anything_is_read(flow, tm
     ],
 )
 def test_the_form_takes_no_address_that_may_hold_a_secret(corpus, is_taken):
-    """The server compares it before it stores the parameters."""
+    """The server checks the pattern before it stores the parameters."""
     schema = retrain.parameters.model_dump()
     assert bool(re.search(schema["properties"]["corpus"]["pattern"], corpus)) == is_taken
 

@@ -1,4 +1,4 @@
-"""How a run reads in Prefect: its state, its name, its tags and its message."""
+"""A run as Prefect shows it: its state, its name, its tags and its message."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from flows.lifecycle.locks import my_turn
 from flows.lifecycle.outcome import without_outcome
 
 ROOT = Path(__file__).resolve().parents[3]
-# What a worker does with a run that was made in the dashboard.
+# This script does what a worker does with a run that was created in the dashboard.
 RUN = """
 import sys
 from environment import quiet_environment
@@ -41,7 +41,7 @@ def client(tmp_path_factory):
 
 
 def skipped(client, home, name, tags=(), **parameters):
-    """A run of this name, in a home where another one has its turn."""
+    """A run with this name, in a home where another run is training."""
     from flows.retrain import retrain
 
     given = {"recipe": "quick", **parameters}

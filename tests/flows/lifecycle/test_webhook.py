@@ -1,4 +1,4 @@
-"""Who is told how a run ended: a webhook of the operator's, and whoever waits for an event."""
+"""The end of a run is sent to the operator's webhook, and as an event to Prefect."""
 
 import json
 import os
@@ -22,7 +22,7 @@ TINY = {
     "train": {"max_steps": 8, "max_minutes": None},
     "evaluate": {"sample_replies": 10},
 }
-# A deployed run: the flow, called with what a form gives.
+# This script is a deployed run: it calls the flow with the values of a form.
 RUN = """
 import json, sys
 from environment import quiet_environment
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.flow
 
 @pytest.fixture
 def receiver():
-    """A webhook that keeps what it is sent and answers with `status`."""
+    """A webhook that keeps the messages that it receives and responds with `status`."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -60,7 +60,7 @@ def prefect(tmp_path_factory):
 
 
 def run(home, url, prefect, **parameters):
-    """(seconds, all that it said): a run on this Prefect server that tells this webhook."""
+    """Run the flow with this Prefect server and this webhook; return the seconds and the whole output."""
     env = {
         **os.environ,
         "REPARTEE_HOME": str(home),
