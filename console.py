@@ -65,7 +65,7 @@ class Console(logging.Handler):
 
 
 def show_progress() -> None:
-    """Print the log lines of Repartee on standard error. Prefect's own go to the logs of the run."""
+    """Print Repartee's log lines on standard error. Prefect's own log lines go to the logs of the run."""
     # Prefect reads these variables when it sets up its logging.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")

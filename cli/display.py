@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("cli.display")
 
 REFRESHES_PER_SECOND = 8
-MIN_COLUMNS = 40  # below this width the table would be cut: plain lines are printed instead
+MIN_COLUMNS = 40  # in a narrower terminal, plain lines are printed, because the table would be cut
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR_COLUMNS = 24
 SIGNS = {"waiting": ("·", "dim"), "running": ("", "yellow"), "done": ("✓", "green"), "reused": ("=", "cyan")}
-"""For each state of a stage its sign and its colour. The state is also written as a word."""
+"""The sign and the colour for each state of a stage. The display also writes the state as a word."""
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def _can_be_live(stream: TextIO) -> bool:
 class Display(logging.Handler):
     """Shows the log records of a run as a table of its stages that is updated in place.
 
-    Lines without a stage event, such as the epochs of a training and all warnings, are printed above it.
+    Log lines without a stage event, such as the figures of epochs and warnings, are printed above the table.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -139,7 +139,7 @@ class Display(logging.Handler):
         self.live.console.print(Padding(Text(text, style=style), (0, 0, 0, 2)))
 
     def render(self) -> "RenderableType":
-        """The present state of the run."""
+        """The present state of the run as it appears on the screen."""
         from rich.console import Group
 
         parts: list[RenderableType] = []

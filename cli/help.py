@@ -36,7 +36,7 @@ def root_options(
 
 
 class HelpByGroups(TyperGroup):
-    """Lists the verbs in groups, each with the whole first sentence of its help."""
+    """Lists the verbs in groups, each with the complete first paragraph of its help."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

@@ -1,4 +1,4 @@
-"""Tables: the results of the verbs as a person reads them."""
+"""Tables: the results of the verbs as readable text."""
 
 import math
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
 
 
 def run_summary(outcome: "Outcome") -> str:
-    """The outcome of a run, with what to type next."""
+    """The outcome of a run, with the commands that are useful next."""
     if outcome.outcome == "skipped":
         return f"\n{outcome.headline()}\n  {outcome.reason}\n  Run the command again when it has finished."
     m = outcome.metrics
@@ -67,7 +67,7 @@ def print_summary(outcome: "Outcome") -> None:
 
 
 def _comparison(model: dict[str, float], champion: dict[str, float]) -> str:
-    """The figures of the new model, beside those of the champion if it was compared with one."""
+    """The figures of the new model, beside the champion's figures if the two were compared."""
     lines = [f"  {'':<16}{'this model':>10}  {'champion':>10}"] if champion else []
     for name, key, form in FIGURES:
         before = f"  {champion[key]:>10{form}}" if key in champion else ""
@@ -77,7 +77,7 @@ def _comparison(model: dict[str, float], champion: dict[str, float]) -> str:
 
 
 def stage_table(stages: list[dict[str, Any]]) -> str:
-    """The stages of a run, one a line."""
+    """The stages of a run, one per line."""
     lines = [f"  {'stage':<12}{'status':<8}{'seconds':>8}{'rows':>10}  why"]
     for row in stages:
         figures = f"{row['seconds']:>8.1f}{row['rows']:>10,}"
@@ -86,12 +86,12 @@ def stage_table(stages: list[dict[str, Any]]) -> str:
 
 
 def plan_table(stages: "list[PlannedStage]") -> str:
-    """What a run would do with each stage, one a line."""
+    """What a run would do with each stage, one stage per line."""
     return "\n".join(f"  {stage.name:<12}{stage.action:<7}{stage.why}" for stage in stages)
 
 
 def data_text(fingerprint: str, data: "DataOverview") -> str:
-    """The overview of prepared data: a table of the splits, one of the counts, and the conversations."""
+    """The overview of prepared data: a table of the splits, a table of counts, and some conversations."""
     from models.data.overview import reject_rows, sample_rows, split_rows
 
     conversations = [
@@ -100,7 +100,7 @@ def data_text(fingerprint: str, data: "DataOverview") -> str:
     ]
     return "\n\n".join(
         [
-            f"examples {fingerprint}, made from {data.lines_read:,} lines",
+            f"examples {fingerprint}, built from {data.lines_read:,} lines",
             text_table(_transposed(split_rows(data))),
             text_table(reject_rows(data)) or "no line was rejected, and nothing was removed",
             *conversations,
@@ -109,13 +109,13 @@ def data_text(fingerprint: str, data: "DataOverview") -> str:
 
 
 def _transposed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each key but the first, and a column for each row, under the value of its first key."""
+    """The table with rows and columns exchanged. The values of the first key become the new keys."""
     first, *keys = rows[0]
     return [{first: key, **{row[first]: row[key] for row in rows}} for key in keys]
 
 
 def text_table(rows: list[dict[str, Any]]) -> str:
-    """Rows with the same keys in columns; numbers are aligned on the right."""
+    """A table of rows that all have the same keys, with a column for each key. Numbers are right-aligned."""
     if not rows:
         return ""
     cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
@@ -135,12 +135,12 @@ def _cell(value: Any) -> str:
 
 
 def figure_lines(figures: dict[str, float]) -> str:
-    """The scores of a model, one a line."""
+    """The scores of a model, one per line."""
     return "\n".join(f"{key:<24}{value:.4f}" for key, value in figures.items())
 
 
 def version_table(versions: list[dict[str, Any]]) -> str:
-    """The registered versions, one a line."""
+    """The registered versions, one per line."""
     if not versions:
         return "no model is registered yet; `repartee run` makes the first"
     lines = [f"{'version':<8}{'alias':<12}{'bits/byte':>10}{'accuracy':>10}  {'recipe':<10}{'corpus'}"]
@@ -153,7 +153,7 @@ def version_table(versions: list[dict[str, Any]]) -> str:
 
 
 def upgrade_lines(upgrades: list[dict[str, Any]]) -> str:
-    """What was done with each version that was no MLflow model, one a line."""
+    """What was done with each version that was not an MLflow model, one version per line."""
     if not upgrades:
         return "nothing to upgrade"
     return "\n".join(
@@ -164,16 +164,16 @@ def upgrade_lines(upgrades: list[dict[str, Any]]) -> str:
 
 
 def promotion_text(promotion: dict[str, Any]) -> str:
-    """A promotion by hand in one line."""
+    """The result of a manual promotion or rollback in one line."""
     version, previous = promotion["version"], promotion["previous"]
     if version == previous:
         return f"v{version} is the champion already"
     before = f" instead of v{previous}" if previous else ""
-    return f"v{version} is the champion now{before}; `repartee rollback` takes it back"
+    return f"v{version} is the champion now{before}; `repartee rollback` undoes the change"
 
 
 def history_table(entries: list[dict[str, Any]]) -> str:
-    """The changes of the champion, one a line."""
+    """The changes of the champion, one per line."""
     if not entries:
         return "no version has been champion yet; `repartee run` makes the first"
     lines = [f"{'since (UTC)':<18}{'version':<9}{'before':<8}why"]
@@ -185,7 +185,7 @@ def history_table(entries: list[dict[str, Any]]) -> str:
 
 
 def status_table(status: dict[str, Any]) -> str:
-    """The state of a home, one subject a line."""
+    """The state of a home, one subject per line."""
     is_up = bool(status["services"])
     disk = status["disk"]
     used, free = size_text(disk["used_bytes"]), size_text(disk["free_bytes"])
@@ -193,7 +193,7 @@ def status_table(status: dict[str, Any]) -> str:
     lines = [
         ("home", status["home"]),
         ("champion", _champion_text(status)),
-        ("now", f"{training} trains" if training else "no training is running"),
+        ("now", f"{training} is training" if training else "no training is running"),
         ("last run", _last_run_text(status["last_run"], is_up)),
         ("next run", _next_run_text(status["next_run"], status["scheduled"], is_up)),
         *((name, _service_text(service)) for name, service in status["services"].items()),
@@ -230,7 +230,7 @@ def _next_run_text(run: dict[str, Any] | None, is_scheduled: bool | None, is_up:
     if not is_up:
         return NO_SERVER
     if is_scheduled:
-        return "not planned yet: the server plans it within a minute after a change of the schedule"
+        return "not planned yet: the server plans it within a minute after the schedule has changed"
     return "none: the schedule is paused (the switch is on the deployment's page)"
 
 
@@ -248,23 +248,23 @@ def _since(moment: str | None) -> str:
 
 
 def check_text(result: "CheckResult") -> str:
-    """The result of one check of the doctor, one fault a line and its remedy below it."""
+    """The result of one check of the doctor: a line for each fault, and its remedy on the next line."""
     name = f"{result.check:<14}"
     lines = [f"  fixed  {name}{what}" for what in result.fixed]
     for fault in result.faults:
         lines.append(f"  FAULT  {name}{fault.what}")
         if fault.remedy:
             fix = "   (or `repartee doctor --fix`)" if fault.fix else ""
-            lines.append(f"         {'':<14}mend it: {fault.remedy}{fix}")
+            lines.append(f"         {'':<14}remedy: {fault.remedy}{fix}")
     sign = "-" if result.state == "unseen" else "ok"
     return "\n".join(lines or [f"  {sign:<7}{name}{result.why}"])
 
 
 def doctor_summary(found: dict[str, Any]) -> str:
-    """How many faults the doctor found, and how many of them it can mend."""
+    """How many faults the doctor found, and how many of them it can fix."""
     faults = [fault for check in found["checks"] for fault in check["faults"]]
     if not faults:
         return f"\n{found['home']}: nothing is wrong"
     fixable = sum(fault["fixable"] for fault in faults)
-    hint = f"; `repartee doctor --fix` mends {fixable} of them" if fixable else ""
+    hint = f"; `repartee doctor --fix` fixes {fixable} of them" if fixable else ""
     return f"\n{found['home']}: {len(faults)} fault{'s' if len(faults) > 1 else ''}{hint}"

@@ -1,10 +1,10 @@
-"""Deploy: the deployments of prefect.yaml on a server, without undoing what a person has changed there.
+"""Create or update the deployments of prefect.yaml, and keep what a user has changed on the server.
 
-Both install.py, for the workers, and serve.py, for itself, take them from here. The fields that prefect.yaml
-names are overwritten; all others keep the values that they have on the server. The schedules of an existing
-deployment are not sent, because Prefect would overwrite whether ours is active, and delete all schedules if
-one has no slug. What an older form has stored as parameters, here or in a schedule, is given to the fields of
-the present one.
+Both install.py (for the workers) and serve.py (for its own process) use this module. The fields that
+prefect.yaml names are overwritten; all other fields keep their values on the server. The schedules of an
+existing deployment are not sent: Prefect would overwrite whether the weekly schedule is active, and would
+delete all schedules if one of them has no slug. Parameters that an older form has stored, in a deployment or
+in a schedule, are converted to those of the present form.
 """
 
 import logging
@@ -36,7 +36,7 @@ SCHEDULED = "retrain/retrain"
 
 
 def deploy(client: SyncPrefectClient) -> None:
-    """Create or update the deployments, for the workers of the work pool.
+    """Create or update the deployments for the workers of the work pool.
 
     Raises:
         RuntimeError: the server or Prefect refuses a deployment.
@@ -61,7 +61,7 @@ def deploy(client: SyncPrefectClient) -> None:
 
 
 def entries(client: SyncPrefectClient) -> list[dict[str, Any]]:
-    """The deployments of prefect.yaml, each with the values that were changed on the server."""
+    """The deployments of prefect.yaml, each with the values that a user has changed on the server."""
     return [_entry(client, entry) for entry in yaml.safe_load(FILE.read_text("utf-8"))["deployments"]]
 
 
@@ -77,13 +77,13 @@ def _entry(client: SyncPrefectClient, entry: dict[str, Any]) -> dict[str, Any]:
         "paused": existing.paused,
     }
     pool = {"work_queue_name": existing.work_queue_name, "job_variables": existing.job_variables}
-    if existing.work_pool_name != entry["work_pool"]["name"]:  # deployments/serve.py serves it at present
+    if existing.work_pool_name != entry["work_pool"]["name"]:  # serve.py serves it at present
         pool.pop("work_queue_name")
     return from_server | entry | {"work_pool": pool | entry["work_pool"]}
 
 
 def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dict[str, Any]:
-    """The parameters that a person has set on the server; none if the flow does not accept them any more."""
+    """The parameters that a user has set on the server; none if the flow no longer accepts them."""
     parameters = without_changes(existing.parameters)
     if not parameters:
         return {}
@@ -95,12 +95,12 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
             return parameters
     except ValidationError as error:
         why = str(error)
-    log.warning("%s: the parameters %s on the server are dropped: %s", name, parameters, why)
+    log.warning("%s: dropping the parameters %s that were set on the server: %s", name, parameters, why)
     return {}
 
 
 def simplify_forms(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    """Give a field that may stay empty a plain input; in Prefect's own schema it has a switch of types."""
+    """Give each optional field of a form a plain input, instead of Prefect's choice between two types."""
     for name in names:
         deployment = client.read_deployment_by_name(name)
         schema = simple_schema(deployment.parameter_openapi_schema or {})
@@ -108,9 +108,9 @@ def simplify_forms(client: SyncPrefectClient, names: Sequence[str]) -> None:
 
 
 def simple_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a flow's parameters in which one that is None by default has a single type.
+    """The schema of a flow's parameters, changed so that a parameter with the default None has one type.
 
-    The server accepts null for it all the same, because it has no default in the schema.
+    The server still accepts null for such a parameter, because the schema no longer gives its default.
     """
     fields = {}
     for name, field in schema.get("properties", {}).items():

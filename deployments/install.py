@@ -2,8 +2,8 @@
 
     python -m deployments.install
 
-A second call changes nothing. It also tidies up the runs that were left when the services last stopped: dead
-runs are closed, and of the runs that a deployment missed only the newest is kept.
+A second call changes nothing. The module also tidies up after the last stop of the services: it closes dead
+runs, and keeps only the newest of the runs that a deployment missed.
 """
 
 import flows  # noqa: F401  # it sets the environment, which must precede the import of Prefect
@@ -44,7 +44,7 @@ from flows.lifecycle.locks import Busy, my_turn
 from models.errors import InputError
 from settings import Settings
 
-log = logging.getLogger("deployments.install")  # also when it runs as __main__
+log = logging.getLogger("deployments.install")  # the same name if this module runs as __main__
 
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
 AUTOMATIONS = CRASHED_WHEN_SILENT, TRAIN_ON_NEW_DATA = (
@@ -68,7 +68,8 @@ def install() -> None:
 
 
 def put_in_order() -> None:
-    """What follows the deployments: their forms and schedules, the automations, missed runs, dead runs."""
+    """Adjust the deployments' forms and schedules, create or update the automations, skip missed runs, and
+    close dead runs."""
     with get_client(sync_client=True) as client:
         simplify_forms(client, DEPLOYMENTS)
         convert_schedules(client, DEPLOYMENTS)
@@ -86,7 +87,7 @@ def close_dead_runs() -> None:
         InputError: the home folder cannot be written, or MLflow cannot be used.
     """
     run = open_run(RetrainConfig(), Settings())
-    with suppress(Busy), my_turn(run.home, "up"):  # the run that holds the lock has closed them
+    with suppress(Busy), my_turn(run.home, "up"):  # the run that holds the lock has closed dead runs
         reconcile(run)
 
 

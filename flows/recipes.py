@@ -125,7 +125,7 @@ def change_recipe(recipe: str, changes: Sequence[Change], origin: str) -> Retrai
 
 
 def changes_of(config: RetrainConfig) -> dict[str, Any]:
-    """The value of each setting that differs from the recipe's, by its key."""
+    """The settings that differ from the recipe, as a mapping from the key to the value."""
     base = dict(_walk(RECIPES[config.recipe]))
     return {key: value for key, value in _walk(config) if base[key] != value}
 

@@ -52,7 +52,7 @@ def _model_artifact(name: str, digest: str, folder: Path) -> Artifact:
 
 
 def unreadable(run: RunContext, champion: Version) -> str:
-    """The reason why the champion cannot be compared with the new model; "" if it can be loaded."""
+    """The reason why a comparison with the champion is impossible; "" if the champion can be loaded."""
     damage = run.registry.unreadable(champion, run.home / COPIES)
     if not damage:
         return ""

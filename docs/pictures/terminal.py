@@ -1,4 +1,4 @@
-"""A picture of a terminal (SVG) from a recording of it.
+"""Draw a picture of a terminal (SVG) from a recording of its output.
 
 script --quiet --return --command 'make run' recording
 python docs/pictures/terminal.py recording --first 'train: epoch 4' > docs/pictures/run.svg
@@ -18,7 +18,7 @@ REWRITTEN = re.compile(r"[^\n]*\r\x1b\[K")  # a progress line, and the sequence 
 
 
 def shown(recording: str) -> list[str]:
-    """The lines that stay on the screen."""
+    """The lines that are on the screen at the end of a recording."""
     text = REWRITTEN.sub("", recording.replace("\r\n", "\n"))
     return [line for line in text.splitlines() if not line.startswith("Script ")]
 
@@ -33,8 +33,10 @@ def picture(lines: list[str], title: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("recordings", nargs="+", type=Path, help="one after the other in the picture")
-    parser.add_argument("--first", default="", help="leave out what is above the first line with this text")
+    parser.add_argument("recordings", nargs="+", type=Path, help="recordings, in their order in the picture")
+    parser.add_argument(
+        "--first", default="", help="leave out the lines above the first line that has this text"
+    )
     parser.add_argument("--title", default="repartee")
     arguments = parser.parse_args()
     lines = [line for path in arguments.recordings for line in shown(path.read_bytes().decode())]

@@ -136,7 +136,7 @@ def home_identity(home: Path) -> str:
 
 
 def reach_of(settings: Settings) -> Reach:
-    """The hosts to which downloads may connect. Runs of a deployment may use only public and listed hosts.
+    """The hosts to which downloads may connect. A deployed run may use only public hosts and listed hosts.
 
     Raises:
         InputError: the setting that lists further hosts is wrong.

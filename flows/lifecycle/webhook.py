@@ -1,7 +1,7 @@
 """Webhook: send a one-line notice if a run fails or dies, promotes a version or cannot register its model.
 
-The notice is a JSON object whose field `text` is shown by Slack, Mattermost and others. Its receiver is the
-address in the setting REPARTEE_NOTICE_URL.
+The notice is a JSON object whose field `text` is shown by Slack, Mattermost and others. The notice is sent to
+the address in the setting REPARTEE_NOTICE_URL.
 """
 
 import logging

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from models.data.schemas import SPLIT_TURNS, SPLITS
 from models.record import Record
 
-SAMPLES = 10  # conversations
-SAMPLE_TURNS = 8  # the first turns of each of them
-SAMPLE_CHARACTERS = 300  # of a turn
+SAMPLES = 10  # conversations in the sample
+SAMPLE_TURNS = 8  # turns shown from the beginning of each sample conversation
+SAMPLE_CHARACTERS = 300  # characters shown of each turn
 QUANTILES = {"tokens, median": 0.5, "tokens, 90 %": 0.9, "tokens, longest": 1.0}
 
 
@@ -28,23 +28,23 @@ class SplitOverview(Record):
     characters: int
     examples: int
     tokens: int
-    """Token ids in the examples, those of the contexts included."""
+    """The number of token ids in the examples, including the contexts."""
     length_quantiles: dict[str, int]
-    """Tokens of an example: the median, the length that 90 % of them do not exceed, and the longest."""
+    """Tokens per example: the median, the number that 90 % of the examples do not exceed, and the maximum."""
 
 
 class SampleConversation(Record):
-    """The beginning of a conversation, as the training reads it."""
+    """The beginning of a conversation, with the cleaned text that training reads."""
 
     id: str
     split: str
     turns: list[str]
-    """`speaker: text`, each."""
+    """Each turn as `speaker: text`."""
     more_turns: int = 0
 
 
 class DataOverview(Record):
-    """What the data stages have made of a corpus."""
+    """An overview of a corpus after the data stages."""
 
     lines_read: int
     rejected: dict[str, int]
@@ -84,7 +84,7 @@ def _split_overview(turns: pa.Table, split: str, export: Path) -> SplitOverview:
 
 
 def _samples(turns: pa.Table) -> list[SampleConversation]:
-    """The conversations with the smallest hashes: a random choice that is always the same."""
+    """The conversations whose IDs have the smallest hashes, which is a random but repeatable choice."""
     ids = pc.unique(turns["conversation_id"]).to_pylist()
     chosen = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:SAMPLES]
     rows = turns.filter(pc.is_in(turns["conversation_id"], pa.array(chosen, pa.string()))).to_pylist()
@@ -105,7 +105,7 @@ def _shortened(text: str) -> str:
 
 
 def split_rows(data: DataOverview) -> list[dict[str, Any]]:
-    """A row for each split: its name, its counts, and the quantiles of the lengths of its examples."""
+    """A row for each split: its name, its counts, and quantiles of the number of tokens per example."""
     return [
         {
             "split": name,
@@ -117,7 +117,7 @@ def split_rows(data: DataOverview) -> list[dict[str, Any]]:
 
 
 def reject_rows(data: DataOverview) -> list[dict[str, Any]]:
-    """A row for each cause of rejects of `parse`, and for each kind of change of `clean`."""
+    """A row for each cause of rejects in `parse`, and for each kind of change in `clean`."""
     causes = [("parse", cause, count) for cause, count in data.rejected.items()]
     kinds = [("clean", kind, count) for kind, count in data.removed.items()]
     return [
@@ -153,12 +153,12 @@ def _cell(value: Any) -> str:
 
 
 def to_markdown(data: DataOverview) -> str:
-    """The overview as a person reads it in the dashboard and in MLflow."""
+    """The overview as Markdown, for the dashboard and for MLflow."""
     return f"""## Splits
 
 {markdown_table(split_rows(data))}
-Tokens are counted with the vocabulary of this run. The last three columns are tokens of an example: the
-median, the length that 90 % of the examples do not exceed, and the longest.
+Tokens are counted with the vocabulary of this run. The last three columns give the number of tokens per
+example: the median, the number that 90 % of the examples do not exceed, and the maximum.
 
 ## Counts of parse and clean
 

@@ -1,4 +1,4 @@
-"""Reporting: send information about a run to Prefect. A failure to send it never ends the run."""
+"""Reporting: send information about a run to Prefect. A failed request never ends the run."""
 
 import logging
 from collections.abc import Callable

@@ -58,7 +58,7 @@ class StoredOutput:
     path: Path
     digest: str
     inputs: Mapping[str, str]
-    """The digest of each output that it was made from, by the name of the stage."""
+    """The digests of the outputs from which this output was built, by stage name."""
     created_at: str
 
 
@@ -113,7 +113,7 @@ def verify(folder: Path) -> dict[str, Any] | None:
 
 
 def stored_outputs(home: Path, stage: str) -> list[StoredOutput]:
-    """The outputs of a stage in the store, the newest first. A damaged manifest is left out."""
+    """The outputs of a stage in the store, newest first. Outputs with a damaged manifest are left out."""
     found = []
     for path in (home / "store" / stage).glob(f"[!.]*/{MANIFEST}"):
         with suppress(OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The live display of a run: what is on the screen, at any width."""
+"""The live display of a run: what the screen shows in terminals of different widths."""
 
 import io
 import logging
@@ -21,7 +21,7 @@ STEP = {
 
 
 class Terminal(io.StringIO):
-    """A terminal that keeps what is written to it."""
+    """A terminal that records the text that is written to it."""
 
     def __init__(self, encoding="utf-8"):
         super().__init__()
@@ -57,7 +57,7 @@ def display(monkeypatch):
 
 
 def screen(display):
-    """The text of the present state, without the codes of colours."""
+    """The text of the display's present state, without colour codes."""
     with display.console.capture() as capture:
         display.console.print(display.render())
     return "".join(

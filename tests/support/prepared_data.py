@@ -9,7 +9,7 @@ from models.data.schemas import EXAMPLES, SPLIT_TURNS, SPLITS
 
 
 def write_outputs(folder, conversations, rejected=None):
-    """The outputs of parse, clean and export: conversations as (id, split, texts), one example of each."""
+    """Write outputs of parse, clean and export: each conversation (id, split, texts) becomes one example."""
     outputs = [folder / name for name in ("parse", "clean", "export")]
     for output in outputs:
         output.mkdir()

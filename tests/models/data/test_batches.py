@@ -134,6 +134,6 @@ def test_of_pairs_little_is_padding_on_either_side(rows: int, share: float) -> N
 
 
 def test_what_follows_goes_by_a_rows_length_and_id_zero_may_be_text() -> None:
-    """TRAPS 12."""
+    """Padding is recognised by the length of a row, because the padding id may also occur as a token."""
     batch = collate([row([7, 0, 0, 8], [0, 0, 0, 1]), row(*LONG)], has_encoder=False)
     assert next_ids(batch).tolist()[0] == [0, 0, 8, *[NO_LOSS] * 4]

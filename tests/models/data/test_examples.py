@@ -42,7 +42,7 @@ def exported(tmp_path_factory):
 
 
 def test_the_vocabulary_knows_the_training_split_alone(exported):
-    """TRAPS 9."""
+    """Words from the validation or test split must not leak into the vocabulary."""
     learnt = tokenizer.learn_words(["secretly"], min_count=1)
     assert "secretly" in learnt.get_vocab()
     bpe = tokenizer.load(exported / "vocabulary")

@@ -1,4 +1,4 @@
-"""The overview of prepared data: what people see of it before they trust a model."""
+"""The overview of prepared data, which lets a user check the data behind a model."""
 
 import pytest
 from prepared_data import write_outputs

@@ -125,7 +125,8 @@ def test_an_unknown_word_is_charged_its_spelling() -> None:
     assert unknown.by_group["g"].nats == pytest.approx(unknown.nats + 7)
 
 
-def test_nats_and_accuracy_are_those_of_the_reply_tokens_alone() -> None:  # TRAPS 19
+def test_nats_and_accuracy_are_those_of_the_reply_tokens_alone() -> None:
+    """A score that also counted padding or context tokens would look better than the model is."""
     model = decoder_only().eval()
     nats, correct, tokens = 0.0, 0, 0
     for example in (*ROWS, CONVERSATION):
@@ -142,7 +143,8 @@ def test_nats_and_accuracy_are_those_of_the_reply_tokens_alone() -> None:  # TRA
     assert score.accuracy == correct / tokens
 
 
-def test_a_model_that_guesses_pads_right_gains_nothing() -> None:  # TRAPS 19
+def test_a_model_that_guesses_pads_right_gains_nothing() -> None:
+    """Padding must not count towards the accuracy."""
     model = uniform(30)
     model.get_output_embeddings().bias[PAD] = 50.0
     assert metrics.score(model, table(*ROWS)).accuracy == 0
@@ -173,9 +175,8 @@ def test_what_the_encoder_reads_changes_the_score() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "encoder-decoder"])
 @pytest.mark.parametrize("batch_tokens", [1, 12, 50, 4096])
-def test_figures_are_sums_over_tokens_whatever_the_batches(
-    family: str, batch_tokens: int
-) -> None:  # TRAPS 20
+def test_figures_are_sums_over_tokens_whatever_the_batches(family: str, batch_tokens: int) -> None:
+    """A mean of batch means would give short batches too much weight."""
     model = network(family)
     whole = metrics.score(model, table(*ROWS))
     split = metrics.score(model, table(*ROWS), batch_tokens=batch_tokens)
@@ -209,7 +210,8 @@ def test_a_sliced_or_chunked_table_is_scored_by_its_own_rows() -> None:
     )
 
 
-def test_dropout_is_off_while_scoring_and_the_mode_restored() -> None:  # TRAPS 22
+def test_dropout_is_off_while_scoring_and_the_mode_restored() -> None:
+    """Dropout during evaluation would make the score random, and worse than the model is."""
     config = NetworkConfig(family="gpt2", n_layer=1, n_head=2, width=16, dropout=0.5)
     model: Any = networks.build(config, 30, 64)
     model.train()

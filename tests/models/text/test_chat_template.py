@@ -49,7 +49,7 @@ def carried(example, folder):
 
 
 def test_the_control_ids_are_those_that_the_template_uses(theirs):
-    """TRAPS 12: this tokenizer pads with the end-of-turn token, which Repartee does not treat as padding."""
+    """This tokenizer pads with the end-of-turn token, which Repartee does not treat as padding."""
     assert tokenizer.load_special_tokens(theirs) == tokenizer.SpecialTokens(
         end=3, unknown=None, banned=(0, 1, 2)
     )

@@ -35,7 +35,7 @@ def test_every_reply_is_scored_exactly_once_and_in_full(turns, limit):
 
 
 def test_a_pair_is_context_then_reply_and_only_the_reply_carries_loss():
-    """TRAPS 16."""
+    """The flags `is_reply` keep the tokens of the context out of the score."""
     first, second = encode(["hello there", "how are you", "i am well"], WORDS, PAIRS)
     text = [WORDS.id_to_token(i) for i in first.ids]
     assert text == ["<start>", "hello", "there", "<end>", "how", "are", "you", "<end>"]
@@ -44,7 +44,7 @@ def test_a_pair_is_context_then_reply_and_only_the_reply_carries_loss():
 
 
 def test_a_long_reply_keeps_its_end_and_a_long_context_its_last_words():
-    """TRAPS 10. The score includes a spelling charge for the truncated text."""
+    """A reply must keep its end token when it is cut; a spelling charge covers the text that is cut off."""
     long = "how are you fine and you i am well"
     context_cut, reply_cut = encode([long, "hello", long], WORDS, PAIRS)
     assert WORDS.decode(context_cut.ids) == "fine and you i am well hello"
@@ -83,7 +83,7 @@ def test_a_context_always_fits_and_ends_with_the_last_turn(turns, limit):
 
 
 def test_chat_and_training_read_a_conversation_alike():
-    """TRAPS 25: the chat and training use the same code to encode a conversation."""
+    """The chat and training use the same code, because a model fails on text encoded in another way."""
     turns = ["hello there", "how are you", "i am well"]
     markup = MarkupConfig(max_tokens=64)
     trained = encode(turns, BPE, markup)[0].ids

@@ -21,7 +21,7 @@ def test_the_article_keeps_lower_case_letters_and_four_marks_alone(text):
     [("we'll", "well"), ("i'll", "ill"), ("we're", "were"), ("she'll", "shell"), ("i'd", "id")],
 )
 def test_a_contraction_never_becomes_another_word(torn, word):
-    """TRAPS 6."""
+    """If apostrophes were simply removed, `we'll` would become `well`."""
     assert normalise(torn, "article") != normalise(word, "article")
     assert display(normalise(torn, "article"), "article") == torn
 

@@ -37,13 +37,13 @@ def test_text_never_yields_a_control_token(bpe, words, text):
 
 
 def test_words_are_ordered_by_count_and_then_by_letters(words):
-    """TRAPS 9: ids do not change from run to run."""
+    """With a fixed order, the token ids do not change from run to run."""
     vocabulary = sorted(words.get_vocab(), key=words.get_vocab().get)
     assert vocabulary == [*CONTROL, ".", "hello", "you"]
 
 
 def test_a_rare_word_is_unknown_and_does_not_vanish(words):
-    """TRAPS 8."""
+    """Dropping rare words would silently change the meaning of a sentence."""
     assert words.encode("hello stranger .").ids == [5, UNK, 4]
 
 
