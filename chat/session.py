@@ -1,10 +1,8 @@
 """Session: a conversation with a model, including its history and its generation settings."""
 
 import collections.abc
-import json
-import os
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
+from chat.transcript import read_messages, write_messages
 from models.errors import InputError, did_you_mean, validation_problem
 from models.generation.config import GenerationConfig
 from models.generation.generator import Generator, reply_rng
@@ -51,6 +50,18 @@ class Answer:
     """Whether the model or a stop text ended the reply, rather than the token limit."""
 
 
+@dataclass(frozen=True)
+class Stats:
+    """The size of a conversation and the cost of its last reply."""
+
+    turns: int
+    context_tokens: int
+    """The tokens that the model reads before the next message."""
+    reply_tokens: int
+    """The tokens of the last reply; 0 before the first one."""
+    reply_seconds: float
+
+
 class Session:
     """A conversation with the model in a folder. The user and the model take turns; the user speaks first."""
 
@@ -66,6 +77,7 @@ class Session:
         self._generator = Generator(networks.load(model_folder), self._chat_format.special_tokens)
         self._rng: torch.Generator | None = None
         self._saved: set[Path] = set()
+        self._reply_tokens, self._reply_seconds = 0, 0.0
         self.turns: list[Turn] = []
         self.generation = generation
         self._seed()
@@ -150,16 +162,35 @@ class Session:
             raise InputError("there is nothing to save; say something first")
         if path.exists() and path.resolve() not in self._saved:
             raise InputError(f"{path} exists already; save to another file: /save {_free_name(path)}")
-        line = json.dumps({"messages": self.messages()}, ensure_ascii=False)
-        partial = path.parent / f".repartee-{os.getpid()}.partial"
-        try:
-            partial.write_text(line + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
-            raise InputError(f"cannot write {path}: {error.strerror}; save to another file") from None
+        write_messages(path, self.messages())
         self._saved.add(path.resolve())
+
+    def load(self, path: Path) -> None:
+        """Replace the conversation by the one in a file that `save` has written.
+
+        Raises:
+            InputError: the file cannot be read, or holds no such conversation; nothing is changed.
+        """
+        self.restore(read_messages(path))
+        self._saved.add(path.resolve())
+
+    def restore(self, messages: Sequence[Mapping[str, str]]) -> None:
+        """Replace the conversation by these messages, in which user and assistant take turns.
+
+        Raises:
+            InputError: a message of the user has no text that this model can read; nothing is changed.
+        """
+        self.turns = [
+            self._user_turn(message["content"])
+            if message["role"] == "user"
+            else self._assistant_turn(message["content"])
+            for message in messages
+        ]
+
+    def stats(self) -> Stats:
+        """The size of the conversation and the cost of the last reply."""
+        context_tokens = len(self._context(self.turns)) if self.turns else 0
+        return Stats(len(self.turns), context_tokens, self._reply_tokens, self._reply_seconds)
 
     def reply_once(self, text: str) -> Answer:
         """Generate the whole reply to `text`; the user's turn and the reply are added to the history.
@@ -210,8 +241,10 @@ class Session:
         """
         ids = [] if ids is None else ids
         end, stops = 0, self.generation.stop
+        started_s = time.monotonic()
         for token in self._generator.stream(context_ids, self.generation, self._rng):
             ids.append(token)
+            self._reply_tokens, self._reply_seconds = len(ids), time.monotonic() - started_s
             shown = self._shown(self._settled(self._tokenizer.decode(ids)))
             if _before_stop(shown, stops) < len(shown):
                 break

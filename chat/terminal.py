@@ -5,43 +5,71 @@ standard output, and everything else goes to standard error.
 """
 
 import os
-import re
 import sys
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from models.errors import InputError, did_you_mean
-from models.files import path_of
+from chat.commands import Conversation, OpenModel, Pieces
+from models.errors import InputError
 
 if TYPE_CHECKING:
     from chat.session import Session  # imports torch
 
-Pieces = Generator[str, None, None]
-
 PROMPT = "you> "
 REPLY = "bot> "
-HELP = """\
-/new                      forget the conversation and start a new one
-/retry                    answer your last message again
-/undo                     forget your last message and its reply
-/set                      show the generation settings
-/set temperature 0.9      change a setting: temperature, top_p, top_k, max_tokens, seed,
-                          repetition_penalty, no_repeat_ngram or stop (a text, or none)
-/save FILE                write the conversation to FILE, as JSON lines
-/help                     show this help
-/quit                     end the conversation (or Ctrl-D); Ctrl-C stops a reply"""
-WITHOUT_ARGUMENT = ("/new", "/retry", "/undo", "/help", "/quit")
+MAX_HISTORY = 1000  # lines
 
 
-def run(session: "Session", *, title: str, stdin: TextIO, stdout: TextIO) -> int:
-    """Converse until the input ends; returns the exit status: 0, or 2 if a line from a pipe was invalid."""
+def run(
+    session: "Session",
+    *,
+    title: str,
+    stdin: TextIO,
+    stdout: TextIO,
+    open_model: OpenModel,
+    input_history: Path | None = None,
+) -> int:
+    """Converse until the input ends; returns the exit status: 0, or 2 if a line from a pipe was invalid.
+
+    Args:
+        input_history: the file in which a terminal keeps the messages of all conversations, for the
+            arrow keys.
+    """
+    conversation = Conversation(session, open_model)
     if stdin.isatty() and stdout.isatty():
-        return _Screen(session, stdin, stdout).talk(title)
-    return _pipe(session, stdin, stdout)
+        with _line_editing(input_history if stdin is sys.stdin else None):
+            return _Screen(conversation, stdin, stdout).talk(title)
+    return _pipe(conversation, stdin, stdout)
 
 
-def _pipe(session: "Session", stdin: TextIO, stdout: TextIO) -> int:
+@contextmanager
+def _line_editing(history: Path | None) -> Iterator[None]:
+    """Edit lines with readline, if Python has it, and keep the lines of all conversations in a file.
+
+    Several lines that are pasted at once stay one message: Python turns that off by default.
+    """
+    try:
+        import readline
+    except ImportError:  # some builds of Python lack it
+        yield
+        return
+    readline.parse_and_bind("set enable-bracketed-paste on")
+    readline.set_history_length(MAX_HISTORY)
+    if history is not None:
+        with suppress(OSError):  # the first conversation, or a file that cannot be read
+            readline.read_history_file(history)
+    try:
+        yield
+    finally:
+        if history is not None:
+            with suppress(OSError):  # the home is not writable: the conversation itself is not affected
+                readline.write_history_file(history)
+                history.chmod(0o600)
+
+
+def _pipe(conversation: Conversation, stdin: TextIO, stdout: TextIO) -> int:
     def answer(pieces: Pieces) -> None:
         _line(stdout, "".join(pieces))
 
@@ -50,7 +78,7 @@ def _pipe(session: "Session", stdin: TextIO, stdout: TextIO) -> int:
         if not line.strip():
             continue
         try:
-            is_last = _obey(session, line.strip(), answer, _note_aside)
+            is_last = conversation.obey(line.strip(), answer, _note_aside)
         except InputError as error:
             _note_aside(f"repartee chat: {error}")
             status = 2
@@ -65,8 +93,8 @@ def _note_aside(text: str) -> None:
 
 
 class _Screen:
-    def __init__(self, session: "Session", stdin: TextIO, stdout: TextIO) -> None:
-        self.session, self.stdin, self.stdout = session, stdin, stdout
+    def __init__(self, conversation: Conversation, stdin: TextIO, stdout: TextIO) -> None:
+        self.conversation, self.stdin, self.stdout = conversation, stdin, stdout
         self.colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def talk(self, title: str) -> int:
@@ -74,7 +102,7 @@ class _Screen:
         while True:
             try:
                 line = self.ask()
-                if line and _obey(self.session, line, self.reply, self.note):
+                if line and self.conversation.obey(line, self.reply, self.note):
                     return 0
             except InputError as error:
                 self.note(str(error))
@@ -87,11 +115,8 @@ class _Screen:
     def ask(self) -> str:
         """The next input line. In the process's own terminal, readline edits it and recalls earlier lines."""
         if self.stdin is sys.stdin and self.stdout is sys.stdout:
-            try:
-                import readline  # noqa: F401  # its import enables line editing; some Pythons lack it
-            except ImportError:
-                return input(PROMPT).strip()
-            return input(self.painted(PROMPT, "1;36", hidden=True)).strip()
+            has_readline = "readline" in sys.modules
+            return input(self.painted(PROMPT, "1;36", hidden=True) if has_readline else PROMPT).strip()
         _write(self.stdout, self.painted(PROMPT, "1;36"))
         line = self.stdin.readline()
         if not line:
@@ -120,65 +145,6 @@ class _Screen:
         if hidden:  # so that readline does not count the colour codes as columns
             on, off = f"\001{on}\002", f"\001{off}\002"
         return f"{on}{text}{off}"
-
-
-def _obey(
-    session: "Session", line: str, reply: Callable[[Pieces], None], note: Callable[[str], None]
-) -> bool:
-    """Handle one line of input; returns whether it ends the conversation."""
-    if not line.startswith("/"):
-        reply(session.say(line))
-        return False
-    command, _, rest = line.partition(" ")
-    rest = rest.strip()
-    if rest and command in WITHOUT_ARGUMENT:
-        raise InputError(f"{command} takes no argument; type {command} alone")
-    if command == "/quit":
-        return True
-    if command == "/retry":
-        reply(session.retry())
-        return False
-    commands: dict[str, Callable[[], str]] = {
-        "/new": lambda: _new(session),
-        "/undo": lambda: f"forgotten: {session.undo()}",
-        "/set": lambda: _set(session, rest),
-        "/save": lambda: _save(session, rest),
-        "/help": lambda: HELP,
-    }
-    if command not in commands:
-        hint = did_you_mean(command, [*commands, "/quit", "/retry"]) or "/help lists the commands"
-        raise InputError(f"there is no command {command}; {hint}")
-    note(commands[command]())
-    return False
-
-
-def _new(session: "Session") -> str:
-    session.new()
-    return "a new conversation"
-
-
-def _set(session: "Session", rest: str) -> str:
-    key, value = [*re.split(r"\s*=\s*|\s+", rest, maxsplit=1), ""][:2]
-    # Only a stop text may contain spaces.
-    if rest and (not value or (key != "stop" and len(value.split()) > 1)):
-        raise InputError(f"/set {rest}: give one setting and its value, for example /set temperature 0.9")
-    if rest:
-        session.set(key, value)
-    return ", ".join(f"{name} {_value_text(value)}" for name, value in session.generation)
-
-
-def _value_text(value: object) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(repr, value)) or "none"
-    return "none" if value is None else str(value)
-
-
-def _save(session: "Session", rest: str) -> str:
-    if not rest:
-        raise InputError("/save needs a file name, for example /save talk.jsonl")
-    path = path_of(rest)
-    session.save(path)
-    return f"saved to {path}"
 
 
 def _line(stream: TextIO, text: str) -> None:

@@ -151,18 +151,14 @@ def chat(
     During the conversation, /help lists its commands. If standard input is not a terminal, each input line is
     answered by one line of output. --json has an effect only with --once.
     """
-    from chat import terminal
-    from chat.session import Session
-    from cli import versions
-    from models.generation.generation_config import read_generation
+    from cli.chat import converse, open_session
 
-    found = versions.find_model(model)
-    session = Session(found.folder, read_generation(found.folder))
+    session, found = open_session(model)
     for key, value in {"temperature": temperature, "top_p": top_p, "seed": seed}.items():
         if value is not None:
             session.set(key, str(value))
     if once is None:
-        raise typer.Exit(terminal.run(session, title=found.title, stdin=sys.stdin, stdout=sys.stdout))
+        raise typer.Exit(converse(session, found))
     reply = session.reply_once(once)
     result = {"reply": reply.text, "version": found.version, "tokens": reply.tokens}
     print_result(result, reply.text, as_json)

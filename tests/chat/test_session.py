@@ -389,3 +389,65 @@ def test_the_chat_answers_with_the_values_of_the_models_folder_unless_options_ch
     assert answer() == first, "the seed reaches the chat"
     assert answer(seed=2) != first
     assert answer(temperature=0.0) == answer(temperature=0.0, seed=2) != first
+
+
+def test_a_saved_conversation_is_loaded_and_goes_on_and_may_be_saved_again(
+    session: Session, folder: Path, tmp_path: Path
+) -> None:
+    said(session, "Hello there.")
+    session.save(tmp_path / "talk.jsonl")
+    other = Session(folder, CHANCE)
+    other.load(tmp_path / "talk.jsonl")
+    assert other.messages() == session.messages()
+    assert other._context(other.turns) == session._context(session.turns)
+    said(other, "And you?")
+    other.save(tmp_path / "talk.jsonl")
+    assert len(json.loads((tmp_path / "talk.jsonl").read_text())["messages"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "it has 0 lines"),
+        ("{}\n{}\n", "it has 2 lines"),
+        ("hello", "it is not"),
+        ('{"messages": 3}', "it is not"),
+        ('{"messages": []}', "do not take turns"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "do not take turns"),
+        (
+            '{"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}',
+            "take turns",
+        ),
+        (b"\xff\xfe", "it is not UTF-8"),
+        ("[" * 100_000, "it is not"),
+    ],
+)
+def test_a_file_that_holds_no_conversation_is_one_line_and_changes_nothing(
+    session: Session, tmp_path: Path, content: str | bytes, problem: str
+) -> None:
+    said(session, "Hello there.")
+    before = session.messages()
+    (tmp_path / "talk.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match="holds no conversation of this chat") as caught:
+        session.load(tmp_path / "talk.jsonl")
+    assert problem in str(caught.value)
+    assert session.messages() == before
+    with pytest.raises(InputError, match="cannot read"):
+        session.load(tmp_path / "missing.jsonl")
+
+
+def test_a_message_that_the_model_cannot_read_leaves_the_conversation_as_it_was(article_folder: Path) -> None:
+    session = Session(article_folder, CHANCE)
+    session.restore([{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}])
+    with pytest.raises(InputError, match="letters a to z"):
+        session.restore([{"role": "user", "content": "\u043f\u0440\u0438"}])
+    assert len(session.turns) == 2
+
+
+def test_the_stats_count_the_context_and_the_tokens_of_the_last_reply(session: Session) -> None:
+    assert session.stats().reply_tokens == 0 and session.stats().context_tokens == 0
+    said(session, "Hello there.")
+    stats = session.stats()
+    assert stats.turns == 2 and stats.context_tokens > 4
+    assert 1 <= stats.reply_tokens <= CHANCE.max_tokens
+    assert stats.reply_seconds > 0

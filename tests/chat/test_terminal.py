@@ -1,4 +1,6 @@
 import io
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Generator
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from chat import terminal
-from chat.terminal import run
+from chat.session import Stats, Turn
 from models.errors import InputError
 from models.generation.config import GenerationConfig
 
@@ -22,6 +24,7 @@ class Parrot:
         self.closed = False
         self.interrupted_after: int | None = None
         self.generation = GenerationConfig()
+        self.turns: list[Turn] = []
 
     def say(self, text: str) -> Generator[str, None, None]:
         if not text.strip():
@@ -57,6 +60,32 @@ class Parrot:
 
     def save(self, path: Path) -> None:
         self.done.append(("save", path))
+
+    def load(self, path: Path) -> None:
+        self.done.append(("load", path))
+        self.turns = [Turn("user", "hi", "hi"), Turn("assistant", "hello", "hello")]
+
+    def messages(self) -> list[dict[str, str]]:
+        return [{"role": turn.role, "content": turn.content} for turn in self.turns]
+
+    def restore(self, messages: list[dict[str, str]]) -> None:
+        self.done.append(("restore", len(messages)))
+
+    def stats(self) -> Stats:
+        return Stats(len(self.turns), 12, 30, 2.0)
+
+
+def run(session: Any, **given: Any) -> int:
+    """The conversation of a program that knows one other model, number 2."""
+
+    def open_model(ref: str) -> tuple[Any, str]:
+        if ref != "2":
+            raise InputError(f"there is no version {ref}")
+        other = Parrot()
+        other.done = session.done
+        return other, "repartee v2"
+
+    return terminal.run(session, open_model=open_model, **given)
 
 
 class Screen(io.StringIO):
@@ -110,7 +139,11 @@ def test_the_help_names_every_command() -> None:
         "/set temperature 0.9",
         "/retry",
         "/undo",
+        "/history",
+        "/model REF",
+        "/stats",
         "/save FILE",
+        "/load FILE",
         "/help",
         "/quit",
     ):
@@ -142,6 +175,19 @@ def test_the_commands_reach_the_session() -> None:
     assert "saved to my talk.jsonl" in shown
 
 
+def test_a_loaded_conversation_is_shown_and_goes_on_with_another_model() -> None:
+    parrot = Parrot()
+    shown = at_screen(
+        parrot, "/history\n", "/load talk.jsonl\n", "/history\n", "/stats\n", "/model 2\n", "ab\n"
+    )
+    assert "the conversation has no messages yet" in shown
+    assert "loaded 2 messages from talk.jsonl" in shown
+    assert "you> hi\nbot> hello\n" in shown
+    assert "2 messages, 12 tokens of context, the last reply: 30 tokens in 2.0 s (15 tokens/s)" in shown
+    assert "repartee v2" in shown and "bot> AB" in shown
+    assert parrot.done == [("load", Path("talk.jsonl")), ("restore", 2)]
+
+
 def test_set_alone_shows_the_settings() -> None:
     assert "temperature 0.7, top_p 0.9, max_tokens 60, seed none" in at_screen(Parrot(), "/set\n")
 
@@ -167,6 +213,10 @@ def test_a_stop_text_may_have_blanks_in_it() -> None:
         ("/retry", "no reply to retry"),
         ("/undo 3", "/undo takes no argument"),
         ("/quit now", "/quit takes no argument"),
+        ("/load", "/load talk.jsonl"),
+        ("/model", "for example /model champion"),
+        ("/model 7", "there is no version 7"),
+        ("/stats all", "/stats takes no argument"),
         ("/save ~nosuchuser/talk.jsonl", "no user 'nosuchuser'"),
         (f"/save {'x' * 300}", "cannot be used as a path (File name too long)"),
         ("/save talk\0.jsonl", "cannot be used as a path (it holds a null character)"),
@@ -254,6 +304,52 @@ def test_what_a_terminal_has_no_character_for_is_a_question_mark() -> None:
     out = io.TextIOWrapper(raw, encoding="ascii")
     run(Parrot(), title="t", stdin=io.StringIO("caf\u00e9\n"), stdout=out)  # type: ignore[arg-type]
     assert raw.getvalue() == b"CAF?\n"
+
+
+PASTING = """
+import sys
+from pathlib import Path
+from chat import terminal
+class Echo:
+    def say(self, text):
+        yield repr(text)
+terminal.run(Echo(), title="t", stdin=sys.stdin, stdout=sys.stdout, open_model=None,
+             input_history=Path(sys.argv[1]))
+"""
+
+
+def test_lines_that_are_pasted_at_once_are_one_message_and_the_arrow_keys_know_the_last_conversation(
+    tmp_path: Path,
+) -> None:
+    history = tmp_path / "chat_history"
+    shown = in_a_terminal(history, "\x1b[200~one\ntwo\x1b[201~\r", "/quit\r")
+    assert "'one\\ntwo'" in shown
+    shown = in_a_terminal(history, "first\r", "/quit\r")
+    assert "'first'" in shown
+    up = "\x1b[A"
+    shown = in_a_terminal(history, f"{up}{up}\r", "/quit\r")
+    assert "bot> 'first'" in shown
+    assert history.stat().st_mode & 0o777 == 0o600
+
+
+def in_a_terminal(history: Path, *inputs: str) -> str:
+    """What a terminal shows of a conversation in which a person types these keys, one text for a prompt."""
+    pid, terminal_fd = pty.fork()
+    if pid == 0:
+        os.environ["TERM"] = "xterm"
+        os.execv(sys.executable, [sys.executable, "-c", PASTING, str(history)])
+    shown = ""
+    waiting = list(inputs)
+    while True:
+        try:
+            shown += os.read(terminal_fd, 10_000).decode()
+        except OSError:  # the program has ended
+            break
+        if waiting and shown.count("you> ") > len(inputs) - len(waiting):
+            os.write(terminal_fd, waiting.pop(0).encode())
+    os.waitpid(pid, 0)
+    os.close(terminal_fd)
+    return shown
 
 
 def test_the_terminal_imports_no_torch() -> None:

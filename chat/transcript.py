@@ -1,0 +1,63 @@
+"""Transcripts: conversations in files, as one line of chat JSONL."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError
+
+ROLES = ("user", "assistant")
+MAX_BYTES = 10_000_000
+
+
+def write_messages(path: Path, messages: Sequence[dict[str, str]]) -> None:
+    """Write the messages as one line, `{"messages": [{"role": ..., "content": ...}, ...]}`.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    line = json.dumps({"messages": list(messages)}, ensure_ascii=False)
+    partial = path.parent / f".repartee-{os.getpid()}.partial"
+    try:
+        partial.write_text(line + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise InputError(f"cannot write {path}: {error.strerror}; save to another file") from None
+
+
+def read_messages(path: Path) -> list[dict[str, str]]:
+    """The messages of the conversation in a file that `write_messages` has written.
+
+    Raises:
+        InputError: the file cannot be read, or does not hold one conversation in which user and assistant
+            take turns.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} is larger than a conversation; give a file that /save has written")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise _not_a_conversation(path, "it is not UTF-8") from None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) != 1:
+        raise _not_a_conversation(path, f"it has {len(lines)} lines, and a conversation is one line")
+    try:
+        messages: Any = json.loads(lines[0])["messages"]
+        found = [{"role": str(each["role"]), "content": str(each["content"])} for each in messages]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _not_a_conversation(path, 'it is not {"messages": [{"role": ..., "content": ...}]}') from None
+    expected = [ROLES[i % 2] for i in range(len(found))]
+    if not found or len(found) % 2 or [each["role"] for each in found] != expected:
+        raise _not_a_conversation(path, "user and assistant do not take turns in it, or it is empty")
+    return found
+
+
+def _not_a_conversation(path: Path, why: str) -> InputError:
+    return InputError(f"{path} holds no conversation of this chat: {why}; give a file that /save has written")
