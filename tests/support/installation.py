@@ -61,7 +61,11 @@ class Api:
                 # Prefect's database may be busy for a moment, and Prefect's own client retries too.
                 if error.code != 503 or not tries_left:
                     raise
-                time.sleep(1)
+            except ConnectionError:
+                # A server under load may close a connection. Only what changes nothing is asked again.
+                if not tries_left or not (body is None or path.endswith("/filter")):
+                    raise
+            time.sleep(1)
         raise AssertionError
 
     def trigger(self, parameters, name="retrain/retrain"):

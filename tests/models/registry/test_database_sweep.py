@@ -22,7 +22,7 @@ WRITES = """
 import sys
 from pathlib import Path
 import mlflow.store.tracking.sqlalchemy_store, mlflow.tracking.client
-from models.registry import Registry
+from models.registry.versions import Registry
 
 home = Path(sys.argv[1])
 print("ready", flush=True)
