@@ -98,8 +98,6 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     """
     candidate = ScoreRecord.read(evaluate.path / SCORE)
     champion = run.registry.champion()
-    against = f"champion v{champion.number} on the same test replies" if champion else "no champion yet"
-    log.info("gate: comparing with %s", against, extra=event("gate", "running"))
     serves = champion is not None and champion.digest == train.digest
     if not serves and (refusal := taken_out(run, train)):
         verdict = Verdict(False, refusal, champion.number if champion else None)
@@ -110,6 +108,8 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     elif change := changed_answers(run, champion, train):
         verdict = Verdict(True, change, champion.number)
     else:
+        against = f"champion v{champion.number} on the same test replies"
+        log.info("gate: comparing with %s", against, extra=event("gate", "running"))
         scores = score_again(run, champion_artifact(run, champion), clean, candidate.max_replies)
         verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean))
         verdict = replace(verdict, champion_score=scores)

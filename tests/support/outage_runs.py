@@ -10,7 +10,7 @@ from outages import ROWS
 FAULTS = {"dead": signal.SIGKILL, "hung": signal.SIGSTOP}
 # The log line after which the server dies or hangs, so that the next request of the run meets the fault.
 BEFORE = {
-    "the training of `run`": r"train: runs",
+    "the training of `run`": r"train: running",
     "the gate of `run`": r"evaluate: (reused \()?[\d,]+ replies",
     "the registration of `run`": r"gate: promote",
     "the promotion of `run`": r"is stored",

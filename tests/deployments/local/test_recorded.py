@@ -79,7 +79,7 @@ def test_a_server_that_dies_on_the_way_stops_no_run_and_the_next_start_records_i
         (server,) = [line for line in listed.splitlines() if f"{tmp_path}/prefect" in line]
         os.kill(int(server.split()[0]), signal.SIGKILL)
 
-    status, out, err = prepare(tmp_path, on="parse: runs", hit=kill)
+    status, out, err = prepare(tmp_path, on="parse: running", hit=kill)
     assert status == 0, err
     assert "the end of this run is not recorded in Prefect" in err
     assert stages(out)[-1] == "export"
