@@ -1,4 +1,4 @@
-"""The live display of a run in a terminal: the stages, the training, and what is happening now.
+"""The live display of a run in a terminal: the stages, the progress of training, and the current activity.
 
 It replaces the plain log lines of console.py while a verb runs stages, if standard error is a terminal and
 NO_COLOR is not set. Both read the same log records; the display uses the stage events that they carry.
@@ -97,7 +97,7 @@ class Display(logging.Handler):
             self.handleError(record)
 
     def stop(self) -> None:
-        """Leave the last state of the stages on the screen."""
+        """Stop the display; the last state of the stages stays on the screen."""
         self.status, self.training = "", None
         self.live.stop()
 
@@ -213,7 +213,7 @@ class Display(logging.Handler):
 
 
 def sparkline(values: list[float], columns: int) -> str:
-    """A curve as one line of text: each block is the mean of a part of the values."""
+    """A curve as one line of text, in which each block shows the mean of several consecutive values."""
     columns = min(columns, len(values))
     edges = [i * len(values) // columns for i in range(columns + 1)] if columns else []
     means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]

@@ -122,7 +122,7 @@ def simple_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def convert_schedules(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    """Convert the parameters of schedules that an older form has stored into those of the present form."""
+    """Convert parameters that an older form has stored in schedules into those of the present form."""
     for name in names:
         deployment = client.read_deployment_by_name(name)
         for schedule in deployment.schedules:

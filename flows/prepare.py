@@ -54,7 +54,7 @@ def prepare(
     settings: SettingsText = None,
     changes: OlderChanges = None,
 ) -> list[Artifact]:
-    """Build or reuse the outputs of the data stages. New data sends the event `repartee.data.prepared`.
+    """Build or reuse the outputs of the data stages. Send the event `repartee.data.prepared` for new data.
 
     Args:
         recipe: The named configuration to start from.

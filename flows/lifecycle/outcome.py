@@ -33,7 +33,7 @@ class Outcome:
         return vars(self)
 
     def to_markdown(self) -> str:
-        """The verdict, the figures and the stages, for the dashboard."""
+        """The verdict, the figures and the stages as Markdown for the dashboard."""
         lines = [f"# {self.headline()}", "", self.reason, ""]
         if self.mlflow_url:
             lines += [f"MLflow: {self.mlflow_url}", ""]

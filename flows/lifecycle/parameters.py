@@ -76,7 +76,7 @@ def to_config(
 
 
 def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
-    """The configuration with the normalisation of the text on which this model was trained.
+    """The configuration, changed to use the normalisation with which this model was trained.
 
     Raises:
         InputError: the folder is not a model that Repartee has trained.

@@ -110,7 +110,7 @@ def conclude(
 def trained_not_registered(
     run: RunContext, outputs: Iterable[Artifact | State[Artifact]], config: RetrainConfig, outage: str
 ) -> State[Outcome]:
-    """The end of a run whose model could not be registered. The next run registers it without training."""
+    """The final state of a run whose model could not be registered. The next run registers that model."""
     finish = f"the trained model is kept, and this command registers it: {run_command(config)}"
     artifacts = [artifact_of(output) for output in outputs]
     outcome = replace(_trained(run, artifacts), reason=f"{outage}; {finish}")
@@ -139,7 +139,7 @@ def _trained(run: RunContext, artifacts: Sequence[Artifact]) -> Outcome:
 
 
 def artifact_of(output: Artifact | State[Artifact]) -> Artifact:
-    """The artifact in the output of a task, which is in a Prefect state if the stage was reused."""
+    """The artifact that a task has returned, taken out of Prefect's state if the stage was reused."""
     return output.result() if isinstance(output, State) else output
 
 

@@ -138,7 +138,7 @@ def _lines(sample: SampleConversation) -> list[str]:
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as a table in Markdown; whole numbers have separators."""
+    """A Markdown table of rows that all have the same keys. Integers get thousands separators."""
     if not rows:
         return "none\n"
     head = list(rows[0])

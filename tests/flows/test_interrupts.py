@@ -32,7 +32,7 @@ def interrupt(home: Path, after: str) -> tuple[int, list[str]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts what runs in its background with this signal ignored, and children inherit that.
+        # A shell makes its background processes ignore this signal, and child processes inherit that.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None

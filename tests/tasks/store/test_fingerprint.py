@@ -486,7 +486,7 @@ def test_another_share_for_the_context_makes_other_examples_and_another_model(co
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_no_stage_reaches_prefect_mlflow_or_the_settings(stage):
-    """An edit of a flow, of the registry or of the command line therefore causes no new training run."""
+    """An edit of a flow, of the registry or of the command line must not cause a new training run."""
     parts = {name.partition(".")[0] for name in stage.code.modules}
     assert parts <= {"corpus", "models"}
     assert not any(name.startswith("models.registry") for name in stage.code.modules)

@@ -132,7 +132,7 @@ def half_made(home):
 
 
 def test_what_a_living_run_builds_stays_and_what_a_dead_one_left_is_swept(builder, tmp_path):
-    """A process number in a folder's name proves nothing, because containers and machines share a home."""
+    """The process number in a folder's name is not decisive, as several machines may share one home."""
     old = tmp_path / "store" / "quiet" / f".tmp-abc-{os.getpid()}-x"
     old.mkdir()
     check_home(tmp_path)
