@@ -1,4 +1,5 @@
-"""Code that the comparisons share: prepared data, a process for each training run, records of the runs."""
+"""Code that the comparisons share: it prepares the data, runs each training run as a process, and records its
+figures."""
 
 import json
 import os
@@ -51,7 +52,7 @@ class Records:
             with tempfile.TemporaryDirectory() as work:
                 began_s, load = time.monotonic(), os.getloadavg()[0]
                 figures = {**run(Path(work)), "whole_s": time.monotonic() - began_s}
-            # The load shows a reader of the figures whether the machine was idle.
+            # The load tells a reader of the figures whether the machine was idle.
             about = {"commit": git_commit(), "load_before": load, "load_after": os.getloadavg()[0]}
             put_json(self.folder / f"{name}.json", {**figures, **about})
             known = self.all(name)
@@ -83,13 +84,14 @@ def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
 
 
 def probe(corpus: str, work: Path) -> Figures:
-    """The precision that Repartee's trainer chooses on this machine; all training runs then use it."""
+    """The precision that Repartee's trainer chooses on this machine, which all training runs of a comparison
+    use."""
     start("models.training.trainer", str(write_run(work, prepare("small", corpus, ["train.max_steps=1"]))))
     return PrecisionChoice.read(work / PRECISION).model_dump()
 
 
 def write_run(work: Path, data: Prepared, *, seed: int = 0, precision: str | None = None) -> Path:
-    """Write a run folder for the trainer; if no precision is given, the trainer measures which is faster."""
+    """Write a run folder for the trainer; if no precision is given, the trainer chooses the faster one."""
     config = data.config
     run = {
         "network": config.network.model_dump(),
@@ -116,7 +118,7 @@ def start(module: str, *arguments: str) -> None:
     """Run a module as a process on the two cores, and wait until it ends."""
     environment = dict(os.environ)
     if module == "benchmarks.hf_trainer":
-        # For Repartee, quiet_environment sets it; Trainer's threads spin for a while, as by default.
+        # quiet_environment sets this variable for Repartee; without it, Trainer's threads spin as by default.
         environment.pop("OMP_WAIT_POLICY", None)
     pinned = ["taskset", "-c", ",".join(two_cores())]
     command = [*pinned, sys.executable, "-m", module, *arguments]
@@ -157,7 +159,7 @@ def at_most(figure: str, values: list[float], goal: float, form: str = ",.2f") -
 
 
 def table(rows: list[Row], records: Records) -> str:
-    """The Markdown table, followed by a line with the load of the machine and the commits measured."""
+    """The Markdown table, followed by a line that gives the machine's load and the commits measured."""
     runs = [run for name, run in records.all("*").items() if name != "settings"]
     head = ["| figure | mean | range, of n runs | goal | |", "| --- | --- | --- | --- | --- |"]
     loads = [run["load_before"] for run in runs]

@@ -1,11 +1,11 @@
-"""The gain of a second core: steps in two halves alternate with whole steps on the same batches.
+"""The gain of a second core: compares steps computed in two halves with whole steps on the same batches.
 
 python -m benchmarks.cores RUN_DIR      writes the figures to figures.json there
 
 A machine's speed may change within a minute, which would spoil a comparison of two consecutive runs.
-Therefore both kinds of steps alternate in one process, in pieces of a few steps. The result is the median of
-the time ratios of neighbouring pieces. The first tenth of the pieces does not count, because new batch shapes
-slow them down.
+Therefore one process alternates between the two kinds of steps: each piece is ten steps of one kind. The
+result is the median over pairs of neighbouring pieces of the time of the whole steps divided by the time of
+the steps in halves. The first tenth of the pairs does not count, because new batch shapes slow it down.
 """
 
 import statistics
@@ -26,7 +26,8 @@ PIECE = 10  # steps
 
 
 def counted(whole_s: list[float], halves_s: list[float]) -> list[float]:
-    """For each piece that counts, the seconds of whole steps divided by those of steps in halves."""
+    """For each pair that counts, the seconds of the whole steps divided by the seconds of the steps in
+    halves."""
     pairs = list(zip(whole_s, halves_s, strict=True))
     return [one / two for one, two in pairs[len(pairs) // 10 :]]
 

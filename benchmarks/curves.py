@@ -1,4 +1,4 @@
-"""The plot of benchmarks/quality.py: bits per byte of the validation split against minutes."""
+"""The plot of benchmarks/quality.py: bits per byte on the validation split against minutes of training."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def draw(records: Records, png: Path) -> None:
 
 
 def band(curves: list[list[tuple[float, float]]]) -> tuple[NDArray[np.float64], ...]:
-    """(minutes, minimum, mean, maximum) over the time that all curves cover."""
+    """The arrays (minutes, minimum, mean, maximum) over the time that all curves cover."""
     begin = max(curve[0][0] for curve in curves)
     end = min(curve[-1][0] for curve in curves)
     minutes = np.linspace(begin, end, POINTS)

@@ -1,10 +1,12 @@
-"""Milliseconds per token of a greedy reply, compared with `transformers.generate` and its KV cache.
+"""Compares the milliseconds per token of a greedy reply with those of `transformers.generate` and its KV
+cache.
 
 taskset -c 1 python -m benchmarks.generation [ROUNDS]
 
-The network is Llama-style, with 8.0 million random weights in float32. It replies on one thread to a context
-of 16 tokens with 48 tokens. Each round measures Repartee, transformers, transformers and Repartee; the ids
-must be equal. Processor time is measured, because other work on the machine affects it less.
+The network is Llama-style, with 8.0 million random weights in float32. On one thread, it generates a reply of
+48 tokens to a context of 16 tokens. Each round measures Repartee, transformers, transformers and Repartee, in
+this order; both must generate the same ids. The benchmark measures processor time, because other work on the
+machine affects it less than elapsed time.
 """
 
 import os

@@ -7,10 +7,10 @@ The rows of the table are: each part of the fast path, on and off, compared with
 that does not fit into memory; a training run that is killed and resumed; the throughput of the recipe `base`
 and its share of the GPU's peak (MFU); both for transformers.Trainer on the same network and examples; and a
 complete `retrain` with `base`. Each row runs in a separate process with its share of the minutes: if it
-fails, hangs or corrupts the GPU's state, the table shows its error. The --out folder has the figures in
-results.json and the output of each row in logs/. The same command resumes where it was stopped, and repeats
-failed rows but not finished ones. The exit status is 0 if all rows are done, 1 if a row has failed, and 2 if
-there is no GPU or the --out folder cannot be used.
+fails, hangs or corrupts the GPU's state, the table shows its error. In the --out folder, results.json has the
+figures and logs/ has the output of each row. If it is stopped, the same command resumes: it repeats failed
+rows but not finished ones. The exit status is 0 if all rows are done, 1 if a row has failed, and 2 if there
+is no GPU or the --out folder cannot be used.
 """
 
 import argparse
@@ -36,7 +36,7 @@ Figures = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A row of the table, and what it needs."""
+    """A row of the table, and what is needed to run it."""
 
     name: str
     share: float  # of --minutes
@@ -69,7 +69,7 @@ Start = Callable[[Row, Path, str, float], Figures]
 
 
 class Failed(Exception):
-    """A row has failed; the message is its error in one line."""
+    """A row has failed; the message gives the error in one line."""
 
 
 class Results:
@@ -160,7 +160,8 @@ def start_row(
 
 
 def environment(folder: Path, device: str) -> dict[str, str]:
-    """The environment of a row: a separate home, and only one GPU (transformers.Trainer would use all)."""
+    """The environment variables of a row: a separate home, and one GPU (transformers.Trainer would use all
+    GPUs)."""
     given = {
         name: value
         for name, value in os.environ.items()

@@ -46,7 +46,7 @@ from models.training.run_folder import Run
 from models.training.step import GradientStep
 
 POSITIONS = 8192  # of a step that tests a part: enough to be compiled, few enough for a mask
-# For each part, the path with it and the path without it.
+# For each part of the fast path, the path with that part and the path without it.
 PARTS = {
     "packing": (FastPath(packed=True), STANDARD_PATH),
     "varlen": (FastPath(packed=True, varlen=True), FastPath(packed=True)),
@@ -70,8 +70,8 @@ def data(setup: RowSetup) -> Figures:
 
 
 def part(name: str, setup: RowSetup) -> Figures:
-    """Check a step that uses a part of the fast path against the standard path, and compare its speed with
-    a step without that part."""
+    """Check that a step with one part of the fast path computes the same as the standard path, and compare
+    its speed with the speed of a step without that part."""
     on, off = PARTS[name]
     is_tiny = setup.device.type == "cpu"
     run = Run.read(work_folder(setup, name, **({} if is_tiny else {"batch_tokens": POSITIONS})))
@@ -109,7 +109,8 @@ def part(name: str, setup: RowSetup) -> Figures:
 
 
 def memory(setup: RowSetup) -> Figures:
-    """Check that a padded step has the same loss and gradient when lack of memory splits it."""
+    """Check that the loss and gradient of a padded step stay the same if its batch is split for lack of
+    memory."""
     run = Run.read(work_folder(setup, "memory"))
     examples, model = read(run, setup.device)
     rows = proof.typical_batch(examples, run.train.batch_tokens)
@@ -152,8 +153,8 @@ def scarce(step: GradientStep) -> Iterator[None]:
 
 
 def resume(setup: RowSetup) -> Figures:
-    """Check that a training run that is killed resumes, and ends like an uninterrupted one."""
-    # Only the number of steps ends the training run, however small the corpus is.
+    """Check that a killed training run resumes, and that its result is that of an uninterrupted run."""
+    # However small the corpus is, only the number of steps ends the training run.
     how = {
         "max_steps": KILLED_STEPS,
         "max_epochs": 1e6,
@@ -245,7 +246,7 @@ def hf_trainer(setup: RowSetup) -> Figures:
 
 
 def retrain(setup: RowSetup) -> Figures:
-    """Run `repartee run`, from the corpus to a version in service."""
+    """Run the whole chain with `repartee run`, from the corpus to a version in service."""
     minutes = setup.limit_s / 60 / 4
     changes = [*setup.changes(), f"train.max_minutes={minutes}", "evaluate.max_replies=500"]
     options = ["--recipe", "base", "--corpus", setup.corpus, "--json"]

@@ -17,7 +17,7 @@ from models.training.precision import PRECISION, PrecisionChoice
 from models.training.run_folder import Run
 from models.training.setup import seed_everything
 
-# A GPU trains `base` on this many turns; a CPU only tries the rows, on a tiny network.
+# On a GPU, `base` is trained on this many turns; on a CPU, the rows are only tried with a tiny network.
 TURNS = 50_000
 TINY = (
     "network.n_layer=2",
@@ -46,14 +46,14 @@ class RowSetup(NamedTuple):
 
 
 def work_folder(setup: RowSetup, name: str, **train: Any) -> Path:
-    """Create a run folder of that name with these training settings, in place of an old one."""
+    """Create a run folder with this name and these training settings; an existing folder is replaced."""
     folder = setup.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     config = json.loads((setup.folder / "run" / "config.json").read_text())
     config["train"].update(train)
     (folder / "config.json").write_text(json.dumps(config))
-    # All rows use the same precision; the trainer would choose it by timing.
+    # All rows use this precision; otherwise the trainer would choose one by timing.
     PrecisionChoice(precision=setup.precision).write(folder / PRECISION)
     return folder
 
@@ -81,7 +81,7 @@ def wait_for(process: subprocess.Popen[bytes], work: Path) -> None:
 
 
 def keep_path(one: Path, other: Path) -> None:
-    """Make the second training take the path (fast or standard) that the first one took."""
+    """Make the second training run take the path (fast or standard) that the first run took."""
     if (found := one / "fast_path.json").exists():
         (other / found.name).write_bytes(found.read_bytes())
 

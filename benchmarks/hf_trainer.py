@@ -3,7 +3,7 @@
 python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES [--rate R] [--precision bf16|fp32]
     [--attention sdpa|eager] [--rows N] [--validations N] [--device cpu|cuda|mps]
 
-It writes model/ and summary.json as Repartee's trainer does, and scores the same validation rows. The time
+Like Repartee's trainer, it writes model/ and summary.json, and it scores the same validation rows. The time
 spent on validation is not counted.
 """
 
@@ -56,7 +56,7 @@ class Rows(Dataset[dict[str, list[int]]]):
 
 
 class Clock(TrainerCallback):
-    """Counts tokens, validates at regular intervals, and ends training when the time is over."""
+    """Counts tokens, validates at regular intervals, and ends training at the time limit."""
 
     def __init__(self, seconds: float, validations: int, bpb: Callable[[], float]) -> None:
         self.seconds, self.validations, self.bpb = seconds, validations, bpb
@@ -64,7 +64,8 @@ class Clock(TrainerCallback):
         self.began_s = 0.0
 
     def share(self) -> float:
-        """The share of the time that has passed, by which the learning rate falls to 0 as in Repartee."""
+        """The elapsed share of the time limit, which determines the learning rate, as in Repartee's
+        trainer."""
         return min(1.0, self.marks[-1][0] / self.seconds)
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -120,7 +121,7 @@ def main() -> None:
 
 
 def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
-    """The validation rows that Repartee's trainer scores if its time limit does not reduce them."""
+    """The validation rows that Repartee's trainer scores, unless its time limit makes it score fewer."""
     epoch = batches.epoch_batches(examples.lengths, run.train.batch_tokens, seed=run.train.seed, epoch=0)
     steps = math.ceil(run.train.max_epochs * len(epoch))
     table = batches.read_examples(run.examples, "validation")
@@ -128,7 +129,8 @@ def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
 
 
 def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, options: argparse.Namespace) -> None:
-    """Train; settings not given here are Trainer's defaults, such as no weight decay for norms."""
+    """Train with Trainer's defaults for all settings that are not given here, such as no weight decay for
+    norms."""
     pad = DataCollatorForSeq2Seq(
         PreTrainedTokenizerFast.from_pretrained(run.tokenizer), label_pad_token_id=IGNORED
     )

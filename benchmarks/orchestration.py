@@ -1,4 +1,4 @@
-"""The overhead of Prefect: a flow of ten tasks that do nothing, against ten function calls.
+"""The overhead of Prefect: compares a flow of ten tasks that do nothing with ten plain function calls.
 
 The flow is called without Prefect's heartbeat, as `repartee run` calls its flow
 (deployments/local/heartbeat.py).

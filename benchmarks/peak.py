@@ -9,11 +9,11 @@ python -m benchmarks.peak RUN_DIR       writes the figures to figures.json there
 The factor 6 is two FLOPs per weight in the forward pass and four in the backward pass (section 2.1 of
 https://arxiv.org/abs/2001.08361). Only the half of the attention that is not masked is counted: two matmuls
 of length^2 * width in the forward pass, which after the halving have as many FLOPs, and twice that in the
-backward pass. Padding does not count, nor do norms, softmax, the loss, the optimizer and the assembly of the
-batch, although all of these take time. The peak is the rate of the fastest square matmul of size 2,048 or
-4,096 by torch on two threads, timed before and after the steps in the same process. Steps and peak use the
-precision of the run: bf16 if the processor supports it. On other processors a matmul in bf16 takes a hundred
-times as long as in fp32.
+backward pass. Padding, norms, softmax, the loss, the optimizer and the assembly of the batch all take time
+but are not counted as FLOPs. The peak is the rate of the fastest square matmul of size 2,048 or 4,096 by
+torch on two threads, timed before and after the steps in the same process. Steps and peak use the precision
+of the run: bf16 if the processor supports it. On other processors a matmul in bf16 takes a hundred times as
+long as in fp32.
 """
 
 import sys
@@ -42,7 +42,7 @@ WARM = 5  # steps before the measurement
 
 
 def peak_flops(dtype: torch.dtype) -> float:
-    """FLOP/s of the fastest matmul."""
+    """The rate of the fastest square matmul, in FLOP/s."""
     torch.set_num_threads(2)
     best = 0.0
     for side in SIDES:

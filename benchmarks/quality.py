@@ -1,4 +1,4 @@
-"""Bits per byte after equal minutes on two cores: Repartee, transformers.Trainer, the tutorial's model.
+"""Compares Repartee, transformers.Trainer and the tutorial's model in bits per byte after equal minutes.
 
 python -m benchmarks.quality CORPUS --out FOLDER [--minutes 10] [--seeds 3] [--seed N] [--only NAME]
     needs the extra `benchmarks`; finished runs are recorded in FOLDER and not repeated
@@ -11,10 +11,11 @@ fifth of the minutes. `article` is the recipe `tutorial`, trained by Repartee's 
 learning rates fall to 0 at the end of the minutes. The start-up of a training run is not counted, and neither
 is the time that transformers.Trainer spends on validation.
 
-The runs alternate by seed, in alternating order, each in a separate process. The figure of a run is its score
-on the whole test split. `article` is trained on lower-case text with less punctuation. On the text of the
-others its model is charged for the spelling of unknown words; a second figure is its score on its own text,
-which has fewer bits per byte.
+For each seed, all contestants run before the next seed begins, in an order that alternates from seed to seed;
+each run is a separate process. The figure of a run is its score on the whole test split. `article` is trained
+on lower-case text with less punctuation. Its first figure is its score on the text of the other models, with
+a charge for the spelling of unknown words; its second figure is its score on its own text, which contains
+fewer bits per byte.
 """
 
 import argparse
@@ -87,7 +88,8 @@ def measure(corpus: str, out: Path, *, minutes: float, seeds: Iterable[int], nam
 
 
 def search(records: Records, data: Prepared, minutes: float) -> Figures:
-    """Trainer's best settings: the faster attention, then the best learning rate and rows per batch."""
+    """Search for Trainer's best settings: first the attention, then the learning rate and the rows per
+    batch."""
     run = partial(theirs, data, seed=0)
     precision = records.ensure("precision", partial(probe, data.config.download.corpus))["precision"]
     speeds = {}
@@ -121,7 +123,8 @@ def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
     figures = Summary.read(work / SUMMARY).model_dump()
     lines = metrics_of(work)
     step = of_kind(lines, STEP)[0]
-    # The start follows from the time left in a step's line; validation lines have only a clock time.
+    # A step's line has the time left, from which the start of training is computed; a validation line lacks
+    # it.
     elapsed_s = step["seconds_left"] * step["progress"] / (1 - step["progress"])
     began_ms = step["time"] - 1000 * elapsed_s
     validation_lines = of_kind(lines, VALIDATION)
@@ -130,7 +133,7 @@ def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
 
 
 def theirs(data: Prepared, work: Path, *, minutes: float, seed: int, **options: str | float) -> Figures:
-    """The figures of a run of transformers.Trainer; the options are those of benchmarks/hf_trainer.py."""
+    """The figures of a run of transformers.Trainer with these options of benchmarks/hf_trainer.py."""
     flags = [f"--{name}={value}" for name, value in options.items()]
     start("benchmarks.hf_trainer", str(write_run(work, data, seed=seed)), "gpt2", str(minutes), *flags)
     return {**TrainerSummary.read(work / SUMMARY).model_dump(), **options}

@@ -1,4 +1,4 @@
-"""The share of a model's greedy replies to held-out prompts that the sample grammar accepts.
+"""The share of a model's greedy replies that are valid in the sample grammar; the prompts are held out.
 
 python -m benchmarks.quick_replies [REF] [PROMPTS]
 """

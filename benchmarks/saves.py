@@ -1,12 +1,12 @@
-"""The cost of checkpoints: the time of a save and the slowdown of the steps after it, per minute.
+"""The share of training time that checkpoints cost, if one is written per minute.
 
 python -m benchmarks.saves RUN_DIR      writes the figures to figures.json there
 
-The training run writes a checkpoint every ten seconds, to obtain many of them. The cost of a save is its own
-duration, plus the time by which the ten steps after it are slower than the average of the other steps (the
-disk is still busy, the caches are cold). The share is this cost divided by 60 s, as for one checkpoint per
-minute. Two training runs, with and without checkpoints, cannot be compared instead: the machine's noise alone
-makes them differ by more than this cost.
+The training run writes a checkpoint every ten seconds, so that many of them can be measured. Writing a
+checkpoint takes time, and the next ten steps are slower than other steps, because the disk is still busy and
+the caches are cold. The cost of one checkpoint is the sum of the writing time and of the extra time of these
+ten steps. The share is this cost divided by 60 s. Comparing a training run with checkpoints to one without
+them would not work, because the machine's noise alone makes two runs differ by more than this cost.
 """
 
 import sys
@@ -29,7 +29,7 @@ AFTER = 10  # steps that a save may slow down
 
 
 class Timed(Training):
-    """A training that notes how long each step and each save takes."""
+    """A training run that records how long each step takes and how long each checkpoint takes to write."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -48,7 +48,8 @@ class Timed(Training):
 
 
 def cost(steps_s: list[float], saves: list[tuple[int, float]]) -> tuple[float, float]:
-    """(mean seconds of a save, seconds by which the steps after it are slower)."""
+    """The mean seconds that writing a checkpoint takes, and the extra seconds of the AFTER steps that follow
+    it."""
     after = np.zeros(len(steps_s), dtype=bool)
     for step, _ in saves:
         after[step : step + AFTER] = True

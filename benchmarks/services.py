@@ -12,7 +12,7 @@ from settings import Settings
 
 
 def usage(groups: set[int]) -> tuple[float, float]:
-    """(resident MB, processor seconds) of these process groups."""
+    """The resident memory in MB and the processor seconds of all processes in these groups."""
     listed = subprocess.run(
         ["ps", "-eo", "pgid,pid,rss,cputimes"], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""The summary.json that benchmarks/hf_trainer.py writes, in a module without slow imports."""
+"""The format of the summary.json that benchmarks/hf_trainer.py writes. This module has no slow imports."""
 
 from models.record import Record
 

@@ -3,14 +3,15 @@
 python -m benchmarks.training CORPUS --out FOLDER [--minutes 1] [--repeats 3]
     needs the extra `benchmarks`; finished runs are recorded in FOLDER and not repeated
 
-Useful tokens are tokens without padding. `trainer` and `grouped` are transformers.Trainer on the same network
-and examples, with its default collator and with its length-grouped sampler, and with the same number of
-tokens per step. All runs use the precision that is faster on this machine. The share of the peak is also
-given for float32, because with AMX the peak of bfloat16 is several times as high while memory is no faster.
-Each run is a separate process and takes MINUTES. The order of the runs alternates, so that no run benefits if
-the machine slows down, and a ratio compares two runs of the same turn. In a `busy` run another process
-occupies the second core. `trainer` is then slowed down by its two OpenMP threads, which spin while they wait,
-as they do by default. benchmarks/cores.py, saves.py and peak.py describe how their figures are measured.
+Useful tokens are tokens without padding. `trainer` and `grouped` are both transformers.Trainer on the same
+network and examples, with the same number of tokens per step. `trainer` uses its default collator, and
+`grouped` its length-grouped sampler. All runs use the precision that is faster on this machine. The share of
+the peak is also given for float32, because with AMX the peak of bfloat16 is several times that of float32,
+while memory is no faster. Each run is a separate process and takes MINUTES. Each turn has one run of each
+kind, in an order that alternates from turn to turn, so that no kind benefits if the machine slows down. A
+ratio compares two runs of the same turn. In a `busy` run another process occupies the second core. `trainer`
+is then slowed down by its two OpenMP threads, which spin while they wait, as they do by default.
+benchmarks/cores.py, saves.py and peak.py describe how their figures are measured.
 """
 
 import argparse
@@ -42,9 +43,9 @@ from benchmarks.trainer_summary import TrainerSummary
 from models.metrics_log import STEP, of_kind
 from models.training.launch import SUMMARY
 
-# In the order of a turn, in which runs that are compared with `ours` are near it.
+# The runs of a turn, in an order that keeps runs that are compared with `ours` near it.
 NAMES = ("grouped", "trainer", "ours", "ours-busy", "trainer-busy")
-# `small` three times as wide (8.7 million parameters), for which its usual batches would be small.
+# `small` made three times as wide (8.7 million parameters), which needs larger batches than `small` does.
 NINE_MILLION = ("network.width=384", "train.batch_tokens=8192")
 
 
@@ -80,7 +81,7 @@ def peaks(precision: str) -> list[str]:
 
 
 def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, work: Path) -> Figures:
-    """The useful tokens per second of one run after its first tenth."""
+    """The useful tokens per second of one run, without the first tenth of the run."""
     write_run(work, data, seed=seed, precision=precision)
     _, second = two_cores()
     kind, _, where = name.partition("-")
@@ -90,7 +91,7 @@ def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, w
             return {"tokens_per_second": TrainerSummary.read(work / SUMMARY).tokens_per_second}
         start("models.training.trainer", str(work))
     rates = [line["tokens_per_second"] for line in of_kind(metrics_of(work), STEP)]
-    # Each line covers five steps with about the same number of tokens, hence the harmonic mean.
+    # Each line gives the speed of five steps with about the same number of tokens, so the mean is harmonic.
     return {"tokens_per_second": statistics.harmonic_mean(rates[len(rates) // 10 :])}
 
 

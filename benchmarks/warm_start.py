@@ -1,4 +1,5 @@
-"""The gain of a warm start: the loss from scratch, and from a model of half the corpus, at equal steps.
+"""The gain of a warm start: compares the loss of training from scratch with that of training from an earlier
+model.
 
     python -m benchmarks.warm_start standin.zip warm_start.png --steps 120
 

@@ -1,4 +1,4 @@
-"""Tests of what the benchmarks compute; what they time is not tested."""
+"""Tests of how the benchmarks compute their figures; the measured times are not tested."""
 
 from pathlib import Path
 from typing import Any

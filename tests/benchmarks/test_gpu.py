@@ -1,4 +1,4 @@
-"""Tests on the CPU of the GPU benchmark's logic: the status of rows, and whether each row can run."""
+"""The GPU benchmark, run on the CPU: each row can run, and gets the right status."""
 
 import json
 import sys
@@ -139,14 +139,14 @@ def test_a_row_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: P
 
 @pytest.mark.soak  # it starts a process that imports torch
 def test_the_error_of_a_row_is_the_last_line_that_its_process_said(tmp_path: Path) -> None:
-    """The process fails because it knows no row of this name."""
+    """The row's process fails because there is no row with this name."""
     with pytest.raises(gpu.Failed, match="KeyError: 'nonsense'"):
         gpu.start_row(gpu.Row("nonsense", 1, ""), tmp_path, "cpu", 120, corpus="sample")
 
 
 @pytest.fixture
 def setup(tmp_path: Path) -> RowSetup:
-    """A folder as the row `data` writes it, with exchanges whose reply repeats the context."""
+    """A folder like the one that the row `data` writes; the reply of each exchange repeats its context."""
     rng = np.random.default_rng(0)
     rows = []
     for i in range(60):
