@@ -42,7 +42,7 @@ class Console(logging.Handler):
 
     def _progress(self, text: str) -> None:
         if self.is_terminal:
-            # The line is cut to fit: if it wrapped, only its last row could be overwritten.
+            # The progress line is cut to this width: if it wrapped, only its last row could be overwritten.
             self.stream.write(f"\r\x1b[K{f'  {text}'[: self.columns() - 1]}")
             self.stream.flush()
             self.progress_shown = True

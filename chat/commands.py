@@ -33,7 +33,7 @@ WITHOUT_ARGUMENT = ("/new", "/retry", "/undo", "/history", "/stats", "/help", "/
 
 
 class Conversation:
-    """A session, and the commands that change it or replace it by a session with another model."""
+    """A session and its commands; `/model` replaces the session by a session with another model."""
 
     def __init__(self, session: "Session", open_model: OpenModel) -> None:
         self.session = session

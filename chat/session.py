@@ -85,8 +85,9 @@ class Session:
     def say(self, text: str) -> Pieces:
         """Answer `text` piece by piece; the pieces joined together are the reply.
 
-        The user's turn and the reply are added to the history when the iteration ends. If the caller stops
-        it early, the pieces yielded so far are the reply; if there are none, the history does not change.
+        When the iteration ends, the user's turn and the reply are added to the history. If the caller stops
+        the iteration early, the pieces yielded so far are the reply; if no piece was yielded, the history
+        does not change.
 
         Raises:
             InputError: the text is empty after normalisation, or, at the first piece, too long for the model.
@@ -95,7 +96,8 @@ class Session:
         return self._answer(self._user_turn(text))
 
     def retry(self) -> Pieces:
-        """Answer the user's last turn again. The new reply replaces the old one unless it has no pieces.
+        """Answer the user's last turn again. The new reply replaces the old reply, unless the new reply has
+        no pieces.
 
         Raises:
             InputError: the conversation has no turns yet.
@@ -105,7 +107,7 @@ class Session:
         return self._answer(self.turns[-2], replaced=2)
 
     def undo(self) -> str:
-        """Remove the user's last turn and the reply to it; returns the text of the user's turn.
+        """Remove the user's last turn and the reply to it, and return the text of the removed turn.
 
         Raises:
             InputError: the conversation has no turns yet.
@@ -166,10 +168,10 @@ class Session:
         self._saved.add(path.resolve())
 
     def load(self, path: Path) -> None:
-        """Replace the conversation by the one in a file that `save` has written.
+        """Replace the conversation by the conversation in a file that `save` has written.
 
         Raises:
-            InputError: the file cannot be read, or holds no such conversation; nothing is changed.
+            InputError: the file cannot be read or does not hold a conversation; nothing is changed.
         """
         self.restore(read_messages(path))
         self._saved.add(path.resolve())

@@ -10,7 +10,8 @@ from tasks.store.artifact import StoredOutput, stored_outputs
 
 
 def describe_data(fingerprint: str | None) -> tuple[StoredOutput, DataOverview]:
-    """The examples with this fingerprint, or the newest ones, and the overview of how they were made.
+    """The examples with this fingerprint (by default the newest examples), and an overview of how they were
+    made.
 
     Raises:
         InputError: nothing has been prepared, no output or several outputs have this fingerprint, or an

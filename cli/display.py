@@ -1,7 +1,8 @@
 """The live display of a run in a terminal: the stages, the progress of training, and the current activity.
 
-It replaces the plain log lines of console.py while a verb runs stages, if standard error is a terminal and
-NO_COLOR is not set. Both read the same log records; the display uses the stage events that they carry.
+While a verb runs stages, this display replaces the plain log lines of console.py, if standard error is a
+terminal and NO_COLOR is not set. The display and console.py read the same log records; the display uses the
+stage events that the records carry.
 """
 
 import itertools
@@ -139,7 +140,7 @@ class Display(logging.Handler):
         self.live.console.print(Padding(Text(text, style=style), (0, 0, 0, 2)))
 
     def render(self) -> "RenderableType":
-        """The present state of the run as it appears on the screen."""
+        """The current state of the run as it appears on the screen."""
         from rich.console import Group
 
         parts: list[RenderableType] = []

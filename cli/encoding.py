@@ -1,4 +1,4 @@
-"""Encoding: names and files are UTF-8, whatever the encodings of the locale and the terminal."""
+"""Encoding: names and files are UTF-8, even if the locale or the terminal has another encoding."""
 
 import codecs
 import io

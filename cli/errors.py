@@ -1,4 +1,5 @@
-"""How the command ends: its exit status, and one line on standard error for an error the user can fix."""
+"""How the command ends: the exit status, and a one-line message on standard error if the user can fix the
+error."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Run: run flows on this machine, each with its own Prefect server if none is configured or up."""
+"""Run: run flows on this machine. A flow starts its own Prefect server if none is configured or up."""
 
 from typing import Any
 
@@ -74,7 +74,7 @@ def plan_stages(config: RetrainConfig) -> list[PlannedStage]:
 
 
 def score_model(model: Model, config: RetrainConfig) -> dict[str, float]:
-    """Score a model on the test split of a corpus, normalised as the model's training text was.
+    """Score a model on a corpus's test split, whose text is normalised as the model's training text was.
 
     Raises:
         InputError: the folder does not contain a model trained by Repartee, or the corpus cannot be used.

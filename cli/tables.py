@@ -67,7 +67,7 @@ def print_summary(outcome: "Outcome") -> None:
 
 
 def _comparison(model: dict[str, float], champion: dict[str, float]) -> str:
-    """The figures of the new model, beside the champion's figures if the two were compared."""
+    """The figures of the new model, beside the champion's figures if the two models were compared."""
     lines = [f"  {'':<16}{'this model':>10}  {'champion':>10}"] if champion else []
     for name, key, form in FIGURES:
         before = f"  {champion[key]:>10{form}}" if key in champion else ""
@@ -109,7 +109,8 @@ def data_text(fingerprint: str, data: "DataOverview") -> str:
 
 
 def _transposed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The table with rows and columns exchanged. The values of the first key become the new keys."""
+    """The table with rows and columns exchanged. The values that the rows have under the first key become the
+    new keys."""
     first, *keys = rows[0]
     return [{first: key, **{row[first]: row[key] for row in rows}} for key in keys]
 

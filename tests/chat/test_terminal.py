@@ -76,7 +76,7 @@ class Parrot:
 
 
 def run(session: Any, **given: Any) -> int:
-    """The conversation of a program that knows one other model, number 2."""
+    """Hold a conversation in which `/model` can open one other model, number 2."""
 
     def open_model(ref: str) -> tuple[Any, str]:
         if ref != "2":
@@ -333,7 +333,8 @@ def test_lines_that_are_pasted_at_once_are_one_message_and_the_arrow_keys_know_t
 
 
 def in_a_terminal(history: Path, *inputs: str) -> str:
-    """What a terminal shows of a conversation in which a person types these keys, one text for a prompt."""
+    """The text that a terminal shows in a conversation in which a user types one of these texts at each
+    prompt."""
     pid, terminal_fd = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm"

@@ -1,4 +1,4 @@
-"""`repartee data`: which prepared data it shows, and what it says where there are none."""
+"""`repartee data` shows the right prepared data, or an error message if nothing has been prepared."""
 
 import json
 
