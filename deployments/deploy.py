@@ -1,8 +1,8 @@
-"""Create or update the deployments of prefect.yaml, and keep what a user has changed on the server.
+"""Create or update the deployments of prefect.yaml, and keep the values that a user has set on the server.
 
 Both install.py (for the workers) and serve.py (for its own process) use this module. The fields that
 prefect.yaml names are overwritten; all other fields keep their values on the server. The schedules of an
-existing deployment are not sent: Prefect would overwrite whether the weekly schedule is active, and would
+existing deployment are not sent, because Prefect would reset the switch of the weekly schedule, and would
 delete all schedules if one of them has no slug. Parameters that an older form has stored, in a deployment or
 in a schedule, are converted to those of the present form.
 """
@@ -83,7 +83,8 @@ def _entry(client: SyncPrefectClient, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dict[str, Any]:
-    """The parameters that a user has set on the server; none if the flow no longer accepts them."""
+    """The parameters that a user has set on the server, or no parameters if the flow no longer accepts
+    them."""
     parameters = without_changes(existing.parameters)
     if not parameters:
         return {}
@@ -100,7 +101,7 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
 
 
 def simplify_forms(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    """Give each optional field of a form a plain input, instead of Prefect's choice between two types."""
+    """Give each optional field of a form a plain input; Prefect would show a choice between two types."""
     for name in names:
         deployment = client.read_deployment_by_name(name)
         schema = simple_schema(deployment.parameter_openapi_schema or {})

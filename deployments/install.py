@@ -2,8 +2,8 @@
 
     python -m deployments.install
 
-A second call changes nothing. The module also tidies up after the last stop of the services: it closes dead
-runs, and keeps only the newest of the runs that a deployment missed.
+A second call changes nothing. The module also closes dead runs. If a deployment has missed several runs while
+the services were down, it cancels all of them except the newest.
 """
 
 import flows  # noqa: F401  # it sets the environment, which must precede the import of Prefect

@@ -4,8 +4,8 @@
 
 It serves the deployments of prefect.yaml from the Prefect server that is configured or up; a later
 `repartee up` assigns them to its worker again. On a signal, this process lets a training run write
-a checkpoint before the run ends, as deployments/worker.py does. Of the runs that a deployment missed while
-this process was down, only the newest is run at the next start.
+a checkpoint before the run ends, as deployments/worker.py does. If a deployment missed several runs while
+this process was down, only the newest of them is run at the next start.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ async def _run() -> None:
     )
     running = asyncio.ensure_future(runner.start())
     await asyncio.sleep(0)
-    # This replaces the handler that Prefect has just installed, which does not wait for the run to end.
+    # This handler replaces Prefect's own handler, which does not wait for the run to end.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     with suppress(asyncio.CancelledError):
         await running
@@ -94,7 +94,7 @@ def _served(entry: dict[str, Any]) -> "RunnerDeployment":
         schedules=[Cron(each.pop("cron"), **each) for each in schedules],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
     )
-    # Sending these fields empty would delete their values on the server.
+    # If these fields were sent empty, their values on the server would be deleted.
     deployment.model_fields_set.difference_update({"schedules", "job_variables"} - entry.keys())
     return deployment
 

@@ -1,4 +1,4 @@
-"""Status: the champion, the runs, the services and the disk of a home at a glance."""
+"""Status: a summary of the champion, the runs, the services and the disk space of a home."""
 
 import shutil
 from dataclasses import asdict
@@ -31,7 +31,7 @@ ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CAN
 
 
 def status() -> dict[str, Any]:
-    """The champion, the last and the next run, the services and the disk; unknown values are None.
+    """The champion, the last run, the next run, the services and the disk space. Unknown values are None.
 
     Raises:
         InputError: a setting is wrong.

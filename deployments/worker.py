@@ -2,9 +2,10 @@
 
     python -m deployments.worker [--work-queue NAME]...
 
-On SIGTERM, Prefect's own worker kills the current run, which stays recorded as running and holds its slot
-until its heartbeat is missed. This wrapper lets the trainer write a checkpoint first, and then records the
-end of the run. If the wrapper itself is killed, it records the ends of its runs at its next start.
+On SIGTERM, Prefect's own worker kills the current run. Prefect then still shows the run as running, and the
+run occupies its concurrency slot, until missed heartbeats mark it as crashed. This wrapper lets the trainer
+write a checkpoint first, and then records the end of the run. If the wrapper itself is killed, it records the
+ends of its runs at its next start.
 """
 
 import socket

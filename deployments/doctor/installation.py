@@ -49,7 +49,8 @@ class Installation:
 
     @cached_property
     def prefect_url(self) -> str | None:
-        """The API address of the Prefect server that is configured or up; None if it does not answer."""
+        """The API address of the Prefect server that is configured or up, or None if that server does not
+        answer."""
         url = self.settings.prefect_url
         return url if url and answers(f"{url}/health") else None
 

@@ -1,4 +1,5 @@
-"""Leftovers: interrupted training runs and downloads that were never resumed and take up disk space."""
+"""Leftovers: training runs and downloads that were interrupted, were never resumed, and take up disk
+space."""
 
 import shlex
 import time
@@ -36,7 +37,8 @@ def _fault(what: str, paths: list[Path]) -> Fault:
 
 
 def _days(path: Path) -> float:
-    """Days since the newest change; if a file disappears during the check, it counts as changed now."""
+    """The days since the newest change of a file; a file that disappears during the check counts as changed
+    now."""
     newest_s = time.time()
     with suppress(FileNotFoundError):
         newest_s = max(each.lstat().st_mtime for each in (path, *path.rglob("*")))

@@ -1,4 +1,4 @@
-"""Checks of the deployments, the champion and the runs: whether the servers' records are true."""
+"""Checks that the servers' records of the deployments, the champion and the runs match the facts."""
 
 import os
 import shlex
@@ -137,7 +137,7 @@ def late(installation: Installation) -> Iterator[Fault]:
 def _why_late(
     installation: Installation, client: SyncPrefectClient, deployment: DeploymentResponse
 ) -> tuple[str, str]:
-    """(the reason for the delay, the command that fixes it)"""
+    """The reason why a run is late, and the command that fixes the cause."""
     pool, queue = deployment.work_pool_name or POOL, deployment.work_queue_name or "default"
     if client.read_work_pool(pool).is_paused:
         return (

@@ -121,7 +121,7 @@ def _moved(installation: Installation) -> Iterator[Fault]:
 
 
 def _request(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str]] | None:
-    """The status and the headers (by lower-case name) of the answer; None if no server answers."""
+    """The status and the headers of the answer, with lower-case header names; None if no server answers."""
     request = urllib.request.Request(redact_addresses(url), headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -138,7 +138,8 @@ def _need_server(installation: Installation) -> None:
 
 
 def _restart_safely(installation: Installation, name: str, url: str, command: str) -> str:
-    """The remedy: services of `repartee up` get safe settings at a restart; other servers need `command`."""
+    """The remedy: a restart gives safe settings to services of `repartee up`; for any other server it is
+    `command`."""
     ours = installation.services.get(name)
     return RESTART if ours and ours.address == _origin(url) else command
 

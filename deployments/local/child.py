@@ -4,8 +4,8 @@
 
 The argument HOME marks the command as belonging to that home, so that `repartee up` ends only the processes
 that a killed supervisor of its own home has left behind. Standard input is a pipe whose other end the parent
-holds. When the pipe closes, however the parent ended, the command's whole process group is asked to end, and
-is killed if it does not.
+holds. The pipe closes when the parent ends, for whatever reason. The command's whole process group is then
+asked to end, and is killed if it does not.
 """
 
 import os

@@ -29,7 +29,7 @@ log = logging.getLogger("deployments.local.ephemeral_server")  # also when it ru
 START_SECONDS = 600  # a new database takes 12 s on two cores, and minutes on a busy machine
 NOTICE_SECONDS = 30  # after this time a log line says what the run waits for
 
-# A single run does not need these services of the server; the services that record the run stay on.
+# A single run does not need these services of the server. The services that record the run stay enabled.
 LEAN = {
     "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
@@ -92,7 +92,7 @@ class Server:
 
 @contextmanager
 def temporary_server(home: Path) -> Iterator[Server]:
-    """Start a server that ends with the block; call its `wait` before the first use.
+    """Start a server that ends when the `with` block ends; call its `wait` before the first use.
 
     Raises:
         InputError: Prefect's database of this home could not be created.
@@ -106,7 +106,7 @@ def temporary_server(home: Path) -> Iterator[Server]:
 
 
 def serve(url: str) -> None:
-    """Run the server in this process until a signal or the end of its parent ends it."""
+    """Run the server in this process until a signal arrives or the parent process ends."""
     import uvicorn
     from prefect.server.api.server import create_app
 

@@ -19,7 +19,7 @@ EVENT = "prefect.flow-run.heartbeat"  # the name of Prefect's own heartbeat even
 
 
 class Heart:
-    """Emits a heartbeat every 30 s from the moment when Prefect calls the hook `start` to the block's end."""
+    """Emits a heartbeat every 30 s from the time when Prefect calls the hook `start` until the block ends."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -32,7 +32,7 @@ class Heart:
 
     def start(self, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         """The hook that Prefect calls when the flow starts."""
-        # The new thread needs a copy of this context, which holds the address of the server.
+        # The new thread needs a copy of this thread's context, which holds the address of the server.
         run = contextvars.copy_context().run
         threading.Thread(target=run, args=(self._emit, heartbeat_event(flow, flow_run)), daemon=True).start()
 
@@ -44,7 +44,8 @@ class Heart:
 
 
 def heartbeat_event(flow: Flow[..., Any], flow_run: FlowRun) -> dict[str, Any]:
-    """The heartbeat of a run. It names the flow, by which the automation recognises Repartee's runs."""
+    """The heartbeat of a run. It contains the name of the flow, so that the automation can recognise
+    Repartee's runs."""
     return {
         "event": EVENT,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"},

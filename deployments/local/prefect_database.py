@@ -1,7 +1,7 @@
 """The Prefect database of a home, which is created under a temporary name and then renamed.
 
-A server that is killed while it creates the tables in place leaves an incomplete database behind, with which
-no later server can start.
+If a server were killed while it creates the tables under the final name, it would leave an incomplete
+database behind, with which no later server can start.
 """
 
 import logging

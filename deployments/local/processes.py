@@ -57,12 +57,13 @@ def is_service(group: int, home: Path) -> bool:
 def commands_of(group: int) -> list[str]:
     """The command lines of the processes in a group; an empty list on a machine without `ps`.
 
-    Without `ps`, a service that was left behind still ends when its pipe closes. At worst, its port stays in
-    use for another moment, and a free port is chosen instead.
+    Without `ps`, a service that was left behind still ends when its pipe closes. If its port is still in use
+    for a moment, another port is chosen.
     """
     if shutil.which("ps") is None:
         return []
-    # Only Linux can list a single session. With -w twice, `ps` cuts no line, whatever COLUMNS says.
+    # Only the `ps` of Linux can list a single session. With -w twice, `ps` cuts no line, whatever COLUMNS
+    # says.
     command = ["ps", "-A", "-w", "-w", "-o", "pgid=", "-o", "args="]
     listing = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
     rows = (line.split(maxsplit=1) for line in listing.splitlines())

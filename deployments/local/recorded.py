@@ -1,9 +1,9 @@
 """Recorded runs: run a flow in this process, and record the run on a Prefect server.
 
-The server is the configured one, otherwise the one that `repartee up` runs, otherwise one that is started for
-this run. A configured server that does not answer is an error, which the user has to fix. If no server is
-configured and Prefect fails, the run continues without being recorded. A server that fails during a run never
-stops the run.
+The run is recorded on the configured server. If no server is configured, it is recorded on the server that
+`repartee up` runs, or otherwise on a server that is started for this run. A configured server that does not
+answer is an error, which the user has to fix. If no server is configured and Prefect fails, the run continues
+without being recorded. A server that fails during a run never stops the run.
 """
 
 import functools
@@ -113,7 +113,8 @@ def _unusable(url: str, why: BaseException) -> str:
 
 
 def _run_on(url: str, home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """Run on a server that other runs share: it expects a heartbeat, and may be unavailable for a minute."""
+    """Run a flow on a server that other runs also use. This server expects a heartbeat, and may be
+    unavailable for a minute."""
     with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS}), Heart() as heart:
         try:
             return _run(url, home, flow, parameters, heart.start)
@@ -145,7 +146,7 @@ def _run_on_its_own_server(home: Path, flow: Flow[..., Any], parameters: dict[st
             url = server.wait()
         except RuntimeError as error:
             raise NotStartedError(str(error)) from error
-        # This server is a child process that never restarts, so it would be useless to wait for it for long.
+        # This server is a child process that nothing restarts, so a long wait for it would be useless.
         settings = {PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: 45.0}
         EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
         with temporary_settings(settings):
@@ -167,7 +168,8 @@ def _run(
 
     settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(settings), ExitStack() as stack:
-        # Prefect would add the parameters that were not given; what is given comes from a configuration.
+        # Validation would add the parameters that were not given; those given come from a valid
+        # configuration.
         noted = flow.with_options(on_running=[note_start, *hooks], validate_parameters=False)
         noted.fn = _without_retries_at_the_end(noted.fn, url, stack)
         try:
@@ -189,7 +191,8 @@ def _run(
 def _without_retries_at_the_end(
     function: Callable[..., Any], url: str, stack: ExitStack
 ) -> Callable[..., Any]:
-    """Wrap the flow's function: if the server hangs when it returns, the last state is sent without retries.
+    """Wrap the flow's function so that the last state is sent without retries if the server hangs at that
+    time.
 
     If sending the last state of a flow fails, Prefect sends it again, each time with all of its retries,
     which takes five minutes in all. A server that is down may be restarting, so it still gets the retries.
@@ -222,7 +225,7 @@ def _is_from_prefect(error: BaseException) -> bool:
 
 
 def _users_fault(error: BaseException | None) -> InputError | None:
-    """The InputError that ended the flow, if reporting it to Prefect then failed with another error."""
+    """The InputError that ended the flow, if sending that error to Prefect then raised another error."""
     while error is not None and not isinstance(error, InputError):
         error = error.__context__
     return error

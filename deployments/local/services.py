@@ -117,7 +117,7 @@ def client_env(home: Path, prefect_api_url: str, mlflow_url: str) -> dict[str, s
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of this machine (0: on one that the system chooses)."""
+    """Whether a server could listen on this port of this machine (0 stands for any port)."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -128,7 +128,8 @@ def is_free(port: int) -> bool:
 
 
 def take_port(preferred: int) -> tuple[int, FileLock]:
-    """The preferred port, or a free port if that is in use; while the lock is held, no other home takes it.
+    """The preferred port, or a free port if the preferred port is in use, and a lock. While the lock is held,
+    no other home chooses this port.
 
     A server starts to listen only seconds after its port is chosen. Without the lock, a server that another
     home starts in the meantime could choose the same port, and one home would use the server of the other.

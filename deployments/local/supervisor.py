@@ -67,7 +67,8 @@ class ManagedProcess:
 
 
 class Supervisor:
-    """A context manager that runs the services of a home, and leaves no process when the block ends."""
+    """A context manager that runs the services of a home, and has ended all their processes when the block
+    ends."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -203,7 +204,7 @@ class Supervisor:
 
 
 def rotate(path: Path) -> None:
-    """Copy a log that has grown beyond LOG_BYTES to NAME.1, and empty it; its writers are not disturbed."""
+    """Copy a log larger than LOG_BYTES to NAME.1 and empty the log, which its writers can keep open."""
     try:
         if path.stat().st_size > LOG_BYTES:
             shutil.copyfile(path, path.with_name(f"{path.name}.1"))

@@ -120,7 +120,8 @@ def _prepare_database(home: Path) -> None:
 
 
 def _port(supervisor: Supervisor, name: str, default: int) -> int:
-    """The port that this server last used, so that open pages stay valid, or otherwise a free port."""
+    """The port that this server last used, so that open pages stay valid; another port if that port is in
+    use."""
     previous = supervisor.previous.get(name)
     address = previous.address if previous else ""
     preferred = int(address.rpartition(":")[2]) if address else default
@@ -132,7 +133,7 @@ def _port(supervisor: Supervisor, name: str, default: int) -> int:
 
 
 def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
-    """Run deployments/install.py in a separate process, whose memory is freed when it ends."""
+    """Run deployments/install.py in a separate process, so that its memory is freed when it ends."""
     log.info("deployments: installing the work pool, prefect.yaml and the automations")
     path = supervisor.log_path("install")
     rotate(path)
@@ -152,7 +153,8 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
 
 
 def end_training(home: Path) -> None:
-    """End a training run that would outlive the worker that started it; it writes a checkpoint first."""
+    """End a training run that would outlive the worker that started it; the trainer writes a checkpoint
+    first."""
     pid = holder_pid(home)
     if pid is None or pid == os.getpid():
         return
@@ -195,7 +197,7 @@ def _supervisor_pid(home: Path) -> int | None:
     """The id of the process that supervises this home's services; None if no service is up.
 
     Raises:
-        InputError: there is such a process, but state.json does not name it.
+        InputError: a supervisor is running, but state.json does not give its process id.
     """
     deadline_s = time.monotonic() + STATE_SECONDS
     while (state := running_services(home)) is not None:

@@ -1,6 +1,6 @@
 """Processes are killed during a deployed training run: each process alone, and all of them at once.
 
-No training run here ends before its test has acted: it is endless, or is held by SIGSTOP until then.
+No training run here ends before its test has acted, because the run is endless or is held by SIGSTOP.
 """
 
 import json

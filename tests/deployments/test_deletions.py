@@ -1,4 +1,5 @@
-"""If a user deletes the run of an active training, it ends, keeps its checkpoint and promotes nothing."""
+"""If a user deletes the run of an active training process, training ends, its checkpoint is kept, and nothing
+is promoted."""
 
 import json
 

@@ -95,7 +95,7 @@ def test_a_late_run_is_found_with_the_reason_and_the_remedy_lets_it_run(patient,
 
 @pytest.fixture(scope="module")
 def second(promoted, api):
-    """The number of a second version, which becomes the champion."""
+    """Train and promote a second version; returns its number."""
     state = api.ending(api.trigger({**training(1, max_steps=11), "promote": "always"}))
     assert outcome(state) == "promoted", state
     return 2

@@ -26,7 +26,8 @@ WORDS = ("--recipe", "quick", "--set", "download.sample_turns=1000", "--json")
 
 
 def prepare(home, *, env=(), on="", hit=lambda: None):
-    """Run `prepare`; returns (exit status, stdout, stderr). `hit` is called at a stderr line with `on`."""
+    """Run `prepare`; returns (exit status, stdout, stderr). `hit` is called when a line on stderr contains
+    `on`."""
     options = command(home, "prepare", *WORDS)
     process = subprocess.Popen(
         **{**options, "env": {**options["env"], **dict(env)}}, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -1,4 +1,4 @@
-"""How processes left behind by another supervisor are recognised, and how logs are rotated."""
+"""The supervisor recognises processes that another supervisor has left behind, and rotates logs."""
 
 import os
 import shutil
