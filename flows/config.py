@@ -46,7 +46,7 @@ class RetrainConfig(Config):
         return self
 
     def by_stage(self) -> dict[str, Config]:
-        """The settings of each stage. Most have a group of their own; some take parts of several groups."""
+        """The settings of each stage. Most stages have their own group; some stages take parts of several."""
         groups = {name: group for name, group in self if isinstance(group, Config)}
         return {
             **groups,

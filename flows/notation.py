@@ -13,7 +13,7 @@ from models.addresses import redact_addresses
 from models.errors import InputError
 
 SEPARATOR = re.compile(r"[,\r\n]")
-# A key, an equals sign and whitespace, if the value after them begins like JSON that may contain separators.
+# Matches a key, an equals sign and whitespace, if they are followed by JSON that may contain separators.
 BEFORE_JSON = re.compile(r'[^,\r\n=]*=[^\S\r\n]*(?=["\[{])')
 AFTER_JSON = re.compile(r"[^\S\r\n]*(?=[,\r\n]|\Z)")
 

@@ -1,4 +1,4 @@
-"""Recipes: named configurations, and functions that change their values."""
+"""Recipes: the named configurations, and functions that change values of a configuration."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,8 @@ RECIPES = {
             max_minutes=10, max_epochs=20, learning_rate=1e-2, batch_tokens=3072, context_loss=1.0
         ),
     ),
-    # For a GPU: 46 million parameters, and batches large enough to use the GPU well. Not yet tuned on a GPU.
+    # A recipe for GPUs: 46 million parameters, and batches large enough to keep a GPU busy. It has not been
+    # tuned on a GPU yet.
     "base": RetrainConfig(
         recipe="base",
         vocabulary=VocabularyConfig(size=8192),

@@ -78,7 +78,8 @@ def overlap(run: RunContext, champion: Version, clean: Artifact) -> str:
 
 
 def changed_answers(run: RunContext, champion: Version, train: Artifact) -> str:
-    """The reason to register the champion's weights again if its generation settings changed; else ""."""
+    """The reason to register the champion's weights again if its generation settings changed; otherwise
+    ""."""
     is_another = champion.tags.get(FINGERPRINT) != train.fingerprint
     if is_another or run.gate.promote == "never" or taken_out(run, train):
         return ""
@@ -129,7 +130,7 @@ def _without_champion(run: RunContext, champion: Version, damage: str, train: Ar
 
 
 def score_again(run: RunContext, model: Artifact, clean: Artifact, max_replies: int | None) -> ScoreRecord:
-    """The score of a model on the test split of a corpus, computed now or taken from the store."""
+    """The score of a model on the test split of a corpus, taken from the store or otherwise computed now."""
     config = RescoreConfig(max_replies=max_replies)
     rescored = rescore.run(run.home, config, {"champion": model, "clean": clean})
     return ScoreRecord.read(rescored.path / SCORE)

@@ -1,4 +1,4 @@
-"""Plan: find out what a run would do, and why, before any stage starts."""
+"""Plan: determine what a run would do, and why, before any stage starts."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages in order, and those of their outputs that are already in the store."""
+    """What a run would do with each stage, in order, and the outputs that are already in the store."""
 
     stages: list[PlannedStage]
     outputs: dict[str, Artifact]
@@ -45,7 +45,7 @@ class Plan:
 
 
 def plan_chain(run: RunContext, chain: Sequence[Stage]) -> tuple[list[PlannedStage], dict[str, Artifact]]:
-    """For each stage of this run, whether it would run and why; and the outputs that are in the store."""
+    """Whether each stage of this run would run and why, and the outputs that are already in the store."""
     used = [stage for stage in chain if stage.is_used(stage.config(run))]
     names = [stage.name for stage in used]
     planned: list[PlannedStage] = []
@@ -83,7 +83,7 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
 
 
 def _will_change(stages: Sequence[str]) -> str:
-    """The reason to run a stage that reads the outputs of these stages, which themselves have to run."""
+    """The reason to run a stage that reads outputs of these stages, all of which have to run first."""
     if len(stages) == 1:
         return f"{stages[0]} changes"
     return f"{', '.join(stages[:-1])} and {stages[-1]} change"

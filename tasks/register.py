@@ -117,7 +117,8 @@ def score_metrics(report: Report) -> list[Point]:
 def write_verdict(
     registry: Registry, run_id: str, evaluate: Artifact, verdict: Verdict, flow_run_id: str | None
 ) -> None:
-    """Write the verdict to the top of the run's page, and to a tag beside the tags of earlier verdicts."""
+    """Write the verdict to the top of the run's page and to a new tag; the tags of earlier verdicts are
+    kept."""
     outcome = "promoted" if verdict.promote else "refused"
     note = f"**{outcome.capitalize()}**: {verdict.reason}\n\n{(evaluate.path / 'report.md').read_text()}"
     registry.note(run_id, note)
@@ -188,7 +189,7 @@ def settle(
     judge_again: Callable[[], Verdict],
     flow_run_id: str | None,
 ) -> tuple[Verdict, int | None]:
-    """Carry out the verdict. If the champion has changed since the verdict, judge the model again.
+    """Carry out the verdict. If the champion has changed since the verdict, the model is judged again first.
 
     Returns:
         The last verdict, and the version that it put into service (None if the model was refused).

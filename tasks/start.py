@@ -10,7 +10,7 @@ from tasks.store.stage import External, Stage
 
 
 def resolve(init: str, registry: Registry, home: Path) -> Source:
-    """Find the model that `init` names.
+    """Find the initial model that the setting `init` names.
 
     Raises:
         InputError: there is no such version, folder or file, or it has no safetensors weights.

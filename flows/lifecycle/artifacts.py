@@ -4,8 +4,8 @@
     LINE-data       counts, rejected lines, lengths, ten conversations
     LINE-replies    replies of this model, and of the champion with which it was compared
 
-LINE is the name of the registered model, in the characters that Prefect accepts in an artifact key. All flows
-of a server share these keys.
+LINE is the name of the registered model, in characters that are valid in an artifact key of Prefect. All
+flows of a Prefect server share these keys.
 """
 
 import base64
@@ -33,7 +33,7 @@ def key_prefix(model: str) -> str:
 def publish_artifacts(
     outcome: Outcome, outputs: Mapping[str, Artifact], champion: ScoreRecord | None = None
 ) -> None:
-    """Create those artifacts of a run for which its stages have outputs.
+    """Create the artifacts of a run, except those that need the output of a stage that has none.
 
     Args:
         outputs: the outputs of the stages by name; empty if the run was skipped.

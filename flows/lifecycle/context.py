@@ -128,7 +128,8 @@ def check_sources(corpus: str, init: str, home: Path) -> None:
 
 
 def home_identity(home: Path) -> str:
-    """An identifier of a home that is independent of path and host name; a copy of the home has a new one."""
+    """An identifier of a home that does not depend on its path or the host name; a copied home gets a new
+    identifier."""
     path = home / "identity"
     with suppress(FileExistsError), path.open("x") as file:
         file.write(uuid4().hex)

@@ -1,4 +1,5 @@
-"""Dead runs: close what a run has left open in Prefect and in MLflow if its process has ended."""
+"""Dead runs: if the process of a run has died, close the entries of the run that are still open in Prefect
+and MLflow."""
 
 import logging
 from pathlib import Path
@@ -37,7 +38,7 @@ def reconcile(run: RunContext) -> list[str]:
 
 
 def reconcile_champion(run: RunContext) -> None:
-    """Make the alias `champion` and its history agree again if a promotion was interrupted."""
+    """If a promotion was interrupted, make the alias `champion` and the champion's history agree again."""
     try:
         for line in run.registry.reconcile():
             log.warning(line)
@@ -101,7 +102,7 @@ def _end(client: SyncPrefectClient, home: Path, flow_run_id: str) -> list[str]:
 def _complete(client: SyncPrefectClient, home: Path, flow_run: FlowRun) -> bool:
     """Record the end of a run if it finished while Prefect did not answer; otherwise return False.
 
-    Prefect may have marked the run as crashed since then, because its process ended without a final state.
+    Prefect may already have marked the run as crashed, because its process ended without a final state.
     """
     result = find_result(home, str(flow_run.id))
     if result is None or not flow_run.state or flow_run.state.is_completed():

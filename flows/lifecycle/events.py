@@ -22,7 +22,8 @@ REJECTED = "repartee.data.rejected"
 
 
 def send_new_data(run: RunContext, outputs: Sequence[Artifact]) -> None:
-    """Send an event if this run has built new examples, the last output, so that training can start."""
+    """Send an event if this run has built new examples, the output of the last data stage, so that training
+    can start."""
     if outputs[-1].status == "ran":
         report(
             emit_event,

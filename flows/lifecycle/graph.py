@@ -16,7 +16,7 @@ def run_chain(
 ) -> dict[str, Artifact]:
     """Run the stages in order, or reuse their outputs; return the outputs by stage name.
 
-    The outputs that do not come from a stage of this chain are `given`. In a flow, each stage is a Prefect
+    `given` holds the outputs that do not come from a stage of this chain. In a flow, each stage is a Prefect
     task; outside of a flow, it is a function call that needs no server.
     """
     outputs = dict(given or {})
@@ -28,7 +28,8 @@ def run_chain(
 
 
 def needed_for(chain: Sequence[Stage], goal: Stage) -> tuple[Stage, ...]:
-    """The goal and the stages of the chain whose outputs it reads, directly or through other stages."""
+    """The stage `goal`, and all stages of the chain whose outputs it reads, directly or through other
+    stages."""
     wanted: set[str] = {goal.name}
     for stage in reversed(chain):
         if stage.name in wanted:

@@ -1,6 +1,6 @@
 """Locks: they allow one training run at a time in a home, and show which of its runs are alive.
 
-All are locks of the kernel, which are released as soon as the process that holds them ends for any reason.
+All of them are kernel locks, which are released as soon as the process that holds them ends, for any reason.
 """
 
 import json
@@ -68,13 +68,13 @@ def stay_alive(home: Path, flow_run_id: str | None) -> None:
 
 
 def dead_runs(home: Path) -> list[str]:
-    """The runs of this home whose process ended before the end of the run was recorded."""
+    """The runs of this home that died: their process ended before the end of the run was recorded."""
     files = sorted((home / "locks").glob("flow-*.lock"))
     return [file.stem.removeprefix("flow-") for file in files if not is_held(file)]
 
 
 def bury(home: Path, flow_run_id: str) -> None:
-    """Forget a run whose end has been recorded and whose open entries have been closed."""
+    """Release and remove the lock of a run whose end has been recorded and whose open entries are closed."""
     if held := _life_locks.pop(flow_run_id, None):
         held.release()
     _life_file(home, flow_run_id).unlink(missing_ok=True)

@@ -65,7 +65,7 @@ class Outcome:
         return f"Unchanged: champion v{self.version} stays"
 
     def short(self) -> str:
-        """The outcome as it is added to the name of a run, such as `promoted v3`."""
+        """The short form of the outcome that is added to the name of a run, such as `promoted v3`."""
         return f"promoted v{self.version}" if self.outcome == "promoted" else _words(self.outcome)
 
 

@@ -1,4 +1,4 @@
-"""Parameters: the fields of the dashboard's form, and the configuration that results from their values.
+"""Parameters: the fields of the dashboard's form, and how their values result in a configuration.
 
 The form has fields for the recipe, the corpus, the minutes, the seed and the promotion. Its field `settings`
 takes any other setting, in the notation of `--set`. An older form had a field `changes` instead, with one
@@ -24,7 +24,7 @@ from models.text.encoding import read_model_info
 Recipe = Literal["quick", "tutorial", "small", "base", "finetune"]
 CorpusName = Annotated[
     str | None,
-    # The server checks this pattern, and refuses `file:` and secrets before it stores or starts a run. The
+    # The server checks this pattern before it stores or starts a run, and so refuses `file:` and secrets. The
     # command line does not check the pattern, because a path may contain a colon.
     Field(json_schema_extra={"pattern": rf"{FORM_PATTERN}|^$", "maxLength": 2000}),
 ]
@@ -32,7 +32,7 @@ MAX_MINUTES, MAX_SEED = 10_080, 2**53 - 1  # a week; the largest exact integer i
 Minutes = Annotated[float | None, Field(gt=0, le=MAX_MINUTES)]
 Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED)]
 Promote = Literal["auto", "never", "always"]
-# In this field, too, the server refuses secrets, and also any text that does not begin with a setting.
+# With this pattern the server refuses secrets, and any text that does not begin with a setting.
 SettingsText = (
     Annotated[str, Field(json_schema_extra={"pattern": notation.FORM_PATTERN, "maxLength": 10_000})] | None
 )

@@ -1,7 +1,7 @@
 """Publish: return the outcome of a run to the caller, and show it in Prefect.
 
-The final state has one of Prefect's own state names, because Prefect's pages can only filter by these. The
-outcome is in the message of the state, in a tag of the run and in the name of the run.
+The final state has one of Prefect's own state names, because Prefect's pages can filter by no other names.
+The outcome is in the message of the state, in a tag of the run and in the name of the run.
 """
 
 import time
@@ -37,7 +37,7 @@ from tasks.store.run_context import RunContext
 
 
 def unchanged_outcome(run: RunContext, plan: Plan) -> Outcome:
-    """The outcome if there is nothing to do: the champion stays, and the plan says why."""
+    """The outcome of a run that has nothing to do: the champion stays, for the reason that the plan gives."""
     champion = plan.champion
     assert champion is not None  # without a champion, the plan contains the gate
     return Outcome(
@@ -139,7 +139,8 @@ def _trained(run: RunContext, artifacts: Sequence[Artifact]) -> Outcome:
 
 
 def artifact_of(output: Artifact | State[Artifact]) -> Artifact:
-    """The artifact that a task has returned, taken out of Prefect's state if the stage was reused."""
+    """The artifact that a task has returned; if the stage was reused, it is taken from the returned Prefect
+    state."""
     return output.result() if isinstance(output, State) else output
 
 
@@ -154,7 +155,8 @@ def interrupted() -> State[Any]:
 
 
 def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """The last hook at the end of a flow. Prefect has recorded the end, so the next start need not do it."""
+    """The last hook at the end of a flow. Prefect has recorded the end of the run, so the next start does not
+    have to record it."""
     home = Settings().root
     forget_result(home, str(flow_run.id))
     bury(home, str(flow_run.id))
@@ -178,7 +180,7 @@ def final_state(outcome: Outcome) -> State[Outcome]:
 
 
 def tag_run(run: RunContext) -> None:
-    """Give the run the tags by which people find it in Prefect: its recipe and its corpus."""
+    """Tag the run with its recipe and its corpus, so that users can find it in Prefect."""
     tags = {run.tags[RECIPE], run.tags[CORPUS]}
     report(_update_run, lambda client, flow_run: _add_tags(client, flow_run, tags))
 
@@ -196,7 +198,8 @@ def _update_run(update: Callable[[SyncPrefectClient, FlowRun], None]) -> None:
 
 
 def label(client: SyncPrefectClient, flow_run: FlowRun, outcome: Outcome) -> None:
-    """Put the outcome into the tags and the name of a run, in place of an earlier attempt's outcome."""
+    """Put the outcome into the tags and the name of a run; an earlier attempt's outcome is removed from
+    them."""
     tags = {*flow_run.tags} - {*get_args(Ending)} | {outcome.outcome}
     if outcome.outcome == "promoted":
         tags.add(f"v{outcome.version}")

@@ -32,7 +32,8 @@ def save_result(home: Path, flow_run_id: str | None, result: Result) -> None:
 
 
 def find_result(home: Path, flow_run_id: str) -> Result | None:
-    """The result of a run whose end is not yet recorded; None for a recorded or an unfinished run."""
+    """The result of a run that has ended but is not recorded yet; None if the run is recorded or
+    unfinished."""
     try:
         return TypeAdapter(Result).validate_json(_file(home, flow_run_id).read_bytes())
     except FileNotFoundError:

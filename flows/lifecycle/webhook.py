@@ -25,7 +25,7 @@ MAX_REASON = 500  # characters
 
 
 def notice(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A hook at the end of a flow that sends a notice if an operator should know how the run ended."""
+    """A hook that runs when a flow ends, and sends a notice if an operator should know how the run ended."""
     if not state.is_completed():
         send_notice(flow_run, state)
         return

@@ -80,7 +80,7 @@ def raise_if_deleted(found: list[str], work: Path) -> None:
 
 
 def _is_deleted_in_prefect(flow_run_id: str) -> bool:
-    # Settings make this a separate client, because only the flow's own thread may close the flow's client.
+    # With httpx_settings, this is a separate client: only the flow's thread may close the flow's client.
     with get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client:
         try:
             client.read_flow_run(flow_run_id)  # type: ignore[arg-type]

@@ -19,7 +19,8 @@ def report(send: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Resu
     """Call a function that sends something to Prefect.
 
     Returns:
-        The function's result; None, after a warning, if Prefect refuses it or does not answer in time.
+        The function's result. If Prefect refuses the request or does not answer in time, a warning is logged
+        and the result is None.
     """
     if FlowRunContext.get() is None:  # outside of a flow there may be no Prefect server
         return None

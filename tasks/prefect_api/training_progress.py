@@ -34,7 +34,8 @@ class TrainingProgress:
         if kind == EPOCH:
             log.info("train: %s", epoch_line(metrics))
         elif kind == NOTICE and metrics["level"] in ("INFO", "WARNING"):
-            # Errors are left out: an error ends training with an exception that contains its message.
+            # Lines of errors are not shown here: an error ends training with an exception that contains the
+            # error's message.
             log.log(logging.getLevelName(metrics["level"]), "train: %s", metrics["message"])
         elif kind == VALIDATION:
             self.validation_bpb = metrics["bpb"]

@@ -63,7 +63,8 @@ class StoredOutput:
 
 
 class CorruptArtifact(Exception):
-    """A stored output differs from what was written; the message names the damaged file."""
+    """A file of a stored output is missing or has changed since it was written; the message names the
+    file."""
 
 
 def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:

@@ -1,4 +1,5 @@
-"""Fingerprint of code: the modules of the project that a function can reach, and the libraries they import.
+"""Fingerprint of code: it covers the project's modules that a function can reach, and the libraries that
+these modules import.
 
 The following count, starting from the module that defines the function (decision 14 in docs/decisions/):
 
@@ -127,7 +128,8 @@ def _beginnings(name: str) -> Iterator[str]:
 
 
 def _path(module: str, root: Path) -> Path | None:
-    """The file of a project module; None for modules of libraries, and for folders without `__init__.py`."""
+    """The file of a project module. None if the module belongs to a library or is a folder without
+    `__init__.py`."""
     base = root.joinpath(*module.split("."))
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
@@ -137,7 +139,7 @@ def _is_ours(name: str, root: Path) -> bool:
 
 
 def _data_files(folder: Path) -> Iterator[Path]:
-    """The non-Python files of a folder, and of those of its subfolders that contain no Python files."""
+    """The non-Python files of a folder, and of each of its subfolders that contains no Python files."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "__pycache__")):  # editors and systems create hidden files
             continue

@@ -80,7 +80,7 @@ class Stage:
         return run.settings[self.settings or self.name]
 
     def inputs(self, run: RunContext, available: Collection[str]) -> tuple[str, ...]:
-        """The names of the outputs that this stage reads in a run that has the `available` outputs."""
+        """The names of the outputs that this stage reads in a run in which the outputs `available` exist."""
         optional = self.may_read(self.config(run))
         return (*self.reads, *(name for name in optional if name in available))
 
@@ -135,8 +135,8 @@ class Stage:
     ) -> Artifact:
         """The output for these ingredients, found in the store or built now.
 
-        `identity` identifies the content of an input from outside of the store; `context` holds further
-        arguments of `build` that do not affect the output.
+        `identity` identifies the content of an input that does not come from the store. `context` holds
+        further arguments of `build`, which do not affect the output.
         """
         digests = digests_of(inputs, identity)
         fingerprint = self.fingerprint(config, digests)
@@ -182,7 +182,8 @@ class Stage:
         )
 
     def why(self, home: Path, config: Config, digests: Mapping[str, str]) -> str:
-        """Why the stage would run, compared with the most similar stored output; or why it would not."""
+        """The reason to run the stage: how it differs from the most similar stored output. SAME if it is
+        reused."""
         folder = home / "store" / self.name
         try:
             if verify(folder / self.fingerprint(config, digests)):
@@ -222,7 +223,7 @@ def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, 
 
 
 def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """The differences between the ingredients of two outputs, the most informative difference first."""
+    """The differences between the ingredients of two outputs; the most informative difference comes first."""
     found = _config_differences("", had["config"], wanted["config"])
     for name in sorted(set(had["inputs"]) | set(wanted["inputs"])):
         if had["inputs"].get(name) != wanted["inputs"].get(name):

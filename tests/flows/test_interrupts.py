@@ -23,7 +23,8 @@ ENDLESS = (
 
 
 def interrupt(home: Path, after: str) -> tuple[int, list[str]]:
-    """The exit status and the output lines of a run that gets Ctrl-C as soon as a line matches `after`."""
+    """Run a command and send it Ctrl-C when an output line matches `after`; returns its exit status and its
+    output lines."""
     changes = [word for change in ("download.sample_turns=2000", *ENDLESS) for word in ("--set", change)]
     process = subprocess.Popen(
         [sys.executable, "-m", "cli", "run", "--recipe", "quick", *changes],
@@ -32,7 +33,8 @@ def interrupt(home: Path, after: str) -> tuple[int, list[str]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell makes its background processes ignore this signal, and child processes inherit that.
+        # A shell makes its background processes ignore this signal, and their child processes then ignore it
+        # too.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None

@@ -1,4 +1,5 @@
-"""A wrong setting gets the same error message on the command line and in the form, except for its origin."""
+"""The error message for a wrong setting is the same on the command line and in the form, except that it names
+the option or the field."""
 
 import pytest
 from typer.testing import CliRunner

@@ -1,4 +1,5 @@
-"""A token in an address appears in the request only: the test searches everything that a run leaves behind."""
+"""A token in an address appears only in the request: the test searches everything that a run leaves
+behind."""
 
 import json
 import os

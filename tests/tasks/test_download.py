@@ -1,4 +1,5 @@
-"""The download stage notices a new corpus at an address, by its headers or bytes, and copes with outages."""
+"""The download stage notices by the headers or the bytes that an address has a new corpus, and it survives
+outages."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""The fingerprint of code: what changes it, and what does not."""
+"""Which changes to the code and its libraries change the fingerprint of the code, and which do not."""
 
 import ast
 import importlib.util
@@ -117,7 +117,8 @@ PROJECT = {
 
 
 def handle(name):
-    """A stand-in for a function such as `tasks.clean.clean`; the test's project is never imported."""
+    """A fake function with a name such as `tasks.clean.clean`; the project that the tests edit is never
+    imported."""
 
     def function(): ...
 
