@@ -21,26 +21,26 @@ EVERY_PROCESS = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",  # its advice is for other programs
+    "TRANSFORMERS_VERBOSITY": "error",  # transformers' warnings give advice that does not apply here
     "TOKENIZERS_PARALLELISM": "true",
-    # A thread that spins while another process occupies its core makes a training step 50 times slower.
+    # If another process occupies the core of a thread that spins, a training step takes 50 times as long.
     "OMP_WAIT_POLICY": "passive",
-    # With Prefect's default of 180 s, every run that takes longer would count as crashed.
+    # With Prefect's default of 180 s, each run longer than 180 s would count as crashed.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     # Runs that ended 90 days ago are deleted with their logs; by default Prefect never deletes them.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
-    # Prefect starts a server if a flow is called from Python, and creating its database takes a while.
+    # Prefect starts a server if a flow is called from Python. The server first creates its database.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may run outside of a flow
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may also run outside a flow
 }
 
-# The additional variables of the servers and the worker: deployments/local/services.py sets them,
-# compose.yaml and the systemd units repeat them, and tests/deployments/test_compose.py compares them.
+# The additional variables of the servers and the worker. deployments/local/services.py sets them.
+# compose.yaml and the systemd units repeat them. tests/deployments/test_compose.py compares these places.
 CSRF_PROTECTION = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
 PREFECT_SERVER = {
     **CSRF_PROTECTION,
-    # If leases were only in memory, a restarted server would forget which runs hold a slot. With a limit of
-    # one and CANCEL_NEW, no training run would ever start again.
+    # If Prefect kept leases only in memory, a restarted server would not know which runs hold a slot. With a
+    # limit of one and CANCEL_NEW, no training run would then ever start again.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 MLFLOW_SERVER = {
@@ -52,7 +52,7 @@ WORKER = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
 }
 
-LOGGED = ("flows", "tasks", "corpus", "models")  # the packages whose log lines go to the logs of a run
+LOGGED = ("flows", "tasks", "corpus", "models")  # packages whose log lines are also sent to Prefect
 
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where our own servers listen
 
@@ -60,7 +60,7 @@ _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where our own servers liste
 def quiet_environment() -> None:
     """Turn off telemetry and busy waiting in the libraries, but keep the variables that the user has set.
 
-    The log lines of our packages are also sent to the logs of the Prefect run that they belong to.
+    The log lines of our packages also appear in the logs of the Prefect run that wrote them.
     """
     for name, value in EVERY_PROCESS.items():
         os.environ.setdefault(name, value)
@@ -73,7 +73,7 @@ def quiet_environment() -> None:
 
 
 class _RunLogs(logging.Handler):
-    """Passes a log record to the handler that Prefect uses for the log records of other packages.
+    """Passes each log record to the handler that Prefect uses for packages other than its own.
 
     PREFECT_LOGGING_EXTRA_LOGGERS would have the same effect, but in a run that a worker started, Prefect
     reads this variable before any of our code runs.
@@ -86,14 +86,14 @@ class _RunLogs(logging.Handler):
 
 
 def _exempt_this_machine_from_proxies() -> None:
-    """Add this machine to NO_PROXY, because no proxy reaches its servers.
+    """Add this machine to NO_PROXY, because a proxy cannot reach the servers on this machine.
 
-    Both NO_PROXY and no_proxy are set, because the libraries differ in which one they read.
+    Both NO_PROXY and no_proxy are set, because some libraries read only one of them.
     """
     listed = [
         each.strip() for name in ("NO_PROXY", "no_proxy") for each in os.environ.get(name, "").split(",")
     ]
-    if "*" in listed:  # the asterisk must stand alone
+    if "*" in listed:  # an asterisk is valid only without other entries
         return
     hosts = dict.fromkeys(each for each in (*listed, *_THIS_MACHINE) if each)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(hosts)

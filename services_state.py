@@ -42,7 +42,7 @@ def services_folder(home: Path) -> Path:
 
 
 def up_lock(home: Path) -> Path:
-    """The lock that the supervisor of this home holds; neither the file nor its folder need exist."""
+    """The lock that this home's supervisor holds. The lock's file and folder may not exist yet."""
     return home / "services" / "up.lock"
 
 
@@ -52,7 +52,7 @@ def running_services(home: Path) -> SupervisorState | None:
 
 
 def last_state(home: Path) -> SupervisorState:
-    """The state that the last supervisor wrote, even if it has ended; an empty state if none is readable."""
+    """The content of state.json, even if its supervisor has ended; empty if the file cannot be read."""
     try:
         content = json.loads((home / "services" / "state.json").read_text())
         services = {

@@ -1,4 +1,4 @@
-"""Settings: where files and servers are on this machine. No setting decides a result or is recorded."""
+"""Settings: the locations of files and servers. None of these settings affects a result or is recorded."""
 
 import os
 import unicodedata
@@ -13,7 +13,7 @@ from models.sqlite_files import address
 from services_state import running_services
 
 MAX_PATH_BELOW_HOME = 200  # characters of the longest path of a file below the home
-MAX_MODEL_BYTES = 200  # because a folder's name holds the model's name, a version and a digest
+MAX_MODEL_BYTES = 200  # a folder's name contains the model's name, a version and a digest
 MAX_EXPERIMENT = 500  # characters; MLflow's own limit
 
 
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
 
-    # These checks precede pydantic's own validation, whose messages about a path or text would fill a page.
+    # These checks run before pydantic's own validation, whose messages about a path or text are a page long.
     @field_validator("home", mode="before")
     @classmethod
     def _check_home(cls, home: Any) -> Any:
@@ -70,17 +70,17 @@ class Settings(BaseSettings):
 
     @property
     def root(self) -> Path:
-        """The home as an absolute path without symbolic links, which is the same for all processes."""
+        """The home as an absolute path without symbolic links. All processes use this form of the path."""
         return self.home.expanduser().resolve()
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's address: as configured, or otherwise `repartee up`'s, or otherwise the home's database."""
+        """The configured address of MLflow, or that of `repartee up`'s MLflow, or else the home's database."""
         return self.mlflow_tracking_uri or self._address("mlflow") or address(self.root / "mlflow.db")
 
     @property
     def prefect_url(self) -> str | None:
-        """Prefect's API address: as configured, or otherwise `repartee up`'s; None if there is neither."""
+        """The configured address of Prefect's API, or else of `repartee up`'s Prefect, or else None."""
         if self.prefect_api_url:
             return self.prefect_api_url
         address = self._address("prefect")
@@ -107,7 +107,7 @@ def _path_fault(path: Path) -> str | None:
         root = path.expanduser().resolve()
     except RuntimeError as error:  # no such user, or a loop of symbolic links
         return f"leads nowhere ({error})"
-    if "?" in str(root):  # SQLAlchemy reads the text after it as a query
+    if "?" in str(root):  # SQLAlchemy reads the text after a question mark as a query
         return "has a question mark in its path, and MLflow and Prefect ignore everything after it"
     try:
         (root / ("x" * MAX_PATH_BELOW_HOME)).lstat()

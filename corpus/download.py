@@ -33,7 +33,7 @@ class DownloadConfig(Config):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus that was found, with everything needed to download it."""
+    """A corpus's source and identity, with everything that its download needs."""
 
     source: Source
     identity: str
@@ -70,13 +70,13 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
         members |= _download_and_unpack(out, corpus)
-    (out / "logs").mkdir()  # the digest leaves logs/ out: equal bytes from another place are the same corpus
+    (out / "logs").mkdir()  # not in the digest, so equal bytes from another source are the same corpus
     Origin(name=source.name, corpus=config.corpus, members=members).write(out / SOURCE)
     return len(MEMBERS)
 
 
 def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
-    """Unpack the archive on the disk, or a new download if it is outdated; returns the files' SHA-256."""
+    """Unpack the archive; download it first if the copy is outdated. Returns the SHA-256 of each file."""
     source, archive = corpus.source, archive_path(corpus.folder, corpus.source)
     members: dict[str, str] = {}
 

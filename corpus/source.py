@@ -28,15 +28,15 @@ from models.files import is_utf8, sha256
 
 log = logging.getLogger(__name__)
 
-IDENTITY_CACHE_S = 60  # how long a server's answer is reused, so that the plan and the run see the same one
+IDENTITY_CACHE_S = 60  # a server's answer is reused this long, so that plan and run use one answer
 _cached_identities: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 NAMES = ("cornell", "sample")
 ACCEPTED_FORMS = f"give one of {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
 
-# The original server and an older mirror do not offer https; the pinned digests make up for that. A pin is a
-# git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes. Eight public repositories hold the two files
-# under these ids.
+# The original server and an older mirror do not offer https, so the files are compared with pinned digests.
+# A pin is a git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes. Eight public repositories have the
+# two corpus files with these ids.
 CORNELL = (
     "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip",
     "http://www.mpi-sws.org/~cristian/data/cornell_movie_dialogs_corpus.zip",
@@ -95,7 +95,7 @@ def resolve(corpus: str) -> Source:
 
 
 def name_of(corpus: str) -> str:
-    """A short name of a corpus, for the names of runs; for a path it is the file name without the suffix."""
+    """A short name of a corpus, for use in run names; for a path, the file name without its suffix."""
     text = corpus.strip()
     if HTTP_SCHEME.match(text):
         try:
@@ -122,8 +122,8 @@ def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
     """An identifier of a corpus's content: corpora with equal identifiers have equal content.
 
     A server is asked at most once a minute for the headers that identify its file. If the server does not
-    answer, the copy downloaded earlier to `folder` is used. If the server sends no such headers, the file is
-    downloaded and its bytes are hashed.
+    answer, the copy downloaded earlier to `folder` is used. If the answer has no identifying headers,
+    the file is downloaded and its bytes are hashed.
 
     Raises:
         InputError: a file cannot be read, or an address cannot be reached.
@@ -180,7 +180,7 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_path(folder: Path, source: Source) -> Path:
-    """The path of a source's downloaded copy, whatever the address's query, which may differ each time."""
+    """The path of a source's downloaded copy. The address's query, which may change, does not affect it."""
     if source.pins:
         return folder / source.name
     address = redact_corpus(source.locations[0])
@@ -213,7 +213,7 @@ def _source_at_address(url: str) -> Source:
 
 
 def _file_name_of(url: str) -> str:
-    """A name that is safe as a file name, taken from the path of an address or otherwise from its host."""
+    """A name that is safe as a file name: the last part of the address's path, or otherwise its host."""
     parts = urlsplit(url)
     stem = PurePosixPath(unquote(parts.path)).stem
     names = [re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:80] for text in (stem, parts.hostname or "")]
@@ -247,5 +247,5 @@ def _sha256(path: Path) -> str:
 
 
 def _digest(kind: str, content: object) -> str:
-    """A hash of the content. Addresses are hashed too, as they may hold secrets and manifests are stored."""
+    """A hash of the content. Addresses are hashed too, because they may hold secrets and are stored."""
     return f"{kind}:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""Redaction of addresses: no user, password or query is shown or stored.
+"""Redaction of addresses: removes users, passwords and queries, which are never shown or stored.
 
 There are two functions. In a message, text such as `me:a@b` or a question mark is kept unless it is part of
 an address. A corpus that the user gave may be an address even if its `//` is missing.
@@ -14,12 +14,12 @@ _QUERY = re.compile(r"(://[^\s?#'\"]*)\?[^\s#'\"]*")
 
 
 def redact_addresses(text: str) -> str:
-    """Return any text without the user, password and query of the addresses in it."""
+    """Return a text without the user, password and query of any address in it."""
     return _QUERY.sub(r"\1", _LOGIN.sub("://", text))
 
 
 def redact_corpus(corpus: str) -> str:
-    """Return the corpus that the user gave, without the user, password, query and fragment of an address.
+    """Return a corpus as the user gave it. If it is an address, remove its login, query and fragment.
 
     The whole text may be a misspelt address, so this function removes more than `redact_addresses` does.
     """

@@ -18,5 +18,5 @@ class Config(BaseModel):
 
 
 def value_text(value: Any) -> str:
-    """Return a setting's value as text, in the form that `--set` accepts."""
+    """Return a setting's value as the text that `--set` accepts for this value."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Devices: the choice of a run's device, and operations that torch names after the kind of device."""
+"""Devices: the choice of a run's device, and operations that torch implements per kind of device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-# The CPU's and Apple's allocators and cuBLAS raise a plain RuntimeError that contains one of these texts.
+# When memory is full, the CPU's and MPS's allocators and cuBLAS raise RuntimeError with one of these texts.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -14,9 +14,9 @@ class FastPath(NamedTuple):
     """The parts of the fast path to use on a GPU. With none of them, training uses the standard path."""
 
     packed: bool = False
-    """Pack sequences into steps of one shape, instead of padding batches for transformers' forward pass."""
+    """Pack sequences into batches of equal shape. Otherwise pad them for transformers' forward pass."""
     varlen: bool = False
-    """Use torch's variable-length attention kernel instead of a mask."""
+    """Use torch's variable-length attention kernel instead of an attention mask."""
     compiled: bool = False
     cuda_graph: bool = False
     """Capture the computation of the gradients as CUDA graphs."""
@@ -27,7 +27,7 @@ FAST_PATH = FastPath(packed=True, varlen=True, compiled=True, cuda_graph=True)
 
 
 def best() -> torch.device:
-    """The fastest device of this machine: a CUDA GPU, or Apple's GPU (MPS), or otherwise the CPU."""
+    """The fastest device of this machine: a CUDA GPU, else Apple's GPU (MPS), else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

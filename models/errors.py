@@ -22,7 +22,7 @@ class InputError(Exception):
 
 
 class TrackingUnavailable(InputError):
-    """MLflow does not answer. Training continues without MLflow; operations that need it wait."""
+    """MLflow does not answer. Training continues without MLflow; operations that need MLflow wait."""
 
 
 class DataRejected(InputError):
@@ -30,7 +30,7 @@ class DataRejected(InputError):
 
 
 def is_out_of_space(error: BaseException | None) -> bool:
-    """Whether an error comes from a full disk, a quota or a file size limit, even if a library wrapped it."""
+    """Whether a full disk, a quota or a file size limit caused the error, even if a library wrapped it."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
             return True
@@ -54,7 +54,7 @@ def validation_problem(error: "ValidationError", depth: int) -> tuple[str, str]:
     pydantic reports an error for each type, and their messages are joined.
 
     Args:
-        depth: how many parts of an error's location form the key; the later parts name the type.
+        depth: the number of parts of an error's location that form the key; any later parts name the type.
     """
     first = error.errors()[0]
     location = first["loc"][:depth]

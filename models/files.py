@@ -1,4 +1,4 @@
-"""Files: paths that the user typed, syncing to the disk, and cached digests."""
+"""Files: parses paths that the user typed, flushes files to the disk, and caches digests."""
 
 import hashlib
 import os
@@ -11,13 +11,13 @@ PROJECT = Path(__file__).resolve().parent.parent
 """The project's root folder, from which its modules are imported."""
 
 SETTLED_S = 2.0
-"""A file modified less than this many seconds ago may change again without a new modification time."""
+"""A file modified less than this many seconds ago may change again and keep its modification time."""
 
 _known: dict[tuple[str, int, int, int, int, int], str] = {}
 
 
 def path_of(text: str) -> Path:
-    """Return the path that the user typed, with `~` and `~NAME` expanded. The path need not exist.
+    """Return the path that the user typed, with `~` and `~NAME` expanded, even if nothing exists there.
 
     Raises:
         InputError: the path names an unknown user, or no file can have this path.
@@ -42,7 +42,7 @@ def is_utf8(text: str) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Sync a file's content, or a folder's entries, to the disk."""
+    """Flush a file's content, or a folder's entries, to the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -51,7 +51,7 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file. An unchanged file is read only once per process.
+    """Return the SHA-256 of a file. Each process reads an unchanged file only once.
 
     A file counts as unchanged if its path, device, inode, size, mtime and ctime are the same as before. A
     file that was modified less than SETTLED_S seconds ago is read each time.

@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 METRICS, NOTICES = "metrics.jsonl", "notices.jsonl"
 
-# The kinds of lines. Lines are plain dictionaries and not Records, because one is written every few steps.
+# The kinds of lines. A line is a plain dictionary and not a Record, as lines are written every few steps.
 STEP = "step"  # the loss, learning rate and speed of the last steps
 VALIDATION = "validation"  # the score of the validation sample
-EPOCH = "epoch"  # the means of an epoch, and its last validation
+EPOCH = "epoch"  # the means over an epoch, and the epoch's last validation
 REPLIES = "replies"  # statistics of greedy replies
 SKIP = "skip"  # a step whose loss or gradient could not be used
 NOTICE = "notice"  # a log record, in notices.jsonl
@@ -46,12 +46,12 @@ class MetricsLog:
         self.paths = {"metrics": folder / METRICS, "log": folder / "train.log"}
 
     def begin(self, sizes: dict[str, int] | None) -> None:
-        """Truncate the files to their `sizes` at a checkpoint; None, in a new training run, empties them."""
+        """Truncate the files to the `sizes` that they had at a checkpoint, or with None, empty them."""
         if not self.writes:
             return
         for name, path in self.paths.items():
             with path.open("ab") as file:
-                # Truncating beyond the file's end would fill the file up with zeros.
+                # Truncating a file to more than its size would append zeros.
                 file.truncate(min(file.tell(), (sizes or {}).get(name, 0)))
         if sizes is None:
             self.paths["log"].write_text(HEADER)
@@ -83,7 +83,7 @@ def checkpointed_size(folder: Path) -> int:
         try:
             return int(json.loads(path.read_text())["journal"]["metrics"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # the checkpoint is just being replaced, or is damaged
+            continue  # the checkpoint is being replaced at this moment, or is damaged
     return 0
 
 
@@ -99,7 +99,7 @@ class NoticeHandler(logging.Handler):
             line = {"kind": NOTICE, "time": time.time_ns() // 1_000_000, "level": record.levelname}
             with self.path.open("a") as file:
                 file.write(json.dumps({**line, "message": record.getMessage()}) + "\n")
-        except Exception:  # a full disk is reported by the code that must write to it
+        except Exception:  # code that must write to the disk reports if it is full
             self.handleError(record)
 
 
@@ -112,13 +112,13 @@ class Reader:
 
     A line is returned as soon as it is complete. Each step of a kind is returned only once, even if the
     writer writes it again. `certain` returns how many bytes at the start of the file will never be truncated;
-    the reader leaves the lines after them for later calls.
+    the reader returns no line beyond them.
     """
 
     def __init__(self, path: Path, certain: Callable[[], int] | None = None) -> None:
         self.path, self._certain = path, certain
         self._position = 0
-        self._last = b""  # the line before the position; if it differs, the file was truncated
+        self._last = b""  # the line before the position; it differs after a truncation
         self._steps: dict[str, int] = {}  # the highest step of each kind so far
         self._earlier: set[int] = set()
         self._warned = False
@@ -128,7 +128,7 @@ class Reader:
         self._earlier = {hash(line) for line in self._read_bytes()}
 
     def read(self) -> list[dict[str, Any]]:
-        """The new lines since the last call."""
+        """The lines that have been added since the last call."""
         lines = (self._parse(line) for line in self._read_bytes() if hash(line) not in self._earlier)
         return [line for line in lines if line is not None and self._is_new(line)]
 
@@ -152,7 +152,7 @@ class Reader:
         return whole
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
-        """The line's content, or None, with a warning, if the line is damaged."""
+        """The line's content; None if the line is damaged, which is also logged as a warning."""
         try:
             content = json.loads(line)
         except ValueError:

@@ -2,8 +2,8 @@
 
     store/STAGE/.tmp-FINGERPRINT/lock, out/
 
-The lock is a kernel lock, which is released as soon as the builder ends, even if it is killed or runs on
-another machine or in a container. No process uses a folder whose lock is free.
+The lock is a kernel lock, which is released as soon as the builder ends, even if it is killed, and even if
+it runs on another machine or in a container. A folder whose lock is free is not in use.
 """
 
 import logging
@@ -27,12 +27,12 @@ OUT = "out"
 def building(folder: Path, fingerprint: str) -> Iterator[Path]:
     """Yield an empty folder in which one builder at a time builds an output; remove the folder afterwards.
 
-    The call waits for any other builder of the same output, so the output may exist when the wait is over.
+    The call waits for any other builder of the same output, which may have completed the output by then.
     """
     partial = folder / f"{PREFIX}{fingerprint}"
     held = _acquire(partial)
     try:
-        shutil.rmtree(partial / OUT, ignore_errors=True)  # left by a builder that died
+        shutil.rmtree(partial / OUT, ignore_errors=True)  # a builder that died may have left it
         (partial / OUT).mkdir()
         yield partial / OUT
     finally:

@@ -13,8 +13,8 @@ def end_process(process: subprocess.Popen[Any], grace_s: float, *, group: bool =
     """Ask a child process to end, wait up to `grace_s` seconds, and kill it if it is still running.
 
     Args:
-        group: signal the whole process group that the child leads. Processes that remain in the group are
-            killed even if the child itself has ended in time.
+        group: signal the whole process group that the child leads. All processes that remain in the group are
+            killed, even if the child itself has ended in time.
     """
 
     def send(number: int) -> None:
@@ -40,7 +40,7 @@ def stop_on_signals(
     """Make these signals set `stop` instead of ending the process at once.
 
     Args:
-        second_ends: a second signal ends the process in the default way, in case the stop takes too long.
+        second_ends: let a second signal end the process at once, in case stopping takes too long.
 
     Returns:
         The list to which each signal is appended when it arrives.
@@ -63,9 +63,9 @@ def when_parent_ends(action: Callable[[], None], pipe: int = 0) -> None:
     """Call `action` in a thread as soon as the parent process has ended, even if it was killed.
 
     Args:
-        pipe: the file descriptor of the standard input, or of its copy. It must be a pipe whose other end
-            only the parent holds, and to which the parent writes nothing. `sys.stdin` itself is not read: the
-            thread would hold its lock, and this would break the interpreter's shutdown.
+        pipe: the file descriptor of the standard input or of a copy of it. It must be a pipe whose other end
+            only the parent holds, and the parent must not write to it. `sys.stdin` itself is not read: the
+            thread would hold the lock of `sys.stdin`, which would break the interpreter's shutdown.
     """
 
     def wait() -> None:

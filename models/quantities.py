@@ -2,7 +2,7 @@
 
 
 def count_text(count: int, unit: str) -> str:
-    """A count with its unit, such as `3,000 turns` or `1 reply`. The argument `unit` is a plural."""
+    """A count with its unit, such as `3,000 turns` or `1 reply`. Give `unit` as a plural."""
     if count == 1:
         unit = f"{unit[:-3]}y" if unit.endswith("ies") else unit.removesuffix("s")
     return f"{count:,} {unit}"

@@ -10,7 +10,7 @@ from models.errors import validation_problem
 
 
 class Record(BaseModel):
-    """The content of a JSON file. Unknown keys of a later version are ignored. A new key needs a default."""
+    """The content of a JSON file. Unknown keys, from a later version, are ignored. A new key needs a default."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -29,5 +29,5 @@ class Record(BaseModel):
             raise ValueError(f"{path}: {key}: {reason}") from None
 
     def write(self, path: Path) -> None:
-        """Write the file. Figures that are infinite or NaN are preserved."""
+        """Write the file. Numbers that are infinite or NaN are preserved."""
         path.write_text(json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n")

@@ -18,9 +18,9 @@ from models.files import sync
 log = logging.getLogger(__name__)
 
 SCHEME = "sqlite:///"
-COMPANIONS = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside a database in use
-BUSY_SECONDS = 20  # MLflow itself waits as long
-WAIT_SECONDS = 300  # creating a database takes seconds, or a minute on a busy machine
+COMPANIONS = ("-journal", "-wal", "-shm")  # the files that SQLite adds to a database in use
+BUSY_SECONDS = 20  # MLflow, too, waits 20 s for a locked database
+WAIT_SECONDS = 300  # on a busy machine, creating a database takes up to a minute
 CREATED, LOCK = ".new-", ".lock"  # for a database NAME: the folder .NAME.new-RANDOM, the file .NAME.lock
 
 
@@ -69,7 +69,7 @@ def is_damaged(message: str) -> bool:
 
 
 def remedy(message: str) -> str:
-    """The remedy for an error message of SQLite."""
+    """What a user can do about an error, given SQLite's error message."""
     if is_damaged(message):
         return "rescue the database's readable data with `repartee doctor --fix`"
     if "is locked" in message:
@@ -81,7 +81,7 @@ def remedy(message: str) -> str:
 
 @contextmanager
 def opened(path: Path, timeout_s: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """Open a connection, which is writable if the file is: only a writer can roll back a hot journal."""
+    """Open a connection, writable if the file is writable: only a writer can roll back a hot journal."""
     mode = "rw" if os.access(path, os.W_OK) else "ro"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     with closing(sqlite3.connect(uri, uri=True, timeout=timeout_s)) as database:
@@ -94,7 +94,7 @@ def tables(database: sqlite3.Connection) -> set[str]:
 
 
 def half_copied(names: set[str]) -> set[str]:
-    """Tables that Alembic was copying when its process ended."""
+    """The tables that Alembic was copying when its process ended."""
     return {name for name in names if name.startswith("_alembic_tmp_")}
 
 
@@ -125,7 +125,7 @@ def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path
     Raises:
         InputError: another process has held the lock for minutes.
     """
-    path = path.resolve()  # so that a symbolic link is not replaced
+    path = path.resolve()  # so that the database is replaced and not a symbolic link to it
     with alone(path):
         if not is_missing(path):
             return
@@ -140,7 +140,7 @@ def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Lock this file against its creation, upgrade or rescue by another process.
+    """Prevent other processes from creating, upgrading or rescuing this file during the `with` block.
 
     The kernel releases the lock when the process ends.
 
@@ -168,7 +168,7 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside the file; remove folders of dead processes. Call this in `alone`."""
+    """Yield a temporary folder beside the file, and remove those of dead processes. Call it in `alone`."""
     for left in path.parent.glob(f".{path.name}{CREATED}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}{CREATED}", dir=path.parent) as folder:
@@ -183,7 +183,7 @@ def finish(path: Path) -> None:
 
 
 def set_aside(path: Path, why: str) -> None:
-    """Rename a database and its companion files, so that they cannot corrupt a new database."""
+    """Rename a database and its companion files, so that SQLite cannot apply an old journal to a new database."""
     target = free_name(path, why)
     for old, end in _parts(path):
         old.rename(target.with_name(target.name + end))
@@ -211,7 +211,7 @@ def remove(path: Path) -> None:
 
 
 def _parts(path: Path) -> list[tuple[Path, str]]:
-    """Return each existing file of the database, with its suffix after the database's name."""
+    """Return each existing file of the database, with the suffix that follows the database's name."""
     named = [(path.with_name(path.name + end), end) for end in ("", *COMPANIONS)]
     return [(part, end) for part, end in named if part.exists()]
 

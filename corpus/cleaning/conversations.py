@@ -22,7 +22,7 @@ class Conversation:
     speakers: list[str]
     texts: list[str]
     source_id: str
-    """The id of the complete conversation, of which this object may hold only a part."""
+    """The corpus's id of the complete conversation, even if this object holds only a part of it."""
 
 
 def read_conversations(
@@ -30,7 +30,7 @@ def read_conversations(
 ) -> Iterator[Conversation]:
     """Yield normalised conversations of at least two turns.
 
-    A turn that normalisation leaves empty is removed and cuts its conversation in two.
+    If a turn is empty after normalisation, it is removed, and its conversation is cut in two there.
     """
     for conversation, rows in groupby(turns, key=itemgetter("conversation_id")):
         counts["conversations read"] += 1

@@ -12,13 +12,13 @@ from models.errors import DataRejected
 def split_unit(conversation: Conversation, config: CleanConfig) -> str:
     """The name of the unit that is never divided between splits: the group or the complete conversation.
 
-    If one part of a conversation were in the training split, it would help a model to reply in another part.
+    Two parts of one conversation in different splits would help a model that has trained on one of them.
     """
     return conversation.group if config.split_by == "group" else conversation.source_id
 
 
 def split_of(name: str, config: CleanConfig) -> str:
-    """The split of a group or conversation; it depends on the name alone, so new data moves no old data."""
+    """The split of a group or conversation. Only its name decides, so new data does not change the split."""
     # The first eight bytes of the hash, as a number that is at least 0 and less than 1.
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     if position < config.test_share:
@@ -29,10 +29,10 @@ def split_of(name: str, config: CleanConfig) -> str:
 def split_conversations(
     conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
 ) -> list[tuple[Conversation, str]]:
-    """Each conversation with its split; of several conversations with equal texts, only one is kept.
+    """Each conversation with its split. Of conversations with equal texts, only one is kept.
 
-    The one that is kept is the first in the test split, or otherwise the first in the validation split, or
-    otherwise the first in the training split.
+    If the test split has a copy, the first copy in the test split is kept. Otherwise the first copy in the
+    validation split is kept, or if there is none, the first copy in the training split.
     """
     assigned = [(c, split_of(split_unit(c, config), config)) for c in conversations]
     first_copies: dict[tuple[str, ...], tuple[str, str]] = {}

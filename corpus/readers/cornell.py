@@ -1,4 +1,4 @@
-"""Cornell: reads the lines from movie_lines.txt, and their order from movie_conversations.txt."""
+"""Cornell: reads lines from movie_lines.txt, and the order of these lines from movie_conversations.txt."""
 
 import re
 from collections import Counter
@@ -90,7 +90,7 @@ def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
         if unknown := list(islice((i for i in ids if i not in lines), 10)):
             rejects.add(CONVERSATIONS, number, "names a line that is not there", ", ".join(unknown))
             continue
-        # Several conversations may begin with the same line.
+        # Two conversations may begin with the same line; a number then makes their ids unique.
         first_ids[ids[0]] += 1
         conversation = ids[0] if first_ids[ids[0]] == 1 else f"{ids[0]}-{first_ids[ids[0]]}"
         for turn, line_id in enumerate(ids):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-LINE_BYTES = 1 << 20  # a longer line cannot be an utterance: only its beginning is kept
+LINE_BYTES = 1 << 20  # a longer line cannot be an utterance, so only its beginning is read
 SAMPLE_BYTES = (
     1 << 16
 )  # bytes at the beginning of a file, from which its encoding and line endings are detected
@@ -23,7 +23,7 @@ WINDOWS_1252 = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in 
 _FROM_LATIN_1 = dict(enumerate(WINDOWS_1252))
 _BYTE_OF = {character: byte for byte, character in enumerate(WINDOWS_1252)}
 
-# UTF-32 comes before UTF-16, because its little-endian mark begins with UTF-16's little-endian mark.
+# UTF-32 comes first, because the mark of little-endian UTF-32 begins with that of little-endian UTF-16.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -45,12 +45,12 @@ class LineReader:
     """Reads files line by line, and counts the encodings of the lines."""
 
     encodings: Counter[str] = field(default_factory=Counter)
-    """The number of lines in each encoding; one that is equal in UTF-8 and Windows-1252 is `ascii`."""
+    """The number of lines in each encoding; `ascii` counts the lines that contain only ASCII characters."""
     suspected_mojibake: int = 0
-    """The number of lines that seem to be UTF-8 that was read as Windows-1252 and saved. None is changed."""
+    """The number of lines that seem to be UTF-8 misread as Windows-1252. These lines are not changed."""
 
     def lines(self, path: Path) -> Iterator[Line]:
-        """Yield each line of a file. Memory holds only one line, or the beginning of a very long line."""
+        """Yield each line of a file. Memory holds one line at a time, or the beginning of a long one."""
         with path.open("rb") as file:
             sample = file.read(SAMPLE_BYTES)
             encoding, mark_size_bytes = _encoding_of(sample)
@@ -73,7 +73,7 @@ class LineReader:
 
 
 def count_lines(path: Path) -> int:
-    """An upper bound on the number of lines: in UTF-16, one byte of a character may equal a line ending."""
+    """At least the number of lines. Any byte that equals a line ending counts, even in a UTF-16 character."""
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
         file.seek(0)
@@ -99,7 +99,7 @@ def _encoding_of(sample: bytes) -> tuple[str | None, int]:
             return encoding, len(mark)
     if sample.startswith(codecs.BOM_UTF8):
         return None, len(codecs.BOM_UTF8)
-    # UTF-16 without a byte order mark is recognised by its zeros: in Latin text they are every other byte.
+    # UTF-16 without a byte order mark is recognised by its zeros: in Latin text, every other byte is zero.
     pairs = len(sample) // 2
     if pairs and sample[1::2].count(0) > 0.4 * pairs > sample[::2].count(0):
         return "utf-16-le", 0
@@ -114,7 +114,7 @@ def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterato
     if encoding is None and end == "\n":
         yield from iter(lambda: file.readline(LINE_BYTES), b"")
         return
-    # Latin-1 is only used to find the line endings: encoding the text again restores every byte.
+    # Latin-1 is used only to find the line endings. Encoding the text as Latin-1 again restores every byte.
     with io.TextIOWrapper(file, encoding or "latin-1", errors="replace", newline=end) as text:
         for piece in iter(lambda: text.readline(LINE_BYTES), ""):
             line_end = b"\n" if piece.endswith(end) else b""
@@ -127,7 +127,7 @@ def _line_end(sample: bytes) -> str:
 
 
 def _bounded_lines(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield (line, whether it is complete); a line that is too long is reduced to its beginning."""
+    """Yield (line, whether it is complete). Only the beginning of a line that is too long is yielded."""
     for piece in pieces:
         is_whole, last = True, piece
         while not last.endswith(b"\n") and (following := next(pieces, None)) is not None:

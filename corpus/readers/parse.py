@@ -1,7 +1,7 @@
 """Parse stage: reads the two raw files of the Cornell layout into one table of turns.
 
 The table has the schema TURNS (models/data/schemas.py). No line is dropped silently: every unusable line is
-counted by its cause, and the first of them are stored in rejects.parquet.
+counted by its cause, and the first 10,000 of them are stored in rejects.parquet.
 """
 
 import json
@@ -64,7 +64,7 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
 
 
 def _too_many_rejects_error(name: str, rejects: Rejects, which_lines: str = "") -> DataRejected:
-    """The error for too many rejects; it suggests a larger share, or another corpus if most lines fail."""
+    """The error for too many rejects. It suggests a larger share, or if most lines fail, another corpus."""
     first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.lines_read) / 100
     remedy = f"repair the file, or allow more with --set parse.max_reject_share={share}"
     if share > 0.5:

@@ -3,14 +3,14 @@
 import math
 from collections import Counter
 
-REJECTS_STORED = 10_000  # each with the beginning of its text; later rejects are only counted
+REJECTS_STORED = 10_000  # rejects after the first 10,000 are only counted
 
 
 class Rejects:
-    """The lines that cannot be used: all of them are counted by cause, and the first are stored."""
+    """The unusable lines: all are counted by cause, and the first `REJECTS_STORED` of them are stored."""
 
     def __init__(self, *, max_share: float = math.inf, total_lines: int = 1) -> None:
-        """Start empty; once `rows` is full, more rejects than `max_share` of `total_lines` are an error."""
+        """Start without rejects; `max_share` is the largest share of `total_lines` that `add` accepts."""
         self.rows: list[dict[str, str | int]] = []
         self.by_cause: Counter[str] = Counter()
         self.lines_read = 0
@@ -26,7 +26,8 @@ class Rejects:
         """Count a line as a reject, and store it unless `REJECTS_STORED` rejects are already stored.
 
         Raises:
-            TooManyRejects: no more rejects are stored, and they are more than `max_share` of all lines.
+            TooManyRejects: `REJECTS_STORED` rejects were already stored, and the share of rejects among all
+                lines is now larger than `max_share`.
         """
         self.by_cause[cause] += 1
         if len(self.rows) < REJECTS_STORED:

@@ -25,7 +25,7 @@ class Conversation:
 
 
 def conversations(*, turns: int, seed: int) -> Iterator[Conversation]:
-    """Yield conversations until they have at least `turns` lines in total; equal seeds give equal results."""
+    """Yield conversations with at least `turns` lines in total. The same seed always gives the same ones."""
     rng = random.Random(seed)
     generated = 0
     while generated < turns:

@@ -29,7 +29,7 @@ def script(topic: str, *turns: str | tuple[str, ...], **rules: Rule) -> Script:
 
 
 def kind(slot: str) -> str:
-    """The kind of filler that a slot takes: `name2` takes the same kind as `name`."""
+    """The kind of filler that a slot takes, which is its name without digits: `name2` takes a `name`."""
     return slot.rstrip("0123456789")
 
 
@@ -80,8 +80,8 @@ class Grammar:
         """The scripts from which the last turns of the context can be generated.
 
         Returns:
-            (number of these turns, fillers, script) for each such script. As many turns as possible are
-            matched, so that a name from two turns ago still counts.
+            (number of these turns, fillers, script) for each such script. The longest possible end of the
+            context is matched, so that a reply can repeat a name from two turns ago.
         """
         spoken = [canonical(turn) for turn in context]
         for start in range(len(spoken)):
@@ -97,7 +97,7 @@ class Grammar:
         return []
 
     def _bindings_of(self, candidate: Script, spoken: Sequence[str]) -> list[Binding]:
-        """The choices of fillers with which the first turns of the script are exactly `spoken`."""
+        """Each choice of fillers for the slots with which the script's first turns are exactly `spoken`."""
         bindings: list[Binding] = [{}]
         for index, turn in enumerate(spoken):
             bindings = [
@@ -106,7 +106,7 @@ class Grammar:
         return bindings
 
     def _match(self, candidate: Script, index: int, spoken: str, binding: Binding) -> Iterator[Binding]:
-        """The extensions of `binding` with which turn `index` of the script is exactly `spoken`."""
+        """Each extension of `binding` with whose fillers turn `index` of the script is exactly `spoken`."""
         for template in candidate.turns[index]:
             found = self._pattern(template, tuple(candidate.rules)).fullmatch(spoken)
             if found is None:
@@ -120,11 +120,11 @@ class Grammar:
                 yield extended
 
     def _declared_filler(self, slot: str, text: str) -> str:
-        """The filler as it was declared, such as `Anna` for `anna`."""
+        """The filler as it is spelt in the grammar, such as `Anna` for `anna`."""
         return next(filler for filler in self.fillers[kind(slot)] if canonical(filler) == text)
 
     def _make_pattern(self, template: str, derived: tuple[str, ...]) -> re.Pattern[str]:
-        """A pattern for the canonical form of a filled template; each slot that is not derived is a group."""
+        """A regular expression for the template's canonical form, with a group for each slot not derived."""
         parts, captured = [], set[str]()
         for i, part in enumerate(_SLOT.split(template)):
             if i % 2 == 0:

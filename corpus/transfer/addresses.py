@@ -23,13 +23,13 @@ FORM_PATTERN = (
     r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?"
     r"|env:REPARTEE_CORPUS_[A-Z0-9_]+|[^:]+)$"
 )
-"""What a deployment's form accepts as a corpus: no part that could be a secret, and no scheme but http(s)."""
+"""A pattern for the corpus in a deployment's form: no part may be secret, and any scheme must be http(s)."""
 
-_full_addresses: dict[str, str] = {}  # by stored form; these include the query, which is not stored
+_full_addresses: dict[str, str] = {}  # whole addresses by their stored form; never written to the disk
 
 
 def stored_form(corpus: str) -> str:
-    """The form of a corpus that may be stored: a hash replaces its query, which only this process remembers.
+    """The form of a corpus that may be stored. A hash replaces the query, which only this process remembers.
 
     Raises:
         InputError: the address holds a user or a password.
@@ -58,7 +58,7 @@ def _host(address: str) -> str:
 
 
 def _holds_login(base: str) -> bool:
-    """Whether a user precedes the host, or the beginning of a password follows it in place of a port."""
+    """Whether a user precedes the host, or text that may be a password is in the place of the port."""
     host = base.partition(":")[2].lstrip("/").partition("/")[0]
     port = re.sub(r"\[.*\]", "", host).partition(":")[2]
     return "@" in host or not re.fullmatch(r"\d*", port)

@@ -1,4 +1,4 @@
-"""Archive: unpacks the wanted files of a zip, or copies them from a folder, and reads no other file.
+"""Archive: unpacks the wanted files of a zip, or copies them from a folder. It reads no other file.
 
 An archive is not trusted: its paths are never used for writing, the unpacked bytes are counted whatever
 sizes it declares, and only the wanted members are read.
@@ -41,11 +41,11 @@ class UnpackLimits:
     member_bytes: int = 4 * 2**30
     total_bytes: int = 4 * 2**30
     ratio: int = 200
-    """Unpacked bytes per packed byte, checked after `ratio_from_bytes`. English text reaches 3 or 4."""
+    """The most unpacked bytes per packed byte, checked after `ratio_from_bytes`. English text has 3 or 4."""
     ratio_from_bytes: int = 10 * 2**20
     entries: int = 10_000
     directory_bytes: int = 2 * 2**20
-    """Size of the archive's table of contents, which is read into memory as a whole."""
+    """The largest size of the archive's table of contents, all of which is read into memory."""
 
 
 def unpack(
@@ -160,7 +160,7 @@ def _not_a_zip_error(source: Path, head: bytes, error: Exception) -> InputError:
 
 
 def _check_overlap(source: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse entries that share bytes, with which a small zip can unpack to any size (CVE-2024-0450)."""
+    """Refuse entries that share bytes: such a zip can be small but unpack to any size (CVE-2024-0450)."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     ends = [*(info.header_offset for info in infos), archive.start_dir][1:]
     for info, end in zip(infos, ends, strict=True):
@@ -193,7 +193,7 @@ def _find_member(
     if found[0].flag_bits & 0x1:
         raise InputError(f"{source.name}: {name} is encrypted: unpack it and give the folder")
     if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # The bzip2 and LZMA readers of the standard library may unpack one small read to 80 MB.
+        # The standard library's bzip2 and LZMA readers may unpack 80 MB during a single small read.
         raise InputError(f"{source.name}: {name} is not packed with deflate: unpack it and give the folder")
     return found[0]
 
@@ -203,7 +203,7 @@ def _path_parts(info: zipfile.ZipInfo) -> list[str]:
 
 
 def _is_content(info: zipfile.ZipInfo) -> bool:
-    """Whether the entry is a real file, and not one in which macOS stores the attributes of another file."""
+    """Whether the entry is a real file, and not a file in which macOS stores another file's attributes."""
     return "__MACOSX" not in _path_parts(info)
 
 
@@ -215,7 +215,7 @@ def _stays_inside(info: zipfile.ZipInfo) -> bool:
 
 
 def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None) -> str:
-    """Copy the member to `path` while checking it; returns its SHA-256. After an error no file is left."""
+    """Copy the member to `path`, check it and return its SHA-256. If there is an error, no file is left."""
     sha256, git_blob = (
         hashlib.sha256(),
         hashlib.sha1(b"blob %d\0" % member.size_bytes, usedforsecurity=False),

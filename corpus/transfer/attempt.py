@@ -115,11 +115,11 @@ def _write_body(
     while not offset and len(head) < 64 and (chunk := next(chunks, b"")):
         head += chunk
     if is_html(head):
-        raise PermanentError("got HTML, not a zip")  # the bytes of an earlier attempt are kept
+        raise PermanentError("got HTML, not a zip")  # keeps the bytes of an earlier attempt
     done, meter = offset, Meter(offset, total, limits, progress)
     with part.open("ab" if offset else "wb") as file:
         if not offset:
-            # The state is written after old bytes are removed and before new ones arrive, so it always fits.
+            # The state is written when the file is empty, so it always describes the bytes in the file.
             copies.write_state(part, url, response, total)
         for chunk in itertools.chain([head], chunks):
             done += len(chunk)

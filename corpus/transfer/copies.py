@@ -47,7 +47,7 @@ def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is locked; a waiting process then creates a new file
+        path.unlink(missing_ok=True)  # before the release; a waiting process then creates a new lock file
         file_lock.release()
 
 
@@ -57,7 +57,7 @@ def part_path(archive: Path) -> Path:
 
 
 def write_state(part: Path, url: str, response: httpx2.Response, total: int | None) -> None:
-    """Write the description of the partial file that gets its bytes from this response."""
+    """Write the description of a partial file, whose bytes come from this response."""
     state = {
         "url_sha256": _digest(url),
         "validator": validator(response),
@@ -68,7 +68,7 @@ def write_state(part: Path, url: str, response: httpx2.Response, total: int | No
 
 
 def read_state(path: Path, *urls: str) -> dict[str, Any]:
-    """The description of a file that came from one of `urls`; {} for any other file."""
+    """The description of a file that was downloaded from one of `urls`; {} for any other file."""
     try:
         state = json.loads(_state_path(path).read_text())
         return state if state["url_sha256"] in map(_digest, urls) else {}
@@ -90,7 +90,7 @@ def delete(part: Path) -> None:
 def publish(archive: Path) -> None:
     """Replace the earlier copy with the download, which is now complete."""
     part = part_path(archive)
-    _state_path(archive).unlink(missing_ok=True)  # first, so that a description never belongs to another file
+    _state_path(archive).unlink(missing_ok=True)  # first, so that it never describes the new file
     part.replace(archive)
     _state_path(part).replace(_state_path(archive))
 

@@ -1,4 +1,4 @@
-"""Guard: decides which hosts a download may connect to, until when, and which of its errors are transient.
+"""Guard: decides which hosts a download may reach, when it must end, and which errors are transient.
 
 An address can lead a download to an internal service of its own machine or network: directly, through a
 redirect or through DNS (server-side request forgery). Therefore the IP address of each peer is checked.
@@ -29,7 +29,7 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class TransientError(Exception):
-    """An error that may not occur in the next attempt.
+    """An error that another attempt may avoid.
 
     `wait_s` is the number of seconds that the server asks the client to wait. `unreachable` is True if no
     connection was made at all.
@@ -50,8 +50,8 @@ class Reach:
     """The hosts to which a download may connect."""
 
     public_only: bool = False
-    """True allows only public addresses. False also allows this machine or its networks, if the address
-    that the user gave is there."""
+    """True allows only public addresses. False also allows addresses in the same zone (`zone`) as the
+    address that the user gave."""
     allowed: tuple[str, ...] = ()
     """Hosts and networks that are always allowed."""
 
@@ -82,7 +82,7 @@ ANYWHERE = Reach()
 
 
 class RequestGuard:
-    """Guards a request and its redirects: checks each host that is connected to, and enforces a deadline."""
+    """Guards a request and its redirects: checks every host that they reach, and enforces a deadline."""
 
     def __init__(self, reach: Reach = ANYWHERE) -> None:
         """
@@ -106,7 +106,7 @@ class RequestGuard:
             self._timer.cancel()
 
     def set_deadline(self, seconds: float) -> None:
-        """Shut the connection down after this many seconds, since a slow stream causes no read timeout."""
+        """Shut the connection down after this many seconds, as a slow stream never hits the read timeout."""
         if self._timer:
             self._timer.cancel()
         self._timer = threading.Timer(max(0.0, seconds), self._shut_down_socket, [seconds])
@@ -143,7 +143,7 @@ class RequestGuard:
             self.check_address(address, url.host)
 
     def _addresses_before_connecting(self, host: str) -> set[str]:
-        """The IP addresses that are known before connecting; the peer's address is checked afterwards."""
+        """The host's IP addresses as far as they are known before connecting."""
         if _effective_ip(host) is not None:
             return {host}
         if not self._reach.public_only:
@@ -151,10 +151,10 @@ class RequestGuard:
         try:
             return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         except (OSError, UnicodeError):
-            return set()  # perhaps only the proxy can resolve the name; otherwise connecting fails
+            return set()  # only a proxy may be able to resolve the name; without one, connecting fails
 
     def check_address(self, address: str, host: str = "") -> None:
-        """Check an IP address: a redirect may lead to a public address, or stay in the first address's zone.
+        """Check an IP address. A redirect may lead only to a public address or to the first address's zone.
 
         Raises:
             PermanentError: the address is not allowed.
@@ -171,7 +171,7 @@ class RequestGuard:
             raise PermanentError(f"redirected to the {reached_zone} address {address}")
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Check the peer's IP address as the HTTP client reports it, so that a host name cannot disguise it.
+        """Check the IP address that the HTTP client has connected to; a host name may resolve to any address.
 
         Raises:
             PermanentError: the address is not allowed.
@@ -209,7 +209,7 @@ def zone(address: str) -> str:
 
 
 def _effective_ip(address: str) -> Any:
-    """The IP address, or the IPv4 address embedded in it (mapped, 6to4, NAT64); None for a host name."""
+    """The IP address, or the IPv4 address that it embeds (mapped, 6to4, NAT64); None for a host name."""
     try:
         ip: Any = ipaddress.ip_address(address.split("%")[0])
     except ValueError:
@@ -220,7 +220,9 @@ def _effective_ip(address: str) -> Any:
 
 
 def _proxy_hosts() -> set[str | None]:
-    """The hosts of the proxies that the HTTP client takes from the environment; a scheme may be missing.
+    """The hosts of the proxies that the HTTP client reads from environment variables.
+
+    A proxy's address may lack a scheme, as the client also accepts such addresses.
 
     Raises:
         PermanentError: a proxy does not have a valid address.
@@ -251,7 +253,7 @@ def netrc_login(url: httpx2.URL) -> httpx2.Auth | None:
         return None  # the HTTP client takes the login from the address
     path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     try:
-        found = netrc.netrc(path).hosts.get(url.host)  # not its `default`, since a redirect may lead anywhere
+        found = netrc.netrc(path).hosts.get(url.host)  # no `default` login for unknown hosts
     except FileNotFoundError:
         return None
     except (OSError, UnicodeError, netrc.NetrcParseError) as error:

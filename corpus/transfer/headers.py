@@ -33,7 +33,7 @@ def status_error(response: httpx2.Response) -> TransientError | PermanentError:
 
 
 def _retry_after_s(text: str) -> float:
-    """The seconds to wait according to a Retry-After header, in seconds or as a date; 0 for anything else."""
+    """The wait that a Retry-After header asks for, as a number or a date; 0 if it is missing or invalid."""
     if re.fullmatch(r"[0-9]{1,9}", text.strip()):
         return float(text)
     try:
@@ -49,12 +49,12 @@ def content_length(response: httpx2.Response) -> int | None:
 
 
 def validator(response: httpx2.Response) -> str | None:
-    """The value for If-Range: a strong ETag, or otherwise the date (section 13.1.5 of RFC 9110)."""
+    """The value for If-Range: a strong ETag, or otherwise Last-Modified (section 13.1.5 of RFC 9110)."""
     etag: str = response.headers.get("etag", "")
     return etag if etag and not etag.startswith("W/") else response.headers.get("last-modified")
 
 
 def identifying_headers(response: httpx2.Response) -> dict[str, str]:
-    """The headers that identify the content; {} without an ETag or a date, since a length is not enough."""
+    """The headers that identify the content; {} if there is no ETag or date, since a size is not enough."""
     found = {name: response.headers[name] for name in IDENTIFYING_HEADERS if name in response.headers}
     return found if found.keys() - {"content-length"} else {}

@@ -42,7 +42,7 @@ def fetch(
 ) -> Path:
     """Download a file to `archive`, from the first of the mirrors `urls` whose file passes the check.
 
-    `check` gets the complete file and raises InputError for a wrong file; then the next mirror is tried.
+    `check` gets the complete file. If it raises InputError for a wrong file, the next mirror is tried.
     If no mirror answers, a complete copy from an earlier download is used, with a warning.
 
     Raises:
@@ -97,7 +97,7 @@ def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) 
     """
     limits = Limits(connect_s=timeout_s, slow_after_s=timeout_s)
     last_error: TransientError | PermanentError = PermanentError("")
-    for method in ("HEAD", "GET"):  # many servers refuse HEAD; of a response to GET only the headers are read
+    for method in ("HEAD", "GET"):  # many servers refuse HEAD; the body of a GET is not read
         try:
             with (
                 RequestGuard(reach) as guard,

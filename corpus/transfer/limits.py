@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from corpus.transfer.guard import TransientError
 
 Progress = Callable[[int, int | None], None]
-"""A callback that gets the number of bytes received and the total number, or None if that is unknown."""
+"""A callback that gets the number of bytes received, and the total number or None if it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -15,16 +15,17 @@ class Limits:
     """The limits for a download. Exceeding a limit is an error that names it."""
 
     total_s: float = 1800
-    """Time for all attempts at all mirrors."""
+    """The most time for all attempts at all mirrors together."""
     max_bytes: int = 4 * 2**30
     connect_s: float = 10
     slow_after_s: float = 30
-    """An attempt ends after this time without data, or after this time below `min_bytes_per_s`."""
+    """An attempt ends if it gets no data, or less than `min_bytes_per_s` on average, for this time."""
     min_bytes_per_s: float = 1000
     tries: int = 5
-    """Attempts at an address that answers; an address that cannot be reached gets at most 2."""
+    """The most attempts at one address. An address that cannot be reached gets at most 2 attempts."""
     first_wait_s: float = 0.5
-    """Wait before the second attempt, plus a random part; the wait doubles, up to `longest_wait_s`."""
+    """The wait before the second attempt. Each later wait is twice as long, up to `longest_wait_s`; a random
+    part is added to each."""
     longest_wait_s: float = 30
     max_redirects: int = 5
 
@@ -41,7 +42,7 @@ class Meter:
         """Record that `done_bytes` bytes have arrived in total.
 
         Raises:
-            TransientError: the download has been too slow since the last check.
+            TransientError: the download has been too slow for `slow_after_s` seconds.
         """
         now_s, limits = time.monotonic(), self._limits
         if now_s - self._window_start_s >= limits.slow_after_s:

@@ -53,7 +53,7 @@ def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Membe
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files in the folder and one level below it, but no deeper: the folder may be a home directory."""
+    """The files in the folder and one level below it. A deeper search of a home directory would take long."""
     try:
         inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__MACOSX"]
         folders = [folder, *(path for path in inner if os.access(path, os.R_OK | os.X_OK))]
@@ -72,7 +72,7 @@ def missing_error(source: Path, name: str, members: tuple[str, ...], names: list
 
 
 def list_names(names: list[str]) -> str:
-    """At most three of the names, escaped for the terminal because the archive is not trusted."""
+    """A list of at most three of the names, escaped for the terminal because the archive is not trusted."""
     shown = [ascii(name[:60])[1:-1] for name in sorted(set(names))]
     more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
     return ", ".join(shown[:3]) + more

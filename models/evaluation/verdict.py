@@ -33,7 +33,7 @@ class Verdict:
     champion: int | None = None  # the version with which the candidate was compared
     champion_bpb: float | None = None
     champion_score: ScoreRecord | None = None
-    """Its score on the same test split; None if it was not scored."""
+    """The champion's score on the same test split; None if the champion was not scored."""
 
 
 def judge(
@@ -77,8 +77,8 @@ def judge(
 def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:
     """Why a champion with the settings `trained` may have been trained on today's test split, or "" if not.
 
-    The test split consists of the groups whose hash is below `clean.test_share`. The test split of a smaller
-    share is therefore a part of the test split of a larger share.
+    The test split consists of the groups whose hash is below `clean.test_share`. The test split for a
+    smaller share is therefore a part of the test split for a larger share.
     """
     by, share = trained.get("clean.split_by"), trained.get("clean.test_share")
     if by is None or share is None:
@@ -93,7 +93,7 @@ def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: in
 
 
 def other_answers(champion: int, generation: GenerationConfig, folder: Path) -> str:
-    """Say which reply settings of `generation` differ from the champion's in `folder`, or "" if none do."""
+    """Describe how the reply settings `generation` differ from the champion's in `folder`; "" if equal."""
     served = read_generation(folder)
     if to_transformers(served) == to_transformers(generation):
         return ""

@@ -12,7 +12,7 @@ from models.registry.versions import Registry
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder on this machine, and the registered version in it (None if it is not registered)."""
+    """A model folder on this machine, and the number of the registered version in it, if there is one."""
 
     folder: Path
     version: int | None
@@ -21,11 +21,11 @@ class Model:
     source: str | None = None
     """The corpus that the version was trained on."""
     digest: str = ""
-    """Equal for equal weights; "" if the model is not a registered version."""
+    """The digest of the model, equal for equal weights; "" if the model is not a registered version."""
 
 
 class RegistrySettings(Protocol):
-    """The settings that determine the registry; `settings.Settings` has them all."""
+    """The settings that a registry is opened with; `settings.Settings` has all of them."""
 
     @property
     def root(self) -> Path: ...
@@ -38,7 +38,7 @@ class RegistrySettings(Protocol):
 
 
 def open_registry(settings: RegistrySettings) -> Registry:
-    """The registry of these settings. It does not access MLflow before the first call of a method."""
+    """The registry to which these settings lead. It does not access MLflow until a method is called."""
     return Registry(
         settings.tracking_uri, settings.root / "mlartifacts", settings.model_name, settings.experiment
     )
@@ -62,7 +62,7 @@ def model_in_folder(ref: str) -> Model | None:
 
 
 def registered_model(ref: str, registry: Registry, copies: Path) -> Model:
-    """The version with this number or alias. Files that are not on this machine are copied to `copies`.
+    """The version with this number or alias. Files that are on another machine are copied to `copies`.
 
     Raises:
         InputError: there is no such version (the message lists all versions), or its files are damaged.

@@ -1,4 +1,4 @@
-"""`mlflow models serve` on the champion: a server of MLflow's that answers chat messages."""
+"""`mlflow models serve`, MLflow's own server, serves the champion and answers chat messages."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def is_up(process: subprocess.Popen[bytes], address: str) -> bool:
 
 
 def ask(address: str, request: dict[str, object]) -> tuple[int, str]:
-    """The status and the body of the response."""
+    """The status and the body of the server's response to a request."""
     headers = {"Content-Type": "application/json"}
     body = json.dumps(request).encode()
     try:
@@ -74,7 +74,7 @@ def served(registry: Registry, tmp_path: Path) -> Iterator[tuple[str, Path]]:
         until(lambda: is_up(process, address), 600)
         yield address, registry.folder(version, tmp_path)
     finally:
-        os.killpg(process.pid, 15)  # its server is a process of its own
+        os.killpg(process.pid, 15)  # `mlflow` has started the server as a separate process
         process.wait(60)
 
 

@@ -1,4 +1,4 @@
-"""`repartee models --upgrade`: an earlier version becomes an MLflow model, whatever interrupts it."""
+"""`repartee models --upgrade`: an earlier version becomes an MLflow model, even after an interruption."""
 
 import json
 from hashlib import sha256
@@ -62,7 +62,7 @@ def test_an_upgrade_adds_the_files_for_mlflow_and_changes_no_other(
     assert json.loads(manifest)["files"].keys() == hashes(allowed(stored)).keys()
     (answer,) = mlflow.pyfunc.load_model(str(stored)).predict(mlflow_model.MESSAGES)
     assert answer["choices"][0]["message"]["role"] == "assistant"
-    # A training is known by its own files, so it is not registered a second time.
+    # The files of the model itself have not changed, so registering them again creates no second version.
     again = registry.register(
         folder, version.run_id, fingerprint=registry.model, tags={}, description="again"
     )
