@@ -75,7 +75,7 @@ class Settings(BaseSettings):
 
     @property
     def tracking_uri(self) -> str:
-        """The configured address of MLflow, or that of `repartee up`'s MLflow, or else the home's database."""
+        """The configured address of MLflow, or that of `repartee up`'s MLflow, or the home's database."""
         return self.mlflow_tracking_uri or self._address("mlflow") or address(self.root / "mlflow.db")
 
     @property

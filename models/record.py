@@ -10,7 +10,7 @@ from models.errors import validation_problem
 
 
 class Record(BaseModel):
-    """The content of a JSON file. Unknown keys, from a later version, are ignored. A new key needs a default."""
+    """The content of a JSON file. Keys of later versions are ignored. A new key needs a default."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 

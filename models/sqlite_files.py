@@ -183,7 +183,7 @@ def finish(path: Path) -> None:
 
 
 def set_aside(path: Path, why: str) -> None:
-    """Rename a database and its companion files, so that SQLite cannot apply an old journal to a new database."""
+    """Rename a database and its companion files, so that no old journal is applied to a new database."""
     target = free_name(path, why)
     for old, end in _parts(path):
         old.rename(target.with_name(target.name + end))

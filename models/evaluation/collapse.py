@@ -16,19 +16,21 @@ from models.generation.config import GenerationConfig
 from models.generation.generator import Generator
 from models.text.tokenizer import DEFAULT_SPECIAL_TOKENS, SpecialTokens
 
-NUM_CONTEXTS = 32  # contexts from the validation split, evenly spaced
-MAX_TOKENS = 24  # the maximum length of a reply
-# A sample of replies takes as long as training on 4,000 tokens (0.4 s at 10,000 tokens per second): 1 %.
+NUM_CONTEXTS = 32  # evenly spaced in the validation split
+MAX_TOKENS = 24  # the maximum number of tokens in a reply
+# Training tokens between two samples. A sample takes as long as training on 4,000 tokens (0.4 s at 10,000
+# tokens per second), so sampling adds 1 % to the training time.
 TOKENS_BETWEEN = 400_000
-# A model cannot converse if it gives every second context the same reply, or loops in every second reply.
-# 90 % of the film lines are shorter than 24 tokens: if no reply ends, the model has not learnt to end one.
+# A model cannot converse if it gives the same reply to half of the contexts, or repeats itself in half of its
+# replies. 90 % of the film lines have fewer than 24 tokens, so a model has not learnt to end a reply if none
+# of its replies ends within 24 tokens.
 MAX_COMMONEST_SHARE = 0.5
 MAX_REPETITION = 0.5
 
 
 @dataclass(frozen=True)
 class ReplyStats:
-    """Statistics of greedy replies; each is a share of the replies or of their n-grams."""
+    """Statistics of greedy replies. Each statistic is a share of the replies or of their n-grams."""
 
     distinct_1: float
     distinct_2: float
@@ -54,7 +56,7 @@ class ReplyStats:
 def sample_replies(
     model: PreTrainedModel, validation: pa.Table, special_tokens: SpecialTokens = DEFAULT_SPECIAL_TOKENS
 ) -> ReplyStats:
-    """Generate greedy replies to some contexts, without changing the weights or the random generators."""
+    """Generate greedy replies to some contexts, without changing the weights or any random generator."""
     rows = Examples(validation)
     chosen = np.linspace(0, len(rows) - 1, min(NUM_CONTEXTS, len(rows))).astype(np.int64)
     contexts = [ids[: int(np.argmax(flags))].tolist() for ids, flags in map(rows.row, chosen)]

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 BATCH_TOKENS = 4096
 LOG_SECONDS = 20
-SLICE = 512  # positions; with a vocabulary of 50k tokens their logits take 100 MB
+SLICE = 512  # positions; their logits take 100 MB if the vocabulary has 50k tokens
 LOOP_NGRAM = 4
 LOOP_RUN = 3
 
@@ -40,9 +40,9 @@ class GroupScore(NamedTuple):
     """The nats and the bytes of one group; bits per byte = nats / (ln 2 * bytes)."""
 
     nats: float
-    """The negative log-likelihood of the reply tokens in nats, plus the spelling charges."""
+    """The negative log-likelihood of the group's reply tokens in nats, plus the spelling charges."""
     bytes: int
-    """UTF-8 bytes of the replies, plus one for the end of each."""
+    """The UTF-8 bytes of the group's replies, plus one byte for the end of each reply."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """The share of reply tokens that the model finds most likely."""
+        """The share of reply tokens to which the model gives the highest probability of all tokens."""
         return self.correct / self.tokens
 
 
@@ -118,7 +118,7 @@ def _by_group(groups: Sequence[str], nats: Sums, sizes: NDArray[np.int64]) -> di
 
 
 def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Sums, Sums]:
-    """Return, for each row, the nats of its reply tokens in total and the number of correct predictions."""
+    """Return two sums for each row: the nats of its reply tokens, and the number of correct predictions."""
     batch = collate(rows, has_encoder=networks.is_encoder_decoder(model)).to(model.device)
     is_target_BT = batch.targets_BT >= 0
     hidden_ND, targets_N = networks.hidden_states(model, batch)[is_target_BT], batch.targets_BT[is_target_BT]
@@ -140,29 +140,29 @@ def _nats(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> float:
-    """Accuracy on `test` of always guessing the most common token of `train`; both map ids to counts."""
+    """Accuracy on `test` of always guessing the commonest token in `train`. Both map token ids to counts."""
     commonest = max(train, key=lambda token: (train[token], -token))
     return test.get(commonest, 0) / sum(test.values())
 
 
 def distinct_n(replies: Sequence[Sequence[int]], n: int) -> float:
-    """Distinct n-grams / all n-grams (https://arxiv.org/abs/1510.03055), or 0 if there are no n-grams."""
+    """Distinct n-grams divided by all n-grams (https://arxiv.org/abs/1510.03055); 0 without n-grams."""
     grams = [gram for reply in replies for gram in _ngrams(reply, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def repetition(replies: Sequence[Sequence[int]]) -> float:
-    """Share of replies that loop: the same 4 tokens twice, or one token 3 times in a row."""
+    """Share of replies that loop, which means the same 4 tokens twice, or one token 3 times in a row."""
     return sum(map(_loops, replies)) / len(replies) if replies else 0.0
 
 
 def stopped_share(finished: Sequence[bool]) -> float:
-    """Share of replies that the model itself ended."""
+    """Share of the replies that the model ended itself, before the limit of tokens."""
     return sum(finished) / len(finished) if finished else 0.0
 
 
 def commonest_reply_share(replies: Sequence[Hashable]) -> float:
-    """Share of the most common reply; near 1 if the model gives the same reply to almost every context."""
+    """Share of the replies that equal the commonest reply; near 1 if almost every context gets that reply."""
     return Counter(replies).most_common(1)[0][1] / len(replies) if replies else 0.0
 
 

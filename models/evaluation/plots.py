@@ -14,7 +14,7 @@ NO_VERSION = {"Software": None}  # so that equal curves give equal bytes
 
 def loss_curves(metrics_jsonl: Path, png: Path) -> None:
     """Plot loss (left) and accuracy (right) against steps, from a trainer's metrics.jsonl."""
-    # pyplot would keep figures alive and select a display. A bare Figure is drawn with Agg.
+    # A bare Figure is drawn with Agg, whereas pyplot would keep each figure in memory and look for a display.
     from matplotlib.figure import Figure  # slow to import
 
     lines = Reader(metrics_jsonl).read()
@@ -34,7 +34,7 @@ def loss_curves(metrics_jsonl: Path, png: Path) -> None:
 
 
 def _points(lines: Sequence[dict[str, Any]], kind: str, key: str) -> list[Point]:
-    """Return (step, value) in order. A step that was logged again after a resume counts once."""
+    """Return pairs (step, value) in order. A step that was logged again after a resume occurs once."""
     lines_with_key = [line for line in of_kind(lines, kind) if line.get(key) is not None]
     return sorted({line["step"]: line[key] for line in lines_with_key}.items())
 
@@ -54,7 +54,7 @@ def _panel(axes: Any, train: list[Point], validation: list[Point], title: str) -
         return
     if train:
         steps, values = zip(*train, strict=True)
-        marker = "o" if len(train) == 1 else ""  # a line of one point is invisible
+        marker = "o" if len(train) == 1 else ""  # a line with a single point is invisible without a marker
         axes.plot(steps, values, color=TRAIN_COLOUR, linewidth=1.5, marker=marker, label="training")
     if validation:
         steps, values = zip(*validation, strict=True)

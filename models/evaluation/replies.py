@@ -12,7 +12,7 @@ OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?",
 
 
 def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list[str], str]]:
-    """Return (context, original reply): the openers, then one turn of each chosen test conversation."""
+    """Return pairs (context, original reply): the openers first, then one from each chosen conversation."""
     conversations = [texts for _, _, texts in read_split(turns, "test")]
     chosen = conversations[:: max(1, len(conversations) // count)][:count]
     positions = [1 + i % (len(texts) - 1) for i, texts in enumerate(chosen)]
@@ -21,7 +21,7 @@ def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list
 
 
 def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:
-    """Return the text and ids of the greedy reply to each context, and whether the model ended the reply."""
+    """Return the greedy reply to each context as text and ids, and whether the model ended the reply."""
     from models.generation.generator import Generator
     from models.network import networks
     from models.text import tokenizer

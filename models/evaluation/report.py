@@ -86,13 +86,13 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
 
 
 def figure_table(figures: Mapping[str, float]) -> str:
-    """Return figures as a Markdown table, in which counts are whole numbers."""
+    """Return figures as a Markdown table. Figures that are integers are shown without decimals."""
     rows = [f"| {key} | {_figure(value)} |" for key, value in figures.items()]
     return "\n".join(["| figure | value |", "| --- | ---: |", *rows])
 
 
 def comparison_table(figures: Mapping[str, float], champion: Mapping[str, float]) -> str:
-    """Return figures as a Markdown table, beside those figures of the champion that are known."""
+    """Return figures as a Markdown table, with a column for the champion's figures if there is a champion."""
     if not champion:
         return figure_table(figures)
     rows = [

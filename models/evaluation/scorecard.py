@@ -32,7 +32,7 @@ SCORE = "score.json"
 def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "Score":
     """The model's score on the test split of `turns`, which is encoded with the model's own vocabulary.
 
-    The selection of conversations by `max_replies` does not depend on the model.
+    `max_replies` selects the same conversations for every model.
     """
     from models.evaluation import metrics  # torch takes seconds to import
     from models.network import networks  # torch takes seconds to import
@@ -69,7 +69,7 @@ class ScoreRecord(Record):
     """The negative log-likelihood in nats and the number of bytes of each group."""
 
     def figures(self) -> dict[str, float]:
-        """The figures under the names that a report uses."""
+        """The figures of this record by the names that a report uses."""
         return {
             "test_bpb": self.bpb,
             "test_perplexity": self.perplexity,
@@ -101,7 +101,7 @@ class RescoreConfig(Config):
 
 
 def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
-    """Write score.json of the champion on this corpus's test split; return the number of scored replies."""
+    """Score the champion on this corpus's test split; write score.json, and return the number of replies."""
     score = score_model(champion, clean / "turns.parquet", config.max_replies)
     normalisation = read_model_info(champion).normalisation
     openers = answer_openers(champion, normalisation)

@@ -13,7 +13,7 @@ from models.errors import InputError
 from models.files import PROJECT
 
 PATTERNS = ["*.safetensors", "*.json", "*.jinja"]  # no pickle, and no file that could contain code
-BELOW = "*/*"  # subfolders contain conversions of the same weights
+BELOW = "*/*"  # subfolders contain the same weights in other formats
 
 
 def commit_of(name: str) -> str:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
 SUFFIXES = (".safetensors", ".json", ".jinja")
-LEFT = ("manifest.json", "generation_config.json")  # files of a registered version that are not learnt
+LEFT = ("manifest.json", "generation_config.json")  # files of a version that do not affect training
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 FORMS = "give champion, challenger, a version number, a model folder, a .gguf file or ORG/NAME on the hub"
 
@@ -86,7 +86,7 @@ def _folder(folder: Path) -> Source:
 
 
 def folder_identity(folder: Path) -> str:
-    """Return a digest that is equal for all folders with the same model."""
+    """Return a digest that is equal for two folders if the files of their models are equal."""
     content = {path.name: sha256(path) for path in _taken(folder)}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"folder:{digest}"

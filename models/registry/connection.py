@@ -1,4 +1,4 @@
-"""The connection to MLflow: its client, the environment that it reads, and remedies for its errors.
+"""The connection to MLflow: its client, its environment variables, and remedies for its errors.
 
 All calls go through one client with explicit run ids, without an active run, autologging or a global URI.
 MLflow is imported on first use.
@@ -35,12 +35,12 @@ DATABASE_ERROR = re.compile(r"\bOperationalError\b|\bDatabaseError\b")
 STORES = re.compile(r"https?://|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # a slower upload counts as hung
+SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # an upload that is slower than this counts as hung
 ENVIRONMENT = {
     # With MLflow's defaults one call to a dead server takes 247 s; with these values it takes 3 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    TIMEOUT: "10",  # a call to a hung server takes three timeouts
+    TIMEOUT: "10",  # seconds; each call has three attempts
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -106,7 +106,7 @@ class Connection:
             raise
 
     def local_folder(self, uri: str) -> Path | None:
-        """The path on this machine of the artifact with this address, even after the home has moved."""
+        """The path of an artifact on this machine, given its address, even after the home has moved."""
         return database.local_folder(uri, self._file, self.artifacts)
 
     def prepare(self) -> None:
@@ -258,13 +258,13 @@ def _check_reachable(uri: str) -> None:
     except urllib.error.HTTPError:
         pass
     except urllib.error.URLError as error:
-        if not isinstance(error.reason, ssl.SSLError):  # MLflow has its own TLS settings
+        if not isinstance(error.reason, ssl.SSLError):  # MLflow's TLS settings may differ
             raise
 
 
 @contextmanager
 def _garbage_collection_off() -> Iterator[None]:
-    """Exclude the objects of MLflow's import from garbage collection, which saves 1 s at import and exit."""
+    """Exclude the objects that MLflow's import creates from garbage collection. This saves 1 s in total."""
     if "mlflow" in sys.modules:
         yield
         return

@@ -1,4 +1,4 @@
-"""MLflow's SQLite database: its state, its creation and upgrade, and the addresses of its artifacts.
+"""MLflow's SQLite database: its state, creation and upgrade, and the artifact addresses in it.
 
 The addresses of artifacts are absolute. After a home has moved, they are corrected:
 docs/decisions/0013-a-home-can-move.md.
@@ -59,7 +59,7 @@ def revisions() -> tuple[frozenset[str], str]:
 
 
 def state(path: Path) -> State:
-    """The state of the database, as the installed MLflow would find it.
+    """The state of the database from the point of view of the installed MLflow.
 
     Raises:
         OSError, sqlite3.Error: the file cannot be used.
@@ -73,7 +73,7 @@ def state(path: Path) -> State:
             revision = sqlite_files.revision(database, names)
             is_used = _is_used(database, names)
         except sqlite3.OperationalError as error:
-            if sqlite_files.is_locked(error):  # MLflow waits for the lock, too
+            if sqlite_files.is_locked(error):  # MLflow also waits for this lock
                 return "current"
             raise
     if revision is None:
@@ -88,7 +88,7 @@ def state(path: Path) -> State:
 
 
 def prepare(path: Path, artifacts: Path | None) -> None:
-    """Make the database usable for the installed MLflow, with artifact addresses in its present home.
+    """Make the database usable for the installed MLflow, and make its artifact addresses lead into this home.
 
     Raises:
         InputError: the database was written by a newer MLflow, or cannot be upgraded.
@@ -141,9 +141,9 @@ def create(path: Path, artifacts: Path | None) -> None:
 
 
 def _upgrade(path: Path, artifacts: Path | None) -> None:
-    """Upgrade a copy and write it back in one transaction. A backup of the old database stays beside it."""
+    """Upgrade a copy, write it back in one transaction, and keep a backup of the old database beside it."""
     with sqlite_files.alone(path):
-        if state(path) != "older":  # another process was faster
+        if state(path) != "older":  # another process has upgraded it
             return
         with sqlite_files.scratch(path) as folder:
             old, new = folder / "old.db", folder / path.name
@@ -215,7 +215,7 @@ def _is_used(database: sqlite3.Connection, names: set[str]) -> bool:
 
 
 def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | None:
-    """The artifact's path on this machine, even after the home has moved; None if it is elsewhere."""
+    """The artifact's path on this machine, even after the home has moved; None if it is stored elsewhere."""
     recorded = _local(uri)
     if recorded is None or artifacts is None:
         return recorded
@@ -229,7 +229,7 @@ def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | 
 
 
 def moved_roots(path: Path, artifacts: Path) -> list[str]:
-    """The roots of artifact addresses in another home, from which this home was moved or copied."""
+    """The roots of artifact addresses that still lead to the home from which this one was moved or copied."""
     if path.absolute().parent != artifacts.absolute().parent:
         return []
     with sqlite_files.opened(path) as database:
@@ -254,14 +254,14 @@ def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
         return False
     if not recorded.exists():
         return True
-    if artifacts.exists() and recorded.samefile(artifacts):  # the same home under two paths
+    if artifacts.exists() and recorded.samefile(artifacts):  # two paths of one folder
         return False
-    # The other folder may be a user's choice, unless its files are in this home, too.
+    # A user may have chosen the other folder. If its files are also in this home, this home is a copy.
     return any((artifacts / url2pathname(name)).exists() for name in inner if name)
 
 
 def readdress(path: Path, artifacts: Path, roots: list[str]) -> None:
-    """Change the addresses under these roots to addresses in this home, in one transaction."""
+    """Replace these roots in all artifact addresses by this home's root, in one transaction."""
     current = artifacts.absolute()
     with sqlite_files.opened(path) as database, database:
         database.execute("BEGIN IMMEDIATE")
@@ -293,7 +293,7 @@ def _local(uri: str) -> Path | None:
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 
-if __name__ == "__main__":  # run by a long-lived process that must not load MLflow itself
+if __name__ == "__main__":  # for a long-lived process that must not load MLflow itself
     try:
         prepare(Path(sys.argv[1]), Path(sys.argv[2]))
     except InputError as error:

@@ -1,4 +1,4 @@
-"""History: the promotions of a model, as texts in the tags of the registered model.
+"""History: the promotions of a model. Each is stored as text in a tag of the registered model.
 
 An entry is one line with the time, the version, the previous champion, the flow run and the reason.
 """
@@ -16,7 +16,7 @@ ENTRY = re.compile(
     r"(?: in (?P<flow_run_id>[\w-]+))?: (?P<why>.*)",
     re.DOTALL,
 )
-MAX_WHY = 4000  # characters; MLflow limits a tag of a registered model to 5,000
+MAX_WHY = 4000  # characters; MLflow's limit for such a tag is 5,000
 
 
 @dataclass(frozen=True)

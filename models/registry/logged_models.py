@@ -1,6 +1,6 @@
-"""MLflow's logged models: one for the files of each version, with the run that made it and its scores.
+"""MLflow's logged models: each version has one, with the version's files, training run and scores.
 
-MLflow's pages show a logged model among the models of its run and of the experiment, and lead to the version.
+MLflow's pages show a logged model among the models of its run and its experiment, and link to the version.
 """
 
 import json
@@ -24,7 +24,7 @@ TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 @dataclass(frozen=True)
 class Scores:
-    """The figures of a model, and the dataset of its run that they were measured on."""
+    """The figures of a model, and the dataset on which they were measured, which its run has logged."""
 
     points: Sequence[Point]
     dataset: str
@@ -35,7 +35,7 @@ class LoggedModels(Tracking):
     """The logged models of the runs of one experiment."""
 
     def _open_logged_model(self, run_id: str, content: str) -> str:
-        """The id of the run's logged model for the files with this digest; a new one if there is none."""
+        """The id of the run's logged model for files with this digest. It is created if it does not exist."""
         with self.reading() as client:
             experiment = client.get_run(run_id).info.experiment_id
         for found in self._logged_models(experiment, run_id):
@@ -58,7 +58,7 @@ class LoggedModels(Tracking):
             page = batch.token or ""
 
     def _finish_logged_model(self, model_id: str) -> None:
-        """Mark it as ready: its files are stored and verified."""
+        """Mark the logged model as ready. Call this after its files have been stored and verified."""
         with self.writing() as client:
             client.finalize_logged_model(model_id, "READY")
 
@@ -78,7 +78,7 @@ class LoggedModels(Tracking):
         return int(created.version)
 
     def _show(self, model_id: str, run_id: str, number: int, scores: Scores | None) -> None:
-        """Link the logged model with its run and its version, and attach its scores; twice is as once."""
+        """Link the logged model with its run and version, and attach its scores. It may be repeated."""
         if scores is not None:
             self._log_scores(model_id, run_id, scores)
         from mlflow.entities import LoggedModelOutput
@@ -108,7 +108,7 @@ class LoggedModels(Tracking):
 
     @contextmanager
     def _as_default(self) -> Iterator[None]:
-        """Inside, clients of MLflow's own use this store: it looks up the logged model with one."""
+        """Make this store MLflow's default: inside, MLflow looks something up with its own client."""
         before = os.environ.get(TRACKING_URI)
         os.environ[TRACKING_URI] = self.tracking_uri
         try:

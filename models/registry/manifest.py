@@ -26,7 +26,7 @@ FOR_MLFLOW = frozenset(
 )
 """The files that make a model folder an MLflow model; no command of Repartee reads them."""
 LEFT_BY_MLFLOW = "registered_model_meta"
-"""The file that MLflow writes into the folder of a version that it opens, to name the model and version."""
+"""The file with the model's name and version that MLflow writes into the folder of a version it opens."""
 
 
 def allowed(folder: Path) -> dict[str, Path]:
@@ -49,7 +49,7 @@ def allowed(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files in a folder, except its manifest and the file that MLflow leaves there.
+    """All files in a folder, except its manifest and the file that MLflow writes there.
 
     Symbolic links are refused, because they may point outside the folder.
     """
@@ -65,7 +65,7 @@ def hashes(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def without_mlflow(files: Mapping[str, str]) -> dict[str, str]:
-    """The files of the model itself, which do not depend on the MLflow version that registers the model."""
+    """The files without those for MLflow, whose content depends on the MLflow version that is installed."""
     return {name: digest for name, digest in files.items() if name not in FOR_MLFLOW}
 
 
@@ -100,11 +100,11 @@ def _first_damaged(folder: Path, digest: str) -> str | None:
     text = manifest.read_bytes() if manifest.is_file() else b""
     present = hashes({path.relative_to(folder).as_posix(): path for path in _files(folder)})
     if hashlib.sha256(text).hexdigest() != digest:
-        # If `digest` belongs to the manifest without the files for MLflow, these files are just being added.
+        # If `digest` is that of the manifest without the files for MLflow, an upgrade is adding these files.
         is_extended = MLMODEL in present and digest_of(without_mlflow(present)) == digest
         return None if is_extended else MANIFEST
     expected: dict[str, str] = json.loads(text)["files"]
-    if MLMODEL not in expected:  # the files for MLflow are just being added
+    if MLMODEL not in expected:  # an upgrade is adding the files for MLflow
         present = without_mlflow(present)
     names = sorted(expected.keys() | present.keys())
     return next((name for name in names if expected.get(name) != present.get(name)), None)

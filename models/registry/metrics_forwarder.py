@@ -13,19 +13,19 @@ from models.registry.runs import Point, Tracking
 
 log = logging.getLogger(__name__)
 
-MAX_POINTS = 1000  # points of each metric; with more, MLflow's page becomes slow
-LIVE_POINTS = 128  # points sent one by one; then every 2nd, 4th ..., so that 1,000 suffice for a million
+MAX_POINTS = 1000  # the most points of each metric; more would make MLflow's page slow
+LIVE_POINTS = 128  # the number of points of a curve of which each is sent, and not only every 2nd or 4th
 GROUPS = {STEP: "train", VALIDATION: "validation", EPOCH: "epoch", REPLIES: "replies"}
 
 
 class MetricsForwarder:
-    """Sends the lines of a growing metrics.jsonl to an MLflow run, in a thread that never fails the caller.
+    """Sends the lines of a growing metrics.jsonl to an MLflow run, in a thread that only logs errors.
 
-    The longer a curve grows, the fewer of its new points are sent; `close` adds evenly spaced points, up to
-    1,000. Points that an outage delayed are sent later, at the latest by `close` or by the next forwarder on
-    the same file; a step that the MLflow run already has is not sent again. `certain` returns how many bytes
-    at the start of the file are final: after a divergence, training truncates the file to its checkpoint, but
-    a point cannot be deleted from MLflow.
+    The longer a curve is, the fewer of its new points are sent; `close` adds evenly spaced points until the
+    curve has 1,000. Points that an outage delayed are sent later, at the latest by `close` or by the next
+    forwarder of the same file. A step that the MLflow run has is not sent again. `certain` returns how many
+    bytes at the start of the file are final; only these are sent, because training truncates the file to
+    its checkpoint after a divergence, but a point cannot be deleted from MLflow.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MetricsForwarder:
     def _try(self, send: Callable[[], None]) -> bool:
         try:
             send()
-        except Exception as error:  # no error of the tracking may end the training run
+        except Exception as error:  # an error of MLflow must not end the training run
             if not self._warned:
                 log.warning("metrics stay in %s until MLflow accepts them: %s", self._path, error)
             self._warned = True
@@ -77,18 +77,18 @@ class MetricsForwarder:
         return True
 
     def _forward(self) -> None:
-        """Send some of the new points; a curve is subsampled while its final length is unknown."""
+        """Send some of the new points. Each curve is subsampled, as its final length is still unknown."""
         for point in _points(self._reader.read()):
             index = self._num_points[point[0]]
             self._num_points[point[0]] += 1
-            # The interval is the smallest power of two that leaves fewer than LIVE_POINTS earlier points.
+            # Beyond LIVE_POINTS, the interval between sent points doubles when the curve's length doubles.
             if index % (1 << (index // LIVE_POINTS).bit_length()) == 0:
                 self._waiting.append(point)
         self._send(self._waiting)
         self._waiting = []
 
     def _send_rest(self) -> None:
-        """Send evenly spaced points of the rest of the file, up to MAX_POINTS in all for each curve."""
+        """Send missing points, evenly spaced, so that each curve has at most MAX_POINTS in total."""
         curves: dict[str, list[Point]] = defaultdict(list)
         for point in read_points(self._path, self._certain):
             curves[point[0]].append(point)
@@ -109,7 +109,7 @@ class MetricsForwarder:
             self._steps(key).add(step)
 
     def _steps(self, key: str) -> set[int]:
-        # MLflow is asked once for each curve: an earlier forwarder may have sent points with other times.
+        # MLflow is asked once for each curve, because an earlier forwarder may have sent points.
         if key not in self._sent:
             self._sent[key] = self._tracking.metric_steps(self._run_id, key)
         return self._sent[key]
@@ -121,7 +121,7 @@ def read_points(path: Path, certain: Callable[[], int] | None = None) -> list[Po
 
 
 def evenly(points: Sequence[Point], most: int) -> list[Point]:
-    """Return at most `most` of the points, evenly spaced and including the last point."""
+    """Return at most `most` of the points. They are evenly spaced and include the last point."""
     if len(points) <= most:
         return list(points)
     return [points[len(points) - 1 - i * len(points) // most] for i in reversed(range(most))]

@@ -21,7 +21,7 @@ MESSAGES = {"messages": [{"role": "user", "content": "Hello."}]}
 
 
 def reason_against(folder: Path) -> str | None:
-    """Why MLflow cannot serve the model of a folder as a chat model, or None if it can."""
+    """Why MLflow cannot serve the model in this folder as a chat model; None if it can."""
     config = _read(folder / "config.json")
     if config.get("is_encoder_decoder"):
         return "MLflow's chat task does not support encoder-decoders"
@@ -37,7 +37,7 @@ def reason_against(folder: Path) -> str | None:
 def write(folder: Path, out: Path) -> None:
     """Write the files that MLflow needs for the model in `folder` to `out`, which may be the same folder.
 
-    The files contain no times and no addresses, so equal models get equal files.
+    The files contain neither times nor addresses, so that equal models get equal files.
     """
     (out / TOKENIZER).mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:
@@ -52,7 +52,7 @@ def write(folder: Path, out: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON object, which is empty if the file does not exist."""
+    """Read a JSON object from a file; {} if the file does not exist."""
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
@@ -71,8 +71,8 @@ def _description(architecture: str) -> dict[str, Any]:
         },
         metadata={"task": TASK},
     )
-    # There is no source_model_name, because MLflow would use that name to find the tokenizer for a request
-    # with `stop`, in the current folder or on the Hugging Face hub.
+    # There is no source_model_name. For a request with `stop`, MLflow would load the tokenizer by that name,
+    # from the current folder or from the Hugging Face hub.
     model.add_flavor(
         "transformers",
         task="text-generation",

@@ -1,7 +1,7 @@
-"""The files of registered models: stored in MLflow, copied from there, and verified.
+"""The files of registered models: stores them in MLflow, copies them from there, and verifies them.
 
-A version has the files of a logged model (`models:/MODEL_ID`); those of earlier versions are among the
-artifacts of the run that trained them (`runs:/RUN_ID/PATH`).
+A version has the files of a logged model (`models:/MODEL_ID`). If an earlier Repartee registered a
+version, its files are artifacts of the run that trained it (`runs:/RUN_ID/PATH`).
 """
 
 import logging
@@ -22,10 +22,10 @@ PARTIAL = ".tmp-"  # prefix of a folder into which a model is being copied
 
 
 class ModelFiles(Tracking):
-    """The model folders in MLflow, each by the source of its version."""
+    """The model folders in MLflow, each found by the source of its version."""
 
     def _location(self, source: str) -> str:
-        """The address of the files.
+        """The address of a version's files in MLflow's artifact store.
 
         Raises:
             InputError: the logged model or the run is deleted.
@@ -49,13 +49,13 @@ class ModelFiles(Tracking):
         try:
             self._location(source)
         except TrackingUnavailable:
-            raise  # it says nothing of the files
+            raise  # an outage does not tell whether the files exist
         except InputError:
             return False
         return True
 
     def _local(self, source: str) -> Path | None:
-        """The folder of the files, if MLflow keeps it on this machine's disk; else none.
+        """The folder of a version's files if it is on this machine's disk; otherwise None.
 
         Raises:
             InputError: the logged model or the run is deleted.
@@ -96,7 +96,7 @@ class ModelFiles(Tracking):
             ) from error
 
     def _store(self, folder: Path, files: Mapping[str, str], source: str) -> None:
-        """Copy a folder, and then the manifest of `files`, to MLflow; verify the stored files."""
+        """Copy a folder to MLflow, then the manifest of `files`, and then verify the stored files."""
         self._upload(folder, source)
         with tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / MANIFEST).write_text(manifest_of(files))
@@ -120,7 +120,7 @@ class ModelFiles(Tracking):
             check(local, digest, f"the model stored at {source}")
 
     def _copy_once(self, source: str, target: Path, digest: str) -> None:
-        """Copy the files to the folder `target`, unless an undamaged copy is there."""
+        """Copy the files to the folder `target`, unless it already has an undamaged copy."""
         if target.exists() and _is_damaged(target, digest):
             log.warning("the copy of a model in %s is damaged and is copied again", target)
             shutil.rmtree(target)
@@ -129,7 +129,7 @@ class ModelFiles(Tracking):
 
 
 def _parts(source: str) -> tuple[str, str, str]:
-    """(logged model, "", "") of models:/ID, ("", run, path) of runs:/ID/PATH."""
+    """Parse a source: (id of the logged model, "", "") or ("", id of the run, path in the run)."""
     scheme, _, rest = source.partition(":/")
     run_id, _, path = rest.partition("/")
     return (rest, "", "") if scheme == "models" else ("", run_id, path)

@@ -1,9 +1,8 @@
-"""Promotions: which version is the champion, since when and why. A promotion happens completely or not at
-all.
+"""Promotions: record which version is the champion, since when, and why.
 
-A promotion writes its intent, moves the alias, then writes its history entry;
-docs/decisions/0012-promotion.md gives the reason for this order. The intent, the alias and the history are
-stored in aliases and tags of MLflow's registered model.
+A promotion happens completely or not at all. It writes its intent, moves the alias, and then writes its
+history entry; docs/decisions/0012-promotion.md gives the reason for this order. The intent, the alias and the
+history are stored in aliases and tags of MLflow's registered model.
 """
 
 import logging
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-LOCK_SECONDS = 120  # a promotion is a few requests, each of which may take up to its time limit
-WHOEVER = 0  # for a user's promotion, which replaces whichever version is the champion
+LOCK_SECONDS = 120  # a promotion makes a few requests, and each may take a while
+WHOEVER = 0  # in place of a version: any champion may be replaced, as a user asked
 FOREIGN = "the alias was moved outside of Repartee"
 
 
@@ -47,7 +46,7 @@ class Promotions(Tracking):
     """The aliases of the registered model, and the history of its champion."""
 
     def history(self) -> list[Promotion]:
-        """All promotions, newest first, including a promotion whose entry is not written yet.
+        """All promotions, newest first. A promotion that lacks only its history entry is included.
 
         Raises:
             TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
@@ -104,7 +103,7 @@ class Promotions(Tracking):
             self._complete(number)
 
     def _complete(self, number: int) -> None:
-        """Complete a promotion whose alias has moved. If MLflow does not answer, the next start completes it.
+        """Complete a promotion whose alias is set. If MLflow does not answer, the next start completes it.
 
         Raises:
             InputError: another process has promoted another version at the same time.
@@ -147,7 +146,7 @@ class Promotions(Tracking):
         return [f"the promotion of v{intent.version} was interrupted; it is now recorded in the history"]
 
     def _record_foreign(self, but: int | None = None) -> list[str]:
-        """Add a missing history entry for the champion, so that a rollback works. Return the lines to log."""
+        """Record a champion that the history lacks, so that a rollback works. Return the lines to log."""
         tags, aliases = self._model_state()
         number = _foreign_champion(tags, aliases)
         if number is None or number == but:
@@ -160,13 +159,13 @@ class Promotions(Tracking):
     def _record(self, intent: Intent) -> None:
         entries = entries_of(self._model_state()[0])
         if not is_recorded(intent, entries):
-            # The key has a number instead of a date, so that a change of the clock cannot alter the order.
+            # The key contains a number and no date, so that a change of the clock cannot alter the order.
             key = f"{HISTORY}{len(entries) + 1:06d}-v{intent.version}"
             self._tag_model(key, intent.entry())
 
     @contextmanager
     def _promoting(self) -> Iterator[None]:
-        """Prevent other processes of this home from promoting. Between homes, the last writer wins.
+        """Prevent other processes of this home from promoting. If two homes promote, the last one wins.
 
         Raises:
             InputError: another promotion has been running for too long.
@@ -229,7 +228,7 @@ class Promotions(Tracking):
 
 
 def _foreign_champion(tags: Mapping[str, str], aliases: Mapping[str, int]) -> int | None:
-    """The champion if the newest history entry names another version, or None if they agree."""
+    """The champion's number if the newest history entry names another version; otherwise None."""
     champion: Any = aliases.get(CHAMPION)
     newest = next(iter(entries_of(tags)), None)
     return champion if champion is not None and (newest is None or newest.version != champion) else None

@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
-    """Replace a damaged file by a new one with the readable data; return whether the new file `is_whole`.
+    """Replace a damaged file by a new file with its readable data; return whether this file `is_whole`.
 
     The damaged file is first copied to NAME.damaged. If no usable data can be read, only this copy remains,
     and the next start creates an empty database.
     """
-    path = path.resolve()  # SQLite keeps the companion files beside the target of a symbolic link
+    path = path.resolve()  # of a symbolic link's target, which has the companion files beside it
     with sqlite_files.alone(path):
         damaged_copy = sqlite_files.copy_aside(path, "damaged")
         with sqlite_files.scratch(path) as folder:
@@ -47,7 +47,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _by_the_shell(damaged: Path, new: Path) -> None:
-    """Use SQLite's own recovery, which reads every page; only the sqlite3 shell has this command."""
+    """Use the command .recover, which reads every page. Only SQLite's shell, sqlite3, has this command."""
     shell = shutil.which("sqlite3")
     if shell is None:
         return
@@ -68,7 +68,7 @@ def _by_the_shell(damaged: Path, new: Path) -> None:
 
 
 def _row_by_row(damaged: Path, new: Path) -> None:
-    """Copy each table from its first row forwards and its last row backwards, as far as it is readable."""
+    """Copy each table from the first row to the first unreadable row, and from the last row backwards."""
     with sqlite_files.opened(damaged) as old, closing(sqlite3.connect(new)) as target:
         old.text_factory = lambda text: text.decode("utf-8", "replace")  # damaged text may be invalid UTF-8
         try:
@@ -96,7 +96,7 @@ def _copy_rows(old: sqlite3.Connection, target: sqlite3.Connection, table: str) 
 
 
 def _readable(old: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
-    """Yield the rows before the first damaged page and after the last one; a row may occur twice."""
+    """Yield the rows before the first damaged page and after the last damaged page. Rows may occur twice."""
     for order in ("ASC", "DESC"):
         try:
             yield from old.execute(f"SELECT * FROM {table} ORDER BY rowid {order}")

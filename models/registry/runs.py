@@ -1,4 +1,4 @@
-"""MLflow runs: one for each training run, found by its fingerprint and never created twice.
+"""MLflow runs: each training run has one MLflow run, which its fingerprint identifies.
 
 Only the package models/registry uses MLflow, through the client of connection.py.
 """
@@ -97,12 +97,12 @@ class Tracking(Connection):
     def open_runs(self, home: str, at: str) -> list[str]:
         """The ids of the runs that were started in a home and have not ended.
 
-        Older runs, which have no identity of a home, are recognised by the machine and the path.
+        Older runs lack the tag with the home's identity. Their machine and path are compared instead.
         """
         experiment = self._find_experiment()
         if experiment is None:
             return []
-        # The tags are compared here, because a filter cannot contain every possible path.
+        # MLflow's filter cannot contain every possible path, so the tags are compared here.
         with self.reading() as client:
             runs = client.search_runs([experiment], filter_string="attributes.status = 'RUNNING'")
         owners = {run.info.run_id: run.data.tags for run in runs}
@@ -119,7 +119,7 @@ class Tracking(Connection):
         return run is None or run.info.lifecycle_stage == "deleted"
 
     def log_metrics(self, run_id: str, points: Sequence[Point]) -> None:
-        """Add points to the run's metrics. If a point is sent twice, MLflow stores it once."""
+        """Add points to the run's metrics. MLflow stores a point only once, even if it is sent twice."""
         from mlflow.entities import Metric
 
         for start in range(0, len(points), METRICS_A_CALL):
@@ -174,7 +174,7 @@ class Tracking(Connection):
             client.log_artifacts(run_id, str(folder), path)
 
     def time_for_files(self, folder: Path) -> AbstractContextManager[None]:
-        """Inside, a request may take as long as the transfer of any file of the folder."""
+        """Extend the time limit of requests in this block to the time that the largest file may take."""
         sizes = (file.stat().st_size for file in folder.rglob("*") if file.is_file())
         return self.time_for(max(sizes, default=0))
 
@@ -184,7 +184,7 @@ class Tracking(Connection):
             client.log_text(run_id, text, path)
 
     def note(self, run_id: str, markdown: str) -> None:
-        """Set the description at the top of the run's page, in Markdown."""
+        """Set the Markdown text that describes the run at the top of its page."""
         self.log_tags(run_id, {NOTE: markdown})
 
     def close_run(self, run_id: str, status: RunStatus) -> None:
@@ -196,7 +196,7 @@ class Tracking(Connection):
                 client.set_terminated(run_id, status)
 
     def run_url(self, run_id: str) -> str:
-        """A link to the run's page, or the command that serves the page."""
+        """A link to the run's page, or for a database without a server, the command that serves the page."""
         if not self._remote:
             return f"mlflow ui --backend-store-uri {shlex.quote(redact_addresses(self.tracking_uri))}"
         base = redact_addresses(self.tracking_uri).rstrip("/")
@@ -205,7 +205,7 @@ class Tracking(Connection):
         except TrackingUnavailable as outage:
             log.warning("the link leads to MLflow's start page instead of the run: %s", outage)
             return base
-        # Without this parameter the page opens in a mode for agents, in which a run is an "evaluation".
+        # Without this parameter MLflow opens the page in a mode for agents, which calls runs "evaluations".
         mode = "workflowType=machine_learning"
         return f"{base}/#/experiments/{experiment}/runs/{run_id}?{mode}"
 
@@ -262,7 +262,7 @@ def user() -> str:
     """The name of the current user, or `unknown`."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # in a container, the user may have no name
         return "unknown"
 
 

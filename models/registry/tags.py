@@ -1,6 +1,6 @@
 """The names of all tags of the runs, the versions and the registered model in MLflow."""
 
-# Tags of a run; most of them are also tags of the run's version
+# Tags of a run; most of them are also tags of the version that the run registered
 RUN_NAME = "repartee.run_name"
 RECIPE = "repartee.recipe"
 CORPUS = "repartee.corpus"  # the short name of the corpus
@@ -11,8 +11,8 @@ HOME = "repartee.home"  # the identity of the run's home, which does not depend 
 LOCATION = "repartee.at"  # the machine, and the path of the run's home on it
 VERDICT = "repartee.verdict"
 REASON = "repartee.reason"
-JUDGED = "repartee.judged."  # a prefix, followed by the time of the verdict
-PRECISION = "repartee.precision"  # this and the next two tags: the choices of training on its machine
+JUDGED = "repartee.judged."  # a prefix; the time of the verdict follows
+PRECISION = "repartee.precision"  # this and the next two tags: how the run trained on its machine
 DEVICE = "repartee.device"
 FAST_PATH = "repartee.fast_path"
 FLOW_RUN_ID = "prefect.flow_run_id"
@@ -20,7 +20,7 @@ FLOW_RUN_NAME = "prefect.flow_run_name"
 
 # Tags of a version
 DIGEST = "repartee.digest"  # the SHA-256 of the version's manifest
-CONTENT_DIGEST = "repartee.content_digest"  # the same without the files for MLflow; also of a logged model
+CONTENT_DIGEST = "repartee.content_digest"  # DIGEST without the files for MLflow; a logged model has it, too
 MODEL_DIGEST = "repartee.model_digest"  # the digest of the training run's output
 TEST_BPB = "repartee.test_bpb"
 PROMOTED_AT = "repartee.promoted_at"
@@ -28,7 +28,7 @@ REPLACED = "repartee.previous"  # the previous champion
 TAKEN_OUT = "repartee.taken_out"  # when and why a user took the version out of service
 
 # Tags of the registered model
-HISTORY = "repartee.history."  # a prefix, followed by the number of the promotion
+HISTORY = "repartee.history."  # a prefix; the number of the promotion follows
 INTENT = "repartee.intent"  # a promotion in progress
 
 # Tags of a run that MLflow itself defines
@@ -39,4 +39,4 @@ NOTE = "mlflow.note.content"
 DATASET_CONTEXT = "mlflow.data.context"
 
 # Tag of a logged model that MLflow itself defines
-MODEL_VERSIONS = "mlflow.modelVersions"  # the versions as which it is registered
+MODEL_VERSIONS = "mlflow.modelVersions"  # the versions that were registered from it

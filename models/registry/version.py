@@ -23,26 +23,26 @@ class Version:
     created: datetime
     description: str
     source: str
-    """MLflow's address of its files: models:/MODEL_ID, or runs:/RUN_ID/PATH of an earlier one."""
+    """MLflow's address of the files: models:/MODEL_ID, or for an earlier version runs:/RUN_ID/PATH."""
 
     @property
     def digest(self) -> str:
-        """Equal for versions with equal weights; a version without the tag has a unique digest."""
+        """The model's digest, equal for equal weights. A version without this tag gets a unique one."""
         return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
 
     @property
     def content_digest(self) -> str:
-        """Equal for equal files, not counting the files for MLflow; "" if Repartee did not register it."""
+        """The digest of all files except those for MLflow; "" if Repartee did not register the version."""
         return self.tags.get(CONTENT_DIGEST, self.tags.get(DIGEST, ""))
 
     @property
     def is_mlflow_model(self) -> bool:
-        """Whether MLflow can open it, because its files are those of the model and those for MLflow."""
+        """Whether MLflow can open the version, because the files for MLflow have been added to it."""
         return self.content_digest != self.tags.get(DIGEST, "")
 
     @property
     def logged_model(self) -> str:
-        """The id of the logged model that has its files; "" of an earlier version, which has none."""
+        """The id of the version's logged model; "" for an earlier version, which has no logged model."""
         scheme, _, model_id = self.source.partition(":/")
         return model_id if scheme == "models" else ""
 

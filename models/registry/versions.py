@@ -48,7 +48,7 @@ class Registry(ModelFiles, LoggedModels, Promotions):
         """Find a version of this training run or with these weights that a user has taken out of service.
 
         Returns:
-            Its number, with the time and the reason; None if there is no such version."""
+            The version's number, and a text with the time and reason; None if there is no such version."""
         for version in self._records():
             tags = version.tags
             is_same = tags.get(FINGERPRINT) == fingerprint or tags.get(MODEL_DIGEST) == model_digest
@@ -79,7 +79,7 @@ class Registry(ModelFiles, LoggedModels, Promotions):
         description: str,
         scores: Scores | None = None,
     ) -> Version:
-        """Store and verify the folder as a version. Equal files of a training run are registered only once.
+        """Store and verify the folder as a version, unless the training run has a version with equal files.
 
         The version is a logged model of the run, with these scores.
 
@@ -95,7 +95,7 @@ class Registry(ModelFiles, LoggedModels, Promotions):
                 if version.logged_model and version.run_id == run_id:
                     self._show(version.logged_model, run_id, version.number, scores)
                 return self.find(str(version.number))
-        # Not every device is deterministic: different files of the same training do not replace older files.
+        # On some devices, repeating a training run gives other files. They do not replace the older files.
         model_id = self._open_logged_model(run_id, content)
         # The files are stored before the version is created, so that every version can be read.
         self._store(model_folder, files, f"models:/{model_id}")
@@ -136,7 +136,7 @@ class Registry(ModelFiles, LoggedModels, Promotions):
         try:
             self.folder(version, cache)
         except TrackingUnavailable:
-            raise  # it says nothing of the files
+            raise  # an outage does not tell whether the files are intact
         except InputError as error:
             return str(error)
         return None
@@ -155,7 +155,7 @@ class Registry(ModelFiles, LoggedModels, Promotions):
         try:
             self._read_back(source_of(version), version.tags.get(DIGEST, ""))
         except TrackingUnavailable:
-            raise  # it says nothing of the files
+            raise  # an outage does not tell whether the files are intact
         except InputError as error:
             return str(error)
         return None
@@ -163,10 +163,10 @@ class Registry(ModelFiles, LoggedModels, Promotions):
     def upgrade(self, version: Version, cache: Path) -> str | None:
         """Make an earlier version an MLflow model, or return why it cannot be one.
 
-        Its own files do not change, and it can be read throughout. An interrupted upgrade can be repeated.
+        The version's own files do not change, and it stays readable. An interrupted upgrade can be repeated.
 
         Raises:
-            InputError: the version is not one of Repartee's, or its files are missing or damaged.
+            InputError: Repartee did not register the version, or its files are missing or damaged.
             TrackingUnavailable: MLflow does not answer.
         """
         folder = self.folder(version, cache)
@@ -280,5 +280,5 @@ class Registry(ModelFiles, LoggedModels, Promotions):
         return True
 
     def _record_digest(self, version: Version, files: Mapping[str, str]) -> None:
-        """Set both digest tags, CONTENT_DIGEST first, so that the version can be recognised at any time."""
+        """Set both digest tags. CONTENT_DIGEST is first, so that the version can be recognised in between."""
         self.tag(version, {CONTENT_DIGEST: digest_of(without_mlflow(files)), DIGEST: digest_of(files)})
