@@ -43,8 +43,7 @@ def progress(*, quiet: bool = False) -> Iterator[None]:
         for handler in handlers():
             handler.setLevel(logging.WARNING)
     if quiet or not _can_be_live(sys.stderr):
-        log.info("checking the setup")
-        yield
+        yield  # in plain lines bad input is answered by one line alone
         return
     display = Display(sys.stderr)
     with replace_handler(display):

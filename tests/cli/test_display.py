@@ -134,7 +134,7 @@ def test_plain_lines_are_printed_where_standard_error_is_no_terminal(monkeypatch
             logging.getLogger("tasks.store.stage").info("parse: 3,000 turns in 0.5 s")
     finally:
         remove_handlers()
-    assert plain.getvalue() == "  checking the setup\n  parse: 3,000 turns in 0.5 s\n"
+    assert plain.getvalue() == "  parse: 3,000 turns in 0.5 s\n"
 
 
 @pytest.mark.parametrize("variable", ["NO_COLOR", "TERM"])
@@ -147,7 +147,7 @@ def test_plain_lines_are_printed_in_a_terminal_that_asks_for_them(monkeypatch, v
             logging.getLogger("tasks.store.stage").info("parse: 3,000 turns in 0.5 s")
     finally:
         remove_handlers()
-    assert terminal.getvalue() == "  checking the setup\n  parse: 3,000 turns in 0.5 s\n"
+    assert terminal.getvalue() == "  parse: 3,000 turns in 0.5 s\n"
 
 
 def test_quiet_prints_warnings_alone(monkeypatch):
