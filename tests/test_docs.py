@@ -1,4 +1,4 @@
-"""Tests of the documentation: every file that a page names exists, and every link leads somewhere."""
+"""Tests of the documentation: each file that a page names exists, and each link has a valid target."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MADE_BY_THE_READER = {"deployments/.env"}
 OURS = "(?:benchmarks|chat|cli|corpus|deployments|docs|flows|models|tasks|tests)"
 PATH = re.compile(rf"(?<![\w./-])(?:{OURS}/[\w./*-]*\w|{OURS}/(?=[\s`,.;:)]|$))", re.MULTILINE)
-FILE = re.compile(r"`([a-z]\w*\.(?:py|toml|md))`")  # in the root of the project, or beside the page
+FILE = re.compile(r"`([a-z]\w*\.(?:py|toml|md))`")  # a file in the project's root or beside the page
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 PLACEHOLDER = re.compile("[A-Z]{3,}")  # tasks/VERB.py
 PAGES = sorted(

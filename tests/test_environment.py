@@ -48,7 +48,7 @@ def test_the_hosts_that_the_user_excepted_stay_excepted(name):
 
 @pytest.mark.parametrize("client", ["httpx", "httpx2"])
 def test_a_socks_proxy_of_the_office_hinders_no_client(client):
-    """The HTTP clients build a transport for the proxy even if no request goes through it."""
+    """The HTTP clients set up a transport for the proxy even if no request uses the proxy."""
     program = f"import {client}; {client}.Client().close()"
     environment = {**os.environ, "ALL_PROXY": "socks5://127.0.0.1:9"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)

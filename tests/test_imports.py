@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "corpus", "tasks", "flows", "chat", "deployments", "cli")
 SCRIPTS = ("console", "environment", "services_state", "settings")
 
-# A module belongs to the part with the longest of these names that the module's own name begins with. Code
-# that several parts use is in `models` itself.
+# Each part of the project, with the parts that it may import. If a module's name begins with several of these
+# names, the longest name is its part. Code that several parts use is in `models` itself.
 MAY_IMPORT = {
     "models": set(),
     "models.text": {"models"},
@@ -91,7 +91,7 @@ def imports(node: ast.AST, *, inside_functions: bool = True) -> Iterator[str]:
         assert not node.level, "imports are absolute"
         yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
     elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-        if inside_functions:  # a dependency too, although nothing is loaded
+        if inside_functions:  # these imports are dependencies, although nothing is loaded
             yield from (name for inner in node.body for name in imports(inner))
     elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         for inner in ast.iter_child_nodes(node):
@@ -159,7 +159,7 @@ def test_a_stage_borrows_nothing_from_another_one() -> None:
 
 
 def test_the_packages_themselves_load_nothing() -> None:
-    """The only package with code is flows, which sets the environment before Prefect reads it."""
+    """Only the package flows has code in its __init__.py: it sets the environment before Prefect reads it."""
     for path in files():
         if path.name == "__init__.py" and path.parent.name != "flows":
             assert path.read_text() == "", path

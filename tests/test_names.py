@@ -1,4 +1,4 @@
-"""Tests of names: a name says what it holds, so a few words that can mean anything are refused."""
+"""Tests of names: a name must say what it stands for, so words that can mean anything are refused."""
 
 import ast
 import io
@@ -41,7 +41,7 @@ CODE = (
 )
 TAG = re.compile(
     r"\brepartee\.(?!json\b|(data|champion|corpus)\.)"
-)  # events and their resources are not tags
+)  # except the names of events and of their resources, which are not tags
 FILES = sorted(
     path for name in CODE for path in [*(ROOT / name).rglob("*.py"), ROOT / name] if path.is_file()
 )
@@ -59,7 +59,7 @@ def test_the_name_of_a_tag_is_written_once() -> None:
 
 
 def test_no_name_of_a_tag_is_composed() -> None:
-    """A search for the name of a tag would not find `f"repartee.{name}"`."""
+    """A text search for a tag's full name would not find a composed name such as `f"repartee.{name}"`."""
     for path in FILES:
         is_held = path.relative_to(ROOT).parts[0] in ("models", "chat", "cli", "deployments")
         if is_held and path != Path(tags.__file__):

@@ -1,4 +1,4 @@
-"""Tests of the state of a home's services, also while other processes read it and while services start."""
+"""Tests of the state of a home's services, including concurrent readers and services that are starting."""
 
 import fcntl
 import json

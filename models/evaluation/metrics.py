@@ -1,6 +1,6 @@
 """Metrics of a model: its loss on reply tokens, and figures about whole replies.
 
-All figures are accumulated as sums and divided only at the end, so that no figure depends on the batches.
+All figures are accumulated as sums and divided only at the end, so that batching affects no figure.
 
 Name suffixes are shapes: B batch, T tokens, N reply tokens, D width, V vocabulary.
 """

@@ -146,6 +146,6 @@ def _is_damaged(folder: Path, digest: str) -> bool:
 def _is_missing(error: Exception) -> bool:
     """Whether the error of an artifact store means that the artifacts do not exist."""
     response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)  # botocore's response is a dictionary
+    status = getattr(response, "status_code", None)  # None for a dictionary, as in botocore's errors
     phrases = ("NoSuchKey", "No such file", "No such artifact", "404", "Not Found")
     return status == 404 or (status is None and any(word in str(error) for word in phrases))

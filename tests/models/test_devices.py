@@ -1,4 +1,4 @@
-"""The choice of a training run's device, and operations whose names differ from those for CUDA GPUs."""
+"""Tests of the choice of a device, and of operations that torch implements per kind of device."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_apples_gpu_trains_in_float32_and_is_not_timed_by_the_processor(tmp_path
 def test_random_numbers_drawn_on_apples_gpu_meanwhile_change_none_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """torch keeps the random number generator of Apple's GPU apart from the CPU's."""
+    """In torch, Apple's GPU has a random number generator of its own, besides the CPU's generator."""
     there = [torch.tensor([7])]
     monkeypatch.setattr("torch.mps.get_rng_state", lambda: there[-1])
     monkeypatch.setattr("torch.mps.set_rng_state", there.append)

@@ -1,4 +1,4 @@
-"""An error caused by a full disk is recognised, whichever library raises it."""
+"""Tests that an error caused by a full disk is recognised, even if another library raises it."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from models.errors import is_out_of_space
 
 ROOT = Path(__file__).resolve().parents[2]
-# A limit on the file size replaces the full disk: the same write fails.
+# In place of a full disk, a limit on the file size makes the write fail.
 LIMITED = """
 import resource, shutil, signal, sqlite3, sys
 from pathlib import Path

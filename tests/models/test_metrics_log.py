@@ -1,4 +1,4 @@
-"""The reader of a metrics log that grows, is truncated by a resumed training run, and grows again."""
+"""Tests of the reader of a metrics log that grows, is truncated by a resumed run, and grows again."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_line_is_read_once_and_only_when_it_is_whole(path: Path) -> None:
 
 @pytest.mark.parametrize("more", [0, 1, 6, 20])
 def test_a_file_cut_and_written_anew_is_read_on_without_a_step_twice(path: Path, more: int) -> None:
-    """With `more` new lines the file is shorter than, as long as, or longer than at the previous read."""
+    """Depending on `more`, the new file is shorter than, as long as, or longer than the file read before."""
     path.write_text(text(*range(1, 11)))
     reader = Reader(path)
     assert steps(reader.read()) == list(range(1, 11))

@@ -1,4 +1,4 @@
-"""Ending a child process, ending together with the parent, and ending on a signal, with real processes."""
+"""Tests with real processes: ending a child, ending together with the parent, and ending on a signal."""
 
 import os
 import signal

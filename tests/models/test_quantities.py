@@ -1,4 +1,4 @@
-"""Counts and durations in a form that people can read."""
+"""Tests of counts and durations in a form that people can read."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Records: files of an older or a later version can be read, and the error about a damaged file is clear."""
+"""Tests that records of older and later versions can be read, and that errors name what is damaged."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tiny chat models with random weights, complete as the trainer leaves them."""
+"""Tiny chat models with random weights, and with every file that the trainer writes."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def model_folder(
     model = networks.build(network, learnt.get_vocab_size(), LONG)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.mul_(15 if weights.ndim > 1 else 1)  # so that its predictions are far from uniform
+            weights.mul_(15 if weights.ndim > 1 else 1)  # makes the model's predictions far from uniform
     networks.save(model, folder)
     dialogue = {"family": family, "normalisation": style, "markup": {"unit": unit, "max_tokens": LONG}}
     (folder / "repartee.json").write_text(json.dumps(dialogue))
@@ -48,7 +48,7 @@ def model_folder(
 
 
 def set_generation(folder: Path, **values: Any) -> Path:
-    """Write settings of the generation into a model folder, as a registration does."""
+    """Write generation settings into a model folder, as happens when a model is registered."""
     path = folder / "generation_config.json"
     chosen = to_transformers(GenerationConfig(**values))
     path.write_text(json.dumps(json.loads(path.read_text()) | chosen))

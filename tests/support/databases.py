@@ -1,4 +1,4 @@
-"""Databases in the state in which a killed process leaves them."""
+"""Makes databases that are in the state in which a killed process leaves them."""
 
 import signal
 import sqlite3

@@ -45,7 +45,7 @@ class Call:
         return int(self.headers["range"][6:-1]) if "range" in self.headers else None
 
     def send_rest(self, body: bytes, etag: str) -> None:
-        """Respond as a server that supports Range and If-Range."""
+        """Send a response like a server that supports Range and If-Range."""
         start = self.start()
         if start is None or self.headers["if-range"] != etag:
             self.send(200, body, ETag=etag)
@@ -86,7 +86,7 @@ class FaultServer:
             method, path, _ = first.split()
             call = Call(wire, method, path, headers)
             self.calls.append(call)
-            with contextlib.suppress(OSError):  # the client closes some of the connections, as it should
+            with contextlib.suppress(OSError):  # some tests expect the client to close the connection
                 self.answers[min(len(self.calls), len(self.answers)) - 1](call)
 
 
@@ -117,7 +117,7 @@ def cut(call: Call) -> None:
     call.send(200, BODY[:6000], length=len(BODY), ETag='"one"')
 
 
-OTHER = BODY[:4] + BODY[:3:-1]  # another body of equal size
+OTHER = BODY[:4] + BODY[:3:-1]  # as long as BODY, but different
 
 
 def drip(call: Call, head: bytes, drop: bytes) -> None:

@@ -27,11 +27,11 @@ TINY = {
 }
 ENDLESS = {"max_minutes": "none", "max_epochs": 1_000_000, "checkpoint_seconds": 1}
 LONG = {**TINY, "changes": {**TINY["changes"], "train": ENDLESS}}
-PATIENCE_S = 900  # the longest wait for an event; long, so that only an event that never happens reaches it
+PATIENCE_S = 900  # the longest wait for an event, so long that an event which does happen is never missed
 
 
 def training(seed, **train):
-    """The parameters of a training run that no other test uses; the settings `train` decide when it ends."""
+    """The parameters of a training run that no other test uses. The settings `train` decide when it ends."""
     return {**TINY, "changes": {**TINY["changes"], "train": {**train, "seed": seed}}}
 
 
@@ -58,11 +58,11 @@ class Api:
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return json.loads(answer.read() or b"null")
             except urllib.error.HTTPError as error:
-                # Prefect's database may be busy for a moment, and Prefect's own client retries too.
+                # Prefect's database may be busy for a moment. Prefect's own client also repeats the request.
                 if error.code != 503 or not tries_left:
                     raise
             except ConnectionError:
-                # A server under load may close a connection. Only what changes nothing is asked again.
+                # A server under load may close a connection. Only requests that change nothing are repeated.
                 if not tries_left or not (body is None or path.endswith("/filter")):
                     raise
             time.sleep(1)
@@ -105,7 +105,7 @@ def ask(home, *words, timeout_s=PATIENCE_S):
 
 
 def go_up(home):
-    """Run `repartee up` and wait until it says that it is up; returns (process, what it printed)."""
+    """Run `repartee up` and wait until it prints that it is up; returns (process, its output)."""
     process = subprocess.Popen(
         **command(home, "up"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -140,7 +140,7 @@ def left_of(home):
 
 
 def kill_everything(home):
-    """Send SIGKILL to every process that works for this home, whatever started it."""
+    """Send SIGKILL to every process whose variable REPARTEE_HOME is this home."""
     while found := [
         int(environ.parent.name)
         for environ in Path("/proc").glob("[0-9]*/environ")
@@ -215,7 +215,7 @@ class Shell:
         )
 
     def faults(self, before="true", words="", **env):
-        """The faults that `repartee doctor` finds, by check, after a command was run in the same shell."""
+        """The faults that `repartee doctor` finds after the command `before` in the same shell, by check."""
         done = self.shell(f'{before}; exec "{self.python}" -m cli doctor --json {words}', **env)
         found = json.loads(done.stdout or "{}")
         assert found, done.stderr

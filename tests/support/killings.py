@@ -1,4 +1,4 @@
-"""Trainers in separate processes, which a test can kill or use as the ranks of one training run.
+"""Runs trainers in separate processes, which a test can kill or use as the ranks of one training run.
 
 Each process is forked from a process that has imported the trainer and little else: a fork of a process
 that has computed with threads may wait forever for a thread that does not exist in the fork.
@@ -32,7 +32,7 @@ _forks.set_forkserver_preload(["warmed"])
 
 
 def start(folder: Path, **how: Any) -> ForkServerProcess:
-    """Start a trainer that is killed at its change `dies_at`, or that writes a count to `counts_into`."""
+    """Start a trainer that dies at file change number `dies_at`, or writes their number to `counts_into`."""
     return start_apart(_train, folder, **how)
 
 
@@ -52,7 +52,7 @@ def start_apart(work: Callable[..., None], *given: Any, **how: Any) -> ForkServe
     """Run the function `work` in a separate process."""
     process = _forks.Process(target=work, args=given, kwargs=how)
     with pytest.MonkeyPatch.context() as environment:
-        # Python 3.11 gives the forked process its import path only after that process has tried to import.
+        # Python 3.11 sets the forked process's import path too late for its first imports.
         environment.setenv("PYTHONPATH", FOLDER)
         process.start()
     return process
@@ -67,7 +67,7 @@ def _train(
     keeps_weights: bool = False,
     stops_at: int | None = None,
 ) -> None:
-    torch.set_num_threads(1)  # with more threads, the order of additions would differ
+    torch.set_num_threads(1)  # with more threads, the order of additions would vary
     os.environ.update(environment or {})
     rank = os.environ.get("RANK")
     if lacks_memory and rank == "1":
@@ -114,7 +114,7 @@ def _keep_weights(path: Path) -> None:
 
 
 def _watch(folder: Path, see: Callable[[], None]) -> None:
-    """From now on, call `see` before each change below the folder and before each fsync."""
+    """Make this process call `see` before each change of a file in the folder and before each fsync."""
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(args[1], str) and args[1][:1] in "wax"

@@ -1,4 +1,4 @@
-"""Small Llama networks, whose weights are far from the usual initial values, and their gradients."""
+"""Small Llama networks with weights far from the usual initial values, and gradients of these networks."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def network(**changes: Any) -> LlamaForCausalLM:
     sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
     model = LlamaForCausalLM(LlamaConfig(**{"vocab_size": VOCABULARY, **sizes, **changes})).train()
     for parameter in model.parameters():
-        # The weights are far from the usual initial values: if they were small, errors would go unnoticed.
+        # The weights are larger than the usual initial values. With small weights, errors would go unnoticed.
         torch.nn.init.normal_(parameter, std=0.4 if parameter.ndim > 1 else 1.0)
     return model
 

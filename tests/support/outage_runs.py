@@ -21,7 +21,7 @@ RUN += settings(TINY["changes"])
 
 
 def run_of(row):
-    """The arguments of a run that trains with a seed of its own, so that no two rows share a training run."""
+    """The arguments of a run with a seed that only this row has, so that no two rows share a training run."""
     return [*RUN, "--set", f"train.seed={SEEDS[row]}"]
 
 

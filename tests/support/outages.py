@@ -1,4 +1,4 @@
-"""What happens to a command whose server is dead or hung: the rows of docs/outages.md, each with a test.
+"""The rows of docs/outages.md: what a command does if its server is dead or hung. Each row has a test.
 
 `python tests/support/outages.py > docs/outages.md` writes the page.
 """
@@ -28,7 +28,7 @@ class Row:
     moment: str
     exit: int
     outcome: str  # in the output of --json; "" if the command is refused
-    says: str  # a part of the reason, or of the line on standard error
+    says: str  # a part of the outcome's reason, or of the line on standard error
     again: str
 
     def line(self) -> str:

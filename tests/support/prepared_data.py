@@ -1,4 +1,4 @@
-"""The outputs of the data stages for a few conversations, without running the stages."""
+"""Writes the outputs of the data stages for a few conversations, without running the stages."""
 
 import json
 
@@ -9,7 +9,7 @@ from models.data.schemas import EXAMPLES, SPLIT_TURNS, SPLITS
 
 
 def write_outputs(folder, conversations, rejected=None):
-    """Write outputs of parse, clean and export: each conversation (id, split, texts) becomes one example."""
+    """Write the outputs of parse, clean and export. Each conversation (id, split, texts) is one example."""
     outputs = [folder / name for name in ("parse", "clean", "export")]
     for output in outputs:
         output.mkdir()

@@ -27,7 +27,7 @@ def register(registry: Registry, folder: Path, fingerprint: str) -> Version:
 
 
 def register_as_before(registry: Registry, folder: Path, fingerprint: str) -> Version:
-    """Register a folder as Repartee did before a version was an MLflow model: among the artifacts of its run."""
+    """Register a folder as artifacts of a run, like releases in which versions were not MLflow models."""
     run_id = registry.open_run(fingerprint, "night", {}, {})
     registry.log_metrics(run_id, [("test/bpb", 1.5, 1, 1)])
     files = {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}

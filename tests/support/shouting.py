@@ -1,4 +1,4 @@
-"""A stage for the tests of the store, which writes a word several times."""
+"""A stage that writes a word several times, for the tests of the store."""
 
 import os
 import sys

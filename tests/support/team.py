@@ -1,4 +1,4 @@
-"""A team's set-up without containers: the services of compose.yaml run as processes, with a new PostgreSQL."""
+"""A team's set-up without containers: the services of compose.yaml as processes, with a new PostgreSQL."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ from installation import PATIENCE_S, ROOT, Api, until
 
 DEPLOYMENTS = ROOT / "deployments"
 BIN = Path(sys.executable).parent
-NOBODY = 65534  # the user that runs PostgreSQL if we are root, because it refuses to run as root
+NOBODY = 65534  # runs PostgreSQL if the tests run as root, because PostgreSQL refuses to run as root
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?])([^}]*))?\}")
 FILLED = {
     "POSTGRES_PASSWORD": "of-the-database",
@@ -36,7 +36,7 @@ FILLED = {
 
 
 def example():
-    """The variables of the example file, with exactly the values that are written there."""
+    """The variables of compose.env.example, with exactly the values in that file."""
     lines = (DEPLOYMENTS / "compose.env.example").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
@@ -75,7 +75,7 @@ def authorization(login):
 
 
 class Team:
-    """The services, each in its own process group; volumes are folders, and ports are free ports."""
+    """The services, each in its own process group. Folders replace the volumes, and all ports are free."""
 
     def __init__(self, folder, postgres):
         self.folder = folder
@@ -151,7 +151,7 @@ class Team:
         return (self.folder / f"{name}.log").read_text(errors="replace")[-2000:]
 
     def end(self):
-        """Stop the services one by one, the worker first, because it reports the end of its run to them."""
+        """Stop the services one by one. The worker is first, as it reports its run's end to the others."""
         for process in reversed(self.running.values()):
             process.terminate()
             process.wait(PATIENCE_S)
@@ -201,7 +201,7 @@ def postgres():
 
 
 def query(folder, database, statement):
-    """The rows with which the database answers the statement."""
+    """The rows that the database returns for the statement."""
 
     async def ask():
         password = FILLED["POSTGRES_PASSWORD"]

@@ -68,9 +68,9 @@ def run_folder(
         "examples": str(data / "examples"),
     }
     (folder / "config.json").write_text(json.dumps(config))
-    # The trainer chooses the precision by measured speed, so the choice may vary; the tests fix it.
+    # The trainer would choose the precision by measured speed, and the choice could vary between tests.
     (folder / "precision.json").write_text(json.dumps({"precision": precision}))
-    # The preflight has its own tests, and takes longer than such a small training run.
+    # The preflight is skipped: it has its own tests, and takes longer than such a small training run.
     (folder / "preflight.json").write_text("{}")
     return folder
 

@@ -1,4 +1,4 @@
-"""Performs the imports and first-use set-up once, so that all forks of killings.py share the result."""
+"""Imports the trainer and builds a network once, so that all forks of killings.py share this set-up."""
 
 import gc
 import tempfile

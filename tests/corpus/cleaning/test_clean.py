@@ -62,7 +62,7 @@ def conversation(id, group, *texts):
 
 
 def test_equal_conversations_are_in_one_split_and_the_test_split_comes_first():
-    """The movie decides the split; then copies of a test conversation are removed from the other splits."""
+    """The movie decides the split. Copies of a test conversation are then removed from the other splits."""
     groups = {
         split: next(f"m{i}" for i in range(999) if split_of(f"m{i}", PLAIN) == split)
         for split in ("train", "validation", "test")
@@ -113,7 +113,7 @@ def test_one_movie_can_be_split_by_conversation(tmp_path):
 
 
 def test_the_parts_of_a_conversation_are_in_one_split():
-    """An empty turn cuts a conversation in two; hashed separately, its parts could be in different splits."""
+    """An empty turn cuts a conversation in two. Hashing each part alone could give them different splits."""
     config = CleanConfig(split_by="conversation", validation_share=0.3, test_share=0.3)
     turns = [
         row

@@ -43,7 +43,7 @@ def turns_of(folder):
 
 
 def test_turns_follow_the_conversation_and_not_the_file(raw):
-    """The ids are read without their quotes, and movie_lines.txt is in descending order."""
+    """The turns are in order, although movie_lines.txt lists the lines in descending order."""
     turns, rejects = turns_of(raw())
     assert [(t["conversation_id"], t["turn"], t["speaker"], t["text"], t["group"]) for t in turns] == [
         ("L1044", 0, "u2", "They do to!", "m0"),
@@ -146,7 +146,7 @@ def test_the_rejects_and_the_report_are_written_beside_the_turns(raw, tmp_path):
 
 
 def test_any_field_is_a_list_of_ids_or_a_reject():
-    """`ast.literal_eval` would raise TypeError for a list in a set, and would accept a lone surrogate."""
+    """`ast.literal_eval` would raise TypeError for the first field, and accept the lone surrogate."""
     assert parse_line_ids("{[]}") is None
     assert parse_line_ids(r"['L\ud800']") is None
     assert parse_line_ids("['L1', 'L2'") is None
@@ -160,7 +160,7 @@ def test_any_field_is_a_list_of_ids_or_a_reject():
         '["L1", "L2"]',
         "[ 'L1' ,'L2 ' ]",  # spaces around and inside the ids
         "['L1' 'L2']",  # as numpy prints a list
-        "\"['L1', 'L2']\"",  # in a CSV file's quotes
+        "\"['L1', 'L2']\"",  # enclosed in the quotes of a CSV file
         '"[""L1"", ""L2""]"',
         "['L1', 'L2',]",
     ],
@@ -172,7 +172,7 @@ def test_a_list_of_ids_is_read_however_it_is_written(field):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_a_copy_saved_in_another_encoding_holds_the_same_texts(raw, encoding, line_end):
-    """A wrong encoding would teach the model `cafÃ©`, and a byte order mark read as text would cost a line."""
+    """With a wrong encoding, the model would learn `cafÃ©`; a byte order mark would spoil the first line."""
     lines, conversations = (
         text.replace("She okay?", "A café – “now”?").replace("\n", line_end)
         for text in (LINES, CONVERSATIONS)
@@ -188,7 +188,7 @@ def test_a_copy_saved_in_another_encoding_holds_the_same_texts(raw, encoding, li
 
 
 def test_each_line_is_in_the_encoding_that_it_is_valid_in(raw, tmp_path):
-    """An editor has saved half of the corpus as UTF-8, and one line was already damaged before that."""
+    """The file mixes lines in UTF-8 with lines in Windows-1252, and one of its lines is mojibake."""
     lines = LINES.replace("She okay?", "Café?").encode("cp1252").replace(b"I hope so.", "Thé’".encode())
     lines = lines.replace(b"They do to!", "It â€™ s".encode())
     (tmp_path / "out").mkdir()
@@ -235,7 +235,7 @@ def test_the_remedy_for_rejects_is_one_that_works(raw, tmp_path):
 def test_the_share_that_the_remedy_names_is_never_too_small_by_rounding(
     raw, tmp_path, monkeypatch, are_all_stored
 ):
-    """In floating-point arithmetic, 29 rejects are more than 0.29 times 100 lines."""
+    """In floating-point arithmetic, 0.29 times 100 is less than 29, so 29 rejects would be too many."""
     if not are_all_stored:
         monkeypatch.setattr(stored, "REJECTS_STORED", 10)
     line, conversation = LINES.splitlines()[0], CONVERSATIONS.splitlines()[0]

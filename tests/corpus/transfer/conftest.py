@@ -1,4 +1,4 @@
-"""The file server that the tests of downloads share."""
+"""A fixture with the file server that the tests of downloads share."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Any part of an address that may be secret is used only for the request, and is never stored or shown."""
+"""Tests that the parts of an address that may be secret are sent to the server but never stored or shown."""
 
 import pytest
 from hypothesis import given

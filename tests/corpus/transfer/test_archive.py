@@ -182,7 +182,7 @@ def refused_cheaply(archive: Path, out: Path) -> str:
 
 
 def forge_size(archive: Path, size: int) -> None:
-    """Change both headers of the first entry, so that they say that it unpacks to `size` bytes."""
+    """Make both headers of the first entry declare that the entry unpacks to `size` bytes."""
     data = bytearray(archive.read_bytes())
     data[22:26] = data[data.index(b"PK\x01\x02") + 24 :][:4] = struct.pack("<I", size)
     at = data.index(b"PK\x01\x02") + 24
@@ -203,7 +203,7 @@ def test_a_forged_size_does_not_help_a_bomb(tmp_path: Path, out: Path) -> None:
 
 
 def test_entries_that_share_bytes_are_refused(tmp_path: Path, out: Path) -> None:
-    """The archive has 60 kB, and its thousand entries over one stream declare 10 GB in total."""
+    """The archive has only 60 kB, but its 1,000 entries share one stream and declare 10 GB in total."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     kernel = packer.compress(b"\0" * 10_000_000) + packer.flush()
     crc = zlib.crc32(b"\0" * 10_000_000)
@@ -297,7 +297,7 @@ def test_a_folder_without_the_members_says_what_it_holds(tmp_path: Path) -> None
 def test_the_limits_hold_for_the_bytes_and_not_for_the_declared_size(tmp_path: Path, out: Path) -> None:
     folder = folder_of(tmp_path / "c")
     (folder / LINES).unlink()
-    (folder / LINES).symlink_to("/proc/version")  # its size is 0
+    (folder / LINES).symlink_to("/proc/version")  # the system reports its size as 0
     with pytest.raises(InputError, match=r"holds \d+ bytes, not 0"):
         unpack(folder, MEMBERS, out, pins={})
     with pytest.raises(InputError, match="member_bytes=9"):

@@ -1,4 +1,4 @@
-"""Tests of a single attempt at a download, with a server that breaks real connections on real sockets."""
+"""Tests of a single attempt at a download. The server breaks real connections on real sockets."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from fault_server import BODY, OTHER, Call, FaultServer, complete, cut, drip, ge
 from corpus.transfer.limits import Limits
 from models.errors import InputError
 
-HANG_S = 60  # the server never ends its response, so only a client without a deadline takes this long
+HANG_S = 60  # the server never ends its response, so a client without a deadline exceeds this time
 
 
 def test_a_cut_body_is_resumed_where_it_stopped(server: FaultServer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of the hosts to which a download may connect. The server uses real sockets, and none is simulated."""
+"""Tests of the hosts to which a download may connect. The server uses real sockets."""
 
 import socket
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def test_a_public_host_cannot_redirect_to_a_private_address_or_away_from_https()
 
 @dataclass
 class Stream:
-    """A connected socket in the form in which the HTTP client reports it."""
+    """A connected socket with the interface of the stream that the HTTP client reports."""
 
     wire: socket.socket
 
@@ -61,7 +61,7 @@ class Stream:
 
 
 def test_the_address_of_the_peer_is_checked_and_not_its_name(server: FaultServer, tmp_path: Path) -> None:
-    """If a public name turns out to be this machine, the connection is dropped before it is used."""
+    """A public name may resolve to this machine. Then the connection is dropped before any request."""
     with RequestGuard() as guard, pytest.raises(PermanentError, match="loopback"):
         guard.check_address("8.8.8.8")
         with socket.create_connection(server.listener.getsockname()) as wire:
@@ -114,7 +114,7 @@ def test_a_deployed_run_reads_no_loopback_address_in_any_spelling(
 def test_a_deployed_run_reads_no_name_whose_second_lookup_is_a_private_address(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name server may give a public address at first, so the address of the peer is checked again."""
+    """A name server may give a public address first and a private one later, so the peer is checked, too."""
     look_up, hosts = socket.getaddrinfo, []
 
     def rebind(host: Any, port: Any, *args: Any, **more: Any) -> Any:
@@ -155,7 +155,7 @@ def test_a_network_that_is_none_is_refused_by_name() -> None:
 def test_a_proxy_may_have_a_private_address_with_or_without_its_scheme(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    """The HTTP client also accepts a proxy without a scheme; in that case too, the peer is the proxy."""
+    """The HTTP client also accepts a proxy's address without a scheme, and then connects to the proxy."""
     monkeypatch.setenv("http_proxy", server.root.replace("http://", scheme))
     server.answers = [complete]
     address = "http://no.such.host.invalid/x.zip"

@@ -1,4 +1,4 @@
-"""Tests of mirrors, retries and earlier copies, with a server that breaks real connections on real sockets."""
+"""Tests of mirrors, retries and earlier copies. The server breaks real connections on real sockets."""
 
 import json
 import logging
@@ -203,7 +203,7 @@ fetch([sys.argv[1]], Path(sys.argv[2]), limits=Limits(), progress=lambda *_: Non
 def test_two_downloads_to_one_file_come_one_after_the_other(
     server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without a lock, both processes would write to one NAME.part, and the first to end would move it away."""
+    """Without a lock, both processes would write to one NAME.part, and the first to end would rename it."""
     go_on = threading.Event()
 
     def slow(call: Call) -> None:

@@ -52,7 +52,7 @@ def test_a_model_that_says_the_same_to_everybody_raises_it_and_one_that_has_lear
     assert learnt.stopped_share > 0.5
     with torch.no_grad():
         table = networks.lm_head(model).weight
-        table[7] = 10 * table[END]  # this token is now more likely wherever the end was
+        table[7] = 10 * table[END]  # the token 7 replaces the end as the likeliest token
     stuck = collapse.sample_replies(model, validation)
     assert stuck.alarm() is not None
     assert stuck.distinct_1 < learnt.distinct_1

@@ -23,7 +23,7 @@ def network(family: Any, vocabulary: int = 30) -> Any:
     model = networks.build(NetworkConfig(family=family, n_layer=1, n_head=2, width=16), vocabulary, 64)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.mul_(8 if weights.ndim > 1 else 1)  # far from uniform
+            weights.mul_(8 if weights.ndim > 1 else 1)  # so that the predictions are far from uniform
     return model
 
 
@@ -115,7 +115,7 @@ def test_an_unknown_word_is_charged_its_spelling() -> None:
     learnt = tokenizer.learn_words(["yes no yes no"], min_count=1)
     spelling = [2.0] * 256 + [3.0]
     model = uniform(6)
-    model.get_output_embeddings().bias[UNK] = 0.0  # a word vocabulary trains on <unk>
+    model.get_output_embeddings().bias[UNK] = 0.0  # with a word vocabulary, a model learns to predict <unk>
     known = metrics.score(model, encoded([["yes", "no"]], learnt, spelling))
     unknown = metrics.score(model, encoded([["yes", "xy"]], learnt, spelling))
     assert unknown.nats == pytest.approx(known.nats)
@@ -126,7 +126,7 @@ def test_an_unknown_word_is_charged_its_spelling() -> None:
 
 
 def test_nats_and_accuracy_are_those_of_the_reply_tokens_alone() -> None:
-    """A score that also counted padding or context tokens would look better than the model is."""
+    """If the score also counted padding or context tokens, it would overstate the model's quality."""
     model = decoder_only().eval()
     nats, correct, tokens = 0.0, 0, 0
     for example in (*ROWS, CONVERSATION):
@@ -176,7 +176,7 @@ def test_what_the_encoder_reads_changes_the_score() -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "encoder-decoder"])
 @pytest.mark.parametrize("batch_tokens", [1, 12, 50, 4096])
 def test_figures_are_sums_over_tokens_whatever_the_batches(family: str, batch_tokens: int) -> None:
-    """A mean of batch means would give short batches too much weight."""
+    """A mean of the batches' means would give too much weight to batches with few tokens."""
     model = network(family)
     whole = metrics.score(model, table(*ROWS))
     split = metrics.score(model, table(*ROWS), batch_tokens=batch_tokens)
@@ -211,7 +211,7 @@ def test_a_sliced_or_chunked_table_is_scored_by_its_own_rows() -> None:
 
 
 def test_dropout_is_off_while_scoring_and_the_mode_restored() -> None:
-    """Dropout during evaluation would make the score random, and worse than the model is."""
+    """With dropout, the score would be random, and worse than the model's true score."""
     config = NetworkConfig(family="gpt2", n_layer=1, n_head=2, width=16, dropout=0.5)
     model: Any = networks.build(config, 30, 64)
     model.train()
@@ -244,7 +244,7 @@ def test_the_majority_guess_is_learnt_on_train_and_judged_on_test() -> None:
     assert metrics.majority_accuracy({END: 5, 7: 9}, {END: 6, 7: 2}) == 0.25
     assert (
         metrics.majority_accuracy({END: 5, 7: 5}, {7: 2}) == 0
-    )  # of two equally common ids the lower counts
+    )  # if two ids are equally common, the lower one is guessed
     assert metrics.majority_accuracy({9: 5}, {7: 2}) == 0
 
 

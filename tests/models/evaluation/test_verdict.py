@@ -53,7 +53,7 @@ def test_never_only_measures_and_always_promotes_and_both_say_so():
     ("trained", "today", "compares"),
     [
         (("group", 0.05), ("group", 0.05), True),
-        (("group", 0.10), ("group", 0.05), True),  # today's test split is a part of the champion's
+        (("group", 0.10), ("group", 0.05), True),  # today's test split is a part of the old test split
         (("group", 0.05), ("group", 0.10), False),
         (("conversation", 0.05), ("group", 0.05), False),
     ],

@@ -1,4 +1,4 @@
-"""A start from the hub, which these tests replace with a local server."""
+"""Tests of starts from the Hugging Face hub, which a local server replaces."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def registry(tmp_path):
 
 @pytest.fixture
 def hub(pretrained, tmp_path, monkeypatch):
-    """A hub with the model org/tiny, a pickle and a conversion of it; yields the paths of its requests."""
+    """A hub whose model org/tiny also has a pickle and an ONNX folder; yields the requested paths."""
     folder = pretrained(tmp_path / "theirs")
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
     (folder / "onnx").mkdir()

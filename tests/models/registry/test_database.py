@@ -1,4 +1,4 @@
-"""MLflow's database in a home after a kill or a move, with another version of MLflow, or with odd names."""
+"""Tests of a home's MLflow database after a kill or a move, with other MLflow versions, or with odd names."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(original: Path, tmp_path: Path) -> Path:
-    """A copy of the original home for each test, with addresses as if the home had been created there."""
+    """A copy of the original home for one test. Its artifact addresses lead into the copy."""
     shutil.copytree(original, tmp_path / "var")
     with closing(sqlite3.connect(tmp_path / "var" / "mlflow.db")) as copy, copy:
         for table, column in database.ADDRESSES:
@@ -115,7 +115,7 @@ def test_a_database_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         sqlite_files.create(path, dies, missing)
     assert not path.exists()
-    killed = tmp_path / ".a.db.new-killed"  # the folder that a killed process leaves
+    killed = tmp_path / ".a.db.new-killed"  # a killed process leaves such a folder
     killed.mkdir()
     path.with_name("a.db-journal").write_bytes(b"of a database that is gone")
 

@@ -1,4 +1,4 @@
-"""`kill -9` at random instants while a home's database is created and written: the next command always works."""
+"""Tests that commands work after `kill -9` at any moment in the creation or use of a home's database."""
 
 import random
 import shutil

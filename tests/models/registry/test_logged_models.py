@@ -1,4 +1,4 @@
-"""A version is a logged model of its run: what MLflow's pages show of it, retries, and a server."""
+"""Tests of versions as logged models of their runs: MLflow's pages, retries, and a server."""
 
 import os
 import socket
@@ -47,7 +47,7 @@ def register(registry: Registry, folder: Path, run_id: str) -> Version:
 
 
 def assert_shown_once(registry: Registry, version: Version) -> None:
-    """MLflow's pages lead from the run to the logged model and from there to the version, with its scores."""
+    """Check that MLflow links the run to one logged model with the scores, and this model to the version."""
     client = registry.client
     run = client.get_run(version.run_id)
     (output,) = run.outputs.model_outputs
@@ -119,7 +119,7 @@ def test_a_version_outlives_its_run(registry: Registry, model: Path, tmp_path: P
     version = registry.promote(register(registry, model, open_run(registry)), "the first")
     registry.client.delete_run(version.run_id)
     assert registry.damage(version) is None
-    registry.client._tracking_client.store._hard_delete_run(version.run_id)  # as `mlflow gc` does
+    registry.client._tracking_client.store._hard_delete_run(version.run_id)  # like `mlflow gc`
     assert registry.damage(version) is None
     assert (registry.folder(version, tmp_path) / "model.safetensors").read_bytes() == b"weights"
 
@@ -141,7 +141,7 @@ def test_an_earlier_version_is_read_and_restored_and_not_registered_twice(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an MLflow server that stores the artifacts of its clients."""
+    """The address of an MLflow server that also stores artifacts for its clients."""
     folder = tmp_path_factory.mktemp("server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A registered version as an MLflow model: MLflow alone opens and serves it, and Repartee still verifies it."""
+"""Tests that MLflow can open and serve a version without Repartee, and that Repartee still verifies it."""
 
 import json
 import os

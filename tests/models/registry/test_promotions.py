@@ -13,7 +13,7 @@ from models.registry.versions import Registry
 
 
 class Killed(BaseException):
-    """Simulates `kill -9`: no code runs after it."""
+    """Simulates `kill -9`: code under test does not handle this exception."""
 
 
 class Mortal(Registry):

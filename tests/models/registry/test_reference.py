@@ -1,4 +1,4 @@
-"""Valid references to a model, and the messages about invalid references."""
+"""Tests of valid references to a model, and of the error messages about invalid references."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The rescue of a damaged SQLite file, with and without SQLite's own shell."""
+"""Tests of the rescue of a damaged SQLite file, with and without SQLite's shell."""
 
 import random
 import shutil
@@ -17,7 +17,7 @@ PAGE = 4096
 @pytest.fixture(params=["shell", "rows"])
 def way(request, monkeypatch, tmp_path):
     if request.param == "rows":
-        monkeypatch.setenv("PATH", str(tmp_path))  # a folder without sqlite3
+        monkeypatch.setenv("PATH", str(tmp_path))  # there is no sqlite3 in this folder
     elif shutil.which("sqlite3") is None:
         pytest.skip("this machine has no sqlite3 shell")
 

@@ -47,7 +47,7 @@ def test_files_that_are_gone_with_their_run_are_stored_again_as_a_new_version(
     first = register_as_before(registry, model, registry.model)
     registry.promote(first, "the first")
     registry.client.delete_run(first.run_id)
-    registry.client._tracking_client.store._hard_delete_run(first.run_id)  # as `mlflow gc` does
+    registry.client._tracking_client.store._hard_delete_run(first.run_id)  # like `mlflow gc`
     assert "deleted" in (registry.damage(first) or "")
     second = register(registry, model, registry.model)
     assert (second.number, registry.damage(second)) == (2, None)
