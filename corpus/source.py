@@ -180,7 +180,7 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_path(folder: Path, source: Source) -> Path:
-    """The path of a source's downloaded copy. The address's query, which may change, does not affect it."""
+    """The path of a source's downloaded copy. It does not depend on the address's query, which may change."""
     if source.pins:
         return folder / source.name
     address = redact_corpus(source.locations[0])

@@ -73,7 +73,7 @@ class LineReader:
 
 
 def count_lines(path: Path) -> int:
-    """At least the number of lines. Any byte that equals a line ending counts, even in a UTF-16 character."""
+    """An upper bound on the number of lines, because a byte of a UTF-16 character may equal a line ending."""
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
         file.seek(0)

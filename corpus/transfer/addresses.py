@@ -58,7 +58,7 @@ def _host(address: str) -> str:
 
 
 def _holds_login(base: str) -> bool:
-    """Whether a user precedes the host, or text that may be a password is in the place of the port."""
+    """Whether a user precedes the host, or the port is not a number and may be the start of a password."""
     host = base.partition(":")[2].lstrip("/").partition("/")[0]
     port = re.sub(r"\[.*\]", "", host).partition(":")[2]
     return "@" in host or not re.fullmatch(r"\d*", port)

@@ -132,7 +132,7 @@ class RequestGuard:
         """Check an address before the request for it is sent.
 
         Raises:
-            PermanentError: the address is not http(s), is a redirect away from https, or is not allowed.
+            PermanentError: the address is not http(s), redirects from https to http, or is not allowed.
         """
         if url.scheme not in ("http", "https") or not url.host:
             raise PermanentError(f"{url.scheme or 'no'}: is not http or https")
@@ -193,7 +193,7 @@ class RequestGuard:
 
 
 def zone(address: str) -> str:
-    """Which part of the network an IP address belongs to: loopback, link-local, private or public.
+    """The part of the network to which an IP address belongs: loopback, link-local, private or public.
 
     Raises:
         ValueError: the text is not an IP address.

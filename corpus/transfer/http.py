@@ -115,7 +115,7 @@ def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) 
 
 
 def unreachable_error(url: str, error: TransientError) -> InputError:
-    """The error for an address that cannot be reached, if there is no copy from an earlier download."""
+    """The error if an address cannot be reached and there is no copy from an earlier download."""
     return InputError(f"{_describe({url: error})}; {MANUAL_REMEDY}")
 
 

@@ -94,7 +94,7 @@ def record_score(
 
 
 class RescoreConfig(Config):
-    """The settings for scoring the champion on the test replies on which the new model was scored."""
+    """The settings with which the champion is scored on the same test replies as the new model."""
 
     max_replies: int | None = None
     """`evaluate.max_replies` of the new model with which the champion is compared."""

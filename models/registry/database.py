@@ -1,6 +1,6 @@
 """MLflow's SQLite database: its state, creation and upgrade, and the artifact addresses in it.
 
-The addresses of artifacts are absolute. After a home has moved, they are corrected:
+The database stores absolute artifact addresses. After a home has moved, the addresses are corrected:
 docs/decisions/0013-a-home-can-move.md.
 """
 

@@ -58,7 +58,7 @@ class LoggedModels(Tracking):
             page = batch.token or ""
 
     def _finish_logged_model(self, model_id: str) -> None:
-        """Mark the logged model as ready. Call this after its files have been stored and verified."""
+        """Mark the logged model as ready. Call this once the model's files are stored and verified."""
         with self.writing() as client:
             client.finalize_logged_model(model_id, "READY")
 

@@ -1,8 +1,8 @@
 """The manifest of a registered model: the SHA-256 of each file, and which files are allowed.
 
 The files that make a folder an MLflow model may be added to a version later. They count as part of the
-version once they are in the manifest whose SHA-256 the version's tag has. Until then they are ignored, so that
-the version is valid at all times.
+version once a manifest lists them and the version's tag has this manifest's SHA-256. Until then they are
+ignored, so that the version is valid at all times.
 """
 
 import hashlib

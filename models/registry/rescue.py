@@ -47,7 +47,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _by_the_shell(damaged: Path, new: Path) -> None:
-    """Use the command .recover, which reads every page. Only SQLite's shell, sqlite3, has this command."""
+    """Use the command `.recover`, which reads every page. Only SQLite's shell, sqlite3, has this command."""
     shell = shutil.which("sqlite3")
     if shell is None:
         return

@@ -95,7 +95,7 @@ class Registry(ModelFiles, LoggedModels, Promotions):
                 if version.logged_model and version.run_id == run_id:
                     self._show(version.logged_model, run_id, version.number, scores)
                 return self.find(str(version.number))
-        # On some devices, repeating a training run gives other files. They do not replace the older files.
+        # On some devices, repeating a training run gives other files, which do not replace the older files.
         model_id = self._open_logged_model(run_id, content)
         # The files are stored before the version is created, so that every version can be read.
         self._store(model_folder, files, f"models:/{model_id}")

@@ -151,7 +151,7 @@ class Team:
         return (self.folder / f"{name}.log").read_text(errors="replace")[-2000:]
 
     def end(self):
-        """Stop the services one by one. The worker is first, as it reports its run's end to the others."""
+        """Stop the services one by one. The worker is first, as it reports the end of its run to them."""
         for process in reversed(self.running.values()):
             process.terminate()
             process.wait(PATIENCE_S)
