@@ -1,4 +1,4 @@
-"""The logs of a training run: metrics.jsonl for programs, train.log for people, notices.jsonl for the parent.
+"""A training run's logs: metrics.jsonl for programs, train.log for users, notices.jsonl for the launcher.
 
 A resumed training run first truncates metrics.jsonl and train.log to their sizes at its checkpoint, so that
 no step and no epoch is logged twice. `Reader` reads metrics.jsonl while it grows, and handles the truncation.
@@ -108,23 +108,23 @@ def of_kind(lines: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 class Reader:
-    """Reads a growing file of JSON lines, which its writer may truncate and continue.
+    """Reads a file of JSON lines while another process appends lines to it, or truncates it and continues.
 
-    A line is returned as soon as it is complete. Each step of a kind is returned only once, even if the
-    writer writes it again. `certain` returns how many bytes at the start of the file will never be truncated;
-    the reader returns no line beyond them.
+    A line is returned as soon as it is complete. For each kind of line, the line about a step is
+    returned only once, even if it is written again after a truncation. `certain` returns how many bytes at
+    the start of the file will never be truncated; the reader leaves the lines after them for later calls.
     """
 
     def __init__(self, path: Path, certain: Callable[[], int] | None = None) -> None:
         self.path, self._certain = path, certain
         self._position = 0
-        self._last = b""  # the line before the position; it differs after a truncation
-        self._steps: dict[str, int] = {}  # the highest step of each kind so far
+        self._last = b""  # the last line that was read; if it has changed, the file was truncated
+        self._steps: dict[str, int] = {}  # the highest step read so far, by kind of line
         self._earlier: set[int] = set()
         self._warned = False
 
     def skip(self) -> None:
-        """Skip all lines that the file holds now, even if they are read again after a truncation."""
+        """Never return the lines that the file has now, even if they are read again after a truncation."""
         self._earlier = {hash(line) for line in self._read_bytes()}
 
     def read(self) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ class Batch:
     """The input ids of a network, and at each position the next id (or NO_LOSS) as the target.
 
     Each row is padded on the right, so that in a causal network no real position attends to padding.
-    lengths_B tells where the padding begins; the padding id does not, as a vocabulary may use it for text.
+    Only lengths_B tells where the padding begins, because a vocabulary may use the padding id for text, too.
     The context is the encoder's input; it is None for a network without an encoder.
     """
 
@@ -77,12 +77,12 @@ class Examples:
 
     @cached_property
     def replies(self) -> NDArray[np.int64]:
-        """The number of reply tokens of each row, (rows,)."""
+        """The number of reply tokens in each row, of shape (rows,)."""
         cumulative = np.concatenate([[0], np.cumsum(self.is_reply, dtype=np.int64)])
         return np.diff(cumulative[self.starts])
 
     def sides(self, *, has_encoder: bool) -> NDArray[np.int64]:
-        """The length of each row, (rows, 1); with an encoder, the lengths of context and reply, (rows, 2)."""
+        """Tokens in each row, (rows, 1); with an encoder, in its context and in its reply, (rows, 2)."""
         if not has_encoder:
             return self.lengths[:, None]
         return np.stack([self.lengths - self.replies, self.replies], axis=1)
@@ -98,7 +98,7 @@ def read_examples(folder: Path, split: str) -> pa.Table:
 
 
 def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:
-    """Return a text with the ids of the rows' conversations, at most `most` of them."""
+    """Return a text with the ids of at most `most` of the conversations to which the rows belong."""
     names = table["conversation_id"].take(rows).unique().to_pylist()
     others = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{others}"
@@ -110,8 +110,8 @@ def bucket(
     """Return the row numbers of each batch.
 
     A batch has at most `batch_tokens` positions, including padding, or consists of a single row. `lengths` is
-    (rows,), or (rows, sides) if each side is padded separately. With `rng`, rows of equal length and the
-    batches are shuffled; the number of batches does not change.
+    (rows,), or (rows, sides) if each side is padded separately. With `rng`, the order of
+    rows of equal length and the order of the batches are random; the number of batches stays the same.
     """
     sides = lengths if lengths.ndim == 2 else lengths[:, None]
     tie_break = np.arange(len(sides)) if rng is None else rng.permutation(len(sides))

@@ -1,4 +1,4 @@
-"""The overview of prepared data, for people: counts, rejected lines, lengths, and ten conversations."""
+"""The overview of the prepared data for users: counts, rejected lines, lengths and ten conversations."""
 
 import hashlib
 import json

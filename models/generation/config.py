@@ -1,4 +1,4 @@
-"""The settings of the generation of replies."""
+"""The settings for generating replies."""
 
 from typing import Annotated, Any
 
@@ -8,7 +8,7 @@ from models.config import Config
 
 
 def _as_tuple(value: Any) -> Any:
-    """Convert a single text to a tuple with this text."""
+    """Convert a single string to a tuple that contains only this string."""
     return (value,) if isinstance(value, str) else value
 
 

@@ -1,4 +1,4 @@
-"""Networks: builds, loads and saves models of `transformers` classes, and runs their forward pass.
+"""Builds, loads and saves networks, which are models of `transformers` classes, and runs them forward.
 
 Name suffixes are shapes: B batch, T tokens, S tokens of the context, D width, V vocabulary.
 """
@@ -91,7 +91,7 @@ def _gpt2(config: NetworkConfig, vocab_size: int, max_positions: int, **extra: A
 
 
 def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int) -> PreTrainedModel:
-    """Build a BERT encoder that reads the whole context, and GPT-2 blocks with cross-attention to it."""
+    """Build a BERT encoder that reads the whole context, and GPT-2 blocks that attend to the encoder."""
     encoder = BertConfig(
         vocab_size=vocab_size,
         hidden_size=config.width,
@@ -105,7 +105,7 @@ def _encoder_decoder(config: NetworkConfig, vocab_size: int, max_positions: int)
     )
     decoder = _gpt2(config, vocab_size, max_positions, add_cross_attention=True, is_decoder=True)
     both = EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
-    # The encoder and the decoder share no embedding. The decoder's own config ties its two embeddings.
+    # The encoder and the decoder share no embedding. The decoder's input and output embeddings are tied.
     cast(Any, both).update({"decoder_start_token_id": START, "tie_word_embeddings": False, **CONTROL_IDS})
     model = EncoderDecoderModel(config=both)
     cast(Any, model).generation_config.update(decoder_start_token_id=START)
@@ -161,7 +161,7 @@ def _inputs(base: Any, batch: Batch) -> dict[str, Any]:
 
 
 def lm_head(model: PreTrainedModel) -> nn.Linear:
-    """The output embedding, which maps hidden states to logits; in `llama` it is not tied to the input."""
+    """The output embedding, which maps hidden states to logits; `llama` has a separate input embedding."""
     network: Any = model
     return cast(
         nn.Linear, (network.decoder if is_encoder_decoder(model) else network).get_output_embeddings()
@@ -173,7 +173,7 @@ def is_encoder_decoder(model: PreTrainedModel) -> bool:
 
 
 def next_ids(batch: Batch) -> Tensor:
-    """ids_BT, the id that follows each decoder input, also within the context; NO_LOSS at padding."""
+    """ids_BT: for each decoder input, the id that follows it, also in the context; NO_LOSS at padding."""
     following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1))
     positions_T = torch.arange(1, batch.inputs_BT.shape[1] + 1, device=batch.inputs_BT.device)
     has_input_BT = positions_T < batch.lengths_B[:, None]
@@ -181,7 +181,7 @@ def next_ids(batch: Batch) -> Tensor:
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """Write config.json, generation_config.json and model.safetensors, with adapters merged."""
+    """Write config.json, generation_config.json and model.safetensors; adapters are merged."""
     with silence_transformers():
         (lora.merge(model) if lora.has_adapters(model) else model).save_pretrained(folder)
 
@@ -232,8 +232,8 @@ def _network_class(path: Path) -> Any:
 
 @contextmanager
 def silence_transformers() -> Iterator[None]:
-    """Inside, transformers shows no progress bars and does not warn about the removed pooler."""
-    settings: Any = hf_logging  # whose functions have no type hints
+    """A context in which transformers shows no progress bars, and no warnings about the removed pooler."""
+    settings: Any = hf_logging  # its functions have no type hints
     level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
     settings.set_verbosity_error()
     settings.disable_progress_bar()

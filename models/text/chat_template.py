@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from models.errors import InputError
 from models.text.tokenizer import DEFAULT_SPECIAL_TOKENS, END, START, SpecialTokens, load, load_special_tokens
 
-# For a pretrained model without a chat template: each turn is followed by the end-of-text token.
+# The template for a pretrained model that has none: each turn is followed by the end-of-text token.
 FALLBACK_TEMPLATE = "{%- for message in messages -%}{{- message['content'] + eos_token -}}{%- endfor -%}"
 _FIRST_PLACEHOLDER = 0xE000  # private-use characters replace the texts while a template is rendered
 _PLACEHOLDER = re.compile("[\ue000-\uf8ff]")

@@ -18,7 +18,8 @@ class MarkupConfig(Config):
     """What one training example holds. `conversation`: as many turns as fit, with loss on each reply and
     the turns before it as context. `pair`: a turn and the reply to it."""
     max_tokens: int = Field(default=512, ge=8, le=2048)
-    """Maximum length of a sequence in tokens, special tokens included; with `pair`, of each side."""
+    """Maximum length of a sequence in tokens, special tokens included. With `pair`, the limit applies
+    to the context and to the reply separately."""
 
     @property
     def context_tokens(self) -> int:

@@ -21,7 +21,7 @@ from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
 DEFAULT_FORMAT = ChatFormat()
 MODEL_INFO = "repartee.json"
-MIN_TEXT_TOKENS = 8  # tokens of the turns' own text, beside those of the chat format
+MIN_TEXT_TOKENS = 8  # the least room for text that the chat format must leave
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def encode_conversations(
     spelling: list[float],
     chat_format: ChatFormat = DEFAULT_FORMAT,
 ) -> Iterator[list[Example]]:
-    """Yield the examples of each conversation. Each reply is in one example, with the context that fits.
+    """Yield the examples of each conversation; each reply is in one example, after as much context as fits.
 
     The spelling charge for text without ids (an unknown word, the truncated end of a long turn, the spaces
     that a word vocabulary loses) is in `spelled_nats`. A model therefore never gains by not knowing a word:
@@ -86,7 +86,7 @@ def encode_conversations(
     """
     check_capacity(markup, chat_format)
     flat = [text for turns in conversations for text in turns]
-    # encode_batch_fast returns no offsets in characters, which the charge for whitespace needs.
+    # encode_batch_fast does not return the character offsets that the charge for whitespace needs.
     encode = tokenizer.encode_batch if forgets_blanks(tokenizer) else tokenizer.encode_batch_fast
     encodings = iter(encode(flat, add_special_tokens=False))
     for turns in conversations:

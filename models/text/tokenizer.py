@@ -48,7 +48,7 @@ CHAT_TEMPLATE = (
 def learn_words(texts: Iterable[str], *, min_count: int) -> Tokenizer:
     """Learn a vocabulary of the words that occur at least `min_count` times; all other words become `<unk>`.
 
-    The ids are in the order of (-count, word)."""
+    Ids are assigned by descending count, and for equal counts in the order of the words."""
     splitter = pre_tokenizers.Whitespace()  # a word is a run of letters and digits, or a run of marks
     counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
     frequent = [
@@ -82,7 +82,7 @@ def _with_control(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def learn_spelling(texts: Iterable[str]) -> list[float]:
-    """Learn the prices of spelling an unknown word: those of the bytes 0 to 255, then that of the word's end.
+    """Learn the prices for spelling an unknown word: one for each byte from 0 to 255, then one for its end.
 
     A price is a negative log-likelihood in nats. Counts start at one, so that every byte has a price.
     """
@@ -101,12 +101,14 @@ def spelling_nats(text: str, spelling: list[float]) -> float:
 
 
 def forgets_blanks(tokenizer: Tokenizer) -> bool:
-    """Whether `you!` and `you !` have the same ids, as with a `word` vocabulary."""
+    """Whether the tokenizer gives `you!` and `you !` the same ids, as a `word` vocabulary does."""
     return isinstance(tokenizer.model, models.WordLevel)
 
 
 def learn_blanks(texts: Iterable[str]) -> list[float]:
-    """Learn four prices in nats: no space and a space between word and mark, then between mark and word.
+    """Learn the prices in nats of an absent and a present space, for two positions.
+
+    The positions are between a word and a mark that follows it, and between a mark and a following word.
 
     A vocabulary that does not encode spaces appends these four prices to the 257 prices of `learn_spelling`.
     Counts start at one.
@@ -123,14 +125,14 @@ def learn_blanks(texts: Iterable[str]) -> list[float]:
 def blank_nats(text: str, offsets: Sequence[tuple[int, int]], spelling: list[float]) -> float:
     """The price in nats of the spaces, or of their absence, between the tokens at `offsets`.
 
-    If the vocabulary was saved before these prices existed, each position costs one bit.
+    If the vocabulary was saved before these prices existed, the presence or absence of a space costs one bit.
     """
     prices = spelling[257:] or [math.log(2)] * 4
     return sum(prices[gap] for gap in _gaps(text, offsets))
 
 
 def _gaps(text: str, offsets: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """Yield the price's index for each pair of neighbouring tokens that may have a space between them or not.
+    """Yield the index of the price for each pair of neighbouring tokens between which a space is optional.
 
     Two words, or two runs of marks, always have a space between them, which costs nothing.
     """

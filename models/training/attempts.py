@@ -1,4 +1,4 @@
-"""The attempts of a training run: at the full learning rate and, if it diverges, again at half that rate."""
+"""The attempts of a training run: one at the full learning rate and, if it diverges, one at half the rate."""
 
 import logging
 import threading
@@ -10,16 +10,16 @@ from models.training.run_folder import Run
 
 log = logging.getLogger(__name__)
 
-FALLBACK_SCALE = 0.5  # of the learning rate, for the second attempt
+FALLBACK_SCALE = 0.5  # the second attempt's learning rate, relative to the configured rate
 
 
 def fit_with_fallback(run: Run, stop: threading.Event) -> tuple[Training, str | None]:
-    """Train; if training diverges, continue from the last checkpoint at half the learning rate.
+    """Train the model; if training diverges, continue from the last checkpoint at half the learning rate.
 
-    Returns the training and the setting that ended it, which is None if the training was asked to stop.
+    Returns the Training object, and the setting whose limit ended training, or None if it was asked to stop.
 
     Raises:
-        InputError: the run cannot be used, or training has diverged at the lower rate, too.
+        InputError: the run folder cannot be used, or training has diverged at the lower rate, too.
         Defect: a preflight check has failed.
     """
     for rate_scale in (1.0, FALLBACK_SCALE):

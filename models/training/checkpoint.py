@@ -44,7 +44,7 @@ def save(
     *,
     key: str,
 ) -> None:
-    """Write the complete checkpoint `folder`/STEP, then remove all but the last two.
+    """Write the complete checkpoint `folder`/STEP, then remove all but the two newest ones.
 
     `key` identifies the training run; only a run with the same key resumes from this checkpoint.
 
@@ -72,7 +72,7 @@ def save(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    # Checkpoints of later steps must be damaged or have another key: training has not resumed from them.
+    # Later steps' checkpoints are damaged or have another key: otherwise training would have resumed there.
     later = [path for path in _steps(folder) if int(path.name) > step]
     for old in [*later, *_steps(folder)[len(later) + KEEP :]]:
         shutil.rmtree(old, ignore_errors=True)

@@ -17,8 +17,8 @@ class TrainConfig(Config):
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled weight decay of the matrices, as in AdamW; norms and biases have no weight decay."""
     warmup_steps: int = Field(default=50, ge=0)
-    """Number of steps in which the learning rate rises to its peak, at most a tenth of the training run.
-    The rate then falls linearly to 0 at the end."""
+    """Number of steps in which the learning rate rises to its peak; the warm-up takes at most a tenth of
+    the training run. The rate then falls linearly and is 0 at the end."""
     batch_tokens: int = Field(default=4096, ge=1)
     """Batch size: the tokens in one step, including padding."""
     context_loss: float = Field(default=0.0, ge=0, le=1)
@@ -32,7 +32,8 @@ class TrainConfig(Config):
     limit."""
     lora_rank: int = Field(default=0, ge=0, le=256)
     """Rank of the LoRA adapters that are trained instead of a pretrained network's weights; 0 trains all
-    weights. Adapters need about ten times the learning rate, and the extra `finetune` with peft."""
+    weights. Adapters need about ten times the learning rate of full training, and the package peft, which
+    the extra `finetune` installs."""
     patience: int | None = Field(default=None, ge=1)
     """Early stopping: training ends after this many validations without improvement. null: no early
     stopping."""
@@ -41,17 +42,18 @@ class TrainConfig(Config):
     log_every: int = Field(default=20, ge=1)
     """Number of steps between two lines of training metrics."""
     validations: int = Field(default=8, ge=1)
-    """Number of validations, evenly spaced over the training run; another validation ends each epoch. With
-    `max_minutes`, evenly spaced validations are skipped while validation has taken more than 5 % of the
-    time."""
+    """Number of evenly spaced validations in a training run; each epoch also ends with a validation. With
+    `max_minutes`, an evenly spaced validation is postponed while all validations so far have taken more
+    than 5 % of the elapsed time."""
     checkpoint_seconds: float = Field(default=60, gt=0)
-    """Seconds between two checkpoints. A killed process loses at most the work of this time."""
+    """Seconds between two checkpoints. If training is killed, the work since the last checkpoint is lost."""
     processes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Number of data-parallel processes. `auto`: one per GPU of this machine, or 1 without a GPU
     (docs/scale.md)."""
     fast_path: Literal["auto", "on", "off"] = "auto"
-    """Packed sequences, compiled blocks and CUDA graphs on a CUDA GPU. `auto`: used if one batch has the same
-    loss and gradient as on the standard path and is faster; `on`: the same test, but training ends with an
-    error if it fails; `off`: padded batches and the forward pass of transformers."""
+    """Packed sequences, compiled blocks and CUDA graphs on a CUDA GPU. `auto`: used if a test on one
+    batch shows that it computes the same loss and gradient as the standard path, and is faster; `on`: the
+    same test, but training ends with an error if the test fails; `off`: never used; the standard path, with
+    padded batches and the forward pass of transformers, is used instead."""
     seed: int = 0
     """Random seed of the initial weights, the order of the batches and dropout."""

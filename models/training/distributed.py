@@ -1,8 +1,8 @@
 """Data-parallel training: the process group, and the launcher of its processes on one machine.
 
-Each process computes its part of every batch. It reads its rank from the variables that torchrun sets (RANK,
-WORLD_SIZE, LOCAL_RANK); on one machine `launch` starts the processes. The main process, rank 0, makes all
-decisions.
+Each process computes its part of every batch, and reads its rank from the variables that torchrun sets
+(RANK, WORLD_SIZE, LOCAL_RANK). If all processes are on one machine, `launch` starts them. The main process,
+rank 0, makes all decisions.
 """
 
 import logging
@@ -30,12 +30,12 @@ from models.errors import InputError
 
 COLLECTIVE_TIMEOUT = timedelta(
     hours=2
-)  # the others wait while rank 0 scores, which may take long; a dead process is noticed without a timeout
+)  # ranks wait while rank 0 scores, which may take long; the end of a process is noticed without a timeout
 SHUTDOWN_SECONDS = 15  # time for a process to stop: enough to write a checkpoint
 
 
 class ProcessGroup:
-    """The group of processes, and the rank of this process; a single process communicates with no other."""
+    """The group of training processes and this process's rank; a group of one does not communicate."""
 
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
@@ -69,7 +69,7 @@ class ProcessGroup:
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """A context that the main process enters first; the others wait until it has left."""
+        """A context that the main process enters first; the other processes wait until it has left it."""
         if not self.is_main:
             self.all_gather()
         yield
@@ -79,7 +79,7 @@ class ProcessGroup:
 
 @contextmanager
 def _peer_failure_as_connection_error() -> Iterator[None]:
-    """Convert torch's RuntimeError to ConnectionError, because it means that another process has ended."""
+    """Convert torch's RuntimeError to ConnectionError, which here means that another process has ended."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -109,7 +109,7 @@ def is_member() -> bool:
 def stop_with_launcher(stop: threading.Event) -> None:
     """Set `stop` once the launcher has ended, and exit soon after if training does not stop by itself.
 
-    The training may be blocked in a collective operation with an ended process, or on the launcher's port.
+    Training cannot stop by itself while it waits for a process that has ended, or for the launcher's port.
     """
     launcher = os.getppid()
     while os.getppid() == launcher and not stop.wait(1):
@@ -120,7 +120,7 @@ def stop_with_launcher(stop: threading.Event) -> None:
 
 
 def num_processes(processes: int | Literal["auto"]) -> int:
-    """The number of processes for `train.processes`: `auto` is one per GPU of this machine, at least one.
+    """The number of processes for `train.processes`: `auto` means one per GPU of this machine, or else 1.
 
     Raises:
         InputError: this machine has GPUs, but fewer than `processes`.
@@ -136,7 +136,7 @@ def num_processes(processes: int | Literal["auto"]) -> int:
 
 
 def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -> int:
-    """Run `python ARGUMENTS --until-stdin-closes` as a group of local processes until `stop` is set.
+    """Run a group of local processes, each `python ARGUMENTS --until-stdin-closes`; `stop` ends them.
 
     Returns the exit status of the first process that failed, or 0 if none failed.
 
@@ -152,7 +152,7 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
     _open_lifeline(stop)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs:
         config = _launch_config(processes, logs)
-        logging.disable(logging.CRITICAL)  # the launcher's own report would hide the process's last line
+        logging.disable(logging.CRITICAL)  # the launcher's own report would hide the failed process's line
         try:
             elastic_launch(config, sys.executable)(*arguments, "--until-stdin-closes")
         except ChildFailedError as error:
@@ -171,7 +171,7 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
 
 
 def _launch_config(processes: int, logs: str) -> "LaunchConfig":
-    """A launch configuration with one node (this machine) and no restarts; standard error goes to `logs`."""
+    """A launch configuration with one node (this machine) and no restarts; ranks above 0 log to `logs`."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -187,13 +187,13 @@ def _launch_config(processes: int, logs: str) -> "LaunchConfig":
         # Rank 0 reports for all; another rank's output is read only if that rank is the first to fail.
         logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ERR)),
         shutdown_timeout=SHUTDOWN_SECONDS,
-        # SIGTERM and SIGINT set `stop` instead, because torch would lose the exit statuses of the processes.
+        # SIGTERM and SIGINT set `stop` instead: torch's handlers would lose the processes' exit statuses.
         signals_to_handle="SIGQUIT",
     )
 
 
 def loopback() -> str:
-    """The loopback network interface: Linux calls it lo, macOS and the BSDs lo0."""
+    """The loopback network interface: Linux calls it lo, macOS and the BSDs call it lo0."""
     names = [name for _, name in socket.if_nameindex()]
     return "lo0" if "lo0" in names and "lo" not in names else "lo"
 
@@ -201,7 +201,7 @@ def loopback() -> str:
 def _open_lifeline(stop: threading.Event) -> None:
     """Replace this process's standard input with a pipe that closes when `stop` is set or the process dies.
 
-    The child processes inherit the pipe, so they notice the launcher's end whenever and however it ends.
+    The child processes inherit the pipe, so they notice that the launcher has ended, whatever the cause.
     """
     ranks_end, own_end = os.pipe()
     os.dup2(ranks_end, 0)

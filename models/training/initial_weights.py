@@ -31,7 +31,7 @@ SHAPES = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "widt
 
 
 def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
-    """The run's network in training mode, and a warm start's counts of tokens: {"kept", "new", "lost"}.
+    """The run's network in training mode, and a warm start's token counts {"kept", "new", "lost"} or {}.
 
     Raises:
         InputError: the start has another shape or cannot be read, or adapters are configured for a network
@@ -69,7 +69,7 @@ def carry_over(
     """
     pieces_of, counts = _pieces(start_tokenizer, vocabulary)
     tables = {id(table) for table in _token_tables(model)}
-    # A tied table keeps both its names, because the model may have two tables where the start has one.
+    # A tied table keeps both of its names, because the model may have two tables where the start has one.
     weights = dict(start.named_parameters(remove_duplicate=False))
     names = _counterparts(start, model)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def carry_over(
 def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, str]:
     """Map the names of the model's weights to the start's names, leaving out weights that the start lacks.
 
-    A GPT-2 start provides the decoder of an encoder-decoder, except for the cross-attention.
+    A GPT-2 start provides an encoder-decoder's decoder with all weights except those of the cross-attention.
     """
     names = [name for name, _ in model.named_parameters()]
     if networks.is_encoder_decoder(start) == networks.is_encoder_decoder(model):
@@ -98,7 +98,7 @@ def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, s
 
 
 def _pieces(start_tokenizer: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int, list[int]], dict[str, int]]:
-    """(the start's ids whose mean initialises each id, the counts of kept, new and lost tokens)."""
+    """(the start's ids whose mean embedding initialises each id, counts of kept, new and lost tokens)."""
     ids, vocab = start_tokenizer.get_vocab(), vocabulary.get_vocab()
     unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK], ids.get(END_OF_TEXT, 0))
     # A word in a word-level vocabulary corresponds to the same word with a leading space in byte-level BPE.

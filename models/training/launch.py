@@ -1,7 +1,8 @@
-"""Launch: a separate process, the trainer, trains on the examples and writes a model folder.
+"""Launches the trainer, a separate process that trains on the examples and writes a model folder.
 
-The trainer (`python -m models.training.trainer`) knows neither Prefect nor MLflow. It works in
-runs/FINGERPRINT, from which training resumes after a kill; the parent process follows its metrics.jsonl.
+The trainer (`python -m models.training.trainer`) knows neither Prefect nor MLflow. It works in the folder
+runs/FINGERPRINT, from which training resumes after a kill. The parent process reads the trainer's log files
+while they grow.
 """
 
 import json
@@ -44,7 +45,7 @@ class TrainingConfig(Config):
 
 
 class Summary(Record):
-    """The result of a training run; a start adds further keys, `start_tokens_...`."""
+    """The result of a training run; after a warm start it has further keys, `start_tokens_...`."""
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
@@ -65,7 +66,7 @@ class Summary(Record):
     threads: int = 1
 
     def choices(self) -> dict[str, str]:
-        """The choices that depend on the machine: the same settings may give other choices elsewhere."""
+        """The choices that depend on the machine; another machine may make other choices."""
         return {"precision": self.precision, "device": self.device, "fast_path": self.fast_path}
 
 
@@ -80,12 +81,12 @@ def train_model(
     watch: Watch,
     check: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run the trainer in `work` until it ends, copy model/ and logs/ to `out`; returns the number of steps.
+    """Run the trainer in `work`, then write model/ and logs/ to `out`; returns the number of steps.
 
     `watch` is called with each line of the metrics; `check` is called between polls of the log files.
 
     Raises:
-        Exception: an error that `check` raised; the trainer first writes a checkpoint and ends.
+        Exception: `check` has raised an error; the trainer has then written a checkpoint and ended.
     """
     work.mkdir(parents=True, exist_ok=True)
     _write_config(work, config, vocabulary, export, start)
@@ -126,10 +127,10 @@ def _write_config(
 
 @contextmanager
 def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The trainer as a process group that never outlives this process.
+    """A context in which the trainer runs, as a process group that never outlives this process.
 
-    The trainer reads a pipe on its standard input. However this process dies, the pipe closes; the
-    trainer then writes a checkpoint and ends.
+    The trainer reads a pipe on its standard input. However this process ends, the pipe then
+    closes, and the trainer writes a checkpoint and ends.
     """
     command = [sys.executable, "-m", "models.training.trainer", str(work), "--until-stdin-closes"]
     with (work / "stderr.log").open("wb") as errors:
@@ -149,7 +150,7 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        cast(IO[bytes], process.stdin).close()  # ends ranks, too: signals do not reach their sessions
+        cast(IO[bytes], process.stdin).close()  # also ends the ranks: no signal reaches their sessions
         if process.poll() is None:
             log.warning("train: stopping after the next checkpoint")
             end_process(process, GRACE_SECONDS, group=True)

@@ -24,7 +24,7 @@ from models.training.step import find_fault, step_seed
 
 log = logging.getLogger(__name__)
 
-MAX_FAULTS = 3  # after this many faulty steps in a row, the weights are at fault and not the batch
+MAX_FAULTS = 3  # after this many faulty steps in a row, the cause is the weights and not a batch
 
 
 class Diverged(Exception):
@@ -54,13 +54,13 @@ class Training:
         self.window = MetricSums(self.state.window_sums)
         self.throughput = Throughput()
         self.order = self.shuffle(self.state.epoch)
-        # The number of batches may vary slightly between packed epochs; the first epoch's number is used.
+        # With packing, epochs may differ slightly in their number of batches; the first epoch's is used.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
         self.num_steps = min(self.config.max_steps or planned, planned)
         self.validation = validation.sample(run, self.num_steps, epoch_tokens=len(self.examples.ids))
 
     def fit(self) -> str | None:
-        """Train until a limit is reached; returns the setting that ended it, or None if asked to stop.
+        """Train until a limit is reached; returns its setting, or None if training was asked to stop.
 
         Raises:
             Diverged: several steps in a row had no usable gradient, or the validation loss is not finite.
@@ -89,7 +89,7 @@ class Training:
                 self.log_step(rate)
 
     def tick(self) -> tuple[bool, bool]:
-        """(whether any process was asked to stop, whether to save), by the main process's clock."""
+        """(whether any process was asked to stop, whether a save is due by the main process's clock)."""
         self.update_elapsed()
         is_save_due = self.since_s - self.saved_s > self.config.checkpoint_seconds
         answers = self.group.all_gather(self.state.elapsed_s, self.stop.is_set(), is_save_due)
@@ -124,10 +124,10 @@ class Training:
         self.state.batch_index += 1
 
     def skip_step(self, rows: NDArray[np.int64], fault: str) -> None:
-        """Drop the step's gradient and count the fault.
+        """Drop the gradient of a faulty step, log the fault and count it.
 
         Raises:
-            Diverged: MAX_FAULTS steps in a row were faulty, so the weights are at fault and not the batch.
+            Diverged: MAX_FAULTS steps in a row were faulty, so the cause is the weights and not a batch.
         """
         self.step.drop()
         self.state.skipped += 1
@@ -141,7 +141,7 @@ class Training:
             raise Diverged(f"{span}; fault of the last step: {fault}; conversations in its batch: {named}")
 
     def log_step(self, rate: float) -> None:
-        """Write a line of metrics about the steps since the previous such line."""
+        """Write a line of metrics that covers all steps since the previous line of this kind."""
         sums = self.window.read()
         self.window.clear()
         self.update_elapsed()
@@ -157,7 +157,7 @@ class Training:
         self.metrics_log.write(STEP, **line)
 
     def end_epoch(self) -> None:
-        """Log a complete or partial epoch; if it is complete, begin the next epoch.
+        """Log the metrics of a complete or partial epoch; if it is complete, begin the next epoch.
 
         Raises:
             Diverged: the validation loss is not finite.
@@ -169,7 +169,7 @@ class Training:
             self.metrics_log.write_epoch(
                 epoch=round(self.state.epoch + self.state.batch_index / len(self.order), 2),
                 step=self.state.step,
-                # Each mean is a sum over the epoch's tokens divided by their number, not a mean of means.
+                # The means are taken over all tokens of the epoch, not over the means of its steps.
                 train_loss=nats / max(1, tokens),
                 train_accuracy=correct / max(1, tokens),
                 **{f"validation_{name}": value for name, value in self.state.validation.items()},
@@ -240,7 +240,7 @@ class Training:
         return batches.epoch_batches(self.setup.sides, config.batch_tokens, seed=config.seed, epoch=epoch)
 
     def weights(self) -> dict[str, Tensor]:
-        """The trained weights by name; a tied matrix has only one entry."""
+        """The trainable weights by name; a tied matrix has only one entry."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def save(self) -> None:
@@ -250,10 +250,10 @@ class Training:
             OSError: the disk is full; earlier checkpoints are kept.
         """
         if self.state.faults_in_a_row or not self.group.is_main:
-            return  # after a faulty step the weights may be faulty: the previous checkpoint stays the newest
+            return  # the weights may be faulty, too, so the previous checkpoint remains the newest
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
         for path in self.metrics_log.paths.values():
-            sync(path)  # the checkpoint records their sizes
+            sync(path)  # the checkpoint will record the file's size
         self.state.log_sizes, self.state.parts = self.metrics_log.sizes(), self.step.parts
         self.state.is_packed = bool(self.step.packing)
         optimizer = self.step.optimizer.tensors()
@@ -269,7 +269,7 @@ class Training:
             InputError: the processes do not see the same data and checkpoints.
         """
         found = checkpoint.load_newest(self.run.folder / "checkpoints", key=self.key)
-        # Compare twelve digits of the key, because a float64 represents such a number exactly.
+        # Compare only twelve hexadecimal digits of the key, because a float64 holds their value exactly.
         fingerprint = [int(self.key[:12], 16), -1 if found is None else found.state["step"]]
         if any(other != fingerprint for other in self.group.all_gather(*fingerprint)):
             raise InputError(
@@ -286,8 +286,8 @@ class Training:
         if self.state.is_packed == bool(self.step.packing):
             self.step.parts = max(self.step.parts, self.state.parts)
         else:
-            # Training has moved between the packed and the standard path: the batches of an epoch differ,
-            # and the rows of the validation sample may differ, too.
+            # The checkpoint was written with packed batches and this run uses padded ones, or vice versa.
+            # The batches of an epoch therefore differ, and perhaps the validation sample, too.
             self.state.batch_index, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
         self.metrics_log.begin(self.state.log_sizes)
         log.info("resuming at step %d", self.state.step)

@@ -1,8 +1,9 @@
-"""Muon: momentum, orthogonalised by a Newton-Schulz iteration (https://kellerjordan.github.io/posts/muon/).
+"""The optimizer Muon, which orthogonalises the momentum of each matrix by a Newton-Schulz iteration.
 
-torch.optim.Muon updates the matrices one by one, always in bfloat16. On a processor without bfloat16 a step
-of a small network then takes ten times as long as its gradient. This optimizer updates all matrices of the
-same or the transposed shape together, in the precision of the training run.
+Muon is described at https://kellerjordan.github.io/posts/muon/. torch.optim.Muon updates the matrices one by
+one, always in bfloat16. On a processor without bfloat16 instructions, its step for a small network takes ten
+times as long as the gradient. This optimizer updates all matrices of the same or the transposed shape
+together, in the precision of the training run.
 
 Name suffixes are shapes: L matrices, M rows, N columns (M <= N).
 """
@@ -18,8 +19,9 @@ from torch import Tensor
 # Each triple is the (a, b, c) of one iteration, which maps each singular value x to a x + b x^3 + c x^5. All
 # five iterations use Jordan's coefficients.
 COEFFICIENTS = ((3.4445, -4.7750, 2.0315),) * 5
-EPSILON = 1e-7  # avoids a division by zero, so that a gradient of zeros leaves the matrix unchanged
-RMS = 0.2  # of an update's entries, as with AdamW (section 2.2 of https://arxiv.org/abs/2502.16982)
+EPSILON = 1e-7  # avoids a division by zero, so that a gradient of zeros gives an update of zeros
+# The root mean square of an update's entries, as with AdamW (section 2.2 of https://arxiv.org/abs/2502.16982).
+RMS = 0.2
 
 
 class Muon(torch.optim.Optimizer):
@@ -69,7 +71,7 @@ def _as_shaped(parameter: Tensor, x_MN: Tensor) -> Tensor:
 
 
 def orthogonalize(x_LMN: Tensor, dtype: torch.dtype) -> Tensor:
-    """The matrices x_LMN with their singular values moved near 1, by a Newton-Schulz iteration in `dtype`."""
+    """The matrices x_LMN with all singular values close to 1, by a Newton-Schulz iteration in `dtype`."""
     x_LMN = x_LMN / x_LMN.flatten(1).norm(dim=1).clamp(min=EPSILON)[:, None, None]
     x_LMN = x_LMN.to(dtype).contiguous()
     for a, b, c in COEFFICIENTS:

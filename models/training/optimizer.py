@@ -1,4 +1,4 @@
-"""The optimizers: Muon for matrices inside the blocks and AdamW for other weights, or AdamW for all."""
+"""The optimizers: AdamW for all weights, or Muon for matrices inside the blocks and AdamW for the rest."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,10 +10,10 @@ from models.training.config import TrainConfig
 from models.training.muon import Muon
 
 TABLES = ("embed", "wte", "wpe", "lm_head")  # names of look-up tables, which AdamW trains
-# TABLE_SCALE and MOMENTUM were found by experiment (docs/log.md). Muon's steps are as large as AdamW's, but a
-# row of a look-up table has a gradient in only a few steps and can take larger ones. In a short training run
-# a high momentum averages over too many steps.
-TABLE_SCALE = 4.0  # with Muon: the learning rate of the tables, relative to that of the matrices
+# TABLE_SCALE and MOMENTUM were found by experiment (docs/log.md). Muon's updates are as large as AdamW's, but
+# a row of a look-up table has a gradient in only a few steps, so its updates can be larger. In a short
+# training run, a high momentum averages over too many steps.
+TABLE_SCALE = 4.0  # if Muon is used, the tables' learning rate relative to the matrices' rate
 MOMENTUM = 0.9
 
 
@@ -43,7 +43,7 @@ class Optimizer:
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), eps=1e-10, fused=True)
         ]
-        # Two Muon optimizers share the matrices, so that two cores can orthogonalise at once.
+        # Each of two Muon optimizers gets half of the matrices, so that two cores can work at the same time.
         for half in (matrices[::2], matrices[1::2]):
             if half:
                 decay = config.weight_decay
@@ -56,9 +56,9 @@ class Optimizer:
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Make one step at this learning rate, then free the gradients; `in_parallel` maps over optimizers.
+        """Make one step at this learning rate, then free the gradients.
 
-        `dtype` is the type that Muon's matmuls are computed in.
+        `in_parallel` applies a function to each optimizer. `dtype` is the type of Muon's matmuls.
         """
 
         def step_part(part: torch.optim.Optimizer) -> None:

@@ -14,7 +14,7 @@ PRECISION = "precision.json"
 PROBE_TOKENS = 1024
 PROBE_MATMUL = (128, 256)  # rows, columns
 HOPELESS = 3  # no bf16 step is timed if a bf16 matmul takes this many times as long as an fp32 matmul
-MIN_SPEEDUP = 1.1  # that bf16 must reach, so that noise does not choose between two similar times
+MIN_SPEEDUP = 1.1  # bf16 is chosen only if it is this many times as fast; a smaller speedup may be noise
 
 
 class PrecisionChoice(Record):
@@ -28,9 +28,10 @@ class PrecisionChoice(Record):
 
 
 def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], float]) -> str:
-    """`bf16` if it is fast on this device, otherwise `fp32`; a recorded choice for the device type is kept.
+    """`bf16` if it is fast on this device, otherwise `fp32`; a choice recorded for the device type is reused.
 
-    `probe` returns the seconds that a training step takes in a precision. precision.json records the choice.
+    `probe` takes a precision and returns the seconds of a training step in it. precision.json records the
+    choice.
 
     Raises:
         ValueError: the recorded choice is damaged.
@@ -68,7 +69,7 @@ def probed_seconds(folder: Path) -> float | None:
 def matmul_seconds(dtype: torch.dtype) -> float:
     """Seconds that a small matmul takes.
 
-    A processor without bf16 instructions takes a hundred times as long in bf16 as in float32.
+    On a processor without bf16 instructions, the matmul takes a hundred times as long in bf16 as in float32.
     """
     left, right = torch.ones(2, *PROBE_MATMUL, dtype=dtype)
     return fastest_seconds(lambda: torch.mm(left, right.T))

@@ -37,8 +37,8 @@ from models.training.step import GradientStep
 log = logging.getLogger(__name__)
 
 NUM_ROWS = 8  # number of rows in the batch that the checks use
-TOLERANCE = 1e-3  # relative error of float32 sums over a row that are added in another order
-FIRST_LOSS = 0.1  # how far a fresh network's first loss may be from ln V, as a share of ln V; at least 0.5
+TOLERANCE = 1e-3  # how far float32 sums over a row may differ if they are added in another order
+FIRST_LOSS = 0.1  # a fresh network's first loss may differ from ln V by this share of ln V, or by 0.5
 
 
 class OverfitGoal(NamedTuple):
@@ -49,10 +49,10 @@ class OverfitGoal(NamedTuple):
     share: float  # the last loss must be below this share of the first loss
 
 
-FROM_SCRATCH = OverfitGoal(steps=100, rate=3e-3, share=0.5)  # far below the entropy of token frequencies
+FROM_SCRATCH = OverfitGoal(steps=100, rate=3e-3, share=0.5)  # such a loss is far below the tokens' entropy
 # Pretrained networks are slow and already have a low loss, so any decrease is enough.
 FROM_WEIGHTS = OverfitGoal(steps=12, rate=3e-4, share=0.99)
-WITH_ADAPTERS = OverfitGoal(steps=24, rate=3e-3, share=0.99)  # more steps: adapters have no effect at first
+WITH_ADAPTERS = OverfitGoal(steps=24, rate=3e-3, share=0.99)  # adapters have no effect in the first steps
 
 
 class Defect(Exception):
@@ -77,12 +77,12 @@ class Preflight:
         self.fresh = run.start is None
         self.special_tokens = tokenizer.load_special_tokens(run.tokenizer)
         self.model = copy.deepcopy(model)
-        # A step for these few rows only, because the buffers of a training batch may be large.
+        # This step is sized for a few rows, because the buffers for a training batch may be large.
         small = run.train.model_copy(update={"batch_tokens": 1})
         self.step = GradientStep(self.model, examples, small, workers=1, path=path)
         self.precision = precision
         self.has_encoder = self.step.has_encoder
-        # Rows of different lengths, so that there is padding; the longest rows would take too long.
+        # Take rows of different lengths, so that there is padding, but not the longest, which are slow.
         by_length = np.argsort(examples.lengths, kind="stable")
         self.row_ids = by_length[(np.linspace(0.1, 0.8, NUM_ROWS) * len(by_length)).astype(np.int64)]
         self.rows = [examples.row(i) for i in self.row_ids]
@@ -107,7 +107,7 @@ class Preflight:
         }
 
     def control_tokens(self) -> None:
-        """Check that special tokens have their ids and the output embedding has a row for each token."""
+        """Check that special tokens have the right ids and each token has a row in the output embedding."""
         known = tokenizer.load(self.run.tokenizer)
         size, is_ours = known.get_vocab_size(), self.special_tokens is tokenizer.DEFAULT_SPECIAL_TOKENS
         ids = [known.token_to_id(token) for token in tokenizer.CONTROL]
@@ -117,14 +117,14 @@ class Preflight:
             raise Defect(
                 "control tokens", f"token {self.special_tokens.end} ends replies and is also a banned token"
             )
-        # A network that was trained elsewhere may have more rows than tokens.
+        # The embedding of a network that was trained elsewhere may have more rows than there are tokens.
         if size > self.vocabulary or (is_ours and size != self.vocabulary):
             raise Defect(
                 "control tokens", f"{size} tokens, but an output embedding of {self.vocabulary} rows"
             )
 
     def targets(self) -> None:
-        """Check that each reply token, including <end>, is a target once, at the position before it."""
+        """Check that each reply token, including <end>, is a target exactly once, one position earlier."""
         batch = self.batch()
         for row, (ids, flags) in enumerate(self.rows):
             inputs, targets = batch.inputs_BT[row].numpy(), batch.targets_BT[row].numpy()
@@ -214,7 +214,7 @@ class Preflight:
 
     def batch_without_a_reply(self) -> None:
         """Check that the loss and the gradient of a batch without reply tokens are finite."""
-        # An encoder-decoder has too few input positions for both turns of a pair.
+        # An encoder-decoder gets the context alone, because its encoder has too few positions for both turns.
         silent = [ids[~flags] if self.has_encoder else ids for ids, flags in self.rows]
         batch = batches.collate(
             [(ids, np.zeros(len(ids), dtype=bool)) for ids in silent], has_encoder=self.has_encoder
@@ -229,7 +229,7 @@ class Preflight:
             raise Defect("batch without a reply", "the loss or the gradient is not finite")
 
     def one_batch_learnt(self) -> None:
-        """Check that the copy overfits one batch, in the precision of the training run."""
+        """Check that the copy of the network can overfit one batch, in the precision of the training run."""
         self.step.precision = self.precision
         goal = FROM_SCRATCH if self.fresh else WITH_ADAPTERS if self.run.train.lora_rank else FROM_WEIGHTS
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=goal.rate, weight_decay=0.0)
@@ -302,7 +302,9 @@ def check(
     precision: str,
     path: FastPath = STANDARD_PATH,
 ) -> None:
-    """Run all checks, once per run folder; the checks change neither the network nor the random generators.
+    """Run all checks, unless they have already passed in this run folder.
+
+    The checks change neither the network nor the state of the random generators.
 
     Raises:
         Defect: a check has failed.

@@ -1,4 +1,4 @@
-"""The run folder of a training run, from its config.json to the model folder that it produces."""
+"""The run folder of a training run: its config.json, its examples and its model folder."""
 
 import hashlib
 import json
@@ -63,7 +63,7 @@ class Run:
             raise InputError(f"{path}: {type(error).__name__}: {error}") from None
 
     def key(self) -> str:
-        """A digest of all that decides the weights; only checkpoints with the same key can be resumed."""
+        """A digest of all that decides the weights. Only checkpoints with the same key are resumed from."""
         # The key leaves out the number of processes and the path, because these change the weights only by
         # rounding: training may resume with other values.
         configs = (self.network.model_dump(), self.train.model_dump(exclude={"processes", "fast_path"}))
@@ -76,7 +76,7 @@ class Run:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def positions(self) -> int:
-        """Positions of the longest sequence; without an encoder the two turns of a pair are one sequence."""
+        """Positions that a sequence may need; without an encoder, both turns of a pair are one sequence."""
         follows = self.markup.unit == "pair" and self.network.family != "encoder-decoder"
         return self.markup.max_tokens * (2 if follows else 1)
 
@@ -105,7 +105,7 @@ class Run:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         for path in self.tokenizer.iterdir():
-            if path.is_file() and path.name != "manifest.json":  # which belongs to the store
+            if path.is_file() and path.name != "manifest.json":  # a file of the store
                 shutil.copyfile(path, partial / path.name)
         networks.save(model, partial)
         info = ModelInfo(family=self.network.family, normalisation=self.normalisation, markup=self.markup)

@@ -7,7 +7,7 @@ from models.training.config import TrainConfig
 from models.training.state import TrainingState
 
 WARMUP_SHARE = 0.1
-VALIDATION_TIME_SHARE = 0.05  # of the elapsed time, for the evenly spaced validations
+VALIDATION_TIME_SHARE = 0.05  # of the elapsed time: if validations take more, the evenly spaced ones wait
 
 
 def progress(state: TrainingState, num_steps: int, config: TrainConfig) -> float:
@@ -17,7 +17,7 @@ def progress(state: TrainingState, num_steps: int, config: TrainConfig) -> float
 
 
 def learning_rate_at(step: int, progress: float, config: TrainConfig) -> float:
-    """Linear warm-up over the first steps, then linear decay to 0 at progress 1.
+    """The learning rate of a step: a linear warm-up, then a linear decay that reaches 0 at progress 1.
 
     The warm-up takes at most a tenth of the training run.
     """
@@ -26,7 +26,11 @@ def learning_rate_at(step: int, progress: float, config: TrainConfig) -> float:
 
 
 def is_validation_due(state: TrainingState, progress: float, config: TrainConfig) -> bool:
-    """Whether an evenly spaced validation is due, and validations have not exceeded their share of time."""
+    """Whether to validate now, because the progress has reached the next evenly spaced validation.
+
+    With `max_minutes`, this validation waits while all validations so far have taken more than their share
+    of the elapsed time.
+    """
     in_time = not config.max_minutes or state.validation_s <= VALIDATION_TIME_SHARE * state.elapsed_s
     return state.step > 0 and int(progress * config.validations) > state.num_validations and in_time
 

@@ -33,11 +33,11 @@ class Setup:
     """The training examples, in the schema `EXAMPLES` of models/data/schemas.py."""
     examples: batches.Examples
     sides: NDArray[np.int64]
-    """Number of tokens of each example, of shape (rows, 1); with an encoder, of its context and of its
-    reply, of shape (rows, 2)."""
+    """The number of tokens of each example, of shape (rows, 1). With an encoder, the tokens of the context
+    and of the reply are counted separately, and the shape is (rows, 2)."""
     model: PreTrainedModel
     start_token_counts: dict[str, int]
-    """Number of kept, new and lost tokens of a warm start; empty without one."""
+    """The counts of kept, new and lost tokens in a warm start; empty if there was no warm start."""
     step: GradientStep
 
     @property
@@ -49,8 +49,8 @@ def set_up(run: Run, stop: threading.Event) -> Setup:
     """Set up a training run: read the examples, build the network, choose the path and the precision.
 
     Raises:
-        InputError: the examples or the start do not fit the configuration, or train.fast_path is `on` and
-            cannot be used.
+        InputError: the examples or the start do not fit the configuration, or train.fast_path is `on`
+            but the fast path cannot be used.
     """
     group, device = init_process_group(), devices.best()
     table = batches.read_examples(run.examples, "train")
@@ -62,7 +62,7 @@ def set_up(run: Run, stop: threading.Event) -> Setup:
     path = choice.choose_path(run, model, device, group, stop)
     model.to(device)  # type: ignore[arg-type]
     if device.type == "cpu":
-        # On short sequences in bf16, its backward pass is several times as fast as the fused kernel's.
+        # Its backward pass on short sequences in bf16 is several times as fast as that of fused attention.
         model.set_attn_implementation("eager")
     workers = num_workers(run, device)
     step = GradientStep(model, examples, run.train, workers=workers, group=group, path=path)
@@ -82,9 +82,10 @@ def seed_everything(seed: int) -> None:
 
 
 def num_workers(run: Run, device: torch.device) -> int:
-    """How many threads share a batch: with small matrices, two half-batches gain more than OpenMP threads.
+    """The number of threads among which each batch is divided.
 
-    With dropout there is one thread: two would draw from the same random generator in an undefined order.
+    With small matrices, two threads that each compute half a batch are faster than two OpenMP threads. With
+    dropout there is only one thread: two would draw from one random generator in an undefined order.
     """
     return 2 if device.type == "cpu" and num_cores() > 1 and not run.network.dropout else 1
 

@@ -1,4 +1,4 @@
-"""The state of a training run that a checkpoint stores, and the sums and rates that its log lines report."""
+"""The state of a training run that checkpoints store, and the sums and rates that the log lines report."""
 
 import math
 import time
@@ -10,7 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-# A checkpoint's state.json uses the names on the right, so that earlier versions' checkpoints can be resumed.
+# A checkpoint's state.json uses the names on the right, so that training can also resume from checkpoints of
+# earlier versions.
 NAMES_ON_DISK = {
     "batch_index": "place",
     "num_validations": "looks",
@@ -23,10 +24,10 @@ NAMES_ON_DISK = {
 
 @dataclass
 class TrainingState:
-    """The progress of a training run: all that a checkpoint needs besides weights and optimizer state.
+    """The progress of a training run: all that a checkpoint stores besides weights and optimizer state.
 
-    It has no state of random generators, because each step seeds them anew (`step_seed` in
-    models/training/step.py).
+    The states of random generators are not stored, because each step seeds the generators with its own seed
+    (`step_seed` in models/training/step.py).
     """
 
     step: int = 0
@@ -34,7 +35,7 @@ class TrainingState:
     batch_index: int = 0
     """Index of the next batch of this epoch."""
     num_validations: int = 0
-    """How many of the evenly spaced validations were due so far."""
+    """How many of the evenly spaced validations had become due by the last validation."""
     validated_step: int = -1
     last_epoch_log_step: int = -1
     elapsed_s: float = 0.0
@@ -52,7 +53,7 @@ class TrainingState:
     rate_scale: float = 1.0
     """Factor of the learning rate; below 1 once training has diverged."""
     parts: int = 1
-    """Number of micro-batches into which a batch is divided so that it fits the memory."""
+    """Number of micro-batches into which a batch is divided so that it fits into memory."""
     is_packed: bool = False
     """Whether the batches are packed (models/training/fast_path/packing.py)."""
     validation: dict[str, float] = field(default_factory=dict)
@@ -75,7 +76,8 @@ class MetricSums:
     """Sums of (nats, correct, reply tokens, gradient norm) over several steps, on the CPU."""
 
     def __init__(self, values: list[float]) -> None:
-        # On the CPU in float64: a count in float32 would stop at 2**24, and not every device has float64.
+        # The sums are in float64, because a count in float32 would stop at 2**24. They are on the CPU,
+        # because not every device supports float64.
         self.total = torch.tensor(values, dtype=torch.float64)
 
     def add(self, step_sums: Tensor) -> None:
@@ -90,7 +92,7 @@ class MetricSums:
 
 
 class Throughput:
-    """Measures tokens per second since the last reading, without the pauses."""
+    """Measures the tokens per second since the last call of `read`, not counting the time in `paused`."""
 
     def __init__(self) -> None:
         self.tokens, self.since_s = 0, time.monotonic()

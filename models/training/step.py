@@ -31,7 +31,7 @@ from models.training.precision import fastest_seconds
 
 log = logging.getLogger(__name__)
 
-SPIKE = 2.0  # a loss above this many times the loss of a uniform guess is a fault, not a difficult batch
+SPIKE = 2.0  # a loss above this multiple of a uniform guess's loss is a fault, not a difficult batch
 
 Rows = NDArray[np.int64]
 ALONE = ProcessGroup()
@@ -70,7 +70,8 @@ class GradientStep:
         """Accumulate the clipped gradient of these rows' loss in the parameters' `.grad`.
 
         `seed` seeds dropout. Returns a tensor of shape (4,) on the device: the negative log-likelihood of the
-        replies in nats, the correct reply tokens, all reply tokens, and the gradient's norm before clipping.
+        replies in nats, the number of correctly predicted reply tokens, the number of reply tokens, and the
+        gradient's norm before clipping.
 
         Raises:
             InputError: a single row does not fit into memory.
@@ -110,7 +111,7 @@ class GradientStep:
         devices.free_memory(self.device)
 
     def _over_ranks(self, step_sums: Tensor | None) -> Tensor | None:
-        """Sum the figures and gradients over all processes; None if a process ran out of memory."""
+        """Sum the gradients and the figures over all processes; returns None if one ran out of memory."""
         if self.group.world_size == 1:
             return step_sums
         if step_sums is None:
@@ -127,17 +128,17 @@ class GradientStep:
         return step_sums
 
     def _try(self, rows: Rows, seed: int, tokens: int) -> Tensor | None:
-        """The figures of this process's rows, of shape (3,); None if the process ran out of memory."""
+        """Compute the gradient of this process's rows; returns their figures, or None if memory ran out."""
         torch.manual_seed(seed)
         if not len(rows):
             return torch.zeros(3, device=self.device)
         count = min(self.parts, len(rows))
         parts = [self.batch(rows[i::count]) for i in range(count)]
-        # Two gradients have the same sum in either order; with more, the sum would depend on the threads.
+        # The sum of two gradients is the same in either order; with more, the order of the threads matters.
         in_parallel = self.in_parallel if count <= self.workers else map
         try:
             if self.cuda_graph and count == 1 and isinstance(parts[0], Packed):
-                num_tokens = torch.full((), float(tokens), device=self.device)  # on the device: no copy waits
+                num_tokens = torch.full((), float(tokens), device=self.device)  # not copied: no wait
                 return self.cuda_graph(self.differentiate, parts[0], num_tokens)
             return torch.stack(list(in_parallel(lambda part: self.differentiate(part, tokens), parts))).sum(0)
         except (RuntimeError, MemoryError) as error:
@@ -151,12 +152,12 @@ class GradientStep:
         return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
 
     def differentiate(self, part: batches.Batch | Packed, tokens: int | Tensor) -> Tensor:
-        """Accumulate the gradient of one part of a batch that has `tokens` reply tokens in all.
+        """Accumulate the gradient of one part of a batch; `tokens` counts the whole batch's reply tokens.
 
-        Returns (nats, correct, reply tokens) of the part, of shape (3,).
+        Returns the part's (nats, correct reply tokens, reply tokens) as a tensor of shape (3,).
         """
         total, nats_N, is_likeliest_N, is_reply_N = self.forward(part)
-        # The clamp gives a batch without reply tokens the loss 0 and a finite gradient.
+        # With the clamp, a batch without reply tokens has the loss 0 and a finite gradient.
         (total / torch.as_tensor(tokens).clamp(min=1)).backward()  # type: ignore[no-untyped-call]
         return torch.stack(
             [(nats_N * is_reply_N).sum(), (is_likeliest_N & is_reply_N).sum(), is_reply_N.sum()]
@@ -177,7 +178,7 @@ class GradientStep:
         return total, nats_N, is_likeliest_N, inputs.is_reply_N
 
     def forward_padded(self, part: batches.Batch) -> batches.LossInputs:
-        """The inputs of a padded batch's loss, in which context tokens have the weight `context_loss`."""
+        """The inputs that the loss of a padded batch needs; context tokens have the weight `context_loss`."""
         targets_BT = part.targets_BT
         if self.config.context_loss and not self.has_encoder:
             targets_BT = networks.next_ids(part)
@@ -199,7 +200,7 @@ class GradientStep:
         return nullcontext()
 
     def pass_seconds(self, rows: Rows, precision: str) -> float:
-        """Set the step's precision to `precision` and time a forward and backward pass, in seconds."""
+        """Set the precision of the step; returns the seconds that a forward and a backward pass take."""
         self.precision = precision
         batch = self.batch(rows)
 
@@ -211,10 +212,10 @@ class GradientStep:
 
 
 def find_fault(step_sums: Tensor, guess_nats: float) -> str | None:
-    """What is wrong with a step's (nats, correct, reply tokens, gradient norm); None if nothing is.
+    """What is wrong with a step's (nats, correct, reply tokens, gradient norm), or None if nothing is wrong.
 
-    `guess_nats` is the loss of a uniform guess among all tokens. Each step waits for the device here, because
-    a bad gradient must not change the weights.
+    `guess_nats` is the loss of a uniform guess among all tokens. Each step waits here until the device has
+    computed the figures, because a bad gradient must not change the weights.
     """
     nats, _, tokens, norm = step_sums.tolist()
     loss = nats / max(1, tokens)
@@ -226,5 +227,5 @@ def find_fault(step_sums: Tensor, guess_nats: float) -> str | None:
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """The dropout seed of one step in one process; checkpoints therefore need no state of a generator."""
+    """The dropout seed of one step in one process; checkpoints therefore store no generator's state."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])

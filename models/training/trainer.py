@@ -3,13 +3,13 @@
 The process knows neither Prefect nor MLflow. It reads config.json and writes metrics.jsonl, train.log,
 notices.jsonl, checkpoints and finally model/ and summary.json. Its exit status is 0 if training is complete,
 2 for an error that the user can correct, 3 for any other error, and 143 or 130 if it was asked to stop.
-Before it stops, the process writes a checkpoint, and the same command resumes from there.
+In the last case, the process first writes a checkpoint, from which the same command resumes.
 """
 
 import os
 
 if __name__ == "__main__":
-    # OpenMP reads this when torch starts its threads: waiting threads then yield the core to others.
+    # OpenMP reads this when torch starts OpenMP's threads. Waiting threads then yield the core to others.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
@@ -36,7 +36,7 @@ from models.training.setup import num_cores
 
 log = logging.getLogger(__name__)
 
-LOCK_SECONDS = 30  # time for another trainer, if it was asked to stop, to write its checkpoint
+LOCK_SECONDS = 30  # how long to wait for another trainer, which may be writing a last checkpoint
 LOST_SECONDS = 10  # time for the launcher to end this process after another process has ended
 STOPPED = 128 + signal.SIGTERM
 
@@ -95,7 +95,7 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when the parent process ends")
     arguments = parser.parse_args()
-    # Only the main process logs messages below errors: otherwise each rank would print the same line.
+    # Ranks other than 0 log errors only: otherwise each rank would print the same lines.
     is_main = os.environ.get("RANK", "0") == "0"
     level = logging.INFO if is_main else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -130,7 +130,7 @@ def run_trainer(folder: Path, stop: threading.Event) -> int:
 def report_error(error: Exception, stop: threading.Event) -> int:
     """Log the error in one final line, after a traceback if it is a bug; returns the exit status."""
     if isinstance(error, ConnectionError):
-        # The process that ended has logged the reason, and the launcher will now end this process.
+        # Another process has ended and logged the reason, and the launcher will now end this process, too.
         stop.clear()
         if stop.wait(LOST_SECONDS):
             return 3
@@ -155,6 +155,6 @@ def report_error(error: Exception, stop: threading.Event) -> int:
 if __name__ == "__main__":
     ended = main()
     if distributed.is_member():
-        # Skip the interpreter's shutdown: threads of the process group that free a tensor then would abort.
+        # Skip the interpreter's shutdown, in which a thread of the process group that frees a tensor aborts.
         os._exit(ended)
     sys.exit(ended)

@@ -1,4 +1,4 @@
-"""The sample of the validation split that a training run scores, as large as its time allows."""
+"""The sample of the validation split that a training run scores; max_minutes limits the sample's size."""
 
 import math
 from pathlib import Path
@@ -14,9 +14,9 @@ from models.training.schedule import VALIDATION_TIME_SHARE
 
 # With these limits, a validation takes about as long as two or three training steps of 4,096 tokens.
 MAX_TOKENS = 30_000
-TOKEN_SHARE = 0.1  # of the tokens trained on between two validations
+TOKEN_SHARE = 0.1  # tokens in the sample per token trained on between two validations
 MIN_TOKENS = 2000
-SCORING_SPEEDUP = 3  # how many times as fast as training on a token it is to score the token
+SCORING_SPEEDUP = 3  # scoring a token is about this many times as fast as training on it
 
 
 def affordable_tokens(folder: Path, config: TrainConfig) -> float:

@@ -1,9 +1,9 @@
-"""The forward and backward pass of a LlamaForCausalLM on the CPU, in a fraction of transformers' operations.
+"""The forward and backward pass of a LlamaForCausalLM on the CPU, with fewer operations than transformers.
 
 On a CPU, matmuls take about half of the time of a small network's training step. The other half are passes
 over activations (casts, norms, rotations, masks), which transformers and autograd run as many small
-operations. Here a block is a single autograd function with its own backward pass, whose results differ from
-transformers' only by rounding.
+operations. In this module a block is a single autograd function with its own backward pass. Its results
+differ from those of transformers only by rounding.
 
 Name suffixes are shapes: P positions (batch times tokens), N positions and rows of zeros after them (see
 row_padding.py), B batch, T tokens, D width, E queries, keys and values side by side, H heads, J batch times
@@ -98,8 +98,8 @@ def matrices(layer: Any, head_width: int, dtype: torch.dtype) -> tuple[Tensor, .
     """(w_ED, w_out, w_FD, w_down) of a block.
 
     Each norm's weight is multiplied into the next matrix, and the scale of the attention scores into the
-    queries' matrix, because matrices are much smaller than activations. The two dimensions that RoPE rotates
-    together, which transformers keeps half a head apart, become neighbours.
+    queries' matrix, because matrices are much smaller than activations. In transformers, the two dimensions
+    that RoPE rotates together are half a head apart; here they are moved next to each other.
     """
     attention, mlp = layer.self_attn, layer.mlp
 
@@ -120,7 +120,7 @@ def matrices(layer: Any, head_width: int, dtype: torch.dtype) -> tuple[Tensor, .
 
 
 class _Block(torch.autograd.Function):
-    """x + attention(normed(x)), then that + feed_forward(normed(that))."""
+    """y = x + attention(normed(x)), then y + feed_forward(normed(y))."""
 
     @staticmethod
     def forward(
@@ -137,7 +137,7 @@ class _Block(torch.autograd.Function):
         n_ND, rate_N1 = _rms_normed(x_ND, shape.eps, w_ED.dtype)
         q_JTK, k_JTK, v_JTK = _to_heads(torch.mm(n_ND, w_ED.T), freqs_cis_T1K, shape)
         scores_JTT = torch.baddbmm(mask_TT, q_JTK, k_JTK.mT)
-        # In float32, because torch's softmax and its backward pass take 2 to 12 times as long in bfloat16.
+        # The softmax is in float32: its forward and backward pass take 2 to 12 times as long in bfloat16.
         p_JTT = torch.softmax(scores_JTT, dim=-1, dtype=torch.float32).to(w_ED.dtype)
         attended_NE = _concat_heads(torch.bmm(p_JTT, v_JTK), shape)
         x_ND = x_ND + torch.mm(attended_NE, w_out.T)
@@ -183,21 +183,21 @@ class _Block(torch.autograd.Function):
 
 
 def _rms_normed(x_ND: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The input scaled to a root mean square of 1, in `dtype`, and the scale of each row, rate_N1."""
+    """The rows scaled to a root mean square of 1, in `dtype`, and rate_N1, the factor of each row."""
     length_N1 = torch.linalg.vector_norm(x_ND, dim=-1, keepdim=True)
     rate_N1 = length_N1.square_().div_(x_ND.shape[-1]).add_(eps).rsqrt_()
     return (x_ND * rate_N1).to(dtype), rate_N1
 
 
 def _add_backward_norm(dx_ND: Tensor, dn_ND: Tensor, n_ND: Tensor, rate_N1: Tensor) -> None:
-    """Add to dx the gradient through a norm, which has no component along the norm's output n."""
+    """Add the gradient through a norm to dx; this gradient has no component along the norm's output n."""
     dn_ND, n_ND = dn_ND.float(), n_ND.float()
     along_N1 = torch.linalg.vecdot(dn_ND, n_ND)[:, None].div_(-n_ND.shape[-1])
     dx_ND.addcmul_(dn_ND.addcmul_(n_ND, along_N1), rate_N1)
 
 
 def _backward_gate(dinner_NF: Tensor, gate_up_NF: Tensor, silu_NF: Tensor) -> Tensor:
-    """The gradient of (gate, up), written over them: new memory would cost more time than the arithmetic."""
+    """The gradient of (gate, up), which overwrites gate and up, because new memory would be slower."""
     gate_NF, up_NF = gate_up_NF.chunk(2, dim=-1)
     torch.mul(dinner_NF, up_NF, out=up_NF)
     _silu_backward.grad_input(up_NF, gate_NF, grad_input=gate_NF)
@@ -212,7 +212,7 @@ def _by_heads(y_PE: Tensor, shape: Shape, heads: int) -> Tensor:
 
 
 def _from_heads(y_JTK: Tensor, shape: Shape) -> Tensor:
-    """y_BTHK, a view."""
+    """y_BTHK, as a view of the same memory."""
     return y_JTK.view(shape.batch, -1, shape.tokens, y_JTK.shape[-1]).transpose(1, 2)
 
 
@@ -226,7 +226,7 @@ def _concat_heads(y_JTK: Tensor, shape: Shape) -> Tensor:
 
 
 def _to_heads(e_NE: Tensor, freqs_cis_T1K: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """(q_JTK, k_JTK, v_JTK) of e_NE, with the queries and keys rotated."""
+    """(q_JTK, k_JTK, v_JTK) from e_NE; RoPE is applied to the queries and keys."""
     head_width = 2 * freqs_cis_T1K.shape[-1]
     qk_width = shape.rotated * head_width
     e_PE = e_NE[: shape.positions]

@@ -1,8 +1,8 @@
-"""Decoding: the logits of each row's next token, first for the contexts (prefill), then token by token.
+"""Decoding: the logits of each row's next token, first after the contexts (prefill), then after each token.
 
-This module decodes a Llama itself, in float32 whatever the type of its weights. It repacks the matrices once,
-allocates each KV cache once for the whole reply, and shares work buffers between the tokens of a reply. Other
-networks use the forward pass and the cache of transformers.
+For a Llama this module has its own forward pass, in float32 even if the weights have another type. It repacks
+the matrices once, allocates each KV cache once for the whole reply, and shares work buffers between the
+tokens of a reply. Other networks use the forward pass and the cache of transformers.
 
 All rows of a batch end at the same column of the cache, with padding on the left. One slice can therefore
 write a token, or read the tokens before it, for all rows.
@@ -27,7 +27,7 @@ from models.network.llama import cpu_block
 from models.text.tokenizer import PAD, START
 
 NextLogits = Callable[[Sequence[int]], Tensor]
-"""A function from the last token of each row to the logits_BV of the next token."""
+"""A function that takes the last token of each row and returns the logits_BV of the next tokens."""
 
 
 class Decoder(Protocol):
@@ -53,7 +53,7 @@ class Block(NamedTuple):
 
 
 class LlamaDecoder:
-    """A decoder with a copy of a LlamaForCausalLM's weights; only the input embedding is shared.
+    """A decoder with a copy of a LlamaForCausalLM's weights; only the input embedding is not copied.
 
     After each training step, a new decoder is needed, because the copy is out of date.
     """
@@ -75,7 +75,7 @@ class LlamaDecoder:
         ).to(model.device)
 
     def split(self, e: Tensor) -> tuple[Tensor, ...]:
-        """The queries, keys and values in e, whose second dimension is the heads."""
+        """Split e into queries, keys and values along its second dimension, which is the heads."""
         return torch.split(e, [self.heads, self.groups, self.groups], dim=1)
 
     def begin(self, contexts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, NextLogits]:
@@ -86,9 +86,9 @@ class LlamaDecoder:
 def _repack(layer: Any, config: Any) -> Block:
     """The matrices of a block, transposed to (input, output).
 
-    A matmul with a single row then reads the matrices in memory order, in half the time. The norms in this
-    module divide by the vector's Euclidean norm instead of its root mean square, so the square root of the
-    width is multiplied into the matrices.
+    A matmul with a single row then reads the matrices in memory order, which takes half the time. The norms
+    in this module divide by the vector's Euclidean norm instead of its root mean square, so the square root
+    of the width is multiplied into the matrices.
     """
     if layer.input_layernorm.weight.dtype != torch.float32:
         layer = copy.deepcopy(layer).float()
@@ -109,8 +109,8 @@ class _DecodeState:
         positions = longest + steps
         pads_B = torch.tensor([longest - len(context) for context in contexts], device=head_DV.device)
         self.is_pad_BP = torch.arange(positions, device=head_DV.device) < pads_B[:, None]
-        # Position of each row's next token, not counting padding. A finished row continues with the others,
-        # but its position is limited to the model's last position.
+        # Position of each row's next token, not counting padding. Finished rows are decoded further with
+        # the others, so the position is limited to the model's last position.
         self.positions_B = (longest - pads_B).clamp_(max=len(decoder.freqs_cis_P1K) - 1)
         mask_BP = torch.zeros_like(self.is_pad_BP, dtype=torch.float32).masked_fill_(
             self.is_pad_BP, -math.inf
@@ -140,7 +140,7 @@ class _DecodeState:
         ids_BT = torch.tensor([[PAD] * (longest - len(c)) + list(c) for c in contexts], device=device)
         is_pad_BT = self.is_pad_BP[:, :longest]
         freqs_cis_BT1K = decoder.freqs_cis_P1K[((~is_pad_BT).cumsum(1) - 1).clamp_(min=0)]
-        # Padding attends to itself: with nothing to attend to, a kernel may return NaN, which would spread.
+        # Padding attends to itself, because a kernel may return NaN for a position that attends to nothing.
         causal_TT = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         itself_TT = torch.eye(longest, dtype=torch.bool, device=device)
         mask_B1TT = ((causal_TT & ~is_pad_BT[:, None]) | itself_TT)[:, None]
@@ -190,7 +190,7 @@ class _DecodeState:
         return x_ND / torch.hypot(length_N1, self.decoder.min_length)
 
     def _normed_row(self, x_BD: Tensor) -> Tensor:
-        """Computes the same as `_normed`, but into the work buffers."""
+        """Computes the same as `_normed`, but writes the results to the work buffers."""
         torch.linalg.vector_norm(x_BD, dim=1, keepdim=True, out=self.length_B1)
         torch.hypot(self.length_B1, self.decoder.min_length, out=self.length_B1)
         return torch.div(x_BD, self.length_B1, out=self.n_BD)
@@ -213,7 +213,7 @@ def _as_complex(x: Tensor) -> Tensor:
 
 
 class ForwardDecoder:
-    """Decodes any network of transformers, including encoder-decoders, by its own forward pass and cache."""
+    """Decodes any network of transformers, including encoder-decoders, with its own forward pass."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model: Any = model  # the arguments of `forward` depend on the family
@@ -224,7 +224,7 @@ class ForwardDecoder:
         longest = max(len(context) for context in contexts)
         pads = [
             [PAD] * (longest - len(context)) for context in contexts
-        ]  # <pad> is 0, so that it also fills a mask
+        ]  # PAD is 0, so these lists also pad the mask
         pairs = [(list(context), pad) for context, pad in zip(contexts, pads, strict=True)]
         device = self.model.device
         if self.has_encoder:
@@ -246,7 +246,7 @@ class ForwardDecoder:
         if not self.has_encoder:
             mask_BT = state["attention_mask"]
             state["attention_mask"] = torch.cat([mask_BT, mask_BT.new_ones(len(tokens), 1)], dim=1)
-            # A finished row continues with the others, but its position is limited to the model's last one.
+            # Finished rows are decoded further with the others, so the position is limited to the last one.
             positions_B1 = state["position_ids"][:, -1:] + 1
             state["position_ids"] = positions_B1.clamp(max=self.model.config.max_position_embeddings - 1)
         return self._forward(ids_B1, state)

@@ -1,9 +1,9 @@
 """The forward pass of a LlamaForCausalLM for packed sequences, which follow each other without padding.
 
 All layers pass tensors of the same shapes to the same function, so that on a GPU a block is compiled only
-once. There torch's variable-length kernel restricts each sequence to attend to itself. In float32, which only
-preflight uses, and on the CPU, which only tests use, a mask does the same. The FastPath says which of these
-parts are used.
+once. On a GPU, torch's variable-length kernel lets each sequence attend only to itself. A mask does the same
+in float32, which only preflight uses, and on the CPU, which only tests use. The argument `path` says whether
+the kernel and compiled blocks are used.
 
 Name suffixes are shapes: N positions of all sequences, D width, E queries, keys and values side by side, H
 heads, K width of a head, P half of K, C sequences, F inner width of the feed-forward part, T positions of the
@@ -24,7 +24,7 @@ from models.devices import FastPath
 from models.network.llama import cpu_block
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
-COMPILED_FROM = 8192  # positions: training with shorter steps ends before compilation pays off
+COMPILED_FROM = 8192  # positions: training with smaller steps would end before compilation pays off
 
 
 def hidden_states(
@@ -80,7 +80,7 @@ def _block(
     eps: float,
     attend: Attend,
 ) -> Tensor:
-    """x = x + attention(norm(x)), then x + feed_forward(norm(x)); `matrices` contain the norms' weights."""
+    """y = x + attention(norm(x)), then y + feed_forward(norm(y)); `matrices` contain the norms' weights."""
     w_ED, w_out, w_FD, w_down = matrices
     positions, head_width = len(x_ND), 2 * freqs_cis_N1P2.shape[2]
     e_NE = F.linear(_normed(x_ND, eps).to(w_ED.dtype), w_ED)
@@ -96,7 +96,7 @@ def _block(
 
 @functools.cache
 def compiled_block() -> Callable[..., Tensor]:
-    """The block, which torch.compile compiles once for each shape of its arguments."""
+    """The function `_block`, compiled by torch.compile once for each combination of argument shapes."""
     import torch._dynamo.config as dynamo_config
 
     dynamo_config.suppress_errors = True  # if compilation fails, the block runs uncompiled
@@ -117,7 +117,7 @@ def _normed(x_ND: Tensor, eps: float) -> Tensor:
 
 
 def _rotated(pairs_NHP2: Tensor, freqs_cis_N1P2: Tensor) -> Tensor:
-    """y_NHK: each pair is rotated like a product of complex numbers, computed in float32."""
+    """y_NHK, each pair of which is rotated by a complex multiplication in float32."""
     real, imaginary = pairs_NHP2.float().unbind(-1)
     cosine, sine = freqs_cis_N1P2.unbind(-1)
     rotated = torch.stack([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1)

@@ -1,8 +1,8 @@
 """Row padding: the number of rows of a bfloat16 matmul on the CPU is rounded up to one of a few sizes.
 
-oneDNN compiles machine code for each new shape of a matmul, which takes ten times as long as the matmul
-itself: 4 to 5 ms in a step of the recipe `small` (docs/log.md). Since batches rarely have the same number of
-positions, rows of zeros are added to the matmuls.
+oneDNN compiles machine code for each new shape of a matmul. The compilation takes ten times as long as the
+matmul: 4 to 5 ms in a step of the recipe `small` (docs/log.md). Since batches rarely have the same number of
+positions, the matrices are padded with rows of zeros, so that few shapes occur.
 
 Name suffixes are shapes: N rows.
 """

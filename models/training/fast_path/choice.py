@@ -1,8 +1,8 @@
-"""The choice between the fast path, for GPUs, and the standard path.
+"""The choice between the fast path, which needs a CUDA GPU, and the standard path.
 
 The fast path is used only after a proof that it computes the same loss and gradient as the standard path. The
 proof (models/training/fast_path/proof.py) runs in a separate process, before the trainer allocates memory on
-the GPU: if a kernel crashes, hangs or corrupts the GPU's state there, the trainer's weights, optimizer and
+the GPU. If a kernel crashes, hangs or corrupts the GPU's state there, the trainer's weights, optimizer and
 random generators are unaffected. The run folder's fast_path.json records the choice and its reason.
 """
 
@@ -46,7 +46,7 @@ class Stopped(Exception):
 def choose_path(
     run: Run, model: PreTrainedModel, device: torch.device, group: ProcessGroup, stop: threading.Event
 ) -> FastPath:
-    """The path that all processes of this training run use; a resumed run uses the same path as before.
+    """The path that all processes of this training run use; a resumed run on the same GPU keeps its path.
 
     Raises:
         InputError: `train.fast_path` is `on`, but the fast path cannot be used.

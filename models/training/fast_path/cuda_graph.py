@@ -1,4 +1,4 @@
-"""CUDA graphs: the kernels that compute a gradient, captured once for each shape and then launched together.
+"""CUDA graphs: the kernels of a gradient computation are captured once per shape, then launched together.
 
 On a GPU, a step of a small network consists of several hundred short kernels, and launching them one by one
 takes longer than running them. See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
@@ -42,7 +42,7 @@ class CudaGraphStep:
     def __call__(self, work: Work, part: Packed, tokens: Tensor) -> Tensor:
         if part.positions not in self.graphs and self.failure is None:
             try:
-                # Without this, a failed capture would leave its own stream as the current stream.
+                # Without this context, a failed capture would leave its own stream as the current stream.
                 with torch.cuda.stream(torch.cuda.current_stream()):
                     self.graphs[part.positions] = self._capture(work, part, tokens)
             except RuntimeError as error:
@@ -51,7 +51,7 @@ class CudaGraphStep:
                     if cause is not None and devices.is_out_of_memory(cause):
                         raise cause from None
                 self.failure = " ".join(str(error).split())
-                self._drop_gradients()  # the captured kernels that would have filled them never ran
+                self._drop_gradients()  # the captured kernels that fill the gradients never ran
                 log.warning("training steps run without a CUDA graph and take longer: %s", self.failure)
         if self.failure is not None:
             return work(part, tokens)
@@ -77,7 +77,7 @@ class CudaGraphStep:
                 self._drop_gradients()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # The graphs never replay at the same time, so that they can share their temporary memory.
+        # The graphs never replay at the same time, so they can share their temporary memory.
         pool = next(iter(self.graphs.values())).graph.pool() if self.graphs else None
         with torch.cuda.graph(graph, pool=pool):
             step_sums = work(part, tokens)

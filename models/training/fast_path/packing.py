@@ -1,7 +1,7 @@
-"""Packing: sequences of any length are concatenated into steps of the same few shapes, for the GPU.
+"""Packing: for training on a GPU, sequences of any length are concatenated into steps of a few fixed shapes.
 
 Steps of the same shape can be compiled and captured as CUDA graphs. The whole data set is stored on the
-device; two short tensors say which rows a step has, and the device itself gathers their ids.
+device. Two short tensors say which rows belong to a step, and the device gathers the ids of these rows.
 
 Name suffixes are shapes: N positions of a step, C sequences it may have, K positions that may carry loss, D
 width.
@@ -21,8 +21,8 @@ from models.data.batches import Examples, LossInputs
 from models.devices import FAST_PATH, FastPath
 from models.network.llama import cpu_block, packed_block
 
-HEADROOM = 1.1  # capacity relative to a batch of average rows, so that positions are the limit reached first
-NUM_SHAPES = 8  # at most: a micro-batch has fewer positions than a whole batch
+HEADROOM = 1.1  # capacity relative to a batch of average rows, so that a batch usually fills up its positions
+NUM_SHAPES = 8  # the most shapes that steps may have; a micro-batch is shorter than a whole batch
 AMPERE = (8, 0)  # compute capability of the first GPUs with bfloat16 and the variable-length kernel
 HEAD_WIDTH_MULTIPLE, MAX_HEAD_WIDTH = 8, 256  # head widths that the kernel supports
 
@@ -37,9 +37,9 @@ class PackCapacity(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """The rows of a step: where each row begins in the data set (-1: padding), and where in the step.
+    """The rows of a step: where each row begins in the data set, and where each row begins in the step.
 
-    offsets_C runs from 0 to N; unused sequences have length 0.
+    starts_C is -1 for padding. offsets_C begins with 0 and ends with N; unused sequences have length 0.
     """
 
     starts_C: Tensor
@@ -66,7 +66,7 @@ def unsupported_reason(model: PreTrainedModel, device: torch.device) -> str | No
 
 
 def fits_kernel(model: PreTrainedModel) -> bool:
-    """Whether the packed path supports this network: a standard Llama, its head width, and no dropout."""
+    """Whether the packed path supports this network: a Llama without dropout, with a supported head width."""
     config: Any = model.config
     if not cpu_block.is_standard_llama(model) or config.attention_dropout:
         return False
@@ -113,8 +113,8 @@ class Packing:
         )
 
     def epoch_batches(self, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-        """The row numbers of each batch, in an order that (seed, epoch) decides; a row that does not fit into
-        a batch begins the next batch."""
+        """The row numbers of each batch. The order of the rows depends only on `seed` and `epoch`, and a row
+        that does not fit into a batch begins the next batch."""
         order = np.random.default_rng((seed, epoch)).permutation(len(self.lengths))
         loss_positions = self.lengths if self.context_loss else self.replies
         batches, start, positions, with_loss = [], 0, 0, 0
@@ -133,7 +133,11 @@ class Packing:
         return [*batches, order[start:]]
 
     def pack(self, rows: NDArray[np.int64]) -> Packed:
-        """Pack the rows for the device, followed by padding in sequences no longer than the longest row."""
+        """Describe the step that consists of these rows and of padding, in tensors on the device.
+
+        The padding follows the rows, and fills the step up to one of at most NUM_SHAPES sizes. It is divided
+        into sequences that are no longer than the longest example.
+        """
         ends = np.cumsum(self.lengths[rows])
         unit = math.ceil(self.capacity.positions / NUM_SHAPES)
         positions = unit * math.ceil(ends[-1] / unit)
@@ -163,7 +167,8 @@ class Packing:
         )
         is_reply_N = self.is_reply[source_N + 1] & is_real_N
         has_loss_N = is_real_N if self.context_loss else is_reply_N
-        # The positions with loss come first, in order. Counting them would wait for the device.
+        # Move the positions with loss to the front, in their order. Selecting them with a mask would make the
+        # host wait until the device has counted them.
         first_K = torch.argsort(~has_loss_N, stable=True)[: self.capacity.loss_positions]
         is_reply_K, has_loss_K = is_reply_N[first_K], has_loss_N[first_K]
         weights_K = torch.where(is_reply_K, 1.0, self.context_loss) * has_loss_K

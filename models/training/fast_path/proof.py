@@ -1,6 +1,6 @@
-"""Proof that the fast path computes the same loss, gradient and update as the standard path, and faster.
+"""Proof that the fast path computes the same loss, gradient and update as the standard path, but faster.
 
-Both paths start from the same weights, in the same precision, with the rows of the fast path's first step.
+Both paths use the same weights, the same precision and the rows of the fast path's first batch.
 The parts of the fast path are switched on one after another, so that a failure names its part: packing with
 the variable-length kernel, the compiled blocks, the CUDA graph. Then one update and the time of a step are
 compared.
@@ -42,14 +42,16 @@ from models.training.step import GradientStep
 
 log = logging.getLogger(__name__)
 
-# Tolerances in bfloat16. Two correct computations differ by 0.01 % in the loss, 0.3 % in the gradient of any
-# weight and 5 % in a step of Muon, which scales small directions up to large ones. If sequences attend to
-# each other or to later tokens, the differences are 1 %, 60 % and 100 % (docs/log.md).
+# Tolerances in bfloat16. Even if both paths are correct, rounding makes the losses differ by up to 0.002 %,
+# the gradients of a weight by up to 0.8 % and the updates by up to 5 %. The updates differ most, because Muon
+# scales all singular values of a gradient to about 1, which magnifies the rounding errors in small ones. If
+# sequences attend to each other or to later tokens, the gradients differ by at least 57 % and the updates by
+# at least 98 % (docs/log.md).
 LOSS = 0.005  # relative to the standard path's loss
 NORM = 0.05  # relative to the standard path's gradient norm
 GRADIENT = 0.2  # relative to the norm of a weight's gradient
 UPDATE = 0.5  # relative to the norm of the whole update
-TINY = 1e-3  # relative to the norm of the whole gradient: smaller differences in a weight are rounding errors
+TINY = 1e-3  # relative to the norm of the whole gradient; so small a difference is a rounding error
 
 PARTS = {
     "packing with the variable-length kernel": FastPath(packed=True, varlen=True),
@@ -112,10 +114,12 @@ def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
 def check_parts(
     step: Callable[[FastPath], GradientStep], rows: NDArray[np.int64], expected: BatchGradient
 ) -> tuple[GradientStep, dict[str, float]]:
-    """Compare the gradient as each part is added; returns the step with all parts, and each part's seconds.
+    """Switch the parts on one by one and compare the gradient each time.
+
+    Returns the step that uses all parts, and the seconds that the comparison of each part took.
 
     Raises:
-        Unproved: with one of the parts the gradient differs, or an error is raised.
+        Unproved: with one of the parts, the gradient differs from the standard path's or an error is raised.
     """
     seconds = {}
     for name, path in PARTS.items():
@@ -132,7 +136,7 @@ def check_parts(
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Inside, an error becomes Unproved, and `name` says which part of the comparison failed."""
+    """A context that converts errors to Unproved; `name` says in the message which part failed."""
     try:
         yield
     except Unproved as error:
@@ -157,7 +161,7 @@ def batch_gradient(step: GradientStep, rows: NDArray[np.int64]) -> BatchGradient
 
 
 def padded_batch_gradient(step: GradientStep, rows: NDArray[np.int64]) -> BatchGradient:
-    """The loss and gradient of these rows, summed over padded batches no larger than a training step."""
+    """The loss and gradient of these rows, summed over padded batches of at most `batch_tokens` positions."""
     step.drop()
     lengths = step.examples.sides(has_encoder=False)[rows]
     parts = [rows[part] for part in batches.bucket(lengths, step.config.batch_tokens)]
@@ -190,7 +194,7 @@ def apply_and_undo(step: GradientStep, rate: float, weights: dict[str, Tensor]) 
 
 
 def largest_gradient_error(standard: BatchGradient, fast: BatchGradient) -> float:
-    """The largest relative difference between the paths in the gradient of a weight."""
+    """The largest relative difference between the two paths' gradients of the same weight."""
     return max(
         float((fast.gradients[name] - expected).norm()) / max(1e-30, float(expected.norm()))
         for name, expected in standard.gradients.items()
@@ -201,7 +205,7 @@ def check_gradient(standard: BatchGradient, fast: BatchGradient) -> None:
     """Compare the losses and gradients of the two paths.
 
     Raises:
-        Unproved: they differ by more than two correct computations do.
+        Unproved: a difference exceeds its tolerance, or a weight has a gradient on only one of the paths.
     """
     if not abs(fast.loss - standard.loss) <= LOSS * standard.loss:
         raise Unproved(f"the loss is {fast.loss:.4f}, but {standard.loss:.4f} on the standard path")
@@ -221,10 +225,10 @@ def check_gradient(standard: BatchGradient, fast: BatchGradient) -> None:
 
 
 def check_update(standard: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
-    """Compare the changes of the weights by one optimizer step on the two paths.
+    """Compare how one optimizer step changes the weights on each of the two paths.
 
     Raises:
-        Unproved: the changes differ too much.
+        Unproved: the changes differ by more than the tolerance UPDATE.
     """
     distance = _length(fast[name] - move for name, move in standard.items())
     if not distance <= UPDATE * (length := _length(standard.values())):

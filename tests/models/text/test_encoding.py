@@ -100,7 +100,7 @@ def test_a_word_vocabulary_pays_for_the_blanks_that_it_forgets():
     def nats(reply, prices=spelling):
         return next(encode_conversations([["hello", reply]], words, PAIRS, prices))[0].spelled_nats
 
-    # Of the five marks after a word, three have no space before: 4/7 and 3/7 with one added to each count.
+    # Three of the five marks after a word follow without a space; counts start at one, so 4/7 and 3/7.
     assert nats("hello!") == pytest.approx(math.log(7 / 4))
     assert nats("hello !") == pytest.approx(math.log(7 / 3))
     assert nats("are you there") == 0

@@ -1,8 +1,8 @@
-"""On a GPU all tensors of an operation must be on the same device, and a captured step must not wait for it.
+"""On a GPU all tensors of an operation must be on one device, and a captured step must not wait for the GPU.
 
 These tests need no GPU, because they use torch's fake tensors. Fake tensors have no data but claim to be on a
-device, raise an error if they are combined with tensors of another device, and cannot be read. For the
-variable-length kernel, which has no CPU implementation, torch's description of its output is used.
+device, raise an error if they are combined with tensors of another device, and cannot be read. The
+variable-length kernel has no CPU implementation, so the tests use torch's description of its output.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def network(family: str = "llama") -> Any:
 
 
 class WithoutFloat64(TorchDispatchMode):
-    """Fails if an operation returns float64 on the GPU: Apple's GPUs do not support float64."""
+    """Fails if an operation returns float64 on the GPU, because Apple's GPUs do not support float64."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -59,7 +59,7 @@ class WithoutFloat64(TorchDispatchMode):
 
 
 def pretend(work: Callable[[], None]) -> None:
-    """Run `work` with a fake GPU; only in a separate process, because torch never unregisters a device."""
+    """Run `work` with a fake GPU. Use it only in a separate process: torch never unregisters a device."""
     _setup_privateuseone_for_python_backend("gpu")
     Tensor.pin_memory = lambda self: self  # type: ignore[method-assign, assignment]
     torch.autocast = lambda *_, **__: nullcontext()  # type: ignore[misc, assignment]
@@ -150,7 +150,7 @@ def shares(query: Tensor, key: Tensor, offsets: Tensor, scale: float) -> tuple[T
 
 
 def compile_block() -> None:
-    """Check that a block with the kernel compiles to one graph and computes the same as without it."""
+    """Check that a block with the kernel compiles to one graph and computes the same as one with a mask."""
     varlen._varlen_attn.register_kernel("cpu")(varlen_by_mask)
     varlen._varlen_attn_backward.register_kernel("cpu")(varlen_backward_by_mask)
     torch.manual_seed(0)

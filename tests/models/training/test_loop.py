@@ -130,7 +130,7 @@ def test_a_figure_is_of_its_own_steps_and_of_none_before(data: Path, tmp_path: P
     for i, epoch in enumerate(lines(folder, "epoch")):
         steps = figures[1][batches * i : batches * (i + 1)]
         assert min(steps) <= epoch["train_loss"] <= max(steps)
-    # Without a falling loss, the checks above would prove nothing.
+    # The checks above prove something only if the loss falls.
     assert max(figures[1][-4:]) < sum(figures[1]) / len(figures[1])
 
 

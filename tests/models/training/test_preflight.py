@@ -1,4 +1,4 @@
-"""Each common bug is planted where it would occur, and the preflight check for it must fail and name it."""
+"""Each test plants a common bug where it would occur; the preflight check for this bug must then fail."""
 
 import json
 import logging

@@ -71,7 +71,7 @@ def test_the_logits_are_those_of_transformers_to_the_last_position(
     )
     contexts = torch.randint(0, VOCABULARY, (len(lengths), POSITIONS)).tolist()
     contexts = [ids[:length] for ids, length in zip(contexts, lengths, strict=True)]
-    # The shortest row continues to the last position; longer rows reach it earlier and are then ignored.
+    # The shortest row continues to the last position. Longer rows get there earlier and are then ignored.
     compare(model, contexts, POSITIONS - min(lengths))
 
 

@@ -40,13 +40,13 @@ def run(data: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both paths take the same time, because their speeds on the CPU mean nothing."""
+    """Make both paths take the same time, because their speeds on the CPU mean nothing."""
     monkeypatch.setattr(proof, "seconds_per_token", lambda *_: 0.5)
 
 
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The device of the test counts as supporting the fast path."""
+    """Make the device of the test count as supporting the fast path."""
     monkeypatch.setattr(packing, "unsupported_reason", lambda *_: None)
 
 

@@ -189,7 +189,7 @@ def test_nearly_all_positions_of_a_packed_step_hold_tokens() -> None:
 
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training uses the fast path on every device, as if the proof had succeeded."""
+    """Make training use the fast path on every device, as if the proof had succeeded."""
     monkeypatch.setattr(choice, "choose_path", lambda *_: FAST_PATH)
 
 
