@@ -34,7 +34,7 @@ def redact_corpus(corpus: str) -> str:
 
 
 def _without_login(text: str) -> str:
-    """Redact a text that is not a valid address but may be meant as an address."""
+    """Redact text that is not a valid address but may be intended as one."""
     found = re.fullmatch(r"((?:[A-Za-z][\w+.-]+:)?/*)(.*)", text.strip()[:300], re.DOTALL)
     assert found is not None
     rest = found[2].rpartition("@")[2] if ":" in found[0].partition("@")[0] else found[2]

@@ -20,7 +20,7 @@ def path_of(text: str) -> Path:
     """Return the path that the user typed, with `~` and `~NAME` expanded, even if nothing exists there.
 
     Raises:
-        InputError: the path names an unknown user, or no file can have this path.
+        InputError: the path begins with `~NAME` and there is no such user, or it cannot be a path of a file.
     """
     try:
         path = Path(text).expanduser()

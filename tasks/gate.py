@@ -130,7 +130,7 @@ def _without_champion(run: RunContext, champion: Version, damage: str, train: Ar
 
 
 def score_again(run: RunContext, model: Artifact, clean: Artifact, max_replies: int | None) -> ScoreRecord:
-    """The score of a model on the test split of a corpus, taken from the store or otherwise computed now."""
+    """The score of a model on the test split of a corpus, read from the store or computed."""
     config = RescoreConfig(max_replies=max_replies)
     rescored = rescore.run(run.home, config, {"champion": model, "clean": clean})
     return ScoreRecord.read(rescored.path / SCORE)

@@ -32,7 +32,7 @@ def stored_form(corpus: str) -> str:
     """The form of a corpus that may be stored. A hash replaces the query, which only this process remembers.
 
     Raises:
-        InputError: the address holds a user or a password.
+        InputError: the address contains a user name or a password.
     """
     text = corpus.strip()
     if not HTTP_SCHEME.match(text):
@@ -68,7 +68,7 @@ def holds_query(corpus: str) -> bool:
     """Whether the address has a query that has not yet been replaced by its hash.
 
     Raises:
-        InputError: the address holds a user or a password.
+        InputError: the address contains a user name or a password.
     """
     return bool(HTTP_SCHEME.match(corpus.strip())) and stored_form(corpus) != corpus.strip().partition("#")[0]
 

@@ -194,8 +194,9 @@ def _without_retries_at_the_end(
     """Wrap the flow's function so that the last state is sent without retries if the server hangs at that
     time.
 
-    If sending the last state of a flow fails, Prefect sends it again, each time with all of its retries,
-    which takes five minutes in all. A server that is down may be restarting, so it still gets the retries.
+    If Prefect cannot send the last state of a flow, it makes another attempt, and every attempt has the full
+    number of HTTP retries. In all this takes five minutes. A server that is down may be restarting, so it
+    still gets the retries.
     """
 
     @functools.wraps(function)

@@ -207,7 +207,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _is_used(database: sqlite3.Connection, names: set[str]) -> bool:
-    """Whether the database has a run or a model."""
+    """Whether the database contains any run or model."""
     return any(
         database.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()
         for name in names & {"runs", "registered_models"}

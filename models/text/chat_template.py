@@ -106,7 +106,10 @@ def open_tokenizer(folder: Path) -> Any:
 
 
 def render(hf_tokenizer: Any, turns: int) -> list[str]:
-    """Return the template's strings before, between and after `turns` texts; the assistant speaks last.
+    """Return the strings that the template puts before, between and after the texts of a conversation.
+
+    Args:
+        turns: the number of turns in the conversation; the assistant takes the last one.
 
     Raises:
         InputError: the template does not write each turn once and in order.

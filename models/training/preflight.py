@@ -199,14 +199,14 @@ class Preflight:
                 raise Defect("loss", f"the step computes {computed:.4f}, but torch computes {expected:.4f}")
 
     def first_loss(self) -> None:
-        """Check that the first loss of a network with random weights is close to a uniform guess's loss."""
+        """Check that the first loss with random weights is close to the loss of a uniform guess."""
         loss, guess = self.mean_nats(), math.log(self.vocabulary)
         if not abs(loss - guess) <= max(0.5, FIRST_LOSS * guess):
             message = f"the first loss is {loss:.2f} nats per token, but a uniform guess has {guess:.2f}"
             raise Defect("first loss", f"{message}: the initial weights are wrong")
 
     def no_worse_than_a_guess(self) -> None:
-        """Check that the first loss of a trained network is no worse than a uniform guess's loss."""
+        """Check that the first loss of a trained network is no higher than the loss of a uniform guess."""
         loss, guess = self.mean_nats(), math.log(self.vocabulary)
         if not loss <= guess + max(0.5, FIRST_LOSS * guess):
             message = f"the first loss is {loss:.2f} nats per token, but a uniform guess has {guess:.2f}"

@@ -16,7 +16,7 @@ Step = Callable[Concatenate[RunContext, Arguments], Returned]
 
 
 def recorded(name: str) -> Callable[[Step[Arguments, Returned]], Step[Arguments, Returned]]:
-    """Make a function a Prefect task of this name. Prefect does not cache the results of the task.
+    """Turn a function into a Prefect task with this name. Prefect does not cache the results of the task.
 
     Prefect draws an edge between two tasks if it finds the result of one task in the arguments of the other
     task. The run context is quoted so that Prefect does not search it, because its short strings and numbers

@@ -109,8 +109,8 @@ class _DecodeState:
         positions = longest + steps
         pads_B = torch.tensor([longest - len(context) for context in contexts], device=head_DV.device)
         self.is_pad_BP = torch.arange(positions, device=head_DV.device) < pads_B[:, None]
-        # Position of each row's next token, not counting padding. Finished rows are decoded further with
-        # the others, so the position is limited to the model's last position.
+        # Position of each row's next token, not counting padding. Finished rows are still decoded with
+        # the others, so the position is clamped to the model's last position.
         self.positions_B = (longest - pads_B).clamp_(max=len(decoder.freqs_cis_P1K) - 1)
         mask_BP = torch.zeros_like(self.is_pad_BP, dtype=torch.float32).masked_fill_(
             self.is_pad_BP, -math.inf
@@ -246,7 +246,7 @@ class ForwardDecoder:
         if not self.has_encoder:
             mask_BT = state["attention_mask"]
             state["attention_mask"] = torch.cat([mask_BT, mask_BT.new_ones(len(tokens), 1)], dim=1)
-            # Finished rows are decoded further with the others, so the position is limited to the last one.
+            # Finished rows are still decoded with the others, so the position is clamped to the last one.
             positions_B1 = state["position_ids"][:, -1:] + 1
             state["position_ids"] = positions_B1.clamp(max=self.model.config.max_position_embeddings - 1)
         return self._forward(ids_B1, state)

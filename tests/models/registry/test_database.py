@@ -1,4 +1,4 @@
-"""Tests of a home's MLflow database after a kill or a move, with other MLflow versions, or with odd names."""
+"""Tests of a home's MLflow database after a kill or a move of the home, and with other MLflow versions."""
 
 import os
 import shutil

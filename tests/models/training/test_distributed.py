@@ -171,7 +171,7 @@ def test_one_command_starts_them_ends_them_and_goes_on(data: Path, tmp_path: Pat
     assert not ranks_of(folder)
 
     orphaned = start(folder)
-    # Before it logs this line, metrics.jsonl still has the killed run's lines about later steps.
+    # Until the resumed run logs this line, metrics.jsonl contains the killed run's lines about later steps.
     assert orphaned.stderr and orphaned.stderr.readline() == goes_on + "\n"
     wait_for_steps(folder, orphaned, step + 5)
     orphaned.kill()
