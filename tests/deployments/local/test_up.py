@@ -71,7 +71,7 @@ def test_bad_parameters_are_refused_before_anything_starts_and_the_field_is_name
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"corpus": "/etc/passwd"}, "corpus '/etc/passwd': a deployed run reads names, http(s) addresses"),
+        ({"corpus": "/etc/passwd"}, "corpus '/etc/passwd': a deployed run reads only named corpora, http(s)"),
         (
             {"settings": "train.learning_rate=-1"},
             "settings: train.learning_rate: input should be greater than 0",

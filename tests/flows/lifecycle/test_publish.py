@@ -72,7 +72,7 @@ def test_a_name_of_prefects_own_making_gives_way_to_the_recipe_and_the_corpus(cl
 def test_a_run_that_an_older_form_has_scheduled_still_runs(client, tmp_path):
     changes = {"train": {"max_steps": "none", "patience": None}, "network": None}
     run = client.read_flow_run(skipped(client, tmp_path, None, changes=changes))
-    assert run.state.name == "Completed" and run.name.startswith("quick-sample #1 max_steps=null")
+    assert run.state.name == "Completed" and run.name == "quick-sample #1: skipped"
 
 
 def test_a_run_with_a_wrong_setting_ends_at_once_as_failed_with_one_sentence(client, tmp_path):
