@@ -16,9 +16,10 @@ from pathlib import Path
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows.lifecycle.outcome import Outcome
-from models.data.overview import markdown_table, overview, to_markdown
+from models.data.overview import overview, to_markdown
 from models.evaluation.report import REPORT, Report
 from models.evaluation.scorecard import SCORE, ScoreRecord
+from models.markdown import markdown_table
 from tasks.store.artifact import Artifact
 
 MAX_PICTURE_BYTES = 200_000

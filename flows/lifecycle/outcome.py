@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from models.evaluation.report import comparison_table
+from models.evaluation.report import figure_table
 from models.quantities import count_text, duration_text
 from tasks.store.artifact import Artifact
 
@@ -37,9 +37,8 @@ class Outcome:
         lines = [f"# {self.headline()}", "", self.reason, ""]
         if self.mlflow_url:
             lines += [f"MLflow: {self.mlflow_url}", ""]
-        lines += [comparison_table(self.metrics, self.champion_metrics)]
+        lines += [figure_table(self.metrics, self.champion_metrics)]
         lines += [
-            "",
             "## Stages",
             "",
             "| stage | status | time | output | why |",

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.data.schemas import SPLIT_TURNS, SPLITS
+from models.markdown import markdown_table
 from models.record import Record
 
 SAMPLES = 10  # conversations in the sample
@@ -135,21 +136,6 @@ def sample_rows(data: DataOverview) -> list[dict[str, Any]]:
 
 def _lines(sample: SampleConversation) -> list[str]:
     return [*sample.turns, *([f"... and {sample.more_turns} more turns"] if sample.more_turns else [])]
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown table of rows that all have the same keys. Integers get thousands separators."""
-    if not rows:
-        return "none\n"
-    head = list(rows[0])
-    align = ["---:" if isinstance(rows[0][key], int | float) else "---" for key in head]
-    lines = [head, align, *([_cell(row[key]) for key in head] for row in rows)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _cell(value: Any) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return text.replace("|", "\\|").replace("\n", "<br>")
 
 
 def to_markdown(data: DataOverview) -> str:

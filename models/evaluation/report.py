@@ -10,6 +10,7 @@ from pydantic import Field
 from models.config import Config
 from models.evaluation.replies import OPENERS, answer, reply_figures, sample_cases
 from models.evaluation.scorecard import SCORE, count_replies, record_score, score_model
+from models.markdown import markdown_table
 from models.record import Record
 from models.text.encoding import read_model_info
 
@@ -85,36 +86,26 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     return score.replies
 
 
-def figure_table(figures: Mapping[str, float]) -> str:
-    """Return figures as a Markdown table. Figures that are integers are shown without decimals."""
-    rows = [f"| {key} | {_figure(value)} |" for key, value in figures.items()]
-    return "\n".join(["| figure | value |", "| --- | ---: |", *rows])
-
-
-def comparison_table(figures: Mapping[str, float], champion: Mapping[str, float]) -> str:
-    """Return figures as a Markdown table, with a column for the champion's figures if there is a champion."""
+def figure_table(figures: Mapping[str, float], champion: Mapping[str, float] | None = None) -> str:
+    """Return figures as a Markdown table, with a column for the champion's figures if there are any."""
     if not champion:
-        return figure_table(figures)
-    rows = [
-        f"| {key} | {_figure(value)} | {_figure(champion[key]) if key in champion else ''} |"
-        for key, value in figures.items()
-    ]
-    return "\n".join(["| figure | this model | champion |", "| --- | ---: | ---: |", *rows])
-
-
-def _figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+        return markdown_table([{"figure": key, "value": value} for key, value in figures.items()])
+    return markdown_table(
+        [
+            {"figure": key, "this model": value, "champion": champion.get(key, "")}
+            for key, value in figures.items()
+        ]
+    )
 
 
 def to_markdown(report: Report) -> str:
     """Return the report as Markdown for people to read."""
-    shown = [f"| {' / '.join(row.context[-3:])} | {row.reply} | {row.said} |" for row in report.samples]
-    figures = figure_table(report.metrics)
-    replies = "\n".join(
-        [
-            "| context | reply (temperature 0) | what was said |",
-            "| --- | --- | --- |",
-            *(line.replace("\n", " ") for line in shown),
-        ]
-    )
-    return f"## Test split\n\n{figures}\n\n## Replies\n\n{replies}\n"
+    replies = [
+        {
+            "context": " / ".join(row.context[-3:]),
+            "reply (temperature 0)": row.reply,
+            "what was said": row.said,
+        }
+        for row in report.samples
+    ]
+    return f"## Test split\n\n{figure_table(report.metrics)}\n## Replies\n\n{markdown_table(replies)}"

@@ -5,13 +5,13 @@ from prepared_data import write_outputs
 
 from models.data.overview import (
     SAMPLES,
-    markdown_table,
     overview,
     reject_rows,
     sample_rows,
     split_rows,
     to_markdown,
 )
+from models.markdown import markdown_table
 
 
 @pytest.fixture
@@ -51,15 +51,15 @@ def test_the_sample_is_the_same_for_the_same_conversations_in_any_order(tmp_path
     samples = []
     for name, order in (("one", conversations), ("two", conversations[::-1])):
         (tmp_path / name).mkdir()
-        made = overview(*write_outputs(tmp_path / name, order))
-        samples.append({sample.id for sample in made.samples})
+        data = overview(*write_outputs(tmp_path / name, order))
+        samples.append({sample.id for sample in data.samples})
     assert samples[0] == samples[1]
     assert len(samples[0]) == SAMPLES
 
 
 def test_an_empty_split_has_zeros(tmp_path):
-    made = overview(*write_outputs(tmp_path, [("a", "train", ["Hello.", "Hi."])]))
-    test = split_rows(made)[2]
+    data = overview(*write_outputs(tmp_path, [("a", "train", ["Hello.", "Hi."])]))
+    test = split_rows(data)[2]
     assert (test["conversations"], test["examples"], test["tokens, longest"]) == (0, 0, 0)
 
 
