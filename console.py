@@ -43,25 +43,31 @@ class Console(logging.Handler):
     def _progress(self, text: str) -> None:
         if self.is_terminal:
             # The progress line is cut to this width: if it wrapped, only its last row could be overwritten.
-            self.stream.write(f"\r\x1b[K{f'  {text}'[: self.columns() - 1]}")
+            self.stream.write(f"\r\x1b[K{f'  {text}'[: columns_of(self.stream) - 1]}")
             self.stream.flush()
             self.progress_shown = True
         elif time.monotonic() - self.last_progress_s > QUIET_SECONDS:
             self.last_progress_s = time.monotonic()
             self._line(f"  {text}")
 
-    def columns(self) -> int:
-        """The current width of the terminal."""
-        try:
-            return os.get_terminal_size(self.stream.fileno()).columns or DEFAULT_COLUMNS
-        except OSError:
-            return DEFAULT_COLUMNS
-
     def _line(self, text: str) -> None:
         start = "\r\x1b[K" if self.progress_shown else ""
         self.progress_shown = False
         self.stream.write(f"{start}{text}\n")
         self.stream.flush()
+
+
+def columns_of(stream: TextIO) -> int:
+    """The current width of a terminal."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or DEFAULT_COLUMNS
+    except OSError:
+        return DEFAULT_COLUMNS
+
+
+def supports_styles(stream: TextIO) -> bool:
+    """Whether a stream is a terminal in which the user wants colours and lines that are updated in place."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def show_progress() -> None:

@@ -7,20 +7,19 @@ stage events that the records carry.
 
 import itertools
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from console import Console, handlers, replace_handler
+from console import columns_of, handlers, replace_handler, supports_styles
+from models.quantities import duration_text
+from tasks.store.stage_event import KEY, StageEvent
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
-
-    from tasks.store.stage_event import StageEvent
 
 log = logging.getLogger("cli.display")
 
@@ -42,7 +41,7 @@ def progress(*, quiet: bool = False) -> Iterator[None]:
     if quiet:
         for handler in handlers():
             handler.setLevel(logging.WARNING)
-    if quiet or not _can_be_live(sys.stderr):
+    if quiet or not supports_styles(sys.stderr) or columns_of(sys.stderr) < MIN_COLUMNS:
         yield  # in plain lines bad input is answered by one line alone
         return
     display = Display(sys.stderr)
@@ -52,12 +51,6 @@ def progress(*, quiet: bool = False) -> Iterator[None]:
             yield
         finally:
             display.stop()
-
-
-def _can_be_live(stream: TextIO) -> bool:
-    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
-    return Console(stream).columns() >= MIN_COLUMNS
 
 
 class Display(logging.Handler):
@@ -102,7 +95,7 @@ class Display(logging.Handler):
         self.live.stop()
 
     def _show(self, record: logging.LogRecord) -> None:
-        events: list[StageEvent] = getattr(record, "stage_events", [])
+        events: list[StageEvent] = getattr(record, KEY, [])
         message = record.getMessage()
         for event in events:
             self._update(event)
@@ -119,7 +112,7 @@ class Display(logging.Handler):
         else:
             self._print(message, "dim")
 
-    def _update(self, event: "StageEvent") -> None:
+    def _update(self, event: StageEvent) -> None:
         if event.state == "running":
             self.started_s.setdefault(event.stage, time.monotonic())
         if event.state in ("done", "reused") and event.stage == "train":
@@ -170,7 +163,7 @@ class Display(logging.Handler):
             table.add_row(f"  {event.stage}", self._state(event), self._seconds(event), event.output)
         return table
 
-    def _state(self, event: "StageEvent") -> "RenderableType":
+    def _state(self, event: StageEvent) -> "RenderableType":
         from rich.text import Text
 
         sign, style = SIGNS[event.state]
@@ -179,9 +172,7 @@ class Display(logging.Handler):
             return self.spinner.render(time.monotonic())
         return Text(f"{sign} {event.state}" if self.has_unicode else event.state, style=style)
 
-    def _seconds(self, event: "StageEvent") -> str:
-        from models.quantities import duration_text
-
+    def _seconds(self, event: StageEvent) -> str:
         started_s = self.started_s.get(event.stage)
         if event.seconds is not None:
             return duration_text(event.seconds)
@@ -193,8 +184,6 @@ class Display(logging.Handler):
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
-
-        from models.quantities import duration_text
 
         grid = Table.grid(padding=(0, 2, 0, 0))
         bar = ProgressBar(total=1.0, completed=min(1.0, figures["progress"]), width=BAR_COLUMNS)

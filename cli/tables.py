@@ -1,13 +1,13 @@
 """Tables: the results of the verbs as readable text."""
 
 import math
-import os
 import shlex
 import sys
 import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from console import supports_styles
 from deployments.disk import size_text
 from models.quantities import duration_text
 from models.registry.tags import CORPUS, RECIPE
@@ -52,7 +52,7 @@ PANEL_COLOURS = {"promoted": "green", "unchanged": "green", "refused": "yellow"}
 def print_summary(outcome: "Outcome") -> None:
     """Print the outcome of a run, in a panel if standard output is a terminal."""
     text = run_summary(outcome)
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not supports_styles(sys.stdout):
         print(text)
         return
     from rich.console import Console

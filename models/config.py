@@ -18,5 +18,5 @@ class Config(BaseModel):
 
 
 def value_text(value: Any) -> str:
-    """Return a setting's value as the text that `--set` accepts for this value."""
+    """Return a setting's value as text for people; flows/notation.py writes values that `--set` can read."""
     return value if isinstance(value, str) else json.dumps(value)
