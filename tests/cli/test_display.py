@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from cli.display import BLOCKS, Display, progress, sparkline
-from console import handlers, show_progress
+from console import show_progress
+from environment import LOGGED
 from tasks.store.stage_event import KEY, StageEvent, event
 
 STEP = {
@@ -36,9 +37,9 @@ class Terminal(io.StringIO):
 
 
 def record(text, name="tasks.store.stage", level=logging.INFO, **extra):
-    made = logging.LogRecord(name, level, "", 0, text, None, None)
-    vars(made).update(extra)
-    return made
+    log_record = logging.LogRecord(name, level, "", 0, text, None, None)
+    vars(log_record).update(extra)
+    return log_record
 
 
 @pytest.fixture
@@ -126,46 +127,56 @@ def test_an_output_that_the_run_has_just_built_is_not_shown_as_reused_when_the_g
     assert "done" in screen(shown)
 
 
-def test_plain_lines_are_printed_where_standard_error_is_no_terminal(monkeypatch, capsys):
-    monkeypatch.setattr("sys.stderr", plain := io.StringIO())
-    show_progress()
-    try:
-        with progress():
-            logging.getLogger("tasks.store.stage").info("parse: 3,000 turns in 0.5 s")
-    finally:
-        remove_handlers()
-    assert plain.getvalue() == "  parse: 3,000 turns in 0.5 s\n"
+@pytest.fixture
+def standard_error(monkeypatch):
+    """Make a stream standard error and print log lines on it; the loggers are restored afterwards."""
+    loggers = [logging.getLogger(name) for name in (*LOGGED, "cli", "deployments", "progress")]
+    before = [(logger, logger.level, logger.propagate, [*logger.handlers]) for logger in loggers]
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    for variable in ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL"):
+        monkeypatch.setenv(variable, "CRITICAL")  # what `show_progress` sets
+
+    def install(stream):
+        monkeypatch.setattr("sys.stderr", stream)
+        show_progress()
+        return stream
+
+    yield install
+    for logger, level, propagate, handlers in before:
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers
+
+
+def log_two_lines():
+    logging.getLogger("tasks.store.stage").info("parse: 3,000 turns in 0.5 s")
+    logging.getLogger("tasks.store.stage").warning("parse: 3 lines were rejected")
+
+
+INFO, WARNING = "  parse: 3,000 turns in 0.5 s\n", "  warning: parse: 3 lines were rejected\n"
+
+
+def test_plain_lines_are_printed_where_standard_error_is_no_terminal(standard_error):
+    stream = standard_error(io.StringIO())
+    with progress():
+        log_two_lines()
+    assert stream.getvalue() == INFO + WARNING
 
 
 @pytest.mark.parametrize("variable", ["NO_COLOR", "TERM"])
-def test_plain_lines_are_printed_in_a_terminal_that_asks_for_them(monkeypatch, variable):
+def test_plain_lines_are_printed_in_a_terminal_that_asks_for_them(monkeypatch, standard_error, variable):
     monkeypatch.setenv(variable, "dumb")
-    monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    show_progress()
-    try:
-        with progress():
-            logging.getLogger("tasks.store.stage").info("parse: 3,000 turns in 0.5 s")
-    finally:
-        remove_handlers()
-    assert terminal.getvalue() == "  parse: 3,000 turns in 0.5 s\n"
+    stream = standard_error(Terminal())
+    with progress():
+        log_two_lines()
+    assert stream.getvalue() == INFO + WARNING
 
 
-def test_quiet_prints_warnings_alone(monkeypatch):
-    monkeypatch.setattr("sys.stderr", plain := io.StringIO())
-    show_progress()
-    try:
-        with progress(quiet=True):
-            logging.getLogger("tasks.store.stage").info("parse: 3,000 turns in 0.5 s")
-            logging.getLogger("tasks.store.stage").warning("parse: 3 lines were rejected")
-    finally:
-        remove_handlers()
-    assert plain.getvalue() == "  warning: parse: 3 lines were rejected\n"
-
-
-def remove_handlers():
-    for handler in handlers():
-        for name in list(logging.root.manager.loggerDict):
-            logging.getLogger(name).removeHandler(handler)
+def test_quiet_prints_warnings_alone(standard_error):
+    stream = standard_error(io.StringIO())
+    with progress(quiet=True):
+        log_two_lines()
+    assert stream.getvalue() == WARNING
 
 
 def test_a_sparkline_has_one_block_for_each_part_of_the_values():
