@@ -53,9 +53,9 @@ def test_an_interrupted_training_says_what_is_kept_and_the_same_command_from_whe
 ) -> None:
     status, lines = interrupt(tmp_path, r"train: epoch 2 ")
     assert (status, lines[-1]) == (130, "repartee: interrupted; run the same command again to continue")
-    kept = re.search(r"[Tt]he checkpoint at step ([\d,]+) is kept", "\n".join(lines))
-    assert kept, lines
+    checkpoint = re.search(r"[Tt]he checkpoint at step ([\d,]+) is kept", "\n".join(lines))
+    assert checkpoint, lines
     status, again = interrupt(tmp_path, "train: resuming at step")
     assert status == 130, again
-    assert f"train: resuming at step {kept[1].replace(',', '')}" in again
+    assert f"train: resuming at step {checkpoint[1].replace(',', '')}" in again
     assert not [line for line in again if re.search(r"train: epoch [12] ", line)], again

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.flow
 def test_the_blocks_of_the_page_train_a_model_that_replies_and_write_only_into_the_home(tmp_path):
     program = tmp_path / "notebook.py"
     program.write_text("\n".join(BLOCK.findall(PAGE.read_text())))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     patience = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "600"}  # the machine may be busy
     (tmp_path / "user").mkdir()
     done = subprocess.run(
         [sys.executable, str(program)],
         cwd=tmp_path,
-        env={**kept, **patience, "HOME": str(tmp_path / "user")},
+        env={**environment, **patience, "HOME": str(tmp_path / "user")},
         capture_output=True,
         text=True,
         timeout=1100,

@@ -45,10 +45,10 @@ def skipped(client, home, name, tags=(), **parameters):
     from flows.retrain import retrain
 
     given = {"recipe": "quick", **parameters}
-    made = client.create_flow_run(retrain, parameters=given, name=name, tags=tags)
+    created = client.create_flow_run(retrain, parameters=given, name=name, tags=tags)
     with my_turn(home, "small-cornell"):
-        again(client, home, made.id)
-    return made.id
+        again(client, home, created.id)
+    return created.id
 
 
 def again(client, home, flow_run_id):
