@@ -67,7 +67,7 @@ def _open_run(run: RunContext, fingerprint: str) -> str | None:
     try:
         return run.registry.open_run(fingerprint, name=run.name, params=run.params, tags=run.tags)
     except TrackingUnavailable as outage:
-        log.info("train: MLflow does not answer; the curves will be sent later")
+        log.info("train: training without MLflow; the curves will be sent later")
         log.debug("train: %s", outage)
         return None
 
