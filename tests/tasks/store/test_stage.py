@@ -117,8 +117,14 @@ print(made.status, flush=True)
 
 
 @pytest.fixture
-def builder(tmp_path):
-    """Another process that is building the output of the stage `quiet`."""
+def pool():
+    with ThreadPoolExecutor() as threads:
+        yield threads
+
+
+@pytest.fixture
+def builder(tmp_path, pool):
+    """Another process that is building the output of the stage `quiet`; it ends before the threads that wait for it."""
     words = [sys.executable, "-c", BUILD, str(tmp_path)]
     process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "building\n"
@@ -144,25 +150,23 @@ def test_what_a_living_run_builds_stays_and_what_a_dead_one_left_is_swept(builde
     assert not list(tmp_path.glob("store/quiet/.tmp-*"))
 
 
-def test_what_another_process_builds_is_waited_for_and_reused(builder, tmp_path, caplog):
+def test_what_another_process_builds_is_waited_for_and_reused(pool, builder, tmp_path, caplog):
     caplog.set_level("INFO")
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(QUIET.run, tmp_path, Knobs(), {})
-        wait_for(lambda: "waiting for another process, which is building this output" in caplog.text)
-        assert not waiting.done()
-        builder.stdin.write("\n")
-        builder.stdin.flush()
-        assert builder.stdout.readline() == "ran\n"
-        assert waiting.result(timeout=60).status == "reused"
+    waiting = pool.submit(QUIET.run, tmp_path, Knobs(), {})
+    wait_for(lambda: "waiting for another process that is building this output" in caplog.text)
+    assert not waiting.done()
+    builder.stdin.write("\n")
+    builder.stdin.flush()
+    assert builder.stdout.readline() == "ran\n"
+    assert waiting.result(timeout=60).status == "reused"
 
 
-def test_a_builder_that_waits_takes_over_from_one_that_dies(builder, tmp_path, caplog):
+def test_a_builder_that_waits_takes_over_from_one_that_dies(pool, builder, tmp_path, caplog):
     caplog.set_level("INFO")
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(QUIET.run, tmp_path, Knobs(), {})
-        wait_for(lambda: "waiting for another process, which is building this output" in caplog.text)
-        builder.kill()
-        assert waiting.result(timeout=60).status == "ran"
+    waiting = pool.submit(QUIET.run, tmp_path, Knobs(), {})
+    wait_for(lambda: "waiting for another process that is building this output" in caplog.text)
+    builder.kill()
+    assert waiting.result(timeout=60).status == "ran"
     assert not list(tmp_path.glob("store/quiet/.tmp-*"))
 
 
