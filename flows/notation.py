@@ -43,7 +43,8 @@ def read_change(text: str, origin: str) -> Change:
     key, equals, value = text.partition("=")
     if not equals:
         raise InputError(
-            f"{origin}{redact_addresses(text)}: give it as key.path=value, for instance train.max_minutes=5"
+            f"{origin}{redact_addresses(text)}: this text has no equals sign; "
+            "write a setting as key.path=value, for instance train.max_minutes=5"
         )
     return Change(key.strip(), parse_value(value.strip()), text)
 

@@ -54,14 +54,14 @@ def prepare(
     settings: SettingsText = None,
     changes: OlderChanges = None,
 ) -> list[Artifact]:
-    """Build or reuse the outputs of the data stages. Send the event `repartee.data.prepared` for new data.
+    """Build or reuse the outputs of the data stages. New examples send the event `repartee.data.prepared`.
 
     Args:
         recipe: The named configuration to start from.
         corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a zip file, or a
-            file under REPARTEE_HOME. If the address contains a user, a password or a query, put it into an
-            environment variable of the worker and enter `env:REPARTEE_CORPUS_NAME`. Empty: the recipe's
-            corpus.
+            file under REPARTEE_HOME. If the address contains a user, a password or a query, put the address
+            into an environment variable REPARTEE_CORPUS_NAME of the worker (with any NAME), and enter
+            `env:REPARTEE_CORPUS_NAME`. Empty: the recipe's corpus.
         settings: Other settings, in the notation of `repartee prepare --set`, separated by commas or line
             breaks: `vocabulary.size=4096, clean.split_by=conversation`. The page docs/settings.md lists all
             settings. Empty: the recipe's settings.

@@ -142,7 +142,8 @@ def run_command(config: RetrainConfig) -> str:
 def _check_recipe(recipe: str) -> None:
     if recipe not in RECIPES:
         raise InputError(
-            f"no recipe {recipe!r}{_did_you_mean(recipe, RECIPES)}; recipes: {', '.join(RECIPES)}"
+            f"there is no recipe {recipe!r}{_did_you_mean(recipe, RECIPES)}; the recipes are "
+            f"{', '.join(RECIPES)}"
         )
 
 
@@ -193,8 +194,10 @@ def _assign(values: dict[str, Any], change: Change, origin: str) -> None:
         hint = _did_you_mean(change.key, known)
         if not hint:
             group = ", ".join(name for name in known if name.startswith(f"{change.key.split('.')[0]}."))
-            hint = f"; keys: {group}" if group else f"; groups: {', '.join(RetrainConfig.model_fields)}"
-        raise InputError(f"{origin}{redact_addresses(change.text)}: no key {change.key!r}{hint}")
+            all_groups = ", ".join(RetrainConfig.model_fields)
+            hint = f"the keys of this group are {group}" if group else f"the groups of keys are {all_groups}"
+            hint = f"; {hint}"
+        raise InputError(f"{origin}{redact_addresses(change.text)}: there is no key {change.key!r}{hint}")
     *groups, last = change.key.split(".")
     for group in groups:
         values = values[group]

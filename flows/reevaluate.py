@@ -35,9 +35,9 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
     Args:
         model: The version to score: `champion`, `challenger`, `previous` or a version number.
         corpus: The corpus whose test split is used: `cornell`, `sample`, the http(s) address of a zip file,
-            or a file under REPARTEE_HOME. If the address contains a user, a password or a query, put it into
-            an environment variable of the worker and enter `env:REPARTEE_CORPUS_NAME`. Empty: the corpus on
-            which the version was trained.
+            or a file under REPARTEE_HOME. If the address contains a user, a password or a query, put the
+            address into an environment variable REPARTEE_CORPUS_NAME of the worker (with any NAME), and enter
+            `env:REPARTEE_CORPUS_NAME`. Empty: the corpus on which the version was trained.
     """
     settings = Settings()
     found = registered_model(model, open_registry(settings), settings.root / COPIES)

@@ -77,19 +77,19 @@ def retrain(
     settings: SettingsText = None,
     changes: OlderChanges = None,
 ) -> State[Outcome]:
-    """Train a model, and promote it if the gate agrees. The state's message and an artifact give the outcome.
+    """Train a model, and promote it if the gate accepts it. The final state and an artifact give the outcome.
 
     Args:
         recipe: The named configuration to start from.
         corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a zip file, or a
-            file under REPARTEE_HOME. If the address contains a user, a password or a query, put it into an
-            environment variable of the worker and enter `env:REPARTEE_CORPUS_NAME`. Empty: the recipe's
-            corpus.
+            file under REPARTEE_HOME. If the address contains a user, a password or a query, put the address
+            into an environment variable REPARTEE_CORPUS_NAME of the worker (with any NAME), and enter
+            `env:REPARTEE_CORPUS_NAME`. Empty: the recipe's corpus.
         minutes: The time limit for training, in minutes. Empty: the recipe's limit.
         seed: The random seed of the initial weights, the order of the batches and dropout. Empty: the
             recipe's seed.
-        promote: When the new model becomes the champion. `auto`: if it is better than the present champion.
-            `never`: in no case. `always`: in any case.
+        promote: When the new model becomes the champion, the model in service. `auto`: if it is better than
+            the present champion. `never`: in no case. `always`: in any case.
         settings: Other settings, in the notation of `repartee run --set`, separated by commas or line breaks:
             `train.learning_rate=0.01, train.max_epochs=4`. The page docs/settings.md lists all settings.
             Empty: the recipe's settings.

@@ -105,7 +105,7 @@ def check_start(config: RetrainConfig) -> None:
     takes_model = config.vocabulary.kind == "pretrained" or config.network.family == "pretrained"
     if takes_model and config.start.init == SCRATCH:
         raise InputError(
-            f"recipe {config.recipe}: a pretrained network needs a model to start from; --init: {FORMS}"
+            f"recipe {config.recipe}: a pretrained network needs a model to start from; with --init, {FORMS}"
         )
 
 

@@ -19,7 +19,7 @@ from tasks.store.run_context import RunContext
 
 log = logging.getLogger(__name__)
 
-GONE = "its process is gone; found at a later start"
+GONE = "the process of this run is gone; a later start of Repartee noticed it"
 SILENT = "no heartbeat: its process is gone"  # the message of the automation, which sends no notice
 
 
@@ -29,7 +29,8 @@ def reconcile(run: RunContext) -> list[str]:
     try:
         closed += _end_flow_runs(run.home)
     except Exception as error:  # training does not depend on this, and the next start tries again
-        log.warning("dead runs could not be closed in Prefect: %s: %s", type(error).__name__, error)
+        name = type(error).__name__
+        log.warning("runs whose process has ended could not be closed in Prefect: %s: %s", name, error)
     closed += _close_mlflow_runs(run)
     for line in closed:
         log.warning("%s was still open, but its process has ended; it is closed now", line)

@@ -63,7 +63,7 @@ def skipped_outcome(run: RunContext, holder: str) -> Outcome:
     """The outcome if another run is training in this home."""
     return Outcome(
         outcome="skipped",
-        reason=f"another training is running in {run.home}: {holder}",
+        reason=f"another training run is in progress in {run.home}: {holder}",
         model=run.registry.model,
         version=None,
         mlflow_run_id=None,

@@ -96,7 +96,8 @@ def test_a_wrong_setting_ends_the_run_with_the_sentence_of_the_command(addresses
     page.locator("textarea").last.fill("train.seed=3,\ntrain.learning_rat=1")
     page.goto(f"{addresses['Prefect']}/runs/flow-run/{submit(page)}")
     sentence = (
-        "settings: train.learning_rat=1: no key 'train.learning_rat', did you mean 'train.learning_rate'?"
+        "settings: train.learning_rat=1: there is no key 'train.learning_rat', "
+        "did you mean 'train.learning_rate'?"
     )
     expect(page.get_by_text(sentence).first).to_be_visible()
     page.screenshot(path=tmp_path / "failed.png")

@@ -26,11 +26,12 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         (
             "smal",
             [],
-            "no recipe 'smal', did you mean 'small'?; recipes: quick, tutorial, small, base, finetune",
+            "there is no recipe 'smal', did you mean 'small'?; the recipes are quick, tutorial, small, base, "
+            "finetune",
         ),
         ("small", ["train.learning_rat=1"], "did you mean 'train.learning_rate'?"),
-        ("small", ["train.xyzzy=1"], "keys: train.learning_rate, train.optimizer"),
-        ("small", ["xyzzy=1"], "groups: recipe, start, download"),
+        ("small", ["train.xyzzy=1"], "the keys of this group are train.learning_rate, train.optimizer"),
+        ("small", ["xyzzy=1"], "the groups of keys are recipe, start, download"),
         ("small", ["train.learning_rate=fast"], "--set train.learning_rate: input should be a valid number"),
         (
             "small",
@@ -38,7 +39,7 @@ def test_a_change_reaches_its_knob_and_nothing_else():
             "--set train.max_minutes: input should be greater than 0, got -1",
         ),
         ("small", ["network.family=bert"], "'llama', 'gpt2', 'encoder-decoder' or 'pretrained', got 'bert'"),
-        ("small", ["train.seed"], "give it as key.path=value"),
+        ("small", ["train.seed"], "write a setting as key.path=value"),
         ("small", ["train=1"], "no key 'train'"),
         ("small", ["recipe=smal"], "no recipe 'smal', did you mean 'small'?"),
         ("small", ["network.width=30"], "width 30 is not a multiple of n_head 4"),

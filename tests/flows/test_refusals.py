@@ -23,12 +23,15 @@ RIGHT = [
     "download.corpus=sample",
 ]
 WRONG = {
-    "train.learning_rat=1": "train.learning_rat=1: no key 'train.learning_rat', "
+    "train.learning_rat=1": "train.learning_rat=1: there is no key 'train.learning_rat', "
     "did you mean 'train.learning_rate'?",
-    "optimiser.kind=adamw": "optimiser.kind=adamw: no key 'optimiser.kind'; groups: recipe, start, download",
-    "train.xyzzy=1": "train.xyzzy=1: no key 'train.xyzzy'; keys: train.learning_rate, train.optimizer",
-    "train=1": "train=1: no key 'train'",
-    "train.seed": "train.seed: give it as key.path=value, for instance train.max_minutes=5",
+    "optimiser.kind=adamw": "optimiser.kind=adamw: there is no key 'optimiser.kind'; "
+    "the groups of keys are recipe, start",
+    "train.xyzzy=1": "train.xyzzy=1: there is no key 'train.xyzzy'; "
+    "the keys of this group are train.learning_rate, train.optimizer",
+    "train=1": "train=1: there is no key 'train'",
+    "train.seed": "train.seed: this text has no equals sign; write a setting as key.path=value, for instance "
+    "train.max_minutes=5",
     "train.learning_rate=fast": "train.learning_rate: input should be a valid number",
     "train.max_steps=": "train.max_steps: input should be a valid integer",
     "train.max_minutes=-1": "train.max_minutes: input should be greater than 0, got -1 "

@@ -209,7 +209,7 @@ def test_a_vocabulary_of_its_own_does_not_read_the_start(pretrained, tmp_path):
 
 def test_finetune_without_a_start_says_what_to_give():
     with pytest.raises(
-        InputError, match="a pretrained network needs a model to start from; --init: give champion"
+        InputError, match="a pretrained network needs a model to start from; with --init, give champion"
     ):
         describe_run(configure("finetune", "sample", []), Settings())
 

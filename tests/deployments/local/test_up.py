@@ -76,7 +76,7 @@ def test_bad_parameters_are_refused_before_anything_starts_and_the_field_is_name
             {"settings": "train.learning_rate=-1"},
             "settings: train.learning_rate: input should be greater than 0",
         ),
-        ({"changes": {"train": {"learning_rat": 1}}}, "settings: train.learning_rat=1: no key"),
+        ({"changes": {"train": {"learning_rat": 1}}}, "settings: train.learning_rat=1: there is no key"),
     ],
 )
 def test_a_run_with_parameters_that_cannot_be_used_ends_at_once_and_says_so_in_one_line(

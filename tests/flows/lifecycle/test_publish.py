@@ -61,7 +61,7 @@ def test_a_run_keeps_the_name_and_the_tags_that_it_was_given_and_the_outcome_fol
     assert run.name == "first night: skipped"
     assert set(run.tags) == {"nightly", "skipped"}
     assert (run.state.type, run.state.name) == ("COMPLETED", "Completed")
-    assert run.state.message.startswith("Skipped: another training is running")
+    assert run.state.message.startswith("Skipped: another training run is in progress")
 
 
 def test_a_name_of_prefects_own_making_gives_way_to_the_recipe_and_the_corpus(client, tmp_path):
@@ -79,7 +79,10 @@ def test_a_run_with_a_wrong_setting_ends_at_once_as_failed_with_one_sentence(cli
     for parameters in ({"settings": "train.sed=1"}, {"changes": {"train": {"sed": 1}}}):
         run = client.read_flow_run(skipped(client, tmp_path, None, **parameters))
         assert (run.state.type, run.state.name, run.run_count) == ("FAILED", "Failed", 1)
-        assert run.state.message == "settings: train.sed=1: no key 'train.sed', did you mean 'train.seed'?"
+        assert (
+            run.state.message
+            == "settings: train.sed=1: there is no key 'train.sed', did you mean 'train.seed'?"
+        )
         logs = client.read_logs(LogFilter(flow_run_id={"any_": [run.id]}))
         assert not [each.message for each in logs if "Traceback" in each.message]
 
