@@ -109,9 +109,7 @@ def record_training(
 
 def score_metrics(report: Report) -> list[Point]:
     """The scores on the test split as metrics of the run."""
-    return [
-        (f"test/{key.removeprefix('test_')}", float(value), 0, 0) for key, value in report.metrics.items()
-    ]
+    return [(f"test/{name}", value, 0, 0) for name, value in report.measures().items()]
 
 
 def write_verdict(

@@ -15,6 +15,8 @@ from models.record import Record
 from models.text.encoding import read_model_info
 
 REPORT = "report.json"
+FACTS = ("test_majority_accuracy", "test_replies", "test_replies_in_all", "test_bytes", "parameters")
+"""The figures that describe the test split or the network, and are no measure of how good the model is."""
 
 
 class EvaluateConfig(Config):
@@ -41,6 +43,12 @@ class Report(Record):
     metrics: dict[str, int | float]
     normalisation: str
     samples: list[Sample] = []
+
+    def measures(self) -> dict[str, float]:
+        """The figures that measure the model on the test split, without the prefix `test_`."""
+        return {
+            key.removeprefix("test_"): float(value) for key, value in self.metrics.items() if key not in FACTS
+        }
 
 
 def reply_counts(examples: Path) -> dict[int, int]:

@@ -8,14 +8,35 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from models.metrics_log import EPOCH, REPLIES, STEP, VALIDATION, Reader
+from models.metrics_log import REPLIES, STEP, VALIDATION, Reader
 from models.registry.runs import Point, Tracking
 
 log = logging.getLogger(__name__)
 
 MAX_POINTS = 1000  # the most points of each metric; more would make MLflow's page slow
 LIVE_POINTS = 128  # the number of points of a curve of which each is sent, and not only every 2nd or 4th
-GROUPS = {STEP: "train", VALIDATION: "validation", EPOCH: "epoch", REPLIES: "replies"}
+KEYS = {
+    STEP: {
+        "loss": "train/loss",
+        "accuracy": "train/accuracy",
+        "learning_rate": "train/learning_rate",
+        "grad_norm": "train/grad_norm",
+        "tokens_per_second": "system/tokens_per_second",
+    },
+    VALIDATION: {
+        "loss": "validation/loss",
+        "accuracy": "validation/accuracy",
+        "bpb": "validation/bpb",
+    },
+    REPLIES: {
+        "distinct_1": "validation/distinct_1",
+        "distinct_2": "validation/distinct_2",
+        "repetition": "validation/repetition",
+        "commonest_reply_share": "validation/commonest_reply_share",
+        "stopped_share": "validation/stopped_share",
+    },
+}
+"""The metric of each field that is sent, by kind of line. Other fields measure nothing or repeat a metric."""
 
 
 class MetricsForwarder:
@@ -128,13 +149,14 @@ def evenly(points: Sequence[Point], most: int) -> list[Point]:
 
 
 def _points(lines: Iterable[dict[str, Any]]) -> Iterator[Point]:
-    """Yield a point for each number in the lines of a known kind; other lines are ignored."""
+    """Yield a point for each measure in the lines of a known kind; other lines and fields are ignored."""
     for line in lines:
         try:
-            group, time_ms, step = GROUPS[line["kind"]], int(line["time"]), int(line["step"])
+            keys, time_ms, step = KEYS[line["kind"]], int(line["time"]), int(line["step"])
         except (ValueError, KeyError, TypeError):
             continue
-        for name, value in line.items():
+        for name, key in keys.items():
+            value: Any = line.get(name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if name not in ("kind", "time", "step", group) and is_number and math.isfinite(value):
-                yield f"{group}/{name}", float(value), time_ms, step
+            if is_number and math.isfinite(value):
+                yield key, float(value), time_ms, step

@@ -77,6 +77,14 @@ def test_the_mlflow_run_says_in_which_precision_it_trained_and_on_what(first, ho
     assert tags["repartee.fast_path"] == "off"  # only GPUs have the fast path
 
 
+def test_a_run_has_at_most_twenty_metrics_of_learning_in_three_groups(first, home):
+    keys = {key for (key,) in sqlite3.connect(home / "mlflow.db").execute("select key from latest_metrics")}
+    groups = {"train", "validation", "test"}
+    learning = {key for key in keys if not key.startswith("system/")}
+    assert len(learning) <= 20 and {key.partition("/")[0] for key in learning} == groups, sorted(keys)
+    assert len(keys - learning) <= 5, sorted(keys)
+
+
 def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
     database = sqlite3.connect(home / "prefect" / "prefect.db")
     flows = database.execute("select name, state_name, tags from flow_run").fetchall()

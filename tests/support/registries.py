@@ -8,6 +8,17 @@ from models.registry.tags import DIGEST, FINGERPRINT
 from models.registry.version import Version
 from models.registry.versions import Registry
 
+EARLIER_METRICS = {
+    "test/bpb": 1.5,
+    "test/accuracy": 0.25,
+    "test/replies": 675.0,
+    "test/parameters": 865_152.0,
+    "epoch/validation_bpb": 1.6,
+    "replies/distinct_1": 0.5,
+    "train/progress": 1.0,
+}
+"""Metrics of earlier releases; some of them are no longer logged."""
+
 
 def model_folder(folder: Path, weights: bytes) -> Path:
     folder.mkdir()
@@ -29,7 +40,7 @@ def register(registry: Registry, folder: Path, fingerprint: str) -> Version:
 def register_as_before(registry: Registry, folder: Path, fingerprint: str) -> Version:
     """Register a folder as artifacts of a run, like releases in which versions were not MLflow models."""
     run_id = registry.open_run(fingerprint, "night", {}, {})
-    registry.log_metrics(run_id, [("test/bpb", 1.5, 1, 1)])
+    registry.log_metrics(run_id, [(key, value, 0, 0) for key, value in EARLIER_METRICS.items()])
     files = {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     manifest = json.dumps({"files": files}, indent=1, sort_keys=True) + "\n"
     registry.log_artifacts(run_id, folder, "model")

@@ -125,14 +125,23 @@ def test_lines_are_grouped_by_kind_and_damage_is_passed_over(tmp_path: Path) -> 
         nothing
         + line(4, loss=1.5, learning_rate=0.1, grad_norm=float("nan"))
         + line(4, "validation", bpb=1.25)
-        + line(4, "epoch", epoch=1, loss=2)
+        + line(4, "replies", distinct_1=0.5)
     )
     assert read_points(path) == [
         ("train/loss", 1.5, 1004, 4),
         ("train/learning_rate", 0.1, 1004, 4),
         ("validation/bpb", 1.25, 1004, 4),
-        ("epoch/loss", 2.0, 1004, 4),
+        ("validation/distinct_1", 0.5, 1004, 4),
     ]
+
+
+def test_what_is_no_measure_or_repeats_one_becomes_no_metric(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(
+        line(4, epoch=0.5, progress=0.25, seconds_left=9.0, loss=1.5, tokens_per_second=100)
+        + line(4, "epoch", train_loss=1.5, validation_bpb=1.25, seconds=3.0)
+    )
+    assert [key for key, *_ in read_points(path)] == ["train/loss", "system/tokens_per_second"]
 
 
 def test_a_resumed_training_that_repeats_steps_adds_no_second_points(
