@@ -23,6 +23,7 @@ STEP = "step"  # the loss, learning rate and speed of the last steps
 VALIDATION = "validation"  # the score of the validation sample
 EPOCH = "epoch"  # the means over an epoch, and the epoch's last validation
 REPLIES = "replies"  # statistics of greedy replies
+SYSTEM = "system"  # the memory and the load of the training process
 SKIP = "skip"  # a step whose loss or gradient could not be used
 NOTICE = "notice"  # a log record, in notices.jsonl
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from models.metrics_log import REPLIES, STEP, VALIDATION, Reader
+from models.metrics_log import REPLIES, STEP, SYSTEM, VALIDATION, Reader
 from models.registry.runs import Point, Tracking
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,12 @@ KEYS = {
         "repetition": "validation/repetition",
         "commonest_reply_share": "validation/commonest_reply_share",
         "stopped_share": "validation/stopped_share",
+    },
+    SYSTEM: {
+        "memory_gb": "system/memory_gb",
+        "cpu_percent": "system/cpu_percent",
+        "gpu_memory_gb": "system/gpu_memory_gb",
+        "gpu_percent": "system/gpu_percent",
     },
 }
 """The metric of each field that is sent, by kind of line. Other fields measure nothing or repeat a metric."""

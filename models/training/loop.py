@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models import system_load
 from models.data import batches
 from models.errors import InputError
 from models.evaluation import collapse, metrics
@@ -52,7 +53,7 @@ class Training:
         self.state.rate_scale = min(rate_scale, self.state.rate_scale)
         self.sums = MetricSums(self.state.epoch_sums)
         self.window = MetricSums(self.state.window_sums)
-        self.throughput = Throughput()
+        self.throughput, self.system = Throughput(), system_load.Sampler(self.setup.device)
         self.order = self.shuffle(self.state.epoch)
         # With packing, epochs may differ slightly in their number of batches; the first epoch's is used.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
@@ -155,6 +156,7 @@ class Training:
             tokens_per_second=self.throughput.read(),
         )
         self.metrics_log.write(STEP, **line)
+        self.system.write(self.metrics_log, self.state.step)
 
     def end_epoch(self) -> None:
         """Log the metrics of a complete or partial epoch; if it is complete, begin the next epoch.

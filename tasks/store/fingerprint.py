@@ -36,6 +36,7 @@ DECIDE_NOTHING = frozenset(
         "huggingface_hub",  # a downloaded model is identified by its commit
         "mlflow",
         "prefect",
+        "psutil",  # measures the load of a process
         "pydantic",  # the settings are a separate ingredient of the fingerprint
         "pydantic_settings",
         "rich",

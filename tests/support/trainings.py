@@ -90,7 +90,8 @@ def weights(folder: Path) -> bytes:
 
 def timeless(folder: Path) -> list[dict[str, Any]]:
     timed = ("time", "seconds", "seconds_left", "tokens_per_second")
-    return [{k: v for k, v in line.items() if k not in timed} for line in lines(folder)]
+    logged = [line for line in lines(folder) if line["kind"] != "system"]  # sampled by the clock
+    return [{k: v for k, v in line.items() if k not in timed} for line in logged]
 
 
 class StopAt(threading.Event):
