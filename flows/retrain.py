@@ -122,7 +122,15 @@ def retrain_in_turn(run: RunContext, config: RetrainConfig) -> State[Outcome]:
     trained, report = outputs["train"], outputs["evaluate"]
     try:
         verdict = gate(run, trained, report, outputs["clean"])
-        registered = register(run, verdict, trained, report, outputs["export"], outputs["clean"])
+        registered = register(
+            run,
+            verdict,
+            train=trained,
+            evaluate=report,
+            parse=outputs["parse"],
+            clean=outputs["clean"],
+            export=outputs["export"],
+        )
     except TrackingUnavailable as outage:
         return trained_not_registered(run, outputs.values(), config, str(outage))
     return conclude(run, outputs.values(), registered)

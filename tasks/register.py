@@ -6,39 +6,30 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from models.data.schemas import EXAMPLES, SPLITS
 from models.errors import InputError
 from models.evaluation.replies import answer
 from models.evaluation.report import REPORT, Report
 from models.evaluation.verdict import Verdict
-from models.files import sha256
 from models.generation import generation_config
 from models.registry import mlflow_model
 from models.registry.logged_models import Scores
-from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
-from models.registry.runs import Point
-from models.registry.tags import (
-    CORPUS,
-    JUDGED,
-    MODEL_DIGEST,
-    REASON,
-    RECIPE,
-    SOURCE,
-    TEST_BPB,
-    VERDICT,
-)
+from models.registry.tags import CORPUS, MODEL_DIGEST, RECIPE, SOURCE, TEST_BPB, VERDICT
 from models.registry.version import Version
 from models.registry.versions import Registry
-from models.training.launch import SUMMARY, Summary
 from tasks.gate import decide, wait_for_mlflow
 from tasks.prefect_api.recorded import recorded
+from tasks.run_page.contents import (
+    Outputs,
+    dataset_of,
+    machine_choices,
+    record_training,
+    score_metrics,
+    write_verdict,
+)
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
 from tasks.store.stage_event import event
@@ -86,94 +77,30 @@ def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> Non
         mlflow_model.write(out, out)
 
 
-def machine_choices(training: Path) -> dict[str, str]:
-    return Summary.read(training / "logs" / SUMMARY).choices()
-
-
-def record_training(
-    run: RunContext, run_id: str, train: Artifact, evaluate: Artifact, export: Artifact
-) -> None:
-    """Write curves, datasets and report to the MLflow run; a second call changes nothing."""
-    registry = run.registry
-    report = Report.read(evaluate.path / REPORT)
-    with MetricsForwarder(registry, run_id, train.path / "logs" / "metrics.jsonl"):
-        pass  # sends the metrics that could not be sent during training
-    registry.log_metrics(run_id, score_metrics(report))
-    registry.log_tags(
-        run_id, {f"repartee.{key}": value for key, value in machine_choices(train.path).items()}
-    )
-    log_datasets(registry, run_id, export, run.tags[CORPUS])
-    registry.log_artifacts(run_id, evaluate.path, "report")
-    registry.log_artifacts(run_id, train.path / "logs", "training")
-
-
-def score_metrics(report: Report) -> list[Point]:
-    """The scores on the test split as metrics of the run."""
-    return [(f"test/{name}", value, 0, 0) for name, value in report.measures().items()]
-
-
-def write_verdict(
-    registry: Registry, run_id: str, evaluate: Artifact, verdict: Verdict, flow_run_id: str | None
-) -> None:
-    """Write the verdict to the top of the run's page and to a new tag; the tags of earlier verdicts are
-    kept."""
-    outcome = "promoted" if verdict.promote else "refused"
-    note = f"**{outcome.capitalize()}**: {verdict.reason}\n\n{(evaluate.path / 'report.md').read_text()}"
-    registry.note(run_id, note)
-    at = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    where = f" in {flow_run_id}" if flow_run_id else ""
-    entry = {f"{JUDGED}{at}": f"{outcome}{where}: {verdict.reason}"}
-    registry.log_tags(run_id, {VERDICT: outcome, REASON: verdict.reason, **entry})
-
-
-def log_datasets(registry: Registry, run_id: str, export: Artifact, corpus: str) -> None:
-    """Log the three splits, with their digests and row counts, as inputs of the MLflow run."""
-    columns = {field.name: str(field.type) for field in EXAMPLES}
-    for split in SPLITS:
-        path = export.path / f"{split}.parquet"
-        name, digest = dataset_of(export, corpus, split)
-        registry.log_dataset(
-            run_id,
-            name,
-            digest=digest,
-            source=str(path),
-            profile={"examples": pq.ParquetFile(path).metadata.num_rows},
-            context=split,
-            columns=columns,
-        )
-
-
-def dataset_of(export: Artifact, corpus: str, split: str) -> tuple[str, str]:
-    """The name and the digest under which MLflow records a split."""
-    return f"{corpus}-{split}", sha256(export.path / f"{split}.parquet")
-
-
-def store_version(
-    run: RunContext, run_id: str, train: Artifact, evaluate: Artifact, export: Artifact, verdict: Verdict
-) -> Version:
+def store_version(run: RunContext, run_id: str, outputs: Outputs, verdict: Verdict) -> Version:
     """Load the model, check its reply, and register it; a retry returns the version registered before.
 
     Raises:
         RuntimeError: the model's reply to a greeting is empty.
         TrackingUnavailable: MLflow does not answer.
     """
-    report = Report.read(evaluate.path / REPORT)
+    report = Report.read(outputs.evaluate.path / REPORT)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        build_folder(folder, train.path / "model", report, run)
+        build_folder(folder, outputs.train.path / "model", report, run)
         greeting = check_answers(folder)
         version = run.registry.register(
             folder,
             run_id,
-            fingerprint=train.fingerprint,
+            fingerprint=outputs.train.fingerprint,
             tags={
                 **{key: run.tags[key] for key in VERSION_TAGS},
-                MODEL_DIGEST: train.digest,
+                MODEL_DIGEST: outputs.train.digest,
                 TEST_BPB: f"{report.metrics['test_bpb']:.4f}",
                 VERDICT: verdict.reason,
             },
             description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
-            scores=Scores(score_metrics(report), *dataset_of(export, run.tags[CORPUS], "test")),
+            scores=Scores(score_metrics(report), *dataset_of(outputs.export, run.tags[CORPUS], "test")),
         )
     log.info("register: version %d is stored", version.number)
     return version
@@ -230,23 +157,31 @@ def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> in
 
 @recorded("register")
 def register(
-    run: RunContext, verdict: Verdict, train: Artifact, evaluate: Artifact, export: Artifact, clean: Artifact
+    run: RunContext,
+    verdict: Verdict,
+    *,
+    train: Artifact,
+    evaluate: Artifact,
+    parse: Artifact,
+    clean: Artifact,
+    export: Artifact,
 ) -> Registration:
     """
     Raises:
         TrackingUnavailable: MLflow does not answer; the next run resumes with the registration.
     """
+    outputs = Outputs(train=train, evaluate=evaluate, parse=parse, clean=clean, export=export)
 
     def attempt() -> Registration:
         log.info("register: writing the run to MLflow", extra=event("register", "running"))
         registry = run.registry
         run_id = registry.open_run(train.fingerprint, name=run.name, params=run.params, tags=run.tags)
-        record_training(run, run_id, train, evaluate, export)
+        record_training(run, run_id, outputs)
         last, version = settle(
             registry,
             train,
             verdict,
-            lambda verdict: store_version(run, run_id, train, evaluate, export, verdict),
+            lambda verdict: store_version(run, run_id, outputs, verdict),
             lambda: decide(run, train, evaluate, clean),
             run.flow_run_id,
         )

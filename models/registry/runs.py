@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from models.addresses import redact_addresses
 from models.errors import InputError, TrackingUnavailable
 from models.registry.connection import Connection
+from models.registry.pages import run_page
 from models.registry.tags import (
     DATASET_CONTEXT,
     FINGERPRINT,
@@ -205,9 +206,15 @@ class Tracking(Connection):
         except TrackingUnavailable as outage:
             log.warning("the link leads to MLflow's start page instead of the run: %s", outage)
             return base
-        # Without this parameter MLflow opens the page in a mode for agents, which calls runs "evaluations".
-        mode = "workflowType=machine_learning"
-        return f"{base}/#/experiments/{experiment}/runs/{run_id}?{mode}"
+        return f"{base}/{run_page(experiment, run_id)}"
+
+    def page_of_run(self, run_id: str, artifact: str = "") -> str:
+        """The page of a run or of one of its artifacts, relative to the address of an MLflow server.
+
+        Raises:
+            TrackingUnavailable, InputError: MLflow cannot be used, as for `writing`.
+        """
+        return run_page(self._experiment_id, run_id, artifact)
 
     @cached_property
     def _experiment_id(self) -> str:

@@ -17,6 +17,7 @@ DEVICE = "repartee.device"
 FAST_PATH = "repartee.fast_path"
 FLOW_RUN_ID = "prefect.flow_run_id"
 FLOW_RUN_NAME = "prefect.flow_run_name"
+FLOW_RUN_URL = "prefect.flow_run_url"  # absent if the Prefect server ended with the run
 
 # Tags of a version
 DIGEST = "repartee.digest"  # the SHA-256 of the version's manifest
@@ -37,6 +38,7 @@ SOURCE_NAME = "mlflow.source.name"
 COMMIT = "mlflow.source.git.commit"
 NOTE = "mlflow.note.content"
 DATASET_CONTEXT = "mlflow.data.context"
+LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"  # the artifacts that MLflow's pages show as tables
 
 # Tag of a logged model that MLflow itself defines
 MODEL_VERSIONS = "mlflow.modelVersions"  # the versions that were registered from it

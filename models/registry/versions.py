@@ -17,6 +17,7 @@ from models.registry.manifest import FOR_MLFLOW, allowed, check, digest_of, hash
 from models.registry.model_files import ModelFiles
 from models.registry.promotions import CHAMPION, WHOEVER, Promotions
 from models.registry.runs import quoted
+from models.registry.tables import Tables
 from models.registry.tags import CONTENT_DIGEST, DIGEST, FINGERPRINT, MODEL_DIGEST, TAKEN_OUT
 from models.registry.version import Version, is_of_training, source_of, version_of
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Registry(ModelFiles, LoggedModels, Promotions):
+class Registry(ModelFiles, LoggedModels, Tables, Promotions):
     """The versions of one model, and the runs that trained them."""
 
     def versions(self) -> list[Version]:

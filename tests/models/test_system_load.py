@@ -7,8 +7,8 @@ from trainings import StopAt, lines, run_folder, train
 
 from models.metrics_log import MetricsLog
 from models.registry.metrics_forwarder import read_points
-from models.training import trainer
 from models.system_load import Sampler
+from models.training import trainer
 
 CPU = torch.device("cpu")
 
