@@ -58,9 +58,9 @@ def run(
     """Run the full pipeline: prepare the data, train, evaluate, and register the model if it is better.
 
     All stages run once on this machine, from the download of the corpus to the promotion of the model. The
-    output of a stage is reused if its inputs, settings, code and libraries have not changed. To resume an
-    interrupted run, run the same command again. The gate promotes the model if it is better than the
-    champion on the same test split.
+    output of a stage is reused if the inputs, settings, code and libraries of the stage have not changed. To
+    resume an interrupted run, run the same command again. The gate promotes the model if it is better than
+    the champion, the model in service, on the same test split.
     """
     with progress(quiet=quiet):
         from cli import tables
@@ -120,14 +120,16 @@ def plan(
 def data(
     fingerprint: Annotated[
         str | None,
-        typer.Argument(help="The fingerprint of the examples, or its beginning.", show_default="the newest"),
+        typer.Argument(
+            help="The fingerprint of the data, or its first characters.", show_default="the newest"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what has been prepared from a corpus: counts, rejected lines, lengths, ten conversations.
+    """Show the prepared data: counts, rejected lines, lengths of the examples, and ten conversations.
 
     By default the data that were prepared last are shown. `repartee prepare --json` prints the fingerprint of
-    the stage `export`.
+    the data: that of the stage `export`.
     """
     from cli import data, tables
 
@@ -148,8 +150,8 @@ def chat(
 ) -> None:
     """Talk with a model in the terminal.
 
-    During the conversation, /help lists its commands. If standard input is not a terminal, each input line is
-    answered by one line of output. --json has an effect only with --once.
+    In the conversation, /help lists the commands of the chat. If standard input is not a terminal, each input
+    line is answered by one line of output. --json has an effect only with --once.
     """
     from cli.chat import converse, open_session
 
@@ -170,14 +172,15 @@ def models(
         bool,
         typer.Option(
             "--upgrade",
-            help="Add the files with which MLflow opens and serves a version to those that lack them.",
+            help="Add the files that MLflow needs to open and serve a version, to each version without them.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """List the registered versions of the model.
 
-    Each row shows the aliases, the scores on the test split, the recipe and the corpus; newest first.
+    Each row shows the aliases, the scores on the test split, the recipe and the corpus of a version. The
+    newest version comes first.
     """
     from cli import tables, versions
 
@@ -240,9 +243,9 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a model on a test split (default: that of the corpus it was trained on).
+    """Evaluate a model on the test split of a corpus.
 
-    By default, a model folder is scored on cornell.
+    The default is the corpus on which the model was trained, or cornell if the model is a folder.
     """
     with progress(quiet=quiet):
         from cli import tables, versions

@@ -59,7 +59,7 @@ def history() -> list[dict[str, Any]]:
 def _promote(registry: Registry, ref: str, why: str, judged_against: int | None = WHOEVER) -> dict[str, Any]:
     version, before = registry.find(ref), registry.champion()
     if damage := registry.damage(version):
-        raise InputError(f"v{version.number} cannot serve: {damage}")
+        raise InputError(f"v{version.number} cannot become the champion: {damage}")
     registry.promote(version, why, judged_against=judged_against, by_hand=True)
     previous = before.number if before else None
     return {"version": version.number, "previous": previous, "why": why}

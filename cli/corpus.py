@@ -27,4 +27,4 @@ def make(
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise InputError(f"{path} exists and is not empty; choose a new folder")
     path.mkdir(parents=True, exist_ok=True)
-    print(f"{path}: {write_corpus(path, turns=turns, seed=seed):,} turns")
+    print(f"{path}: {write_corpus(path, turns=turns, seed=seed):,} turns written")

@@ -37,7 +37,9 @@ def _find(home: Path, fingerprint: str | None) -> StoredOutput:
     if len(found) == 1:
         return found[0]
     listed = ", ".join(output.fingerprint for output in (found or outputs)[:5])
-    problem = "several prepared data sets begin" if found else "no prepared data set begins"
+    problem = (
+        "several fingerprints of prepared data begin" if found else "no fingerprint of prepared data begins"
+    )
     raise InputError(f"{problem} with {fingerprint!r}; there are {listed}")
 
 
@@ -47,6 +49,6 @@ def _input(home: Path, output: StoredOutput, stage: str) -> StoredOutput:
         if candidate.digest == wanted:
             return candidate
     raise InputError(
-        f"the output of {stage} from which {output.path} was made is missing; "
+        f"the output of the stage {stage} from which {output.path} was made is missing; "
         "`repartee prepare` makes it again"
     )

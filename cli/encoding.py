@@ -36,7 +36,8 @@ def check_arguments() -> None:
     for text in (*sys.argv[1:], *variables):
         if not is_utf8(text):
             raise InputError(
-                f"{text!r} is not valid UTF-8, so neither Prefect nor MLflow can record it; rename it"
+                f"{text!r} is not valid UTF-8, so neither Prefect nor MLflow can record it; "
+                "use a name in UTF-8"
             )
 
 

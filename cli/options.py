@@ -8,9 +8,9 @@ Corpus = Annotated[
     str | None,
     typer.Option(
         help="The corpus to read: cornell, sample, the path of a zip or a folder, an http(s) address, or "
-        "env:REPARTEE_CORPUS_NAME, an environment variable that holds the address. The query string of an "
-        "address is not stored anywhere; put a login in ~/.netrc. The default is the recipe's corpus, or for "
-        "`evaluate` the corpus that the model was trained on.",
+        "env:REPARTEE_CORPUS_NAME, which names an environment variable that holds the address. The query "
+        "string of an address is not stored anywhere; put a user name and a password in ~/.netrc. The "
+        "default is the recipe's corpus, or for `evaluate` the corpus on which the model was trained.",
         metavar="SOURCE",
         show_default=False,
     ),
@@ -38,7 +38,7 @@ Init = Annotated[
     typer.Option(
         help="The model whose weights the training starts from: scratch (random weights), champion, a "
         "version number, a model folder, a .gguf file or ORG/NAME on the Hugging Face hub. The default is "
-        "the recipe's choice.",
+        "the recipe's setting start.init.",
         metavar="REF",
     ),
 ]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
 def run_summary(outcome: "Outcome") -> str:
     """The outcome of a run, with the commands that are useful next."""
     if outcome.outcome == "skipped":
-        return f"\n{outcome.headline()}\n  {outcome.reason}\n  Run the command again when it has finished."
+        wait = "Run the command again when that run has finished."
+        return f"\n{outcome.headline()}\n  {outcome.reason}\n  {wait}"
     m = outcome.metrics
     serves = outcome.outcome in ("promoted", "unchanged")
     model = "" if serves else f" --model {shlex.quote(outcome.model_path)}"
@@ -143,7 +144,7 @@ def figure_lines(figures: dict[str, float]) -> str:
 def version_table(versions: list[dict[str, Any]]) -> str:
     """The registered versions, one per line."""
     if not versions:
-        return "no model is registered yet; `repartee run` makes the first"
+        return "no model is registered yet; `repartee run` registers the first one"
     lines = [f"{'version':<8}{'alias':<12}{'bits/byte':>10}{'accuracy':>10}  {'recipe':<10}{'corpus'}"]
     for row in versions:
         bpb, accuracy = (row["metrics"].get(key, math.nan) for key in ("test_bpb", "test_accuracy"))
@@ -176,7 +177,7 @@ def promotion_text(promotion: dict[str, Any]) -> str:
 def history_table(entries: list[dict[str, Any]]) -> str:
     """The changes of the champion, one per line."""
     if not entries:
-        return "no version has been champion yet; `repartee run` makes the first"
+        return "no version has been the champion yet; `repartee run` promotes the first one"
     lines = [f"{'since (UTC)':<18}{'version':<9}{'before':<8}why"]
     for entry in entries:
         before = f"v{entry['previous']}" if entry["previous"] else "-"
@@ -194,7 +195,7 @@ def status_table(status: dict[str, Any]) -> str:
     lines = [
         ("home", status["home"]),
         ("champion", _champion_text(status)),
-        ("now", f"{training} is training" if training else "no training is running"),
+        ("now", f"{training} is training" if training else "no training run is in progress"),
         ("last run", _last_run_text(status["last_run"], is_up)),
         ("next run", _next_run_text(status["next_run"], status["scheduled"], is_up)),
         *((name, _service_text(service)) for name, service in status["services"].items()),
@@ -215,7 +216,7 @@ def _champion_text(status: dict[str, Any]) -> str:
         return f"v{champion['version']} {_since(champion['since'])}, {training}{bpb}"
     if status["unknown"]:
         return f"not known: {status['unknown']}"
-    return "none yet: `repartee run` makes the first"
+    return "none yet: `repartee run` promotes the first one"
 
 
 def _last_run_text(run: dict[str, Any] | None, is_up: bool) -> str:

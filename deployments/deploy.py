@@ -89,14 +89,14 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
     if not parameters:
         return {}
     schema = parameter_schema(load_flow_from_entrypoint(str(PROJECT / entrypoint))).model_dump()
-    why = f"the flow takes {', '.join(schema['properties'])}"
+    why = f"the flow has only the parameters {', '.join(schema['properties'])}"
     try:
         validate(parameters, schema, raise_on_error=True, ignore_required=True)
         if parameters.keys() <= schema["properties"].keys():
             return parameters
     except ValidationError as error:
         why = str(error)
-    log.warning("%s: dropping the parameters %s that were set on the server: %s", name, parameters, why)
+    log.warning("%s: the parameters %s that were set on the server are dropped: %s", name, parameters, why)
     return {}
 
 

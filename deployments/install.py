@@ -124,7 +124,7 @@ def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
     deployment = client.read_deployment_by_name("retrain/train")
     return AutomationCore(
         name=TRAIN_ON_NEW_DATA,
-        description="When a prepare run has produced new examples, trains with its recipe and corpus.",
+        description="Starts a training run when a prepare run has produced new examples.",
         trigger=EventTrigger(
             expect={NEW_DATA},
             match={"prefect.resource.id": "repartee.corpus.*"},
@@ -161,7 +161,9 @@ def skip_missed(client: SyncPrefectClient) -> int:
     for name in DEPLOYMENTS:
         deployment = client.read_deployment_by_name(name)
         for flow_run in late_runs(client, deployment.id, datetime.now(UTC))[1:]:
-            message = "skipped: missed while the services were down; the newest of these runs starts instead"
+            message = (
+                "skipped: this run was missed while the services were down; a newer missed run starts instead"
+            )
             client.set_flow_run_state(flow_run.id, Cancelled(message=message))
             client.update_flow_run(flow_run.id, tags=[*flow_run.tags, "skipped"])
             skipped += 1

@@ -32,12 +32,12 @@ SWITCHES = (
     ("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ("*",), "any web page that you visit could use Prefect"),
     ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", FALSE, "any web page that you visit could use Prefect"),
     ("PREFECT_RESULTS_PERSIST_BY_DEFAULT", TRUE, "results would be read as pickles, which can run code"),
-    ("OMP_WAIT_POLICY", ("active",), "next to another busy process, a training step takes 50 times as long"),
+    ("OMP_WAIT_POLICY", ("active",), "while another process is busy, a training step takes 50 times as long"),
 )
 
 
 def packages(installation: Installation) -> Iterator[Fault]:
-    """Every package has a supported version; SQLAlchemy 2.1, for one, silently stops Prefect's scheduler."""
+    """Every package has a supported version. SQLAlchemy 2.1, for example, silently stops the scheduler."""
     for line in metadata.requires("repartee") or []:
         needed = Requirement(line)
         if needed.marker and not needed.marker.evaluate({"extra": ""}):
@@ -72,8 +72,9 @@ def disk(installation: Installation) -> Iterator[Fault]:
     free = shutil.disk_usage(nearest_folder(installation.home)).free
     if free < NEEDED_BYTES:
         yield Fault(
-            f"{free / 1e6:,.0f} MB are free for {installation.home}, which needs {NEEDED_BYTES / 1e6:,.0f} "
-            "MB: delete the stages' outputs; the next run rebuilds them, and no registered model is lost",
+            f"{free / 1e6:,.0f} MB are free on the disk of {installation.home}, but "
+            f"{NEEDED_BYTES / 1e6:,.0f} MB are needed: delete the outputs of the stages; the next run "
+            "rebuilds them, and no registered model is lost",
             f"rm -r {shlex.quote(str(installation.home / 'store'))}",
         )
 
@@ -101,7 +102,9 @@ def locks(installation: Installation) -> Iterator[Fault]:
 def gpu(installation: Installation) -> Iterator[Fault]:
     """PyTorch can use the GPU of this machine."""
     if shutil.which("nvidia-smi") is None:
-        raise CheckSkipped("this machine has no NVIDIA GPU: training runs on the CPU or on an Apple GPU")
+        raise CheckSkipped(
+            "this machine has no NVIDIA GPU, so models are trained on the CPU or on an Apple GPU"
+        )
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
     if listing.returncode:
         output = (listing.stdout or listing.stderr).strip()[:200]
@@ -113,7 +116,9 @@ def gpu(installation: Installation) -> Iterator[Fault]:
         name = listing.stdout.partition(":")[2].partition("(")[0].strip() or "a GPU"
         what = f"{name} is present, but torch {torch.__version__} cannot use it"
         if cuda := torch.version.cuda:
-            yield Fault(f"{what}: its driver is too old for CUDA {cuda}", "update the driver of the GPU")
+            yield Fault(
+                f"{what}: the driver of the GPU is too old for CUDA {cuda}", "update the driver of the GPU"
+            )
         else:
             command = "-m pip install --force-reinstall --no-deps torch"
             yield Fault(

@@ -45,7 +45,7 @@ ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 def deployments(installation: Installation) -> Iterator[Fault]:
     """The Prefect server has Repartee's deployments and automations, and the worker finds their code."""
     with _client(installation) as client:
-        missing = [name for name in DEPLOYMENTS if _deployment(client, name) is None]
+        missing = [f"deployment {name}" for name in DEPLOYMENTS if _deployment(client, name) is None]
         missing += [
             f"automation {name!r}" for name in AUTOMATIONS if not client.read_automations_by_name(name)
         ]
@@ -70,7 +70,7 @@ def champion(installation: Installation) -> Iterator[Fault]:
     """The champion's files are intact, and the champion is the version that was promoted last."""
     database = file_of(installation.settings.tracking_uri)
     if database is not None and not exists(database):
-        raise CheckSkipped("no model is registered yet; `repartee run` registers the first")
+        raise CheckSkipped("no model is registered yet; `repartee run` registers the first one")
     versions, history = installation.registry.versions(), installation.registry.history()
     now = next((version for version in versions if CHAMPION in version.aliases), None)
     if now is None:
@@ -97,7 +97,7 @@ def dead(installation: Installation) -> Iterator[Fault]:
     if not installation.home.is_dir():
         raise CheckSkipped(NO_HOME)
     if busy := holder(installation.home):
-        raise CheckSkipped(f"{busy} is running, and closed the dead runs when it started")
+        raise CheckSkipped(f"the run {busy} is in progress, and closed all dead runs when it started")
     with _client(installation) as client:
         run = open_run(RetrainConfig(), installation.settings)
         open_runs = run.registry.open_runs(run.home_identity, run.location)
@@ -109,15 +109,15 @@ def dead(installation: Installation) -> Iterator[Fault]:
 
 
 def slots(installation: Installation) -> Iterator[Fault]:
-    """No finished run still holds a slot of its deployment; such a slot makes Prefect cancel later runs."""
+    """No finished run still holds a concurrency slot of its deployment; Prefect would cancel later runs."""
     with _client(installation) as client:
         for deployment in _deployments(client):
             limit = deployment.global_concurrency_limit
             active = len(_active_runs(client, deployment))
             if limit and limit.active_slots > active:
                 yield Fault(
-                    f"{limit.active_slots} of {limit.limit} slots of {deployment.name} are held, "
-                    f"but {active} of its runs are active",
+                    f"{limit.active_slots} of {limit.limit} concurrency slots of the deployment "
+                    f"{deployment.name} are held, but {active} of its runs are active",
                     f"{_with_server(installation)} prefect gcl update {limit.name} --active-slots {active}",
                     partial(_set_slots, installation, limit.name, active),
                 )
@@ -131,7 +131,9 @@ def late(installation: Installation) -> Iterator[Fault]:
             if runs := late_runs(client, deployment.id, before):
                 why, remedy = _why_late(installation, client, deployment)
                 count = f"{len(runs)} runs" if len(runs) > 1 else f"run {runs[0].name}"
-                yield Fault(f"{count} of {deployment.name} should have started already: {why}", remedy)
+                yield Fault(
+                    f"{count} of the deployment {deployment.name} should have started already: {why}", remedy
+                )
 
 
 def _why_late(
@@ -157,7 +159,7 @@ def _why_late(
     workers = client.read_workers_for_work_pool(pool)
     if not any(worker.status == WorkerStatus.ONLINE for worker in workers):
         return f"no worker serves the work pool {pool}", start
-    return f"no worker takes the runs of the queue {queue}, although a worker serves the work pool", start
+    return f"no worker serves the work queue {queue}, although a worker serves the work pool", start
 
 
 @contextmanager

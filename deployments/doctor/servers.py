@@ -32,7 +32,7 @@ def services(installation: Installation) -> Iterator[Fault]:
     for name, service in installation.services.items():
         if service.health and not answers(service.health):
             log = installation.home / "services" / f"{name}.log"
-            yield Fault(f"{name} at {service.address} does not answer ({log})", RESTART)
+            yield Fault(f"{name} at {service.address} does not answer (log: {log})", RESTART)
     url = installation.settings.prefect_api_url
     if url and installation.prefect_url is None:
         what = f"PREFECT_API_URL is {redact_addresses(url)}, but no server answers there"
@@ -46,13 +46,13 @@ def services(installation: Installation) -> Iterator[Fault]:
 
 
 def cross_origin_access(installation: Installation) -> Iterator[Fault]:
-    """No page of another site can use the servers through the user's browser."""
+    """No web page of another site can use the servers through the user's browser."""
     _need_server(installation)
     if url := installation.prefect_url:
         response = _request(f"{url}/health", {"Origin": f"http://{OTHER_HOST}"})
         if response and response[1].get("access-control-allow-origin") in ("*", f"http://{OTHER_HOST}"):
             yield Fault(
-                f"Prefect at {redact_addresses(url)} lets the pages of any site use it",
+                f"Prefect at {redact_addresses(url)} accepts requests from the web pages of any site",
                 _restart_safely(
                     installation,
                     "prefect",
@@ -84,8 +84,8 @@ def clock(installation: Installation) -> Iterator[Fault]:
         if abs(skew_s) > MAX_SKEW_SECONDS:
             ahead = "ahead of" if skew_s > 0 else "behind"
             yield Fault(
-                f"{name}'s clock is {abs(skew_s):,.0f} s {ahead} this machine's, so schedules and heartbeats "
-                "fail; on the machine whose clock is wrong, run:",
+                f"the clock of the {name} server is {abs(skew_s):,.0f} s {ahead} the clock of this machine, "
+                "so schedules and heartbeats fail; apply the remedy on the machine whose clock is wrong",
                 "timedatectl set-ntp true",
             )
 

@@ -72,7 +72,9 @@ class Server:
         start_s, is_noticed = time.monotonic(), False
         while (elapsed_s := time.monotonic() - start_s) < START_SECONDS:
             if elapsed_s > NOTICE_SECONDS and not is_noticed:
-                log.info("waiting for the Prefect server; its first start in a home creates its database")
+                log.info(
+                    "waiting for the Prefect server, which creates its database at its first start in a home"
+                )
                 is_noticed = True
             if self.process.poll() is not None:
                 raise RuntimeError(

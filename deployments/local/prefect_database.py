@@ -92,5 +92,5 @@ def _build(folder: Path, path: Path) -> None:
         log.write_text(done.stdout + done.stderr)
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise InputError(
-            f"Prefect cannot create its database in {folder}: {lines[-1][:200] if lines else ''} ({log})"
+            f"Prefect cannot create its database in {folder}: {lines[-1][:200] if lines else ''} (log: {log})"
         )

@@ -108,7 +108,7 @@ def check_answers(url: str) -> None:
 def _unusable(url: str, why: BaseException) -> str:
     return (
         f"the Prefect server at {url} (PREFECT_API_URL) cannot be used: {str(why) or type(why).__name__}; "
-        "start it, or let each run start its own server: unset PREFECT_API_URL"
+        "start that server, or let each run start its own server: unset PREFECT_API_URL"
     )
 
 

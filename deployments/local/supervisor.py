@@ -90,7 +90,7 @@ class Supervisor:
             self._lock.acquire()
         except Timeout:
             raise InputError(
-                f"{self.home} is up already; `repartee status` shows the addresses of its services"
+                f"the services of {self.home} are running already; `repartee status` shows their addresses"
             ) from None
         self.previous = last_state(self.home).services
         self._write_state()  # at once, because `down` ends the process that the state names
@@ -126,7 +126,9 @@ class Supervisor:
                 if self.stop.is_set():
                     return
                 if managed.process.poll() is not None or time.monotonic() > deadline_s:
-                    raise InputError(f"{name} did not start: {self._last_line(name)} ({self.log_path(name)})")
+                    raise InputError(
+                        f"{name} did not start: {self._last_line(name)} (log: {self.log_path(name)})"
+                    )
                 time.sleep(0.1)
             managed.starting = False
         self._write_state()
@@ -189,7 +191,7 @@ class Supervisor:
 
     def _last_line(self, name: str) -> str:
         lines = self.log_path(name).read_text(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else "its log is empty"
+        return lines[-1][:200] if lines else "it printed nothing"
 
     def _write_state(self) -> None:
         services = {name: managed.state() for name, managed in self.managed.items()}

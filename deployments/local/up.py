@@ -53,7 +53,7 @@ def up(say: Callable[[str], None]) -> None:
     check_home(settings.root)
     if state := running_services(settings.root):
         starting = not state.services or any(service.starting for service in state.services.values())
-        is_starting = f"{settings.root} is starting; `repartee status` shows its progress"
+        is_starting = f"the services of {settings.root} are starting; `repartee status` shows their progress"
         say(is_starting if starting else addresses_text(state))
         return
     with Supervisor(settings.root) as supervisor:
@@ -134,7 +134,7 @@ def _port(supervisor: Supervisor, name: str, default: int) -> int:
 
 def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
     """Run deployments/install.py in a separate process, so that its memory is freed when it ends."""
-    log.info("deployments: installing the work pool, prefect.yaml and the automations")
+    log.info("deployments: creating the work pool, the deployments and the automations on the Prefect server")
     path = supervisor.log_path("install")
     rotate(path)
     with path.open("ab") as log_file:
@@ -149,7 +149,9 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
         )
     if done.returncode and not supervisor.stop.is_set():
         lines = path.read_text(errors="replace").strip().splitlines()
-        raise InputError(f"the deployments could not be created: {lines[-1][:300] if lines else ''} ({path})")
+        raise InputError(
+            f"the deployments could not be created: {lines[-1][:300] if lines else ''} (log: {path})"
+        )
 
 
 def end_training(home: Path) -> None:
@@ -158,7 +160,7 @@ def end_training(home: Path) -> None:
     pid = holder_pid(home)
     if pid is None or pid == os.getpid():
         return
-    log.info("ending the training of process %d, which writes a checkpoint first", pid)
+    log.info("ending the training run of process %d, which writes a checkpoint first", pid)
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
@@ -179,7 +181,7 @@ def down() -> str:
     home = Settings().root
     supervisor = _supervisor_pid(home)
     if supervisor is None:
-        return f"nothing is up in {home}"
+        return f"no service of {home} is running"
     _signal(supervisor, signal.SIGTERM)
     deadline_s = time.monotonic() + DOWN_SECONDS
     while (state := running_services(home)) is not None:
@@ -206,8 +208,9 @@ def _supervisor_pid(home: Path) -> int | None:
         if time.monotonic() > deadline_s:
             lock = shlex.quote(str(up_lock(home)))
             raise InputError(
-                f"{home} is up, but services/state.json does not name the supervisor's process; "
-                f"run the same command again, or end that process with: fuser -k -TERM {lock}"
+                f"the services of {home} are running, but its file services/state.json does not name the "
+                "process that supervises them; run the same command again, or end that process with: "
+                f"fuser -k -TERM {lock}"
             )
         time.sleep(0.1)
     return None

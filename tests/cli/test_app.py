@@ -93,7 +93,8 @@ def test_a_name_that_is_not_utf8_is_refused_and_one_that_is_works_in_any_locale(
     done = repartee("plan", "--corpus", os.fsdecode(b"caf\xe9"), home=tmp_path / "home")
     assert done.returncode == 2
     assert done.stderr == (
-        "repartee: 'caf\\udce9' is not valid UTF-8, so neither Prefect nor MLflow can record it; rename it\n"
+        "repartee: 'caf\\udce9' is not valid UTF-8, so neither Prefect nor MLflow can record it; "
+        "use a name in UTF-8\n"
     )
 
 

@@ -50,16 +50,20 @@ def test_the_data_that_were_prepared_last_are_shown_unless_a_fingerprint_is_give
 def test_a_fingerprint_that_is_unknown_or_not_unique_is_refused_with_those_that_there_are(home):
     prepare(home, "abc1", "2026-01-01T00:00:00")
     prepare(home, "abc2", "2026-01-02T00:00:00", CONVERSATIONS[::-1])
-    with pytest.raises(InputError, match="no prepared data set begins with 'x'; there are abc2, abc1"):
+    with pytest.raises(
+        InputError, match="no fingerprint of prepared data begins with 'x'; there are abc2, abc1"
+    ):
         describe_data("x")
-    with pytest.raises(InputError, match="several prepared data sets begin with 'abc'; there are abc2, abc1"):
+    with pytest.raises(
+        InputError, match="several fingerprints of prepared data begin with 'abc'; there are abc2, abc1"
+    ):
         describe_data("abc")
 
 
 def test_an_input_that_was_deleted_is_one_line_with_a_remedy(home):
     prepare(home, "abc1", "2026-01-01T00:00:00")
     (home / "store" / "parse" / "abc1" / "manifest.json").unlink()
-    with pytest.raises(InputError, match=r"the output of parse .* is missing; `repartee prepare`"):
+    with pytest.raises(InputError, match=r"the output of the stage parse .* is missing; `repartee prepare`"):
         describe_data(None)
 
 

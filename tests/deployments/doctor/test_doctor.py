@@ -189,6 +189,9 @@ def test_a_server_whose_clock_is_wrong_is_found(patient, clock):
     url = f"http://127.0.0.1:{clock.server_port}/api"
     clock.off_s = -3600
     found = patient.faults(PREFECT_API_URL=url)["clock"]
-    assert "behind this machine's" in found[0]["what"] and found[0]["remedy"] == "timedatectl set-ntp true"
+    assert (
+        "behind the clock of this machine" in found[0]["what"]
+        and found[0]["remedy"] == "timedatectl set-ntp true"
+    )
     clock.off_s = 0
     assert "clock" not in patient.faults(PREFECT_API_URL=url)

@@ -41,7 +41,10 @@ def test_a_slot_that_nobody_holds_is_found_and_both_remedies_free_it(patient, ap
     for mend in ("the command", "--fix"):
         api.get("/v2/concurrency_limits/increment", {"names": [limit], "slots": 1})
         found = patient.faults()
-        assert list(found) == ["slots"] and "1 of 1 slots of retrain" in found["slots"][0]["what"]
+        assert (
+            list(found) == ["slots"]
+            and "1 of 1 concurrency slots of the deployment retrain" in found["slots"][0]["what"]
+        )
         if mend == "--fix":
             assert patient.faults(words="--fix") == {}
         else:
@@ -115,7 +118,7 @@ def test_a_champion_whose_files_are_damaged_is_found_and_another_version_replace
     assert patient.faults() == {}
 
     refused = patient.shell("repartee rollback")
-    assert refused.returncode == 2 and "v2 cannot serve" in refused.stderr
+    assert refused.returncode == 2 and "v2 cannot become the champion" in refused.stderr
     champion.write_bytes(weights)
     assert "v2 is the champion now" in patient.shell("repartee rollback").stdout
     assert "v1 is the champion now" in patient.shell("repartee promote 1 --why 'it is kinder'").stdout
@@ -148,7 +151,7 @@ def test_a_server_that_pages_of_other_sites_can_use_is_found_and_its_remedy_clos
     server = serve()
     try:
         found = patient.faults(PREFECT_API_URL=url)["cross-origin"]
-        assert "lets the pages of any site use it" in found[0]["what"]
+        assert "accepts requests from the web pages of any site" in found[0]["what"]
         name, value = re.match(r"(\w+)=(\S+) prefect server start", found[0]["remedy"]).groups()
         server.kill()
         server.wait()

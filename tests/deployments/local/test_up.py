@@ -156,7 +156,7 @@ def test_of_ten_missed_runs_the_newest_runs_and_the_others_say_so(promoted, api,
         os.killpg(worker, signal.SIGCONT)
     ended = [api.ending(run) for run in runs]
     assert [state["name"] for state in ended] == ["Cancelled"] * 9 + ["Completed"]
-    assert "skipped: missed while the services were down" in ended[0]["message"]
+    assert "skipped: this run was missed while the services were down" in ended[0]["message"]
     assert outcome(ended[-1]) == "unchanged"
 
 

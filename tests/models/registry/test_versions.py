@@ -176,7 +176,7 @@ def test_a_folder_without_weights_is_never_registered(registry: Registry, tmp_pa
 
 def test_an_empty_registry_says_what_makes_the_first_version(registry: Registry) -> None:
     assert (registry.champion(), registry.versions(), registry.history()) == (None, [], [])
-    with pytest.raises(InputError, match=r"no version .* yet; `repartee run` makes the first"):
+    with pytest.raises(InputError, match=r"no version .* yet; `repartee run` registers the first one"):
         registry.find("champion")
 
 
