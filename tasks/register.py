@@ -30,6 +30,7 @@ from tasks.run_page.contents import (
     score_metrics,
     write_verdict,
 )
+from tasks.run_page.description import description
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
 from tasks.store.stage_event import event
@@ -50,8 +51,8 @@ class Registration:
     verdict: Verdict  # the gate's verdict, or a later verdict if the champion changed in the meantime
 
 
-def check_answers(folder: Path) -> str:
-    """The model's greedy reply to a greeting, generated from the folder that will be registered.
+def check_answers(folder: Path) -> None:
+    """Let the model in the folder that will be registered reply to a greeting.
 
     Raises:
         RuntimeError: the reply is empty; such a model must not go into service.
@@ -59,7 +60,6 @@ def check_answers(folder: Path) -> str:
     text, *_ = answer(folder, [["Hello."]])[0]
     if not text.strip():
         raise RuntimeError("the model's reply to a greeting is empty, so the model is not registered")
-    return text
 
 
 def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> None:
@@ -88,7 +88,7 @@ def store_version(run: RunContext, run_id: str, outputs: Outputs, verdict: Verdi
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         build_folder(folder, outputs.train.path / "model", report, run)
-        greeting = check_answers(folder)
+        check_answers(folder)
         version = run.registry.register(
             folder,
             run_id,
@@ -99,7 +99,7 @@ def store_version(run: RunContext, run_id: str, outputs: Outputs, verdict: Verdi
                 TEST_BPB: f"{report.metrics['test_bpb']:.4f}",
                 VERDICT: verdict.reason,
             },
-            description=f'{verdict.reason}. Answers "Hello." with "{greeting}".',
+            description=description(run, run_id, outputs, verdict, version=None),
             scores=Scores(score_metrics(report), *dataset_of(outputs.export, run.tags[CORPUS], "test")),
         )
     log.info("register: version %d is stored", version.number)
@@ -185,7 +185,8 @@ def register(
             lambda: decide(run, train, evaluate, clean),
             run.flow_run_id,
         )
-        write_verdict(registry, run_id, evaluate, last, run.flow_run_id)
+        registry.note(run_id, description(run, run_id, outputs, last, version=version))
+        write_verdict(registry, run_id, last, run.flow_run_id)
         registry.close_run(run_id, "FINISHED")
         output = f"version {version}" if version else "verdict recorded"
         log.info(

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment
+from prefect.utilities.urls import url_for
 
 from corpus import source as corpora
 from corpus.source import name_of
@@ -18,8 +20,8 @@ from flows.config import RetrainConfig, flatten
 from flows.lifecycle.names import base_name
 from flows.lifecycle.outcome import without_outcome
 from flows.notation import join_settings
-from flows.recipes import changes_of
-from models.addresses import redact_corpus
+from flows.recipes import changes_of, run_command
+from models.addresses import redact_addresses, redact_corpus
 from models.errors import InputError
 from models.files import PROJECT
 from models.pretrained import source as pretrained
@@ -31,6 +33,7 @@ from models.registry.tags import (
     CORPUS,
     FLOW_RUN_ID,
     FLOW_RUN_NAME,
+    FLOW_RUN_URL,
     HOME,
     LOCATION,
     RECIPE,
@@ -60,6 +63,7 @@ def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
         generation=config.generation,
         params={key: value for key, value in params.items() if value is not None},
         tags={},
+        command=run_command(config),
         flow_run_id=None,
         started_s=time.monotonic(),
         location=f"{socket.gethostname()}:{settings.root}",
@@ -94,7 +98,14 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
         return replace(run, tags=tags, home_identity=identity)
     name = without_outcome(flow_run.name)
     tags |= {RUN_NAME: name, FLOW_RUN_ID: str(flow_run.id), FLOW_RUN_NAME: name}
+    if url := url_of(flow_run, settings):
+        tags[FLOW_RUN_URL] = url
     return replace(run, name=name, tags=tags, flow_run_id=str(flow_run.id), home_identity=identity)
+
+
+def url_of(flow_run: FlowRun, settings: Settings) -> str | None:
+    """The page of a run in Prefect; None if the run has a Prefect server of its own, which ends with it."""
+    return redact_addresses(url_for(flow_run) or "") or None if settings.prefect_url else None
 
 
 def check_start(config: RetrainConfig) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import httpx2
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
-from prefect.utilities.urls import url_for
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from corpus.transfer.guard import silence_request_log
+from flows.lifecycle.context import url_of
 from flows.lifecycle.outcome import Outcome
 from models.addresses import redact_addresses
 from settings import Settings
@@ -46,7 +46,7 @@ def send_notice(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = 
             "reason": reason,
             "recipe": flow_run.parameters.get("recipe"),
             "corpus": redact_addresses(flow_run.parameters.get("corpus") or "") or None,
-            "url": redact_addresses(url_for(flow_run) or "") or None if Settings().prefect_url else None,
+            "url": url_of(flow_run, Settings()),
         }
     )
 

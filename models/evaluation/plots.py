@@ -18,7 +18,7 @@ def loss_curves(metrics_jsonl: Path, png: Path) -> None:
     from matplotlib.figure import Figure  # slow to import
 
     lines = Reader(metrics_jsonl).read()
-    figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(8, 3.6), dpi=100, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for axes, key, title in (
         (loss, "loss", "Loss (nats per reply token)"),

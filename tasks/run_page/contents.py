@@ -1,4 +1,4 @@
-"""The page of a run in MLflow: its metrics, datasets, tables and description."""
+"""The page of a run in MLflow: its metrics, datasets, tables and verdict."""
 
 import math
 from collections.abc import Iterator
@@ -114,14 +114,9 @@ def _facts(report: Report, summary: Summary) -> Iterator[tuple[str, Any]]:
     yield from ((f"train_{key}", value) for key, value in summary.model_dump().items() if key != "parameters")
 
 
-def write_verdict(
-    registry: Registry, run_id: str, evaluate: Artifact, verdict: Verdict, flow_run_id: str | None
-) -> None:
-    """Write the verdict to the top of the run's page and to a new tag; the tags of earlier verdicts are
-    kept."""
+def write_verdict(registry: Registry, run_id: str, verdict: Verdict, flow_run_id: str | None) -> None:
+    """Write the verdict to the tags of the run; the tags of earlier verdicts are kept."""
     outcome = "promoted" if verdict.promote else "refused"
-    note = f"**{outcome.capitalize()}**: {verdict.reason}\n\n{(evaluate.path / 'report.md').read_text()}"
-    registry.note(run_id, note)
     at = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     where = f" in {flow_run_id}" if flow_run_id else ""
     entry = {f"{JUDGED}{at}": f"{outcome}{where}: {verdict.reason}"}

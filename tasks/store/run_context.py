@@ -28,6 +28,8 @@ class RunContext:
     params: dict[str, Any]
     """The whole configuration with flat keys such as `train.learning_rate`, as MLflow shows it."""
     tags: dict[str, str]
+    command: str
+    """The command that repeats the run with the same configuration."""
     flow_run_id: str | None
     started_s: float
     """When the run started, in seconds of `time.monotonic`."""

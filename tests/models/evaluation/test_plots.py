@@ -34,7 +34,7 @@ def test_curves_are_drawn_of_any_number_of_points(tmp_path: Path, lines: list[di
     metrics_jsonl.write_text("".join(json.dumps(line) + "\n" for line in lines))
     loss_curves(metrics_jsonl, png)
     with Image.open(png) as image:
-        assert image.size == (1000, 400)
+        assert image.size == (800, 360)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["loss.png", "metrics.jsonl"]
 
 

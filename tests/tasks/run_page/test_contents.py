@@ -11,9 +11,11 @@ from flows.lifecycle.context import describe_run
 from flows.recipes import configure
 from models.evaluation.report import Report, Sample
 from models.evaluation.scorecard import ScoreRecord
+from models.evaluation.verdict import Verdict
 from models.registry.versions import Registry
 from settings import Settings
 from tasks.run_page.contents import Outputs, group_rows, record_training
+from tasks.run_page.description import description
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
 
@@ -85,6 +87,27 @@ def test_mlflow_itself_reads_the_tables(
     experiment = run.registry.client.get_run(run_id).info.experiment_id
     frame = run.registry.client.load_table(experiment, "data/splits.json", run_ids=[run_id])
     assert list(frame["split"]) == ["train", "validation", "test"]
+
+
+def test_the_links_of_a_description_lead_to_the_data_the_champion_and_prefect(
+    run: RunContext, outputs: Outputs
+) -> None:
+    run_id = run.registry.open_run(run.registry.model, "night", {}, {})
+    url = "http://prefect:4200/runs/flow-run/1"
+    linked = replace(run, tags={**run.tags, "prefect.flow_run_url": url})
+    score = ScoreRecord(bpb=1.75, normalisation="plain")
+    verdict = Verdict(True, "better", champion=4, champion_bpb=1.75, champion_score=score)
+    text = description(linked, run_id, outputs, verdict, version=5)
+    experiment = run.registry.client.get_run(run_id).info.experiment_id
+    page = f"#/experiments/{experiment}/runs/{run_id}/artifacts/data/splits.json"
+    mode = "?workflowType=machine_learning"
+    assert f"[counts of the splits]({page}{mode})" in text
+    assert f"[previous champion v4](#/models/{run.registry.model}/versions/4{mode})" in text
+    assert f"[run in Prefect]({url})" in text
+    assert "| test_bpb | 1.5000 | 1.7500 |" in text
+    assert "    repartee run --recipe quick --set train.seed=7" in text
+    refused = description(run, run_id, outputs, replace(verdict, promote=False), version=None)
+    assert "[champion v4](" in refused and "Prefect" not in refused
 
 
 def test_what_is_no_measure_is_no_metric_of_the_run(run: RunContext, outputs: Outputs) -> None:
