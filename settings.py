@@ -106,7 +106,7 @@ def _path_fault(path: Path) -> str | None:
     try:
         root = path.expanduser().resolve()
     except RuntimeError as error:  # no such user, or a loop of symbolic links
-        return f"leads nowhere ({error})"
+        return f"cannot be resolved ({error})"
     if "?" in str(root):  # SQLAlchemy reads the text after a question mark as a query
         return "has a question mark in its path, and MLflow and Prefect ignore everything after it"
     try:

@@ -75,7 +75,7 @@ def remedy(message: str) -> str:
     if "is locked" in message:
         return "end the other program that is writing to the database, or wait until it ends"
     if "is full" in message:
-        return "free some space on the database's disk, and give the same command again"
+        return "free some space on the database's disk, and run the same command again"
     return "make the database file and its folder writable"
 
 

@@ -67,7 +67,7 @@ def taken_out(run: RunContext, train: Artifact) -> str:
     version, why = found
     return (
         f"v{version}, which this training run produced, was taken out of service manually ({why}); "
-        f"`repartee promote {version}` puts it back"
+        f"`repartee promote {version}` puts it back into service"
     )
 
 
@@ -110,7 +110,7 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
         verdict = Verdict(True, change, champion.number)
     else:
         against = f"champion v{champion.number} on the same test replies"
-        log.info("gate: comparing with %s", against, extra=event("gate", "running"))
+        log.info("gate: comparing the new model with %s", against, extra=event("gate", "running"))
         scores = score_again(run, champion_artifact(run, champion), clean, candidate.max_replies)
         verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean))
         verdict = replace(verdict, champion_score=scores)
@@ -124,7 +124,7 @@ def _without_champion(run: RunContext, champion: Version, damage: str, train: Ar
     if champion.digest == train.digest:
         damage = f"the model is champion v{champion.number} itself, whose files are stored again ({damage})"
     elif run.gate.promote == "never":
-        damage = f"gate.promote is never: the model was only measured; {damage}"
+        damage = f"gate.promote is never: the model was scored but not promoted; {damage}"
         return Verdict(False, damage, champion.number)
     return Verdict(True, damage, champion.number)
 

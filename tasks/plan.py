@@ -97,7 +97,11 @@ def _open_question(outputs: Mapping[str, Artifact], champion: Version | None, da
     """The reason why the gate has to judge the model."""
     if "evaluate" not in outputs:
         return "; ".join(["evaluate changes", *([damage] if damage else [])])
-    return damage or (f"not compared with champion v{champion.number} yet" if champion else "no champion yet")
+    return damage or (
+        f"this model has not been compared with champion v{champion.number} yet"
+        if champion
+        else "no champion yet"
+    )
 
 
 def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version | None) -> str:

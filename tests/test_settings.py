@@ -38,7 +38,7 @@ def test_a_home_has_one_name_whatever_link_leads_to_it(monkeypatch, tmp_path):
         ("what?/var", "question mark"),
         ("a\nb", "line break"),
         (os.fsdecode(b"caf\xe9"), "not valid UTF-8"),
-        ("~nosuchuser/var", "leads nowhere"),
+        ("~nosuchuser/var", "cannot be resolved"),
         ("x" * 300, "File name too long"),
         ("/".join(["x" * 100] * 40), "File name too long"),
     ],

@@ -17,7 +17,10 @@ HTTP_SCHEME = re.compile(r"https?:", re.IGNORECASE)
 VARIABLE = re.compile(r"env:(REPARTEE_CORPUS_[A-Z0-9_]+)")
 QUERY_HASH = re.compile(r"\?redacted-[0-9a-f]{8}")
 # This remedy is safe, because the environment of a process is never stored.
-BY_VARIABLE = "put the whole address into a variable REPARTEE_CORPUS_NAME and give env:REPARTEE_CORPUS_NAME"
+BY_VARIABLE = (
+    "put the whole address into an environment variable REPARTEE_CORPUS_NAME (with any NAME) and give "
+    "env:REPARTEE_CORPUS_NAME"
+)
 
 FORM_PATTERN = (
     r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?"

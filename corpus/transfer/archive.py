@@ -20,7 +20,7 @@ from corpus.transfer.members import Member, list_names, members_in_folder, missi
 from models.errors import InputError
 
 CHUNK_BYTES = 2**18
-DOWNLOAD_AGAIN = "download it again, or give another one with --corpus PATH"
+DOWNLOAD_AGAIN = "download the archive again, or give another one with --corpus PATH"
 DAMAGE_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,

@@ -54,7 +54,8 @@ def download_once(
         elif response.status_code in (206, 416) and offset:
             copies.delete(part)
             raise TransientError(
-                f"HTTP {response.status_code} does not fit the {offset} bytes on the disk; starting again"
+                f"HTTP {response.status_code} does not continue the {offset} bytes on the disk; "
+                "the download starts again"
             )
         elif response.status_code == 200:
             offset, total = 0, content_length(response)

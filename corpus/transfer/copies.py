@@ -42,7 +42,8 @@ def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
             file_lock.acquire()
         except Timeout:
             raise InputError(
-                f"another process has been downloading {archive} for {wait_s:g} s: end it, or wait for it"
+                f"another process has been downloading {archive} for {wait_s:g} s: "
+                "end that process, or wait until it ends"
             ) from None
     try:
         yield

@@ -135,7 +135,9 @@ class RequestGuard:
             PermanentError: the address is not http(s), redirects from https to http, or is not allowed.
         """
         if url.scheme not in ("http", "https") or not url.host:
-            raise PermanentError(f"{url.scheme or 'no'}: is not http or https")
+            raise PermanentError(
+                f"the address is not http(s)://HOST/... (its scheme is {url.scheme or 'missing'})"
+            )
         if self._scheme == "https" and url.scheme == "http":
             raise PermanentError("redirected from https to http")
         self._scheme = url.scheme

@@ -20,7 +20,7 @@ class GateConfig(Config):
     min_gain: float = Field(default=0.0, ge=0)
     """Bits per byte by which a new model must be better than the champion."""
     promote: Literal["auto", "never", "always"] = "auto"
-    """`auto`: promote a model that beats the champion. `never`: only measure. `always`: promote any model
+    """`auto`: promote a model that beats the champion. `never`: promote no model. `always`: promote any model
     except one that a user has taken out of service."""
 
 
@@ -50,7 +50,7 @@ def judge(
     """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion.bpb)
-        return Verdict(False, "gate.promote is never: the model was only measured", *against)
+        return Verdict(False, "gate.promote is never: the model was scored but not promoted", *against)
     if champion is None:
         return Verdict(True, "no champion yet")
     new, old = candidate.bpb, champion.bpb

@@ -65,7 +65,7 @@ def run_request(name: str, what: str, *rest: str) -> str:
         return ""
     except GatedRepoError:
         raise InputError(
-            "the model's licence must first be accepted on the hub (then give `hf auth login`)"
+            "the model's licence must first be accepted on the hub (then run `hf auth login`)"
         ) from None
     except RepositoryNotFoundError:
         raise InputError("the hub has no public model of this name") from None

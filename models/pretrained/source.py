@@ -25,12 +25,15 @@ SCRATCH = "scratch"
 SUFFIXES = (".safetensors", ".json", ".jinja")
 LEFT = ("manifest.json", "generation_config.json")  # files of a version that do not affect training
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-FORMS = "give champion, challenger, a version number, a model folder, a .gguf file or ORG/NAME on the hub"
+FORMS = (
+    "give champion, challenger, a version number, a model folder, a .gguf file or ORG/NAME on "
+    "the Hugging Face hub"
+)
 
 
 def _no_address(init: str) -> str:
     if "://" in init:  # an address could contain a password, and would be stored
-        raise InputError(f"init {redact_corpus(init)}: an address cannot be a start; {FORMS}")
+        raise InputError(f"init {redact_corpus(init)}: an address cannot name the initial model; {FORMS}")
     return init
 
 

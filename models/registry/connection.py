@@ -74,7 +74,7 @@ class Connection:
         with self._remedied():
             file, is_connected = self._file, "client" in vars(self)
             if file is not None and not is_connected and database.state(file) not in database.WITH_TABLES:
-                raise Absent(f"{file} contains no data yet; give `repartee run` first")
+                raise Absent(f"{file} contains no data yet; run `repartee run` first")
             yield self.client
 
     @contextmanager

@@ -177,7 +177,7 @@ def _handle_failed_upgrade(path: Path, why: str) -> None:
     if is_used:
         raise InputError(
             f"{path} was written by another version of MLflow and cannot be upgraded ({why[:160]}); "
-            f"it is unchanged; for details give: mlflow db upgrade {shlex.quote(sqlite_files.address(path))}"
+            f"it is unchanged; for details run: mlflow db upgrade {shlex.quote(sqlite_files.address(path))}"
         )
     log.warning("%s has no runs and cannot be upgraded (%s), so it is set aside", path, why[:300])
     sqlite_files.set_aside(path, "unfinished")

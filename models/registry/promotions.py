@@ -131,7 +131,9 @@ class Promotions(Tracking):
             return []
         if aliases.get(CHAMPION) != intent.version:
             self._forget_intent()
-            return [f"the promotion of v{intent.version} was interrupted before it took effect: dropped"]
+            return [
+                f"the promotion of v{intent.version} was interrupted before it took effect and is dropped"
+            ]
         replaced = intent.previous
         if replaced is not None and self._exists(replaced):
             self._point(PREVIOUS, replaced)
@@ -237,7 +239,7 @@ def _foreign_champion(tags: Mapping[str, str], aliases: Mapping[str, int]) -> in
 def _moved_message(judged_against: int | None, champion: int | None) -> str:
     was = "without a champion" if judged_against is None else f"against champion v{judged_against}"
     now = "there is no champion now" if champion is None else f"v{champion} is the champion now"
-    return f"the model was judged {was}, and {now}: the verdict no longer holds; give the command again"
+    return f"the model was judged {was}, and {now}: the verdict no longer holds; run the same command again"
 
 
 def _now() -> str:

@@ -139,7 +139,9 @@ def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
         had["network.n_layer"] = min(had["network.n_layer"], wanted["network.n_layer"])
     differ = [name for name in wanted if had[name] != wanted[name]]
     if differ:
-        message = " and ".join(f"{name} is {wanted[name]}, but the start has {had[name]}" for name in differ)
+        message = " and ".join(
+            f"{name} is {wanted[name]}, but the initial model has {had[name]}" for name in differ
+        )
         advice = " ".join(f"--set {name}={had[name]}" for name in differ)
         if had["network.family"] not in {wanted["network.family"], *OWN_FAMILIES}:
             advice = "--recipe finetune, which trains any network"
@@ -157,7 +159,7 @@ def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
         if shape != parameter.shape:
             setting = "markup.max_tokens differs" if is_positional else "no setting makes it fit"
             remedy = "--init scratch, or --recipe finetune for a pretrained model"
-            raise InputError(f"the start's {name} has another shape ({setting}); give {remedy}")
+            raise InputError(f"the {name} of the initial model has another shape ({setting}); give {remedy}")
 
 
 def _settings(model: PreTrainedModel) -> dict[str, Any]:
@@ -169,13 +171,13 @@ def _settings(model: PreTrainedModel) -> dict[str, Any]:
 def _pretrained(run: Run) -> PreTrainedModel:
     """The start's network, unchanged except for the run's dropout."""
     if run.start is None:
-        raise InputError("network.family is pretrained, but there is no start; give one with --init")
+        raise InputError("network.family is pretrained, but there is no initial model; give one with --init")
     model = networks.load(run.start)
     config: Any = model.config
     positions = getattr(config, "max_position_embeddings", run.positions())
     if positions < run.positions():
         raise InputError(
-            f"markup.max_tokens needs {run.positions()} positions, but the start has {positions}: "
+            f"markup.max_tokens needs {run.positions()} positions, but the initial model has {positions}: "
             "lower markup.max_tokens"
         )
     _check_head(model, run.start)

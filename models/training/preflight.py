@@ -210,7 +210,7 @@ class Preflight:
         loss, guess = self.mean_nats(), math.log(self.vocabulary)
         if not loss <= guess + max(0.5, FIRST_LOSS * guess):
             message = f"the first loss is {loss:.2f} nats per token, but a uniform guess has {guess:.2f}"
-            raise Defect("first loss", f"{message}: the start does not match this vocabulary")
+            raise Defect("first loss", f"{message}: the initial model does not match this vocabulary")
 
     def batch_without_a_reply(self) -> None:
         """Check that the loss and the gradient of a batch without reply tokens are finite."""

@@ -58,7 +58,9 @@ def train(folder: Path, stop: threading.Event) -> bool:
                     publish(done, limit)
             return limit is not None
     except Timeout:
-        raise InputError(f"another training is running in {folder}; wait for it, or end it") from None
+        raise InputError(
+            f"another training run is in progress in {folder}; wait until it ends, or end it"
+        ) from None
 
 
 def publish(training: Training, limit: str) -> None:

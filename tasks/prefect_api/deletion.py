@@ -74,7 +74,7 @@ def raise_if_deleted(found: list[str], work: Path) -> None:
     """
     if found:
         raise RunDeleted(
-            f"{found[0]} was deleted during training, so training was stopped; its checkpoint is kept "
+            f"{found[0]} was deleted during training, so training was stopped; the checkpoint is kept "
             f"in {work}, and the same command resumes from it"
         )
 

@@ -109,7 +109,7 @@ def verify(folder: Path) -> dict[str, Any] | None:
         if not path.is_file():
             raise CorruptArtifact(f"{path} is missing")
         if path.stat().st_size != known["bytes"] or sha256(path) != known["sha256"]:
-            raise CorruptArtifact(f"{path} is not as it was written")
+            raise CorruptArtifact(f"{path} has changed since it was written")
     return manifest
 
 

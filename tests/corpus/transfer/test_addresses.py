@@ -94,7 +94,9 @@ def test_the_name_of_a_run_holds_no_login_and_no_query(corpus: str, name: str) -
 
 
 def test_an_address_is_no_start_for_a_training() -> None:
-    with pytest.raises(InputError, match=r"init https://h.org/m: an address cannot be a start") as error:
+    with pytest.raises(
+        InputError, match=r"init https://h.org/m: an address cannot name the initial model"
+    ) as error:
         StartConfig(init=f"https://me:{SECRET}@h.org/m?token={SECRET}")
     assert SECRET not in str(error.value)
 

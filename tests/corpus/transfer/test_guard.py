@@ -16,8 +16,8 @@ from models.errors import InputError
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("file:///etc/passwd", "file: is not http or https"),
-        ("ftp://127.0.0.1/x", "ftp: is not http or https"),
+        ("file:///etc/passwd", "its scheme is file"),
+        ("ftp://127.0.0.1/x", "its scheme is ftp"),
         ("http://169.254.169.254/latest", "the link-local address 169.254.169.254"),
         ("http://10.0.0.1/", "the private address 10.0.0.1"),
         ("http://[::ffff:10.0.0.1]/", "the private address"),

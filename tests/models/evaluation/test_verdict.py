@@ -43,7 +43,7 @@ def test_bits_of_two_normalisations_are_not_compared():
 
 def test_never_only_measures_and_always_promotes_and_both_say_so():
     never = judge(GOOD, BAD, 3, GateConfig(promote="never"))
-    assert not never.promote and "only measured" in never.reason and never.champion == 3
+    assert not never.promote and "scored but not promoted" in never.reason and never.champion == 3
     assert not judge(GOOD, None, 0, GateConfig(promote="never")).promote
     always = judge(BAD, GOOD, 3, GateConfig(promote="always"))
     assert always.promote and "1.6000" in always.reason and "1.5000" in always.reason

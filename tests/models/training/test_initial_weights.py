@@ -174,9 +174,9 @@ def test_a_gpt2_with_more_positions_is_the_start_of_a_shorter_one(pretrained, tm
 @pytest.mark.parametrize(
     ("family", "network", "line"),
     [
-        ("llama", {}, "network.family is encoder-decoder, but the start has llama"),
-        ("gpt2", {"width": 32}, "network.width is 32, but the start has 16.* --set network.width=16"),
-        ("gpt2", {"n_layer": 3}, "network.n_layer is 3, but the start has 2"),
+        ("llama", {}, "network.family is encoder-decoder, but the initial model has llama"),
+        ("gpt2", {"width": 32}, "network.width is 32, but the initial model has 16.* --set network.width=16"),
+        ("gpt2", {"n_layer": 3}, "network.n_layer is 3, but the initial model has 2"),
     ],
 )
 def test_the_tutorials_decoder_takes_no_other_blocks(pretrained, tmp_path, family, network, line):
@@ -190,9 +190,13 @@ def test_the_tutorials_decoder_takes_no_other_blocks(pretrained, tmp_path, famil
 @pytest.mark.parametrize(
     ("network", "max_tokens", "line"),
     [
-        ({"width": 16}, 16, "network.width is 16, but the start has 32.* --set network.width=32"),
-        ({"n_layer": 2, "n_head": 4}, 16, "n_layer is 2, but the start has 1 and network.n_head is 4"),
-        ({"family": "llama"}, 16, "network.family is llama, but the start has gpt2"),
+        ({"width": 16}, 16, "network.width is 16, but the initial model has 32.* --set network.width=32"),
+        (
+            {"n_layer": 2, "n_head": 4},
+            16,
+            "n_layer is 2, but the initial model has 1 and network.n_head is 4",
+        ),
+        ({"family": "llama"}, 16, "network.family is llama, but the initial model has gpt2"),
         ({}, 32, "markup.max_tokens differs"),
     ],
 )
@@ -241,7 +245,7 @@ def test_a_pretrained_start_is_the_network_to_the_last_weight_without_its_dropou
 def test_a_start_with_too_few_positions_is_refused_with_the_setting(pretrained, tmp_path):
     run = pretrained_run(tmp_path, pretrained(tmp_path / "theirs"), 512)
     with pytest.raises(
-        InputError, match=r"needs 512 positions, but the start has 256: lower markup.max_tokens"
+        InputError, match=r"needs 512 positions, but the initial model has 256: lower markup.max_tokens"
     ):
         initial_weights.load_initial_weights(run)
 

@@ -242,7 +242,7 @@ def test_a_second_trainer_waits_and_then_ends_with_a_clear_line(
 ) -> None:
     folder = run_folder(data, tmp_path / "run")
     monkeypatch.setattr(trainer, "LOCK_SECONDS", 0.1)
-    with FileLock(folder / "lock"), pytest.raises(InputError, match="another training is running"):
+    with FileLock(folder / "lock"), pytest.raises(InputError, match="another training run is in progress"):
         train(folder)
 
 

@@ -246,7 +246,7 @@ def test_weights_that_have_learnt_may_begin_below_a_guess_but_not_above(data: Pa
     check(training)
     wild(pytest.MonkeyPatch(), training.model)
     (training.run.folder / "preflight.json").unlink()
-    with pytest.raises(preflight.Defect, match=r"first loss: .* the start does not match"):
+    with pytest.raises(preflight.Defect, match=r"first loss: .* the initial model does not match"):
         check(training)
 
 

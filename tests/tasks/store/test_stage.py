@@ -206,7 +206,7 @@ def test_an_output_is_read_once_in_a_process_and_again_when_it_changes(tmp_path,
     before = path.stat()
     path.write_text("ab")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the size and the time stay the same
-    with pytest.raises(CorruptArtifact, match=r"text.txt is not as it was written"):
+    with pytest.raises(CorruptArtifact, match=r"text.txt has changed since it was written"):
         verify(made.path)
 
 
