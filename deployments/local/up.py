@@ -32,6 +32,7 @@ from models.files import PROJECT
 from models.processes import stop_on_signals
 from models.registry import database
 from models.registry.connection import ENVIRONMENT
+from models.registry.pages import EXPERIMENTS_PAGE
 from services_state import SupervisorState, last_state, running_services, up_lock
 from settings import Settings
 from tasks.store.artifact import check_home
@@ -235,6 +236,6 @@ def addresses_text(state: SupervisorState) -> str:
 
 What now?
   {prefect}/deployments   `retrain` > Run > Custom run
-  {mlflow}/#/models   the registered versions and the champion
+  {mlflow}/{EXPERIMENTS_PAGE}   the runs and the registered versions
   repartee status     show the champion, the runs and the services
   repartee chat       talk with the champion"""

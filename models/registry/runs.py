@@ -21,6 +21,7 @@ from models.registry.connection import Connection
 from models.registry.pages import run_page
 from models.registry.tags import (
     DATASET_CONTEXT,
+    EXPERIMENT_KIND,
     FINGERPRINT,
     HOME,
     LOCATION,
@@ -64,6 +65,7 @@ class Tracking(Connection):
         if run is None:
             tags = {USER: user(), SOURCE_NAME: self.model, **tags}
             experiment = self._experiment_id
+            self._set_kind(experiment)
             with self.writing() as client:
                 run = client.create_run(
                     experiment, run_name=name[:MAX_NAME], tags={**tags, FINGERPRINT: fingerprint}
@@ -235,6 +237,14 @@ class Tracking(Connection):
                 created = client.get_experiment_by_name(self.experiment)
             assert created is not None
             return str(created.experiment_id)
+
+    def _set_kind(self, experiment: str) -> None:
+        """Let MLflow show the experiment as one of model training, unless a user has chosen another kind."""
+        with self.reading() as client:
+            tags = client.get_experiment(experiment).tags
+        if EXPERIMENT_KIND not in tags:
+            with self.writing() as client:
+                client.set_experiment_tag(experiment, EXPERIMENT_KIND, "custom_model_development")
 
     def _find_experiment(self) -> str | None:
         """The experiment's id, or None if no run has been recorded yet.

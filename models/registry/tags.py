@@ -40,5 +40,8 @@ NOTE = "mlflow.note.content"
 DATASET_CONTEXT = "mlflow.data.context"
 LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"  # the artifacts that MLflow's pages show as tables
 
+# Tag of an experiment that MLflow itself defines
+EXPERIMENT_KIND = "mlflow.experimentKind"  # which tabs MLflow shows
+
 # Tag of a logged model that MLflow itself defines
 MODEL_VERSIONS = "mlflow.modelVersions"  # the versions that were registered from it

@@ -123,7 +123,7 @@ def test_from_the_form_to_a_promoted_version_in_mlflow_and_a_chat(addresses, pag
     expect(page.get_by_text("test/bpb").first).to_be_visible()
     page.screenshot(path=tmp_path / "mlflow-run.png")
 
-    page.goto(f"{addresses['MLflow']}/#/models/repartee")
+    page.goto(f"{addresses['MLflow']}/#/models/repartee?workflowType=machine_learning")
     expect(page.get_by_text("Version 1").first).to_be_visible()
     expect(page.get_by_text("champion").first).to_be_visible()
     page.screenshot(path=tmp_path / "model.png")

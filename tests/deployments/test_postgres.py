@@ -194,5 +194,6 @@ def test_up_with_both_servers_configured_starts_a_worker_alone_and_names_the_das
             break
     process.terminate()
     assert process.wait(PATIENCE_S) == 0
-    assert f"  {team.prefect}/deployments " in output and f"  {team.mlflow}/#/models " in output, output
+    assert f"  {team.prefect}/deployments " in output, output
+    assert f"  {team.mlflow}/#/experiments?workflowType=machine_learning " in output, output
     assert {path.stem for path in (tmp_path / "services").glob("*.log")} == {"install", "worker"}

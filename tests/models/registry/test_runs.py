@@ -59,6 +59,18 @@ def test_a_run_is_found_again_by_its_fingerprint(tracking: Tracking) -> None:
     assert tracking.open_run("e" * 64, "night", {}, {}) != first
 
 
+def test_an_experiment_is_one_of_model_training_unless_a_person_chose_another_kind(tmp_path: Path) -> None:
+    tracking = Tracking(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlartifacts")
+    tracking.open_run("first", "night", {}, {})
+    experiment = tracking.client.get_experiment_by_name("repartee")
+    assert experiment is not None
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    tracking.client.set_experiment_tag(experiment.experiment_id, "mlflow.experimentKind", "genai_development")
+    tracking.open_run("second", "night", {}, {})
+    again = tracking.client.get_experiment(experiment.experiment_id)
+    assert again.tags["mlflow.experimentKind"] == "genai_development"
+
+
 def test_a_hundred_and_fifty_params_are_logged(tracking: Tracking) -> None:
     tracking.open_run("many", "night", {f"key.{i}": i for i in range(150)}, {})
     run = tracking.find_run("many")
