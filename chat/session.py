@@ -215,7 +215,9 @@ class Session:
         model_text = normalise(content, self._style)
         if not model_text:
             if content and self._style == "article":
-                raise InputError("the model reads only the letters a to z and .,!?; use some of them")
+                raise InputError(
+                    "the model reads only the letters a to z and .,!?; write a message with some of them"
+                )
             raise InputError("say something")
         return Turn("user", content, model_text)
 

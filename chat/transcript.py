@@ -44,18 +44,22 @@ def read_messages(path: Path) -> list[dict[str, str]]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise _not_a_conversation(path, "it is not UTF-8") from None
+        raise _not_a_conversation(path, "the file is not UTF-8") from None
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) != 1:
-        raise _not_a_conversation(path, f"it has {len(lines)} lines, and a conversation is one line")
+        raise _not_a_conversation(path, f"the file has {len(lines)} lines, but a conversation is one line")
     try:
         messages: Any = json.loads(lines[0])["messages"]
         found = [{"role": str(each["role"]), "content": str(each["content"])} for each in messages]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise _not_a_conversation(path, 'it is not {"messages": [{"role": ..., "content": ...}]}') from None
+        raise _not_a_conversation(
+            path, 'the line is not {"messages": [{"role": ..., "content": ...}]}'
+        ) from None
     expected = [ROLES[i % 2] for i in range(len(found))]
     if not found or len(found) % 2 or [each["role"] for each in found] != expected:
-        raise _not_a_conversation(path, "user and assistant do not take turns in it, or it is empty")
+        raise _not_a_conversation(
+            path, "the messages of user and assistant do not alternate, or there are none"
+        )
     return found
 
 

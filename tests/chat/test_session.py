@@ -408,18 +408,18 @@ def test_a_saved_conversation_is_loaded_and_goes_on_and_may_be_saved_again(
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("", "it has 0 lines"),
-        ("{}\n{}\n", "it has 2 lines"),
-        ("hello", "it is not"),
-        ('{"messages": 3}', "it is not"),
-        ('{"messages": []}', "do not take turns"),
-        ('{"messages": [{"role": "user", "content": "a"}]}', "do not take turns"),
+        ("", "the file has 0 lines"),
+        ("{}\n{}\n", "the file has 2 lines"),
+        ("hello", "the line is not"),
+        ('{"messages": 3}', "the line is not"),
+        ('{"messages": []}', "do not alternate"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "do not alternate"),
         (
             '{"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}',
-            "take turns",
+            "do not alternate",
         ),
-        (b"\xff\xfe", "it is not UTF-8"),
-        ("[" * 100_000, "it is not"),
+        (b"\xff\xfe", "the file is not UTF-8"),
+        ("[" * 100_000, "the line is not"),
     ],
 )
 def test_a_file_that_holds_no_conversation_is_one_line_and_changes_nothing(
