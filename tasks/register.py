@@ -17,7 +17,7 @@ from models.registry import mlflow_model
 from models.registry.logged_models import Scores
 from models.registry.model_card import model_card
 from models.registry.promotions import ChampionMoved
-from models.registry.tags import CORPUS, MODEL_DIGEST, RECIPE, SOURCE, TEST_BPB, VERDICT
+from models.registry.tags import CORPUS, MODEL_DIGEST, REASON, RECIPE, SOURCE, TEST_ACCURACY, TEST_BPB
 from models.registry.version import Version
 from models.registry.versions import Registry
 from tasks.gate import decide, wait_for_mlflow
@@ -77,6 +77,17 @@ def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> Non
         mlflow_model.write(out, out)
 
 
+def version_tags(run: RunContext, outputs: Outputs, report: Report, verdict: Verdict) -> dict[str, str]:
+    """What a person wants to know of a version in a list, and the digest by which the gate recognises it."""
+    return {
+        **{key: run.tags[key] for key in VERSION_TAGS},
+        TEST_BPB: f"{report.metrics['test_bpb']:.4f}",
+        TEST_ACCURACY: f"{report.metrics['test_accuracy']:.4f}",
+        REASON: verdict.reason,
+        MODEL_DIGEST: outputs.train.digest,
+    }
+
+
 def store_version(run: RunContext, run_id: str, outputs: Outputs, verdict: Verdict) -> Version:
     """Load the model, check its reply, and register it; a retry returns the version registered before.
 
@@ -93,12 +104,7 @@ def store_version(run: RunContext, run_id: str, outputs: Outputs, verdict: Verdi
             folder,
             run_id,
             fingerprint=outputs.train.fingerprint,
-            tags={
-                **{key: run.tags[key] for key in VERSION_TAGS},
-                MODEL_DIGEST: outputs.train.digest,
-                TEST_BPB: f"{report.metrics['test_bpb']:.4f}",
-                VERDICT: verdict.reason,
-            },
+            tags=version_tags(run, outputs, report, verdict),
             description=description(run, run_id, outputs, verdict, version=None),
             scores=Scores(score_metrics(report), *dataset_of(outputs.export, run.tags[CORPUS], "test")),
         )

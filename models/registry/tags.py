@@ -9,7 +9,7 @@ FINGERPRINT = "repartee.train_fingerprint"
 CHANGES = "repartee.changes"  # what differs from the recipe, in the notation of settings
 HOME = "repartee.home"  # the identity of the run's home, which does not depend on the home's path
 LOCATION = "repartee.at"  # the machine, and the path of the run's home on it
-VERDICT = "repartee.verdict"
+VERDICT = "repartee.verdict"  # promoted or refused; in earlier versions of the model, the reason
 REASON = "repartee.reason"
 JUDGED = "repartee.judged."  # a prefix; the time of the verdict follows
 PRECISION = "repartee.precision"  # this and the next two tags: how the run trained on its machine
@@ -19,11 +19,12 @@ FLOW_RUN_ID = "prefect.flow_run_id"
 FLOW_RUN_NAME = "prefect.flow_run_name"
 FLOW_RUN_URL = "prefect.flow_run_url"  # absent if the Prefect server ended with the run
 
-# Tags of a version
+# Tags of a version. docs/mlflow.md says why its hashes are tags, too
 DIGEST = "repartee.digest"  # the SHA-256 of the version's manifest
 CONTENT_DIGEST = "repartee.content_digest"  # DIGEST without the files for MLflow; a logged model has it, too
 MODEL_DIGEST = "repartee.model_digest"  # the digest of the training run's output
 TEST_BPB = "repartee.test_bpb"
+TEST_ACCURACY = "repartee.test_accuracy"
 PROMOTED_AT = "repartee.promoted_at"
 REPLACED = "repartee.previous"  # the previous champion
 TAKEN_OUT = "repartee.taken_out"  # when and why a user took the version out of service

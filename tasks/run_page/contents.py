@@ -1,5 +1,6 @@
 """The page of a run in MLflow: its metrics, datasets, tables and verdict."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ SPLIT_TABLE, REJECT_TABLE, CONVERSATION_TABLE = (
     "data/rejects.json",
     "data/conversations.json",
 )
+HASHES = "hashes.json"
 FACT_TABLE, GROUP_TABLE, REPLY_TABLE = "report/facts.json", "report/groups.json", "report/replies.json"
 
 
@@ -57,12 +59,23 @@ def record_training(run: RunContext, run_id: str, outputs: Outputs) -> None:
         run_id, {f"repartee.{key}": value for key, value in machine_choices(train.path).items()}
     )
     log_datasets(registry, run_id, outputs.export, run.tags[CORPUS])
+    registry.log_text(run_id, hashes_of(outputs, run.tags[CORPUS]), HASHES)
     registry.log_artifacts(run_id, evaluate.path, "report")
     registry.log_artifacts(run_id, train.path / "logs", "training")
     score = ScoreRecord.read(evaluate.path / SCORE)
     registry.log_tables(
         run_id, data_tables(outputs.data()) | result_tables(report, score, summary_of(train.path))
     )
+
+
+def hashes_of(outputs: Outputs, corpus: str) -> str:
+    """The fingerprint and the digest of each stage's output, and the digests of the datasets, as JSON."""
+    stages = {
+        name: {"fingerprint": output.fingerprint, "digest": output.digest}
+        for name, output in vars(outputs).items()
+    }
+    datasets = dict(dataset_of(outputs.export, corpus, split) for split in SPLITS)
+    return json.dumps({"stages": stages, "datasets": datasets}, indent=2) + "\n"
 
 
 def summary_of(training: Path) -> Summary:

@@ -60,9 +60,11 @@ def description(
 def links_of(run: RunContext, run_id: str, verdict: Verdict, version: int | None) -> dict[str, str]:
     """The pages that a reader of the description may want to open, by the text of the link."""
     model = run.registry.model
-    links = {"this run": run.registry.page_of_run(run_id)}
+    links: dict[str, str] = {}
     if version is not None:
         links[f"version {version}"] = version_page(model, version)
+    elif verdict.promote:  # the description of a new version
+        links["run in MLflow"] = run.registry.page_of_run(run_id)
     if verdict.champion is not None:
         role = "previous champion" if verdict.promote else "champion"
         links[f"{role} v{verdict.champion}"] = version_page(model, verdict.champion)

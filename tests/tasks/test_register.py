@@ -19,7 +19,8 @@ from models.registry.version import Version
 from models.registry.versions import Registry
 from settings import Settings
 from tasks.gate import changed_answers
-from tasks.register import build_folder, settle
+from tasks.register import build_folder, settle, version_tags
+from tasks.run_page.contents import Outputs
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
 
@@ -63,6 +64,20 @@ def test_the_card_says_in_which_precision_the_model_was_trained_and_on_what(tmp_
     run = replace(context_of(), tags={"repartee.corpus": "sample"})
     build_folder(tmp_path / "out", training / "model", report, run)
     assert "in bf16 on cpu" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_tags_of_a_version_say_how_good_it_is_on_what_and_why(tmp_path: Path) -> None:
+    tags = {"repartee.recipe": "quick", "repartee.corpus": "sample", "repartee.source": "sample"}
+    run = replace(context_of(), tags={**tags, "repartee.home": "h"})
+    outputs = Outputs(**dict.fromkeys(("train", "evaluate", "parse", "clean", "export"), trained("d")))
+    report = Report(metrics={"test_bpb": 1.5, "test_accuracy": 0.25, "parameters": 8}, normalisation="plain")
+    assert version_tags(run, outputs, report, Verdict(True, "better than v1", 1)) == {
+        **tags,
+        "repartee.test_bpb": "1.5000",
+        "repartee.test_accuracy": "0.2500",
+        "repartee.reason": "better than v1",
+        "repartee.model_digest": "d",
+    }
 
 
 AUTO = GateConfig()

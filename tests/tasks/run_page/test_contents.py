@@ -89,6 +89,15 @@ def test_mlflow_itself_reads_the_tables(
     assert list(frame["split"]) == ["train", "validation", "test"]
 
 
+def test_the_hashes_of_a_run_are_one_file(run: RunContext, outputs: Outputs) -> None:
+    run_id = run.registry.open_run(run.registry.model, "night", {}, {})
+    record_training(run, run_id, outputs)
+    hashes = json.loads(Path(run.registry.client.download_artifacts(run_id, "hashes.json")).read_text())
+    assert hashes["stages"]["train"] == {"fingerprint": "f", "digest": "d"}
+    assert set(hashes["stages"]) == {"parse", "clean", "export", "train", "evaluate"}
+    assert len(hashes["datasets"]["sample-test"]) == 64
+
+
 def test_the_links_of_a_description_lead_to_the_data_the_champion_and_prefect(
     run: RunContext, outputs: Outputs
 ) -> None:
