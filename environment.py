@@ -39,8 +39,8 @@ EVERY_PROCESS = {
 CSRF_PROTECTION = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
 PREFECT_SERVER = {
     **CSRF_PROTECTION,
-    # If Prefect kept leases only in memory, a restarted server would not know which runs hold a slot. With a
-    # limit of one and CANCEL_NEW, no training run would then ever start again.
+    # If Prefect kept leases only in memory, a restarted server would not know which runs hold a slot, and lost
+    # slots would block all later runs.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 MLFLOW_SERVER = {

@@ -1,7 +1,5 @@
 """Settings: the locations of files and servers. None of these settings affects a result or is recorded."""
 
-import os
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +7,11 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.errors import InputError
+from models.model_name import name_fault, text_fault
 from models.sqlite_files import address
 from services_state import running_services
 
 MAX_PATH_BELOW_HOME = 200  # characters of the longest path of a file below the home
-MAX_MODEL_BYTES = 200  # a folder's name contains the model's name, a version and a digest
 MAX_EXPERIMENT = 500  # characters; MLflow's own limit
 
 
@@ -35,7 +33,7 @@ class Settings(BaseSettings):
     home: Path = Path("var")
     """The folder that holds all outputs. Deleting it loses results, but later runs are still correct."""
     model_name: str = "repartee"
-    """The name of the registered model in MLflow."""
+    """The default model line: the name of the registered model in MLflow."""
     notice_url: SecretStr | None = None
     """A webhook that is called on failures, crashes and promotions (flows/lifecycle/webhook.py)."""
     download_hosts: str = ""
@@ -53,12 +51,12 @@ class Settings(BaseSettings):
     @field_validator("model_name", mode="before")
     @classmethod
     def _check_model_name(cls, name: Any) -> Any:
-        return _accept(name, "REPARTEE_MODEL_NAME", "the model's name", _name_fault(str(name)))
+        return _accept(name, "REPARTEE_MODEL_NAME", "the model's name", name_fault(str(name)))
 
     @field_validator("experiment", mode="before")
     @classmethod
     def _check_experiment(cls, name: Any) -> Any:
-        why = _text_fault(str(name), max_length=MAX_EXPERIMENT)
+        why = text_fault(str(name), max_length=MAX_EXPERIMENT)
         return _accept(name, "MLFLOW_EXPERIMENT_NAME", "the experiment's name", why)
 
     @field_validator("mlflow_tracking_uri", "prefect_api_url", mode="before")
@@ -66,7 +64,7 @@ class Settings(BaseSettings):
     def _check_address(cls, uri: Any, info: ValidationInfo) -> Any:
         if uri is None or not str(uri).strip():
             return None
-        return _accept(uri, str(info.field_name).upper(), "the address", _text_fault(str(uri).strip()))
+        return _accept(uri, str(info.field_name).upper(), "the address", text_fault(str(uri).strip()))
 
     @property
     def root(self) -> Path:
@@ -101,7 +99,7 @@ def _accept(value: Any, variable: str, what: str, why: str | None) -> Any:
 
 def _path_fault(path: Path) -> str | None:
     """Why a folder with this path cannot be the home; None if it can."""
-    if why := _text_fault(str(path)):
+    if why := text_fault(str(path)):
         return why
     try:
         root = path.expanduser().resolve()
@@ -115,32 +113,4 @@ def _path_fault(path: Path) -> str | None:
         return None
     except OSError as error:
         return f"cannot be used ({error.strerror})"
-    return None
-
-
-def _name_fault(name: str) -> str | None:
-    """Why this text cannot name both an MLflow model and a folder; None if it can."""
-    if wrong := {"/", ":"} & set(name):
-        return f"contains {' and '.join(sorted(wrong))}, which MLflow does not accept in a name"
-    if name in (".", ".."):
-        return "is not a name"
-    if "'" in name and '"' in name:
-        return "contains both kinds of quotation marks, which MLflow cannot search for"
-    if len(os.fsencode(name)) > MAX_MODEL_BYTES:
-        return f"has {len(os.fsencode(name))} bytes, more than the limit of {MAX_MODEL_BYTES}"
-    return _text_fault(name)
-
-
-def _text_fault(text: str, max_length: int = 100_000) -> str | None:
-    """Why MLflow and Prefect cannot record this text; None if they can."""
-    if not text.strip():
-        return "holds only whitespace"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "is not valid UTF-8"
-    if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
-        return "holds a line break, a tab or another control character"
-    if len(text) > max_length:
-        return f"has {len(text)} characters, more than the limit of {max_length}"
     return None

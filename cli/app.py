@@ -15,10 +15,12 @@ from cli.errors import exit_with, print_error, user_error
 from cli.help import CHAMPION, SERVICES, TALK, TRAIN, HelpByGroups, root_options
 from cli.options import (
     REF_HELP,
+    VERSION_HELP,
     Changes,
     Corpus,
     Init,
     Json,
+    Line,
     Quiet,
     Recipe,
     ReplySeed,
@@ -51,6 +53,7 @@ def run(
     recipe: Recipe = "small",
     corpus: Corpus = None,
     init: Init = None,
+    line: Line = None,
     changes: Changes = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -67,7 +70,7 @@ def run(
         from cli.run import retrain_locally
         from flows.recipes import configure
 
-        outcome = retrain_locally(configure(recipe, corpus, changes or [], init))
+        outcome = retrain_locally(configure(recipe, corpus, changes or [], init, line))
     if as_json:
         print_json(outcome.to_json())
     else:
@@ -101,6 +104,7 @@ def plan(
     recipe: Recipe = "small",
     corpus: Corpus = None,
     init: Init = None,
+    line: Line = None,
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
@@ -112,7 +116,7 @@ def plan(
     from cli.run import plan_stages
     from flows.recipes import configure
 
-    stages = plan_stages(configure(recipe, corpus, changes or [], init))
+    stages = plan_stages(configure(recipe, corpus, changes or [], init, line))
     print_result({"stages": [vars(stage) for stage in stages]}, tables.plan_table(stages), as_json)
 
 
@@ -140,6 +144,7 @@ def data(
 @app.command(rich_help_panel=TALK)
 def chat(
     model: Annotated[str, typer.Option(help=REF_HELP, metavar="REF")] = "champion",
+    line: Line = None,
     once: Annotated[
         str | None, typer.Option(help="Print the reply to this text and exit.", metavar="TEXT")
     ] = None,
@@ -155,12 +160,12 @@ def chat(
     """
     from cli.chat import converse, open_session
 
-    session, found = open_session(model)
+    session, found = open_session(model, line)
     for key, value in {"temperature": temperature, "top_p": top_p, "seed": seed}.items():
         if value is not None:
             session.set(key, str(value))
     if once is None:
-        raise typer.Exit(converse(session, found))
+        raise typer.Exit(converse(session, found, line))
     reply = session.reply_once(once)
     result = {"reply": reply.text, "version": found.version, "tokens": reply.tokens}
     print_result(result, reply.text, as_json)
@@ -175,6 +180,7 @@ def models(
             help="Add the files that MLflow needs to open and serve a version, to each version without them.",
         ),
     ] = False,
+    line: Line = None,
     as_json: Json = False,
 ) -> None:
     """List the registered versions of the model.
@@ -185,20 +191,21 @@ def models(
     from cli import tables, versions
 
     if upgrade:
-        upgrades = versions.upgrade_versions()
+        upgrades = versions.upgrade_versions(line)
         print_result({"upgraded": upgrades}, tables.upgrade_lines(upgrades), as_json)
         return
-    rows = versions.list_versions()
-    print_result({"models": rows}, tables.version_table(rows), as_json)
+    listed = versions.list_versions(line)
+    print_result(listed, tables.version_table(listed), as_json)
 
 
 @app.command(rich_help_panel=CHAMPION)
 def promote(
-    ref: Annotated[str, typer.Argument(help="A version number or an alias.", metavar="VERSION")],
+    ref: Annotated[str, typer.Argument(help=VERSION_HELP, metavar="VERSION")],
     why: Annotated[
         str | None,
         typer.Option(help="The reason for the change, shown by `repartee history`.", metavar="TEXT"),
     ] = None,
+    line: Line = None,
     as_json: Json = False,
 ) -> None:
     """Make a version the champion.
@@ -207,31 +214,31 @@ def promote(
     """
     from cli import champion, tables
 
-    promotion = champion.promote(ref, why)
+    promotion = champion.promote(ref, why, line)
     print_result(promotion, tables.promotion_text(promotion), as_json)
 
 
 @app.command(rich_help_panel=CHAMPION)
-def rollback(as_json: Json = False) -> None:
+def rollback(line: Line = None, as_json: Json = False) -> None:
     """Make the previous champion the champion again.
 
     No model is trained. A second rollback undoes the first one.
     """
     from cli import champion, tables
 
-    promotion = champion.rollback()
+    promotion = champion.rollback(line)
     print_result(promotion, tables.promotion_text(promotion), as_json)
 
 
 @app.command(rich_help_panel=CHAMPION)
-def history(as_json: Json = False) -> None:
+def history(line: Line = None, as_json: Json = False) -> None:
     """List all changes of the champion.
 
     Each row shows the time of a change and the reason for it. The newest change comes first.
     """
     from cli import champion, tables
 
-    entries = champion.history()
+    entries = champion.history(line)
     print_result({"history": entries}, tables.history_table(entries), as_json)
 
 

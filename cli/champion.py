@@ -4,23 +4,24 @@ from typing import Any
 
 from models.errors import InputError
 from models.registry.promotions import WHOEVER
-from models.registry.reference import open_registry
+from models.registry.reference import in_line, open_registry
 from models.registry.runs import user
 from models.registry.versions import Registry
 from settings import Settings
 
 
-def promote(ref: str, why: str | None) -> dict[str, Any]:
+def promote(ref: str, why: str | None, line: str | None) -> dict[str, Any]:
     """Make a version the champion, after its files have been verified.
 
     Raises:
         InputError: there is no such version, or its files are damaged.
         TrackingUnavailable: MLflow does not answer.
     """
-    return _promote(open_registry(Settings()), ref, why or f"promoted manually by {user()}")
+    registry, number_or_alias = in_line(ref, open_registry(Settings(), line))
+    return _promote(registry, number_or_alias, why or f"promoted manually by {user()}")
 
 
-def rollback() -> dict[str, Any]:
+def rollback(line: str | None) -> dict[str, Any]:
     """Make the previous champion the champion again; a second rollback undoes the first.
 
     Raises:
@@ -28,7 +29,7 @@ def rollback() -> dict[str, Any]:
         ChampionMoved: another user or run has changed the champion in the meantime.
         TrackingUnavailable: MLflow does not answer.
     """
-    registry = open_registry(Settings())
+    registry = open_registry(Settings(), line)
     registry.reconcile()  # an interrupted promotion counts if it had moved the alias
     last = next(iter(registry.history()), None)
     if last is None or last.previous is None:
@@ -38,7 +39,7 @@ def rollback() -> dict[str, Any]:
     return _promote(registry, str(last.previous), why, champion.number if champion else None)
 
 
-def history() -> list[dict[str, Any]]:
+def history(line: str | None) -> list[dict[str, Any]]:
     """All changes of the champion; the newest comes first.
 
     Raises:
@@ -52,7 +53,7 @@ def history() -> list[dict[str, Any]]:
             "why": entry.why,
             "flow_run_id": entry.flow_run_id,
         }
-        for entry in open_registry(Settings()).history()
+        for entry in open_registry(Settings(), line).history()
     ]
 
 

@@ -12,22 +12,24 @@ from settings import Settings
 INPUT_HISTORY = "chat_history"  # the file of a home with the messages for the arrow keys
 
 
-def open_session(ref: str) -> tuple[Session, Model]:
+def open_session(ref: str, line: str | None = None) -> tuple[Session, Model]:
     """A session with the model that this reference names, with the settings that it was registered with.
+
+    Without the name of a line it is a version of `line`.
 
     Raises:
         InputError: there is no such model, or its files are damaged.
         TrackingUnavailable: MLflow does not answer.
     """
-    found = find_model(ref)
+    found = find_model(ref, line)
     return Session(found.folder, read_generation(found.folder)), found
 
 
-def converse(session: Session, model: Model) -> int:
+def converse(session: Session, model: Model, line: str | None = None) -> int:
     """Hold a conversation on standard input and output; returns the exit status."""
 
     def open_model(ref: str) -> tuple[Session, str]:
-        opened, found = open_session(ref)
+        opened, found = open_session(ref, line)
         return opened, found.title
 
     home = Settings().root

@@ -42,7 +42,20 @@ Init = Annotated[
         metavar="REF",
     ),
 ]
-REF_HELP = "The model: champion, challenger, a version number, or the path of a model folder."
+Line = Annotated[
+    str | None,
+    typer.Option(
+        help="The model line: a registered model with its own versions, champion and history. The default is "
+        "REPARTEE_MODEL_NAME, or otherwise `repartee`.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+REF_HELP = (
+    "The model: champion, challenger, a version number, one of these after the name of another model line "
+    "(support-bot@champion), or the path of a model folder."
+)
+VERSION_HELP = "A version number or an alias, also of another model line: support-bot@3."
 Temperature = Annotated[
     float | None,
     typer.Option(help="The randomness of the replies; 0 always takes the most probable token."),

@@ -6,7 +6,7 @@ from deployments.local.recorded import run_recorded
 from flows.config import RetrainConfig
 from flows.lifecycle.context import describe_run, open_run
 from flows.lifecycle.dead_runs import reconcile_champion
-from flows.lifecycle.locks import dead_runs, holder
+from flows.lifecycle.locks import dead_runs, line_holder
 from flows.lifecycle.outcome import Outcome, stage_row
 from flows.lifecycle.parameters import as_trained, of_config
 from flows.lifecycle.publish import skipped_outcome, unchanged_outcome
@@ -31,7 +31,9 @@ def retrain_locally(config: RetrainConfig) -> Outcome:
     """
     settings = Settings()
     run = open_run(config, settings)
-    if busy := holder(run.home):  # checked before a server is started; the flow checks again
+    if busy := line_holder(
+        run.home, run.registry.model
+    ):  # checked before a server is started; the flow checks again
         return skipped_outcome(run, busy)
     stages, outputs = plan_chain(run, CHAIN)
     # Closing the runs that a crash has left open in Prefect's database requires a server.

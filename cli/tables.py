@@ -141,17 +141,19 @@ def figure_lines(figures: dict[str, float]) -> str:
     return "\n".join(f"{key:<24}{value:.4f}" for key, value in figures.items())
 
 
-def version_table(versions: list[dict[str, Any]]) -> str:
-    """The registered versions, one per line."""
-    if not versions:
-        return "no model is registered yet; `repartee run` registers the first one"
+def version_table(listed: dict[str, Any]) -> str:
+    """The registered versions of a model line, one per row, and the names of the other lines."""
+    others = [line for line in listed["lines"] if line != listed["line"]]
+    hint = f"\nother model lines: {', '.join(others)} (repartee models --line NAME)" if others else ""
+    if not listed["models"]:
+        return f"no model is registered yet; `repartee run` registers the first one{hint}"
     lines = [f"{'version':<8}{'alias':<12}{'bits/byte':>10}{'accuracy':>10}  {'recipe':<10}{'corpus'}"]
-    for row in versions:
+    for row in listed["models"]:
         bpb, accuracy = (row["metrics"].get(key, math.nan) for key in ("test_bpb", "test_accuracy"))
         recipe, corpus = (row["tags"].get(key, "") for key in (RECIPE, CORPUS))
         aliases = ", ".join(row["aliases"])
         lines.append(f"v{row['version']:<7}{aliases:<12}{bpb:>10.4f}{accuracy:>10.1%}  {recipe:<10}{corpus}")
-    return "\n".join(lines)
+    return "\n".join(lines) + hint
 
 
 def upgrade_lines(upgrades: list[dict[str, Any]]) -> str:

@@ -7,25 +7,26 @@ from models.registry.reference import Model, model_in_folder, open_registry, reg
 from settings import Settings
 
 
-def find_model(ref: str) -> Model:
-    """
+def find_model(ref: str, line: str | None = None) -> Model:
+    """The model that the reference names. Without the name of a line it is a version of `line`.
+
     Raises:
         InputError: there is no such version or folder; the message lists the registered versions.
     """
     if model := model_in_folder(ref):
         return model
     settings = Settings()
-    return registered_model(ref, open_registry(settings), settings.root / "registry")
+    return registered_model(ref, open_registry(settings, line), settings.root / "registry")
 
 
-def upgrade_versions() -> list[dict[str, Any]]:
+def upgrade_versions(line: str | None) -> list[dict[str, Any]]:
     """Make an MLflow model of each version that is none; what was done with each, the newest first.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.
     """
     settings = Settings()
-    registry = open_registry(settings)
+    registry = open_registry(settings, line)
     upgrades: list[dict[str, Any]] = []
     for version in registry.versions():
         if version.is_mlflow_model:
@@ -40,18 +41,20 @@ def upgrade_versions() -> list[dict[str, Any]]:
     return upgrades
 
 
-def list_versions() -> list[dict[str, Any]]:
-    """The registered versions in the form that `repartee models --json` prints; the newest comes first.
+def list_versions(line: str | None) -> dict[str, Any]:
+    """The versions of a line in the form that `repartee models --json` prints; the newest comes first.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.
     """
-    return [
+    registry = open_registry(Settings(), line)
+    rows = [
         {
             "version": version.number,
             "aliases": list(version.aliases),
             "metrics": {k.replace("/", "_"): v for k, v in version.metrics.items() if k.startswith("test/")},
             "tags": version.tags,
         }
-        for version in open_registry(Settings()).versions()
+        for version in registry.versions()
     ]
+    return {"models": rows, "line": registry.model, "lines": registry.lines()}

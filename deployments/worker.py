@@ -16,7 +16,7 @@ import threading
 from deployments.local.processes import GRACE_SECONDS, STOP_SIGNALS
 from deployments.local.services import POOL
 from deployments.local.supervisor import POLL_SECONDS
-from deployments.local.up import end_training
+from deployments.local.up import end_runs
 from environment import quiet_environment
 from models.files import PROJECT
 from models.processes import end_process, stop_on_signals
@@ -50,7 +50,7 @@ def run_until_signalled(command: list[str]) -> int:
         if (ended := process.poll()) is not None:
             return ended
     try:
-        end_training(Settings().root)
+        end_runs(Settings().root)
         _close_dead_runs()
     finally:
         end_process(process, GRACE_SECONDS)

@@ -1,17 +1,19 @@
 """RetrainConfig: all settings that decide the result of a run, composed of the settings of the packages."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from corpus.cleaning.config import CleanConfig
 from corpus.download import DownloadConfig
 from corpus.readers.parse import ParseConfig
 from models.config import Config
+from models.errors import InputError
 from models.evaluation.report import EvaluateConfig
 from models.evaluation.scorecard import RescoreConfig
 from models.evaluation.verdict import GateConfig
 from models.generation.config import GenerationConfig
+from models.model_name import name_fault
 from models.network.config import NetworkConfig
 from models.pretrained.source import StartConfig
 from models.text.config import MarkupConfig
@@ -19,10 +21,25 @@ from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
 from models.training.launch import TrainingConfig
 
+MAX_HOURS = 24 * 366
+
+
+def _check_line(name: str | None) -> str | None:
+    fault = "contains @, which separates a line from a version" if "@" in (name or "") else None
+    if name is not None and (fault := fault or name_fault(name)):
+        raise InputError(f"line {ascii(name)[:300]} {fault}; choose another name for the model line")
+    return name
+
 
 class RetrainConfig(Config):
     recipe: str = "small"
     """The named configuration from which the other values start."""
+    line: Annotated[str | None, AfterValidator(_check_line)] = None
+    """The model line: the name of the registered model, which has its own champion and history. By default it
+    is REPARTEE_MODEL_NAME, or otherwise `repartee`."""
+    max_hours: float | None = Field(default=None, gt=0, le=MAX_HOURS)
+    """The time limit of the whole run, in hours. A run that takes longer ends as failed; the same run resumes
+    from its checkpoint."""
     start: StartConfig = StartConfig()
     download: DownloadConfig = DownloadConfig()
     parse: ParseConfig = ParseConfig()

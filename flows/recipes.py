@@ -91,14 +91,16 @@ RECIPES = {
 }
 
 
-def configure(recipe: str, corpus: str | None, changes: list[str], init: str | None = None) -> RetrainConfig:
-    """The recipe with the changes from the options `--corpus`, `--init` and `--set` of the command.
+def configure(
+    recipe: str, corpus: str | None, changes: list[str], init: str | None = None, line: str | None = None
+) -> RetrainConfig:
+    """The recipe with the changes from the options `--corpus`, `--init`, `--line` and `--set` of the command.
 
     Raises:
         InputError: a recipe or a key does not exist (the message suggests a similar name), or a value is
             wrong.
     """
-    options = {"download.corpus": corpus, "start.init": init}
+    options = {"download.corpus": corpus, "start.init": init, "line": line}
     given = [Change(key, value, "") for key, value in options.items() if value is not None]
     return change_recipe(recipe, [*given, *(read_change(text, OPTION) for text in changes)], OPTION)
 

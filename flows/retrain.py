@@ -19,7 +19,7 @@ from flows.lifecycle.context import open_run
 from flows.lifecycle.dead_runs import reconcile
 from flows.lifecycle.events import send_rejection
 from flows.lifecycle.graph import run_chain
-from flows.lifecycle.locks import Busy, my_turn, stay_alive
+from flows.lifecycle.locks import Busy, stay_alive, turn_of_line
 from flows.lifecycle.names import run_name
 from flows.lifecycle.outcome import Outcome
 from flows.lifecycle.parameters import (
@@ -101,9 +101,9 @@ def retrain(
     except InputError as error:
         return refused(error)
     try:
-        with my_turn(run.home, run.name):
-            stay_alive(run.home, run.flow_run_id)
-            tag_run(run)
+        stay_alive(run.home, run.flow_run_id)
+        tag_run(run)
+        with turn_of_line(run.home, run.registry.model, run.name):
             reconcile(run)
             return retrain_in_turn(run, config)
     except Busy as busy:

@@ -24,7 +24,7 @@ from deployments.local.services import (
     worker_service,
 )
 from deployments.local.supervisor import Supervisor, rotate
-from flows.lifecycle.locks import holder_pid
+from flows.lifecycle.locks import run_processes
 from models import sqlite_files
 from models.addresses import redact_addresses
 from models.errors import InputError
@@ -155,22 +155,23 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
         )
 
 
-def end_training(home: Path) -> None:
-    """End a training run that would outlive the worker that started it; the trainer writes a checkpoint
-    first."""
-    pid = holder_pid(home)
-    if pid is None or pid == os.getpid():
-        return
-    log.info("ending the training run of process %d, which writes a checkpoint first", pid)
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return
+def end_runs(home: Path) -> None:
+    """End the runs that would outlive the worker that started them: first those that wait for their turn, so
+    that none of them starts, and then the training, whose trainer writes a checkpoint."""
+    for pid in run_processes(home):
+        if pid != os.getpid():
+            log.info("ending the run of process %d; if it is training, it writes a checkpoint first", pid)
+            _end_run(home, pid)
+
+
+def _end_run(home: Path, pid: int) -> None:
+    _signal(pid, signal.SIGTERM)
     deadline_s = time.monotonic() + TRAINING_SECONDS
-    while holder_pid(home) == pid and time.monotonic() < deadline_s:
+    while pid in run_processes(home):
+        if time.monotonic() > deadline_s:
+            _signal(pid, signal.SIGKILL)
+            return
         time.sleep(0.1)
-    if holder_pid(home) == pid:
-        os.kill(pid, signal.SIGKILL)
 
 
 def down() -> str:

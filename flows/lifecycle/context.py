@@ -56,7 +56,7 @@ def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
     return RunContext(
         name=base_name(config),
         home=settings.root,
-        registry=open_registry(settings),
+        registry=open_registry(settings, config.line),
         reach=reach_of(settings),
         settings=config.by_stage(),
         gate=config.gate,

@@ -1,60 +1,80 @@
-"""Locks: they allow one training run at a time in a home, and show which of its runs are alive.
+"""Locks: they allow one training at a time in a home and one run of each model line, and show which runs are
+alive.
 
 All of them are kernel locks, which are released as soon as the process that holds them ends, for any reason.
 """
 
+import hashlib
 import json
+import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from models.locks import LOCK_TEST_SECONDS, is_held, lock
 
+log = logging.getLogger(__name__)
+
+TRAINING = "training"  # the name of the lock of the training that is running in a home
+REMINDER_SECONDS = 600  # how often a run that waits says what it waits for
+
 
 class Busy(Exception):
-    """Another run is training in this home; the message names that run."""
+    """Another run holds the lock; the message names that run."""
 
 
 def holder(home: Path) -> str | None:
     """A description of the run that is training in this home; None if no run is training."""
-    return _describe_holder(home) if is_held(home / "locks" / "training.lock") else None
+    return _describe_holder(home, TRAINING) if _is_held(home, TRAINING) else None
+
+
+def line_holder(home: Path, line: str) -> str | None:
+    """A description of the run of this model line that is in progress in this home; None if there is none."""
+    name = _line_lock(line)
+    return _describe_holder(home, name) if _is_held(home, name) else None
 
 
 @contextmanager
 def my_turn(home: Path, name: str) -> Iterator[None]:
-    """Hold the training lock of this home, so that no other run trains in it at the same time.
+    """Hold the training lock of this home, so that no run trains in it at the same time.
 
     Raises:
-        Busy: another run is training in this home.
+        Busy: a run is training in this home.
     """
-    turn = lock(_lock(home), timeout_s=LOCK_TEST_SECONDS)
-    try:
-        turn.acquire()
-    except Timeout:
-        raise Busy(_describe_holder(home)) from None
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
-    record = {"name": name, "pid": os.getpid(), "host": socket.gethostname(), "since": now}
-    _holder_file(home).write_text(json.dumps(record) + "\n")
-    try:
+    with _held(home, TRAINING, name):
         yield
-    finally:
-        _holder_file(home).unlink(missing_ok=True)
-        turn.release()
+
+
+@contextmanager
+def turn_of_line(home: Path, line: str, name: str) -> Iterator[None]:
+    """Hold the lock of a model line, and the training lock as soon as the other lines do not train.
+
+    Raises:
+        Busy: another run of this line is in progress in this home.
+    """
+    with _held(home, _line_lock(line), name), _held(home, TRAINING, name, waits=True):
+        yield
+
+
+def run_processes(home: Path) -> list[int]:
+    """The IDs of the processes on this machine whose runs are in progress in this home: first those of the runs
+    that wait, and then that of the run that is training."""
+    lines = [path.stem for path in (home / "locks").glob("line-*.lock")]
+    training = holder_pid(home)
+    waiting = {_holder_pid(home, name) for name in lines} - {training, None}
+    return [pid for pid in (*waiting, training) if pid is not None]
 
 
 def holder_pid(home: Path) -> int | None:
     """The ID of the process that is training in this home; None if no process on this machine is."""
-    if holder(home) is None:
-        return None
-    with suppress(OSError, ValueError, KeyError):
-        record = json.loads(_holder_file(home).read_text())
-        return int(record["pid"]) if record["host"] == socket.gethostname() else None
-    return None
+    return _holder_pid(home, TRAINING)
 
 
 _life_locks: dict[str, FileLock] = {}  # held by the runs of this process
@@ -80,24 +100,79 @@ def bury(home: Path, flow_run_id: str) -> None:
     _life_file(home, flow_run_id).unlink(missing_ok=True)
 
 
-def _describe_holder(home: Path) -> str:
+@contextmanager
+def _held(home: Path, lock_name: str, run_name: str, *, waits: bool = False) -> Iterator[None]:
+    """Hold a lock, beside a record of its holder.
+
+    Raises:
+        Busy: another run holds the lock, and this run does not wait.
+    """
+    held = _acquire(home, lock_name, waits=waits)
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    record = {"name": run_name, "pid": os.getpid(), "host": socket.gethostname(), "since": now}
+    _record_file(home, lock_name).write_text(json.dumps(record) + "\n")
     try:
-        record = json.loads(_holder_file(home).read_text())
+        yield
+    finally:
+        _record_file(home, lock_name).unlink(missing_ok=True)
+        held.release()
+
+
+def _acquire(home: Path, lock_name: str, *, waits: bool) -> FileLock:
+    held, timeout_s = lock(_lock_file(home, lock_name)), LOCK_TEST_SECONDS
+    while True:
+        try:
+            held.acquire(timeout=timeout_s, poll_interval=0.1)
+            return held
+        except Timeout:
+            run = _describe_holder(home, lock_name)
+            if not waits:
+                raise Busy(run) from None
+            log.info("waiting until another training has finished: %s", run)
+            timeout_s = REMINDER_SECONDS
+
+
+def _is_held(home: Path, lock_name: str) -> bool:
+    return is_held(home / "locks" / f"{lock_name}.lock")
+
+
+def _holder_pid(home: Path, lock_name: str) -> int | None:
+    if not _is_held(home, lock_name):
+        return None
+    with suppress(OSError, ValueError, KeyError):
+        record = _read_record(home, lock_name)
+        return int(record["pid"]) if record["host"] == socket.gethostname() else None
+    return None
+
+
+def _describe_holder(home: Path, lock_name: str) -> str:
+    try:
+        record = _read_record(home, lock_name)
         return f"{record['name']} (process {record['pid']} on {record['host']}, since {record['since']})"
     except (OSError, ValueError, KeyError):
         return "another run"  # the run has the lock, but has not written its name yet
 
 
-def _lock(home: Path) -> Path:
+def _read_record(home: Path, lock_name: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(_record_file(home, lock_name).read_text())
+    return record
+
+
+def _line_lock(line: str) -> str:
+    """The name of a line's lock. Because names of lines may differ only in case, it contains a digest."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", line)[:40]
+    return f"line-{readable}-{hashlib.sha256(line.encode()).hexdigest()[:8]}"
+
+
+def _lock_file(home: Path, lock_name: str) -> Path:
     folder = home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / "training.lock"
+    return folder / f"{lock_name}.lock"
 
 
-def _holder_file(home: Path) -> Path:
-    return home / "locks" / "training.json"
+def _record_file(home: Path, lock_name: str) -> Path:
+    return home / "locks" / f"{lock_name}.json"
 
 
 def _life_file(home: Path, flow_run_id: str) -> Path:
-    _lock(home)
-    return home / "locks" / f"flow-{flow_run_id}.lock"
+    return _lock_file(home, f"flow-{flow_run_id}")

@@ -60,10 +60,10 @@ def unchanged(run: RunContext, plan: Plan) -> State[Outcome]:
 
 
 def skipped_outcome(run: RunContext, holder: str) -> Outcome:
-    """The outcome if another run is training in this home."""
+    """The outcome if another run of the same model line is in progress in this home."""
     return Outcome(
         outcome="skipped",
-        reason=f"another training run is in progress in {run.home}: {holder}",
+        reason=f"another run of {run.registry.model} is in progress in {run.home}: {holder}",
         model=run.registry.model,
         version=None,
         mlflow_run_id=None,
@@ -180,8 +180,8 @@ def final_state(outcome: Outcome) -> State[Outcome]:
 
 
 def tag_run(run: RunContext) -> None:
-    """Tag the run with its recipe and its corpus, so that users can find it in Prefect."""
-    tags = {run.tags[RECIPE], run.tags[CORPUS]}
+    """Tag the run with its recipe, corpus and model line, so that users can find it in Prefect."""
+    tags = {run.tags[RECIPE], run.tags[CORPUS], run.registry.model}
     report(_update_run, lambda client, flow_run: _add_tags(client, flow_run, tags))
 
 

@@ -28,6 +28,7 @@ from models.registry.runs import Tracking
 from models.registry.tags import HISTORY, INTENT, PROMOTED_AT, REPLACED, TAKEN_OUT
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import RegisteredModel
     from mlflow.tracking.client import MlflowClient
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ class Promotions(Tracking):
         if intent and aliases.get(CHAMPION) == intent.version and not is_recorded(intent, entries):
             entries = [promotion_of(intent.entry()), *entries]
         return entries
+
+    def lines(self) -> list[str]:
+        """The names of the model lines that have had a champion, in alphabetical order."""
+        models = self.find_or_none(_registered_models) or []
+        return sorted(model.name for model in models if entries_of(model.tags))
 
     def check_champion(self, number: int | None) -> None:
         """
@@ -244,3 +250,12 @@ def _moved_message(judged_against: int | None, champion: int | None) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _registered_models(client: "MlflowClient") -> "list[RegisteredModel]":
+    models, token = [], None
+    while token != "":
+        page = client.search_registered_models(page_token=token)
+        models += page
+        token = page.token or ""
+    return models

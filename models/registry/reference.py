@@ -1,6 +1,10 @@
-"""A reference to a model, as a user writes it: champion, challenger, a version number or a model folder."""
+"""A reference to a model, as a user writes it: champion, challenger, a version number or a model folder.
 
-from dataclasses import dataclass
+`LINE@champion` and `LINE@3` are versions of another model line than the default one. A model line is a
+registered model of MLflow, with its own versions, champion and history.
+"""
+
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -37,11 +41,20 @@ class RegistrySettings(Protocol):
     def experiment(self) -> str: ...
 
 
-def open_registry(settings: RegistrySettings) -> Registry:
-    """The registry to which these settings lead. It does not access MLflow until a method is called."""
-    return Registry(
-        settings.tracking_uri, settings.root / "mlartifacts", settings.model_name, settings.experiment
-    )
+def open_registry(settings: RegistrySettings, line: str | None = None) -> Registry:
+    """The registry to which these settings lead, for this model line or the default one. It does not access
+    MLflow until a method is called."""
+    artifacts, model = settings.root / "mlartifacts", line or settings.model_name
+    return Registry(settings.tracking_uri, artifacts, model, settings.experiment)
+
+
+def in_line(ref: str, registry: Registry) -> tuple[Registry, str]:
+    """The registry of the line that the reference names, and the reference without that name.
+
+    `support-bot@3` is version 3 of the line `support-bot`; without @ it is a version of the registry's line.
+    """
+    line, _, version = ref.rpartition("@")
+    return (replace(registry, model=line), version) if line else (registry, ref)
 
 
 def model_in_folder(ref: str) -> Model | None:
@@ -62,13 +75,14 @@ def model_in_folder(ref: str) -> Model | None:
 
 
 def registered_model(ref: str, registry: Registry, copies: Path) -> Model:
-    """The version with this number or alias. Files that are on another machine are copied to `copies`.
+    """The version that the reference names. Files that are on another machine are copied to `copies`.
 
     Raises:
         InputError: there is no such version (the message lists all versions), or its files are damaged.
         TrackingUnavailable: MLflow does not answer.
     """
-    version = registry.find(ref)
+    registry, number_or_alias = in_line(ref, registry)
+    version = registry.find(number_or_alias)
     bpb = f", {version.metrics['test/bpb']:.3f} bits per byte" if "test/bpb" in version.metrics else ""
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
     return Model(
