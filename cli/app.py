@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import corpus, encoding, services
+from cli import corpus, encoding, schedule, services
 from cli.display import progress
 from cli.errors import exit_with, print_error, user_error
 from cli.help import CHAMPION, SERVICES, TALK, TRAIN, HelpByGroups, root_options
@@ -43,6 +43,7 @@ app = typer.Typer(
 app.callback(invoke_without_command=True)(root_options)
 
 app.add_typer(services.app)
+app.add_typer(schedule.app, name="schedule", rich_help_panel=SERVICES)
 app.add_typer(corpus.app, name="corpus", rich_help_panel=SERVICES)
 
 INTERRUPTED = 130  # the exit status: 128 + SIGINT

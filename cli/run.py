@@ -31,9 +31,8 @@ def retrain_locally(config: RetrainConfig) -> Outcome:
     """
     settings = Settings()
     run = open_run(config, settings)
-    if busy := line_holder(
-        run.home, run.registry.model
-    ):  # checked before a server is started; the flow checks again
+    # This check precedes the start of a server; the flow checks again.
+    if busy := line_holder(run.home, run.registry.model):
         return skipped_outcome(run, busy)
     stages, outputs = plan_chain(run, CHAIN)
     # Closing the runs that a crash has left open in Prefect's database requires a server.

@@ -107,13 +107,18 @@ def name_of(corpus: str) -> str:
     return Path(text.rstrip("/")).stem or text
 
 
+def is_path(corpus: str) -> bool:
+    """Whether the corpus can only be a file or folder of this machine, and no name, address or variable."""
+    text = corpus.strip()
+    return not (text in NAMES or HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text))
+
+
 def is_foreign(corpus: str, home: Path) -> bool:
     """Whether the corpus is a file or folder on this machine that is outside `home`."""
-    text = corpus.strip()
-    if text in NAMES or HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text):
+    if not is_path(corpus):
         return False
     try:
-        return not Path(text).expanduser().resolve().is_relative_to(home.resolve())
+        return not Path(corpus.strip()).expanduser().resolve().is_relative_to(home.resolve())
     except (OSError, RuntimeError, ValueError):
         return True
 

@@ -36,12 +36,14 @@ from flows.lifecycle.publish import (
     conclude,
     end_is_recorded,
     interrupted,
+    out_of_time,
     refused,
     skipped,
     tag_run,
     trained_not_registered,
     unchanged,
 )
+from flows.lifecycle.time_limit import OutOfTime, time_limit
 from flows.lifecycle.webhook import notice
 from flows.prepare import DATA
 from models.errors import InputError, TrackingUnavailable
@@ -103,11 +105,13 @@ def retrain(
     try:
         stay_alive(run.home, run.flow_run_id)
         tag_run(run)
-        with turn_of_line(run.home, run.registry.model, run.name):
+        with time_limit(config.max_hours), turn_of_line(run.home, run.registry.model, run.name):
             reconcile(run)
             return retrain_in_turn(run, config)
     except Busy as busy:
         return skipped(run, str(busy))
+    except OutOfTime:
+        return out_of_time(config)
     except KeyboardInterrupt:
         return interrupted()
 

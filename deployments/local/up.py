@@ -69,7 +69,7 @@ def up(say: Callable[[str], None]) -> None:
             say(f"{text}\n\nUp in {time.monotonic() - start_s:.0f} s. Ctrl-C ends everything.")
         supervisor.monitor()
         log.info("ending the services")
-        end_training(settings.root)
+        end_runs(settings.root)
 
 
 def _start_servers(supervisor: Supervisor, settings: Settings) -> tuple[str, str]:

@@ -78,7 +78,8 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
         InputError: the home folder cannot be written, a setting is wrong, or this run may not use the corpus
             or the initial model.
     """
-    check_sources(config.download.corpus, config.start.init, settings.root)
+    if deployment.id:
+        check_deployable(config.download.corpus, config.start.init, settings.root)
     check_home(settings.root)
     run = describe_run(config, settings)
     context = FlowRunContext.get()
@@ -120,18 +121,18 @@ def check_start(config: RetrainConfig) -> None:
         )
 
 
-def check_sources(corpus: str, init: str, home: Path) -> None:
+def check_deployable(corpus: str, init: str, home: Path) -> None:
     """
     Raises:
-        InputError: this is a run of a deployment, and its corpus or its initial model is a file outside of
-            the home.
+        InputError: the corpus or the initial model is a file outside of the home, which no deployed run may
+            read.
     """
-    if deployment.id and corpora.is_foreign(corpus, home):
+    if corpora.is_foreign(corpus, home):
         raise InputError(
             f"corpus {redact_corpus(corpus)}: a deployed run reads only named corpora, http(s) addresses and "
             "files under REPARTEE_HOME; move the file there"
         )
-    if deployment.id and pretrained.is_foreign(init, home):
+    if pretrained.is_foreign(init, home):
         raise InputError(
             f"start.init {init!r}: a deployed run reads no files of this machine except those "
             "under REPARTEE_HOME; move the model there"

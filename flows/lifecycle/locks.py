@@ -64,8 +64,7 @@ def turn_of_line(home: Path, line: str, name: str) -> Iterator[None]:
 
 
 def run_processes(home: Path) -> list[int]:
-    """The IDs of the processes on this machine whose runs are in progress in this home: first those of the runs
-    that wait, and then that of the run that is training."""
+    """The process IDs of this home's runs on this machine: those that wait, and then the one that trains."""
     lines = [path.stem for path in (home / "locks").glob("line-*.lock")]
     training = holder_pid(home)
     waiting = {_holder_pid(home, name) for name in lines} - {training, None}

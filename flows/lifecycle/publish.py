@@ -154,6 +154,17 @@ def interrupted() -> State[Any]:
     return Cancelled(message="interrupted; run the same command again to continue")
 
 
+def out_of_time(config: RetrainConfig) -> State[Any]:
+    """The state of a run that has reached its time limit."""
+    hours = f"{config.max_hours:g} hours" if config.max_hours != 1 else "1 hour"
+    return refused(
+        InputError(
+            f"stopped after {hours}, the limit `max_hours` of this run; to continue, run it again: "
+            f"{run_command(config)}"
+        )
+    )
+
+
 def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """The last hook at the end of a flow. Prefect has recorded the end of the run, so the next start does not
     have to record it."""

@@ -11,7 +11,7 @@ from prefect.utilities.schema_tools import validate
 from corpus.transfer.guard import Reach
 from deployments.deploy import simple_schema
 from flows.lifecycle import context
-from flows.lifecycle.context import check_sources, reach_of
+from flows.lifecycle.context import check_deployable, reach_of
 from flows.lifecycle.parameters import of_config, to_config, without_changes
 from flows.prepare import prepare
 from flows.recipes import RECIPES, configure
@@ -180,20 +180,17 @@ def test_a_wrong_setting_of_an_older_form_gets_the_sentence_of_the_present_one(c
 
 
 @pytest.mark.parametrize("corpus", ["/etc/passwd", "../x.zip", "~/x.zip", "ftp://a/b.zip"])
-def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path, monkeypatch):
-    check_sources(corpus, "scratch", tmp_path)  # on the command line, a user may read any file
-    monkeypatch.setattr(context.deployment, "id", "4", raising=False)
+def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path):
     with pytest.raises(InputError, match="files under REPARTEE_HOME"):
-        check_sources(corpus, "scratch", tmp_path)
+        check_deployable(corpus, "scratch", tmp_path)
     for fine in ("cornell", "https://a/b.zip", str(tmp_path / "x.zip")):
-        check_sources(fine, "scratch", tmp_path)
+        check_deployable(fine, "scratch", tmp_path)
 
 
-def test_a_deployed_run_begins_with_no_model_outside_of_the_home(tmp_path, monkeypatch):
-    monkeypatch.setattr(context.deployment, "id", "4", raising=False)
+def test_a_deployed_run_begins_with_no_model_outside_of_the_home(tmp_path):
     with pytest.raises(InputError, match=r"start\.init '/etc': .* under REPARTEE_HOME; move the model there"):
-        check_sources("cornell", "/etc", tmp_path)
-    check_sources("cornell", "champion", tmp_path)
+        check_deployable("cornell", "/etc", tmp_path)
+    check_deployable("cornell", "champion", tmp_path)
 
 
 @pytest.mark.parametrize("flow", [retrain, prepare], ids=lambda flow: flow.name)

@@ -1,0 +1,41 @@
+"""The time limit of a run, `max_hours`."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SECONDS_PER_HOUR = 3600
+
+
+class OutOfTime(KeyboardInterrupt):
+    """The run has reached its time limit. It ends as after Ctrl-C: the trainer first writes a checkpoint."""
+
+
+@contextmanager
+def time_limit(hours: float | None) -> Iterator[None]:
+    """Interrupt the body after this time; None is no limit. The caller must be in the main thread.
+
+    Raises:
+        OutOfTime: the body has not ended in time.
+    """
+    if hours is None:
+        yield
+        return
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    # A signal also interrupts a system call that waits. It is SIGUSR2, because Prefect uses SIGALRM itself.
+    previous = signal.signal(signal.SIGUSR2, _interrupt)
+    timer = threading.Timer(hours * SECONDS_PER_HOUR, signal.pthread_kill, args=(main_thread, signal.SIGUSR2))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGUSR2, previous)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise OutOfTime
