@@ -36,7 +36,7 @@ DEPLOYMENTS = (
     "retrain/train",
 )  # new schedules belong to the first, but users may add some to both
 MAX_NAME = 100  # characters
-LOOK_AHEAD = 200  # planned runs
+MAX_PLANNED = 200  # planned runs
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def next_runs(client: SyncPrefectClient) -> dict[UUID, list[FlowRun]]:
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
         ),
         sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-        limit=LOOK_AHEAD,
+        limit=MAX_PLANNED,
     )
     planned: dict[UUID, list[FlowRun]] = {}
     for run in runs:
@@ -182,7 +182,7 @@ def _find(client: SyncPrefectClient, name: str) -> tuple[DeploymentResponse, Dep
 
 
 def _planned_now(client: SyncPrefectClient, name: str) -> Schedule:
-    """The schedule, after its next runs have been planned; the server itself would plan them seconds later."""
+    """The schedule, after planning its next runs, which the server itself would do only seconds later."""
     deployment, schedule = _find(client, name)
     if schedule.active:
         client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json={})
@@ -259,8 +259,11 @@ def _deployable(config: RetrainConfig) -> dict[str, Any]:
     """
     corpus = config.download.corpus
     if corpora.is_path(corpus):
+        path = Path(corpus.strip()).expanduser()
+        if path.exists():
+            corpus = str(path.resolve())  # the worker runs in another folder
+            check_deployable(corpus, config.start.init, Settings().root)
         corpora.resolve(corpus)
-        corpus = str(Path(corpus.strip()).expanduser().resolve())  # the worker runs in another folder
     check_deployable(corpus, config.start.init, Settings().root)
     download = config.download.model_copy(update={"corpus": corpus})
     parameters = of_config(config.model_copy(update={"download": download}))

@@ -253,7 +253,8 @@ def _now() -> str:
 
 
 def _registered_models(client: "MlflowClient") -> "list[RegisteredModel]":
-    models, token = [], None
+    models: list[RegisteredModel] = []
+    token = None
     while token != "":
         page = client.search_registered_models(page_token=token)
         models += page

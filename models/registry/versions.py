@@ -259,8 +259,8 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
     def _unknown(self, ref: str) -> str:
         versions = self.versions()
         if not versions:
-            others = f"; model lines: {', '.join(lines)}" if (lines := self.lines()) else ""
-            return f"no version of {self.model!r} is registered yet; `repartee run` registers the first one{others}"
+            first = f"no version of {self.model!r} is registered yet; `repartee run` registers the first one"
+            return f"{first}; model lines: {', '.join(lines)}" if (lines := self.lines()) else first
         listed = (f"{v.number}" + "".join(f" ({a})" for a in v.aliases) for v in versions[:10])
         more = f" and {len(versions) - 10} older" if len(versions) > 10 else ""
         return f"{self.model!r} has no version {ref!r}; it has {', '.join(listed)}{more}"

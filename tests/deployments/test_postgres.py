@@ -14,7 +14,7 @@ import pytest
 from installation import ENDLESS, PATIENCE_S, TINY, outcome, trainers, training, until
 from team import FILLED, Team, authorization, postgres, query, status
 
-from flows.lifecycle.locks import holder, my_turn
+from flows.lifecycle.locks import holder, turn_of_line
 
 pytestmark = [pytest.mark.soak, pytest.mark.flow]
 
@@ -126,7 +126,7 @@ def test_bad_parameters_are_refused_before_anything_starts(api):
 
 
 def test_a_second_training_is_skipped_and_the_first_is_named(promoted, api, team):
-    with my_turn(team.home, "small-cornell"):
+    with turn_of_line(team.home, "repartee", "small-cornell"):
         skipped = api.ending(api.trigger(TINY))
     assert outcome(skipped) == "skipped" and "small-cornell" in skipped["message"]
 

@@ -1,11 +1,9 @@
 """Settings that a user has made on a deployment's page survive `install`, `serve` and a restart of `up`."""
 
 import re
-import subprocess
-import sys
 
 import pytest
-from installation import ROOT, Api, ask, command, go_up, left_of, serve, until
+from installation import Api, ask, go_up, install, left_of, serve, until
 
 from deployments.local.ephemeral_server import temporary_server
 
@@ -18,15 +16,6 @@ OTHERS = {"cron": "17 4 * * *", "timezone": "Europe/Berlin", "day_or": True}
 def of_text(text):
     """The Prefect server whose address `up` printed; its port may change at the next start."""
     return Api(re.search(r"Prefect +(\S+)", text)[1])
-
-
-def install(home, api):
-    env = {**command(home)["env"], "PREFECT_API_URL": api.base, "PREFECT_HOME": str(home / "prefect")}
-    done = subprocess.run(
-        [sys.executable, "-m", "deployments.install"], cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
 
 
 def of_page(api):

@@ -31,7 +31,7 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         ),
         ("small", ["train.learning_rat=1"], "did you mean 'train.learning_rate'?"),
         ("small", ["train.xyzzy=1"], "the keys of this group are train.learning_rate, train.optimizer"),
-        ("small", ["xyzzy=1"], "the groups of keys are recipe, start, download"),
+        ("small", ["xyzzy=1"], "the groups of keys are recipe, line, max_hours, start, download"),
         ("small", ["train.learning_rate=fast"], "--set train.learning_rate: input should be a valid number"),
         (
             "small",

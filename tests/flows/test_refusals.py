@@ -26,7 +26,7 @@ WRONG = {
     "train.learning_rat=1": "train.learning_rat=1: there is no key 'train.learning_rat', "
     "did you mean 'train.learning_rate'?",
     "optimiser.kind=adamw": "optimiser.kind=adamw: there is no key 'optimiser.kind'; "
-    "the groups of keys are recipe, start",
+    "the groups of keys are recipe, line, max_hours, start",
     "train.xyzzy=1": "train.xyzzy=1: there is no key 'train.xyzzy'; "
     "the keys of this group are train.learning_rate, train.optimizer",
     "train=1": "train=1: there is no key 'train'",

@@ -90,7 +90,7 @@ def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
     flows = database.execute("select name, state_name, tags from flow_run").fetchall()
     [(name, state, tags)] = flows
     assert re.fullmatch(r"quick-sample #1 sample_turns=3000 .*: promoted v1", name)
-    assert (state, set(json.loads(tags))) == ("Completed", {"quick", "sample", "promoted", "v1"})
+    assert (state, set(json.loads(tags))) == ("Completed", {"quick", "sample", "repartee", "promoted", "v1"})
     (message,) = database.execute("select message from flow_run_state where type = 'COMPLETED'").fetchone()
     assert message == "Promoted: repartee v1 is the champion; no champion yet"
     tasks = dict(database.execute("select name, task_inputs from task_run").fetchall())

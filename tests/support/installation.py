@@ -129,6 +129,16 @@ def serve(home, **env):
     )
 
 
+def install(home, api):
+    """Create the deployments on a Prefect server; returns the log lines."""
+    env = {**command(home)["env"], "PREFECT_API_URL": api.base, "PREFECT_HOME": str(home / "prefect")}
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.install"], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
 def services(home):
     return json.loads(ask(home, "status", "--json"))["services"]
 

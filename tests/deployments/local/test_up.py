@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from installation import LONG, ROOT, TINY, ask, command, outcome, services, trainers, until
 
-from flows.lifecycle.locks import holder, my_turn
+from flows.lifecycle.locks import holder, line_holder, my_turn, turn_of_line
 
 pytestmark = pytest.mark.flow
 
@@ -91,13 +91,27 @@ def test_a_run_with_parameters_that_cannot_be_used_ends_at_once_and_says_so_in_o
 
 
 def test_a_second_training_is_skipped_and_the_first_is_named(promoted, api, home):
-    with my_turn(home, "small-cornell"):
+    with turn_of_line(home, "repartee", "small-cornell"):
         began_s = time.monotonic()
         by_command = json.loads(ask(home, "run", "--recipe", "quick", "--json"))
         assert by_command["outcome"] == "skipped" and "small-cornell" in by_command["reason"]
         assert time.monotonic() - began_s < 10
         deployed = api.ending(api.trigger(TINY))
     assert outcome(deployed) == "skipped" and "small-cornell" in deployed["message"]
+
+
+def test_a_run_of_another_line_waits_for_the_training_and_gets_its_own_champion(promoted, api, home):
+    with my_turn(home, "small-cornell"):
+        run = api.trigger({**TINY, "settings": "line=support-bot"})
+        until(lambda: line_holder(home, "support-bot"))
+        assert api.get(f"/flow_runs/{run}")["state"]["type"] == "RUNNING"
+    ended = api.ending(run)
+    assert ended["message"].startswith("Promoted: support-bot v1 is the champion"), ended["message"]
+    models = json.loads(ask(home, "models", "--json"))
+    assert models["line"] == "repartee" and models["lines"] == ["repartee", "support-bot"]
+    assert json.loads(ask(home, "models", "--line", "support-bot", "--json"))["models"][0]["version"] == 1
+    keys = {each["key"] for each in api.get("/artifacts/filter", {})}
+    assert {"repartee-summary", "support-bot-summary"} <= keys
 
 
 def test_a_cron_schedule_fires_on_its_minute_and_its_run_ends_well(promoted, api):

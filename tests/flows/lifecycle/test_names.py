@@ -2,7 +2,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from flows.lifecycle.names import MAX_CHANGES_CHARACTERS, base_name, changes_text, next_number
+import pytest
+
+from flows.lifecycle.names import MAX_CHANGES_CHARACTERS, base_name, changes_text, is_generated, next_number
 from flows.recipes import configure
 
 
@@ -37,3 +39,19 @@ def test_a_damaged_counter_starts_again_and_a_home_that_cannot_be_written_gives_
     assert next_number(tmp_path) == 1
     (tmp_path / "file").write_text("")
     assert next_number(tmp_path / "file") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "generated"),
+    [
+        ("nu21-selye", True),
+        ("alpha-canis-majoris-vega", True),
+        ("brave-otter", True),
+        ("night run", False),
+        ("support-bot", False),
+        ("alphabet-test", False),
+        ("", False),
+    ],
+)
+def test_the_names_that_prefect_generates_are_told_from_those_of_a_user(name, generated):
+    assert is_generated(name) is generated

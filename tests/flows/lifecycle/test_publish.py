@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import LogFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.local.ephemeral_server import temporary_server
-from flows.lifecycle.locks import my_turn
+from flows.lifecycle.locks import turn_of_line
 from flows.lifecycle.outcome import without_outcome
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +46,7 @@ def skipped(client, home, name, tags=(), **parameters):
 
     given = {"recipe": "quick", **parameters}
     created = client.create_flow_run(retrain, parameters=given, name=name, tags=tags)
-    with my_turn(home, "small-cornell"):
+    with turn_of_line(home, "repartee", "small-cornell"):
         again(client, home, created.id)
     return created.id
 
@@ -59,7 +59,7 @@ def again(client, home, flow_run_id):
 def test_a_run_keeps_the_name_and_the_tags_that_it_was_given_and_the_outcome_follows(client, tmp_path):
     run = client.read_flow_run(skipped(client, tmp_path, "first night", ["nightly"]))
     assert run.name == "first night: skipped"
-    assert set(run.tags) == {"nightly", "skipped"}
+    assert set(run.tags) == {"nightly", "skipped", "quick", "sample", "repartee"}
     assert (run.state.type, run.state.name) == ("COMPLETED", "Completed")
     assert run.state.message.startswith("Skipped: another training run is in progress")
 

@@ -1,0 +1,115 @@
+"""`repartee schedule`: schedules are checked when they are added, and they are the ones of the dashboard."""
+
+import json
+import subprocess
+
+import pytest
+from installation import Api, ask, command, install
+
+from deployments import schedules
+from deployments.local.ephemeral_server import temporary_server
+from flows.recipes import configure
+from models.errors import InputError
+
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def api(home):
+    with temporary_server(home) as server:
+        api = Api(server.wait().removesuffix("/api"))
+        install(home, api)
+        yield api
+
+
+@pytest.fixture(autouse=True)
+def settings_of_home(api, home, monkeypatch):
+    monkeypatch.setenv("REPARTEE_HOME", str(home))
+    monkeypatch.setenv("PREFECT_API_URL", api.base)
+
+
+def of_server(api, name):
+    found = api.get("/deployments/name/retrain/retrain")["schedules"]
+    return next((each for each in found if each["slug"] == name), None)
+
+
+def test_a_schedule_is_added_paused_resumed_and_removed(api):
+    config = configure("quick", "sample", ["max_hours=2", "train.seed=3"], None, "support-bot")
+    added = schedules.add("nightly", "0 3 * * *", "Europe/Berlin", config)
+    assert (added.line, added.when, added.timezone, added.active) == (
+        "support-bot",
+        "0 3 * * *",
+        "Europe/Berlin",
+        True,
+    )
+    assert added.next_run and added.next_run[10:] in ("T03:00+01:00", "T03:00+02:00")
+    stored = of_server(api, "nightly")
+    assert stored["parameters"] == {
+        "recipe": "quick",
+        "seed": 3,
+        "settings": "line=support-bot, max_hours=2.0",
+    }
+    assert not schedules.set_active("nightly", active=False).active
+    assert not of_server(api, "nightly")["active"]
+    assert schedules.set_active("nightly", active=True).next_run == added.next_run
+    assert {each.name for each in schedules.list_schedules()} == {"weekly", "nightly"}
+    schedules.remove("nightly")
+    assert of_server(api, "nightly") is None
+
+
+def test_the_command_prints_what_it_has_done_and_starts_a_run_at_once(api, home):
+    words = ("schedule", "add", "é 'q\"", "--cron", "0 4 * * 1", "--recipe", "quick", "--corpus", "sample")
+    options = command(home, *words)
+    options["env"]["PREFECT_API_URL"] = api.base
+    done = subprocess.run(**options, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "0 4 * * 1 (UTC), next run" in done.stdout
+    started = schedules.run_now("é 'q\"")
+    run = api.get(f"/flow_runs/{started['flow_run_id']}")
+    assert run["parameters"]["recipe"] == "quick"
+    assert started["url"].endswith(run["id"])
+    schedules.remove("é 'q\"")
+
+
+@pytest.mark.parametrize(
+    ("name", "cron", "timezone", "corpus", "message"),
+    [
+        ("x", "0 3 * *", "UTC", "sample", r"--cron '0 3 \* \*': .*minute, hour, day, month and weekday"),
+        ("x", "0 3 * * *", "Europe/Berlim", "sample", "--timezone Europe/Berlim: .*'Europe/Berlin'"),
+        ("x", "0 3 * * *", "UTC", "sampel", "there is no such corpus.*'sample'"),
+        ("x", "0 3 * * *", "UTC", "/etc", "corpus .?/etc.*under REPARTEE_HOME"),
+        (" ", "0 3 * * *", "UTC", "sample", "the name of a schedule ' ' holds only whitespace"),
+        ("weekly", "0 3 * * *", "UTC", "sample", "already a schedule 'weekly'; .*schedule remove weekly"),
+    ],
+)
+def test_what_a_run_could_not_use_is_refused_when_it_is_added(api, name, cron, timezone, corpus, message):
+    with pytest.raises(InputError, match=message):
+        schedules.add(name, cron, timezone, configure("quick", corpus, []))
+    assert [each.name for each in schedules.list_schedules()] == ["weekly"]
+
+
+def test_an_unknown_schedule_is_an_error_that_suggests_a_similar_name():
+    with pytest.raises(InputError, match="there is no schedule 'wekly'; did you mean 'weekly'"):
+        schedules.remove("wekly")
+
+
+def test_a_schedule_of_the_dashboard_without_a_name_is_listed_by_its_id(api):
+    deployment = api.get("/deployments/name/retrain/retrain")["id"]
+    new = {"slug": None, "active": True, "schedule": {"interval": 7200}, "parameters": {"minutes": 5}}
+    created = api.get(f"/deployments/{deployment}/schedules", [new])[0]["id"]
+    found = next(each for each in schedules.list_schedules() if each.name == created[:8])
+    assert (found.when, found.parameters) == ("every 2:00:00", {"minutes": 5})
+    schedules.remove(created[:8])
+    assert [each.name for each in schedules.list_schedules()] == ["weekly"]
+
+
+def test_without_a_server_the_schedules_of_the_home_are_opened(tmp_path):
+    added = ask(tmp_path, "schedule", "add", "often", "--cron", "* * * * *", "--corpus", "sample", "--json")
+    assert json.loads(added)["name"] == "often"
+    listed = json.loads(ask(tmp_path, "schedule", "list", "--json"))["schedules"]
+    assert {each["name"] for each in listed} == {"weekly", "often"}
