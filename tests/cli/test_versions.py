@@ -19,8 +19,9 @@ def test_a_version_with_the_metrics_of_an_earlier_release_is_listed_found_and_pr
     registry = open_registry(Settings())
     version = register_as_before(registry, model_folder(tmp_path / "model", b"weights"), "earlier")
     registry.promote(version, "the first")
-    [row] = list_versions()
+    listed = list_versions(None)
+    [row] = listed["models"]
     assert (row["metrics"]["test_bpb"], row["metrics"]["test_parameters"]) == (1.5, 865_152.0)
-    assert "1.5000     25.0%" in version_table([row])
+    assert "1.5000     25.0%" in version_table(listed)
     assert find_model("champion").title == "repartee v1 (champion), 1.500 bits per byte"
     assert status()["champion"]["test_bpb"] == 1.5

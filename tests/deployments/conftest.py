@@ -22,7 +22,7 @@ def upped(home):
 
 @pytest.fixture(scope="module")
 def api(upped):
-    return Api(re.search(r"Prefect +(\S+)", upped)[1])
+    return Api(re.search(r"Prefect +(http\S+)", upped)[1])
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,7 @@ def heartbeats(api, run):
 @pytest.mark.parametrize("victim", ["supervisor", "everything"])
 def test_killed_in_a_training_the_next_up_puts_all_in_order(tmp_path, victim):
     process, output = go_up(tmp_path)
-    api = Api(re.search(r"Prefect +(\S+)", output)[1])
+    api = Api(re.search(r"Prefect +(http\S+)", output)[1])
     run, _ = started_run(api, tmp_path, training(0, **ENDLESS), "checkpoints/0*")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -159,7 +159,7 @@ def test_killed_in_a_training_the_next_up_puts_all_in_order(tmp_path, victim):
 
     process, output = go_up(tmp_path)
     try:
-        api = Api(re.search(r"Prefect +(\S+)", output)[1])
+        api = Api(re.search(r"Prefect +(http\S+)", output)[1])
         assert api.get(f"/flow_runs/{run}")["state"]["type"] == "CRASHED"
         assert outcome(api.ending(api.trigger(TINY))) == "promoted", "a lock or a slot is stuck"
         databases_are_true(tmp_path)

@@ -15,7 +15,7 @@ OTHERS = {"cron": "17 4 * * *", "timezone": "Europe/Berlin", "day_or": True}
 
 def of_text(text):
     """The Prefect server whose address `up` printed; its port may change at the next start."""
-    return Api(re.search(r"Prefect +(\S+)", text)[1])
+    return Api(re.search(r"Prefect +(http\S+)", text)[1])
 
 
 def of_page(api):
