@@ -381,7 +381,7 @@ def test_the_chat_answers_with_the_values_of_the_models_folder_unless_options_ch
     path.write_text(json.dumps(json.loads(path.read_text()) | chosen))
 
     def answer(**options: object) -> dict[str, object]:
-        app.chat(str(model), "hello", as_json=True, **options)  # type: ignore[arg-type]
+        app.chat(str(model), once="hello", as_json=True, **options)  # type: ignore[arg-type]
         return dict(json.loads(capsys.readouterr().out))
 
     first = answer()
