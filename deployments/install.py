@@ -3,7 +3,7 @@
     python -m deployments.install
 
 A second call changes nothing. The module also closes dead runs. If a deployment has missed several runs while
-the services were down, it cancels all of them except the newest.
+the services were down, it cancels all of them except the newest of each schedule.
 """
 
 import flows  # noqa: F401  # it sets the environment, which must precede the import of Prefect
@@ -156,11 +156,16 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
 
 
 def skip_missed(client: SyncPrefectClient) -> int:
-    """Cancel all late runs except the newest of each deployment; returns how many were cancelled."""
+    """Cancel all late runs except the newest of each schedule; returns how many were cancelled."""
     skipped = 0
     for name in DEPLOYMENTS:
         deployment = client.read_deployment_by_name(name)
-        for flow_run in late_runs(client, deployment.id, datetime.now(UTC))[1:]:
+        newest_exists = set()
+        for flow_run in late_runs(client, deployment.id, datetime.now(UTC)):
+            creator = flow_run.created_by.id if flow_run.created_by else None
+            if creator not in newest_exists:
+                newest_exists.add(creator)
+                continue
             message = (
                 "skipped: this run was missed while the services were down; a newer missed run starts instead"
             )
@@ -168,7 +173,7 @@ def skip_missed(client: SyncPrefectClient) -> int:
             client.update_flow_run(flow_run.id, tags=[*flow_run.tags, "skipped"])
             skipped += 1
     if skipped:
-        log.info("skipping %d missed runs; the newest missed run of each deployment starts instead", skipped)
+        log.info("skipping %d missed runs; the newest missed run of each schedule starts instead", skipped)
     return skipped
 
 
