@@ -15,7 +15,7 @@ INPUT_HISTORY = "chat_history"  # the file of a home with the messages for the a
 def open_session(ref: str, line: str | None = None) -> tuple[Session, Model]:
     """A session with the model that this reference names, with the settings that it was registered with.
 
-    Without the name of a line it is a version of `line`.
+    A reference without the name of a line means a version of `line`.
 
     Raises:
         InputError: there is no such model, or its files are damaged.

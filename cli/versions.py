@@ -8,7 +8,7 @@ from settings import Settings
 
 
 def find_model(ref: str, line: str | None = None) -> Model:
-    """The model that the reference names. Without the name of a line it is a version of `line`.
+    """The model that the reference names. A reference without the name of a line means a version of `line`.
 
     Raises:
         InputError: there is no such version or folder; the message lists the registered versions.

@@ -65,11 +65,18 @@ def entries(client: SyncPrefectClient) -> list[dict[str, Any]]:
     return [_entry(client, entry) for entry in yaml.safe_load(FILE.read_text("utf-8"))["deployments"]]
 
 
+def find_deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
+    """The deployment with this name (`FLOW/DEPLOYMENT`), or None if the server has none."""
+    try:
+        return client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return None
+
+
 def _entry(client: SyncPrefectClient, entry: dict[str, Any]) -> dict[str, Any]:
     name = f"{entry['entrypoint'].rpartition(':')[2]}/{entry['name']}"
-    try:
-        existing = client.read_deployment_by_name(name)
-    except ObjectNotFound:
+    existing = find_deployment(client, name)
+    if existing is None:
         return entry | {"schedules": [WEEKLY]} if name == SCHEDULED else entry
     from_server = {
         "parameters": _parameters(name, entry["entrypoint"], existing),

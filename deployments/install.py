@@ -160,11 +160,11 @@ def skip_missed(client: SyncPrefectClient) -> int:
     skipped = 0
     for name in DEPLOYMENTS:
         deployment = client.read_deployment_by_name(name)
-        newest_exists = set()
+        schedules: set[UUID | None] = set()  # those whose newest run is found; None for runs without one
         for flow_run in late_runs(client, deployment.id, datetime.now(UTC)):
-            creator = flow_run.created_by.id if flow_run.created_by else None
-            if creator not in newest_exists:
-                newest_exists.add(creator)
+            schedule = flow_run.created_by.id if flow_run.created_by else None
+            if schedule not in schedules:
+                schedules.add(schedule)
                 continue
             message = (
                 "skipped: this run was missed while the services were down; a newer missed run starts instead"

@@ -3,8 +3,9 @@
 They are the same schedules that the dashboard shows and edits.
 """
 
+import logging
+import shlex
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,12 +18,12 @@ from prefect.client.schemas.objects import DeploymentSchedule, FlowRun, StateTyp
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 from pydantic import ValidationError
 
 from corpus import source as corpora
-from deployments.local.connection import DEPLOYMENT, connect
+from deployments.deploy import SCHEDULED, find_deployment
+from deployments.local.connection import NoDatabase, connect, create_deployments
 from flows.config import RetrainConfig
 from flows.lifecycle.context import check_deployable
 from flows.lifecycle.parameters import of_config, to_config
@@ -31,12 +32,11 @@ from models.errors import InputError, did_you_mean
 from models.model_name import text_fault
 from settings import Settings
 
-DEPLOYMENTS = (
-    DEPLOYMENT,
-    "retrain/train",
-)  # new schedules belong to the first, but users may add some to both
+log = logging.getLogger("deployments.schedules")
+
+DEPLOYMENTS = (SCHEDULED, "retrain/train")  # users may add schedules to the second one in the dashboard
 MAX_NAME = 100  # characters
-MAX_PLANNED = 200  # planned runs
+MAX_PLANNED = 200  # runs
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,22 @@ class Schedule:
     active: bool
     parameters: dict[str, Any]
     next_run: str | None
-    """The start of the next planned run (ISO 8601), or None."""
+    """The start of the next planned run (ISO 8601, in the time zone of the schedule), or None."""
     id: str
 
 
 def list_schedules() -> list[Schedule]:
-    """The schedules of the training deployments.
+    """The schedules of the training deployments. Nothing is created in a home that has none.
 
     Raises:
         InputError: the Prefect server cannot be used.
     """
-    with connect(Settings()) as client:
-        planned = next_runs(client)
-        return [
-            _described(deployment, schedule, planned)
-            for deployment in _deployments(client)
-            for schedule in deployment.schedules
-        ]
+    try:
+        with connect(Settings()) as client:
+            planned = _planned_runs(client)
+            return [_described(*found, planned) for found in _schedules(client)]
+    except NoDatabase:
+        return []
 
 
 def add(name: str, cron: str, timezone: str, config: RetrainConfig) -> Schedule:
@@ -82,13 +81,14 @@ def add(name: str, cron: str, timezone: str, config: RetrainConfig) -> Schedule:
         raise InputError(f"the name of a schedule {ascii(name)[:300]} {fault}; choose another name")
     when = _cron(cron, timezone)
     parameters = _deployable(config)
-    with connect(Settings()) as client:
-        if _find_or_none(client, name):
+    settings = Settings()
+    with connect(settings, creates=True) as client:
+        deployment = _deployment_for_schedules(client, settings)
+        if name in (_name(schedule) for _, schedule in _schedules(client)):
             raise InputError(
-                f"there is already a schedule {name!r}; remove it first (`repartee schedule remove {name}`), "
-                "or choose another name"
+                f"there is already a schedule {name!r}; remove it first "
+                f"(`repartee schedule remove {shlex.quote(name)}`), or choose another name"
             )
-        deployment = client.read_deployment_by_name(DEPLOYMENT)
         new = DeploymentScheduleCreate(schedule=when, active=True, parameters=parameters, slug=name)
         client.create_deployment_schedules(deployment.id, [new])
         return _planned_now(client, name)
@@ -125,7 +125,7 @@ def run_now(name: str) -> dict[str, Any]:
         InputError: there is no such schedule, or no server is running, so that nothing would start the run.
     """
     settings = Settings()
-    with connect(Settings()) as client:
+    with connect(settings) as client:
         deployment, schedule = _find(client, name)
         parameters = {**deployment.parameters, **schedule.parameters}
         if settings.prefect_url is None:
@@ -138,7 +138,7 @@ def run_now(name: str) -> dict[str, Any]:
         return {"schedule": name, "flow_run_id": str(run.id), "url": url_for(run) or ""}
 
 
-def next_runs(client: SyncPrefectClient) -> dict[UUID, list[FlowRun]]:
+def _planned_runs(client: SyncPrefectClient) -> dict[UUID, list[FlowRun]]:
     """The planned runs of each schedule, by the schedule's id, the next one first."""
     runs = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
@@ -154,30 +154,31 @@ def next_runs(client: SyncPrefectClient) -> dict[UUID, list[FlowRun]]:
     return planned
 
 
-def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    try:
-        return [client.read_deployment_by_name(name) for name in DEPLOYMENTS]
-    except ObjectNotFound as missing:
+def _deployment_for_schedules(client: SyncPrefectClient, settings: Settings) -> DeploymentResponse:
+    """The deployment to which new schedules belong. It is created if only this home uses the server."""
+    deployment = find_deployment(client, SCHEDULED)
+    if deployment is None and settings.prefect_url is None:
+        log.info("creating the deployments")
+        create_deployments(settings.root, str(client.api_url), settings.tracking_uri)
+        deployment = find_deployment(client, SCHEDULED)
+    if deployment is None:
         raise InputError(
             "the Prefect server lacks the deployments; `repartee doctor` shows the command that creates them"
-        ) from missing
+        )
+    return deployment
 
 
-def _find_or_none(
-    client: SyncPrefectClient, name: str
-) -> tuple[DeploymentResponse, DeploymentSchedule] | None:
-    for deployment in _deployments(client):
-        for schedule in deployment.schedules:
-            if _name(schedule) == name:
-                return deployment, schedule
-    return None
+def _schedules(client: SyncPrefectClient) -> list[tuple[DeploymentResponse, DeploymentSchedule]]:
+    """Every schedule, with the deployment to which it belongs."""
+    deployments = [found for name in DEPLOYMENTS if (found := find_deployment(client, name))]
+    return [(deployment, schedule) for deployment in deployments for schedule in deployment.schedules]
 
 
 def _find(client: SyncPrefectClient, name: str) -> tuple[DeploymentResponse, DeploymentSchedule]:
-    if found := _find_or_none(client, name):
-        return found
-    names = [_name(schedule) for deployment in _deployments(client) for schedule in deployment.schedules]
-    hint = did_you_mean(name, names) or f"schedules: {', '.join(names) or 'none'}"
+    schedules = {_name(schedule): (deployment, schedule) for deployment, schedule in _schedules(client)}
+    if name in schedules:
+        return schedules[name]
+    hint = did_you_mean(name, schedules) or f"schedules: {', '.join(schedules) or 'none'}"
     raise InputError(f"there is no schedule {name!r}; {hint}")
 
 
@@ -186,7 +187,7 @@ def _planned_now(client: SyncPrefectClient, name: str) -> Schedule:
     deployment, schedule = _find(client, name)
     if schedule.active:
         client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json={})
-    return _described(deployment, schedule, next_runs(client))
+    return _described(deployment, schedule, _planned_runs(client))
 
 
 def _described(
@@ -195,20 +196,21 @@ def _described(
     parameters = {**deployment.parameters, **schedule.parameters}
     runs = planned.get(schedule.id, []) if schedule.id else []
     due = runs[0].expected_start_time if runs and schedule.active else None
+    timezone = getattr(schedule.schedule, "timezone", None) or "UTC"
     return Schedule(
         name=_name(schedule),
         deployment=deployment.name,
-        line=line_of(parameters),
+        line=_line_of(parameters),
         when=_when(schedule),
-        timezone=getattr(schedule.schedule, "timezone", None) or "UTC",
+        timezone=timezone,
         active=schedule.active and not deployment.paused,
         parameters=parameters,
-        next_run=_local_time(due, schedule) if due else None,
+        next_run=due.astimezone(ZoneInfo(timezone)).isoformat(timespec="minutes") if due else None,
         id=str(schedule.id),
     )
 
 
-def line_of(parameters: dict[str, Any]) -> str:
+def _line_of(parameters: dict[str, Any]) -> str:
     """The model line of a run with these parameters."""
     try:
         line = to_config(**{"recipe": "small", **parameters}).line
@@ -230,12 +232,6 @@ def _when(schedule: DeploymentSchedule) -> str:
         case RRuleSchedule(rrule=rule):
             return rule
     return ""
-
-
-def _local_time(due: datetime, schedule: DeploymentSchedule) -> str:
-    """The time in the time zone of the schedule."""
-    zone = getattr(schedule.schedule, "timezone", None) or "UTC"
-    return due.astimezone(ZoneInfo(zone)).isoformat(timespec="minutes")
 
 
 def _cron(cron: str, timezone: str) -> CronSchedule:

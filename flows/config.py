@@ -25,8 +25,9 @@ MAX_HOURS = 24 * 366
 
 
 def _check_line(name: str | None) -> str | None:
-    fault = "contains @, which separates a line from a version" if "@" in (name or "") else None
-    if name is not None and (fault := fault or name_fault(name)):
+    if name is None:
+        return None
+    if fault := "contains @, which separates a line from a version" if "@" in name else name_fault(name):
         raise InputError(f"line {ascii(name)[:300]} {fault}; choose another name for the model line")
     return name
 

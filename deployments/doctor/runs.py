@@ -1,8 +1,6 @@
 """Checks that the servers' records of the deployments, the champion and the runs match the facts."""
 
-import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +18,14 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from deployments.deploy import find_deployment
 from deployments.doctor.installation import NO_HOME, NO_SERVER, CheckSkipped, Fault, Installation
 from deployments.doctor.servers import RESTART
 from deployments.install import AUTOMATIONS, DEPLOYMENTS, late_runs
-from deployments.local.services import POOL, client_env
+from deployments.local.connection import create_deployments
+from deployments.local.services import POOL
 from flows.config import RetrainConfig
 from flows.lifecycle.context import open_run
 from flows.lifecycle.dead_runs import open_flow_runs, reconcile
@@ -45,7 +44,7 @@ ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 def deployments(installation: Installation) -> Iterator[Fault]:
     """The Prefect server has Repartee's deployments and automations, and the worker finds their code."""
     with _client(installation) as client:
-        missing = [f"deployment {name}" for name in DEPLOYMENTS if _deployment(client, name) is None]
+        missing = [f"deployment {name}" for name in DEPLOYMENTS if find_deployment(client, name) is None]
         missing += [
             f"automation {name!r}" for name in AUTOMATIONS if not client.read_automations_by_name(name)
         ]
@@ -109,7 +108,7 @@ def dead(installation: Installation) -> Iterator[Fault]:
 
 
 def slots(installation: Installation) -> Iterator[Fault]:
-    """No finished run still holds a concurrency slot of its deployment; Prefect would cancel later runs."""
+    """No finished run still holds a concurrency slot of its deployment, for which later runs would wait."""
     with _client(installation) as client:
         for deployment in _deployments(client):
             limit = deployment.global_concurrency_limit
@@ -173,15 +172,8 @@ def _client(installation: Installation) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def _deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
-    try:
-        return client.read_deployment_by_name(name)
-    except ObjectNotFound:
-        return None
-
-
 def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    return [found for name in DEPLOYMENTS if (found := _deployment(client, name))]
+    return [found for name in DEPLOYMENTS if (found := find_deployment(client, name))]
 
 
 def _folder(deployment: DeploymentResponse) -> str | None:
@@ -218,14 +210,7 @@ def _close(installation: Installation) -> None:
 
 def _install(installation: Installation) -> None:
     assert installation.prefect_url is not None
-    env = client_env(installation.home, installation.prefect_url, installation.settings.tracking_uri)
-    subprocess.run(
-        [sys.executable, "-m", "deployments.install"],
-        cwd=PROJECT,
-        env={**os.environ, **env},
-        capture_output=True,
-        check=True,
-    )
+    create_deployments(installation.home, installation.prefect_url, installation.settings.tracking_uri)
 
 
 def _install_command(installation: Installation) -> str:

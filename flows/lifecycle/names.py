@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 NUMBER = "run_number"  # the file of a home that holds the number of its last run
 MAX_CHANGES_CHARACTERS = 60
-GREEK_LETTER = re.compile(
+PROPOSED_BY_THE_FORM = re.compile(
     r"(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon"
     r"|phi|chi|psi|omega)[0-9]*(-[a-z]+)+$"
 )
@@ -98,7 +98,7 @@ def is_generated(name: str) -> bool:
     The server combines an adjective and an animal from coolname's word lists. The dashboard proposes names in
     its form that begin with a Greek letter, such as `nu21-selye`.
     """
-    if GREEK_LETTER.match(name):
+    if PROPOSED_BY_THE_FORM.match(name):
         return True
     words = name.split("-")
     return len(words) == 2 and words[0] in _coolname_words("adj_any") and words[1] in _coolname_words("subj")

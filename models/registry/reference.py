@@ -51,7 +51,7 @@ def open_registry(settings: RegistrySettings, line: str | None = None) -> Regist
 def in_line(ref: str, registry: Registry) -> tuple[Registry, str]:
     """The registry of the line that the reference names, and the reference without that name.
 
-    `support-bot@3` is version 3 of the line `support-bot`; without @ it is a version of the registry's line.
+    `support-bot@3` means version 3 of the line `support-bot`, and `3` means version 3 of the registry's line.
     """
     line, _, version = ref.rpartition("@")
     return (replace(registry, model=line), version) if line else (registry, ref)

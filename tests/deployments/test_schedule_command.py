@@ -113,3 +113,11 @@ def test_without_a_server_the_schedules_of_the_home_are_opened(tmp_path):
     assert json.loads(added)["name"] == "often"
     listed = json.loads(ask(tmp_path, "schedule", "list", "--json"))["schedules"]
     assert {each["name"] for each in listed} == {"weekly", "often"}
+
+
+def test_in_a_home_without_schedules_nothing_is_written(tmp_path):
+    assert ask(tmp_path, "schedule", "list").startswith("there is no schedule; `repartee schedule add")
+    done = subprocess.run(**command(tmp_path, "schedule", "remove", "nightly"), capture_output=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"repartee: {tmp_path} has no schedules yet; `repartee schedule add`")
+    assert list(tmp_path.iterdir()) == []
