@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ class Outputs:
     clean: Artifact
     export: Artifact
 
+    @cached_property
     def data(self) -> DataOverview:
+        """The counts and samples of the data; they are read from the files once."""
         return overview(self.parse.path, self.clean.path, self.export.path)
 
 
@@ -64,15 +67,15 @@ def record_training(run: RunContext, run_id: str, outputs: Outputs) -> None:
     registry.log_artifacts(run_id, train.path / "logs", "training")
     score = ScoreRecord.read(evaluate.path / SCORE)
     registry.log_tables(
-        run_id, data_tables(outputs.data()) | result_tables(report, score, summary_of(train.path))
+        run_id, data_tables(outputs.data) | result_tables(report, score, summary_of(train.path))
     )
 
 
 def hashes_of(outputs: Outputs, corpus: str) -> str:
     """The fingerprint and the digest of each stage's output, and the digests of the datasets, as JSON."""
     stages = {
-        name: {"fingerprint": output.fingerprint, "digest": output.digest}
-        for name, output in vars(outputs).items()
+        output.stage: {"fingerprint": output.fingerprint, "digest": output.digest}
+        for output in (outputs.parse, outputs.clean, outputs.export, outputs.train, outputs.evaluate)
     }
     datasets = dict(dataset_of(outputs.export, corpus, split) for split in SPLITS)
     return json.dumps({"stages": stages, "datasets": datasets}, indent=2) + "\n"

@@ -37,7 +37,7 @@ def description(
     Raises:
         TrackingUnavailable, InputError: MLflow cannot be used, as for `writing`.
     """
-    report, data = Report.read(outputs.evaluate.path / REPORT), outputs.data()
+    report, data = Report.read(outputs.evaluate.path / REPORT), outputs.data
     champion = verdict.champion_score.figures() if verdict.champion_score else None
     return describe(
         RunReport(
