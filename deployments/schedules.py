@@ -102,7 +102,10 @@ def set_active(name: str, *, active: bool) -> Schedule:
     """
     with connect(Settings()) as client:
         deployment, schedule = _find(client, name)
-        client.update_deployment_schedule(deployment.id, schedule.id, active=active)
+        # If an update lacks the parameters, Prefect's server deletes them.
+        client.update_deployment_schedule(
+            deployment.id, schedule.id, active=active, parameters=schedule.parameters
+        )
         return _planned_now(client, name)
 
 

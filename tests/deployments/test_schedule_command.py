@@ -57,6 +57,7 @@ def test_a_schedule_is_added_paused_resumed_and_removed(api):
     assert not schedules.set_active("nightly", active=False).active
     assert not of_server(api, "nightly")["active"]
     assert schedules.set_active("nightly", active=True).next_run == added.next_run
+    assert of_server(api, "nightly") == stored | {"updated": of_server(api, "nightly")["updated"]}
     assert {each.name for each in schedules.list_schedules()} == {"weekly", "nightly"}
     schedules.remove("nightly")
     assert of_server(api, "nightly") is None
