@@ -43,7 +43,7 @@ def test_a_slot_that_nobody_holds_is_found_and_both_remedies_free_it(patient, ap
         found = patient.faults()
         assert (
             list(found) == ["slots"]
-            and "1 of 1 concurrency slots of the deployment retrain" in found["slots"][0]["what"]
+            and "1 of 4 concurrency slots of the deployment retrain" in found["slots"][0]["what"]
         )
         if mend == "--fix":
             assert patient.faults(words="--fix") == {}

@@ -11,7 +11,7 @@ from prefect.utilities.schema_tools import validate
 from corpus.transfer.guard import Reach
 from deployments.deploy import simple_schema
 from flows.lifecycle import context
-from flows.lifecycle.context import check_deployable, reach_of
+from flows.lifecycle.context import check_deployable, open_run, reach_of
 from flows.lifecycle.parameters import of_config, to_config, without_changes
 from flows.prepare import prepare
 from flows.recipes import RECIPES, configure
@@ -191,6 +191,10 @@ def test_a_deployed_run_begins_with_no_model_outside_of_the_home(tmp_path):
     with pytest.raises(InputError, match=r"start\.init '/etc': .* under REPARTEE_HOME; move the model there"):
         check_deployable("cornell", "/etc", tmp_path)
     check_deployable("cornell", "champion", tmp_path)
+
+
+def test_on_the_command_line_a_user_may_read_any_file():
+    open_run(to_config("quick", "/etc/passwd", settings="start.init=/etc"), Settings())
 
 
 @pytest.mark.parametrize("flow", [retrain, prepare], ids=lambda flow: flow.name)
