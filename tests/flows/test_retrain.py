@@ -151,7 +151,7 @@ def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, hom
     flows = database.execute("select name, state_name, tags from flow_run").fetchall()
     [(name, tags)] = [(name, tags) for name, _, tags in flows if name.endswith(": refused")]
     assert re.match(r"quick-sample #\d+ ", name)
-    assert set(json.loads(tags)) == {"quick", "sample", "refused"}
+    assert set(json.loads(tags)) == {"quick", "sample", "repartee", "refused"}
     assert run(home, "train.learning_rate=1e-6")["outcome"] == "unchanged"
 
 
