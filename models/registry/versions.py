@@ -260,7 +260,8 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         versions = self.versions()
         if not versions:
             first = f"no version of {self.model!r} is registered yet; `repartee run` registers the first one"
-            return f"{first}; model lines: {', '.join(lines)}" if (lines := self.lines()) else first
+            others = [line for line in self.lines() if line != self.model]
+            return f"{first}; other model lines: {', '.join(others)}" if others else first
         listed = (f"{v.number}" + "".join(f" ({a})" for a in v.aliases) for v in versions[:10])
         more = f" and {len(versions) - 10} older" if len(versions) > 10 else ""
         return f"{self.model!r} has no version {ref!r}; it has {', '.join(listed)}{more}"

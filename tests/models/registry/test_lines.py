@@ -58,3 +58,8 @@ def test_a_line_without_versions_is_an_error_that_names_the_lines(
     support.promote(register(support, model_folder(tmp_path / "model", b"w"), support.model), "the first")
     with pytest.raises(InputError, match=f"no version of 'unknown' is registered .*{support.model}"):
         registered_model("unknown@champion", registry, tmp_path / "copies")
+    with support.writing() as client:
+        client.delete_model_version(support.model, "1")
+    with pytest.raises(InputError) as error:
+        registered_model(f"{support.model}@champion", registry, tmp_path / "copies")
+    assert str(error.value).count(support.model) == 1, "the line itself is no other line"
