@@ -49,6 +49,9 @@ MLFLOW_SERVER = {
 }
 WORKER = {
     "PREFECT_WORKER_QUERY_SECONDS": "2",  # a triggered run starts within seconds
+    # A run that the worker cannot submit counts as crashed. While the server is busy or restarts, the worker
+    # and its runs repeat their requests for up to eight minutes; by default they do so for one minute.
+    "PREFECT_CLIENT_MAX_RETRIES": "8",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
 }
 
