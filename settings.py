@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """The default model line: the name of the registered model in MLflow."""
     notice_url: SecretStr | None = None
     """A webhook that is called on failures, crashes and promotions (flows/lifecycle/webhook.py)."""
+    notice_refused: bool = False
+    """Whether the webhook is also called if a run keeps the champion because the new model is not better."""
     download_hosts: str = ""
     """Local hosts and networks, separated by commas, from which deployed runs may download."""
     experiment: str = Field(default="repartee", validation_alias="MLFLOW_EXPERIMENT_NAME")
@@ -58,6 +60,13 @@ class Settings(BaseSettings):
     def _check_experiment(cls, name: Any) -> Any:
         why = text_fault(str(name), max_length=MAX_EXPERIMENT)
         return _accept(name, "MLFLOW_EXPERIMENT_NAME", "the experiment's name", why)
+
+    @field_validator("notice_refused", mode="before")
+    @classmethod
+    def _check_notice_refused(cls, value: Any) -> Any:
+        is_valid = isinstance(value, bool) or str(value).strip().lower() in ("true", "false", "1", "0")
+        why = None if is_valid else "is neither true nor false"
+        return _accept(value, "REPARTEE_NOTICE_REFUSED", "the value", why)
 
     @field_validator("mlflow_tracking_uri", "prefect_api_url", mode="before")
     @classmethod

@@ -26,11 +26,11 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Cancelled
 
 from deployments.deploy import convert_schedules, deploy, simplify_forms
@@ -41,11 +41,13 @@ from flows.lifecycle.context import open_run
 from flows.lifecycle.dead_runs import SILENT, reconcile
 from flows.lifecycle.events import NEW_DATA
 from flows.lifecycle.locks import Busy, my_turn
+from flows.lifecycle.webhook import send_missed
 from models.errors import InputError
 from settings import Settings
 
 log = logging.getLogger("deployments.install")  # the same name if this module runs as __main__
 
+MISSED = timedelta(minutes=10)  # a run of a schedule that is later than this counts as missed
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
 AUTOMATIONS = CRASHED_WHEN_SILENT, TRAIN_ON_NEW_DATA = (
     "repartee: a silent run has crashed",
@@ -77,6 +79,20 @@ def put_in_order() -> None:
         for automation in (crashed_when_silent(ours), train_on_new_data(client)):
             _put(client, automation)
         skip_missed(client)
+    close_dead_runs()
+
+
+def prepare_worker_start(worker: str) -> None:
+    """Do what must precede the start of this worker: skip missed runs, unless another worker is online, which
+    would have started them; and close dead runs.
+
+    Raises:
+        InputError: the home folder cannot be written, or MLflow cannot be used.
+    """
+    with get_client(sync_client=True) as client:
+        workers = client.read_workers_for_work_pool(POOL)
+        if not any(each.status == WorkerStatus.ONLINE and each.name != worker for each in workers):
+            skip_missed(client)
     close_dead_runs()
 
 
@@ -137,7 +153,7 @@ def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
                 deployment_id=deployment.id,
                 parameters={
                     name: {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{name} }}}}"}
-                    for name in ("recipe", "corpus")
+                    for name in ("recipe", "corpus", "settings")
                 },
             )
         ],
@@ -157,24 +173,33 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
 
 def skip_missed(client: SyncPrefectClient) -> int:
     """Cancel all late runs except the newest of each schedule; returns how many were cancelled."""
-    skipped = 0
+    skipped, now = 0, datetime.now(UTC)
     for name in DEPLOYMENTS:
-        deployment = client.read_deployment_by_name(name)
-        schedules: set[UUID | None] = set()  # those whose newest run is found; None for runs without one
-        for flow_run in late_runs(client, deployment.id, datetime.now(UTC)):
-            schedule = flow_run.created_by.id if flow_run.created_by else None
-            if schedule not in schedules:
-                schedules.add(schedule)
-                continue
-            message = (
-                "skipped: this run was missed while the services were down; a newer missed run starts instead"
-            )
-            client.set_flow_run_state(flow_run.id, Cancelled(message=message))
-            client.update_flow_run(flow_run.id, tags=[*flow_run.tags, "skipped"])
-            skipped += 1
+        with suppress(ObjectNotFound):  # the deployments are not created yet
+            deployment = client.read_deployment_by_name(name)
+            runs: dict[UUID | None, list[FlowRun]] = {}  # under None, the runs that belong to no schedule
+            for flow_run in late_runs(client, deployment.id, now):
+                if flow_run.state_name == "AwaitingConcurrencySlot":
+                    continue  # the run is not missed: it waits for other runs
+                schedule = flow_run.created_by.id if flow_run.created_by else None
+                runs.setdefault(schedule, []).append(flow_run)
+            slugs = {schedule.id: schedule.slug for schedule in deployment.schedules}
+            for schedule, (newest, *older) in runs.items():
+                for flow_run in older:
+                    _skip(client, flow_run)
+                oldest = older[-1] if older else newest
+                if schedule in slugs and now - (oldest.expected_start_time or now) > MISSED:
+                    send_missed(newest, slugs[schedule] or str(schedule)[:8], 1 + len(older))
+                skipped += len(older)
     if skipped:
         log.info("skipping %d missed runs; the newest missed run of each schedule starts instead", skipped)
     return skipped
+
+
+def _skip(client: SyncPrefectClient, flow_run: FlowRun) -> None:
+    message = "skipped: this run was missed while the services were down; a newer missed run starts instead"
+    client.set_flow_run_state(flow_run.id, Cancelled(message=message))
+    client.update_flow_run(flow_run.id, tags=[*flow_run.tags, "skipped"])
 
 
 def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) -> list[FlowRun]:

@@ -26,7 +26,7 @@ from deployments.deploy import SCHEDULED, find_deployment
 from deployments.local.connection import NoDatabase, connect, create_deployments
 from flows.config import RetrainConfig
 from flows.lifecycle.context import check_deployable
-from flows.lifecycle.parameters import of_config, to_config
+from flows.lifecycle.parameters import line_of, of_config, to_config
 from flows.recipes import run_command
 from models.errors import InputError, did_you_mean
 from models.model_name import text_fault
@@ -203,7 +203,7 @@ def _described(
     return Schedule(
         name=_name(schedule),
         deployment=deployment.name,
-        line=_line_of(parameters),
+        line=line_of(parameters) or Settings().model_name,
         when=_when(schedule),
         timezone=timezone,
         active=schedule.active and not deployment.paused,
@@ -211,15 +211,6 @@ def _described(
         next_run=due.astimezone(ZoneInfo(timezone)).isoformat(timespec="minutes") if due else None,
         id=str(schedule.id),
     )
-
-
-def _line_of(parameters: dict[str, Any]) -> str:
-    """The model line of a run with these parameters."""
-    try:
-        line = to_config(**{"recipe": "small", **parameters}).line
-    except (InputError, TypeError):  # the run itself reports the error
-        line = None
-    return line or Settings().model_name
 
 
 def _name(schedule: DeploymentSchedule) -> str:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from console import show_progress
-from deployments.worker import run_until_signalled
+from deployments.worker import CLOSE, run_until_signalled
 from environment import quiet_environment
 from models.files import PROJECT
 from settings import Settings
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int | str:
     os.environ["REPARTEE_HOME"] = str(Settings().root)
     os.chdir(PROJECT)  # the entrypoints are relative to this folder
     if arguments != [RUNNER]:
-        return run_until_signalled([sys.executable, "-m", "deployments.serve", RUNNER])
+        return run_until_signalled([sys.executable, "-m", "deployments.serve", RUNNER], CLOSE)
     asyncio.run(_run())
     return 0
 

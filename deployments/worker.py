@@ -5,7 +5,8 @@
 On SIGTERM, Prefect's own worker kills the current run. Prefect then still shows the run as running, and the
 run occupies its concurrency slot, until missed heartbeats mark it as crashed. This wrapper lets the trainer
 write a checkpoint first, and then records the end of the run. If the wrapper itself is killed, it records the
-ends of its runs at its next start.
+ends of its runs at its next start. If no other worker is online at its start, it also cancels all missed runs
+except the newest run of each schedule.
 """
 
 import socket
@@ -22,7 +23,11 @@ from models.files import PROJECT
 from models.processes import end_process, stop_on_signals
 from settings import Settings
 
-# This runs in a separate process: its imports are needed only briefly, but the worker runs for months.
+# These run in separate processes: their imports are needed only briefly, but the worker runs for months.
+BEFORE_START = (
+    "import sys; from deployments.install import prepare_worker_start, in_one_line; "
+    "exit(in_one_line(lambda: prepare_worker_start(sys.argv[1])))"
+)
 CLOSE = "from deployments.install import close_dead_runs, in_one_line; exit(in_one_line(close_dead_runs))"
 
 
@@ -31,18 +36,21 @@ def main(arguments: list[str]) -> int:
     quiet_environment()  # Prefect's worker and its runs inherit this environment
     name = f"repartee-{socket.gethostname()}"
     command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name, "--with-healthcheck"]
-    return run_until_signalled([sys.executable, "-m", "prefect", *command, *arguments])
+    return run_until_signalled([sys.executable, "-m", "prefect", *command, *arguments], BEFORE_START, name)
 
 
-def run_until_signalled(command: list[str]) -> int:
+def run_until_signalled(command: list[str], *before: str) -> int:
     """Run a command that runs flows; on a signal, first end the training run and record its end.
+
+    Args:
+        before: a script to run first, and its arguments.
 
     Returns:
         The exit status of the command, 0 after a signal, or 2 if a server cannot be used.
     """
     stop = threading.Event()
     stop_on_signals(stop, STOP_SIGNALS)
-    if status := _close_dead_runs():
+    if status := _run(*before):
         return status
     # The command has its own session, because Ctrl-C must not reach it before the training run has ended.
     process = subprocess.Popen(command, start_new_session=True)
@@ -51,16 +59,16 @@ def run_until_signalled(command: list[str]) -> int:
             return ended
     try:
         end_runs(Settings().root)
-        _close_dead_runs()
+        _run(CLOSE)
     finally:
         end_process(process, GRACE_SECONDS)
     return 0
 
 
-def _close_dead_runs() -> int:
-    """Record the ends of dead runs. Returns 0, or another exit status after an error on standard error."""
-    closing = subprocess.run([sys.executable, "-c", CLOSE], cwd=PROJECT, start_new_session=True, check=False)
-    return closing.returncode
+def _run(script: str, *arguments: str) -> int:
+    """Run one of the scripts above. Returns 0, or another exit status after an error on standard error."""
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, cwd=PROJECT, start_new_session=True, check=False).returncode
 
 
 if __name__ == "__main__":

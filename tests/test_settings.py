@@ -65,6 +65,18 @@ def test_a_name_that_no_experiment_can_have_is_one_line(monkeypatch, name):
         Settings()
 
 
+def test_a_switch_that_is_neither_true_nor_false_is_one_line(monkeypatch):
+    monkeypatch.setenv("REPARTEE_NOTICE_REFUSED", "sometimes")
+    with pytest.raises(
+        InputError, match=r"'sometimes' is neither true nor false; set REPARTEE_NOTICE_REFUSED"
+    ):
+        Settings()
+    monkeypatch.setenv("REPARTEE_NOTICE_REFUSED", "")
+    assert not Settings().notice_refused
+    monkeypatch.setenv("REPARTEE_NOTICE_REFUSED", "true")
+    assert Settings().notice_refused
+
+
 def test_a_home_may_have_any_letter_that_is_one(monkeypatch, tmp_path):
     home = tmp_path / '50% off #1 👩‍👩‍👧 o\'neil "x" a\u00a0b\u3000c'
     monkeypatch.setenv("REPARTEE_HOME", str(home))

@@ -8,10 +8,11 @@ from prefect.events import emit_event
 from prefect.flows import Flow
 
 from corpus.source import name_of
+from flows.notation import split_settings
 from flows.recipes import RECIPES
 from models.addresses import redact_addresses
 from models.errors import DataRejected
-from models.registry.tags import CORPUS, RECIPE, SOURCE
+from models.registry.tags import CHANGES, CORPUS, RECIPE, SOURCE
 from tasks.prefect_api.reporting import report
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
@@ -32,9 +33,15 @@ def send_new_data(run: RunContext, outputs: Sequence[Artifact]) -> None:
             payload={
                 "recipe": run.tags[RECIPE],
                 "corpus": run.tags[SOURCE],
+                "settings": _without_corpus(run.tags[CHANGES]),
                 "examples": outputs[-1].rows,
             },
         )
+
+
+def _without_corpus(settings: str) -> str:
+    """These settings without the corpus, which has a field of its own in the event and in the form."""
+    return ", ".join(text for text in split_settings(settings) if not text.startswith("download.corpus="))
 
 
 def send_promotion(run: RunContext, version: int, reason: str) -> None:

@@ -58,7 +58,7 @@ class Outcome:
             champion = f"champion v{self.version} stays" if self.version else "there is no champion"
             return f"Refused: {champion}"
         if self.outcome == "skipped":
-            return "Skipped: another training run is in progress"
+            return f"Skipped: another run of {self.model} is in progress"
         if self.outcome == "trained_not_registered":
             return "Trained, not registered: MLflow does not answer"
         return f"Unchanged: champion v{self.version} stays"

@@ -102,6 +102,14 @@ def of_config(config: RetrainConfig) -> dict[str, Any]:
     return {"recipe": config.recipe, **{key: value for key, value in fields.items() if value is not None}}
 
 
+def line_of(parameters: dict[str, Any]) -> str | None:
+    """The model line that these parameters of a flow name; None if they name no line or are wrong."""
+    try:
+        return to_config(**{"recipe": "small", **parameters}).line
+    except (InputError, TypeError):  # the run itself reports the error
+        return None
+
+
 def settings_of(changes: dict[str, Any] | None) -> str:
     """Convert the `changes` that an older form has stored into a text for the field `settings`."""
     values = flatten(changes or {})

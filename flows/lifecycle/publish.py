@@ -63,7 +63,7 @@ def skipped_outcome(run: RunContext, holder: str) -> Outcome:
     """The outcome if another run of the same model line is in progress in this home."""
     return Outcome(
         outcome="skipped",
-        reason=f"another run of {run.registry.model} is in progress in {run.home}: {holder}",
+        reason=f"the other run, in {run.home}, is {holder}",
         model=run.registry.model,
         version=None,
         mlflow_run_id=None,

@@ -1,7 +1,9 @@
-"""Webhook: send a one-line notice if a run fails or dies, promotes a version or cannot register its model.
+"""Webhook: send a one-line notice if a run fails or dies, is missed, promotes a version or cannot register
+its model.
 
 The notice is a JSON object whose field `text` is shown by Slack, Mattermost and others. The notice is sent to
-the address in the setting REPARTEE_NOTICE_URL.
+the address in the setting REPARTEE_NOTICE_URL. If REPARTEE_NOTICE_REFUSED is true, a run whose model is not
+better than the champion sends a notice, too.
 """
 
 import logging
@@ -15,6 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from corpus.transfer.guard import silence_request_log
 from flows.lifecycle.context import url_of
 from flows.lifecycle.outcome import Outcome
+from flows.lifecycle.parameters import line_of
 from models.addresses import redact_addresses
 from settings import Settings
 
@@ -30,25 +33,49 @@ def notice(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         send_notice(flow_run, state)
         return
     outcome = state.result()
-    if outcome.outcome in ("promoted", "trained_not_registered"):
-        send_notice(flow_run, state, outcome)  # any other outcome leaves the champion as it is
+    optional = ("refused",) if Settings().notice_refused else ()
+    if outcome.outcome in ("promoted", "trained_not_registered", *optional):
+        send_notice(flow_run, state, outcome)
 
 
 def send_notice(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -> None:
     """Send a notice of how a run ended to REPARTEE_NOTICE_URL, if that setting has a value."""
     reason = " ".join((state.message or "").split())[:MAX_REASON]
-    _send(
-        {
-            "text": f"Repartee: {flow_run.name}: {reason if outcome else f'{state.name}: {reason}'}",
-            "run": flow_run.name,
-            "state": state.name,
-            "outcome": outcome.outcome if outcome else None,
-            "reason": reason,
-            "recipe": flow_run.parameters.get("recipe"),
-            "corpus": redact_addresses(flow_run.parameters.get("corpus") or "") or None,
-            "url": url_of(flow_run, Settings()),
-        }
+    text = reason if outcome else f"{state.name}: {reason}"
+    _send(_message(flow_run, text, state.name, outcome.outcome if outcome else None, reason))
+
+
+def send_missed(flow_run: FlowRun, schedule: str, count: int) -> None:
+    """Send a notice that runs of a schedule did not start when they were due.
+
+    Args:
+        flow_run: the newest of these runs, which starts now.
+        count: the number of runs that were due while the services were down.
+    """
+    missed = "1 run was" if count == 1 else f"{count} runs were"
+    due = f"{flow_run.expected_start_time:%Y-%m-%d %H:%M} UTC" if flow_run.expected_start_time else "unknown"
+    reason = (
+        f"schedule {schedule}: {missed} missed while the services were down; the newest, which was due at "
+        f"{due}, starts now"
     )
+    _send(_message(flow_run, reason, "Late", "missed", reason))
+
+
+def _message(
+    flow_run: FlowRun, text: str, state: str | None, outcome: str | None, reason: str
+) -> dict[str, Any]:
+    settings = Settings()
+    return {
+        "text": f"Repartee: {flow_run.name}: {text}",
+        "run": flow_run.name,
+        "state": state,
+        "outcome": outcome,
+        "reason": reason,
+        "line": line_of(flow_run.parameters) or settings.model_name,
+        "recipe": flow_run.parameters.get("recipe"),
+        "corpus": redact_addresses(flow_run.parameters.get("corpus") or "") or None,
+        "url": url_of(flow_run, settings),
+    }
 
 
 def _send(message: dict[str, Any]) -> None:

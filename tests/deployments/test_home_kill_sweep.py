@@ -148,9 +148,9 @@ def rows(home, statement, file="mlflow.db"):
 
 
 def curves(home):
-    """The points of all curves that do not depend on the speed of the machine."""
-    timeless = "key not like '%second%'"
-    return rows(home, f"select key, step, value from metrics where {timeless} order by key, step, value")
+    """The points of all curves that depend neither on the speed of the machine nor on its load."""
+    repeatable = "key not like '%second%' and key not like 'system/%'"
+    return rows(home, f"select key, step, value from metrics where {repeatable} order by key, step, value")
 
 
 def weights(home):

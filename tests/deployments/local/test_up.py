@@ -145,7 +145,11 @@ def test_new_data_of_a_prepare_run_start_a_training(promoted, api, home):
     train = api.get("/deployments/name/retrain/train")["id"]
     wanted = {"flow_runs": {"deployment_id": {"any_": [train]}}}
     training = until(lambda: api.get("/flow_runs/filter", wanted))[0]
-    assert training["parameters"]["recipe"] == "quick" and training["parameters"]["corpus"] == "sample"
+    assert training["parameters"] == {
+        "recipe": "quick",
+        "corpus": "sample",
+        "settings": "download.sample_turns=3000, download.sample_seed=9, vocabulary.size=600",
+    }
     until(lambda: holder(home) is not None, 60)
     api.get(f"/flow_runs/{training['id']}/set_state", {"state": {"type": "CANCELLING"}})
     assert api.ending(training["id"])["type"] == "CANCELLED"

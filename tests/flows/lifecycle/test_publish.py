@@ -61,7 +61,7 @@ def test_a_run_keeps_the_name_and_the_tags_that_it_was_given_and_the_outcome_fol
     assert run.name == "first night: skipped"
     assert set(run.tags) == {"nightly", "skipped", "quick", "sample", "repartee"}
     assert (run.state.type, run.state.name) == ("COMPLETED", "Completed")
-    assert run.state.message.startswith("Skipped: another training run is in progress")
+    assert run.state.message.startswith("Skipped: another run of repartee is in progress")
 
 
 def test_a_name_of_prefects_own_making_gives_way_to_the_recipe_and_the_corpus(client, tmp_path):

@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from receiver import webhook
 
 from deployments.local.ephemeral_server import temporary_server
 
@@ -35,22 +34,8 @@ pytestmark = pytest.mark.flow
 
 @pytest.fixture
 def receiver():
-    """A webhook that keeps the messages that it receives and responds with `status`."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self):
-            server.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(server.status)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.told, server.status = [], 200
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+    with webhook() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +73,23 @@ def test_a_promotion_is_told_once_and_an_unchanged_run_is_not(receiver, prefect,
     told = receiver.told[0]
     assert told["text"].startswith("Repartee: quick-sample #1 ")
     assert told["text"].endswith(": Promoted: repartee v1 is the champion; no champion yet")
-    assert told["recipe"] == "quick" and "/runs/flow-run/" in told["url"]
+    assert (told["line"], told["recipe"]) == ("repartee", "quick") and "/runs/flow-run/" in told["url"]
     assert "s3cr3t" not in said
-    kept = [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cr3t" in path.read_bytes()]
-    assert kept == []
+    stored = [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cr3t" in path.read_bytes()]
+    assert stored == []
+
+
+def test_a_run_that_keeps_the_champion_is_told_only_if_the_operator_asks_for_it(
+    receiver, prefect, tmp_path, monkeypatch
+):
+    run(tmp_path, "", prefect, changes=TINY)
+    kept = {"changes": TINY, "seed": 5, "promote": "never"}
+    run(tmp_path, secret(receiver), prefect, **kept)
+    assert receiver.told == []
+    monkeypatch.setenv("REPARTEE_NOTICE_REFUSED", "true")
+    run(tmp_path, secret(receiver), prefect, **kept | {"seed": 6})
+    (told,) = receiver.told
+    assert told["outcome"] == "refused" and "champion v1 stays" in told["text"]
 
 
 def test_a_corpus_that_is_refused_is_told_and_is_an_event(receiver, prefect, tmp_path):
