@@ -1,7 +1,8 @@
-"""Redaction of addresses: removes users, passwords and queries, which are never shown or stored.
+"""Redaction of addresses (URLs): usernames, passwords and query strings are never shown or stored.
 
-There are two functions. In a message, text such as `me:a@b` or a question mark is kept unless it is part of
-an address. A corpus that the user gave may be an address even if its `//` is missing.
+`redact_addresses` is for messages. It keeps text such as `me:a@b` and question marks unless they are part of
+an address. `redact_corpus` is for the corpus that the user gave, which may be an address even if its `//` is
+missing.
 """
 
 import re
@@ -14,14 +15,15 @@ _QUERY = re.compile(r"(://[^\s?#'\"]*)\?[^\s#'\"]*")
 
 
 def redact_addresses(text: str) -> str:
-    """Return a text without the user, password and query of any address in it."""
+    """Return the text with the username, password and query string of every address in it removed."""
     return _QUERY.sub(r"\1", _LOGIN.sub("://", text))
 
 
 def redact_corpus(corpus: str) -> str:
-    """Return a corpus as the user gave it. If it is an address, remove its login, query and fragment.
+    """Return the corpus that the user gave, in a form that may be shown.
 
-    The whole text may be a misspelt address, so this function removes more than `redact_addresses` does.
+    A valid address is returned without its login, query string and fragment. Any other text is returned in
+    quotes; it may be a misspelt address, so this function removes more from it than `redact_addresses` would.
     """
     try:
         parts = httpx2.URL(corpus.strip())
@@ -34,7 +36,7 @@ def redact_corpus(corpus: str) -> str:
 
 
 def _without_login(text: str) -> str:
-    """Redact text that is not a valid address but may be intended as one."""
+    """Redact and quote text that is not a valid address but may have been meant as one."""
     found = re.fullmatch(r"((?:[A-Za-z][\w+.-]+:)?/*)(.*)", text.strip()[:300], re.DOTALL)
     assert found is not None
     rest = found[2].rpartition("@")[2] if ":" in found[0].partition("@")[0] else found[2]

@@ -1,8 +1,7 @@
 """The base class of every group of settings.
 
-Each package declares its settings in `config.py`, apart from the code that uses them, so that the
-command line can read, check and show them without importing torch. The settings of a data stage
-are declared in the stage's module under tasks/.
+Settings are declared in modules that do not import torch (often a package's `config.py`), so that the command
+line can read, check and show them quickly.
 """
 
 import json
@@ -18,5 +17,5 @@ class Config(BaseModel):
 
 
 def value_text(value: Any) -> str:
-    """Return a setting's value as text for people; flows/notation.py writes values that `--set` can read."""
+    """Return a setting's value as text for people. For text that `--set` can parse, see flows/notation.py."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Devices: the choice of a run's device, and operations that torch implements per kind of device."""
+"""Devices: which device a run uses, and operations whose torch function depends on the device type."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,20 +6,20 @@ from typing import NamedTuple
 
 import torch
 
-# When memory is full, the CPU's and MPS's allocators and cuBLAS raise RuntimeError with one of these texts.
+# If memory runs out, cuBLAS and the CPU and MPS allocators raise a RuntimeError that contains one of these.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class FastPath(NamedTuple):
-    """The parts of the fast path to use on a GPU. With none of them, training uses the standard path."""
+    """Which parts of the fast path to use on a GPU. If all are off, training uses the standard path."""
 
     packed: bool = False
-    """Pack sequences into batches of equal shape. Otherwise pad them for transformers' forward pass."""
+    """Pack sequences into steps of a few fixed shapes. If off, pad them for transformers' forward pass."""
     varlen: bool = False
     """Use torch's variable-length attention kernel instead of an attention mask."""
     compiled: bool = False
     cuda_graph: bool = False
-    """Capture the computation of the gradients as CUDA graphs."""
+    """Capture the gradient computation as CUDA graphs."""
 
 
 STANDARD_PATH = FastPath()
@@ -27,14 +27,14 @@ FAST_PATH = FastPath(packed=True, varlen=True, compiled=True, cuda_graph=True)
 
 
 def best() -> torch.device:
-    """The fastest device of this machine: a CUDA GPU, else Apple's GPU (MPS), else the CPU."""
+    """The best device of this machine: a CUDA GPU if there is one, else Apple's GPU (MPS), else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def device_name(device: torch.device) -> str:
-    """The model name of a CUDA GPU, or the type of any other device."""
+    """The product name of a CUDA GPU, or the type (`mps`, `cpu`) of any other device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 

@@ -1,4 +1,4 @@
-"""Errors that the user can correct, each with a message of one line."""
+"""Errors that the user can correct, each with a one-line message."""
 
 import errno
 import re
@@ -14,15 +14,15 @@ FULL = re.compile(rf"(os error |\[Errno )({'|'.join(map(str, OUT_OF_SPACE))})\b|
 
 
 class InputError(Exception):
-    """An error that the user can correct. Its message of one line says what is wrong, where, and the remedy.
+    """An error that the user can correct. Its one-line message says what is wrong, where, and what to do.
 
     The command line prints the message without a traceback and exits with status 2. Any other exception is a
-    bug of Repartee.
+    bug in Repartee.
     """
 
 
 class TrackingUnavailable(InputError):
-    """MLflow does not answer. Training continues without MLflow; operations that need MLflow wait."""
+    """MLflow does not answer. Training continues, because it does not need MLflow; other operations fail."""
 
 
 class DataRejected(InputError):
@@ -30,11 +30,11 @@ class DataRejected(InputError):
 
 
 def is_out_of_space(error: BaseException | None) -> bool:
-    """Whether a full disk, a quota or a file size limit caused the error, even if a library wrapped it."""
+    """Whether a full disk, a quota or a file-size limit caused the error or an error that it wraps."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
             return True
-        # Rust libraries (safetensors, tokenizers), SQLite and shutil.copytree pass on only the error's text.
+        # Errors from Rust (safetensors, tokenizers), SQLite and shutil.copytree have no errno, only a text.
         if FULL.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
@@ -50,11 +50,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 def validation_problem(error: "ValidationError", depth: int) -> tuple[str, str]:
     """Return the key of the first problem that pydantic found, and what is wrong with the key's value.
 
-    The message of one of Repartee's own validators is returned unchanged. If a value may have several types,
-    pydantic reports an error for each type, and their messages are joined.
+    A message from one of Repartee's own validators is returned unchanged. If a value may have several types,
+    pydantic reports an error for each type, and the messages of these errors are joined with "or".
 
     Args:
-        depth: the number of parts of an error's location that form the key; any later parts name the type.
+        depth: how many of the first parts of an error's location form the key; later parts name the type.
     """
     first = error.errors()[0]
     location = first["loc"][:depth]

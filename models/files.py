@@ -1,4 +1,4 @@
-"""Files: parses paths that the user typed, flushes files to the disk, and caches digests."""
+"""File helpers: parse paths that the user typed, flush files to the disk, and cache file digests."""
 
 import hashlib
 import os
@@ -11,16 +11,16 @@ PROJECT = Path(__file__).resolve().parent.parent
 """The project's root folder, from which its modules are imported."""
 
 SETTLED_S = 2.0
-"""A file modified less than this many seconds ago may change again and keep its modification time."""
+"""If a file was modified less than this many seconds ago, it may change without getting a new mtime."""
 
 _known: dict[tuple[str, int, int, int, int, int], str] = {}
 
 
 def path_of(text: str) -> Path:
-    """Return the path that the user typed, with `~` and `~NAME` expanded, even if nothing exists there.
+    """Return the path that the user typed, with `~` and `~NAME` expanded. The path need not exist.
 
     Raises:
-        InputError: the path begins with `~NAME` and there is no such user, or it cannot be a path of a file.
+        InputError: the path begins with `~NAME` and there is no such user, or the text cannot be a path.
     """
     try:
         path = Path(text).expanduser()
@@ -31,7 +31,7 @@ def path_of(text: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it holds a null character"
+        reason = getattr(error, "strerror", None) or "it contains a null character"
         raise InputError(f"{text[:80]!r} cannot be used as a path ({reason}); give another one") from None
     return path
 

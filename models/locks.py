@@ -1,4 +1,4 @@
-"""Kernel locks, which are released as soon as the process that holds them ends, even if it is killed."""
+"""Kernel file locks: a lock is released as soon as the process that holds it ends or is killed."""
 
 import fcntl
 import os
@@ -7,20 +7,20 @@ from pathlib import Path
 from filelock import FileLock
 
 LOCK_TEST_SECONDS = 0.5
-"""How long to wait for a lock before it counts as held, because `is_held` acquires it for a moment."""
+"""How long to wait before a lock counts as held: another call of `is_held` may hold it for a moment."""
 
 
 def lock(path: Path, *, timeout_s: float = -1) -> FileLock:
-    """Return a lock on this file, not yet acquired. With a timeout of -1, `acquire` waits without limit.
+    """Return a lock on this file without acquiring it. If `timeout_s` is -1, `acquire` waits without limit.
 
-    Acquiring the lock raises OSError if the file system does not support locks. By default,
-    filelock would then use a plain file as the lock, which would remain if its holder died.
+    If the file system does not support locks, `acquire` raises OSError. By default, filelock would instead
+    treat the existence of a file as the lock, and that file would remain if its holder died.
     """
     return FileLock(path, timeout=timeout_s, fallback_to_soft=False)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on this file. A concurrent call of `is_held` does not count."""
+    """Whether a process holds the lock on this file. A concurrent `is_held` is not mistaken for a holder."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):

@@ -7,8 +7,8 @@ from typing import Any
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table of rows that all have the same keys; "none" if there are no rows.
 
-    Integers get thousands separators, and other numbers four decimals. A column is aligned on the right if
-    its first value is a number.
+    Integers are written with thousands separators, other numbers with four decimal places. A column is
+    right-aligned if its first value is a number.
     """
     if not rows:
         return "none\n"

@@ -1,8 +1,9 @@
 """A training run's logs: metrics.jsonl for programs, train.log for users, notices.jsonl for the launcher.
 
-A resumed training run first truncates metrics.jsonl and train.log to their sizes at its checkpoint, so that
-no step and no epoch is logged twice. `Reader` reads metrics.jsonl while it grows, and handles the truncation.
-notices.jsonl contains the trainer's log records for the process that started the trainer.
+A resumed training run first truncates metrics.jsonl and train.log to the sizes that they had when its
+checkpoint was written, so that no step or epoch is logged twice. `Reader` can read metrics.jsonl while it
+grows, even if it is truncated meanwhile. notices.jsonl passes the trainer's log records to the process that
+started the trainer.
 """
 
 import io
@@ -18,13 +19,13 @@ log = logging.getLogger(__name__)
 
 METRICS, NOTICES = "metrics.jsonl", "notices.jsonl"
 
-# The kinds of lines. A line is a plain dictionary and not a Record, as lines are written every few steps.
-STEP = "step"  # the loss, learning rate and speed of the last steps
+# The kinds of lines. A line is a plain dictionary and not a Record, for speed: many lines are written.
+STEP = "step"  # the loss, learning rate and speed of the latest steps
 VALIDATION = "validation"  # the score of the validation sample
-EPOCH = "epoch"  # the means over an epoch, and the epoch's last validation
+EPOCH = "epoch"  # the mean loss and accuracy of an epoch, and its last validation
 REPLIES = "replies"  # statistics of greedy replies
 SYSTEM = "system"  # the memory and the load of the training process
-SKIP = "skip"  # a step whose loss or gradient could not be used
+SKIP = "skip"  # a step that was skipped because its loss or gradient was faulty
 NOTICE = "notice"  # a log record, in notices.jsonl
 
 COLUMNS = (
@@ -47,7 +48,7 @@ class MetricsLog:
         self.paths = {"metrics": folder / METRICS, "log": folder / "train.log"}
 
     def begin(self, sizes: dict[str, int] | None) -> None:
-        """Truncate the files to the `sizes` that they had at a checkpoint, or with None, empty them."""
+        """Truncate the files to the `sizes` that they had at a checkpoint, or if that is None, empty them."""
         if not self.writes:
             return
         for name, path in self.paths.items():
@@ -79,7 +80,7 @@ class MetricsLog:
 
 
 def checkpointed_size(folder: Path) -> int:
-    """The size of metrics.jsonl at the newest checkpoint; the file is never truncated below this size."""
+    """The size that metrics.jsonl had at the newest checkpoint; it is never truncated below this size."""
     for path in sorted((folder / "checkpoints").glob("[0-9]*/state.json"), reverse=True):
         try:
             return int(json.loads(path.read_text())["journal"]["metrics"])
@@ -100,7 +101,7 @@ class NoticeHandler(logging.Handler):
             line = {"kind": NOTICE, "time": time.time_ns() // 1_000_000, "level": record.levelname}
             with self.path.open("a") as file:
                 file.write(json.dumps({**line, "message": record.getMessage()}) + "\n")
-        except Exception:  # code that must write to the disk reports if it is full
+        except Exception:  # a full disk is reported by the code that depends on writing
             self.handleError(record)
 
 
@@ -109,11 +110,11 @@ def of_kind(lines: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 class Reader:
-    """Reads a file of JSON lines while another process appends lines to it, or truncates it and continues.
+    """Reads a JSON Lines file while another process appends lines to it or truncates it.
 
-    A line is returned as soon as it is complete. For each kind of line, the line about a step is
-    returned only once, even if it is written again after a truncation. `certain` returns how many bytes at
-    the start of the file will never be truncated; the reader leaves the lines after them for later calls.
+    Only complete lines are returned. Of each kind of line, the line for a given step is returned only once,
+    even if it is written again after a truncation. If `certain` is given, it returns the number of bytes at
+    the start of the file that will never be truncated, and lines beyond them are left for later calls.
     """
 
     def __init__(self, path: Path, certain: Callable[[], int] | None = None) -> None:
@@ -125,7 +126,7 @@ class Reader:
         self._warned = False
 
     def skip(self) -> None:
-        """Never return the lines that the file has now, even if they are read again after a truncation."""
+        """Mark the file's present lines as old: `read` never returns them, even if they are written again."""
         self._earlier = {hash(line) for line in self._read_bytes()}
 
     def read(self) -> list[dict[str, Any]]:
@@ -153,7 +154,7 @@ class Reader:
         return whole
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
-        """The line's content; None if the line is damaged, which is also logged as a warning."""
+        """The line's content, or None if the line is damaged; the reader warns of its first problem only."""
         try:
             content = json.loads(line)
         except ValueError:

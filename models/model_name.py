@@ -1,13 +1,13 @@
-"""Which texts can name a model line, a registered model of MLflow with its own champion and history."""
+"""Checks whether a text can name a model line, which is a registered model with its own champion."""
 
 import os
 import unicodedata
 
-MAX_MODEL_BYTES = 200  # a folder's name contains the model's name, a version and a digest
+MAX_MODEL_BYTES = 200  # leaves room for a version and a digest in a folder name of at most 255 bytes
 
 
 def name_fault(name: str) -> str | None:
-    """Why this text cannot name both an MLflow model and a folder; None if it can."""
+    """What is wrong with this text as the name of an MLflow model and of a folder; None if nothing is."""
     if wrong := {"/", ":"} & set(name):
         return f"contains {' and '.join(sorted(wrong))}, which MLflow does not accept in a name"
     if name in (".", ".."):
@@ -20,15 +20,15 @@ def name_fault(name: str) -> str | None:
 
 
 def text_fault(text: str, max_length: int = 100_000) -> str | None:
-    """Why MLflow and Prefect cannot record this text; None if they can."""
+    """What keeps MLflow or Prefect from storing this text; None if both can store it."""
     if not text.strip():
-        return "holds only whitespace"
+        return "contains only whitespace"
     try:
         text.encode()
     except UnicodeEncodeError:
         return "is not valid UTF-8"
     if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
-        return "holds a line break, a tab or another control character"
+        return "contains a line break, a tab or another control character"
     if len(text) > max_length:
         return f"has {len(text)} characters, more than the limit of {max_length}"
     return None

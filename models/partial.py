@@ -2,8 +2,8 @@
 
     store/STAGE/.tmp-FINGERPRINT/lock, out/
 
-The lock is a kernel lock, which is released as soon as the builder ends, even if it is killed, and even if
-it runs on another machine or in a container. A folder whose lock is free is not in use.
+The lock is a kernel lock, so it is released as soon as the builder ends, even if the builder is killed, and
+wherever it runs (in a container, on another machine). A folder whose lock is free is therefore not in use.
 """
 
 import logging
@@ -25,9 +25,10 @@ OUT = "out"
 
 @contextmanager
 def building(folder: Path, fingerprint: str) -> Iterator[Path]:
-    """Yield an empty folder in which one builder at a time builds an output; remove the folder afterwards.
+    """Yield an empty folder in which to build this output, and remove the folder afterwards.
 
-    The call waits for any other builder of the same output, which may have completed the output by then.
+    If another process is building the same output, the call waits for that process to end. The output may
+    then already exist.
     """
     partial = folder / f"{PREFIX}{fingerprint}"
     held = _acquire(partial)

@@ -13,8 +13,8 @@ def end_process(process: subprocess.Popen[Any], grace_s: float, *, group: bool =
     """Ask a child process to end, wait up to `grace_s` seconds, and kill it if it is still running.
 
     Args:
-        group: signal the whole process group that the child leads. All processes that remain in the group are
-            killed, even if the child itself has ended in time.
+        group: signal the whole process group that the child leads. Any processes left in the group are then
+            killed, even if the child itself ended in time.
     """
 
     def send(number: int) -> None:
@@ -43,7 +43,7 @@ def stop_on_signals(
         second_ends: let a second signal end the process at once, in case stopping takes too long.
 
     Returns:
-        The list to which each signal is appended when it arrives.
+        A list to which the number of each signal is appended when the signal arrives.
     """
     received: list[int] = []
 
@@ -63,9 +63,10 @@ def when_parent_ends(action: Callable[[], None], pipe: int = 0) -> None:
     """Call `action` in a thread as soon as the parent process has ended, even if it was killed.
 
     Args:
-        pipe: the file descriptor of the standard input or of a copy of it. It must be a pipe whose other end
-            only the parent holds, and the parent must not write to it. `sys.stdin` itself is not read: the
-            thread would hold the lock of `sys.stdin`, which would break the interpreter's shutdown.
+        pipe: the file descriptor of standard input, or a duplicate of it. It must refer to a pipe whose other
+            end is open only in the parent, and to which the parent writes nothing. The thread reads from the
+            descriptor, because reading from `sys.stdin` would hold a lock that breaks the interpreter's
+            shutdown.
     """
 
     def wait() -> None:

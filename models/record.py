@@ -10,7 +10,10 @@ from models.errors import validation_problem
 
 
 class Record(BaseModel):
-    """The content of a JSON file. Keys of later versions are ignored. A new key needs a default."""
+    """The content of a JSON file. Unknown keys, such as those of later versions, are ignored.
+
+    Give a newly added key a default, so that older files can still be read.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 

@@ -18,28 +18,28 @@ from models.files import sync
 log = logging.getLogger(__name__)
 
 SCHEME = "sqlite:///"
-COMPANIONS = ("-journal", "-wal", "-shm")  # the files that SQLite adds to a database in use
-BUSY_SECONDS = 20  # MLflow, too, waits 20 s for a locked database
+COMPANIONS = ("-journal", "-wal", "-shm")  # suffixes of the files that SQLite keeps beside a database in use
+BUSY_SECONDS = 20  # MLflow also waits 20 s for a locked database
 WAIT_SECONDS = 300  # on a busy machine, creating a database takes up to a minute
 CREATED, LOCK = ".new-", ".lock"  # for a database NAME: the folder .NAME.new-RANDOM, the file .NAME.lock
 
 
 def address(path: Path) -> str:
-    """The address of a SQLite file for SQLAlchemy.
+    """The address (URL) of a SQLite file in the form that SQLAlchemy reads.
 
     Raises:
         InputError: no address can contain this path.
     """
     if "?" in str(path):
         raise InputError(
-            f"the path {path} contains a question mark, which would end the address of a SQLite database; "
+            f"the path {path} contains a question mark, which cannot be part of a SQLite address; "
             "choose a folder without a question mark: export REPARTEE_HOME=/another/folder"
         )
     return f"{SCHEME}{path}"
 
 
 def file_of(uri: str) -> Path | None:
-    """The file that SQLAlchemy finds in a SQLite address, or None if `uri` does not name a SQLite file."""
+    """The file to which a SQLAlchemy address refers, or None if `uri` does not name a SQLite file."""
     scheme, found, rest = uri.partition(":///")
     name = rest.partition("?")[0]
     if not found or scheme.partition("+")[0] != "sqlite" or name in ("", ":memory:"):
@@ -73,7 +73,7 @@ def remedy(message: str) -> str:
     if is_damaged(message):
         return "rescue the database's readable data with `repartee doctor --fix`"
     if "is locked" in message:
-        return "end the other program that is writing to the database, or wait until it ends"
+        return "end the other program that is writing to the database, or wait until it has finished"
     if "is full" in message:
         return "free some space on the database's disk, and run the same command again"
     return "make the database file and its folder writable"
@@ -81,7 +81,10 @@ def remedy(message: str) -> str:
 
 @contextmanager
 def opened(path: Path, timeout_s: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """Open a connection, writable if the file is writable: only a writer can roll back a hot journal."""
+    """Yield a connection, which is writable if the file is.
+
+    Only a writable connection can roll back a hot journal, that is, one left by a crash.
+    """
     mode = "rw" if os.access(path, os.W_OK) else "ro"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     with closing(sqlite3.connect(uri, uri=True, timeout=timeout_s)) as database:
@@ -107,7 +110,7 @@ def revision(database: sqlite3.Connection, names: set[str]) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the file, or None if it is intact. Opening the file rolls back a hot journal."""
+    """What is wrong with the file; None if it is intact or locked. The check rolls back a hot journal."""
     try:
         with opened(path) as database:
             answer = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
@@ -117,15 +120,15 @@ def damage(path: Path) -> str | None:
 
 
 def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path], bool]) -> None:
-    """Build a database under another name and rename it, unless another process has created it meanwhile.
+    """Build a database under another name and move it to `path`, unless another process was faster.
 
-    An unfinished database at the path is set aside. If the process is killed, no unfinished database is left
-    at the path, and the next call starts from scratch.
+    An unfinished database that is already at the path is set aside. If this process is killed, it leaves no
+    unfinished database at the path, and the next call starts from scratch.
 
     Raises:
         InputError: another process has held the lock for minutes.
     """
-    path = path.resolve()  # so that the database is replaced and not a symbolic link to it
+    path = path.resolve()  # so that the database itself is replaced, not a symbolic link to it
     with alone(path):
         if not is_missing(path):
             return
@@ -168,7 +171,7 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside the file, and remove those of dead processes. Call it in `alone`."""
+    """Remove the temporary folders of dead processes, then yield a new one. Call this within `alone`."""
     for left in path.parent.glob(f".{path.name}{CREATED}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}{CREATED}", dir=path.parent) as folder:
@@ -183,7 +186,7 @@ def finish(path: Path) -> None:
 
 
 def set_aside(path: Path, why: str) -> None:
-    """Rename a database and its companion files, so that no old journal is applied to a new database."""
+    """Rename a database and its companion files, so that an old journal is never applied to a new file."""
     target = free_name(path, why)
     for old, end in _parts(path):
         old.rename(target.with_name(target.name + end))
@@ -211,13 +214,13 @@ def remove(path: Path) -> None:
 
 
 def _parts(path: Path) -> list[tuple[Path, str]]:
-    """Return each existing file of the database, with the suffix that follows the database's name."""
+    """Return a pair for each existing file of the database: its path, and its suffix after the main name."""
     named = [(path.with_name(path.name + end), end) for end in ("", *COMPANIONS)]
     return [(part, end) for part, end in named if part.exists()]
 
 
 def free_name(path: Path, why: str) -> Path:
-    """Return an unused name beside the file: NAME.WHY, or if that exists, NAME.WHY-2 and so on."""
+    """Return an unused path beside the file: NAME.WHY, or if that exists, NAME.WHY-2 and so on."""
     names = (
         path.with_name(f"{path.name}.{why}{number}") for number in ("", *(f"-{i}" for i in range(2, 1000)))
     )

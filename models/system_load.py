@@ -1,6 +1,7 @@
 """System load: the memory and the CPU time of the training process, and the load of its GPU.
 
-The figures are lines of metrics.jsonl, like the figures of learning, and reach MLflow in the same way.
+These figures are written as lines of metrics.jsonl, like the training metrics, and reach MLflow in the same
+way.
 """
 
 import logging
@@ -18,7 +19,7 @@ BYTES_A_GB = 1e9
 
 
 class Sampler:
-    """Writes the load of this process and its device to a metrics log, at most every SECONDS_BETWEEN."""
+    """Writes the load of this process and its device to a metrics log, at most once per `seconds_between`."""
 
     def __init__(self, device: torch.device, *, seconds_between: float = SECONDS_BETWEEN) -> None:
         self.device, self.seconds_between = device, seconds_between
@@ -33,7 +34,10 @@ class Sampler:
             metrics_log.write(SYSTEM, step=step, **self.sample())
 
     def sample(self) -> dict[str, float]:
-        """The resident memory in GB, and the CPU time since the previous sample in percent of one core."""
+        """The resident memory in GB, the CPU use in percent of one core, and the load of a CUDA GPU.
+
+        The CPU use is the average since the previous sample.
+        """
         figures = {
             "memory_gb": self.process.memory_info().rss / BYTES_A_GB,
             "cpu_percent": self.process.cpu_percent(),
@@ -42,10 +46,10 @@ class Sampler:
 
 
 def _gpu_load(device: torch.device) -> dict[str, float]:
-    """The GPU memory that the process has reserved in GB, and the GPU's utilisation in percent if known."""
+    """The GPU memory in GB that the process has reserved, and if known, the GPU's utilisation in percent."""
     figures = {"gpu_memory_gb": torch.cuda.memory_reserved(device) / BYTES_A_GB}
     try:
         figures["gpu_percent"] = float(torch.cuda.utilization(device))
     except Exception as error:  # the package nvidia-ml-py is not installed, or the driver gives no answer
-        log.debug("the utilisation of the GPU is not known: %s", error)
+        log.debug("the GPU's utilisation is unknown: %s", error)
     return figures

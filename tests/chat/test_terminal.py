@@ -219,7 +219,7 @@ def test_a_stop_text_may_have_blanks_in_it() -> None:
         ("/stats all", "/stats takes no argument"),
         ("/save ~nosuchuser/talk.jsonl", "no user 'nosuchuser'"),
         (f"/save {'x' * 300}", "cannot be used as a path (File name too long)"),
-        ("/save talk\0.jsonl", "cannot be used as a path (it holds a null character)"),
+        ("/save talk\0.jsonl", "cannot be used as a path (it contains a null character)"),
     ],
 )
 def test_a_wrong_command_is_met_with_the_remedy_and_the_talk_goes_on(line: str, hint: str) -> None:
