@@ -1,6 +1,7 @@
-"""Batches: examples of similar length are batched together, so that little of a batch is padding.
+"""Batches: examples of similar length are batched together, so that a batch contains little padding.
 
-Name suffixes are shapes: B batch, T tokens, S tokens of the context, N positions with loss, D width.
+The suffix of a tensor's name gives its shape: B batch, T tokens, S tokens of the context, N positions with
+loss, D width.
 """
 
 import math
@@ -27,10 +28,10 @@ Row = tuple[NDArray[np.int64], NDArray[np.bool_]]  # ids, is_reply
 
 @dataclass(frozen=True)
 class Batch:
-    """The input ids of a network, and at each position the next id (or NO_LOSS) as the target.
+    """The input ids of a network, and a target for each position: the next id, or NO_LOSS.
 
-    Each row is padded on the right, so that in a causal network no real position attends to padding.
-    Only lengths_B tells where the padding begins, because a vocabulary may use the padding id for text, too.
+    Each row is padded on the right, so in a causal network no real position attends to padding. Only
+    lengths_B says where the padding begins, because some vocabularies also use the padding id for text.
     The context is the encoder's input; it is None for a network without an encoder.
     """
 
@@ -49,7 +50,7 @@ class Batch:
 class LossInputs(NamedTuple):
     """The inputs of the loss: N hidden states, each with its target id and its weight.
 
-    Positions with weight 0 pad a step to its fixed shape.
+    To give a step its fixed shape, it is padded with positions of weight 0.
     """
 
     hidden_ND: Tensor
@@ -59,7 +60,7 @@ class LossInputs(NamedTuple):
 
 
 class Examples:
-    """A table of EXAMPLES (models/data/schemas.py) as flat arrays."""
+    """The examples in a table of the schema EXAMPLES (models/data/schemas.py), as flat arrays."""
 
     def __init__(self, table: pa.Table) -> None:
         ids, flags = (table[name].combine_chunks() for name in ("ids", "is_reply"))
@@ -77,12 +78,15 @@ class Examples:
 
     @cached_property
     def replies(self) -> NDArray[np.int64]:
-        """The number of reply tokens in each row, of shape (rows,)."""
+        """The number of reply tokens in each row; the shape is (rows,)."""
         cumulative = np.concatenate([[0], np.cumsum(self.is_reply, dtype=np.int64)])
         return np.diff(cumulative[self.starts])
 
     def sides(self, *, has_encoder: bool) -> NDArray[np.int64]:
-        """Tokens in each row, (rows, 1); with an encoder, in its context and in its reply, (rows, 2)."""
+        """The number of tokens in each row; the shape is (rows, 1).
+
+        With an encoder, the context's and the reply's tokens are counted separately; the shape is (rows, 2).
+        """
         if not has_encoder:
             return self.lengths[:, None]
         return np.stack([self.lengths - self.replies, self.replies], axis=1)
@@ -93,12 +97,12 @@ class Examples:
 
 
 def read_examples(folder: Path, split: str) -> pa.Table:
-    """The examples of a split (train, validation or test), as a table of EXAMPLES."""
+    """The examples of a split (train, validation or test), as a table of the schema EXAMPLES."""
     return pq.read_table(folder / f"{split}.parquet", schema=EXAMPLES)
 
 
 def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:
-    """Return a text with the ids of at most `most` of the conversations to which the rows belong."""
+    """Return the ids of the rows' conversations as text: at most `most` ids, and how many more there are."""
     names = table["conversation_id"].take(rows).unique().to_pylist()
     others = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{others}"
@@ -107,11 +111,11 @@ def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:
 def bucket(
     lengths: NDArray[np.int64], batch_tokens: int, rng: np.random.Generator | None = None
 ) -> list[NDArray[np.int64]]:
-    """Return the row numbers of each batch.
+    """Divide the rows into batches of similar length, and return the row numbers of each batch.
 
-    A batch has at most `batch_tokens` positions, including padding, or consists of a single row. `lengths` is
-    (rows,), or (rows, sides) if each side is padded separately. With `rng`, the order of
-    rows of equal length and the order of the batches are random; the number of batches stays the same.
+    A batch has at most `batch_tokens` positions, including padding, unless it consists of a single row. The
+    shape of `lengths` is (rows,), or (rows, sides) if each side is padded separately. If `rng` is given, the
+    order of the batches and that of rows of equal length are random; the number of batches stays the same.
     """
     sides = lengths if lengths.ndim == 2 else lengths[:, None]
     tie_break = np.arange(len(sides)) if rng is None else rng.permutation(len(sides))
@@ -136,8 +140,8 @@ def _group_by_length(
     """Return an order of the rows in which neighbouring rows have similar lengths on each side.
 
     With two sides, the rows are divided into strips of similar context length; there are about as many strips
-    as there are batches in a strip. Each strip is sorted by reply length, alternately in ascending and in
-    descending order. With one side there is a single strip.
+    as there are batches in a strip. Each strip is sorted by reply length, the first in ascending order, the
+    next in descending order, and so on alternately. With one side there is a single strip.
     """
     context, reply = sides[:, :-1].sum(axis=1), sides[:, -1]
     strips = max(1, round(math.sqrt(int(sides.sum()) / batch_tokens)))
@@ -150,14 +154,15 @@ def _group_by_length(
 def epoch_batches(
     lengths: NDArray[np.int64], batch_tokens: int, *, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:
-    """The batches of an epoch. They depend only on the arguments, so a resumed training run repeats them."""
+    """The batches of an epoch. They depend only on the arguments, so a resumed run gets the same ones."""
     return bucket(lengths, batch_tokens, np.random.default_rng((seed, epoch)))
 
 
 def collate(rows: Sequence[Row], *, has_encoder: bool) -> Batch:
-    """Collate rows into a batch. With an encoder, the ids before the reply are the encoder's context.
+    """Collate rows into a padded batch. With an encoder, the ids before the reply are the encoder's input.
 
-    Only this function shifts the targets: the target at each position is the id at the next position.
+    The reply targets of padded batches are shifted here and nowhere else: the target at each position is the
+    id at the next position.
     """
     if not has_encoder:
         inputs = [ids[:-1] for ids, _ in rows]

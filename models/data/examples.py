@@ -1,4 +1,4 @@
-"""Examples: conversations are encoded as EXAMPLES and written to the Parquet files that training reads."""
+"""Encodes conversations as training examples, and writes these to the Parquet files that training reads."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def read_split(turns: Path, split: str) -> Iterator[Conversation]:
 def encode_split(
     turns: Path, split: str, folder: Path, markup: MarkupConfig, *, every: int = 1
 ) -> Iterator[pa.RecordBatch]:
-    """Encode each `every`th conversation of a split with the tokenizer in `folder`; yield row groups."""
+    """Encode every `every`-th conversation of a split with the tokenizer in `folder`; yield the examples."""
     vocabulary, spelling, chat_format = load(folder), load_spelling(folder), load_chat_format(folder)
     for chunk in batched(islice(read_split(turns, split), 0, None, every), ROW_GROUP):
         conversations = [texts for _, _, texts in chunk]
@@ -51,7 +51,7 @@ def batched(items: Iterator[Conversation], size: int) -> Iterator[list[Conversat
 
 
 def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Path) -> int:
-    """Write a Parquet file of EXAMPLES for each split, and dialogue.json with the settings.
+    """Write the examples of each split to a Parquet file, and the settings to dialogue.json.
 
     Returns:
         The number of examples.

@@ -51,7 +51,7 @@ class DataOverview(Record):
     rejected: dict[str, int]
     """The number of rejected lines by cause."""
     removed: dict[str, int]
-    """What `clean` has removed or cut, by kind."""
+    """The counts of the stage `clean` by kind: what it has read, removed or shortened."""
     splits: dict[str, SplitOverview]
     samples: list[SampleConversation]
 
@@ -118,7 +118,7 @@ def split_rows(data: DataOverview) -> list[dict[str, Any]]:
 
 
 def reject_rows(data: DataOverview) -> list[dict[str, Any]]:
-    """A row for each cause of rejects in `parse`, and for each kind of change in `clean`."""
+    """A row for each cause of rejects in `parse`, and for each count of `clean`; zeros are left out."""
     causes = [("parse", cause, count) for cause, count in data.rejected.items()]
     kinds = [("clean", kind, count) for kind, count in data.removed.items()]
     return [

@@ -10,7 +10,7 @@ TURNS = pa.schema(
         pa.field("turn", pa.int32(), nullable=False),  # 0, 1, 2 ... in the order of the conversation
         pa.field("speaker", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
-        pa.field("group", pa.string(), nullable=False),  # a movie, file or user; all in the same split
+        pa.field("group", pa.string(), nullable=False),  # a movie, file or user; never divided between splits
     ]
 )
 

@@ -1,7 +1,7 @@
-"""Chat formats: the ids around the turns of a sequence, in Repartee's own format or in a chat template.
+"""Chat formats: which ids surround the turns of a sequence, in Repartee's own format or a chat template.
 
-The text of a turn is encoded separately, never through the template. The user's text therefore cannot yield a
-special token, and training, scoring and chat all see the same ids.
+The text of a turn is encoded on its own, never as part of the rendered template. The user's text therefore
+cannot yield a special token, and training, scoring and chat all see the same ids.
 """
 
 import json
@@ -35,11 +35,11 @@ class ChatFormat:
     """Whether a sequence may begin with a turn of the assistant."""
 
     def surrounding_ids(self, turns: int) -> list[list[int]]:
-        """Return the ids before each of `turns` texts, then the ids after the last text, which is a reply."""
+        """Return `turns` + 1 lists: the ids before each text, then the ids after the last text (a reply)."""
         return [[START], *([END] for _ in range(turns))]
 
     def end_length(self, ids: list[int]) -> int:
-        """The number of ids after a reply's text that belong to the reply: those up to its end token."""
+        """How many ids after a reply's text belong to the reply: those up to and including the end token."""
         return ids.index(self.special_tokens.end) + 1
 
 
@@ -65,7 +65,7 @@ class ChatTemplate(ChatFormat):
         self.max_per_turn = max(len(ids) for ids in (*odd_ids[1:], *even_ids[1:]))
 
     def surrounding_ids(self, turns: int) -> list[list[int]]:
-        """Return the ids before each of `turns` texts, then the ids after the last text.
+        """Return `turns` + 1 lists: the ids before each text, then the ids after the last text.
 
         Raises:
             TemplateError: the template does not allow a sequence that begins with the assistant.
@@ -143,7 +143,7 @@ def read_special_tokens(folder: Path) -> SpecialTokens:
 
 
 def _raw_tokenizer(folder: Path) -> Tokenizer:
-    """Load the tokenizer for the template's own strings: it encodes a special token's name as that token."""
+    """Load the tokenizer so that it encodes a special token's name in the template as that token."""
     encoder = load(folder)
     encoder.encode_special_tokens = False
     return encoder

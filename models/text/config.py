@@ -15,8 +15,8 @@ class MarkupConfig(Config):
     """How a conversation becomes the token sequence that a model reads."""
 
     unit: Literal["conversation", "pair"] = "conversation"
-    """What one training example holds. `conversation`: as many turns as fit, with loss on each reply and
-    the turns before it as context. `pair`: a turn and the reply to it."""
+    """What one training example contains. `conversation`: as many turns as fit, with loss on each reply; the
+    turns before a reply are its context. `pair`: a turn and the reply to it."""
     max_tokens: int = Field(default=512, ge=8, le=2048)
     """Maximum length of a sequence in tokens, special tokens included. With `pair`, the limit applies
     to the context and to the reply separately."""
@@ -25,8 +25,8 @@ class MarkupConfig(Config):
     def context_tokens(self) -> int:
         """The number of positions for the turns before a sequence's first reply, including the start token.
 
-        With `unit=conversation` this is a quarter of `max_tokens`. The other positions are for the replies,
-        so that few replies are truncated.
+        With `unit=conversation` this is a quarter of `max_tokens`. The remaining positions are for the
+        replies, so that few replies are truncated.
         """
         return self.max_tokens if self.unit == "pair" else max(3, self.max_tokens // 4)
 
@@ -37,7 +37,7 @@ class MarkupConfig(Config):
 
 
 class Dialogue(Record):
-    """dialogue.json of a folder of examples: the settings with which their text was prepared."""
+    """The file dialogue.json beside the examples: the settings with which their text was prepared."""
 
     normalisation: Style
     markup: MarkupConfig

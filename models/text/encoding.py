@@ -1,7 +1,7 @@
-"""The encoding of turns as the token sequence that a model reads, which is the same in training and in chat.
+"""Encodes turns as the token sequence that a model reads, in the same way for training and for chat.
 
-A sequence is `<start> turn <end> turn <end> ...`, in which each turn except the first is a reply. With the
-chat template of a pretrained model, only every second turn is a reply of the assistant. A conversation is
+A sequence is `<start> turn <end> turn <end> ...`, in which each turn except the first is a reply. With a
+pretrained model's chat template, only the assistant's turns, every second one, are replies. A conversation is
 then encoded twice, so that each turn except the first is a reply in one of the two encodings.
 """
 
@@ -21,7 +21,7 @@ from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
 DEFAULT_FORMAT = ChatFormat()
 MODEL_INFO = "repartee.json"
-MIN_TEXT_TOKENS = 8  # the least room for text that the chat format must leave
+MIN_TEXT_TOKENS = 8  # the fewest tokens that the chat format must leave for text
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Turn:
 
 
 class ModelInfo(Record):
-    """repartee.json of a model folder: how the text must be prepared for the model."""
+    """The file repartee.json in a model folder: how text must be prepared for the model."""
 
     family: str = ""
     normalisation: Style
@@ -75,11 +75,11 @@ def encode_conversations(
     spelling: list[float],
     chat_format: ChatFormat = DEFAULT_FORMAT,
 ) -> Iterator[list[Example]]:
-    """Yield the examples of each conversation; each reply is in one example, after as much context as fits.
+    """Yield the examples of each conversation. Each reply is in one example, after as much context as fits.
 
-    The spelling charge for text without ids (an unknown word, the truncated end of a long turn, the spaces
-    that a word vocabulary loses) is in `spelled_nats`. A model therefore never gains by not knowing a word:
-    docs/decisions/0004-bits-per-byte-on-text.md.
+    `spelled_nats` is the spelling charge for text that has no ids: unknown words, the truncated end of a long
+    turn, and the spaces that a word vocabulary loses. Because of it, a model never gains by not knowing a
+    word (docs/decisions/0004-bits-per-byte-on-text.md).
 
     Raises:
         InputError: the chat format leaves too few tokens for the text.
@@ -102,7 +102,7 @@ def encode_conversations(
 
 
 def check_capacity(markup: MarkupConfig, chat_format: ChatFormat) -> None:
-    """Check that the tokens of the chat template leave enough tokens for text.
+    """Check that the chat template's own tokens leave enough room for text.
 
     Raises:
         InputError: markup.max_tokens is too low for the chat template.
@@ -110,8 +110,8 @@ def check_capacity(markup: MarkupConfig, chat_format: ChatFormat) -> None:
     overhead = chat_format.max_prefix + chat_format.max_per_turn
     if chat_format.stride > 1 and markup.context_tokens < overhead + MIN_TEXT_TOKENS:
         raise InputError(
-            f"markup.max_tokens {markup.max_tokens} leaves no room for text beside the {overhead} ids of the "
-            f"model's chat template; set it to {4 * (overhead + MIN_TEXT_TOKENS)} or more"
+            f"markup.max_tokens {markup.max_tokens} leaves too little room for text, because the model's "
+            f"chat template takes {overhead} tokens; set it to {4 * (overhead + MIN_TEXT_TOKENS)} or more"
         )
 
 

@@ -63,7 +63,7 @@ def _tutorial(text: str) -> str:
 
 
 def display(text: str, style: Style) -> str:
-    """The text for display. In style `article`, marks and contractions are joined to their words again."""
+    """The text for display. In the style `article`, marks and contractions are joined to their words."""
     if style == "plain":
         return text
     text = re.sub(r"\s+([.,!?])", r"\1", text)

@@ -1,4 +1,4 @@
-"""Tokenizers with a `word` vocabulary or a byte-level `bpe` vocabulary, and the prices of spelling charges.
+"""Tokenizers with a `word` vocabulary or a byte-level `bpe` vocabulary, and the costs in a spelling charge.
 
 Both kinds are saved as a `tokenizer.json` that transformers can open, with the special tokens at ids 0 to 3.
 """
@@ -23,7 +23,7 @@ class SpecialTokens:
     """The ids of a vocabulary's special tokens, which do not represent text."""
 
     end: int = END
-    """The end of a turn, which is the last id of each reply."""
+    """The id that ends a turn; it is the last id of each reply."""
     unknown: int | None = UNK
     """The id of every word outside the vocabulary, or None if the vocabulary can encode every text."""
     banned: tuple[int, ...] = (PAD, START, UNK)
@@ -49,7 +49,7 @@ def learn_words(texts: Iterable[str], *, min_count: int) -> Tokenizer:
     """Learn a vocabulary of the words that occur at least `min_count` times; all other words become `<unk>`.
 
     Ids are assigned by descending count, and for equal counts in the order of the words."""
-    splitter = pre_tokenizers.Whitespace()  # a word is a run of letters and digits, or a run of marks
+    splitter = pre_tokenizers.Whitespace()  # a word is a run of letters and digits, or a run of punctuation
     counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
     frequent = [
         (-count, word) for word, count in counts.items() if count >= min_count and word not in CONTROL
@@ -82,9 +82,9 @@ def _with_control(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def learn_spelling(texts: Iterable[str]) -> list[float]:
-    """Learn the prices for spelling an unknown word: one for each byte from 0 to 255, then one for its end.
+    """Learn the costs, in nats, of spelling an unknown word: one per byte 0 to 255, then one for its end.
 
-    A price is a negative log-likelihood in nats. Counts start at one, so that every byte has a price.
+    A cost is a negative log-likelihood. Counts start at one, so that the cost of every byte is finite.
     """
     counts = [1] * 257
     for text in texts:
@@ -96,7 +96,7 @@ def learn_spelling(texts: Iterable[str]) -> list[float]:
 
 
 def spelling_nats(text: str, spelling: list[float]) -> float:
-    """The price in nats of spelling `text` byte by byte, including the price of its end."""
+    """The cost, in nats, of spelling `text` byte by byte, including the cost of its end."""
     return sum(spelling[byte] for byte in text.encode()) + spelling[256]
 
 
@@ -106,12 +106,11 @@ def forgets_blanks(tokenizer: Tokenizer) -> bool:
 
 
 def learn_blanks(texts: Iterable[str]) -> list[float]:
-    """Learn the prices in nats of an absent and a present space, for two positions.
+    """Learn the costs, in nats, of the absence and of the presence of a space where it is optional.
 
-    The positions are between a word and a mark that follows it, and between a mark and a following word.
-
-    A vocabulary that does not encode spaces appends these four prices to the 257 prices of `learn_spelling`.
-    Counts start at one.
+    A space is optional after a word that is followed by punctuation (the first two costs), and after
+    punctuation that is followed by a word (the other two). For a vocabulary that does not encode spaces,
+    these four costs are appended to the 257 costs of `learn_spelling`. Counts start at one.
     """
     splitter = pre_tokenizers.Whitespace()
     counts = [1] * 4
@@ -123,18 +122,18 @@ def learn_blanks(texts: Iterable[str]) -> list[float]:
 
 
 def blank_nats(text: str, offsets: Sequence[tuple[int, int]], spelling: list[float]) -> float:
-    """The price in nats of the spaces, or of their absence, between the tokens at `offsets`.
+    """The cost, in nats, of the presence or absence of each space between the tokens at `offsets`.
 
-    If the vocabulary was saved before these prices existed, the presence or absence of a space costs one bit.
+    If the vocabulary was saved before these costs existed, each presence or absence costs one bit.
     """
     prices = spelling[257:] or [math.log(2)] * 4
     return sum(prices[gap] for gap in _gaps(text, offsets))
 
 
 def _gaps(text: str, offsets: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """Yield the index of the price for each pair of neighbouring tokens between which a space is optional.
+    """Yield the index of the cost for each pair of neighbouring tokens between which a space is optional.
 
-    Two words, or two runs of marks, always have a space between them, which costs nothing.
+    Between two words, or two runs of punctuation, there is always a space, so it costs nothing.
     """
     for (_, end), (start, _) in pairwise(offsets):
         follows_word = bool(_WORD.match(text, end - 1))

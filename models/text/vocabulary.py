@@ -14,7 +14,7 @@ from models.text import tokenizer
 class VocabularyConfig(Config):
     kind: Literal["word", "bpe", "pretrained"] = "bpe"
     """`bpe`: byte-level BPE, which can encode every text. `word`: whole words; rare words become <unk>.
-    `pretrained`: the vocabulary and the chat template of `start.init`."""
+    `pretrained`: the vocabulary and the chat template of the model that `start.init` names."""
     size: int = Field(default=4096, ge=260, le=65_536)
     """Maximum number of ids in a `bpe` vocabulary."""
     min_count: int = Field(default=10, ge=1)
@@ -22,7 +22,7 @@ class VocabularyConfig(Config):
 
 
 def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Path | None = None) -> int:
-    """Write the folder of a tokenizer that is learnt from the training split or taken from a start.
+    """Learn a tokenizer from the training split, or take it from a start, and write its folder.
 
     Returns:
         The number of ids in the vocabulary.
@@ -45,7 +45,7 @@ def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Pa
 
 
 def adopt(out: Path, start: Path, spelling: list[float]) -> int:
-    """Write the tokenizer of a start, its chat template and its special tokens; return the number of ids.
+    """Write a start's tokenizer, chat template and special tokens; return the number of ids.
 
     Raises:
         InputError: the start has no tokenizer, or its chat template cannot be used.

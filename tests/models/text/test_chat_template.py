@@ -118,7 +118,7 @@ def test_a_long_conversation_keeps_its_last_turns_and_fits(theirs):
 
 
 def test_a_template_that_leaves_too_few_tokens_is_an_error_that_names_the_setting(theirs):
-    with pytest.raises(InputError, match=r"markup\.max_tokens 64 leaves no room .* set it to \d+"):
+    with pytest.raises(InputError, match=r"markup\.max_tokens 64 leaves too little room .* set it to \d+"):
         encode(["hello", "how"], theirs, MarkupConfig(max_tokens=64))
 
 
