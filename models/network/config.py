@@ -19,7 +19,7 @@ class NetworkConfig(Config):
     width: int = Field(default=192, ge=8, le=4096)
     """Width of the residual stream; a multiple of `n_head`."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of activations that dropout zeroes in training; in `llama`, it zeroes attention weights only."""
+    """Share of activations that dropout zeroes in training; `llama` applies it to attention weights only."""
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:

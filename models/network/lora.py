@@ -1,7 +1,7 @@
 """LoRA adapters: low-rank matrices that are trained instead of a pretrained network's own matrices.
 
 The method is described by Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models",
-https://arxiv.org/abs/2106.09685. The published network has the adapters merged into its matrices.
+https://arxiv.org/abs/2106.09685. When a network is saved, its adapters are merged into its matrices.
 """
 
 import copy
@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from models.errors import InputError
 
-SCALE = 2  # factor of the adapters' product; peft calls it lora_alpha / r
+SCALE = 2  # factor of the low-rank product of an adapter's matrices; peft calls it lora_alpha / r
 
 
 def add_adapters(model: PreTrainedModel, rank: int) -> None:
@@ -35,7 +35,7 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
 
 
 def effective_weight(linear: nn.Module) -> Tensor:
-    """The matrix of a linear layer plus the products of its adapters."""
+    """The matrix of a linear layer, with the low-rank updates of its adapters added."""
     layer: Any = linear
     matrix: Tensor = layer.weight
     for name in getattr(layer, "active_adapters", ()):

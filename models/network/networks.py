@@ -1,6 +1,7 @@
-"""Builds, loads and saves networks, which are models of `transformers` classes, and runs them forward.
+"""Builds, loads and saves networks, which are instances of transformers classes, and runs their forward pass.
 
-Name suffixes are shapes: B batch, T tokens, S tokens of the context, D width, V vocabulary.
+The suffix of a tensor's name gives its shape: B batch, T tokens, S tokens of the context, D width, V
+vocabulary.
 """
 
 import json
@@ -68,7 +69,7 @@ def _llama(config: NetworkConfig, vocab_size: int, max_positions: int) -> LlamaC
         num_hidden_layers=config.n_layer,
         num_attention_heads=config.n_head,
         max_position_embeddings=max_positions,
-        # A separate output embedding costs no extra operations and learns faster (docs/log.md).
+        # A separate output embedding costs no extra operations, and the loss falls faster (docs/log.md).
         tie_word_embeddings=False,
         attention_dropout=config.dropout,
         **CONTROL_IDS,
@@ -150,7 +151,7 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def matmul_dtype(model: PreTrainedModel) -> torch.dtype:
-    """The type that matmuls are computed in: autocast's type if autocast is on, otherwise the model's."""
+    """The type in which matmuls are computed: autocast's type if autocast is on, otherwise the model's."""
     kind = model.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
 
@@ -161,7 +162,7 @@ def _inputs(base: Any, batch: Batch) -> dict[str, Any]:
 
 
 def lm_head(model: PreTrainedModel) -> nn.Linear:
-    """The output embedding, which maps hidden states to logits; `llama` has a separate input embedding."""
+    """The output embedding, mapping hidden states to logits; in `llama` the input embedding is separate."""
     network: Any = model
     return cast(
         nn.Linear, (network.decoder if is_encoder_decoder(model) else network).get_output_embeddings()
@@ -173,7 +174,7 @@ def is_encoder_decoder(model: PreTrainedModel) -> bool:
 
 
 def next_ids(batch: Batch) -> Tensor:
-    """ids_BT: for each decoder input, the id that follows it, also in the context; NO_LOSS at padding."""
+    """ids_BT, the id that follows each decoder input, both in contexts and in replies; NO_LOSS at padding."""
     following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1))
     positions_T = torch.arange(1, batch.inputs_BT.shape[1] + 1, device=batch.inputs_BT.device)
     has_input_BT = positions_T < batch.lengths_B[:, None]
@@ -181,13 +182,13 @@ def next_ids(batch: Batch) -> Tensor:
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """Write config.json, generation_config.json and model.safetensors; adapters are merged."""
+    """Write config.json, generation_config.json and model.safetensors, with any adapters merged."""
     with silence_transformers():
         (lora.merge(model) if lora.has_adapters(model) else model).save_pretrained(folder)
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> PreTrainedModel:
-    """The network of a model folder, in evaluation mode; code and pickles in the folder are never read.
+    """The network in a model folder, in evaluation mode; code and pickles in the folder are never loaded.
 
     Raises:
         InputError: the folder does not contain a complete network of a supported family.
@@ -227,12 +228,12 @@ def _network_class(path: Path) -> Any:
     if isinstance(kind, str) and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return AutoModelForCausalLM
     known = f"{', '.join(CLASSES)} and the causal language models of transformers"
-    raise InputError(f"{path}: the model_type is {kind!r}; supported are {known}")
+    raise InputError(f"{path}: the model_type {kind!r} is not supported; the supported types are {known}")
 
 
 @contextmanager
 def silence_transformers() -> Iterator[None]:
-    """A context in which transformers shows no progress bars, and no warnings about the removed pooler."""
+    """A context without transformers' progress bars and warnings (for example about the removed pooler)."""
     settings: Any = hf_logging  # its functions have no type hints
     level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
     settings.set_verbosity_error()

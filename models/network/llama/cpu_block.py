@@ -1,14 +1,14 @@
 """The forward and backward pass of a LlamaForCausalLM on the CPU, with fewer operations than transformers.
 
-On a CPU, matmuls take about half of the time of a small network's training step. The other half are passes
-over activations (casts, norms, rotations, masks), which transformers and autograd run as many small
+On a CPU, matmuls take about half of the time of a small network's training step. The other half goes into
+passes over activations (casts, norms, rotations, masks), which transformers and autograd run as many small
 operations. In this module a block is a single autograd function with its own backward pass. Its results
 differ from those of transformers only by rounding.
 
-Name suffixes are shapes: P positions (batch times tokens), N positions and rows of zeros after them (see
-row_padding.py), B batch, T tokens, D width, E queries, keys and values side by side, H heads, J batch times
-groups of heads, K width of a head (half of it in freqs_cis), F inner width of the feed-forward part. A
-leading d marks a gradient.
+The suffix of a tensor's name gives its shape: P positions (batch times tokens), N positions plus the rows of
+zeros that follow them (see row_padding.py), B batch, T tokens, D width, E queries, keys and values side by
+side, H heads, J batch times groups of heads, K width of a head (half of it in freqs_cis), F inner width of
+the feed-forward part. A leading d marks a gradient.
 """
 
 import math
@@ -40,7 +40,7 @@ class Shape(NamedTuple):
 
     @property
     def rotated(self) -> int:
-        """Number of heads with rotary embedding: the heads of queries and of keys."""
+        """The number of heads to which the rotary embedding is applied: all query heads and all key heads."""
         return self.heads + self.groups
 
 
@@ -54,7 +54,7 @@ def is_standard_llama(model: PreTrainedModel) -> bool:
 
 
 def supports_cpu_path(model: PreTrainedModel) -> bool:
-    """Whether `hidden_states` computes the same as the network's own forward pass."""
+    """Whether `hidden_states` can replace this model's own forward pass, that is, gives the same results."""
     config: Any = model.config
     return (
         is_standard_llama(model)
@@ -95,11 +95,12 @@ def rope_table(tokens: int, head_width: int, theta: float) -> Tensor:
 
 
 def matrices(layer: Any, head_width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """(w_ED, w_out, w_FD, w_down) of a block.
+    """The matrices (w_ED, w_out, w_FD, w_down) of a block.
 
     Each norm's weight is multiplied into the next matrix, and the scale of the attention scores into the
-    queries' matrix, because matrices are much smaller than activations. In transformers, the two dimensions
-    that RoPE rotates together are half a head apart; here they are moved next to each other.
+    query matrix. Multiplying the activations instead would take longer, because they are much larger. In
+    transformers, the two dimensions that RoPE rotates together are half a head apart; here they are moved
+    next to each other.
     """
     attention, mlp = layer.self_attn, layer.mlp
 
@@ -120,7 +121,7 @@ def matrices(layer: Any, head_width: int, dtype: torch.dtype) -> tuple[Tensor, .
 
 
 class _Block(torch.autograd.Function):
-    """y = x + attention(normed(x)), then y + feed_forward(normed(y))."""
+    """A whole block: y = x + attention(normed(x)), and the result is y + feed_forward(normed(y))."""
 
     @staticmethod
     def forward(
@@ -183,7 +184,7 @@ class _Block(torch.autograd.Function):
 
 
 def _rms_normed(x_ND: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The rows scaled to a root mean square of 1, in `dtype`, and rate_N1, the factor of each row."""
+    """Return the rows scaled to a root mean square of 1, in `dtype`, and rate_N1, the factor of each row."""
     length_N1 = torch.linalg.vector_norm(x_ND, dim=-1, keepdim=True)
     rate_N1 = length_N1.square_().div_(x_ND.shape[-1]).add_(eps).rsqrt_()
     return (x_ND * rate_N1).to(dtype), rate_N1
@@ -197,7 +198,7 @@ def _add_backward_norm(dx_ND: Tensor, dn_ND: Tensor, n_ND: Tensor, rate_N1: Tens
 
 
 def _backward_gate(dinner_NF: Tensor, gate_up_NF: Tensor, silu_NF: Tensor) -> Tensor:
-    """The gradient of (gate, up), which overwrites gate and up, because new memory would be slower."""
+    """Overwrite (gate, up) with its gradient and return it; allocating new memory would be slower."""
     gate_NF, up_NF = gate_up_NF.chunk(2, dim=-1)
     torch.mul(dinner_NF, up_NF, out=up_NF)
     _silu_backward.grad_input(up_NF, gate_NF, grad_input=gate_NF)
@@ -206,13 +207,13 @@ def _backward_gate(dinner_NF: Tensor, gate_up_NF: Tensor, silu_NF: Tensor) -> Te
 
 
 def _by_heads(y_PE: Tensor, shape: Shape, heads: int) -> Tensor:
-    """y_JTK: one matrix per group of heads, with all tokens of its first head, then of its next head, etc."""
+    """y_JTK, one matrix per group of heads: rows for all tokens of its first head, then of the next, etc."""
     y_BHTK = y_PE.view(shape.batch, shape.tokens, heads, -1).transpose(1, 2)
     return y_BHTK.reshape(shape.batch * shape.groups, -1, y_BHTK.shape[-1])
 
 
 def _from_heads(y_JTK: Tensor, shape: Shape) -> Tensor:
-    """y_BTHK, as a view of the same memory."""
+    """y_BTHK, as a view of y_JTK's memory."""
     return y_JTK.view(shape.batch, -1, shape.tokens, y_JTK.shape[-1]).transpose(1, 2)
 
 
@@ -226,7 +227,7 @@ def _concat_heads(y_JTK: Tensor, shape: Shape) -> Tensor:
 
 
 def _to_heads(e_NE: Tensor, freqs_cis_T1K: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """(q_JTK, k_JTK, v_JTK) from e_NE; RoPE is applied to the queries and keys."""
+    """Split e_NE into (q_JTK, k_JTK, v_JTK), and apply RoPE to the queries and keys."""
     head_width = 2 * freqs_cis_T1K.shape[-1]
     qk_width = shape.rotated * head_width
     e_PE = e_NE[: shape.positions]

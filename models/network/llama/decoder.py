@@ -1,16 +1,16 @@
-"""Decoding: the logits of each row's next token, first after the contexts (prefill), then after each token.
+"""Decoding: the logits of each row's next token, first after the context (prefill), then after each token.
 
 For a Llama this module has its own forward pass, in float32 even if the weights have another type. It repacks
 the matrices once, allocates each KV cache once for the whole reply, and shares work buffers between the
 tokens of a reply. Other networks use the forward pass and the cache of transformers.
 
-All rows of a batch end at the same column of the cache, with padding on the left. One slice can therefore
-write a token, or read the tokens before it, for all rows.
+The contexts of a batch are padded on the left, so all rows end at the same column of the cache. One slice of
+the cache can therefore write a token, or read the tokens before it, for all rows.
 
-Name suffixes are shapes: B batch, T tokens, P positions of the cache, D width, H query heads, G groups of
-query heads, each with one head of keys and values, J batch times groups, M heads of a group, K width of a
-head (half of it if the numbers are complex), E queries, keys and values side by side, F inner width of the
-feed-forward part, V vocabulary, N batch times tokens.
+The suffix of a tensor's name gives its shape: B batch, T tokens, P positions of the cache, D width, H query
+heads, G groups of query heads (each with one head of keys and values), J batch times groups, M heads of a
+group, K width of a head (half of it if the numbers are complex), E queries, keys and values side by side, F
+inner width of the feed-forward part, V vocabulary, N batch times tokens.
 """
 
 import copy
@@ -32,10 +32,10 @@ NextLogits = Callable[[Sequence[int]], Tensor]
 
 class Decoder(Protocol):
     def begin(self, contexts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, NextLogits]:
-        """(logits_BV after the contexts, a function that returns the logits after one more token per row).
+        """Return logits_BV after the contexts, and a function for the logits after one more token per row.
 
-        The returned function may be called at most `steps` times. The caller may change the logits; the next
-        call may overwrite them.
+        The function may be called at most `steps` times. The caller may change the returned logits in place;
+        the next call may overwrite them.
         """
 
 
@@ -53,9 +53,9 @@ class Block(NamedTuple):
 
 
 class LlamaDecoder:
-    """A decoder with a copy of a LlamaForCausalLM's weights; only the input embedding is not copied.
+    """A decoder with its own copy of all weights of a LlamaForCausalLM except the input embedding.
 
-    After each training step, a new decoder is needed, because the copy is out of date.
+    After a training step the copy is out of date, so a new decoder is needed.
     """
 
     @torch.inference_mode()
@@ -75,7 +75,7 @@ class LlamaDecoder:
         ).to(model.device)
 
     def split(self, e: Tensor) -> tuple[Tensor, ...]:
-        """Split e into queries, keys and values along its second dimension, which is the heads."""
+        """Split e into queries, keys and values along its second dimension, the dimension of heads."""
         return torch.split(e, [self.heads, self.groups, self.groups], dim=1)
 
     def begin(self, contexts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, NextLogits]:
@@ -109,8 +109,8 @@ class _DecodeState:
         positions = longest + steps
         pads_B = torch.tensor([longest - len(context) for context in contexts], device=head_DV.device)
         self.is_pad_BP = torch.arange(positions, device=head_DV.device) < pads_B[:, None]
-        # Position of each row's next token, not counting padding. Finished rows are still decoded with
-        # the others, so the position is clamped to the model's last position.
+        # Position of each row's next token, not counting padding. Rows whose reply has ended are still
+        # decoded with the others, so the position is clamped to the model's last position.
         self.positions_B = (longest - pads_B).clamp_(max=len(decoder.freqs_cis_P1K) - 1)
         mask_BP = torch.zeros_like(self.is_pad_BP, dtype=torch.float32).masked_fill_(
             self.is_pad_BP, -math.inf
@@ -185,12 +185,12 @@ class _DecodeState:
         return torch.mm(self._normed_row(x_BD), decoder.head_DV, out=self.logits_BV)
 
     def _normed(self, x_ND: Tensor) -> Tensor:
-        """x divided by its Euclidean norm, with RMSNorm's epsilon."""
+        """Each row of x divided by its Euclidean norm, in which RMSNorm's epsilon is included."""
         length_N1 = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True)
         return x_ND / torch.hypot(length_N1, self.decoder.min_length)
 
     def _normed_row(self, x_BD: Tensor) -> Tensor:
-        """Computes the same as `_normed`, but writes the results to the work buffers."""
+        """The same as `_normed`, but written to a work buffer."""
         torch.linalg.vector_norm(x_BD, dim=1, keepdim=True, out=self.length_B1)
         torch.hypot(self.length_B1, self.decoder.min_length, out=self.length_B1)
         return torch.div(x_BD, self.length_B1, out=self.n_BD)
@@ -208,12 +208,12 @@ class _KVCache:
 
 
 def _as_complex(x: Tensor) -> Tensor:
-    """Neighbouring pairs of the last dimension as complex numbers, in the same memory."""
+    """View neighbouring pairs along the last dimension as complex numbers, without copying."""
     return torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
 
 
 class ForwardDecoder:
-    """Decodes any network of transformers, including encoder-decoders, with its own forward pass."""
+    """Decodes with a network's own forward pass; any transformers network is supported."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model: Any = model  # the arguments of `forward` depend on the family
@@ -246,7 +246,7 @@ class ForwardDecoder:
         if not self.has_encoder:
             mask_BT = state["attention_mask"]
             state["attention_mask"] = torch.cat([mask_BT, mask_BT.new_ones(len(tokens), 1)], dim=1)
-            # Finished rows are still decoded with the others, so the position is clamped to the last one.
+            # Rows whose reply has ended are still decoded with the others, so the position is clamped.
             positions_B1 = state["position_ids"][:, -1:] + 1
             state["position_ids"] = positions_B1.clamp(max=self.model.config.max_position_embeddings - 1)
         return self._forward(ids_B1, state)

@@ -1,13 +1,13 @@
 """The forward pass of a LlamaForCausalLM for packed sequences, which follow each other without padding.
 
 All layers pass tensors of the same shapes to the same function, so that on a GPU a block is compiled only
-once. On a GPU, torch's variable-length kernel lets each sequence attend only to itself. A mask does the same
-in float32, which only preflight uses, and on the CPU, which only tests use. The argument `path` says whether
-the kernel and compiled blocks are used.
+once. There, torch's variable-length attention kernel lets each sequence attend only to itself. Where the
+kernel does not work, a mask does the same: in float32, which only preflight uses, and on the CPU, which only
+tests use. The argument `path` determines whether the kernel and compiled blocks may be used.
 
-Name suffixes are shapes: N positions of all sequences, D width, E queries, keys and values side by side, H
-heads, K width of a head, P half of K, C sequences, F inner width of the feed-forward part, T positions of the
-longest sequence.
+The suffix of a tensor's name gives its shape: N positions of all sequences, D width, E queries, keys and
+values side by side, H heads, K width of a head, P half of K, C sequences, F inner width of the feed-forward
+part, T positions of the longest sequence.
 """
 
 import functools
@@ -38,8 +38,8 @@ def hidden_states(
 ) -> Tensor:
     """hidden_ND, the output of the last norm, in float32; matmuls are computed in `dtype`.
 
-    `within_N` is each token's position in its sequence. `offsets_C` says where each sequence begins and where
-    the last sequence ends. `longest` is a length that no sequence exceeds.
+    `within_N` is each token's position in its sequence. `offsets_C` contains the start of each sequence, then
+    the end of the last one. `longest` is an upper limit on the lengths of the sequences.
     """
     network: Any = model
     config, base = network.config, network.model
@@ -80,7 +80,10 @@ def _block(
     eps: float,
     attend: Attend,
 ) -> Tensor:
-    """y = x + attention(norm(x)), then y + feed_forward(norm(y)); `matrices` contain the norms' weights."""
+    """A whole block: y = x + attention(norm(x)), and the result is y + feed_forward(norm(y)).
+
+    The norms' weights are already multiplied into `matrices`.
+    """
     w_ED, w_out, w_FD, w_down = matrices
     positions, head_width = len(x_ND), 2 * freqs_cis_N1P2.shape[2]
     e_NE = F.linear(_normed(x_ND, eps).to(w_ED.dtype), w_ED)
@@ -105,7 +108,7 @@ def compiled_block() -> Callable[..., Tensor]:
 
 
 def raise_what_does_not_compile() -> None:
-    """Raise compilation errors from now on; by default the block runs uncompiled after such an error."""
+    """Raise compilation errors from now on, instead of running the block uncompiled."""
     import torch._dynamo.config as dynamo_config
 
     compiled_block()
@@ -117,7 +120,7 @@ def _normed(x_ND: Tensor, eps: float) -> Tensor:
 
 
 def _rotated(pairs_NHP2: Tensor, freqs_cis_N1P2: Tensor) -> Tensor:
-    """y_NHK, each pair of which is rotated by a complex multiplication in float32."""
+    """y_NHK: each pair of dimensions is rotated in float32, as by a multiplication of complex numbers."""
     real, imaginary = pairs_NHP2.float().unbind(-1)
     cosine, sine = freqs_cis_N1P2.unbind(-1)
     rotated = torch.stack([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1)
@@ -125,7 +128,7 @@ def _rotated(pairs_NHP2: Tensor, freqs_cis_N1P2: Tensor) -> Tensor:
 
 
 def _repeat_kv(q_NHK: Tensor, *parts: Tensor) -> list[Tensor]:
-    """The keys and values, repeated once for each query head of their group."""
+    """The keys and values, with each head repeated for every query head of its group."""
     times = q_NHK.shape[1] // parts[0].shape[1]
     return [part.repeat_interleave(times, dim=1) if times > 1 else part for part in parts]
 

@@ -2,16 +2,16 @@
 
 oneDNN compiles machine code for each new shape of a matmul. The compilation takes ten times as long as the
 matmul: 4 to 5 ms in a step of the recipe `small` (docs/log.md). Since batches rarely have the same number of
-positions, the matrices are padded with rows of zeros, so that few shapes occur.
+positions, the matrices are padded with rows of zeros, so that only a few shapes occur.
 
-Name suffixes are shapes: N rows.
+The suffix of a tensor's name gives its shape: N rows.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIZES_PER_OCTAVE = 16  # sizes between two powers of two: padding adds at most 3 % of rows on average
+SIZES_PER_OCTAVE = 16  # sizes from one power of two to the next: padding adds at most 3 % of rows on average
 
 
 def padded_rows(count: int, dtype: torch.dtype, device: torch.device) -> int:
