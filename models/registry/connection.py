@@ -1,7 +1,7 @@
 """The connection to MLflow: its client, its environment variables, and remedies for its errors.
 
-All calls go through one client with explicit run ids, without an active run, autologging or a global URI.
-MLflow is imported on first use.
+All calls go through one client, and name their run by its id. There is no active run, no autologging and no
+global tracking URI. MLflow is imported on first use.
 """
 
 import gc
@@ -35,9 +35,9 @@ DATABASE_ERROR = re.compile(r"\bOperationalError\b|\bDatabaseError\b")
 STORES = re.compile(r"https?://|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?://")
 
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # an upload that is slower than this counts as hung
+SLOWEST_START_S, SLOWEST_BYTES_A_SECOND = 60, 1_000_000  # a slower upload counts as hung
 ENVIRONMENT = {
-    # With MLflow's defaults one call to a dead server takes 247 s; with these values it takes 3 s.
+    # With MLflow's defaults, a call to a dead server fails only after 247 s; with these values, after 3 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     TIMEOUT: "10",  # seconds; each call has three attempts
@@ -54,17 +54,17 @@ class Absent(InputError):
 
 @dataclass(frozen=True)
 class Connection:
-    """A SQLite file or an MLflow server, with the names of Repartee's model and experiment in it."""
+    """A SQLite file or an MLflow server, and the names of the model and the experiment that Repartee uses."""
 
     tracking_uri: str
     artifacts: Path | None
-    """The folder of a SQLite store's artifacts. A server stores its artifacts in a folder of its choice."""
+    """The artifact folder of a SQLite store. A server chooses for itself where it stores artifacts."""
     model: str = "repartee"
     experiment: str = "repartee"
 
     @contextmanager
     def reading(self) -> "Iterator[MlflowClient]":
-        """Yield MLflow's client for a call that only reads; no database is created.
+        """Yield MLflow's client for calls that only read. If there is no database yet, none is created.
 
         Raises:
             Absent: there is no database yet.
@@ -79,7 +79,7 @@ class Connection:
 
     @contextmanager
     def writing(self) -> "Iterator[MlflowClient]":
-        """Yield MLflow's client for a call that may write; a SQLite database is first created or upgraded.
+        """Yield MLflow's client for calls that may write, after creating or upgrading a SQLite database.
 
         Raises:
             TrackingUnavailable: MLflow does not answer.
@@ -93,7 +93,7 @@ class Connection:
         """Return the result of a call that reads, or None if the requested object does not exist.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
+            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `reading`.
         """
         try:
             with self.reading() as client:
@@ -106,7 +106,7 @@ class Connection:
             raise
 
     def local_folder(self, uri: str) -> Path | None:
-        """The path of an artifact on this machine, given its address, even after the home has moved."""
+        """The local path of the artifact at `uri`, even after the home has moved; None if it is not local."""
         return database.local_folder(uri, self._file, self.artifacts)
 
     def prepare(self) -> None:
@@ -131,7 +131,7 @@ class Connection:
         with self._remedied(), _garbage_collection_off():
             if not STORES.match(self.tracking_uri):
                 raise InputError(
-                    f"{redact_addresses(self.tracking_uri)[:200]} is not an address of an MLflow server or "
+                    f"{redact_addresses(self.tracking_uri)[:200]} is not the address of an MLflow server or "
                     "database; set MLFLOW_TRACKING_URI to http://HOST:PORT or sqlite:////PATH, or unset it"
                 )
             if self._remote:
@@ -171,7 +171,7 @@ class Connection:
             raise
 
     def _remedy(self, error: Exception) -> InputError | None:
-        """Return an error with the remedy if the store cannot be used, or None for another kind of error."""
+        """Return an error that contains the remedy if the store cannot be used; None for any other error."""
         text, uri = redact_addresses(" ".join(str(error).split())), redact_addresses(self.tracking_uri)
         if "Can't locate revision" in text:
             return InputError(database.newer_message(uri))
@@ -218,7 +218,7 @@ class Connection:
 
     @contextmanager
     def time_for(self, size_bytes: int) -> Iterator[None]:
-        """Extend the time limit of requests, so that a file of this size can be transferred."""
+        """Within this context, raise the request timeout so that a file of this size can be transferred."""
         if not self._remote:
             yield
             return
@@ -235,10 +235,10 @@ class Connection:
 
 
 def _set_environment() -> None:
-    """Set MLflow's environment variables, which it reads when imported."""
+    """Set the environment variables that MLflow reads on import, except those that are already set."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    # urllib3 would log every retry; the error reports the failure once.
+    # urllib3 would log every retry, although the exception already reports the failure.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
@@ -258,13 +258,13 @@ def _check_reachable(uri: str) -> None:
     except urllib.error.HTTPError:
         pass
     except urllib.error.URLError as error:
-        if not isinstance(error.reason, ssl.SSLError):  # MLflow's TLS settings may differ
+        if not isinstance(error.reason, ssl.SSLError):  # MLflow may use TLS settings that accept this server
             raise
 
 
 @contextmanager
 def _garbage_collection_off() -> Iterator[None]:
-    """Exclude the objects that MLflow's import creates from garbage collection. This saves 1 s in total."""
+    """Keep the garbage collector from scanning the objects that importing MLflow creates. This saves 1 s."""
     if "mlflow" in sys.modules:
         yield
         return

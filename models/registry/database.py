@@ -1,6 +1,6 @@
 """MLflow's SQLite database: its state, creation and upgrade, and the artifact addresses in it.
 
-The database stores absolute artifact addresses. After a home has moved, the addresses are corrected:
+The database stores absolute artifact addresses. They are corrected after a home has moved; see
 docs/decisions/0013-a-home-can-move.md.
 """
 
@@ -73,7 +73,7 @@ def state(path: Path) -> State:
             revision = sqlite_files.revision(database, names)
             is_used = _is_used(database, names)
         except sqlite3.OperationalError as error:
-            if sqlite_files.is_locked(error):  # MLflow also waits for this lock
+            if sqlite_files.is_locked(error):  # the database is in use; MLflow, too, waits for the lock
                 return "current"
             raise
     if revision is None:
@@ -88,7 +88,7 @@ def state(path: Path) -> State:
 
 
 def prepare(path: Path, artifacts: Path | None) -> None:
-    """Make the database usable for the installed MLflow, and make its artifact addresses lead into this home.
+    """Make the database usable by the installed MLflow, and point its artifact addresses into this home.
 
     Raises:
         InputError: the database was written by a newer MLflow, or cannot be upgraded.
@@ -100,7 +100,7 @@ def prepare(path: Path, artifacts: Path | None) -> None:
 
 
 def is_ready(path: Path, artifacts: Path) -> bool:
-    """Whether `prepare` would change nothing. This check does not import MLflow."""
+    """Whether `prepare` has nothing to change. This check does not import MLflow."""
     return state(path) == "current" and not moved_roots(path, artifacts)
 
 
@@ -127,7 +127,7 @@ def newer_message(store: Path | str) -> str:
 
 
 def create(path: Path, artifacts: Path | None) -> None:
-    """Create the database with all tables, unless another process has created it meanwhile."""
+    """Create the database with all tables, unless another process creates it in the meantime."""
     root = artifacts or path.parent / "mlartifacts"
 
     def build(new: Path) -> None:
@@ -135,13 +135,13 @@ def create(path: Path, artifacts: Path | None) -> None:
 
         store = SqlAlchemyStore(sqlite_files.address(new), root.absolute().as_uri())  # type: ignore[no-untyped-call]
         store.engine.dispose()
-        SqlAlchemyStore._engine_map.pop(store.db_uri, None)  # the file will be renamed
+        SqlAlchemyStore._engine_map.pop(store.db_uri, None)  # its address is wrong once the file is renamed
 
     sqlite_files.create(path, build, lambda path_there: state(path_there) in WITHOUT_TABLES)
 
 
 def _upgrade(path: Path, artifacts: Path | None) -> None:
-    """Upgrade a copy, write it back in one transaction, and keep a backup of the old database beside it."""
+    """Upgrade a copy, write it back in one transaction, and keep the old database under another name."""
     with sqlite_files.alone(path):
         if state(path) != "older":  # another process has upgraded it
             return
@@ -229,7 +229,7 @@ def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | 
 
 
 def moved_roots(path: Path, artifacts: Path) -> list[str]:
-    """The roots of artifact addresses that still lead to the home from which this one was moved or copied."""
+    """The roots of artifact addresses that still lead to the place this home was moved or copied from."""
     if path.absolute().parent != artifacts.absolute().parent:
         return []
     with sqlite_files.opened(path) as database:
@@ -254,9 +254,9 @@ def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
         return False
     if not recorded.exists():
         return True
-    if artifacts.exists() and recorded.samefile(artifacts):  # two paths of one folder
+    if artifacts.exists() and recorded.samefile(artifacts):  # two paths to the same folder
         return False
-    # A user may have chosen the other folder. If its files are also in this home, this home is a copy.
+    # A user may store artifacts there on purpose. If this home has the same files, though, it is a copy.
     return any((artifacts / url2pathname(name)).exists() for name in inner if name)
 
 
@@ -282,7 +282,7 @@ def readdress(path: Path, artifacts: Path, roots: list[str]) -> None:
                 {"key": LOCATION, "old": f":{before.parent}", "new": f":{current.parent}"},
             )
             log.warning(
-                "%s was moved from %s; its artifact addresses are in %s now", path, before.parent, current
+                "%s was moved from %s; its artifact addresses now lead to %s", path, before.parent, current
             )
 
 
@@ -293,7 +293,7 @@ def _local(uri: str) -> Path | None:
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 
-if __name__ == "__main__":  # for a long-lived process that must not load MLflow itself
+if __name__ == "__main__":  # started by long-lived processes that must not import MLflow themselves
     try:
         prepare(Path(sys.argv[1]), Path(sys.argv[2]))
     except InputError as error:

@@ -6,28 +6,28 @@ from typing import Any, Literal
 
 from models.markdown import markdown_table
 
-MAX_CHARACTERS = 5000  # of a version's description, in a database other than SQLite
+MAX_CHARACTERS = 5000  # MLflow's limit for a version's description in databases other than SQLite
 MAX_REPLIES = 6
 MAX_REPLY_CHARACTERS = 160
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What the description says."""
+    """The content of the description."""
 
     outcome: Literal["promoted", "refused"]
     reason: str
     links: Mapping[str, str]
-    """Addresses by the text of the link; addresses of MLflow's pages are relative (pages.py)."""
+    """The text of each link, with its address. Addresses of MLflow's pages are relative (see pages.py)."""
     figures: str
-    """The figures of the model and the champion, as a table in Markdown."""
+    """The scores of the model and the champion, as a Markdown table."""
     picture: str
-    """The address of the plot of loss and accuracy."""
+    """The address of the loss and accuracy plot."""
     replies: Sequence[tuple[str, str]]
     """Contexts, and the model's replies to them."""
     corpus: str
     splits: Sequence[Mapping[str, Any]]
-    """A row for each split."""
+    """One table row per split."""
     lines_read: int
     rejected: int
     command: str
@@ -64,11 +64,11 @@ def _markdown(report: RunReport, replies: Sequence[tuple[str, str]]) -> str:
 The corpus is `{report.corpus}`. {report.lines_read:,} lines were read, and {report.rejected:,} were rejected.
 
 {markdown_table(report.splits)}
-## The same again
+## How to repeat this run
 
     {report.command}
 
-The code is commit `{report.commit}`.
+The code is at commit `{report.commit}`.
 """
 
 

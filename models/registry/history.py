@@ -1,6 +1,6 @@
-"""History: the promotions of a model. Each is stored as text in a tag of the registered model.
+"""History: the promotions of a model. Each promotion is stored as text in a tag of the registered model.
 
-An entry is one line with the time, the version, the previous champion, the flow run and the reason.
+An entry is one line with the time, version, previous champion, flow run and reason of the promotion.
 """
 
 import json
@@ -28,12 +28,12 @@ class Promotion:
     previous: int | None
     why: str
     flow_run_id: str | None = None
-    """The Prefect flow run that promoted the version, or None if a user did."""
+    """The Prefect flow run that promoted the version, or None if a user promoted it."""
 
 
 @dataclass(frozen=True)
 class Intent:
-    """An unfinished promotion, which the next start can complete."""
+    """A promotion in progress. If it is interrupted, the next run, promotion or rollback deals with it."""
 
     at: str
     version: int

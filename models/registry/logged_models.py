@@ -1,6 +1,6 @@
-"""MLflow's logged models: each version has one, with the version's files, training run and scores.
+"""MLflow's logged models. Each version has one, which holds the version's files, training run and scores.
 
-MLflow's pages show a logged model among the models of its run and its experiment, and link to the version.
+MLflow's pages list a logged model under its run and its experiment, with a link to the version.
 """
 
 import json
@@ -16,7 +16,8 @@ from models.registry.tags import CONTENT_DIGEST, MODEL_VERSIONS
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
-# No folder of a run may have this name: MLflow would mix its files with those of the logged model.
+# No artifact folder of a run may have this name, because MLflow would mix its files with those of the
+# logged model.
 NAME = "reply-model"
 TYPE = "chat"
 TRACKING_URI = "MLFLOW_TRACKING_URI"
@@ -24,7 +25,7 @@ TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 @dataclass(frozen=True)
 class Scores:
-    """The figures of a model, and the dataset on which they were measured, which its run has logged."""
+    """The scores of a model, and the dataset that they were measured on. The model's run has logged it."""
 
     points: Sequence[Point]
     dataset: str
@@ -35,7 +36,7 @@ class LoggedModels(Tracking):
     """The logged models of the runs of one experiment."""
 
     def _open_logged_model(self, run_id: str, content: str) -> str:
-        """The id of the run's logged model for files with this digest. It is created if it does not exist."""
+        """Return the id of the run's logged model whose files have this digest, creating it if necessary."""
         with self.reading() as client:
             experiment = client.get_run(run_id).info.experiment_id
         for found in self._logged_models(experiment, run_id):
@@ -65,7 +66,7 @@ class LoggedModels(Tracking):
     def _create_version(
         self, model_id: str, run_id: str, *, tags: Mapping[str, str], description: str
     ) -> int:
-        """Register the logged model as a version; returns its number."""
+        """Register the logged model as a version; return the version number."""
         with self._as_default(), self.writing() as client:
             created = client.create_model_version(
                 self.model,
@@ -78,7 +79,7 @@ class LoggedModels(Tracking):
         return int(created.version)
 
     def _show(self, model_id: str, run_id: str, number: int, scores: Scores | None) -> None:
-        """Link the logged model with its run and version, and attach its scores. It may be repeated."""
+        """Link the logged model to its run and version, and attach its scores. Calling this twice is safe."""
         if scores is not None:
             self._log_scores(model_id, run_id, scores)
         from mlflow.entities import LoggedModelOutput
@@ -108,7 +109,7 @@ class LoggedModels(Tracking):
 
     @contextmanager
     def _as_default(self) -> Iterator[None]:
-        """Make this store MLflow's default: inside, MLflow looks something up with its own client."""
+        """Make this store MLflow's default while MLflow looks up the logged model with its own client."""
         before = os.environ.get(TRACKING_URI)
         os.environ[TRACKING_URI] = self.tracking_uri
         try:

@@ -1,8 +1,8 @@
-"""The manifest of a registered model: the SHA-256 of each file, and which files are allowed.
+"""The manifest of a registered model (the SHA-256 of each file), and the rules for which files are allowed.
 
-The files that make a folder an MLflow model may be added to a version later. They count as part of the
-version once a manifest lists them and the version's tag has this manifest's SHA-256. Until then they are
-ignored, so that the version is valid at all times.
+The files that make a folder an MLflow model may be added to a version later. They become part of the version
+once the manifest lists them and the version's digest tag equals the SHA-256 of this manifest. Until then they
+are ignored, so the version is valid at all times.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 FOR_MLFLOW = frozenset(
     (MLMODEL, REQUIREMENTS, PYTHON_ENV, EXAMPLE, *(f"{TOKENIZER}/{name}" for name in TOKENIZER_FILES))
 )
-"""The files that make a model folder an MLflow model; no command of Repartee reads them."""
+"""The files that make a model folder an MLflow model; no Repartee command reads them."""
 LEFT_BY_MLFLOW = "registered_model_meta"
-"""The file with the model's name and version that MLflow writes into the folder of a version it opens."""
+"""When MLflow opens a version, it writes this file, with the model's name and version, into the folder."""
 
 
 def allowed(folder: Path) -> dict[str, Path]:
-    """The files of a model folder by name.
+    """The files of a model folder, by their path within the folder.
 
     Raises:
         InputError: a file could contain code or is a symbolic link, or there are no weights.
@@ -65,7 +65,7 @@ def hashes(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def without_mlflow(files: Mapping[str, str]) -> dict[str, str]:
-    """The files without those for MLflow, whose content depends on the MLflow version that is installed."""
+    """All files except those for MLflow, whose content depends on which MLflow version is installed."""
     return {name: digest for name, digest in files.items() if name not in FOR_MLFLOW}
 
 
@@ -100,7 +100,7 @@ def _first_damaged(folder: Path, digest: str) -> str | None:
     text = manifest.read_bytes() if manifest.is_file() else b""
     present = hashes({path.relative_to(folder).as_posix(): path for path in _files(folder)})
     if hashlib.sha256(text).hexdigest() != digest:
-        # If `digest` is that of the manifest without the files for MLflow, an upgrade is adding these files.
+        # If `digest` belongs to a manifest without the files for MLflow, an upgrade is adding these files.
         is_extended = MLMODEL in present and digest_of(without_mlflow(present)) == digest
         return None if is_extended else MANIFEST
     expected: dict[str, str] = json.loads(text)["files"]

@@ -13,8 +13,9 @@ from models.registry.runs import Point, Tracking
 
 log = logging.getLogger(__name__)
 
-MAX_POINTS = 1000  # the most points of each metric; more would make MLflow's page slow
-LIVE_POINTS = 128  # the number of points of a curve of which each is sent, and not only every 2nd or 4th
+MAX_POINTS = 1000  # the maximum number of points per metric; more would slow MLflow's page down
+# All of the first LIVE_POINTS points of a growing curve are sent; after that, every 2nd, then every 4th, ...
+LIVE_POINTS = 128
 KEYS = {
     STEP: {
         "loss": "train/loss",
@@ -42,17 +43,18 @@ KEYS = {
         "gpu_percent": "system/gpu_percent",
     },
 }
-"""The metric of each field that is sent, by kind of line. Other fields measure nothing or repeat a metric."""
+"""For each kind of line, the fields that are sent, with their metrics in MLflow. No other field is sent."""
 
 
 class MetricsForwarder:
-    """Sends the lines of a growing metrics.jsonl to an MLflow run, in a thread that only logs errors.
+    """Sends the metrics in a growing metrics.jsonl to an MLflow run, in a thread that logs all errors.
 
-    The longer a curve is, the fewer of its new points are sent; `close` adds evenly spaced points until the
-    curve has 1,000. Points that an outage delayed are sent later, at the latest by `close` or by the next
-    forwarder of the same file. A step that the MLflow run has is not sent again. `certain` returns how many
-    bytes at the start of the file are final; only these are sent, because training truncates the file to
-    its checkpoint after a divergence, but a point cannot be deleted from MLflow.
+    The longer a curve gets, the smaller the share of its new points that is sent; `close` then adds evenly
+    spaced points, up to 1,000 points per curve. Points delayed by an outage are sent later: `close` sends any
+    that remain, and if it cannot, the next forwarder for the same file does. A step that the MLflow run
+    already has is not sent again. `certain` returns how many bytes at the start of the file are final. Only
+    these are sent: after a divergence, training truncates the file to its size at the last checkpoint, but
+    points that MLflow already has cannot be deleted.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class MetricsForwarder:
         self.close()
 
     def close(self, timeout_s: float = 60.0) -> bool:
-        """Send all missing points; return whether all of them have arrived within `timeout_s`."""
+        """Send all missing points; return whether all of them arrived within `timeout_s`."""
         self._stop.set()
         if self._thread.ident is None:
             self._thread.start()
@@ -96,7 +98,7 @@ class MetricsForwarder:
     def _try(self, send: Callable[[], None]) -> bool:
         try:
             send()
-        except Exception as error:  # an error of MLflow must not end the training run
+        except Exception as error:  # an MLflow error must not end the training run
             if not self._warned:
                 log.warning("metrics stay in %s until MLflow accepts them: %s", self._path, error)
             self._warned = True
@@ -104,11 +106,11 @@ class MetricsForwarder:
         return True
 
     def _forward(self) -> None:
-        """Send some of the new points. Each curve is subsampled, as its final length is still unknown."""
+        """Send some of the new points: a curve is subsampled while its final length is still unknown."""
         for point in _points(self._reader.read()):
             index = self._num_points[point[0]]
             self._num_points[point[0]] += 1
-            # Beyond LIVE_POINTS, the interval between sent points doubles when the curve's length doubles.
+            # Beyond LIVE_POINTS, the interval between sent points doubles each time the curve's length does.
             if index % (1 << (index // LIVE_POINTS).bit_length()) == 0:
                 self._waiting.append(point)
         self._send(self._waiting)
@@ -136,14 +138,14 @@ class MetricsForwarder:
             self._steps(key).add(step)
 
     def _steps(self, key: str) -> set[int]:
-        # MLflow is asked once for each curve, because an earlier forwarder may have sent points.
+        # MLflow is asked once per curve which steps it has: an earlier forwarder may have sent some.
         if key not in self._sent:
             self._sent[key] = self._tracking.metric_steps(self._run_id, key)
         return self._sent[key]
 
 
 def read_points(path: Path, certain: Callable[[], int] | None = None) -> list[Point]:
-    """Return the points of all complete lines; each step of a curve occurs once."""
+    """Return the points in all complete lines; each step of a curve occurs once."""
     return list(_points(Reader(path, certain).read()))
 
 
@@ -155,7 +157,7 @@ def evenly(points: Sequence[Point], most: int) -> list[Point]:
 
 
 def _points(lines: Iterable[dict[str, Any]]) -> Iterator[Point]:
-    """Yield a point for each measure in the lines of a known kind; other lines and fields are ignored."""
+    """Yield a point for each metric in the lines, ignoring unknown kinds of lines and all other fields."""
     for line in lines:
         try:
             keys, time_ms, step = KEYS[line["kind"]], int(line["time"]), int(line["step"])

@@ -71,8 +71,8 @@ def _description(architecture: str) -> dict[str, Any]:
         },
         metadata={"task": TASK},
     )
-    # There is no source_model_name. For a request with `stop`, MLflow would load the tokenizer by that name,
-    # from the current folder or from the Hugging Face hub.
+    # source_model_name is left out on purpose: for a request with `stop`, MLflow would load the tokenizer
+    # under that name, from the current folder or from the Hugging Face hub.
     model.add_flavor(
         "transformers",
         task="text-generation",
@@ -81,7 +81,7 @@ def _description(architecture: str) -> dict[str, Any]:
         pipeline_model_type=architecture,
         model_binary=".",
         components=["tokenizer"],
-        # This class reads any tokenizer.json; for a class that transformers lacks, MLflow allows remote code.
+        # This class reads any tokenizer.json. For a class that transformers lacks, MLflow allows remote code.
         tokenizer_type="PreTrainedTokenizerFast",
     )
     pyfunc.add_to_model(model, "mlflow.transformers", python_env=PYTHON_ENV)

@@ -30,7 +30,7 @@ def model_card(
     params: Mapping[str, Any],
     machine: Mapping[str, str],
 ) -> str:
-    """Return README.md of a model folder: front matter for Hugging Face, figures, replies, use and limits."""
+    """Return a model folder's README.md: Hugging Face front matter, metrics, replies, usage and limits."""
     rows = "\n".join(f"| {key} | {_figure(value)} |" for key, value in metrics.items())
     replies = "\n".join(f"> **{said}**\n> {reply}\n" for said, reply in samples)
     family, init = params["network.family"], params["start.init"]
@@ -46,15 +46,16 @@ tags: [dialogue, repartee]
 # A reply model trained on {corpus}
 
 A small dialogue model ({family}, {metrics["parameters"]:,} parameters), {origin} on the
-corpus `{corpus}` by Repartee with the recipe `{params["recipe"]}`, in {machine["precision"]} on {machine["device"]} (the faster
-precision on that machine; elsewhere, the same settings may train in another precision, with slightly different weights).
+corpus `{corpus}` by Repartee with the recipe `{params["recipe"]}`, in {machine["precision"]} on {machine["device"]}. That precision
+was the faster one on that machine; on another machine, the same settings may train in another precision and give slightly
+different weights.
 
-## Figures
+## Metrics
 
 Measured on a test split that shares no {params["clean.split_by"]} with the training data. Bits per byte include the end of each
 reply, and a charge for the spelling of unknown words.
 
-| figure | value |
+| metric | value |
 | --- | --- |
 {rows}
 

@@ -1,7 +1,7 @@
-"""The files of registered models: stores them in MLflow, copies them from there, and verifies them.
+"""Stores the files of registered models in MLflow, copies them from there, and verifies them.
 
-A version has the files of a logged model (`models:/MODEL_ID`). If an earlier Repartee registered a
-version, its files are artifacts of the run that trained it (`runs:/RUN_ID/PATH`).
+The files of a version belong to a logged model (`models:/MODEL_ID`). If an earlier release of Repartee
+registered the version, they are artifacts of the run that trained it instead (`runs:/RUN_ID/PATH`).
 """
 
 import logging
@@ -22,7 +22,7 @@ PARTIAL = ".tmp-"  # prefix of a folder into which a model is being copied
 
 
 class ModelFiles(Tracking):
-    """The model folders in MLflow, each found by the source of its version."""
+    """The model folders in MLflow. The source of a version tells where its folder is."""
 
     def _location(self, source: str) -> str:
         """The address of a version's files in MLflow's artifact store.
@@ -41,7 +41,7 @@ class ModelFiles(Tracking):
                 return f"{run.info.artifact_uri}/{path}"
         deleted = f"logged model {model_id}" if model_id else f"run {run_id}"
         raise InputError(
-            f"the files of the model were deleted with MLflow {deleted}; train a new model "
+            f"the files of the model were deleted together with MLflow {deleted}; train a new model "
             "(`repartee run`) or put another version into service (`repartee promote`)"
         )
 
@@ -49,7 +49,7 @@ class ModelFiles(Tracking):
         try:
             self._location(source)
         except TrackingUnavailable:
-            raise  # an outage does not tell whether the files exist
+            raise  # during an outage it is unknown whether the files exist
         except InputError:
             return False
         return True
@@ -65,7 +65,7 @@ class ModelFiles(Tracking):
     def _download(self, source: str, target: Path) -> None:
         """Copy the files to the folder `target` atomically."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Only one process copies at a time, so any other partial copy belongs to a dead process.
+        # Only one process copies at a time, so any other partial copy was left by a dead process.
         with FileLock(target.parent / ".lock"):
             for leftover in target.parent.glob(f"{PARTIAL}*"):
                 log.info("removing %s, an unfinished copy of a model", leftover)
@@ -96,7 +96,7 @@ class ModelFiles(Tracking):
             ) from error
 
     def _store(self, folder: Path, files: Mapping[str, str], source: str) -> None:
-        """Copy a folder to MLflow, then the manifest of `files`, and then verify the stored files."""
+        """Copy a folder to MLflow, then the manifest of `files`; finally, verify the stored files."""
         self._upload(folder, source)
         with tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / MANIFEST).write_text(manifest_of(files))
@@ -120,16 +120,16 @@ class ModelFiles(Tracking):
             check(local, digest, f"the model stored at {source}")
 
     def _copy_once(self, source: str, target: Path, digest: str) -> None:
-        """Copy the files to the folder `target`, unless it already has an undamaged copy."""
+        """Copy the files to the folder `target`, unless it already contains an undamaged copy."""
         if target.exists() and _is_damaged(target, digest):
-            log.warning("the copy of a model in %s is damaged and is copied again", target)
+            log.warning("the copy of a model in %s is damaged, so the model is copied again", target)
             shutil.rmtree(target)
         if not target.exists():
             self._download(source, target)
 
 
 def _parts(source: str) -> tuple[str, str, str]:
-    """Parse a source: (id of the logged model, "", "") or ("", id of the run, path in the run)."""
+    """Parse a source into (logged model id, "", "") or ("", run id, path in the run)."""
     scheme, _, rest = source.partition(":/")
     run_id, _, path = rest.partition("/")
     return (rest, "", "") if scheme == "models" else ("", run_id, path)
@@ -146,6 +146,6 @@ def _is_damaged(folder: Path, digest: str) -> bool:
 def _is_missing(error: Exception) -> bool:
     """Whether the error of an artifact store means that the artifacts do not exist."""
     response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)  # None for a dictionary, as in botocore's errors
+    status = getattr(response, "status_code", None)  # None if it is a dictionary, as in botocore's errors
     phrases = ("NoSuchKey", "No such file", "No such artifact", "404", "Not Found")
     return status == 404 or (status is None and any(word in str(error) for word in phrases))

@@ -1,8 +1,8 @@
-"""Promotions: record which version is the champion, since when, and why.
+"""Promotes versions, and records which version is the champion, since when, and why.
 
 A promotion happens completely or not at all. It writes its intent, moves the alias, and then writes its
-history entry; docs/decisions/0012-promotion.md gives the reason for this order. The intent, the alias and the
-history are stored in aliases and tags of MLflow's registered model.
+history entry; docs/decisions/0012-promotion.md gives the reason for this order. The alias belongs to MLflow's
+registered model, and the intent and the history are stored in tags of this registered model.
 """
 
 import logging
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 LOCK_SECONDS = 120  # a promotion makes a few requests, and each may take a while
-WHOEVER = 0  # in place of a version: any champion may be replaced, as a user asked
+WHOEVER = 0  # passed instead of a version number if a user promotes: any champion may be replaced
 FOREIGN = "the alias was moved outside of Repartee"
 
 
@@ -47,10 +47,10 @@ class Promotions(Tracking):
     """The aliases of the registered model, and the history of its champion."""
 
     def history(self) -> list[Promotion]:
-        """All promotions, newest first. A promotion that lacks only its history entry is included.
+        """All promotions, newest first, including one that took effect but has no history entry yet.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
+            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `reading`.
         """
         tags, aliases = self._model_state()
         entries = entries_of(tags)
@@ -65,9 +65,10 @@ class Promotions(Tracking):
         return sorted(model.name for model in models if entries_of(model.tags))
 
     def check_champion(self, number: int | None) -> None:
-        """
+        """Check that the champion is still the version `number`, or with None, that there is no champion.
+
         Raises:
-            ChampionMoved: the champion is not the version `number`.
+            ChampionMoved: the champion is another version.
         """
         champion = self._model_state()[1].get(CHAMPION)
         if champion != number:
@@ -77,7 +78,7 @@ class Promotions(Tracking):
         """Complete or drop an interrupted promotion, and record an alias that was moved outside of Repartee.
 
         Returns:
-            The lines to log."""
+            The messages to log."""
         tags, aliases = self._model_state()
         if INTENT not in tags and not _foreign_champion(tags, aliases):
             return []
@@ -87,7 +88,8 @@ class Promotions(Tracking):
     def _promote(
         self, number: int, why: str, *, judged_against: int | None, by_hand: bool, flow_run_id: str | None
     ) -> None:
-        """
+        """Make the version `number` the champion, and record this in the history.
+
         Raises:
             ChampionMoved: the champion is neither the version `judged_against` nor the version `number`.
         """
@@ -109,7 +111,7 @@ class Promotions(Tracking):
             self._complete(number)
 
     def _complete(self, number: int) -> None:
-        """Complete a promotion whose alias is set. If MLflow does not answer, the next start completes it.
+        """Complete a promotion whose alias has moved. If MLflow does not answer, a later run completes it.
 
         Raises:
             InputError: another process has promoted another version at the same time.
@@ -119,18 +121,20 @@ class Promotions(Tracking):
             champion = self._model_state()[1].get(CHAMPION)
         except TrackingUnavailable as outage:
             log.warning(
-                "version %d is the champion now; the next start adds it to the history: %s", number, outage
+                "version %d is the champion now, but only the next run can add it to the history: %s",
+                number,
+                outage,
             )
             return
         if champion != number:
             now_serving = "no version" if champion is None else f"v{champion}"
             raise InputError(
                 f"v{number} was promoted, but now {now_serving} is the champion, because another process "
-                "changed it at the same time; compare the versions (`repartee models`)"
+                "changed the champion at the same time; compare the versions (`repartee models`)"
             )
 
     def _finish(self) -> list[str]:
-        """Record an intended promotion if the alias has moved; otherwise drop it. Return the lines to log."""
+        """Record the intended promotion if the alias has moved, else drop it. Return the messages to log."""
         tags, aliases = self._model_state()
         intent = intent_of(tags)
         if intent is None:
@@ -154,7 +158,10 @@ class Promotions(Tracking):
         return [f"the promotion of v{intent.version} was interrupted; it is now recorded in the history"]
 
     def _record_foreign(self, but: int | None = None) -> list[str]:
-        """Record a champion that the history lacks, so that a rollback works. Return the lines to log."""
+        """Record a champion that the history lacks, so that a rollback works, unless it is the version `but`.
+
+        Returns:
+            The messages to log."""
         tags, aliases = self._model_state()
         number = _foreign_champion(tags, aliases)
         if number is None or number == but:
@@ -167,13 +174,13 @@ class Promotions(Tracking):
     def _record(self, intent: Intent) -> None:
         entries = entries_of(self._model_state()[0])
         if not is_recorded(intent, entries):
-            # The key contains a number and no date, so that a change of the clock cannot alter the order.
+            # The key contains a sequence number and no date, so a clock change cannot alter the order.
             key = f"{HISTORY}{len(entries) + 1:06d}-v{intent.version}"
             self._tag_model(key, intent.entry())
 
     @contextmanager
     def _promoting(self) -> Iterator[None]:
-        """Prevent other processes of this home from promoting. If two homes promote, the last one wins.
+        """Within this context, no other process of this home can promote; a process of another home can.
 
         Raises:
             InputError: another promotion has been running for too long.
@@ -245,7 +252,7 @@ def _foreign_champion(tags: Mapping[str, str], aliases: Mapping[str, int]) -> in
 def _moved_message(judged_against: int | None, champion: int | None) -> str:
     was = "without a champion" if judged_against is None else f"against champion v{judged_against}"
     now = "there is no champion now" if champion is None else f"v{champion} is the champion now"
-    return f"the model was judged {was}, and {now}: the verdict no longer holds; run the same command again"
+    return f"the model was judged {was}, but {now}: the verdict is out of date; run the same command again"
 
 
 def _now() -> str:

@@ -1,7 +1,7 @@
 """A reference to a model, as a user writes it: champion, challenger, a version number or a model folder.
 
-`LINE@champion` and `LINE@3` are versions of another model line than the default one. A model line is a
-registered model of MLflow, with its own versions, champion and history.
+`LINE@champion` and `LINE@3` name versions of a model line other than the default one. A model line is a
+registered model in MLflow, with its own versions, champion and history.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from models.registry.versions import Registry
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder on this machine, and the number of the registered version in it, if there is one."""
+    """A model folder on this machine, with its version number if it is a registered version."""
 
     folder: Path
     version: int | None
@@ -25,7 +25,7 @@ class Model:
     source: str | None = None
     """The corpus that the version was trained on."""
     digest: str = ""
-    """The digest of the model, equal for equal weights; "" if the model is not a registered version."""
+    """The model's digest, which is equal for equal weights; "" if the model is not a registered version."""
 
 
 class RegistrySettings(Protocol):
@@ -42,16 +42,18 @@ class RegistrySettings(Protocol):
 
 
 def open_registry(settings: RegistrySettings, line: str | None = None) -> Registry:
-    """The registry to which these settings lead, for this model line or the default one. It does not access
-    MLflow until a method is called."""
+    """Return the registry that these settings describe, for the model line `line` or the default one.
+
+    MLflow is not accessed until a method of the registry is called.
+    """
     artifacts, model = settings.root / "mlartifacts", line or settings.model_name
     return Registry(settings.tracking_uri, artifacts, model, settings.experiment)
 
 
 def in_line(ref: str, registry: Registry) -> tuple[Registry, str]:
-    """The registry of the line that the reference names, and the reference without that name.
+    """Return the registry of the model line that the reference names, and the reference without this name.
 
-    `support-bot@3` means version 3 of the line `support-bot`, and `3` means version 3 of the registry's line.
+    `support-bot@3` means version 3 of the line `support-bot`; `3` means version 3 of the line of `registry`.
     """
     line, _, version = ref.rpartition("@")
     return (replace(registry, model=line), version) if line else (registry, ref)
@@ -61,7 +63,7 @@ def model_in_folder(ref: str) -> Model | None:
     """The model folder at this path; None if the reference is not a path.
 
     Raises:
-        InputError: the reference can only be a path, and this path is not a model folder.
+        InputError: the reference is clearly a path, but there is no model folder at this path.
     """
     folder = path_of(ref)
     if (folder / "config.json").is_file():

@@ -1,4 +1,4 @@
-"""The rescue of a damaged SQLite file: the data that can still be read is copied to a new file."""
+"""Rescues a damaged SQLite file: copies the data that can still be read to a new file."""
 
 import logging
 import shutil
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
-    """Replace a damaged file by a new file with its readable data; return whether this file `is_whole`.
+    """Replace a damaged file with a new file that has its readable data; return whether this succeeded.
 
-    The damaged file is first copied to NAME.damaged. If no usable data can be read, only this copy remains,
-    and the next start creates an empty database.
+    The new file is used only if `is_whole` accepts it. The damaged file is first copied to NAME.damaged. If
+    no usable data can be read, only this copy remains, and the next start creates an empty database.
     """
-    path = path.resolve()  # of a symbolic link's target, which has the companion files beside it
+    path = path.resolve()  # if it is a symbolic link, SQLite's companion files are beside the link's target
     with sqlite_files.alone(path):
         damaged_copy = sqlite_files.copy_aside(path, "damaged")
         with sqlite_files.scratch(path) as folder:
@@ -34,7 +34,9 @@ def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
                     new.replace(path)
                     sync(path.parent)
                     log.warning(
-                        "%s was rebuilt from its readable data; the damaged file is %s", path, damaged_copy
+                        "%s was rebuilt from its readable data; the damaged file is now %s",
+                        path,
+                        damaged_copy,
                     )
                     return True
         sqlite_files.remove(path)
@@ -47,7 +49,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _by_the_shell(damaged: Path, new: Path) -> None:
-    """Use the command `.recover`, which reads every page. Only SQLite's shell, sqlite3, has this command."""
+    """Use the command `.recover`, which reads every page; only SQLite's shell, sqlite3, has this command."""
     shell = shutil.which("sqlite3")
     if shell is None:
         return
@@ -68,7 +70,7 @@ def _by_the_shell(damaged: Path, new: Path) -> None:
 
 
 def _row_by_row(damaged: Path, new: Path) -> None:
-    """Copy each table from the first row to the first unreadable row, and from the last row backwards."""
+    """Copy each table's rows from the first up to the first unreadable one, and from the last backwards."""
     with sqlite_files.opened(damaged) as old, closing(sqlite3.connect(new)) as target:
         old.text_factory = lambda text: text.decode("utf-8", "replace")  # damaged text may be invalid UTF-8
         try:
@@ -96,7 +98,7 @@ def _copy_rows(old: sqlite3.Connection, target: sqlite3.Connection, table: str) 
 
 
 def _readable(old: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
-    """Yield the rows before the first damaged page and after the last damaged page. Rows may occur twice."""
+    """Yield the rows before the first and after the last damaged page. A row may be yielded twice."""
     for order in ("ASC", "DESC"):
         try:
             yield from old.execute(f"SELECT * FROM {table} ORDER BY rowid {order}")

@@ -1,6 +1,6 @@
-"""MLflow runs: each training run has one MLflow run, which its fingerprint identifies.
+"""MLflow runs: each training run has one MLflow run, identified by the fingerprint of the training run.
 
-Only the package models/registry uses MLflow, through the client of connection.py.
+No package except models/registry uses MLflow. It does so through the client of connection.py.
 """
 
 import getpass
@@ -40,7 +40,7 @@ MAX_DATASET = 500  # characters of a dataset's name
 MAX_VALUE = 6000  # characters of a param; MLflow refuses longer params
 MAX_NOTE = 8000  # characters of a tag; a note is a tag
 MAX_DIGEST = 36  # characters of a dataset's digest
-PARAMS_A_CALL, METRICS_A_CALL = 100, 1000  # MLflow's own limits for a call of log_batch
+PARAMS_A_CALL, METRICS_A_CALL = 100, 1000  # MLflow's own limits for one call of log_batch
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 Point = tuple[str, float, int, int]
@@ -49,7 +49,7 @@ Point = tuple[str, float, int, int]
 
 @dataclass(frozen=True)
 class Tracking(Connection):
-    """The runs of one experiment, in a SQLite file or behind an MLflow server."""
+    """The runs of one experiment, in a SQLite file or on an MLflow server."""
 
     def open_run(
         self, fingerprint: str, name: str, params: Mapping[str, object], tags: Mapping[str, str]
@@ -59,7 +59,7 @@ class Tracking(Connection):
         A finished run stays unchanged.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used, as for `writing`.
+            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `writing`.
         """
         run = self.find_run(fingerprint, tags.get(HOME))
         if run is None:
@@ -77,7 +77,7 @@ class Tracking(Connection):
             if run.info.status in ("FAILED", "KILLED"):
                 with self.writing() as client:
                     client.update_run(run.info.run_id, status="RUNNING")
-        # A param cannot change, and an earlier attempt may have logged some of the params.
+        # A logged param can never be changed, and an earlier attempt may have logged some of the params.
         new_params = {key: value for key, value in params.items() if key not in run.data.params}
         self._log_params(run.info.run_id, new_params)
         return str(run.info.run_id)
@@ -98,14 +98,14 @@ class Tracking(Connection):
         return runs[0] if runs else None
 
     def open_runs(self, home: str, at: str) -> list[str]:
-        """The ids of the runs that were started in a home and have not ended.
+        """The ids of the runs that were started in the home with the identity `home` and have not ended.
 
-        Older runs lack the tag with the home's identity. Their machine and path are compared instead.
+        Runs of earlier releases have no such identity; their tag LOCATION is compared with `at` instead.
         """
         experiment = self._find_experiment()
         if experiment is None:
             return []
-        # MLflow's filter cannot contain every possible path, so the tags are compared here.
+        # Some paths cannot be written in MLflow's filter syntax, so the tags are compared here.
         with self.reading() as client:
             runs = client.search_runs([experiment], filter_string="attributes.status = 'RUNNING'")
         owners = {run.info.run_id: run.data.tags for run in runs}
@@ -172,12 +172,12 @@ class Tracking(Connection):
             client.log_inputs(run_id, datasets=[DatasetInput(dataset, [tag])])
 
     def log_artifacts(self, run_id: str, folder: Path, path: str | None = None) -> None:
-        """Copy the files of a folder to the run, under `path`."""
+        """Copy the files of a folder to the run's artifacts, under `path`."""
         with self.time_for_files(folder), self.writing() as client:
             client.log_artifacts(run_id, str(folder), path)
 
     def time_for_files(self, folder: Path) -> AbstractContextManager[None]:
-        """Extend the time limit of requests in this block to the time that the largest file may take."""
+        """Within this context, raise the request timeout to suit the largest file in the folder."""
         sizes = (file.stat().st_size for file in folder.rglob("*") if file.is_file())
         return self.time_for(max(sizes, default=0))
 
@@ -199,7 +199,7 @@ class Tracking(Connection):
                 client.set_terminated(run_id, status)
 
     def run_url(self, run_id: str) -> str:
-        """A link to the run's page, or for a database without a server, the command that serves the page."""
+        """A link to the run's page; for a database without a server, the command that serves the page."""
         if not self._remote:
             return f"mlflow ui --backend-store-uri {shlex.quote(redact_addresses(self.tracking_uri))}"
         base = redact_addresses(self.tracking_uri).rstrip("/")
@@ -211,10 +211,10 @@ class Tracking(Connection):
         return f"{base}/{run_page(experiment, run_id)}"
 
     def page_of_run(self, run_id: str, artifact: str = "") -> str:
-        """The page of a run or of one of its artifacts, relative to the address of an MLflow server.
+        """The page of a run or of one of its artifacts, as an address relative to that of the MLflow server.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used, as for `writing`.
+            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `writing`.
         """
         return run_page(self._experiment_id, run_id, artifact)
 
@@ -230,7 +230,7 @@ class Tracking(Connection):
             with self.writing() as client:
                 return str(client.create_experiment(self.experiment, root))
         except Exception as error:
-            # Another process has just created it.
+            # Another process may have just created the experiment.
             if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                 raise
             with self.reading() as client:
@@ -239,7 +239,7 @@ class Tracking(Connection):
             return str(created.experiment_id)
 
     def _set_kind(self, experiment: str) -> None:
-        """Let MLflow show the experiment as one of model training, unless a user has chosen another kind."""
+        """Make MLflow show this as a model-training experiment, unless a user has chosen another kind."""
         with self.reading() as client:
             tags = client.get_experiment(experiment).tags
         if EXPERIMENT_KIND not in tags:

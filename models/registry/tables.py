@@ -1,4 +1,4 @@
-"""Tables among the artifacts of a run, in the form in which MLflow's pages show them as tables."""
+"""Logs tables as artifacts of a run, in the format that MLflow's pages display as tables."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ class Tables(Tracking):
     """The tables of the runs of one experiment."""
 
     def log_tables(self, run_id: str, tables: Mapping[str, Rows]) -> None:
-        """Write each table to a JSON file with its path; a table without rows is not written.
+        """Write each table to a JSON file at the path that is its key, unless the table has no rows.
 
-        The rows of a table have the same keys. A second call replaces the files, whereas MLflow's own
+        All rows of a table must have the same keys. A second call replaces the files, whereas MLflow's own
         `log_table` would append the rows to the file.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used, as for `writing`.
+            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `writing`.
         """
         shown = {path: rows for path, rows in tables.items() if rows}
         for path, rows in shown.items():

@@ -12,22 +12,22 @@ from models.registry.tags import CONTENT_DIGEST, DIGEST, FINGERPRINT, MODEL_DIGE
 
 @dataclass(frozen=True)
 class Version:
-    """One registered model."""
+    """One registered version."""
 
     number: int
     aliases: tuple[str, ...]
     tags: dict[str, str]
     metrics: dict[str, float]
-    """The last value of each metric of the version's run, by the metric's name."""
+    """The last value of each metric of the version's run, by metric name."""
     run_id: str
     created: datetime
     description: str
     source: str
-    """MLflow's address of the files: models:/MODEL_ID, or for an earlier version runs:/RUN_ID/PATH."""
+    """MLflow's address of the files: models:/MODEL_ID; in versions of earlier releases, runs:/RUN_ID/PATH."""
 
     @property
     def digest(self) -> str:
-        """The model's digest, equal for equal weights. A version without this tag gets a unique one."""
+        """The model's digest, which is equal for equal weights; a unique text if there is no such tag."""
         return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
 
     @property
@@ -37,12 +37,12 @@ class Version:
 
     @property
     def is_mlflow_model(self) -> bool:
-        """Whether MLflow can open the version, because the files for MLflow have been added to it."""
+        """Whether MLflow can open the version, that is, whether it contains the files that MLflow needs."""
         return self.content_digest != self.tags.get(DIGEST, "")
 
     @property
     def logged_model(self) -> str:
-        """The id of the version's logged model; "" for an earlier version, which has no logged model."""
+        """The id of the version's logged model; "" if an earlier release registered it without one."""
         scheme, _, model_id = self.source.partition(":/")
         return model_id if scheme == "models" else ""
 
@@ -68,7 +68,7 @@ def is_of_training(version: Version, fingerprint: str) -> bool:
 
 
 def source_of(version: Version) -> str:
-    """MLflow's address of a version's files: those of a logged model, or a folder of its run.
+    """MLflow's address of a version's files, which belong to a logged model or to the version's run.
 
     Raises:
         InputError: the version was not registered by Repartee.

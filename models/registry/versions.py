@@ -1,7 +1,8 @@
 """The model versions in MLflow's registry, and the version in service.
 
-A version is a folder of safetensors, JSON and Markdown files, and of files that make it an MLflow model. Its
-manifest.json has the SHA-256 of each file, and a tag of the version has the SHA-256 of the manifest.
+A version is a folder of safetensors, JSON and Markdown files, usually with the files that make it an MLflow
+model. Its manifest.json lists the SHA-256 of each file, and a tag of the version holds the SHA-256 of the
+manifest.
 """
 
 import logging
@@ -41,15 +42,15 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         """The version in service, or None before the first promotion.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used, as for `reading`.
+            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `reading`.
         """
         return self._aliased(CHAMPION)
 
     def taken_out(self, fingerprint: str, model_digest: str) -> tuple[int, str] | None:
-        """Find a version of this training run or with these weights that a user has taken out of service.
+        """Find a version with this fingerprint or these weights that a user has taken out of service.
 
         Returns:
-            The version's number, and a text with the time and reason; None if there is no such version."""
+            The version's number, and when and why a user took it out of service; None if there is none."""
         for version in self._records():
             tags = version.tags
             is_same = tags.get(FINGERPRINT) == fingerprint or tags.get(MODEL_DIGEST) == model_digest
@@ -80,7 +81,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         description: str,
         scores: Scores | None = None,
     ) -> Version:
-        """Store and verify the folder as a version, unless the training run has a version with equal files.
+        """Store the folder as a version and verify it. If the training run has an equal version, return that.
 
         The version is a logged model of the run, with these scores.
 
@@ -96,7 +97,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
                 if version.logged_model and version.run_id == run_id:
                     self._show(version.logged_model, run_id, version.number, scores)
                 return self.find(str(version.number))
-        # On some devices, repeating a training run gives other files, which do not replace the older files.
+        # On some devices, a repeated training run gives different files. They must not replace the old files.
         model_id = self._open_logged_model(run_id, content)
         # The files are stored before the version is created, so that every version can be read.
         self._store(model_folder, files, f"models:/{model_id}")
@@ -108,7 +109,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         return self.find(str(number))
 
     def folder(self, version: Version, cache: Path) -> Path:
-        """The folder of a version's verified files. Files that are not on this machine are copied to `cache`.
+        """The folder of a version's files, after verifying them; remote files are first copied to `cache`.
 
         Raises:
             InputError: Repartee did not register the version, or its files are missing or damaged.
@@ -137,13 +138,13 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         try:
             self.folder(version, cache)
         except TrackingUnavailable:
-            raise  # an outage does not tell whether the files are intact
+            raise  # during an outage it is unknown whether the files are intact
         except InputError as error:
             return str(error)
         return None
 
     def params(self, version: Version) -> dict[str, str]:
-        """The settings with which a version was trained, by key; empty if the version's run is deleted."""
+        """The settings with which a version was trained, by key; empty if the version's run was deleted."""
         run = self.run_or_none(version.run_id) if version.run_id else None
         return {} if run is None else dict(run.data.params)
 
@@ -156,13 +157,13 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         try:
             self._read_back(source_of(version), version.tags.get(DIGEST, ""))
         except TrackingUnavailable:
-            raise  # an outage does not tell whether the files are intact
+            raise  # during an outage it is unknown whether the files are intact
         except InputError as error:
             return str(error)
         return None
 
     def upgrade(self, version: Version, cache: Path) -> str | None:
-        """Make an earlier version an MLflow model, or return why it cannot be one.
+        """Turn a version of an earlier release into an MLflow model, or return the reason why it cannot be.
 
         The version's own files do not change, and it stays readable. An interrupted upgrade can be repeated.
 
@@ -191,7 +192,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         by_hand: bool = False,
         flow_run_id: str | None = None,
     ) -> Version:
-        """Put a version into service: it becomes `champion`, and the old champion `previous`.
+        """Put a version into service: it becomes `champion`, and the old champion becomes `previous`.
 
         Raises:
             ChampionMoved: the champion is no longer the version `judged_against`.
@@ -252,7 +253,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
                 with self.writing() as client:
                     client.create_registered_model(self.model, description=text)
             except Exception as error:
-                # Another process has just created it.
+                # Another process may have just created the model.
                 if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                     raise
 
@@ -283,5 +284,5 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         return True
 
     def _record_digest(self, version: Version, files: Mapping[str, str]) -> None:
-        """Set both digest tags. CONTENT_DIGEST is first, so that the version can be recognised in between."""
+        """Set both digest tags. CONTENT_DIGEST is set first, so that the version is always recognised."""
         self.tag(version, {CONTENT_DIGEST: digest_of(without_mlflow(files)), DIGEST: digest_of(files)})

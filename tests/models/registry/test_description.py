@@ -27,7 +27,7 @@ def test_a_description_begins_with_the_verdict_and_ends_with_the_command() -> No
     assert "![Loss and accuracy of the training](get-artifact?path=loss.png)" in lines
     assert "| Hello. | Hi \\| there. |" in lines
     assert "The corpus is `sample`. 24,000 lines were read, and 3 were rejected." in lines
-    assert lines[-3:] == ["    repartee run --recipe quick", "", "The code is commit `abc123`."]
+    assert lines[-3:] == ["    repartee run --recipe quick", "", "The code is at commit `abc123`."]
 
 
 def test_a_description_that_is_too_long_loses_replies_and_not_its_command() -> None:

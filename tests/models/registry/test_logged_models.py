@@ -109,7 +109,7 @@ def test_a_version_whose_logged_model_is_deleted_is_said_to_be_gone_and_made_ane
     run_id = open_run(registry)
     first = register(registry, model, run_id)
     registry.client.delete_logged_model(first.logged_model)
-    with pytest.raises(InputError, match=f"deleted with MLflow logged model {first.logged_model}"):
+    with pytest.raises(InputError, match=f"deleted together with MLflow logged model {first.logged_model}"):
         registry.folder(first, tmp_path)
     second = register(registry, model, run_id)
     assert (second.number, registry.damage(second)) == (2, None)

@@ -91,7 +91,7 @@ def test_a_verdict_about_a_former_champion_promotes_nothing(registry: Registry, 
     one, two, three_ = three(registry, tmp_path)
     registry.promote(one, "the first")
     registry.promote(two, "a person wants it", by_hand=True)
-    with pytest.raises(ChampionMoved, match=r"against champion v1, and v2 is the champion now"):
+    with pytest.raises(ChampionMoved, match=r"against champion v1, but v2 is the champion now"):
         registry.promote(three_, "better than v1", judged_against=1)
     assert registry.find("champion").number == 2
     assert len(entries(registry)) == 2
