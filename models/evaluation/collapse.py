@@ -22,8 +22,8 @@ MAX_TOKENS = 24  # the maximum number of tokens in a reply
 # tokens per second), so sampling adds 1 % to the training time.
 TOKENS_BETWEEN = 400_000
 # A model cannot converse if it gives the same reply to half of the contexts, or repeats itself in half of its
-# replies. 90 % of the film lines have fewer than 24 tokens, so a model has not learnt to end a reply if none
-# of its replies ends within 24 tokens.
+# replies. 90 % of the film lines have fewer than 24 tokens, so a model none of whose replies ends within 24
+# tokens has not learnt to end a reply.
 MAX_COMMONEST_SHARE = 0.5
 MAX_REPETITION = 0.5
 
@@ -56,7 +56,7 @@ class ReplyStats:
 def sample_replies(
     model: PreTrainedModel, validation: pa.Table, special_tokens: SpecialTokens = DEFAULT_SPECIAL_TOKENS
 ) -> ReplyStats:
-    """Generate greedy replies to some contexts, without changing the weights or any random generator."""
+    """Compute statistics of greedy replies to some contexts; the weights and all random states stay as is."""
     rows = Examples(validation)
     chosen = np.linspace(0, len(rows) - 1, min(NUM_CONTEXTS, len(rows))).astype(np.int64)
     contexts = [ids[: int(np.argmax(flags))].tolist() for ids, flags in map(rows.row, chosen)]

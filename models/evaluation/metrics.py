@@ -1,6 +1,6 @@
-"""Metrics of a model: its loss on reply tokens, and figures about whole replies.
+"""Metrics of a model: its loss on reply tokens, and statistics of whole replies.
 
-All figures are accumulated as sums and divided only at the end, so that batching affects no figure.
+All metrics are accumulated as sums and divided only at the end, so they do not depend on the batching.
 
 Name suffixes are shapes: B batch, T tokens, N reply tokens, D width, V vocabulary.
 """
@@ -59,7 +59,7 @@ class Score:
 
     @property
     def bpb(self) -> float:
-        """Bits per byte, the only figure that is comparable between models with different vocabularies.
+        """Bits per byte, the only metric that is comparable between models with different vocabularies.
 
         docs/decisions/0004-bits-per-byte-on-text.md gives the reasons for the formula.
         """
@@ -76,7 +76,7 @@ class Score:
 
 
 def score(model: PreTrainedModel, examples: pa.Table, *, batch_tokens: int = BATCH_TOKENS) -> Score:
-    """The model's score on a table of EXAMPLES.
+    """The model's score on a table with the schema EXAMPLES.
 
     Raises:
         ValueError: there is no reply to score.
@@ -84,7 +84,7 @@ def score(model: PreTrainedModel, examples: pa.Table, *, batch_tokens: int = BAT
     rows = Examples(examples)
     tokens = int(rows.is_reply.sum())
     if not tokens:
-        raise ValueError("no example holds a reply; there is nothing to score")
+        raise ValueError("no example contains a reply; there is nothing to score")
     nats, correct = np.zeros(len(rows)), np.zeros(len(rows))
     with evaluating(model), torch.inference_mode():
         batches = bucket(rows.lengths, batch_tokens)
@@ -140,24 +140,24 @@ def _nats(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> float:
-    """Accuracy on `test` of always guessing the commonest token in `train`. Both map token ids to counts."""
+    """The accuracy on `test` of always guessing the commonest token in `train`; both map ids to counts."""
     commonest = max(train, key=lambda token: (train[token], -token))
     return test.get(commonest, 0) / sum(test.values())
 
 
 def distinct_n(replies: Sequence[Sequence[int]], n: int) -> float:
-    """Distinct n-grams divided by all n-grams (https://arxiv.org/abs/1510.03055); 0 without n-grams."""
+    """Distinct n-grams divided by all n-grams (https://arxiv.org/abs/1510.03055); 0 if there are none."""
     grams = [gram for reply in replies for gram in _ngrams(reply, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def repetition(replies: Sequence[Sequence[int]]) -> float:
-    """Share of replies that loop, which means the same 4 tokens twice, or one token 3 times in a row."""
+    """Share of replies that loop: the same 4 tokens occur twice, or one token occurs 3 times in a row."""
     return sum(map(_loops, replies)) / len(replies) if replies else 0.0
 
 
 def stopped_share(finished: Sequence[bool]) -> float:
-    """Share of the replies that the model ended itself, before the limit of tokens."""
+    """Share of the replies that the model itself ended, before reaching the token limit."""
     return sum(finished) / len(finished) if finished else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Replies: a model's greedy replies to contexts of the test split, and figures about whole replies."""
+"""A model's greedy replies to contexts of the test split, and statistics of whole replies."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?",
 
 
 def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list[str], str]]:
-    """Return pairs (context, original reply): the openers first, then one from each chosen conversation."""
+    """Return (context, original reply) pairs: first the openers, then one pair per chosen conversation."""
     conversations = [texts for _, _, texts in read_split(turns, "test")]
     chosen = conversations[:: max(1, len(conversations) // count)][:count]
     positions = [1 + i % (len(texts) - 1) for i, texts in enumerate(chosen)]
@@ -42,7 +42,7 @@ def answer_openers(folder: Path, normalisation: Any) -> dict[str, str]:
 
 
 def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float]:
-    """Figures that show whether the replies vary, repeat themselves and end."""
+    """Statistics that show whether the replies vary, whether they repeat themselves, and whether they end."""
     from models.evaluation import metrics
 
     ids = [reply for _, reply, _ in replies]

@@ -1,4 +1,4 @@
-"""The report on a model: figures and replies on the frozen test split, and a plot of its training."""
+"""The report on a model: metrics and replies on the frozen test split, and a plot of its training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from models.text.encoding import read_model_info
 
 REPORT = "report.json"
 FACTS = ("test_majority_accuracy", "test_replies", "test_replies_in_all", "test_bytes", "parameters")
-"""The figures that describe the test split or the network, and are no measure of how good the model is."""
+"""The metrics that describe the test split or the network, and do not measure how good the model is."""
 
 
 class EvaluateConfig(Config):
@@ -24,7 +24,7 @@ class EvaluateConfig(Config):
     """Score about this many test replies, in evenly spaced whole conversations; null scores all replies. The
     champion is scored on the same replies."""
     sample_replies: int = Field(default=200, ge=10)
-    """Number of test contexts to which the model replies greedily, for the figures about whole replies."""
+    """Number of test contexts to which the model replies greedily, to compute metrics of whole replies."""
     shown_replies: int = Field(default=12, ge=1)
     """Number of greedy replies that the report shows."""
 
@@ -38,14 +38,14 @@ class Sample(Record):
 
 
 class Report(Record):
-    """report.json: the figures of a model on the test split, with some of the model's replies."""
+    """report.json: the metrics of a model on the test split, with some of the model's replies."""
 
     metrics: dict[str, int | float]
     normalisation: str
     samples: list[Sample] = []
 
     def measures(self) -> dict[str, float]:
-        """The figures that measure the model on the test split, without the prefix `test_`."""
+        """The metrics that measure how good the model is, by name without the prefix `test_`."""
         return {
             key.removeprefix("test_"): float(value) for key, value in self.metrics.items() if key not in FACTS
         }
@@ -95,7 +95,7 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
 
 
 def figure_table(figures: Mapping[str, float], champion: Mapping[str, float] | None = None) -> str:
-    """Return figures as a Markdown table, with a column for the champion's figures if there are any."""
+    """Return metrics as a Markdown table, with a column for the champion's metrics if there are any."""
     if not champion:
         return markdown_table([{"figure": key, "value": value} for key, value in figures.items()])
     return markdown_table(

@@ -1,7 +1,7 @@
 """The scorecard: a model's bits per byte on the frozen test split, in total and for each group.
 
-The test split is stored as text. Each model encodes it with the model's own vocabulary, and all models are
-scored on the same bytes.
+The test split is stored as text. Each model encodes it with its own vocabulary, but all models are scored on
+the same bytes.
 """
 
 import logging
@@ -54,7 +54,7 @@ def count_replies(turns: Path) -> int:
 
 
 class ScoreRecord(Record):
-    """score.json: the bits per byte that the gate compares, and a model's other figures."""
+    """score.json: the bits per byte that the gate compares, and the model's other scores."""
 
     bpb: float
     """Bits per byte of the replies, as docs/decisions/0004-bits-per-byte-on-text.md defines them."""
@@ -66,10 +66,10 @@ class ScoreRecord(Record):
     openers: dict[str, str] = {}
     """The greedy replies to the fixed openers of a conversation (models/evaluation/replies.py)."""
     groups: dict[str, list[float]] = {}
-    """The negative log-likelihood in nats and the number of bytes of each group."""
+    """For each group, its negative log-likelihood in nats and its number of bytes."""
 
     def figures(self) -> dict[str, float]:
-        """The figures of this record by the names that a report uses."""
+        """The scores of this record, by the names that a report uses."""
         return {
             "test_bpb": self.bpb,
             "test_perplexity": self.perplexity,

@@ -45,8 +45,8 @@ def judge(
 ) -> Verdict:
     """Promote if there is no champion, or if the candidate has fewer bits per byte on the same bytes.
 
-    `gate.promote` can override this rule. If `overlap` is not empty, it is the reason why the champion may
-    have been trained on the test split, and the two models cannot be compared.
+    `gate.promote` can override this rule. `overlap` is the reason why the champion may have been trained on
+    the test split, or "" if it cannot have been. If there is a reason, the two models cannot be compared.
     """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion.bpb)
@@ -75,10 +75,10 @@ def judge(
 
 
 def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:
-    """Why a champion with the settings `trained` may have been trained on today's test split, or "" if not.
+    """Why a champion with the settings `trained` may have seen today's test split in training; "" if not.
 
-    The test split consists of the groups whose hash is below `clean.test_share`. The test split for a
-    smaller share is therefore a part of the test split for a larger share.
+    The test split consists of the groups whose hash is below `clean.test_share`. With a smaller share, the
+    test split is therefore a subset of the test split with a larger share.
     """
     by, share = trained.get("clean.split_by"), trained.get("clean.test_share")
     if by is None or share is None:
@@ -93,7 +93,7 @@ def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: in
 
 
 def other_answers(champion: int, generation: GenerationConfig, folder: Path) -> str:
-    """Describe how the reply settings `generation` differ from the champion's in `folder`; "" if equal."""
+    """Describe how `generation` differs from the settings in the champion's `folder`; "" if it does not."""
     served = read_generation(folder)
     if to_transformers(served) == to_transformers(generation):
         return ""
@@ -103,6 +103,6 @@ def other_answers(champion: int, generation: GenerationConfig, folder: Path) -> 
         if value != getattr(served, key)
     ]
     return (
-        f"the weights are those of champion v{champion}, but the settings for replies differ: "
+        f"the weights are those of champion v{champion}, but the generation settings differ: "
         f"{', '.join(changes)}"
     )

@@ -1,4 +1,4 @@
-"""The generation settings that a model folder stores, under the names that transformers gives them."""
+"""The generation settings that a model folder stores, under the names that transformers uses for them."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ NAMES = {
     "repetition_penalty": "repetition_penalty",
     "no_repeat_ngram": "no_repeat_ngram_size",
     "max_tokens": "max_new_tokens",
-    "stop": "stop_strings",  # with stop strings, `generate` must be given the tokenizer, too
+    "stop": "stop_strings",  # with stop strings, `generate` needs the tokenizer as an argument
     "seed": "seed",  # used by Repartee only: transformers ignores it
 }
 SAMPLING = ("temperature", "top_p", "top_k")

@@ -1,4 +1,4 @@
-"""The conversion of a GGUF file, which is in llama.cpp's format, to a model folder."""
+"""Converts a GGUF file (the format of llama.cpp) to a model folder."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +27,7 @@ def convert(path: Path, out: Path) -> None:
         with silence_transformers():
             AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(out)
             read = AutoModelForCausalLM.from_pretrained(path.parent, dtype="float32", **options)
-            # Transformers still treats the model as quantised, and neither trains nor saves such models.
+            # Transformers still treats the model as quantised, and refuses to train or save such models.
             config = type(read.config).from_dict(
                 {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
             )

@@ -1,6 +1,6 @@
 """Downloads a model folder from the Hugging Face hub, in a separate process.
 
-In every other process of Repartee, HF_HUB_OFFLINE prevents the libraries from using the hub.
+In all other Repartee processes, HF_HUB_OFFLINE prevents the libraries from accessing the hub.
 """
 
 import os
@@ -46,10 +46,10 @@ def _run(name: str, *what: str) -> str:
 
 
 def run_request(name: str, what: str, *rest: str) -> str:
-    """Return the commit, or "" after a download.
+    """Request a commit or a download from the hub; return the commit, or "" after a download.
 
     Raises:
-        InputError: the request has failed; the message is the reason in a few words.
+        InputError: the request has failed; the message gives the reason in a few words.
     """
     import huggingface_hub as hub
     from httpx2 import HTTPError

@@ -1,4 +1,4 @@
-"""The source of a start (the initial model of a training run), which becomes a model folder."""
+"""Finds the source of a start (the initial model of a training run), and makes a model folder from it."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class StartConfig(Config):
         default=SCRATCH, json_schema_extra={"pattern": "^(?!.*://)"}
     )
     """The model whose weights training starts from: a version (`champion`, 3), a model folder, a .gguf file,
-    or ORG/NAME on the Hugging Face hub. With `scratch` there is no such model."""
+    or ORG/NAME on the Hugging Face hub. `scratch`: training starts from random weights."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def find_source(init: str, registered: Callable[[str], Path]) -> Source:
 
 
 def is_foreign(init: str, home: Path) -> bool:
-    """Whether `init` names a file or folder of this machine that is outside `home`."""
+    """Whether `init` names a file or folder on this machine that is outside `home`."""
     path = path_of(init)
     is_path = path.is_absolute() or path.exists() or init.startswith((".", "~"))
     return is_path and not path.resolve().is_relative_to(home.resolve())
@@ -89,14 +89,14 @@ def _folder(folder: Path) -> Source:
 
 
 def folder_identity(folder: Path) -> str:
-    """Return a digest that is equal for two folders if the files of their models are equal."""
+    """Return a digest that is the same for two folders if their models have the same files."""
     content = {path.name: sha256(path) for path in _taken(folder)}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"folder:{digest}"
 
 
 def _taken(folder: Path) -> list[Path]:
-    """The files of a model: weights, JSON and the chat template, but no file that could contain code."""
+    """A model's files: weights, JSON and the chat template. Files that could contain code are left out."""
     found = sorted(folder.iterdir())
     return [path for path in found if path.suffix in SUFFIXES and path.name not in LEFT and path.is_file()]
 

@@ -136,7 +136,7 @@ def test_a_champion_is_registered_anew_only_where_it_is_to_answer_otherwise(
     assert change(values) == ""
     changed = values.model_copy(update={"temperature": 0.5, "seed": 3})
     assert change(changed) == (
-        f"the weights are those of champion v{version.number}, but the settings for replies differ: "
+        f"the weights are those of champion v{version.number}, but the generation settings differ: "
         "generation.temperature changes from 0.25 to 0.5, generation.seed changes from null to 3"
     )
     assert change(changed, replace(ours, fingerprint="another")) == ""

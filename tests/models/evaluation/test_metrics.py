@@ -221,7 +221,7 @@ def test_dropout_is_off_while_scoring_and_the_mode_restored() -> None:
 
 def test_nothing_to_score_is_an_error_that_says_so() -> None:
     for examples in (table(), table(row([START, 5, END], [False] * 3))):
-        with pytest.raises(ValueError, match="no example holds a reply"):
+        with pytest.raises(ValueError, match="no example contains a reply"):
             metrics.score(decoder_only(), examples)
 
 
