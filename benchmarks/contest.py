@@ -1,5 +1,5 @@
-"""Code that the comparisons share: it prepares the data, runs each training run as a process, and records its
-figures."""
+"""Code that the comparisons share. It prepares the data, starts each training run as a separate process, and
+records the results of the run."""
 
 import json
 import os
@@ -33,7 +33,7 @@ Figures = dict[str, Any]
 
 
 class Records:
-    """The figures of finished runs, one file per run, from which a stopped comparison resumes."""
+    """The results of finished runs, in one file per run. A stopped comparison resumes from these files."""
 
     def __init__(self, folder: Path, settings: Figures) -> None:
         self.folder = folder
@@ -42,17 +42,17 @@ class Records:
         recorded = json.loads(path.read_text()) if path.exists() else {}
         for name, value in settings.items():
             if name in recorded and recorded[name] != value:
-                sys.exit(f"{path}: {name} is {recorded[name]}, not {value}; give a new folder as --out")
+                sys.exit(f"{path} has {name} {recorded[name]}, not {value}; give a new folder as --out")
         put_json(path, {**recorded, **settings})
 
     def ensure(self, name: str, run: Callable[[Path], Figures]) -> Figures:
-        """The recorded figures of that name; if there are none, `run` measures them in a temporary folder,
-        and they are recorded."""
+        """Return the results recorded under this name. If there are none, `run` measures them in a temporary
+        folder, and they are recorded."""
         if name not in (known := self.all(name)):
             with tempfile.TemporaryDirectory() as work:
                 began_s, load = time.monotonic(), os.getloadavg()[0]
                 figures = {**run(Path(work)), "whole_s": time.monotonic() - began_s}
-            # The load tells a reader of the figures whether the machine was idle.
+            # From the load, a reader can tell whether the machine was otherwise idle.
             about = {"commit": git_commit(), "load_before": load, "load_after": os.getloadavg()[0]}
             put_json(self.folder / f"{name}.json", {**figures, **about})
             known = self.all(name)
@@ -84,8 +84,8 @@ def prepare(recipe: str, corpus: str, changes: list[str]) -> Prepared:
 
 
 def probe(corpus: str, work: Path) -> Figures:
-    """The precision that Repartee's trainer chooses on this machine, which all training runs of a comparison
-    use."""
+    """Return the precision that Repartee's trainer chooses on this machine. All training runs of a comparison
+    use it."""
     start("models.training.trainer", str(write_run(work, prepare("small", corpus, ["train.max_steps=1"]))))
     return PrecisionChoice.read(work / PRECISION).model_dump()
 
@@ -118,7 +118,8 @@ def start(module: str, *arguments: str) -> None:
     """Run a module as a process on the two cores, and wait until it ends."""
     environment = dict(os.environ)
     if module == "benchmarks.hf_trainer":
-        # quiet_environment sets this variable for Repartee; without it, Trainer's threads spin as by default.
+        # quiet_environment sets this variable for Repartee. Trainer shall run without it, as by default, so
+        # that its threads spin while they wait.
         environment.pop("OMP_WAIT_POLICY", None)
     pinned = ["taskset", "-c", ",".join(two_cores())]
     command = [*pinned, sys.executable, "-m", module, *arguments]
@@ -134,7 +135,7 @@ def metrics_of(work: Path) -> list[Figures]:
 
 
 class Row(NamedTuple):
-    """A row of the table: a figure, its values in all runs, and its goal."""
+    """A row of the table: what was measured, the values from all runs, and the goal."""
 
     figure: str
     values: list[float]

@@ -1,11 +1,12 @@
-"""The gain of a second core: compares steps computed in two halves with whole steps on the same batches.
+"""Measures the gain of a second core: steps computed in two halves against whole steps on the same batches.
 
-python -m benchmarks.cores RUN_DIR      writes the figures to figures.json there
+python -m benchmarks.cores RUN_DIR      writes the results to figures.json in this folder
 
 A machine's speed may change within a minute, which would spoil a comparison of two consecutive runs.
-Therefore one process alternates between the two kinds of steps: each piece is ten steps of one kind. The
-result is the median over pairs of neighbouring pieces of the time of the whole steps divided by the time of
-the steps in halves. The first tenth of the pairs does not count, because new batch shapes slow it down.
+Therefore one process alternates between ten whole steps and ten steps in halves. Each ten whole steps form a
+pair with the ten steps in halves before or after them, and the ratio of a pair is the time of its whole steps
+divided by the time of its steps in halves. The result is the median of these ratios. The first tenth of the
+pairs is left out, because new batch shapes slow it down.
 """
 
 import statistics
@@ -26,8 +27,7 @@ PIECE = 10  # steps
 
 
 def counted(whole_s: list[float], halves_s: list[float]) -> list[float]:
-    """For each pair that counts, the seconds of the whole steps divided by the seconds of the steps in
-    halves."""
+    """The ratio of each pair, without the first tenth of the pairs."""
     pairs = list(zip(whole_s, halves_s, strict=True))
     return [one / two for one, two in pairs[len(pairs) // 10 :]]
 

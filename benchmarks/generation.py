@@ -1,5 +1,5 @@
-"""Compares the milliseconds per token of a greedy reply with those of `transformers.generate` and its KV
-cache.
+"""Measures the milliseconds per token of a greedy reply, for Repartee and for `transformers.generate`. Both
+use a KV cache.
 
 taskset -c 1 python -m benchmarks.generation [ROUNDS]
 
@@ -39,7 +39,7 @@ def main(rounds: str = "10") -> None:
     torch.manual_seed(0)
     model: Any = networks.build(NetworkConfig(n_layer=6, n_head=8, width=256), VOCABULARY, POSITIONS).eval()
     with torch.no_grad():
-        for weights in model.parameters():  # with initial weights, a reply repeats one token
+        for weights in model.parameters():  # with the original weights, a reply would repeat one token
             weights.mul_(4 if weights.ndim > 1 else 1)
     generator = Generator(model)
 

@@ -1,16 +1,16 @@
-"""Checks whether training works on this machine's GPU, and measures how fast it is, in twenty minutes.
+"""Checks within twenty minutes whether training works on this machine's GPU, and how fast it is.
 
 python -m benchmarks.gpu [--minutes 20] [--out var/gpu-benchmark] [--corpus sample] [--device cuda|mps|cpu]
     the row `trainer` needs the extra `benchmarks`; `--device cpu` tries the rows on a tiny network
 
 The rows of the table are: each part of the fast path, on and off, compared with the standard path; a batch
 that does not fit into memory; a training run that is killed and resumed; the throughput of the recipe `base`
-and its share of the GPU's peak (MFU); both for transformers.Trainer on the same network and examples; and a
-complete `retrain` with `base`. Each row runs in a separate process with its share of the minutes: if it
-fails, hangs or corrupts the GPU's state, the table shows its error. In the --out folder, results.json has the
-figures and logs/ has the output of each row. If it is stopped, the same command resumes: it repeats failed
-rows but not finished ones. The exit status is 0 if all rows are done, 1 if a row has failed, and 2 if there
-is no GPU or the --out folder cannot be used.
+and its share of the GPU's peak (MFU); the same two measurements for transformers.Trainer on the same network
+and examples; and a complete `retrain` with `base`. Each row runs in a separate process with its share of the
+minutes. If a row fails, hangs or corrupts the GPU's state, the table shows its error. In the --out folder,
+results.json has the results and logs/ has the output of each row. If the benchmark is stopped, the same
+command resumes it: it repeats failed rows but not finished ones. The exit status is 0 if all rows are done, 1
+if a row has failed, and 2 if there is no GPU or the --out folder cannot be used.
 """
 
 import argparse
@@ -41,11 +41,11 @@ class Row(NamedTuple):
     name: str
     share: float  # of --minutes
     what: str
-    after: tuple[str, ...] = ()  # the rows that must be done before it
-    kinds: tuple[str, ...] = ("cuda", "mps", "cpu")  # of devices on which it can run
+    after: tuple[str, ...] = ()  # the rows that must be done before this row
+    kinds: tuple[str, ...] = ("cuda", "mps", "cpu")  # the kinds of devices on which this row can run
 
 
-FAST_PATH_KINDS = ("cuda", "cpu")  # the CPU lacks kernel, compiler and graph: it tests the logic
+FAST_PATH_KINDS = ("cuda", "cpu")  # without the kernel, the compiler and graphs, a CPU tests only the logic
 ROWS = (
     Row("data", 0.10, "the examples of the recipe"),
     Row("packing", 0.04, "packed sequences against padded sequences", ("data",), FAST_PATH_KINDS),
@@ -126,10 +126,10 @@ def measure(results: Results, folder: Path, device: str, minutes: float, start: 
 def start_row(
     row: Row, folder: Path, device: str, limit_s: float, *, corpus: str, kill_after_s: float | None = None
 ) -> Figures:
-    """Run a row in a process of its own; returns the figures that it writes.
+    """Run a row in a separate process; return the results that this process writes.
 
-    The row plans its measurements for `limit_s`; its process is killed after `kill_after_s`, or after
-    `limit_s` if that is None.
+    The row fits its measurements into `limit_s`. Its process is killed after `kill_after_s`, or if that is
+    None, after `limit_s`.
 
     Raises:
         Failed: the process failed or was killed.
@@ -177,7 +177,7 @@ def environment(folder: Path, device: str) -> dict[str, str]:
 
 
 def run_to_end(command: Sequence[str], environment: dict[str, str], said: Any, limit_s: float) -> int | None:
-    """Run a command and end all its processes; returns its exit status, or None if it took too long."""
+    """Run a command, then kill all its processes; return its exit status, or None if it took too long."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -192,7 +192,7 @@ def run_to_end(command: Sequence[str], environment: dict[str, str], said: Any, l
     except subprocess.TimeoutExpired:
         return None
     finally:
-        with contextlib.suppress(ProcessLookupError):  # they have all ended
+        with contextlib.suppress(ProcessLookupError):  # all processes have already ended
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -247,12 +247,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--minutes", type=float, default=20, help="for all rows (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=20, help="time for all rows (default: %(default)s)")
     parser.add_argument(
-        "--out", type=Path, default=Path("var/gpu-benchmark"), help="for the results (default: %(default)s)"
+        "--out", type=Path, default=Path("var/gpu-benchmark"), help="results folder (default: %(default)s)"
     )
     parser.add_argument("--corpus", default="sample", help="as for `repartee run` (default: %(default)s)")
-    parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="to be measured (default: the GPU)")
+    parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="what to measure (default: the GPU)")
     arguments = parser.parse_args()
     if arguments.minutes <= 0:
         parser.error(f"--minutes is {arguments.minutes:g}; give more than 0")
@@ -273,14 +273,14 @@ def main() -> int:
             partial(start_row, corpus=arguments.corpus),
         )
     except KeyboardInterrupt:
-        print(f"stopped; what is done is in {results.path}, and the same command continues", file=sys.stderr)
+        print(f"stopped; finished rows are in {results.path}; the same command resumes", file=sys.stderr)
         return 130
     print(table(results))
     return 0 if all(each["status"] != "failed" for each in results.rows.values()) else 1
 
 
 def about(arguments: argparse.Namespace, device: Any) -> Figures:
-    """The conditions that all figures of one table share."""
+    """The conditions under which all results of one table are measured."""
     import torch
 
     from models import devices

@@ -45,7 +45,7 @@ from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.step import GradientStep
 
-POSITIONS = 8192  # of a step that tests a part: enough to be compiled, few enough for a mask
+POSITIONS = 8192  # in a step that tests a part: enough to be compiled, and few enough to use a mask
 # For each part of the fast path, the path with that part and the path without it.
 PARTS = {
     "packing": (FastPath(packed=True), STANDARD_PATH),
@@ -153,8 +153,8 @@ def scarce(step: GradientStep) -> Iterator[None]:
 
 
 def resume(setup: RowSetup) -> Figures:
-    """Check that a killed training run resumes, and that its result is that of an uninterrupted run."""
-    # However small the corpus is, only the number of steps ends the training run.
+    """Check that a killed training run resumes, and gives the same result as an uninterrupted run."""
+    # With these settings only the number of steps ends the training run, however small the corpus is.
     how = {
         "max_steps": KILLED_STEPS,
         "max_epochs": 1e6,
@@ -183,7 +183,7 @@ def resume(setup: RowSetup) -> Figures:
         raise Failed(f"the logged steps are {steps[:3]} to {steps[-3:]}, {len(steps)} in all")
     losses = [metrics_of(folder, VALIDATION)[-1]["loss"] for folder in (whole, cut)]
     if abs(losses[1] - losses[0]) > SAME_LOSS * losses[0]:
-        raise Failed(f"the validation loss is {losses[1]:.4f} after a kill, {losses[0]:.4f} without it")
+        raise Failed(f"the validation loss is {losses[1]:.4f} after a kill, {losses[0]:.4f} without one")
     return {"killed_after_checkpoint": at, "loss": losses[1], "whole": losses[0]}
 
 
@@ -194,7 +194,7 @@ def ours(setup: RowSetup) -> Figures:
     summary = Summary.read(work / SUMMARY)
     rates = [line["tokens_per_second"] for line in metrics_of(work, STEP)]
     if not rates:
-        raise Failed(f"the training made only {summary.steps} steps in its time, too few to be logged")
+        raise Failed(f"the training made only {summary.steps} steps in its time; none of them was logged")
     rate = statistics.harmonic_mean(rates[len(rates) // 10 :])
     peak = peak_flops(setup.device, setup.precision)
     return {
@@ -232,7 +232,7 @@ def peak_flops(device: torch.device, precision: str) -> float:
 
 
 def hf_trainer(setup: RowSetup) -> Figures:
-    """Tokens per second and MFU of transformers.Trainer, with `ours`'s network, examples and precision."""
+    """Tokens per second and MFU of transformers.Trainer, on the network, examples and precision of `ours`."""
     work = work_folder(setup, "trainer")
     minutes = str(setup.limit_s / 60 / 3)
     how = [f"--precision={setup.precision}", f"--device={setup.device.type}"]
@@ -254,7 +254,7 @@ def retrain(setup: RowSetup) -> Figures:
     command += [each for change in changes for each in ("--set", change)]
     process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if process.returncode:
-        raise Failed(f"repartee run ended with status {process.returncode}; its last line is in the log")
+        raise Failed(f"repartee run ended with status {process.returncode}; see its last line in the log")
     result = json.loads(process.stdout)
     stages = {stage["name"]: stage["seconds"] for stage in result["stages"]}
     return {

@@ -1,10 +1,10 @@
-"""Trains a run folder of Repartee's with transformers.Trainer, the baseline of the comparisons.
+"""Trains the model of a Repartee run folder with transformers.Trainer, the baseline of the comparisons.
 
 python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES [--rate R] [--precision bf16|fp32]
     [--attention sdpa|eager] [--rows N] [--validations N] [--device cpu|cuda|mps]
 
-Like Repartee's trainer, it writes model/ and summary.json, and it scores the same validation rows. The time
-spent on validation is not counted.
+Like Repartee's trainer, this program writes model/ and summary.json, and it scores the same validation rows.
+The time spent on validation does not count towards MINUTES.
 """
 
 import argparse
@@ -37,8 +37,8 @@ from models.training.launch import SUMMARY
 from models.training.run_folder import Run
 from models.training.setup import seed_everything
 
-IGNORED = -100  # the label that transformers leaves out of the loss
-RATE = 1e-3  # a usual learning rate at this size; benchmarks/quality.py searches for the best one
+IGNORED = -100  # transformers leaves positions with this label out of the loss
+RATE = 1e-3  # a usual learning rate for this size of network; benchmarks/quality.py searches for the best one
 WARMUP_SHARE = 0.05  # of the minutes, not of the steps: a slow machine makes few steps
 
 
@@ -64,7 +64,7 @@ class Clock(TrainerCallback):
         self.began_s = 0.0
 
     def share(self) -> float:
-        """The elapsed share of the time limit, which determines the learning rate, as in Repartee's
+        """The share of the time limit that has elapsed. It determines the learning rate, as in Repartee's
         trainer."""
         return min(1.0, self.marks[-1][0] / self.seconds)
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
-    parser.add_argument("--rows", type=int, help="rows per batch (default: as many tokens as in Repartee's)")
+    parser.add_argument("--rows", type=int, help="rows per batch (default: to match Repartee's tokens)")
     parser.add_argument("--validations", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
     options = parser.parse_args()
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
-    """The validation rows that Repartee's trainer scores, unless its time limit makes it score fewer."""
+    """The validation rows that Repartee's trainer would score without a time limit."""
     epoch = batches.epoch_batches(examples.lengths, run.train.batch_tokens, seed=run.train.seed, epoch=0)
     steps = math.ceil(run.train.max_epochs * len(epoch))
     table = batches.read_examples(run.examples, "validation")
@@ -129,8 +129,8 @@ def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
 
 
 def fit(run: Run, model: Any, examples: batches.Examples, clock: Clock, options: argparse.Namespace) -> None:
-    """Train with Trainer's defaults for all settings that are not given here, such as no weight decay for
-    norms."""
+    """Train with Trainer's defaults for all settings that are not given here. By default, for example, norms
+    have no weight decay."""
     pad = DataCollatorForSeq2Seq(
         PreTrainedTokenizerFast.from_pretrained(run.tokenizer), label_pad_token_id=IGNORED
     )

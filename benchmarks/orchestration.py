@@ -1,4 +1,4 @@
-"""The overhead of Prefect: compares a flow of ten tasks that do nothing with ten plain function calls.
+"""Measures the overhead of Prefect: a flow of ten tasks that do nothing against ten plain function calls.
 
 The flow is called without Prefect's heartbeat, as `repartee run` calls its flow
 (deployments/local/heartbeat.py).
@@ -15,7 +15,7 @@ from environment import quiet_environment
 
 quiet_environment()
 
-from prefect import flow, task  # noqa: E402  (it reads the environment)
+from prefect import flow, task  # noqa: E402  (on import, Prefect reads the environment)
 from prefect.settings import (  # noqa: E402
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -60,7 +60,7 @@ def as_calls() -> int:
 def seconds(call: Callable[[], int], rest_s: float = 0.0) -> float:
     """Seconds that one call takes, after a pause of `rest_s` in which the server finishes earlier work.
 
-    Without the pause, every other call finds SQLite locked, gets the answer 503 and tries again after 2 s.
+    Without the pause, every second call finds SQLite locked, gets a 503 response and tries again after 2 s.
     """
     time.sleep(rest_s)
     began_s = time.perf_counter()

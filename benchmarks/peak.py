@@ -1,19 +1,19 @@
-"""The share of this machine's peak matmul rate that a training step reaches, on two cores.
+"""Measures which share of this machine's peak matmul rate a training step reaches, on two cores.
 
-python -m benchmarks.peak RUN_DIR       writes the figures to figures.json there
+python -m benchmarks.peak RUN_DIR       writes the results to figures.json in this folder
 
     share = FLOPs of the steps / their seconds / peak
     FLOPs = 6 * (weights of the layers' matrices * positions + weights of the head * positions with loss)
             + 6 * layers * width * sum over the sequences of length^2
 
 The factor 6 is two FLOPs per weight in the forward pass and four in the backward pass (section 2.1 of
-https://arxiv.org/abs/2001.08361). Only the half of the attention that is not masked is counted: two matmuls
-of length^2 * width in the forward pass, which after the halving have as many FLOPs, and twice that in the
-backward pass. Padding, norms, softmax, the loss, the optimizer and the assembly of the batch all take time
-but are not counted as FLOPs. The peak is the rate of the fastest square matmul of size 2,048 or 4,096 by
-torch on two threads, timed before and after the steps in the same process. Steps and peak use the precision
-of the run: bf16 if the processor supports it. On other processors a matmul in bf16 takes a hundred times as
-long as in fp32.
+https://arxiv.org/abs/2001.08361). Of the attention, only the half that is not masked is counted. In the
+forward pass, each of its two matmuls takes 2 * length^2 * width FLOPs, so half of both takes 2 * length^2 *
+width; the backward pass takes twice as many. Padding, norms, softmax, the loss, the optimizer and the
+assembly of the batch all take time but are not counted as FLOPs. The peak is the rate of torch's fastest
+square matmul (size 2,048 or 4,096) on two threads, timed before and after the steps in the same process.
+Steps and peak use the precision of the run: bf16 if the processor supports it. On other processors a matmul
+in bf16 takes a hundred times as long as in fp32.
 """
 
 import sys

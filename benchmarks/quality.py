@@ -1,21 +1,21 @@
-"""Compares Repartee, transformers.Trainer and the tutorial's model in bits per byte after equal minutes.
+"""Compares Repartee, transformers.Trainer and the tutorial's model: bits per byte after the same time.
 
 python -m benchmarks.quality CORPUS --out FOLDER [--minutes 10] [--seeds 3] [--seed N] [--only NAME]
     needs the extra `benchmarks`; finished runs are recorded in FOLDER and not repeated
 
 `ours` is the recipe `small`. `trainer` is transformers.Trainer with AdamW on the same examples, with a GPT-2
 config of the same width, depth and vocabulary, its default collator, and the precision that Repartee's
-trainer chooses on this machine. Its best settings are searched first: the attention implementation by the
+trainer chooses on this machine. Its best settings are searched for first: the attention implementation by the
 useful tokens/s of short runs, then the learning rate and the rows per batch by the validation score after a
 fifth of the minutes. `article` is the recipe `tutorial`, trained by Repartee's trainer with one seed. All
-learning rates fall to 0 at the end of the minutes. The start-up of a training run is not counted, and neither
-is the time that transformers.Trainer spends on validation.
+learning rates fall to 0 by the time the minutes are over. The start-up of a training run is not counted, and
+neither is the time that transformers.Trainer spends on validation.
 
 For each seed, all contestants run before the next seed begins, in an order that alternates from seed to seed;
-each run is a separate process. The figure of a run is its score on the whole test split. `article` is trained
-on lower-case text with less punctuation. Its first figure is its score on the text of the other models, with
-a charge for the spelling of unknown words; its second figure is its score on its own text, which contains
-fewer bits per byte.
+each run is a separate process. The result of a run is its score on the whole test split. `article` is trained
+on lower-case text with less punctuation, and has two scores: the first is on the text of the other models,
+with a charge for the spelling of unknown words; the second is on its own text, which contains less
+information per byte.
 """
 
 import argparse
@@ -46,8 +46,9 @@ from models.training.launch import SUMMARY, Summary
 
 NAMES = ("ours", "trainer", "article")
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
-SMALLER = (32, 8)  # rows per batch; 8 is Trainer's default, and about 90 match Repartee's tokens
-BEYOND = 2  # further learning rates to try beyond the edge of the grid
+# Rows per batch. 8 is Trainer's default; about 90 rows have as many tokens as a batch of Repartee's trainer.
+SMALLER = (32, 8)
+BEYOND = 2  # how many learning rates beyond the edge of the grid to try
 ATTENTIONS = ("sdpa", "eager")
 SPEED_SHARE, RATE_SHARE = 1 / 20, 1 / 5  # of the minutes, for the short runs
 VALIDATIONS = 8  # during a run, as in `small`
@@ -88,8 +89,8 @@ def measure(corpus: str, out: Path, *, minutes: float, seeds: Iterable[int], nam
 
 
 def search(records: Records, data: Prepared, minutes: float) -> Figures:
-    """Search for Trainer's best settings: first the attention, then the learning rate and the rows per
-    batch."""
+    """Search for Trainer's best settings: first the attention implementation, then the learning rate and the
+    rows per batch."""
     run = partial(theirs, data, seed=0)
     precision = records.ensure("precision", partial(probe, data.config.download.corpus))["precision"]
     speeds = {}
@@ -105,7 +106,7 @@ def search(records: Records, data: Prepared, minutes: float) -> Figures:
         return reached if math.isfinite(reached) else math.inf
 
     found = {rate: bpb(rate) for rate in RATES}
-    for _ in range(BEYOND):  # beyond a best rate at the edge of the grid there may be a better one
+    for _ in range(BEYOND):  # if the best rate is at the edge of the grid, a better one may lie beyond it
         best = min(found, key=lambda rate: found[rate])
         if best in (min(found), max(found)):
             further = best / 2 if best == min(found) else best * 2
@@ -123,8 +124,8 @@ def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
     figures = Summary.read(work / SUMMARY).model_dump()
     lines = metrics_of(work)
     step = of_kind(lines, STEP)[0]
-    # A step's line has the time left, from which the start of training is computed; a validation line lacks
-    # it.
+    # The start of training is computed from the line of a step, which gives the time left, as a validation
+    # line does not.
     elapsed_s = step["seconds_left"] * step["progress"] / (1 - step["progress"])
     began_ms = step["time"] - 1000 * elapsed_s
     validation_lines = of_kind(lines, VALIDATION)
@@ -133,14 +134,14 @@ def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
 
 
 def theirs(data: Prepared, work: Path, *, minutes: float, seed: int, **options: str | float) -> Figures:
-    """The figures of a run of transformers.Trainer with these options of benchmarks/hf_trainer.py."""
+    """The results of a run of transformers.Trainer with these options of benchmarks/hf_trainer.py."""
     flags = [f"--{name}={value}" for name, value in options.items()]
     start("benchmarks.hf_trainer", str(write_run(work, data, seed=seed)), "gpt2", str(minutes), *flags)
     return {**TrainerSummary.read(work / SUMMARY).model_dump(), **options}
 
 
 def scored(run: Callable[[Path], Figures], common: Prepared, own: Prepared, work: Path) -> Figures:
-    """The figures of a run, with bits per byte on the common test split and on the model's own text."""
+    """The results of a run, with bits per byte on the common test split and on the model's own text."""
     figures = run(work)
     bpb = score_model(work / "model", common.turns).bpb
     own_bpb = bpb if own is common else score_model(work / "model", own.turns).bpb

@@ -1,4 +1,4 @@
-"""The share of a model's greedy replies that are valid in the sample grammar; the prompts are held out.
+"""Measures the share of a model's greedy replies to held-out prompts that are valid in the sample grammar.
 
 python -m benchmarks.quick_replies [REF] [PROMPTS]
 """

@@ -1,6 +1,6 @@
-"""The share of training time that checkpoints cost, if one is written per minute.
+"""Measures the share of training time that checkpoints cost if one is written per minute.
 
-python -m benchmarks.saves RUN_DIR      writes the figures to figures.json there
+python -m benchmarks.saves RUN_DIR      writes the results to figures.json in this folder
 
 The training run writes a checkpoint every ten seconds, so that many of them can be measured. Writing a
 checkpoint takes time, and the next ten steps are slower than other steps, because the disk is still busy and
@@ -25,7 +25,7 @@ from models.training.loop import Training
 from models.training.run_folder import Run
 
 EVERY_SECONDS = 10.0
-AFTER = 10  # steps that a save may slow down
+AFTER = 10  # the number of steps that a save may slow down
 
 
 class Timed(Training):
@@ -48,8 +48,8 @@ class Timed(Training):
 
 
 def cost(steps_s: list[float], saves: list[tuple[int, float]]) -> tuple[float, float]:
-    """The mean seconds that writing a checkpoint takes, and the extra seconds of the AFTER steps that follow
-    it."""
+    """The mean seconds that writing a checkpoint takes, and the mean extra seconds of the AFTER steps that
+    follow it."""
     after = np.zeros(len(steps_s), dtype=bool)
     for step, _ in saves:
         after[step : step + AFTER] = True

@@ -1,4 +1,4 @@
-"""The idle cost of `repartee up`: memory and processor time of all its processes.
+"""Measures the cost of an idle `repartee up`: the memory and processor time of all its processes.
 
 python -m benchmarks.services [SECONDS]     needs `repartee up` running under the same REPARTEE_HOME
 """

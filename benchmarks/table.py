@@ -1,10 +1,10 @@
-"""Runs benchmarks/training.py and benchmarks/quality.py, and prints all their figures.
+"""Runs benchmarks/training.py and benchmarks/quality.py, and prints all their results.
 
 python -m benchmarks.table CORPUS --out FOLDER [--minutes 10] [--seeds 3]
     needs the extra `benchmarks`, and 140 minutes on an idle machine with two cores
 
-It writes table.md, quality.png and a file for each finished run into FOLDER. The same command resumes where
-it was stopped.
+FOLDER gets table.md, quality.png and a file for each finished run. If the benchmark is stopped, the same
+command resumes it.
 """
 
 import argparse

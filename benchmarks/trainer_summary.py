@@ -12,4 +12,4 @@ class TrainerSummary(Record):
     train_tokens: int
     parameters: int
     curve: list[tuple[float, float]]
-    """(minutes, bits per byte) of each validation."""
+    """A pair (minutes, bits per byte) for each validation."""

@@ -1,17 +1,17 @@
-"""The speed of the training loop: a Markdown table of figures and their goals.
+"""Measures the speed of the training loop; prints a Markdown table of the results and their goals.
 
 python -m benchmarks.training CORPUS --out FOLDER [--minutes 1] [--repeats 3]
     needs the extra `benchmarks`; finished runs are recorded in FOLDER and not repeated
 
-Useful tokens are tokens without padding. `trainer` and `grouped` are both transformers.Trainer on the same
+Useful tokens are all tokens except padding. `trainer` and `grouped` are both transformers.Trainer on the same
 network and examples, with the same number of tokens per step. `trainer` uses its default collator, and
 `grouped` its length-grouped sampler. All runs use the precision that is faster on this machine. The share of
-the peak is also given for float32, because with AMX the peak of bfloat16 is several times that of float32,
+the peak is also measured for float32, because with AMX the peak of bfloat16 is several times that of float32,
 while memory is no faster. Each run is a separate process and takes MINUTES. Each turn has one run of each
 kind, in an order that alternates from turn to turn, so that no kind benefits if the machine slows down. A
 ratio compares two runs of the same turn. In a `busy` run another process occupies the second core. `trainer`
-is then slowed down by its two OpenMP threads, which spin while they wait, as they do by default.
-benchmarks/cores.py, saves.py and peak.py describe how their figures are measured.
+is then slowed down by its two OpenMP threads, which spin while they wait, as they do by default. Some results
+come from benchmarks/cores.py, saves.py and peak.py, which describe how they measure them.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from benchmarks.trainer_summary import TrainerSummary
 from models.metrics_log import STEP, of_kind
 from models.training.launch import SUMMARY
 
-# The runs of a turn, in an order that keeps runs that are compared with `ours` near it.
+# The runs of a turn. Runs that are compared with `ours` are close to it in this order.
 NAMES = ("grouped", "trainer", "ours", "ours-busy", "trainer-busy")
 # `small` made three times as wide (8.7 million parameters), which needs larger batches than `small` does.
 NINE_MILLION = ("network.width=384", "train.batch_tokens=8192")
@@ -81,7 +81,7 @@ def peaks(precision: str) -> list[str]:
 
 
 def race(name: str, data: Prepared, minutes: float, seed: int, precision: str, work: Path) -> Figures:
-    """The useful tokens per second of one run, without the first tenth of the run."""
+    """The useful tokens per second of one run, measured after its first tenth."""
     write_run(work, data, seed=seed, precision=precision)
     _, second = two_cores()
     kind, _, where = name.partition("-")
@@ -107,7 +107,7 @@ def spinning(core: str) -> Iterator[None]:
 
 
 def measure_inside(name: str, data: Prepared, seed: int, precision: str, work: Path) -> Figures:
-    """The figures of benchmarks/cores.py, saves.py or peak.py, run as a separate process."""
+    """The results of benchmarks/cores.py, saves.py or peak.py, which runs as a separate process."""
     start(f"benchmarks.{name}", str(write_run(work, data, seed=seed, precision=precision)))
     figures: Figures = json.loads((work / "figures.json").read_text())
     return figures

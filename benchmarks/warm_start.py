@@ -1,5 +1,5 @@
-"""The gain of a warm start: compares the loss of training from scratch with that of training from an earlier
-model.
+"""Measures the gain of a warm start: compares the loss of training from scratch with the loss of training
+from an earlier model.
 
     python -m benchmarks.warm_start standin.zip warm_start.png --steps 120
 
@@ -36,7 +36,7 @@ from models.training.launch import SUMMARY, Summary  # noqa: E402
 
 
 def learn(folder: Path, turns: Path, steps: int, start: Path | None = None) -> list[tuple[int, float]]:
-    """Train a small model on these turns, which writes folder/run/model; returns (step, loss) pairs."""
+    """Train a small model on these turns, write it to folder/run/model, and return (step, loss) pairs."""
     for name in ("vocabulary", "export", "run"):
         (folder / name).mkdir(parents=True)
     size = VocabularyConfig(size=2048)
