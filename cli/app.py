@@ -1,7 +1,7 @@
-"""The `repartee` command: one function for each verb, without logic of its own.
+"""The `repartee` command: one function for each verb, which calls the modules that do the work.
 
-Each verb imports heavy packages only when it runs, so that `repartee --help` answers at once. The verbs are
-implemented in the other modules of this package and in deployments/; cli/tables.py formats their output.
+Each function imports heavy packages only when its verb runs, so `repartee --help` answers at once. The work
+is done by the other modules of this package and by deployments/; cli/tables.py formats the output.
 """
 
 import sys
@@ -35,7 +35,7 @@ app = typer.Typer(
     cls=HelpByGroups,
     help="Train a chat model on conversations, register it, and talk with it.",
     epilog="All outputs are written to the folder REPARTEE_HOME (by default ./var). docs/settings.md lists "
-    "the settings for --set.",
+    "the settings that --set can change.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -63,8 +63,8 @@ def run(
 
     All stages run once on this machine, from the download of the corpus to the promotion of the model. The
     output of a stage is reused if the inputs, settings, code and libraries of the stage have not changed. To
-    resume an interrupted run, run the same command again. The gate promotes the model if it is better than
-    the champion, the model in service, on the same test split.
+    resume an interrupted run, run the same command again. The gate compares the new model with the champion
+    (the model in service) on the same test split, and promotes the new model if it is better.
     """
     with progress(quiet=quiet):
         from cli import tables
@@ -89,7 +89,7 @@ def prepare(
 ) -> None:
     """Prepare the training data without training a model.
 
-    Runs the stages download, parse, clean, vocabulary and export.
+    Only the stages download, parse, clean, vocabulary and export are run.
     """
     with progress(quiet=quiet):
         from cli import tables
@@ -111,7 +111,7 @@ def plan(
 ) -> None:
     """Show what `run` would do with each stage, and why.
 
-    Runs no stage and changes nothing.
+    No stage is run, and nothing is changed.
     """
     from cli import tables
     from cli.run import plan_stages
@@ -126,15 +126,15 @@ def data(
     fingerprint: Annotated[
         str | None,
         typer.Argument(
-            help="The fingerprint of the data, or its first characters.", show_default="the newest"
+            help="The fingerprint of the data, or the first characters of it.", show_default="the newest"
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the prepared data: counts, rejected lines, lengths of the examples, and ten conversations.
+    """Show the prepared data: counts, rejected lines, example lengths, and ten conversations.
 
-    By default the data that were prepared last are shown. `repartee prepare --json` prints the fingerprint of
-    the data: that of the stage `export`.
+    By default, the most recently prepared data are shown. The fingerprint of the data is that of the stage
+    `export`, which `repartee prepare --json` prints.
     """
     from cli import data, tables
 
@@ -156,8 +156,8 @@ def chat(
 ) -> None:
     """Talk with a model in the terminal.
 
-    In the conversation, /help lists the commands of the chat. If standard input is not a terminal, each input
-    line is answered by one line of output. --json has an effect only with --once.
+    During the conversation, /help lists the chat commands. If standard input is not a terminal, each input
+    line is answered with one line of output. --json has an effect only with --once.
     """
     from cli.chat import converse, open_session
 
@@ -178,7 +178,8 @@ def models(
         bool,
         typer.Option(
             "--upgrade",
-            help="Add the files that MLflow needs to open and serve a version, to each version without them.",
+            help="Upgrade older versions: add the files that MLflow needs to open and serve a version, where "
+            "they are missing.",
         ),
     ] = False,
     line: Line = None,
@@ -253,7 +254,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model on the test split of a corpus.
 
-    The default is the corpus on which the model was trained, or cornell if the model is a folder.
+    By default, this is the corpus on which the model was trained, or cornell if REF is a model folder.
     """
     with progress(quiet=quiet):
         from cli import tables, versions
@@ -266,10 +267,10 @@ def evaluate(
 
 
 def main() -> None:
-    """Run the command. The exit status is 0 for success, 2 for bad input, 130 for Ctrl-C, otherwise 1."""
+    """Run the command. The exit status is 0 for success, 2 for bad input, 130 for Ctrl-C, else 1."""
     quiet_environment()
     encoding.use_utf8_mode()
-    show_progress()  # before the import of Prefect, which sets up its own logging
+    show_progress()  # before Prefect is imported, because Prefect sets up its own logging
     encoding.accept_any_character()
     try:
         encoding.check_arguments()

@@ -1,4 +1,4 @@
-"""Champion: its manual changes and its history. Runs change the champion only through the gate."""
+"""Champion: change the champion manually, and list all its changes. Runs change it only through the gate."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def rollback(line: str | None) -> dict[str, Any]:
         TrackingUnavailable: MLflow does not answer.
     """
     registry = open_registry(Settings(), line)
-    registry.reconcile()  # an interrupted promotion counts if it had moved the alias
+    registry.reconcile()  # a promotion that was interrupted after it had moved the alias also counts
     last = next(iter(registry.history()), None)
     if last is None or last.previous is None:
         raise InputError("there is no previous champion to return to; `repartee models` lists the versions")

@@ -1,4 +1,4 @@
-"""`repartee chat`: a session with a model, and the conversation at the terminal."""
+"""`repartee chat`: open a session with a model, and hold the conversation at the terminal."""
 
 import sys
 
@@ -9,13 +9,14 @@ from models.generation.generation_config import read_generation
 from models.registry.reference import Model
 from settings import Settings
 
-INPUT_HISTORY = "chat_history"  # the file of a home with the messages for the arrow keys
+INPUT_HISTORY = "chat_history"  # a file in the home: earlier messages, which the arrow keys recall
 
 
 def open_session(ref: str, line: str | None = None) -> tuple[Session, Model]:
-    """A session with the model that this reference names, with the settings that it was registered with.
+    """Open a session with the model that this reference names.
 
-    A reference without the name of a line means a version of `line`.
+    The session uses the generation settings that were registered with the model. A reference that names no
+    model line means a version of `line`.
 
     Raises:
         InputError: there is no such model, or its files are damaged.
@@ -26,7 +27,7 @@ def open_session(ref: str, line: str | None = None) -> tuple[Session, Model]:
 
 
 def converse(session: Session, model: Model, line: str | None = None) -> int:
-    """Hold a conversation on standard input and output; returns the exit status."""
+    """Hold a conversation over standard input and output, and return the exit status."""
 
     def open_model(ref: str) -> tuple[Session, str]:
         opened, found = open_session(ref, line)

@@ -1,4 +1,4 @@
-"""`repartee corpus`: the verbs that generate a corpus."""
+"""`repartee corpus`: the verb that generates a corpus."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +14,11 @@ app.callback(invoke_without_command=True)(print_help_without_a_verb)
 
 @app.command()
 def make(
-    path: Annotated[Path, typer.Argument(help="The folder to write to. It must be empty or not exist yet.")],
+    path: Annotated[Path, typer.Argument(help="The folder to write to. It must be new or empty.")],
     turns: Annotated[int, typer.Option(help="The approximate number of turns.", min=100)] = 24_000,
     seed: Annotated[int, typer.Option(help="The random seed; the same seed generates the same corpus.")] = 0,
 ) -> None:
-    """Write a generated corpus.
+    """Generate a corpus and write it to a folder.
 
     The files have the layout of the Cornell Movie-Dialogs Corpus.
     """

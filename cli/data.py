@@ -1,4 +1,4 @@
-"""`repartee data`: what the data stages have made of a corpus."""
+"""`repartee data`: what the data stages have produced from a corpus."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,11 @@ from tasks.store.artifact import StoredOutput, stored_outputs
 
 
 def describe_data(fingerprint: str | None) -> tuple[StoredOutput, DataOverview]:
-    """The examples with this fingerprint (by default the newest examples), and an overview of how they were
-    made.
+    """The examples with this fingerprint (by default, the newest examples), and an overview of the data.
 
     Raises:
-        InputError: nothing has been prepared, no output or several outputs have this fingerprint, or an
-            output that the examples were made from is missing.
+        InputError: no data have been prepared, the fingerprint matches no output or several outputs, or an
+            output from which the examples were made is missing.
     """
     home = Settings().root
     export = _find(home, fingerprint)
@@ -30,7 +29,7 @@ def to_json(export: StoredOutput, data: DataOverview) -> dict[str, Any]:
 def _find(home: Path, fingerprint: str | None) -> StoredOutput:
     outputs = stored_outputs(home, "export")
     if not outputs:
-        raise InputError(f"{home} holds no prepared data; `repartee prepare` prepares a corpus")
+        raise InputError(f"{home} contains no prepared data; `repartee prepare` prepares a corpus")
     if fingerprint is None:
         return outputs[0]
     found = [output for output in outputs if output.fingerprint.startswith(fingerprint)]
@@ -40,7 +39,7 @@ def _find(home: Path, fingerprint: str | None) -> StoredOutput:
     problem = (
         "several fingerprints of prepared data begin" if found else "no fingerprint of prepared data begins"
     )
-    raise InputError(f"{problem} with {fingerprint!r}; there are {listed}")
+    raise InputError(f"{problem} with {fingerprint!r}; choose one of {listed}")
 
 
 def _input(home: Path, output: StoredOutput, stage: str) -> StoredOutput:
@@ -49,6 +48,6 @@ def _input(home: Path, output: StoredOutput, stage: str) -> StoredOutput:
         if candidate.digest == wanted:
             return candidate
     raise InputError(
-        f"the output of the stage {stage} from which {output.path} was made is missing; "
-        "`repartee prepare` makes it again"
+        f"the output of the stage {stage}, from which {output.path} was made, is missing; "
+        "`repartee prepare` rebuilds it"
     )

@@ -1,8 +1,8 @@
 """The live display of a run in a terminal: the stages, the progress of training, and the current activity.
 
-While a verb runs stages, this display replaces the plain log lines of console.py, if standard error is a
-terminal and NO_COLOR is not set. The display and console.py read the same log records; the display uses the
-stage events that the records carry.
+If standard error is a terminal and NO_COLOR is not set, this display replaces the plain log lines of
+console.py while a verb runs stages. The display and console.py read the same log records; the display also
+reads the stage events that are attached to these records.
 """
 
 import itertools
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("cli.display")
 
 REFRESHES_PER_SECOND = 8
-MIN_COLUMNS = 40  # in a narrower terminal, plain lines are printed, because the table would be cut
+MIN_COLUMNS = 40  # in a narrower terminal, plain lines are printed, because the table would not fit
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR_COLUMNS = 24
 SIGNS = {"waiting": ("·", "dim"), "running": ("", "yellow"), "done": ("✓", "green"), "reused": ("=", "cyan")}
-"""The sign and the colour for each state of a stage. The display also writes the state as a word."""
+"""The sign and the colour of each stage state. The display also shows the state as a word."""
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def progress(*, quiet: bool = False) -> Iterator[None]:
         for handler in handlers():
             handler.setLevel(logging.WARNING)
     if quiet or not supports_styles(sys.stderr) or columns_of(sys.stderr) < MIN_COLUMNS:
-        yield  # in plain lines bad input is answered by one line alone
+        yield  # nothing is logged first, so that bad input results in the error line alone
         return
     display = Display(sys.stderr)
     with replace_handler(display):
@@ -54,9 +54,9 @@ def progress(*, quiet: bool = False) -> Iterator[None]:
 
 
 class Display(logging.Handler):
-    """Shows the log records of a run as a table of its stages that is updated in place.
+    """Shows the log records of a run as a table of the run's stages, which is updated in place.
 
-    Log lines without a stage event, such as the figures of epochs and warnings, are printed above the table.
+    Log lines without a stage event, such as warnings and epoch metrics, are printed above the table.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -119,7 +119,7 @@ class Display(logging.Handler):
             self.training = None
         known = self.stages.get(event.stage)
         if event.state == "reused" and known is not None and known.state == "done":
-            return  # the gate reads an output that this run has just built
+            return  # this run has just built the output, and the gate now reads it: it stays "done"
         self.stages[event.stage] = event
 
     def _set_status(self, text: str) -> None:
@@ -132,7 +132,7 @@ class Display(logging.Handler):
         self.live.console.print(Padding(Text(text, style=style), (0, 0, 0, 2)))
 
     def render(self) -> "RenderableType":
-        """The current state of the run as it appears on the screen."""
+        """The current state of the run, as it is shown on the screen."""
         from rich.console import Group
 
         parts: list[RenderableType] = []
@@ -202,7 +202,7 @@ class Display(logging.Handler):
 
 
 def sparkline(values: list[float], columns: int) -> str:
-    """A curve as one line of text, in which each block shows the mean of several consecutive values."""
+    """The values as a curve in one line of text. Each block shows the mean of one or more values."""
     columns = min(columns, len(values))
     edges = [i * len(values) // columns for i in range(columns + 1)] if columns else []
     means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]

@@ -1,4 +1,4 @@
-"""Encoding: names and files are UTF-8, even if the locale or the terminal has another encoding."""
+"""Encoding: names and text files are UTF-8, even if the locale or the terminal uses another encoding."""
 
 import codecs
 import io
@@ -42,7 +42,7 @@ def check_arguments() -> None:
 
 
 def accept_any_character() -> None:
-    """Print `?` for any character that the terminal cannot show, and read ASCII input as UTF-8."""
+    """Print `?` for characters that the terminal cannot show. If the input encoding is ASCII, read UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

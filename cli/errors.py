@@ -9,7 +9,7 @@ from models.errors import InputError, is_out_of_space
 
 
 def user_error(error: Exception) -> str | None:
-    """The message for an error that the user can fix; None for a bug in the program."""
+    """The message for an error that the user can fix; None for any other error."""
     if isinstance(error, InputError):
         return str(error)
     if is_out_of_space(error):
@@ -26,8 +26,8 @@ def print_error(message: str) -> None:
 
 
 def exit_with(status: int) -> NoReturn:
-    """End the process, at once if a normal exit would wait for a Prefect server that hangs."""
-    recorded = sys.modules.get("deployments.local.recorded")  # only the verbs that run a flow load it
+    """End the process. If a Prefect server that hangs would delay a normal exit, end it without waiting."""
+    recorded = sys.modules.get("deployments.local.recorded")  # loaded only by the verbs that run a flow
     if recorded and recorded.is_waiting_for_prefect():
         sys.stderr.flush()
         os._exit(status)

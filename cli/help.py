@@ -1,4 +1,4 @@
-"""The help of the command and its version: the callbacks of Typer, and the groups of verbs."""
+"""The help and the version of the command: callbacks for Typer, and the groups in which verbs are listed."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 TRAIN, TALK, CHAMPION, SERVICES = "Train", "Talk and compare", "The champion", "Services"
-"""The groups of verbs."""
+"""The groups in which the help lists the verbs."""
 
 
 def print_help_without_a_verb(context: typer.Context) -> None:
@@ -36,7 +36,7 @@ def root_options(
 
 
 class HelpByGroups(TyperGroup):
-    """Lists the verbs in groups, each with the complete first paragraph of its help."""
+    """Lists the verbs in groups. Each verb is followed by the complete first paragraph of its help."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

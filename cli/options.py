@@ -7,10 +7,11 @@ import typer
 Corpus = Annotated[
     str | None,
     typer.Option(
-        help="The corpus to read: cornell, sample, the path of a zip or a folder, an http(s) address, or "
-        "env:REPARTEE_CORPUS_NAME, which names an environment variable that holds the address. The query "
-        "string of an address is not stored anywhere; put a user name and a password in ~/.netrc. The "
-        "default is the recipe's corpus, or for `evaluate` the corpus on which the model was trained.",
+        help="The corpus to read: cornell, sample, the path of a zip file or folder, an http(s) address, or "
+        "env:REPARTEE_CORPUS_NAME, which takes the address from the environment variable "
+        "REPARTEE_CORPUS_NAME (NAME can be any name). The query string of an address is never stored. If a "
+        "server requires a username and password, put them in ~/.netrc. The default is the recipe's corpus; "
+        "for `evaluate` it is the corpus on which the model was trained.",
         metavar="SOURCE",
         show_default=False,
     ),
@@ -36,7 +37,7 @@ Json = Annotated[
 Init = Annotated[
     str | None,
     typer.Option(
-        help="The model whose weights the training starts from: scratch (random weights), champion, a "
+        help="The model whose weights training starts from: scratch (random weights), champion, a "
         "version number, a model folder, a .gguf file or ORG/NAME on the Hugging Face hub. The default is "
         "the recipe's setting start.init.",
         metavar="REF",
@@ -46,25 +47,30 @@ Line = Annotated[
     str | None,
     typer.Option(
         help="The model line: a registered model with its own versions, champion and history. The default is "
-        "REPARTEE_MODEL_NAME, or otherwise `repartee`.",
+        "the value of REPARTEE_MODEL_NAME, or `repartee` if that variable is not set.",
         metavar="NAME",
         show_default=False,
     ),
 ]
 REF_HELP = (
-    "The model: champion, challenger, a version number, one of these after the name of another model line "
-    "(support-bot@champion), or the path of a model folder."
+    "The model: champion, challenger, a version number, or the path of a model folder. A version of "
+    "another model line is written LINE@VERSION, for example support-bot@champion."
 )
-VERSION_HELP = "A version number or an alias, also of another model line: support-bot@3."
+VERSION_HELP = (
+    "A version number or an alias. A version of another model line is written LINE@VERSION, for example "
+    "support-bot@3."
+)
 Temperature = Annotated[
     float | None,
-    typer.Option(help="The randomness of the replies; 0 always takes the most probable token."),
+    typer.Option(help="The randomness of the replies; with 0, the most probable token is always chosen."),
 ]
 TopP = Annotated[
     float | None,
-    typer.Option(help="Nucleus sampling: keep the most likely tokens up to this cumulative probability."),
+    typer.Option(
+        help="Nucleus sampling: sample from the most probable tokens, up to this cumulative probability."
+    ),
 ]
 ReplySeed = Annotated[int | None, typer.Option(help="The random seed; the same seed gives the same replies.")]
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and the result only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from cli.app import INTERRUPTED, app
 
-COLUMNS = 78  # the width of a help text in a wide terminal, so that the page is the same on every machine
+COLUMNS = 78  # the width of help texts in a wide terminal, fixed so that the page is the same everywhere
 
 HEAD = f"""# The command
 
@@ -20,9 +20,9 @@ this page.
 
 ## Exit status
 
-* `0`: the command succeeded. A run exits with 0 in each of these cases: it promotes its model, it refuses
-  its model, nothing has changed, it is skipped because another training run is in progress, or its model is
-  not registered because MLflow does not answer.
+* `0`: the command succeeded. A run also exits with 0 if its model is refused, if nothing has changed, if the
+  run is skipped because another run of the same model line is in progress, or if the model cannot be
+  registered because MLflow does not answer.
 * `1`: any other failure. `repartee doctor` also exits with 1 if a fault remains.
 * `2`: the input is invalid. One line on standard error says what is wrong, where, and how to fix it.
 * `{INTERRUPTED}`: the command was interrupted with Ctrl-C. Run the same command again to continue.

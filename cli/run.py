@@ -1,4 +1,4 @@
-"""Run: run flows on this machine. A flow starts its own Prefect server if none is configured or up."""
+"""Run: run flows on this machine. If no Prefect server is configured or running, a flow starts its own."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ PREPARE_PARAMETERS = ("recipe", "corpus", "settings")
 
 
 def retrain_locally(config: RetrainConfig) -> Outcome:
-    """Run all stages; if there is nothing to do, no Prefect server is started.
+    """Run all stages. If there is nothing to do, return without starting a Prefect server.
 
     Raises:
         InputError: the home, the corpus, a setting or a configured server cannot be used.
@@ -31,11 +31,11 @@ def retrain_locally(config: RetrainConfig) -> Outcome:
     """
     settings = Settings()
     run = open_run(config, settings)
-    # This check precedes the start of a server; the flow checks again.
+    # Checked here so that no server is started for a run that is skipped; the flow checks again.
     if busy := line_holder(run.home, run.registry.model):
         return skipped_outcome(run, busy)
     stages, outputs = plan_chain(run, CHAIN)
-    # Closing the runs that a crash has left open in Prefect's database requires a server.
+    # If a crash has left runs open in Prefect's database, a server is needed to close them.
     if settings.prefect_url is None and len(outputs) == len(stages) and not dead_runs(run.home):
         reconcile_champion(run)
         plan = plan_run(run, CHAIN)
@@ -48,7 +48,7 @@ def retrain_locally(config: RetrainConfig) -> Outcome:
 
 
 def prepare_locally(config: RetrainConfig) -> list[dict[str, Any]]:
-    """Run the data stages; returns a row for each stage, as in the JSON output of a run.
+    """Run the data stages, and return a row for each stage, as in the JSON output of a run.
 
     Raises:
         InputError: the home, the corpus, a setting or a configured server cannot be used.
@@ -56,7 +56,7 @@ def prepare_locally(config: RetrainConfig) -> list[dict[str, Any]]:
     """
     settings = Settings()
     run = open_run(config, settings)
-    plan_chain(run, DATA)  # so that a missing corpus is an error before a server is started
+    plan_chain(run, DATA)  # so that a missing corpus is reported before a server is started
     parameters = {key: value for key, value in of_config(config).items() if key in PREPARE_PARAMETERS}
     returned: list[Artifact] | Result = run_recorded(settings, prepare, parameters)
     artifacts = returned.artifacts if isinstance(returned, Result) else returned
@@ -75,7 +75,7 @@ def plan_stages(config: RetrainConfig) -> list[PlannedStage]:
 
 
 def score_model(model: Model, config: RetrainConfig) -> dict[str, float]:
-    """Score a model on a corpus's test split, whose text is normalised as the model's training text was.
+    """Score a model on the test split of a corpus. The text is normalised as the model's training text was.
 
     Raises:
         InputError: the folder does not contain a model trained by Repartee, or the corpus cannot be used.

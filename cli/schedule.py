@@ -1,4 +1,4 @@
-"""`repartee schedule`: the verbs that say what is retrained when."""
+"""`repartee schedule`: the verbs that manage the schedules for retraining."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,12 +8,12 @@ from cli.help import print_help_without_a_verb
 from cli.options import Changes, Corpus, Init, Json, Line, Recipe
 from cli.output import print_result
 
-if TYPE_CHECKING:  # this module loads Prefect, which --help does not need
+if TYPE_CHECKING:  # this import loads Prefect, which --help does not need
     from deployments.schedules import Schedule
 
 EXAMPLE = "`repartee schedule add nightly --cron '0 3 * * *'`"
 
-app = typer.Typer(help="Say what is retrained when.", rich_markup_mode=None)
+app = typer.Typer(help="Manage the schedules for retraining.", rich_markup_mode=None)
 app.callback(invoke_without_command=True)(print_help_without_a_verb)
 
 Name = Annotated[str, typer.Argument(help="The name of the schedule.", metavar="NAME")]
@@ -25,7 +25,8 @@ def add(
     cron: Annotated[
         str,
         typer.Option(
-            help="When it runs: minute, hour, day, month and weekday; '0 3 * * *' is daily at 03:00.",
+            help="When runs start, as minute, hour, day of the month, month and weekday: '0 3 * * *' means "
+            "daily at 03:00.",
             metavar="CRON",
         ),
     ],
@@ -40,7 +41,8 @@ def add(
     max_hours: Annotated[
         float | None,
         typer.Option(
-            help="The time limit of each run. A longer run ends as failed, and the next run resumes it.",
+            help="The time limit of each run, in hours. A run that reaches the limit ends as failed; the "
+            "next run resumes its training.",
             metavar="H",
             show_default=False,
         ),
@@ -49,8 +51,8 @@ def add(
 ) -> None:
     """Add a schedule.
 
-    The worker of `repartee up` starts its runs. The dashboard shows the schedule on the page of the
-    deployment `retrain`, where you can edit it.
+    The worker of `repartee up` starts the scheduled runs. Prefect's dashboard shows the schedule on the page
+    of the deployment `retrain`, where you can also edit it.
     """
     from deployments import schedules
     from flows.recipes import configure
@@ -72,7 +74,7 @@ def list_all(as_json: Json = False) -> None:
 
 @app.command()
 def pause(name: Name, as_json: Json = False) -> None:
-    """Switch a schedule off, until `resume`."""
+    """Switch a schedule off until you resume it."""
     from deployments import schedules
 
     schedule = schedules.set_active(name, active=False)
@@ -103,7 +105,7 @@ def run(name: Name, as_json: Json = False) -> None:
     from deployments import schedules
 
     started = schedules.run_now(name)
-    print_result(started, f"a run of {name} starts on the worker: {started['url']}", as_json)
+    print_result(started, f"the worker will start a run of {name}: {started['url']}", as_json)
 
 
 def _table(schedules: "list[Schedule]") -> str:

@@ -51,11 +51,11 @@ def test_a_fingerprint_that_is_unknown_or_not_unique_is_refused_with_those_that_
     prepare(home, "abc1", "2026-01-01T00:00:00")
     prepare(home, "abc2", "2026-01-02T00:00:00", CONVERSATIONS[::-1])
     with pytest.raises(
-        InputError, match="no fingerprint of prepared data begins with 'x'; there are abc2, abc1"
+        InputError, match="no fingerprint of prepared data begins with 'x'; choose one of abc2, abc1"
     ):
         describe_data("x")
     with pytest.raises(
-        InputError, match="several fingerprints of prepared data begin with 'abc'; there are abc2, abc1"
+        InputError, match="several fingerprints of prepared data begin with 'abc'; choose one of abc2, abc1"
     ):
         describe_data("abc")
 
@@ -63,13 +63,15 @@ def test_a_fingerprint_that_is_unknown_or_not_unique_is_refused_with_those_that_
 def test_an_input_that_was_deleted_is_one_line_with_a_remedy(home):
     prepare(home, "abc1", "2026-01-01T00:00:00")
     (home / "store" / "parse" / "abc1" / "manifest.json").unlink()
-    with pytest.raises(InputError, match=r"the output of the stage parse .* is missing; `repartee prepare`"):
+    with pytest.raises(
+        InputError, match=r"the output of the stage parse, .*, is missing; `repartee prepare`"
+    ):
         describe_data(None)
 
 
 def test_without_prepared_data_the_remedy_is_given_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("REPARTEE_HOME", str(tmp_path / "none"))
-    with pytest.raises(InputError, match="holds no prepared data; `repartee prepare`"):
+    with pytest.raises(InputError, match="contains no prepared data; `repartee prepare`"):
         describe_data(None)
     assert not (tmp_path / "none").exists()
 
