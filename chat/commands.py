@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Pieces = Generator[str, None, None]
 OpenModel = Callable[[str], tuple["Session", str]]
-"""Opens the model that a reference names; returns a session with it, and the title of the model."""
+"""Opens the model that a reference names, and returns a session with the model and the model's title."""
 
 HELP = """\
 /new                      forget the conversation and start a new one
@@ -33,17 +33,17 @@ WITHOUT_ARGUMENT = ("/new", "/retry", "/undo", "/history", "/stats", "/help", "/
 
 
 class Conversation:
-    """A session and its commands; `/model` replaces the session by a session with another model."""
+    """A session and its commands. The command `/model` replaces the session with one for another model."""
 
     def __init__(self, session: "Session", open_model: OpenModel) -> None:
         self.session = session
         self.open_model = open_model
 
     def obey(self, line: str, reply: Callable[[Pieces], None], note: Callable[[str], None]) -> bool:
-        """Handle one message or command; returns whether it ends the conversation.
+        """Handle one message or command, and return whether it ends the conversation.
 
         Raises:
-            InputError: the message or the command cannot be used.
+            InputError: the message or the command is invalid.
         """
         if not line.startswith("/"):
             reply(self.session.say(line))
@@ -123,7 +123,9 @@ class Conversation:
 
     def _load(self, rest: str) -> str:
         if not rest:
-            raise InputError("/load needs the name of a file that /save has written: /load talk.jsonl")
+            raise InputError(
+                "/load needs the name of a file that /save has written, for example /load talk.jsonl"
+            )
         path = path_of(rest)
         self.session.load(path)
         return f"loaded {count_text(len(self.session.turns), 'messages')} from {path}"

@@ -23,9 +23,9 @@ from models.text.normalisation import display, normalise
 
 Pieces = collections.abc.Generator[str, None, None]
 
-# A reply is one line of text, so a control character, which could move the cursor, is shown as a space.
+# A reply is one line of text. Control characters could move the cursor, so they are shown as spaces.
 _CONTROL = dict.fromkeys([*range(32), *range(127, 160)], " ")
-_REPLACEMENT = "\ufffd"  # the result of decoding an incomplete UTF-8 sequence
+_REPLACEMENT = "\ufffd"  # what an incomplete UTF-8 sequence is decoded to
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Stats:
-    """The size of a conversation and the cost of its last reply."""
+    """The size of a conversation, and the length and duration of its last reply."""
 
     turns: int
     context_tokens: int
-    """The tokens that the model reads before the next message."""
+    """The number of context tokens that the model reads before the next message."""
     reply_tokens: int
-    """The tokens of the last reply; 0 before the first one."""
+    """The number of tokens in the last reply; 0 before the first reply."""
     reply_seconds: float
 
 
@@ -90,14 +90,14 @@ class Session:
         does not change.
 
         Raises:
-            InputError: the text is empty after normalisation, or, at the first piece, too long for the model.
+            InputError: the text is empty after normalisation (raised at once), or too long for the model
+                (raised when the first piece is requested).
         """
-        # `say` is not a generator function itself, so an unusable text raises an error at once.
+        # `say` is not a generator function itself, so an empty text raises an error at once.
         return self._answer(self._user_turn(text))
 
     def retry(self) -> Pieces:
-        """Answer the user's last turn again. The new reply replaces the old reply, unless the new reply has
-        no pieces.
+        """Answer the user's last turn again. The new reply replaces the old reply, unless it is empty.
 
         Raises:
             InputError: the conversation has no turns yet.
@@ -128,10 +128,10 @@ class Session:
 
         Args:
             key: a field of GenerationConfig.
-            value: the new value; "none" removes the seed or the stop texts. For `stop` it is a single text.
+            value: the new value; for `stop`, a single stop text. "none" removes the seed or the stop texts.
 
         Raises:
-            InputError: there is no such setting, or the value is invalid; no setting is changed.
+            InputError: there is no such setting, or the value is invalid. All settings stay as they were.
         """
         knobs = GenerationConfig.model_fields
         if key not in knobs:
@@ -168,19 +168,21 @@ class Session:
         self._saved.add(path.resolve())
 
     def load(self, path: Path) -> None:
-        """Replace the conversation by the conversation in a file that `save` has written.
+        """Replace the conversation with the one in a file that `save` has written.
 
         Raises:
-            InputError: the file cannot be read or does not hold a conversation; nothing is changed.
+            InputError: the file cannot be read or does not contain a conversation. The present conversation
+                stays as it was.
         """
         self.restore(read_messages(path))
         self._saved.add(path.resolve())
 
     def restore(self, messages: Sequence[Mapping[str, str]]) -> None:
-        """Replace the conversation by these messages, in which user and assistant take turns.
+        """Replace the conversation with these messages, in which user and assistant take turns.
 
         Raises:
-            InputError: a message of the user has no text that this model can read; nothing is changed.
+            InputError: a user message has no text that this model can read. The present conversation stays as
+                it was.
         """
         self.turns = [
             self._user_turn(message["content"])
@@ -190,7 +192,7 @@ class Session:
         ]
 
     def stats(self) -> Stats:
-        """The size of the conversation and the cost of the last reply."""
+        """The size of the conversation, and the length and duration of the last reply."""
         context_tokens = len(self._context(self.turns)) if self.turns else 0
         return Stats(len(self.turns), context_tokens, self._reply_tokens, self._reply_seconds)
 
@@ -239,7 +241,7 @@ class Session:
                 self.turns = [*before, turn, self._assistant_turn(reply)]
 
     def _pieces(self, context_ids: list[int], ids: list[int] | None = None) -> Iterator[str]:
-        """Yield, after each token, the next part of the reply that later tokens cannot change.
+        """After each token, yield those new characters of the reply that later tokens cannot change.
 
         The generated tokens, including those of a stop text, are appended to `ids`.
         """
@@ -261,7 +263,7 @@ class Session:
             yield rest
 
     def _settled(self, text: str) -> str:
-        """The text without the incomplete character or word at its end, which the next token may complete."""
+        """The text without an incomplete character or word at its end, which the next token may complete."""
         if self._style == "article":
             return text.rpartition(" ")[0]
         return text.rstrip(_REPLACEMENT)

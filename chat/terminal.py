@@ -31,11 +31,13 @@ def run(
     open_model: OpenModel,
     input_history: Path | None = None,
 ) -> int:
-    """Converse until the input ends; returns the exit status: 0, or 2 if a line from a pipe was invalid.
+    """Converse until the user quits or the input ends, and return the exit status.
+
+    The exit status is 0, or 2 if a line from a pipe was invalid.
 
     Args:
-        input_history: the file in which a terminal keeps the messages of all conversations, for the
-            arrow keys.
+        input_history: the file that stores the input lines of all conversations at a terminal, so that the
+            arrow keys can recall them.
     """
     conversation = Conversation(session, open_model)
     if stdin.isatty() and stdout.isatty():
@@ -46,9 +48,10 @@ def run(
 
 @contextmanager
 def _line_editing(history: Path | None) -> Iterator[None]:
-    """Edit lines with readline, if Python has it, and keep the lines of all conversations in a file.
+    """Let readline edit the input lines, if Python has it, and store the lines of all conversations.
 
-    Several lines that are pasted at once stay one message: Python turns that off by default.
+    Bracketed paste, which Python turns off by default, is turned on, so several lines that are pasted at once
+    stay one message.
     """
     try:
         import readline
@@ -58,13 +61,13 @@ def _line_editing(history: Path | None) -> Iterator[None]:
     readline.parse_and_bind("set enable-bracketed-paste on")
     readline.set_history_length(MAX_HISTORY)
     if history is not None:
-        with suppress(OSError):  # the first conversation, or a file that cannot be read
+        with suppress(OSError):  # there is no file yet, or it cannot be read
             readline.read_history_file(history)
     try:
         yield
     finally:
         if history is not None:
-            with suppress(OSError):  # the home is not writable: the conversation itself is not affected
+            with suppress(OSError):  # if the home is not writable, only this history is lost
                 readline.write_history_file(history)
                 history.chmod(0o600)
 
@@ -113,7 +116,7 @@ class _Screen:
                 return 0
 
     def ask(self) -> str:
-        """The next input line. In the process's own terminal, readline edits it and recalls earlier lines."""
+        """The next input line. At this process's terminal, readline edits it and recalls earlier lines."""
         if self.stdin is sys.stdin and self.stdout is sys.stdout:
             has_readline = "readline" in sys.modules
             return input(self.painted(PROMPT, "1;36", hidden=True) if has_readline else PROMPT).strip()
@@ -124,7 +127,7 @@ class _Screen:
         return line.strip()
 
     def reply(self, pieces: Pieces) -> None:
-        """Show the pieces as they arrive. Ctrl-C stops the reply; the pieces shown stay in the history."""
+        """Show the pieces as they arrive. Ctrl-C stops the reply; what was shown stays in the history."""
         _write(self.stdout, self.painted(REPLY, "1;35"))
         try:
             with closing(pieces):
@@ -152,7 +155,7 @@ def _line(stream: TextIO, text: str) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write the text and flush, with ? for each character that the stream's encoding lacks."""
+    """Write the text, with ? for each character that the stream's encoding lacks, and flush the stream."""
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
     stream.flush()

@@ -1,4 +1,4 @@
-"""Transcripts: conversations in files, as one line of chat JSONL."""
+"""Transcripts: files that each contain one conversation, as a single line of chat JSONL."""
 
 import json
 import os
@@ -34,12 +34,12 @@ def read_messages(path: Path) -> list[dict[str, str]]:
     """The messages of the conversation in a file that `write_messages` has written.
 
     Raises:
-        InputError: the file cannot be read, or does not hold one conversation in which user and assistant
-            take turns.
+        InputError: the file cannot be read, or does not contain exactly one conversation in which user and
+            assistant take turns.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} is larger than a conversation; give a file that /save has written")
+            raise InputError(f"{path} is too large for a conversation; give a file that /save has written")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
@@ -58,10 +58,10 @@ def read_messages(path: Path) -> list[dict[str, str]]:
     expected = [ROLES[i % 2] for i in range(len(found))]
     if not found or len(found) % 2 or [each["role"] for each in found] != expected:
         raise _not_a_conversation(
-            path, "the messages of user and assistant do not alternate, or there are none"
+            path, "there are no messages, or those of user and assistant do not alternate"
         )
     return found
 
 
 def _not_a_conversation(path: Path, why: str) -> InputError:
-    return InputError(f"{path} holds no conversation of this chat: {why}; give a file that /save has written")
+    return InputError(f"{path} contains no saved conversation: {why}; give a file that /save has written")

@@ -428,7 +428,7 @@ def test_a_file_that_holds_no_conversation_is_one_line_and_changes_nothing(
     said(session, "Hello there.")
     before = session.messages()
     (tmp_path / "talk.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError, match="holds no conversation of this chat") as caught:
+    with pytest.raises(InputError, match="contains no saved conversation") as caught:
         session.load(tmp_path / "talk.jsonl")
     assert problem in str(caught.value)
     assert session.messages() == before
