@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 
 class DownloadConfig(Config):
     corpus: Annotated[str, AfterValidator(stored_form)] = "cornell"
-    """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query is never stored), or
-    `env:REPARTEE_CORPUS_NAME`, which names an environment variable that holds the address."""
+    """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query string is never
+    stored), or `env:REPARTEE_CORPUS_NAME`, where REPARTEE_CORPUS_NAME is an environment variable that
+    contains the address."""
     sample_turns: int = Field(default=24_000, ge=100)
     """Number of turns to generate for the `sample` corpus."""
     sample_seed: int = 0
@@ -33,19 +34,19 @@ class DownloadConfig(Config):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus's source and identity, with everything that its download needs."""
+    """A corpus: where it comes from, what identifies its content, and what is needed to download it."""
 
     source: Source
     identity: str
-    """An identifier of the corpus's content, from `corpus.source.identity`."""
+    """An identifier of the corpus's content, as returned by `corpus.source.identity`."""
     folder: Path
-    """The folder that holds copies of the downloaded files."""
+    """The folder in which the downloaded files are kept."""
     reach: Reach = ANYWHERE
     """The hosts to which the download may connect."""
 
 
 def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> Corpus:
-    """Find the corpus that `config` names, and identify its content.
+    """Find the corpus that `config` specifies, and identify its content.
 
     Raises:
         InputError: there is no such corpus, or its address cannot be reached.
@@ -55,10 +56,10 @@ def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> 
 
 
 def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int:
-    """Write the two raw files and record their origin in logs/source.json; returns the number of raw files.
+    """Write the two raw files and record their origin in logs/source.json; return the number of raw files.
 
     Raises:
-        InputError: a file cannot be downloaded or read, is damaged, or does not have the pinned content.
+        InputError: a file cannot be downloaded or read, is damaged, or does not match its pinned digest.
     """
     source = corpus.source
     members: dict[str, str] = {}
@@ -70,13 +71,13 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
         members |= _download_and_unpack(out, corpus)
-    (out / "logs").mkdir()  # not in the digest, so equal bytes from another source are the same corpus
+    (out / "logs").mkdir()  # not in the digest: equal bytes from different sources are one corpus
     Origin(name=source.name, corpus=config.corpus, members=members).write(out / SOURCE)
     return len(MEMBERS)
 
 
 def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
-    """Unpack the archive; download it first if the copy is outdated. Returns the SHA-256 of each file."""
+    """Unpack the archive, first downloading it if there is no current copy; return each file's SHA-256."""
     source, archive = corpus.source, archive_path(corpus.folder, corpus.source)
     members: dict[str, str] = {}
 
@@ -88,7 +89,7 @@ def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
             check(archive)
             return members
         except InputError as damage:
-            log.warning("the copy downloaded earlier is not used: %s", damage)
+            log.warning("the copy downloaded earlier cannot be used: %s", damage)
     urls = list(source.locations)
     fetch(urls, archive, limits=Limits(), progress=log_progress, check=check, reach=corpus.reach)
     if corpus.identity.startswith("bytes:") and identity_of_copy(source, corpus.folder) != corpus.identity:

@@ -9,7 +9,7 @@ LAYOUT = {
     LINES: SEPARATOR.join(("L1", "u0", "m0", "NAME", "text")),
     CONVERSATIONS: SEPARATOR.join(("u0", "u1", "m0", "['L1', 'L2']")),
 }
-"""An example line of each raw file, which error messages show."""
+"""An example line for each raw file, for use in error messages."""
 
 
 class Origin(Record):
@@ -17,6 +17,6 @@ class Origin(Record):
 
     name: str
     corpus: str = ""
-    """The corpus as the user gave it, without any part that may be secret."""
+    """The corpus as the user specified it, without any part that may be secret."""
     members: dict[str, str] = {}
-    """The SHA-256 of each file that was unpacked."""
+    """The SHA-256 of each file that was unpacked, by file name."""

@@ -1,6 +1,7 @@
-"""Sources: finds where the corpus with a given name comes from, and identifies its content.
+"""Sources: determines where a corpus comes from, and identifies its content.
 
-A corpus is `cornell` or `sample`, the path of a zip or folder, or the http(s) address of a zip.
+A corpus is specified as `cornell` or `sample`, as the path of a zip or folder, as the http(s) address of a
+zip, or as `env:` and the name of an environment variable that contains such an address.
 """
 
 import hashlib
@@ -28,15 +29,15 @@ from models.files import is_utf8, sha256
 
 log = logging.getLogger(__name__)
 
-IDENTITY_CACHE_S = 60  # a server's answer is reused this long, so that plan and run use one answer
+IDENTITY_CACHE_S = 60  # how long a server's answer is reused, so that plan and run use the same answer
 _cached_identities: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 NAMES = ("cornell", "sample")
-ACCEPTED_FORMS = f"give one of {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
+ACCEPTED_FORMS = f"give {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
 
 # The original server and an older mirror do not offer https, so the files are compared with pinned digests.
-# A pin is a git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes. Eight public repositories have the
-# two corpus files with these ids.
+# A pin is a git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes of the file. Eight public
+# repositories contain the two corpus files with these ids.
 CORNELL = (
     "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip",
     "http://www.mpi-sws.org/~cristian/data/cornell_movie_dialogs_corpus.zip",
@@ -59,14 +60,14 @@ class Source:
     locations: tuple[str, ...] = ()
     """One local path, or the addresses of the mirrors in the order in which they are tried."""
     pins: Mapping[str, str] = field(default_factory=dict)
-    """The git blob id of each file by its name, if the ids are known."""
+    """The git blob ids of the files, by file name; empty if the ids are not known."""
 
 
 def resolve(corpus: str) -> Source:
-    """The source that `corpus` names.
+    """The source that `corpus` refers to.
 
     Raises:
-        InputError: `corpus` does not name a source, or it is a path that does not hold a corpus.
+        InputError: `corpus` does not refer to a source, or it is a path at which there is no corpus.
     """
     text = corpus.strip()
     if text == "sample":
@@ -108,7 +109,7 @@ def name_of(corpus: str) -> str:
 
 
 def is_path(corpus: str) -> bool:
-    """Whether the corpus can only be a file or folder of this machine, and no name, address or variable."""
+    """Whether the corpus is a path on this machine, rather than a name, an address or a variable."""
     text = corpus.strip()
     return not (text in NAMES or HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text))
 
@@ -127,8 +128,8 @@ def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
     """An identifier of a corpus's content: corpora with equal identifiers have equal content.
 
     A server is asked at most once a minute for the headers that identify its file. If the server does not
-    answer, the copy downloaded earlier to `folder` is used. If the answer has no identifying headers,
-    the file is downloaded and its bytes are hashed.
+    answer, the copy that was downloaded to `folder` earlier is used. If the answer has no identifying
+    headers, the file is downloaded and its bytes are hashed.
 
     Raises:
         InputError: a file cannot be read, or an address cannot be reached.
@@ -185,7 +186,7 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_path(folder: Path, source: Source) -> Path:
-    """The path of a source's downloaded copy. It does not depend on the address's query, which may change."""
+    """The path of the downloaded copy of a source. It ignores the address's query, which may change."""
     if source.pins:
         return folder / source.name
     address = redact_corpus(source.locations[0])
@@ -193,13 +194,13 @@ def archive_path(folder: Path, source: Source) -> Path:
 
 
 def log_progress(done_bytes: int, total_bytes: int | None) -> None:
-    """Show the progress of a download to the user who runs the command."""
+    """Log the progress of a download, for display in the terminal."""
     total = f" of {total_bytes / 1e6:.1f}" if total_bytes else ""
     logging.getLogger("progress").info("download: %.1f%s MB", done_bytes / 1e6, total)
 
 
 def _identity_from_headers(url: str, headers: Mapping[str, str]) -> str:
-    # The user and password are left out, because an attacker could find them by hashing guesses.
+    # The username and password are left out, because an attacker could find them by hashing guesses.
     query = url.partition("#")[0].partition("?")[2]
     return _digest("address", [redact_corpus(url), query, dict(headers)])
 
@@ -218,7 +219,7 @@ def _source_at_address(url: str) -> Source:
 
 
 def _file_name_of(url: str) -> str:
-    """A name that is safe as a file name: the last part of the address's path, or otherwise its host."""
+    """A name that is safe as a file name: the last part of the path, or the host if the path is empty."""
     parts = urlsplit(url)
     stem = PurePosixPath(unquote(parts.path)).stem
     names = [re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:80] for text in (stem, parts.hostname or "")]
@@ -252,5 +253,5 @@ def _sha256(path: Path) -> str:
 
 
 def _digest(kind: str, content: object) -> str:
-    """A hash of the content. Addresses are hashed too, because they may hold secrets and are stored."""
+    """A hash of the content. It is stored, so it must not reveal an address, which may contain secrets."""
     return f"{kind}:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"

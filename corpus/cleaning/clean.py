@@ -1,7 +1,7 @@
-"""Clean stage: normalises the text, removes empty turns and duplicates, and assigns splits.
+"""Clean stage: normalises the text, removes empty turns and duplicate conversations, and assigns splits.
 
 The stage reads a table with the schema TURNS and writes one with the schema SPLIT_TURNS
-(models/data/schemas.py). The stage may remove a conversation or cut it in two, but it never adds text.
+(models/data/schemas.py). The stage may remove a conversation or divide it into parts, but it never adds text.
 """
 
 import json
@@ -19,7 +19,7 @@ from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
 
 
 def count_repeated_exchanges(conversations: list[tuple[Conversation, str]]) -> int:
-    """The number of exchanges (a turn and its reply) that repeat an earlier one. No exchange is removed."""
+    """The number of exchanges (a turn and its reply) that repeat an earlier exchange; none is removed."""
     exchanges = Counter(
         exchange for c, _ in conversations for exchange in zip(c.texts, c.texts[1:], strict=False)
     )
@@ -27,7 +27,7 @@ def count_repeated_exchanges(conversations: list[tuple[Conversation, str]]) -> i
 
 
 def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
-    """A table with the schema SPLIT_TURNS that holds the turns of all conversations, each with its split."""
+    """The turns of all conversations, each with its split, as a table with the schema SPLIT_TURNS."""
     columns: dict[str, list[Any]] = {name: [] for name in SPLIT_TURNS.names}
     for conversation, split in conversations:
         for turn, (speaker, text) in enumerate(zip(conversation.speakers, conversation.texts, strict=True)):
@@ -38,7 +38,7 @@ def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
 
 
 def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
-    """Write turns.parquet with a column `split`, and report.json; returns the number of turns.
+    """Write turns.parquet (with the column `split`) and report.json; return the number of turns.
 
     Raises:
         DataRejected: a split is empty.

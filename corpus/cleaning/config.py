@@ -9,11 +9,11 @@ from models.config import Config
 
 class CleanConfig(Config):
     normalisation: Literal["plain", "article"] = "plain"
-    """`plain` tidies Unicode, whitespace and markup; `article` keeps only lower-case letters and .,!?, as in
-    the tutorial that the recipe `tutorial` follows."""
+    """`plain` tidies up Unicode, whitespace and markup. `article` also converts the text to lower case and
+    keeps only the letters a to z and .,!?, as does the tutorial that the recipe `tutorial` follows."""
     split_by: Literal["group", "conversation"] = "group"
-    """The unit that is never divided between two splits: a whole group (a movie), or only a conversation."""
+    """What always stays in one split: a whole group (such as a movie), or only a conversation."""
     validation_share: float = Field(default=0.05, gt=0, lt=0.5)
-    """Share of the groups or conversations (`split_by`) that go into the validation split."""
+    """Share of the groups or conversations (see `split_by`) that are assigned to the validation split."""
     test_share: float = Field(default=0.05, gt=0, lt=0.5)
-    """Share of the groups or conversations (`split_by`) that go into the test split."""
+    """Share of the groups or conversations (see `split_by`) that are assigned to the test split."""

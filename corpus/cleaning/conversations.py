@@ -1,4 +1,4 @@
-"""Conversations: reads the turns of a corpus as conversations, normalised and without empty turns."""
+"""Conversations: assembles the turns of a corpus into normalised conversations without empty turns."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ class Conversation:
     speakers: list[str]
     texts: list[str]
     source_id: str
-    """The corpus's id of the complete conversation, even if this object holds only a part of it."""
+    """The id of the complete conversation in the corpus, even if this object is only a part of it."""
 
 
 def read_conversations(
@@ -30,7 +30,7 @@ def read_conversations(
 ) -> Iterator[Conversation]:
     """Yield normalised conversations of at least two turns.
 
-    If a turn is empty after normalisation, it is removed, and its conversation is cut in two there.
+    A turn that is empty after normalisation is removed, and its conversation is divided at that point.
     """
     for conversation, rows in groupby(turns, key=itemgetter("conversation_id")):
         counts["conversations read"] += 1

@@ -10,16 +10,16 @@ from models.errors import DataRejected
 
 
 def split_unit(conversation: Conversation, config: CleanConfig) -> str:
-    """The name of the unit that is never divided between splits: the group or the complete conversation.
+    """The name of what stays together in one split: the conversation's group or the complete conversation.
 
-    Two parts of one conversation in different splits would help a model that has trained on one of them.
+    If parts of one conversation were in different splits, training on one would help to predict another.
     """
     return conversation.group if config.split_by == "group" else conversation.source_id
 
 
 def split_of(name: str, config: CleanConfig) -> str:
-    """The split of a group or conversation. Only its name decides, so new data does not change the split."""
-    # The first eight bytes of the hash, as a number that is at least 0 and less than 1.
+    """The split of a group or conversation. It depends only on the name, so new data never changes it."""
+    # The first eight bytes of the hash, scaled to a number in the interval [0, 1).
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     if position < config.test_share:
         return "test"
@@ -29,10 +29,10 @@ def split_of(name: str, config: CleanConfig) -> str:
 def split_conversations(
     conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
 ) -> list[tuple[Conversation, str]]:
-    """Each conversation with its split. Of conversations with equal texts, only one is kept.
+    """The conversations with their splits. Of several conversations with the same texts, only one is kept.
 
-    If the test split has a copy, the first copy in the test split is kept. Otherwise the first copy in the
-    validation split is kept, or if there is none, the first copy in the training split.
+    A copy in the test split takes precedence over one in the validation split, which takes precedence over
+    one in the training split. Within a split, the first copy is kept.
     """
     assigned = [(c, split_of(split_unit(c, config), config)) for c in conversations]
     first_copies: dict[tuple[str, ...], tuple[str, str]] = {}
@@ -55,7 +55,7 @@ def split_conversations(
 def check_splits(
     conversations: list[tuple[Conversation, str]], counts: Counter[str], config: CleanConfig
 ) -> None:
-    """Check that each split holds a conversation.
+    """Check that each split contains at least one conversation.
 
     Raises:
         DataRejected: a split is empty, so a model could not be trained or evaluated.
@@ -65,16 +65,16 @@ def check_splits(
     if not empty:
         return
     units = len({split_unit(c, config) for c, _ in conversations})
-    remedy = f"give a corpus with more {config.split_by}s"
+    remedy = f"use a corpus with more {config.split_by}s"
     if config.normalisation == "article" and counts[WITHOUT_LETTERS] > counts["turns read"] / 2:
         remedy = (
-            f"{counts[WITHOUT_LETTERS]:,} of {counts['turns read']:,} turns have no letter left, because "
+            f"{counts[WITHOUT_LETTERS]:,} of {counts['turns read']:,} turns have no letters left, because "
             "`article` keeps only a to z: use --set clean.normalisation=plain"
         )
     elif config.split_by == "group" and len(conversations) > units:
-        remedy = f"give a corpus with more {config.split_by}s, or use --set clean.split_by=conversation"
+        remedy = f"use a corpus with more {config.split_by}s, or --set clean.split_by=conversation"
     subject = f"the {' and '.join(empty)} split{' is' if len(empty) == 1 else 's are'} empty"
     raise DataRejected(
-        f"{subject}: {counts['conversations read']:,} conversations read, "
-        f"{len(conversations):,} usable in {units:,} {config.split_by}s; {remedy}"
+        f"{subject}: {counts['conversations read']:,} conversations were read, "
+        f"of which {len(conversations):,} are usable, in {units:,} {config.split_by}s; {remedy}"
     )

@@ -14,8 +14,8 @@ from corpus.readers.encodings import LINE_BYTES, LineReader
 from corpus.readers.rejects import Rejects
 from models.data.schemas import TURNS
 
-# An id is in single or double quotes. Ids are separated by a comma, or only by whitespace, as in numpy's
-# output for an array.
+# Each id is enclosed in single or double quotes. Ids are separated by commas, or by whitespace alone, as when
+# numpy prints an array.
 _QUOTED_ID = r"""(?:'[^'\\]*'|"[^"\\]*")"""
 _ID_LIST = re.compile(rf"\[\s*{_QUOTED_ID}(?:(?:\s*,\s*|\s+){_QUOTED_ID})*\s*,?\s*\]")
 
@@ -23,9 +23,9 @@ _ID_LIST = re.compile(rf"\[\s*{_QUOTED_ID}(?:(?:\s*,\s*|\s+){_QUOTED_ID})*\s*,?\
 def read_records(
     path: Path, reader: LineReader, rejects: Rejects, fields: int
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, fields) for each well-formed line, which is a line with exactly `fields` fields.
+    """Yield the number and the fields of each well-formed line, that is, a line with exactly `fields` fields.
 
-    If the last field is empty, the separator at the end of the line may have lost its trailing space.
+    A line whose last field is empty is accepted even if its last separator lacks the trailing space.
 
     Raises:
         TooManyRejects: the share of unusable lines is larger than `rejects` allows.
@@ -47,7 +47,7 @@ def read_records(
 
 
 def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tuple[str, str, str]]:
-    """Map each line id to (speaker id, movie id, text). An exact repetition of a line is ignored.
+    """The speaker id, movie id and text of each line, by line id. An exact repetition of a line is ignored.
 
     Raises:
         TooManyRejects: the share of unusable lines is larger than `rejects` allows.
@@ -56,14 +56,14 @@ def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tu
     for number, (line_id, speaker, movie, _, text) in read_records(path, reader, rejects, fields=5):
         line = (speaker.strip(), movie.strip(), text)
         if lines.setdefault(line_id.strip(), line) != line:
-            rejects.add(path.name, number, "this line id was used before for another line", line_id)
+            rejects.add(path.name, number, "this line id is already used by another line", line_id)
     return lines
 
 
 def parse_line_ids(field: str) -> list[str] | None:
-    """The ids in a list such as `['L194', 'L195']`; None for any other field. No field is evaluated as code.
+    """The ids in a list such as `['L194', 'L195']`; None for anything else. Nothing is evaluated as code.
 
-    The list may be enclosed in the double quotes of a CSV file, in which `""` stands for one quote.
+    The list may be quoted as in a CSV file: enclosed in double quotes, with every inner double quote doubled.
     """
     text = field.strip()
     if text.startswith('"') and text.endswith('"'):
@@ -88,9 +88,10 @@ def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
             rejects.add(CONVERSATIONS, number, "not a list of line ids", field)
             continue
         if unknown := list(islice((i for i in ids if i not in lines), 10)):
-            rejects.add(CONVERSATIONS, number, "names a line that is not there", ", ".join(unknown))
+            rejects.add(CONVERSATIONS, number, "refers to a line that does not exist", ", ".join(unknown))
             continue
-        # Two conversations may begin with the same line; a number then makes their ids unique.
+        # A conversation has the id of its first line. If other conversations begin with the same line, a
+        # number makes their ids unique.
         first_ids[ids[0]] += 1
         conversation = ids[0] if first_ids[ids[0]] == 1 else f"{ids[0]}-{first_ids[ids[0]]}"
         for turn, line_id in enumerate(ids):

@@ -1,7 +1,7 @@
-"""Encodings: reads the lines of a text file in any of the usual encodings, with any line endings.
+"""Encodings: reads the lines of a text file in any common encoding, with any line endings.
 
 UTF-16 and UTF-32 are recognised for the file as a whole. In any other file each line is decoded separately:
-as UTF-8 if the line is valid UTF-8, or otherwise as Windows-1252, the corpus's own encoding.
+as UTF-8 if the line is valid UTF-8, and otherwise as Windows-1252, the encoding of the original corpus.
 """
 
 import codecs
@@ -12,18 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-LINE_BYTES = 1 << 20  # a longer line cannot be an utterance, so only its beginning is read
-SAMPLE_BYTES = (
-    1 << 16
-)  # bytes at the beginning of a file, from which its encoding and line endings are detected
+LINE_BYTES = 1 << 20  # a longer line cannot be an utterance, so only its beginning is kept
+# The encoding and the line endings of a file are detected from this many bytes at its beginning.
+SAMPLE_BYTES = 1 << 16
 
-# The character of each byte in Windows-1252. The five bytes that Windows-1252 does not define are read as
+# The Windows-1252 character for each byte. The five bytes that Windows-1252 does not define are read as
 # Latin-1, so that no byte is lost.
 WINDOWS_1252 = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(256))
 _FROM_LATIN_1 = dict(enumerate(WINDOWS_1252))
 _BYTE_OF = {character: byte for byte, character in enumerate(WINDOWS_1252)}
 
-# UTF-32 comes first, because the mark of little-endian UTF-32 begins with that of little-endian UTF-16.
+# UTF-32 comes first, because its little-endian byte order mark begins with that of little-endian UTF-16.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -37,20 +36,21 @@ class Line(NamedTuple):
 
     text: str
     is_whole: bool
-    """False if the line is longer than `LINE_BYTES`, so that `text` is only its beginning."""
+    """False if the line is longer than `LINE_BYTES`, in which case `text` holds only its beginning."""
 
 
 @dataclass
 class LineReader:
-    """Reads files line by line, and counts the encodings of the lines."""
+    """Reads files line by line, and counts the lines in each encoding."""
 
     encodings: Counter[str] = field(default_factory=Counter)
-    """The number of lines in each encoding; `ascii` counts the lines that contain only ASCII characters."""
+    """The number of lines in each encoding. Pure ASCII lines count as `ascii`, unless the file is UTF-16
+    or UTF-32."""
     suspected_mojibake: int = 0
     """The number of lines that seem to be UTF-8 misread as Windows-1252. These lines are not changed."""
 
     def lines(self, path: Path) -> Iterator[Line]:
-        """Yield each line of a file. Memory holds one line at a time, or the beginning of a long one."""
+        """Yield each line of a file, keeping at most one line in memory, or the beginning of a long one."""
         with path.open("rb") as file:
             sample = file.read(SAMPLE_BYTES)
             encoding, mark_size_bytes = _encoding_of(sample)
@@ -73,7 +73,7 @@ class LineReader:
 
 
 def count_lines(path: Path) -> int:
-    """An upper bound on the number of lines, because a byte of a UTF-16 character may equal a line ending."""
+    """An upper bound on the number of lines: in UTF-16, a byte of a character may look like a line ending."""
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
         file.seek(0)
@@ -82,7 +82,7 @@ def count_lines(path: Path) -> int:
 
 
 def is_mojibake(text: str) -> bool:
-    """Whether the text, encoded as Windows-1252, is valid UTF-8 beyond ASCII; an example is `â€™`."""
+    """Whether text that is not ASCII becomes valid UTF-8 if encoded as Windows-1252, as `â€™` does."""
     if text.isascii():
         return False
     try:
@@ -93,13 +93,13 @@ def is_mojibake(text: str) -> bool:
 
 
 def _encoding_of(sample: bytes) -> tuple[str | None, int]:
-    """Return (encoding, size of the byte order mark); the encoding is None if each line has its own."""
+    """Return the encoding (None if each line has its own) and the size of the byte order mark."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if sample.startswith(mark):
             return encoding, len(mark)
     if sample.startswith(codecs.BOM_UTF8):
         return None, len(codecs.BOM_UTF8)
-    # UTF-16 without a byte order mark is recognised by its zeros: in Latin text, every other byte is zero.
+    # UTF-16 without a byte order mark is recognised by its zero bytes: in Latin text, every other byte is 0.
     pairs = len(sample) // 2
     if pairs and sample[1::2].count(0) > 0.4 * pairs > sample[::2].count(0):
         return "utf-16-le", 0
@@ -109,7 +109,7 @@ def _encoding_of(sample: bytes) -> tuple[str | None, int]:
 
 
 def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterator[bytes]:
-    """Yield the lines, each in pieces of at most `LINE_BYTES`; UTF-16 and UTF-32 are re-encoded as UTF-8."""
+    """Yield the lines, long ones in pieces of `LINE_BYTES`. UTF-16 and UTF-32 are re-encoded as UTF-8."""
     end = _line_end(sample)
     if encoding is None and end == "\n":
         yield from iter(lambda: file.readline(LINE_BYTES), b"")
@@ -127,7 +127,7 @@ def _line_end(sample: bytes) -> str:
 
 
 def _bounded_lines(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield (line, whether it is complete). Only the beginning of a line that is too long is yielded."""
+    """Yield pairs of a line and whether it is complete. A line that is too long is cut to its beginning."""
     for piece in pieces:
         is_whole, last = True, piece
         while not last.endswith(b"\n") and (following := next(pieces, None)) is not None:

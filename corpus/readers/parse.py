@@ -1,7 +1,7 @@
 """Parse stage: reads the two raw files of the Cornell layout into one table of turns.
 
 The table has the schema TURNS (models/data/schemas.py). No line is dropped silently: every unusable line is
-counted by its cause, and the first 10,000 of them are stored in rejects.parquet.
+counted under its cause, and the first 10,000 of them are stored in rejects.parquet.
 """
 
 import json
@@ -26,15 +26,15 @@ log = logging.getLogger(__name__)
 
 class ParseConfig(Config):
     max_reject_share: float = Field(default=0.01, ge=0, le=1)
-    """Largest share of unusable lines; if more are unusable, the corpus probably has another format, and the
-    run fails."""
+    """The largest acceptable share of unusable lines. If the share is larger, the corpus is probably in a
+    different format, and the run fails."""
 
 
 def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
-    """Write turns.parquet, rejects.parquet and report.json; returns the number of turns.
+    """Write turns.parquet, rejects.parquet and report.json; return the number of turns.
 
     Raises:
-        DataRejected: the corpus holds no conversation, or too many of its lines cannot be used.
+        DataRejected: the corpus contains no conversation, or too many of its lines cannot be used.
     """
     name = Origin.read(download / SOURCE).name
     lines = sum(count_lines(download / member) for member in MEMBERS)
@@ -44,11 +44,11 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     except TooManyRejects:
         raise _too_many_rejects_error(name, rejects, "the first ") from None
     if not rejects.lines_read:
-        raise DataRejected(f"{name}: {LINES} and {CONVERSATIONS} are empty; give a corpus with conversations")
+        raise DataRejected(f"{name}: {LINES} and {CONVERSATIONS} are empty; use a corpus with conversations")
     if rejects.count / rejects.lines_read > config.max_reject_share:
         raise _too_many_rejects_error(name, rejects)
     if not turns.num_rows:
-        raise DataRejected(f"{name}: {CONVERSATIONS} holds no conversation; give a corpus with conversations")
+        raise DataRejected(f"{name}: {CONVERSATIONS} has no conversations; use a corpus with conversations")
     report = {
         "lines_read": rejects.lines_read,
         "turns": turns.num_rows,
@@ -64,12 +64,12 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
 
 
 def _too_many_rejects_error(name: str, rejects: Rejects, which_lines: str = "") -> DataRejected:
-    """The error for too many rejects. It suggests a larger share, or if most lines fail, another corpus."""
+    """The error for too many rejects. It suggests a higher limit, or another corpus if most lines fail."""
     first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.lines_read) / 100
     remedy = f"repair the file, or allow more with --set parse.max_reject_share={share}"
     if share > 0.5:
         remedy = (
-            f"a line of {first['file']} must look like `{LAYOUT[str(first['file'])]}`: give a corpus in this "
+            f"a line of {first['file']} must look like `{LAYOUT[str(first['file'])]}`: use a corpus in this "
             "layout"
         )
     return DataRejected(
@@ -84,7 +84,7 @@ def _log_encodings(reader: LineReader) -> None:
         log.info("parse: lines by encoding: %s", counts)
     if reader.suspected_mojibake:
         log.warning(
-            "parse: %s lines seem to have been damaged by a wrong encoding earlier (’ became â€™); they are "
-            "used unchanged, but an undamaged copy of the corpus would give a better model",
+            "parse: %s lines seem to have been decoded with the wrong encoding earlier (’ became â€™); they "
+            "are used unchanged, but an undamaged copy of the corpus would give a better model",
             f"{reader.suspected_mojibake:,}",
         )

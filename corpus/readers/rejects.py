@@ -10,7 +10,7 @@ class Rejects:
     """The unusable lines: all are counted by cause, and the first `REJECTS_STORED` of them are stored."""
 
     def __init__(self, *, max_share: float = math.inf, total_lines: int = 1) -> None:
-        """Start without rejects; `max_share` is the largest share of `total_lines` that `add` accepts."""
+        """Start with no rejects; `max_share` is the largest share of `total_lines` that `add` accepts."""
         self.rows: list[dict[str, str | int]] = []
         self.by_cause: Counter[str] = Counter()
         self.lines_read = 0
@@ -38,4 +38,4 @@ class Rejects:
 
 
 class TooManyRejects(Exception):
-    """The share of unusable lines is larger than the share that is allowed."""
+    """The share of unusable lines is larger than allowed."""

@@ -1,4 +1,4 @@
-"""Generates the `sample` corpus: any amount of small talk, from a grammar that can also check replies."""
+"""Generates the `sample` corpus: any amount of small talk, from a grammar that can also validate replies."""
 
 import random
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ is_valid_reply = GRAMMAR.is_valid_reply
 
 @dataclass(frozen=True)
 class Conversation:
-    """The lines that two characters of one movie say alternately."""
+    """Lines that two characters of one movie speak alternately."""
 
     movie: int
     lines: tuple[str, ...]
 
 
 def conversations(*, turns: int, seed: int) -> Iterator[Conversation]:
-    """Yield conversations with at least `turns` lines in total. The same seed always gives the same ones."""
+    """Yield conversations with at least `turns` lines in total. The same seed always gives the same lines."""
     rng = random.Random(seed)
     generated = 0
     while generated < turns:
@@ -63,9 +63,9 @@ def _generate_turns(script: Script, rng: random.Random) -> list[str]:
 
 
 def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
-    """Write the two files of the Cornell layout; returns the number of lines.
+    """Write the two files of the Cornell layout; return the number of lines.
 
-    The lines of a conversation are in descending order, as in the original Cornell corpus. Only one
+    The lines of a conversation are written in reverse order, as in the original Cornell corpus. Only one
     conversation at a time is in memory, so the generated corpus may have any size.
     """
     written = 0

@@ -24,12 +24,12 @@ class Script:
 
 
 def script(topic: str, *turns: str | tuple[str, ...], **rules: Rule) -> Script:
-    """Make a script from one template, or several, for each turn."""
+    """Make a script from one or more templates for each turn; `rules` computes the derived slots."""
     return Script(topic, tuple((turn,) if isinstance(turn, str) else turn for turn in turns), rules)
 
 
 def kind(slot: str) -> str:
-    """The kind of filler that a slot takes, which is its name without digits: `name2` takes a `name`."""
+    """The kind of filler that a slot takes: its name without the final digits, so `name` for `name2`."""
     return slot.rstrip("0123456789")
 
 
@@ -62,7 +62,7 @@ class Grammar:
         self._pattern = cache(self._make_pattern)
 
     def is_valid_reply(self, context: Sequence[str], reply: str) -> bool:
-        """Whether the grammar can generate `reply` after `context`, which is all earlier turns in order."""
+        """Whether the grammar can generate `reply` after `context`, the list of all earlier turns."""
         spoken = canonical(reply)
         for index, binding, candidate in self._scripts_of(context):
             if index < len(candidate.turns) and any(
@@ -77,11 +77,12 @@ class Grammar:
         return False
 
     def _scripts_of(self, context: Sequence[str]) -> list[tuple[int, Binding, Script]]:
-        """The scripts from which the last turns of the context can be generated.
+        """The scripts that can generate the last turns of the context.
 
         Returns:
-            (number of these turns, fillers, script) for each such script. The longest possible end of the
-            context is matched, so that a reply can repeat a name from two turns ago.
+            For each such script: how many turns at the end of the context it can generate, the fillers that
+            these turns use, and the script. As many turns as possible are matched, so that a reply can repeat
+            a name from two turns ago.
         """
         spoken = [canonical(turn) for turn in context]
         for start in range(len(spoken)):
@@ -97,7 +98,7 @@ class Grammar:
         return []
 
     def _bindings_of(self, candidate: Script, spoken: Sequence[str]) -> list[Binding]:
-        """Each choice of fillers for the slots with which the script's first turns are exactly `spoken`."""
+        """All choices of fillers with which the first turns of the script read exactly like `spoken`."""
         bindings: list[Binding] = [{}]
         for index, turn in enumerate(spoken):
             bindings = [
@@ -106,7 +107,7 @@ class Grammar:
         return bindings
 
     def _match(self, candidate: Script, index: int, spoken: str, binding: Binding) -> Iterator[Binding]:
-        """Each extension of `binding` with whose fillers turn `index` of the script is exactly `spoken`."""
+        """Yield each extension of `binding` with which turn `index` of the script reads like `spoken`."""
         for template in candidate.turns[index]:
             found = self._pattern(template, tuple(candidate.rules)).fullmatch(spoken)
             if found is None:
@@ -124,7 +125,7 @@ class Grammar:
         return next(filler for filler in self.fillers[kind(slot)] if canonical(filler) == text)
 
     def _make_pattern(self, template: str, derived: tuple[str, ...]) -> re.Pattern[str]:
-        """A regular expression for the template's canonical form, with a group for each slot not derived."""
+        """A regular expression for the template's canonical form, with a group for each underived slot."""
         parts, captured = [], set[str]()
         for i, part in enumerate(_SLOT.split(template)):
             if i % 2 == 0:

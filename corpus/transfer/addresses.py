@@ -1,9 +1,9 @@
 """Addresses: separates the part of a corpus's address that may be stored from the part that may be secret.
 
-Prefect, MLflow and the manifests store the settings of a run permanently. An address's query may hold a
-token, so only a hash of the query is stored, and the query itself stays in this process. An address that
-holds a user or a password is refused. `env:REPARTEE_CORPUS_NAME` stands for the whole address that the
-variable REPARTEE_CORPUS_NAME holds.
+Prefect, MLflow and the manifests store the settings of a run permanently. The query string of an address may
+contain a token, so only a hash of it is stored, and the query string itself stays in this process. An address
+that contains a username or a password is refused. `env:REPARTEE_CORPUS_NAME` stands for the whole address,
+which is read from the environment variable REPARTEE_CORPUS_NAME.
 """
 
 import hashlib
@@ -18,24 +18,25 @@ VARIABLE = re.compile(r"env:(REPARTEE_CORPUS_[A-Z0-9_]+)")
 QUERY_HASH = re.compile(r"\?redacted-[0-9a-f]{8}")
 # This remedy is safe, because the environment of a process is never stored.
 BY_VARIABLE = (
-    "put the whole address into an environment variable REPARTEE_CORPUS_NAME (with any NAME) and give "
-    "env:REPARTEE_CORPUS_NAME"
+    "put the whole address into an environment variable REPARTEE_CORPUS_NAME (NAME is up to you) and give "
+    "env:REPARTEE_CORPUS_NAME as the corpus"
 )
 
 FORM_PATTERN = (
     r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?"
     r"|env:REPARTEE_CORPUS_[A-Z0-9_]+|[^:]+)$"
 )
-"""A pattern for the corpus in a deployment's form: no part may be secret, and any scheme must be http(s)."""
+"""What a deployment's form accepts as a corpus: text without any part that may be secret. The scheme of an
+address must be http(s) or env."""
 
-_full_addresses: dict[str, str] = {}  # whole addresses by their stored form; never written to the disk
+_full_addresses: dict[str, str] = {}  # from stored forms to whole addresses; never written to disk
 
 
 def stored_form(corpus: str) -> str:
-    """The form of a corpus that may be stored. A hash replaces the query, which only this process remembers.
+    """The form in which a corpus may be stored. The query, which stays in this process, becomes a hash.
 
     Raises:
-        InputError: the address contains a user name or a password.
+        InputError: the address contains a username or a password.
     """
     text = corpus.strip()
     if not HTTP_SCHEME.match(text):
@@ -44,8 +45,9 @@ def stored_form(corpus: str) -> str:
     base, has_query, query = address.partition("?")
     if "@" in text and _holds_login(base):
         raise InputError(
-            f"corpus {redact_corpus(text)}: a user and password in an address would be stored with the run: "
-            f"put them into ~/.netrc (machine {_host(text)} login USER password PASSWORD), or {BY_VARIABLE}"
+            f"corpus {redact_corpus(text)}: a username and password in an address would be stored with the "
+            f"run: put them into ~/.netrc (machine {_host(text)} login USER password PASSWORD), or "
+            f"{BY_VARIABLE}"
         )
     if not has_query or QUERY_HASH.fullmatch(f"?{query}"):
         return address
@@ -55,45 +57,45 @@ def stored_form(corpus: str) -> str:
 
 
 def _host(address: str) -> str:
-    """The host of an address, or the word HOST if the address cannot be read."""
+    """The host of an address, or the word HOST if the address cannot be parsed."""
     found = re.match(r"https?://([^/:]+)", redact_corpus(address))
     return found[1] if found else "HOST"
 
 
 def _holds_login(base: str) -> bool:
-    """Whether a user precedes the host, or the port is not a number and may be the start of a password."""
+    """Whether a username precedes the host, or the port is not a number and may be part of a password."""
     host = base.partition(":")[2].lstrip("/").partition("/")[0]
     port = re.sub(r"\[.*\]", "", host).partition(":")[2]
     return "@" in host or not re.fullmatch(r"\d*", port)
 
 
 def holds_query(corpus: str) -> bool:
-    """Whether the address has a query that has not yet been replaced by its hash.
+    """Whether the address has a query string that has not yet been replaced by its hash.
 
     Raises:
-        InputError: the address contains a user name or a password.
+        InputError: the address contains a username or a password.
     """
     return bool(HTTP_SCHEME.match(corpus.strip())) and stored_form(corpus) != corpus.strip().partition("#")[0]
 
 
 def full_address(corpus: str) -> str:
-    """The whole address of a corpus, including its query, found from its stored form.
+    """The whole address of a corpus, including the query string that its stored form lacks.
 
     Raises:
-        InputError: only another process knows the query, or the variable holds no address.
+        InputError: this process does not know the query string, or the variable contains no address.
     """
     text = corpus.strip()
     if found := VARIABLE.fullmatch(text):
         address = os.environ.get(found[1], "").strip()
         if not HTTP_SCHEME.match(address):
             raise InputError(
-                f"corpus {text}: the variable {found[1]} has no http(s) address: set it in the "
+                f"corpus {text}: the variable {found[1]} contains no http(s) address: set it in the "
                 "run's environment"
             )
         return address
     if QUERY_HASH.search(text) and text not in _full_addresses:
         raise InputError(
-            f"corpus {redact_corpus(text)}: the query of this address is not stored: give the whole address "
-            f"with --corpus, or {BY_VARIABLE}"
+            f"corpus {redact_corpus(text)}: the query string of this address is not stored: give the whole "
+            f"address with --corpus, or {BY_VARIABLE}"
         )
     return _full_addresses.get(text, text)

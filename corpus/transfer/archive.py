@@ -1,7 +1,7 @@
-"""Archive: unpacks the wanted files of a zip, or copies them from a folder. It reads no other file.
+"""Archive: unpacks the wanted files of a zip, or copies them from a folder. No other files are read.
 
-An archive is not trusted: its paths are never used for writing, the unpacked bytes are counted whatever
-sizes it declares, and only the wanted members are read.
+An archive is not trusted: its paths are never used for writing, the unpacked bytes are counted
+regardless of the sizes that it declares, and only the wanted members are read.
 """
 
 import hashlib
@@ -36,16 +36,17 @@ DAMAGE_ERRORS = (
 
 @dataclass(frozen=True)
 class UnpackLimits:
-    """The limits for an archive. Exceeding a limit is an error that names it."""
+    """The limits for an archive. If a limit is exceeded, the error message names it."""
 
     member_bytes: int = 4 * 2**30
     total_bytes: int = 4 * 2**30
     ratio: int = 200
-    """The most unpacked bytes per packed byte, checked after `ratio_from_bytes`. English text has 3 or 4."""
+    """The largest ratio of unpacked to packed bytes, checked once more than `ratio_from_bytes` bytes are
+    unpacked. The ratio of English text is 3 or 4."""
     ratio_from_bytes: int = 10 * 2**20
     entries: int = 10_000
     directory_bytes: int = 2 * 2**20
-    """The largest size of the archive's table of contents, all of which is read into memory."""
+    """The largest size of the archive's table of contents, which is read into memory as a whole."""
 
 
 def unpack(
@@ -56,12 +57,12 @@ def unpack(
     pins: Mapping[str, str],
     limits: UnpackLimits | None = None,
 ) -> dict[str, str]:
-    """Write each of `members` to out/NAME and flush it to the disk; returns the SHA-256 of each.
+    """Write each of `members` to out/NAME and flush it to disk; return the SHA-256 digests by name.
 
-    `pins` are the git blob ids of the members whose content is known. A blob id also fixes the size.
+    `pins` gives the git blob ids of those members whose content is known. A blob id also determines the size.
 
     Raises:
-        InputError: the source is not an archive, is damaged or dangerous, or lacks the pinned content.
+        InputError: the source is not an archive, is damaged or dangerous, or does not match the pins.
     """
     limits = limits or UnpackLimits()
     digests: dict[str, str] = {}
@@ -76,11 +77,11 @@ def unpack(
 
 
 def check_members(source: Path, members: tuple[str, ...]) -> None:
-    """Check that the source holds each of `members` exactly once.
+    """Check that the source contains each of `members` exactly once.
 
     Raises:
         InputError: the source cannot be read, or a member is missing or not unique; the message says what
-            the source holds instead.
+            the source contains instead.
     """
     with _members(source, members, UnpackLimits()):
         pass
@@ -90,7 +91,7 @@ def paths_in(folder: Path, members: tuple[str, ...]) -> list[Path]:
     """The paths of `members` in a folder.
 
     Raises:
-        InputError: the folder does not hold each member exactly once, or it cannot be read.
+        InputError: the folder does not contain each member exactly once, or it cannot be read.
     """
     return [member.source for member in members_in_folder(folder, members).values()]
 
@@ -110,7 +111,7 @@ def _members(source: Path, members: tuple[str, ...], limits: UnpackLimits) -> It
 
 
 class _BoundedReader:
-    """A file for `zipfile` that refuses a single read larger than the limit for a table of contents."""
+    """A file for `zipfile` in which no single read may exceed the limit for the table of contents."""
 
     def __init__(self, file: IO[bytes], name: str, max_bytes: int) -> None:
         self._file, self._name, self._max_bytes = file, name, max_bytes
@@ -152,7 +153,7 @@ def _not_a_zip_error(source: Path, head: bytes, error: Exception) -> InputError:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<html", b"<!doctype", b"<head", b"<?xml")):
         return InputError(
-            f"{source.name}: got HTML, not a zip: open its address in a browser to see what it says"
+            f"{source.name}: got HTML, not a zip: open the address in a browser to see what the page says"
         )
     if head.startswith(b"PK\x03\x04"):
         return InputError(f"{source.name} is a damaged or truncated zip ({error}): {DOWNLOAD_AGAIN}")
@@ -160,7 +161,7 @@ def _not_a_zip_error(source: Path, head: bytes, error: Exception) -> InputError:
 
 
 def _check_overlap(source: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse entries that share bytes: such a zip can be small but unpack to any size (CVE-2024-0450)."""
+    """Refuse a zip whose entries share bytes: it can be small and yet unpack to any size (CVE-2024-0450)."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     ends = [*(info.header_offset for info in infos), archive.start_dir][1:]
     for info, end in zip(infos, ends, strict=True):
@@ -172,7 +173,7 @@ def _check_overlap(source: Path, archive: zipfile.ZipFile) -> None:
 def _find_member(
     source: Path, name: str, infos: list[zipfile.ZipInfo], members: tuple[str, ...]
 ) -> zipfile.ZipInfo:
-    """The only entry for the member `name`, after checks that it can be read safely."""
+    """Return the only entry for the member `name`, having checked that it can be read safely."""
     candidates = [
         info for info in infos if not info.is_dir() and _is_content(info) and _path_parts(info)[-1] == name
     ]
@@ -194,7 +195,7 @@ def _find_member(
         raise InputError(f"{source.name}: {name} is encrypted: unpack it and give the folder")
     if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # The standard library's bzip2 and LZMA readers may unpack 80 MB during a single small read.
-        raise InputError(f"{source.name}: {name} is not packed with deflate: unpack it and give the folder")
+        raise InputError(f"{source.name}: {name} is not deflate-compressed: unpack it and give the folder")
     return found[0]
 
 
@@ -208,14 +209,14 @@ def _is_content(info: zipfile.ZipInfo) -> bool:
 
 
 def _stays_inside(info: zipfile.ZipInfo) -> bool:
-    """Whether a tool that follows the archive's own paths would unpack the entry inside its target folder."""
+    """Whether a tool that uses the archive's own paths would unpack the entry inside the target folder."""
     parts = _path_parts(info)
     outside = parts[0] == "" or ".." in parts or parts[0][1:2] == ":" or "\0" in info.orig_filename
     return not outside and not S_ISLNK(info.external_attr >> 16)
 
 
 def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None) -> str:
-    """Copy the member to `path`, check it and return its SHA-256. If there is an error, no file is left."""
+    """Copy the member to `path`, check it and return its SHA-256. After an error, no file is left behind."""
     sha256, git_blob = (
         hashlib.sha256(),
         hashlib.sha1(b"blob %d\0" % member.size_bytes, usedforsecurity=False),
@@ -248,7 +249,7 @@ def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None)
 
 def _chunks(member: Member) -> Iterator[bytes]:
     try:
-        # zipfile compares the CRC only at the end of the member, so the whole member is read.
+        # zipfile checks the CRC only at the end of a member, so the member has to be read to its end.
         with member.open() as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk

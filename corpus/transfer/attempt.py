@@ -1,4 +1,4 @@
-"""Attempt: makes one HTTP request for a file and resumes the download where an earlier attempt stopped."""
+"""Attempt: makes one HTTP request for a file, which resumes the download where an earlier attempt stopped."""
 
 import contextlib
 import itertools
@@ -31,7 +31,7 @@ UNCOMPRESSED = {"Accept-Encoding": "identity"}
 def download_once(
     url: str, part: Path, limits: Limits, reach: Reach, *, deadline_s: float, progress: Progress
 ) -> None:
-    """Complete the file `part`; if the connection breaks, the bytes received so far are kept.
+    """Download the missing rest of the file `part`. If the connection breaks, the bytes received are kept.
 
     Raises:
         TransientError: another attempt may succeed.
@@ -54,7 +54,7 @@ def download_once(
         elif response.status_code in (206, 416) and offset:
             copies.delete(part)
             raise TransientError(
-                f"HTTP {response.status_code} does not continue the {offset} bytes on the disk; "
+                f"the HTTP {response.status_code} response does not continue the {offset} bytes on disk; "
                 "the download starts again"
             )
         elif response.status_code == 200:
@@ -69,7 +69,7 @@ def download_once(
 def open_response(
     method: str, url: str, headers: dict[str, str], guard: RequestGuard, limits: Limits, deadline_s: float
 ) -> Iterator[httpx2.Response]:
-    """The response after all redirects; the address of each redirect is checked before it is followed.
+    """The response after all redirects. Each redirect is checked before it is followed.
 
     Raises:
         TransientError: another attempt may succeed.
@@ -116,17 +116,17 @@ def _write_body(
     while not offset and len(head) < 64 and (chunk := next(chunks, b"")):
         head += chunk
     if is_html(head):
-        raise PermanentError("got HTML, not a zip")  # keeps the bytes of an earlier attempt
+        raise PermanentError("got HTML, not a zip")  # `part` is not open yet and keeps its bytes
     done, meter = offset, Meter(offset, total, limits, progress)
     with part.open("ab" if offset else "wb") as file:
         if not offset:
-            # The state is written when the file is empty, so it always describes the bytes in the file.
+            # The state is written while the file is empty, so it always describes the bytes in the file.
             copies.write_state(part, url, response, total)
         for chunk in itertools.chain([head], chunks):
             done += len(chunk)
             if done > limits.max_bytes:
                 copies.delete(part)
-                raise PermanentError(f"more than {limits.max_bytes} bytes; is it the right address?")
+                raise PermanentError(f"more than {limits.max_bytes} bytes; is this the right address?")
             file.write(chunk)
             meter.update(done)
         file.flush()
@@ -139,10 +139,10 @@ def _write_body(
 def _check_headers(response: httpx2.Response, total: int | None, limits: Limits) -> None:
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding not in ("", "identity"):
-        raise PermanentError(f"the server sent {encoding[:40]!r}-encoded bytes that were not requested")
+        raise PermanentError(f"the server used the encoding {encoding[:40]!r}, which was not requested")
     if total is not None and total > limits.max_bytes:
         raise PermanentError(
-            f"{total} bytes, more than the {limits.max_bytes} allowed; is it the right address?"
+            f"{total} bytes, more than the {limits.max_bytes} allowed; is this the right address?"
         )
 
 

@@ -2,7 +2,7 @@
 
 NAME          the complete file; NAME.json describes it
 NAME.part     a download in progress; NAME.part.json describes it
-NAME.lock     held by the only process that may write any of these files
+NAME.lock     locked by the process that is writing the other files
 """
 
 import hashlib
@@ -48,17 +48,17 @@ def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before the release; a waiting process then creates a new lock file
+        path.unlink(missing_ok=True)  # first, so that a waiting process creates a new lock file
         file_lock.release()
 
 
 def part_path(archive: Path) -> Path:
-    """The path of the file that is being downloaded."""
+    """The path of the partial file while `archive` is being downloaded."""
     return archive.with_name(archive.name + ".part")
 
 
 def write_state(part: Path, url: str, response: httpx2.Response, total: int | None) -> None:
-    """Write the description of a partial file, whose bytes come from this response."""
+    """Write the description of a partial file whose bytes come from this response."""
     state = {
         "url_sha256": _digest(url),
         "validator": validator(response),
@@ -78,7 +78,7 @@ def read_state(path: Path, *urls: str) -> dict[str, Any]:
 
 
 def is_complete(archive: Path, urls: list[str]) -> bool:
-    """Whether the complete file is on the disk and came from one of `urls`."""
+    """Whether the complete file is on disk and came from one of `urls`."""
     return archive.is_file() and bool(read_state(archive, *urls))
 
 
@@ -89,9 +89,9 @@ def delete(part: Path) -> None:
 
 
 def publish(archive: Path) -> None:
-    """Replace the earlier copy with the download, which is now complete."""
+    """Replace the earlier copy with the completed download."""
     part = part_path(archive)
-    _state_path(archive).unlink(missing_ok=True)  # first, so that it never describes the new file
+    _state_path(archive).unlink(missing_ok=True)  # first, because it describes the old file
     part.replace(archive)
     _state_path(part).replace(_state_path(archive))
 

@@ -1,7 +1,8 @@
 """Guard: decides which hosts a download may reach, when it must end, and which errors are transient.
 
-An address can lead a download to an internal service of its own machine or network: directly, through a
-redirect or through DNS (server-side request forgery). Therefore the IP address of each peer is checked.
+An address can direct a download to an internal service of the local machine or network, whether directly,
+through a redirect or through DNS (server-side request forgery). Therefore the IP address of each peer is
+checked.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class TransientError(Exception):
-    """An error that another attempt may avoid.
+    """An error that may not occur in another attempt.
 
     `wait_s` is the number of seconds that the server asks the client to wait. `unreachable` is True if no
     connection was made at all.
@@ -50,8 +51,8 @@ class Reach:
     """The hosts to which a download may connect."""
 
     public_only: bool = False
-    """True allows only public addresses. False also allows addresses in the same zone (`zone`) as the
-    address that the user gave."""
+    """If True, only public addresses are allowed. If False, the address that the user gave may be in any zone
+    (see `zone`), and redirects may lead to public addresses and to that zone."""
     allowed: tuple[str, ...] = ()
     """Hosts and networks that are always allowed."""
 
@@ -87,7 +88,7 @@ class RequestGuard:
     def __init__(self, reach: Reach = ANYWHERE) -> None:
         """
         Raises:
-            PermanentError: a proxy in the environment variables does not have a valid address.
+            PermanentError: an environment variable gives an invalid address for a proxy.
         """
         self._reach = reach
         self._first_zone: str | None = None  # the zone of the address that the user gave
@@ -106,7 +107,7 @@ class RequestGuard:
             self._timer.cancel()
 
     def set_deadline(self, seconds: float) -> None:
-        """Shut the connection down after this many seconds, as a slow stream never hits the read timeout."""
+        """Shut the connection down after this many seconds (a slow stream never hits the read timeout)."""
         if self._timer:
             self._timer.cancel()
         self._timer = threading.Timer(max(0.0, seconds), self._shut_down_socket, [seconds])
@@ -117,7 +118,7 @@ class RequestGuard:
         self._missed_deadline_s = seconds
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                # SSLSocket.shutdown would remove the TLS state that the reading thread uses.
+                # SSLSocket.shutdown would remove the TLS state that the reading thread is using.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def transient_error(self, error: httpx2.TransportError) -> TransientError:
@@ -132,7 +133,7 @@ class RequestGuard:
         """Check an address before the request for it is sent.
 
         Raises:
-            PermanentError: the address is not http(s), redirects from https to http, or is not allowed.
+            PermanentError: the address is not http(s) or is not allowed, or a redirect leads from https to http.
         """
         if url.scheme not in ("http", "https") or not url.host:
             raise PermanentError(
@@ -145,7 +146,7 @@ class RequestGuard:
             self.check_address(address, url.host)
 
     def _addresses_before_connecting(self, host: str) -> set[str]:
-        """The host's IP addresses as far as they are known before connecting."""
+        """The IP addresses of the host that can be determined before connecting."""
         if _effective_ip(host) is not None:
             return {host}
         if not self._reach.public_only:
@@ -153,7 +154,7 @@ class RequestGuard:
         try:
             return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         except (OSError, UnicodeError):
-            return set()  # only a proxy may be able to resolve the name; without one, connecting fails
+            return set()  # perhaps only a proxy can resolve the name; otherwise, connecting fails
 
     def check_address(self, address: str, host: str = "") -> None:
         """Check an IP address. A redirect may lead only to a public address or to the first address's zone.
@@ -173,7 +174,7 @@ class RequestGuard:
             raise PermanentError(f"redirected to the {reached_zone} address {address}")
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Check the IP address that the HTTP client has connected to; a host name may resolve to any address.
+        """Check the IP address that the HTTP client has connected to. (A name may resolve to any address.)
 
         Raises:
             PermanentError: the address is not allowed.
@@ -224,10 +225,10 @@ def _effective_ip(address: str) -> Any:
 def _proxy_hosts() -> set[str | None]:
     """The hosts of the proxies that the HTTP client reads from environment variables.
 
-    A proxy's address may lack a scheme, as the client also accepts such addresses.
+    The address of a proxy may lack a scheme, because the client also accepts such addresses.
 
     Raises:
-        PermanentError: a proxy does not have a valid address.
+        PermanentError: the address of a proxy is invalid.
     """
     configured = getproxies()
     proxies = [configured[scheme] for scheme in ("http", "https", "all") if configured.get(scheme)]
@@ -236,7 +237,7 @@ def _proxy_hosts() -> set[str | None]:
         try:
             hosts.add(urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname)
         except ValueError:
-            reason = f"the proxy {redact_corpus(proxy)} of the environment is not a valid address"
+            reason = f"the proxy {redact_corpus(proxy)} in the environment variables is not a valid address"
             raise PermanentError(reason) from None
     return hosts
 
@@ -250,12 +251,12 @@ def _parse_network(name: str) -> Any:
 
 
 def netrc_login(url: httpx2.URL) -> httpx2.Auth | None:
-    """The user and password for the host from ~/.netrc, or from the file that NETRC names."""
+    """The username and password for the host, from ~/.netrc or from the file that NETRC names."""
     if url.userinfo:
         return None  # the HTTP client takes the login from the address
     path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     try:
-        found = netrc.netrc(path).hosts.get(url.host)  # no `default` login for unknown hosts
+        found = netrc.netrc(path).hosts.get(url.host)  # unknown hosts must not get the `default` login
     except FileNotFoundError:
         return None
     except (OSError, UnicodeError, netrc.NetrcParseError) as error:

@@ -13,9 +13,9 @@ IDENTIFYING_HEADERS = ("etag", "last-modified", "content-length")
 
 
 def is_continuation(response: httpx2.Response, offset: int, state: dict[str, Any]) -> bool:
-    """Whether a response of status 206 is the rest of the file whose beginning is on the disk.
+    """Whether a response with status 206 is the rest of the file whose beginning is on disk.
 
-    `state` is the description of the part on the disk, from `copies.read_state`.
+    `state` is the description of the part on disk, from `copies.read_state`.
     """
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
     if not found or int(found[1]) != offset:
@@ -25,7 +25,7 @@ def is_continuation(response: httpx2.Response, offset: int, state: dict[str, Any
 
 
 def status_error(response: httpx2.Response) -> TransientError | PermanentError:
-    """The error for a status other than success, which says whether and when another attempt may succeed."""
+    """The error for an unsuccessful status. It says whether, and when, another attempt may succeed."""
     reason = f"HTTP {response.status_code} {response.reason_phrase[:60]}".strip()
     if response.status_code in (408, 429, 500, 502, 503, 504):
         return TransientError(reason, wait_s=_retry_after_s(response.headers.get("retry-after", "")))
@@ -33,7 +33,7 @@ def status_error(response: httpx2.Response) -> TransientError | PermanentError:
 
 
 def _retry_after_s(text: str) -> float:
-    """The wait that a Retry-After header asks for, as a number or a date; 0 if it is missing or invalid."""
+    """The wait in seconds that a Retry-After header asks for; 0 if the header is missing or invalid."""
     if re.fullmatch(r"[0-9]{1,9}", text.strip()):
         return float(text)
     try:
@@ -55,6 +55,6 @@ def validator(response: httpx2.Response) -> str | None:
 
 
 def identifying_headers(response: httpx2.Response) -> dict[str, str]:
-    """The headers that identify the content; {} if there is no ETag or date, since a size is not enough."""
+    """The headers that identify the content; {} if they include neither an ETag nor a date."""
     found = {name: response.headers[name] for name in IDENTIFYING_HEADERS if name in response.headers}
     return found if found.keys() - {"content-length"} else {}

@@ -42,7 +42,7 @@ def fetch(
 ) -> Path:
     """Download a file to `archive`, from the first of the mirrors `urls` whose file passes the check.
 
-    `check` gets the complete file. If it raises InputError for a wrong file, the next mirror is tried.
+    `check` is called with the complete file. If it raises InputError, the next mirror is tried.
     If no mirror answers, a complete copy from an earlier download is used, with a warning.
 
     Raises:
@@ -89,7 +89,7 @@ def _fetch(
 
 
 def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) -> dict[str, str]:
-    """The headers that identify the content of an address, without a download; {} if the server sends none.
+    """The headers that identify the file at an address; {} if there are none. The file is not downloaded.
 
     Raises:
         TransientError: the server does not answer at the moment.
@@ -115,7 +115,7 @@ def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) 
 
 
 def unreachable_error(url: str, error: TransientError) -> InputError:
-    """The error if an address cannot be reached and there is no copy from an earlier download."""
+    """The error for an address that cannot be reached and of which there is no earlier copy."""
     return InputError(f"{_describe({url: error})}; {MANUAL_REMEDY}")
 
 
@@ -134,7 +134,7 @@ def _download_with_retries(
         return state.attempt_number >= tries or time.monotonic() + state.upcoming_sleep > deadline_s
 
     def log_retry(state: RetryCallState) -> None:
-        if not _last_error(state).unreachable:  # the final error says so
+        if not _last_error(state).unreachable:  # the final error says that it is unreachable
             log.info(
                 "%s: %s; trying again in %.1f s", redact_corpus(url), _last_error(state), state.upcoming_sleep
             )

@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from corpus.transfer.guard import TransientError
 
 Progress = Callable[[int, int | None], None]
-"""A callback that gets the number of bytes received, and the total number or None if it is unknown."""
+"""A callback that is called with the number of bytes received and the total number (None if unknown)."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits for a download. Exceeding a limit is an error that names it."""
+    """The limits for a download. If a limit is exceeded, the error message names it."""
 
     total_s: float = 1800
-    """The most time for all attempts at all mirrors together."""
+    """The time limit for all attempts at all mirrors together."""
     max_bytes: int = 4 * 2**30
     connect_s: float = 10
     slow_after_s: float = 30
-    """An attempt ends if it gets no data, or less than `min_bytes_per_s` on average, for this time."""
+    """An attempt ends if for this time it receives no data, or on average less than `min_bytes_per_s`."""
     min_bytes_per_s: float = 1000
     tries: int = 5
-    """The most attempts at one address. An address that cannot be reached gets at most 2 attempts."""
+    """The maximum number of attempts at one address; at most 2 if the address cannot be reached."""
     first_wait_s: float = 0.5
-    """The wait before the second attempt. Each later wait is twice as long, up to `longest_wait_s`; a random
-    part is added to each."""
+    """The wait before the second attempt. Each later wait is twice as long as the one before, up to
+    `longest_wait_s`. A random amount is added to each wait."""
     longest_wait_s: float = 30
     max_redirects: int = 5
 

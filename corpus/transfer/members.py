@@ -1,4 +1,4 @@
-"""Members: the wanted files of an archive or of a folder, both of which are opened in the same way."""
+"""Members: the wanted files in an archive or a folder; both kinds are opened in the same way."""
 
 import os
 import zipfile
@@ -31,7 +31,7 @@ class Member:
 
 
 def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Member]:
-    """The members by name, found in the folder or in a folder directly inside it.
+    """The members by name. Each is searched for in the folder and in the folders directly inside it.
 
     Raises:
         InputError: one of the members is missing or not unique, or the folder cannot be read.
@@ -53,7 +53,7 @@ def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Membe
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files in the folder and one level below it. A deeper search of a home directory would take long."""
+    """The files in the folder and one level below it. A deeper search could take long in a home directory."""
     try:
         inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__MACOSX"]
         folders = [folder, *(path for path in inner if os.access(path, os.R_OK | os.X_OK))]
@@ -63,7 +63,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def missing_error(source: Path, name: str, members: tuple[str, ...], names: list[str]) -> InputError:
-    """The error for a source that holds the files `names`, but not the member `name`."""
+    """The error for a source that contains the files `names`, but not the member `name`."""
     visible = [other for other in names if not other.startswith(".")]
     return InputError(
         f"{source.name} holds {f'{list_names(visible)}, but no {name}' if visible else 'no files'}: "
@@ -72,7 +72,7 @@ def missing_error(source: Path, name: str, members: tuple[str, ...], names: list
 
 
 def list_names(names: list[str]) -> str:
-    """A list of at most three of the names, escaped for the terminal because the archive is not trusted."""
+    """At most three of the names as text, escaped for the terminal because the archive is not trusted."""
     shown = [ascii(name[:60])[1:-1] for name in sorted(set(names))]
     more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
     return ", ".join(shown[:3]) + more

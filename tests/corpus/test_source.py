@@ -114,7 +114,7 @@ def test_an_error_shows_nothing_of_an_address_that_may_be_secret(wrong: str) -> 
 
 @pytest.mark.parametrize("wrong", ["", "  ", "reddit"])
 def test_an_unknown_name_is_refused_with_the_forms_of_a_corpus(wrong: str) -> None:
-    assert "give one of cornell, sample, the path of a zip or folder, or an http(s) address" in refusal(wrong)
+    assert "give cornell, sample, the path of a zip or folder, or an http(s) address" in refusal(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["nowhere/x.zip", "x.zip", "~nosuchuser/x", "/no/such", "C:\\corpus"])

@@ -96,7 +96,8 @@ def test_exchanges_said_more_than_once_are_counted():
 def test_one_conversation_is_too_few_and_the_error_gives_the_counts():
     counts = Counter({"conversations read": 1})
     with pytest.raises(
-        InputError, match=r"validation and test splits are empty: 1 conversations read, 1 usable in 1 groups"
+        InputError,
+        match=r"validation and test splits are empty: 1 conversations were read, of which 1 are usable, in 1 groups",
     ):
         check_splits([(conversation("a", "m0", "Hi.", "Hi."), "train")], counts, PLAIN)
 
@@ -136,6 +137,6 @@ def test_a_cleaning_that_deletes_the_language_is_named_as_the_cause(tmp_path):
     pq.write_table(pa.Table.from_pylist(turns, TURNS), tmp_path / "turns.parquet")
     (tmp_path / "out").mkdir()
     with pytest.raises(
-        InputError, match=r"40 of 40 turns have no letter left.*--set clean.normalisation=plain$"
+        InputError, match=r"40 of 40 turns have no letters left.*--set clean.normalisation=plain$"
     ):
         clean_turns(tmp_path / "out", CleanConfig(normalisation="article"), tmp_path)

@@ -85,7 +85,7 @@ def test_an_unknown_id_and_a_malformed_line_are_rejected_with_their_cause(raw):
     assert len(turns) == 4
     assert rejects.by_cause == {
         "2 fields, not 5": 1,
-        "names a line that is not there": 1,
+        "refers to a line that does not exist": 1,
         "not a list of line ids": 1,
     }
 
@@ -109,7 +109,7 @@ def test_an_empty_corpus_is_refused_in_one_line(raw, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="are empty"):
         parse_corpus(tmp_path / "out", ParseConfig(), raw("", ""))
-    with pytest.raises(InputError, match="holds no conversation"):
+    with pytest.raises(InputError, match="has no conversations"):
         parse_corpus(tmp_path / "out", ParseConfig(), raw(LINES, ""))
 
 
@@ -205,7 +205,7 @@ def test_a_repeated_line_is_one_line_and_another_text_under_its_id_is_a_reject(r
     assert len(turns) == 4
     assert not rejects.rows
     _, rejects = turns_of(raw(LINES + LINES.replace("She okay?", "She is not.")))
-    assert rejects.by_cause == {"this line id was used before for another line": 1}
+    assert rejects.by_cause == {"this line id is already used by another line": 1}
 
 
 def test_rejects_are_stored_up_to_a_limit_and_reading_ends_when_they_are_too_many(raw, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def test_a_query_is_stored_as_a_hash_and_requested_whole() -> None:
 
 def test_a_query_that_only_another_process_knows_must_be_given_again() -> None:
     with pytest.raises(
-        InputError, match=r"https://h.org/a.zip: the query of this address is not stored: give "
+        InputError, match=r"https://h.org/a.zip: the query string of this address is not stored: give "
     ):
         resolve("https://h.org/a.zip?redacted-00000000")
 

@@ -169,7 +169,7 @@ def test_a_malformed_proxy_is_one_line(
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy)
     with pytest.raises(
-        InputError, match=r"\(the proxy .*\[::1:3128.* of the environment is not a valid address\)"
+        InputError, match=r"\(the proxy .*\[::1:3128.* in the environment variables is not a valid address\)"
     ):
         get(server.root, tmp_path)
 
