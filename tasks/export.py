@@ -1,4 +1,4 @@
-"""Export: the stage that converts conversations into tokenised examples (the schema EXAMPLES)."""
+"""Export: the stage that converts conversations into tokenised examples (with the schema EXAMPLES)."""
 
 from models.data.examples import export_examples
 from tasks.store.stage import Stage

@@ -72,14 +72,13 @@ def taken_out(run: RunContext, train: Artifact) -> str:
 
 
 def overlap(run: RunContext, champion: Version, clean: Artifact) -> str:
-    """The reason why the champion may have been trained on the present test split, or ""."""
+    """The reason why the champion may have been trained on the current test split; "" if there is none."""
     today = json.loads((clean.path / MANIFEST).read_text())["ingredients"]["config"]
     return split_overlap(run.registry.params(champion), today, champion.number)
 
 
 def changed_answers(run: RunContext, champion: Version, train: Artifact) -> str:
-    """The reason to register the champion's weights again if its generation settings changed; otherwise
-    ""."""
+    """The reason to register the champion again with changed generation settings; "" if there is none."""
     is_another = champion.tags.get(FINGERPRINT) != train.fingerprint
     if is_another or run.gate.promote == "never" or taken_out(run, train):
         return ""
@@ -95,7 +94,7 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     """The verdict on the new model, after a comparison with the champion if there is one.
 
     Raises:
-        TrackingUnavailable: MLflow does not answer, so the champion is not known.
+        TrackingUnavailable: MLflow does not answer, so the champion is unknown.
     """
     candidate = ScoreRecord.read(evaluate.path / SCORE)
     champion = run.registry.champion()
@@ -137,7 +136,7 @@ def score_again(run: RunContext, model: Artifact, clean: Artifact, max_replies: 
 
 
 def wait_for_mlflow(request: Callable[[], Result]) -> Result:
-    """Repeat the request until MLflow answers, because the server may be restarting; return the result.
+    """Repeat the request until MLflow answers (the server may be restarting), and return the result.
 
     Raises:
         TrackingUnavailable: MLflow has not answered for WAIT_SECONDS.

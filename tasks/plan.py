@@ -45,7 +45,7 @@ class Plan:
 
 
 def plan_chain(run: RunContext, chain: Sequence[Stage]) -> tuple[list[PlannedStage], dict[str, Artifact]]:
-    """Whether each stage of this run would run and why, and the outputs that are already in the store."""
+    """Return what each stage of this run would do and why, and the outputs that are already in the store."""
     used = [stage for stage in chain if stage.is_used(stage.config(run))]
     names = [stage.name for stage in used]
     planned: list[PlannedStage] = []
@@ -83,7 +83,7 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
 
 
 def _will_change(stages: Sequence[str]) -> str:
-    """The reason to run a stage that reads outputs of these stages, all of which have to run first."""
+    """The reason to run a stage: `stages`, whose outputs it reads, have to run first."""
     if len(stages) == 1:
         return f"{stages[0]} changes"
     return f"{', '.join(stages[:-1])} and {stages[-1]} change"
@@ -105,7 +105,7 @@ def _open_question(outputs: Mapping[str, Artifact], champion: Version | None, da
 
 
 def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version | None) -> str:
-    """The earlier verdict on the model among these outputs, or "" if it has not been judged."""
+    """The reason why the gate need not judge the model in these outputs; "" if it has to judge the model."""
     if champion is None or "evaluate" not in outputs:
         return ""
     if champion.tags.get(FINGERPRINT) == outputs["train"].fingerprint:
@@ -134,7 +134,7 @@ def plan(run: RunContext, chain: Sequence[Stage]) -> Plan:
 
 
 def summary(plan: Plan) -> str:
-    """Which stages run and which outputs are reused, in one line."""
+    """Which stages run and which are reused, in one line."""
     names = {
         action: ", ".join(stage.name for stage in plan.stages if stage.action == action)
         for action in ("run", "reuse")

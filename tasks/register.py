@@ -52,7 +52,7 @@ class Registration:
 
 
 def check_answers(folder: Path) -> None:
-    """Let the model in the folder that will be registered reply to a greeting.
+    """Check that the model in `folder`, which is about to be registered, replies to a greeting.
 
     Raises:
         RuntimeError: the reply is empty; such a model must not go into service.
@@ -63,7 +63,7 @@ def check_answers(folder: Path) -> None:
 
 
 def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> None:
-    """Build the folder to register: the trained model, its generation settings, its card, and MLmodel."""
+    """Build the folder to register: the trained model, its generation settings and card, and MLmodel."""
     shutil.copytree(model, out)
     path = out / generation_config.FILE
     chosen = json.loads(path.read_text()) | generation_config.to_transformers(run.generation)
@@ -78,7 +78,7 @@ def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> Non
 
 
 def version_tags(run: RunContext, outputs: Outputs, report: Report, verdict: Verdict) -> dict[str, str]:
-    """What a person wants to know of a version in a list, and the digest by which the gate recognises it."""
+    """The tags of a version: what users want to see in a list, and the digest that the gate compares."""
     return {
         **{key: run.tags[key] for key in VERSION_TAGS},
         TEST_BPB: f"{report.metrics['test_bpb']:.4f}",
@@ -89,7 +89,7 @@ def version_tags(run: RunContext, outputs: Outputs, report: Report, verdict: Ver
 
 
 def store_version(run: RunContext, run_id: str, outputs: Outputs, verdict: Verdict) -> Version:
-    """Load the model, check its reply, and register it; a retry returns the version registered before.
+    """Load the model, check its reply, and register it. A retry returns the version already registered.
 
     Raises:
         RuntimeError: the model's reply to a greeting is empty.
@@ -153,7 +153,7 @@ def settle(
 
 
 def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> int | None:
-    """The version of this model, if an earlier attempt promoted it but did not receive the response."""
+    """The version of this model if an earlier attempt promoted it without receiving the response, or None."""
     champion = registry.champion()
     if champion is None or champion.number == verdict.champion or champion.digest != train.digest:
         return None

@@ -1,4 +1,4 @@
-"""Train: the stage that trains a model, with its metrics in MLflow and its progress in Prefect."""
+"""Train: the stage that trains a model. Its metrics are shown in MLflow, and its progress in Prefect."""
 
 import logging
 from collections.abc import Iterator
@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def _watched(run: RunContext, fingerprint: str) -> Iterator[dict[str, Any]]:
-    """During training, send metrics to MLflow and progress to Prefect, and watch for a deleted run.
+    """During training, send metrics to MLflow and progress to Prefect, and check whether the run is deleted.
 
-    Yields the arguments that let `train_model` report each line of metrics and stop if the run is deleted.
+    Yields arguments for `train_model`, with which it reports each line of metrics and stops if the run is
+    deleted.
     """
     progress = TrainingProgress()
     run_id = _open_run(run, fingerprint)

@@ -1,4 +1,4 @@
-"""Vocabulary: the stage that learns a tokenizer, or takes the tokenizer of a pretrained model."""
+"""Vocabulary: the stage that trains a tokenizer, or takes the tokenizer of a pretrained model."""
 
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary
 from tasks.store.stage import Stage

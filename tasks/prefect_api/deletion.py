@@ -27,9 +27,9 @@ class RunDeleted(InputError):
 def deletions(
     sources: Mapping[str, Callable[[], bool]], every_s: float = EVERY_SECONDS
 ) -> Iterator[list[str]]:
-    """Watch several sources. Yields a list that receives the name of each source whose run was deleted.
+    """Watch the runs that `sources` check. Yields a list to which the name of each deleted run is added.
 
-    Each source is watched in its own thread, so that a source that hangs does not delay the others.
+    Each run is watched in its own thread, so that a check that hangs does not delay the others.
     """
     found: list[str] = []
     stop = threading.Event()
@@ -70,7 +70,7 @@ def sources_of(
 def raise_if_deleted(found: list[str], work: Path) -> None:
     """
     Raises:
-        RunDeleted: a source has reported that the run was deleted.
+        RunDeleted: `found` contains the name of a deleted run.
     """
     if found:
         raise RunDeleted(

@@ -20,7 +20,7 @@ def recorded(name: str) -> Callable[[Step[Arguments, Returned]], Step[Arguments,
 
     Prefect draws an edge between two tasks if it finds the result of one task in the arguments of the other
     task. The run context is quoted so that Prefect does not search it, because its short strings and numbers
-    can also be results of tasks.
+    may happen to equal the results of tasks.
     """
 
     def decorate(function: Step[Arguments, Returned]) -> Step[Arguments, Returned]:

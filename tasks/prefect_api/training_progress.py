@@ -34,8 +34,8 @@ class TrainingProgress:
         if kind == EPOCH:
             log.info("train: %s", epoch_line(metrics))
         elif kind == NOTICE and metrics["level"] in ("INFO", "WARNING"):
-            # Lines of errors are not shown here: an error ends training with an exception that contains the
-            # error's message.
+            # Error lines are not shown here, because an error ends training with an exception that contains
+            # its message.
             log.log(logging.getLevelName(metrics["level"]), "train: %s", metrics["message"])
         elif kind == VALIDATION:
             self.validation_bpb = metrics["bpb"]
@@ -74,7 +74,7 @@ def step_line(metrics: dict[str, Any], validation_bpb: float | None) -> str:
 
 
 def epoch_line(metrics: dict[str, Any]) -> str:
-    """The figures of a finished epoch as one readable line."""
+    """The metrics of a finished epoch as one readable line."""
     return (
         f"epoch {metrics['epoch']:g}  loss {metrics['train_loss']:.3f}  "
         f"accuracy {metrics['train_accuracy']:.1%}  "

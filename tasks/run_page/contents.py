@@ -37,7 +37,7 @@ FACT_TABLE, GROUP_TABLE, REPLY_TABLE = "report/facts.json", "report/groups.json"
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of the stages that the page shows."""
+    """The stage outputs that the page shows."""
 
     train: Artifact
     evaluate: Artifact
@@ -47,7 +47,7 @@ class Outputs:
 
     @cached_property
     def data(self) -> DataOverview:
-        """The counts and samples of the data; they are read from the files once."""
+        """The counts and samples of the data, which are read from the files only once."""
         return overview(self.parse.path, self.clean.path, self.export.path)
 
 
@@ -104,7 +104,7 @@ def data_tables(data: DataOverview) -> dict[str, Rows]:
 
 
 def result_tables(report: Report, score: ScoreRecord, summary: Summary) -> dict[str, Rows]:
-    """The figures that are no metrics, the score on each group of the test split, and sample replies."""
+    """Facts that are not logged as metrics, the score on each group of the test split, and sample replies."""
     return {
         FACT_TABLE: [{"fact": key, "value": value} for key, value in _facts(report, summary)],
         GROUP_TABLE: group_rows(score),
@@ -116,7 +116,7 @@ def result_tables(report: Report, score: ScoreRecord, summary: Summary) -> dict[
 
 
 def group_rows(score: ScoreRecord) -> list[dict[str, Any]]:
-    """A row for each group of the test split, the group with the most bits per byte first."""
+    """A row for each group of the test split, in descending order of bits per byte."""
     rows = [
         {"group": name, "bits per byte": nats / math.log(2) / size_bytes, "bytes": int(size_bytes)}
         for name, (nats, size_bytes) in score.groups.items()
@@ -125,7 +125,7 @@ def group_rows(score: ScoreRecord) -> list[dict[str, Any]]:
 
 
 def _facts(report: Report, summary: Summary) -> Iterator[tuple[str, Any]]:
-    """The figures of the test split and the network, then those of the training run."""
+    """The facts about the test split and the network, then those about the training run."""
     yield from ((key, report.metrics[key]) for key in FACTS if key in report.metrics)
     yield from ((f"train_{key}", value) for key, value in summary.model_dump().items() if key != "parameters")
 

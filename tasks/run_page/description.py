@@ -1,4 +1,4 @@
-"""Collects what the description of a run or a version says, from the outputs of the stages."""
+"""Collects the content of the description of a run or a version from the outputs of the stages."""
 
 from collections.abc import Sequence
 
@@ -32,10 +32,11 @@ TABLES = {
 def description(
     run: RunContext, run_id: str, outputs: Outputs, verdict: Verdict, *, version: int | None
 ) -> str:
-    """The description of a run that registered this version; with None, of a refused run or a new version.
+    """The description of the run that registered `version`. If `version` is None, the description of a
+    refused run, or of the version that is about to be registered.
 
     Raises:
-        TrackingUnavailable, InputError: MLflow cannot be used, as for `writing`.
+        TrackingUnavailable, InputError: MLflow cannot be used; see `Connection.writing`.
     """
     report, data = Report.read(outputs.evaluate.path / REPORT), outputs.data
     champion = verdict.champion_score.figures() if verdict.champion_score else None
@@ -58,7 +59,7 @@ def description(
 
 
 def links_of(run: RunContext, run_id: str, verdict: Verdict, version: int | None) -> dict[str, str]:
-    """The pages that a reader of the description may want to open, by the text of the link."""
+    """The addresses of pages that a reader of the description may want to open, by the text of the link."""
     model = run.registry.model
     links: dict[str, str] = {}
     if version is not None:
@@ -75,7 +76,7 @@ def links_of(run: RunContext, run_id: str, verdict: Verdict, version: int | None
 
 
 def shown_samples(samples: Sequence[Sample]) -> list[Sample]:
-    """Replies to the fixed openers, which have no original, then replies to contexts of the test split."""
+    """Replies to the fixed openers, which have no original reply, then to contexts of the test split."""
     half = MAX_REPLIES // 2
     openers = [sample for sample in samples if not sample.said]
     return [*openers[:half], *(sample for sample in samples if sample.said)][:MAX_REPLIES]

@@ -47,7 +47,7 @@ class Artifact:
     seconds: float
     why: str
     unit: str = "rows"
-    """What `rows` counts, in the plural."""
+    """What `rows` counts, as a plural noun such as `turns`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class StoredOutput:
 
 
 class CorruptArtifact(Exception):
-    """A file of a stored output is missing or has changed since it was written; the message names the
-    file."""
+    """A stored file is missing or has changed since it was written; the message names the file."""
 
 
 def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:
@@ -163,8 +162,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Rename the built folder to its final name. A damaged output of that name is replaced; a complete
-    output is kept."""
+    """Rename the built folder to its final name. A damaged output there is replaced, a complete one kept."""
     while True:
         try:
             if verify(final) is not None:

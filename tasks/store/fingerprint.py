@@ -1,16 +1,16 @@
-"""Fingerprint of code: it covers the project's modules that a function can reach, and the libraries that
+"""Fingerprint of code: identifies the project's modules that a function can reach, and the libraries that
 these modules import.
 
-The following count, starting from the module that defines the function (decision 14 in docs/decisions/):
+The search starts from the module that defines the function (decision 14 in docs/decisions/) and includes:
 
-* Every module of the project that this module imports anywhere in its code, directly or through other
-  modules, with the packages that contain it; and every module whose dotted name occurs as a string, such
-  as a module that is started with `python -m`. Comments, docstrings and layout do not count.
-* The bytes of all files other than Python files in the folders of these modules.
+* Every project module that this module imports anywhere in its code, directly or through other modules, and
+  the packages that contain these modules. A module also counts as imported if its dotted name occurs as a
+  string, for example because it is started with `python -m`. Comments, docstrings and layout are ignored.
+* The bytes of all non-Python files in the folders of these modules.
 * The versions of the libraries that these modules import, except libraries that cannot affect an output.
 
-The following do not count: module names that are assembled at run time, code inside strings, files that
-are read from other folders, and the dependencies of the libraries.
+It does not include modules whose names are assembled at run time, code inside strings, files that are read
+from other folders, or the dependencies of the libraries.
 """
 
 import ast
@@ -69,7 +69,7 @@ class _Module:
     constants: frozenset[str]
     """Strings that look like dotted names; such a string counts if a module has exactly this name."""
     imports: frozenset[str]
-    """The top-level names of the imports."""
+    """The top-level names of the imported modules."""
 
 
 def code_of(function: Callable[..., object], *, root: Path = PROJECT) -> Code:
@@ -94,7 +94,7 @@ def code_of(function: Callable[..., object], *, root: Path = PROJECT) -> Code:
 
 
 def _start(function: Callable[..., object], root: Path) -> str:
-    """The module that defines a function; its name is taken from its file if it was run as a script."""
+    """The name of the module that defines a function; for a script, it is derived from the file."""
     function = inspect.unwrap(function)
     if _path(function.__module__, root) is not None:
         return function.__module__
@@ -123,14 +123,13 @@ def _reach(start: str, root: Path) -> dict[str, Path]:
 
 
 def _beginnings(name: str) -> Iterator[str]:
-    """`a`, `a.b` and `a.b.c` for `a.b.c`, so that a package comes before the modules in it."""
+    """Yield `a`, `a.b` and `a.b.c` for `a.b.c`, so that a package comes before the modules in it."""
     parts = name.split(".")
     return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
 def _path(module: str, root: Path) -> Path | None:
-    """The file of a project module. None if the module belongs to a library or is a folder without
-    `__init__.py`."""
+    """The file of a project module; None for a library's module or a folder without `__init__.py`."""
     base = root.joinpath(*module.split("."))
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
@@ -142,7 +141,7 @@ def _is_ours(name: str, root: Path) -> bool:
 def _data_files(folder: Path) -> Iterator[Path]:
     """The non-Python files of a folder, and of each of its subfolders that contains no Python files."""
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__pycache__")):  # editors and systems create hidden files
+        if path.name.startswith((".", "__pycache__")):  # created by editors and operating systems
             continue
         if path.is_dir() and not any(path.rglob("*.py")):
             yield from _data_files(path)
@@ -166,7 +165,7 @@ def _read(path: Path) -> _Module:
 
 @cache
 def _parse(path: Path, source: bytes) -> _Module:
-    """Parse a module. The cache makes sure that a process parses each source text only once."""
+    """Parse a module. The cache ensures that a process parses each source text only once."""
     tree = ast.parse(source)
     mentions, constants, aliases = set[str](), set[str](), defaultdict[str, set[str]](set)
     attributes: list[ast.Attribute] = []
@@ -180,7 +179,9 @@ def _parse(path: Path, source: bytes) -> _Module:
                 aliases[each.asname or _head(each.name)].add(each.name if each.asname else _head(each.name))
         elif isinstance(node, ast.ImportFrom):
             if node.level or not node.module:
-                raise ValueError(f"{path}:{node.lineno}: relative imports are refused; write the full name")
+                raise ValueError(
+                    f"{path}:{node.lineno}: relative imports are not supported; write the full name"
+                )
             for each in node.names:
                 mentions.add(node.module if each.name == "*" else f"{node.module}.{each.name}")
                 aliases[each.asname or each.name].add(f"{node.module}.{each.name}")

@@ -14,7 +14,7 @@ from models.registry.versions import Registry
 
 @dataclass(frozen=True)
 class RunContext:
-    """The home and the settings of a run, and the parameters and tags that link its model to the run."""
+    """The home and the settings of a run, and the parameters and tags that link the model to the run."""
 
     name: str
     home: Path

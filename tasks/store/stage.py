@@ -46,7 +46,7 @@ class External:
     identity: str = ""
     """An identifier of the input's content, which is part of the output's fingerprint."""
     context: Mapping[str, Any] = field(default_factory=dict)
-    """The arguments of `build` that give access to the input; they affect no output beyond `identity`."""
+    """Arguments of `build` that give access to the input. The fingerprint includes only `identity`."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Stage:
     """A step of the chain: a pure function, the stages whose outputs it reads, and its settings.
 
     `build(out, config, **inputs)` writes files into the folder `out` and returns the size of its output,
-    counted in `unit`. Each of the `inputs` is a folder, and is named after the stage that wrote it. If the
-    stage is resumable, `build` also gets `work`, a folder that is kept until the stage has succeeded.
+    counted in `unit`. Each of the `inputs` is a folder; the argument has the name of the stage that wrote it.
+    If the stage is resumable, `build` also gets `work`, a folder that is kept until the stage has succeeded.
     """
 
     name: str
@@ -63,24 +63,24 @@ class Stage:
     reads: tuple[str, ...] = ()
     """The names of the stages whose outputs this stage always reads."""
     may_read: Callable[[Any], tuple[str, ...]] = lambda config: ()
-    """For given settings, the names of the stages whose outputs it also reads, if the run has them."""
+    """Returns, for given settings, the names of further stages whose outputs are read if they exist."""
     settings: str = ""
-    """The key of this stage's settings in the run, if it is not the name of the stage."""
+    """The key of this stage's settings in `RunContext.settings`, if it differs from the name of the stage."""
     is_used: Callable[[Any], bool] = lambda config: True
     """Whether a run with these settings includes this stage."""
     external: Callable[[RunContext, Any], External] = lambda run, config: External()
-    """The input that this stage reads from outside of the store."""
+    """The input that this stage reads from outside the store."""
     attend: Callable[[RunContext, str], AbstractContextManager[Mapping[str, Any]]] | None = None
-    """A context manager around the call of `build` for a fingerprint; it yields further arguments."""
+    """A context manager in which `build` is called; it yields further arguments of `build`."""
     resumable: bool = False
     unit: str = "rows"
-    """The unit in which the output is counted, as a plural."""
+    """The unit in which the output is counted, as a plural noun."""
 
     def config(self, run: RunContext) -> Config:
         return run.settings[self.settings or self.name]
 
     def inputs(self, run: RunContext, available: Collection[str]) -> tuple[str, ...]:
-        """The names of the outputs that this stage reads in a run in which the outputs `available` exist."""
+        """The names of the outputs that this stage reads if the outputs `available` exist in the run."""
         optional = self.may_read(self.config(run))
         return (*self.reads, *(name for name in optional if name in available))
 
@@ -182,8 +182,7 @@ class Stage:
         )
 
     def why(self, home: Path, config: Config, digests: Mapping[str, str]) -> str:
-        """The reason to run the stage: how it differs from the most similar stored output. SAME if it is
-        reused."""
+        """Why the stage has to run: what differs from the most similar stored output. SAME if it need not."""
         folder = home / "store" / self.name
         try:
             if verify(folder / self.fingerprint(config, digests)):
@@ -198,10 +197,10 @@ class Stage:
 
 
 def as_task_state(artifact: Artifact) -> Artifact:
-    """The return value of a stage's task: the artifact, in Prefect's state `Cached` if it was reused.
+    """The return value of a stage's task: the artifact, in the Prefect state `Cached` if it was reused.
 
-    The declared type is `Artifact` in both cases, because Prefect takes the artifact out of the state before
-    the next task receives it.
+    The declared type is `Artifact` in both cases, because Prefect unwraps the artifact before the next task
+    receives it.
     """
     if artifact.status == "ran":
         return artifact

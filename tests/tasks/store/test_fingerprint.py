@@ -301,7 +301,7 @@ def test_every_form_of_import_is_followed(root, imports, use, where):
 def test_a_relative_import_is_an_error_that_names_its_line(root):
     write(root, {"tasks/job.py": "def job():\n    from .clean import LIMIT\n    return LIMIT\n"})
     with pytest.raises(
-        ValueError, match=r"tasks/job.py:2: relative imports are refused; write the full name"
+        ValueError, match=r"tasks/job.py:2: relative imports are not supported; write the full name"
     ):
         of(root, "tasks.job.job")
 
