@@ -15,7 +15,7 @@ DEFAULT_COLUMNS = 80
 
 
 class Console(logging.Handler):
-    """Prints the log lines of the stages. In a terminal, the progress is one line that is overwritten."""
+    """Prints the log lines of the stages. In a terminal, progress is one line that is updated in place."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(logging.INFO)
@@ -71,7 +71,7 @@ def supports_styles(stream: TextIO) -> bool:
 
 
 def show_progress() -> None:
-    """Print Repartee's log lines on standard error. Prefect's own log lines go to the logs of the run."""
+    """Print Repartee's log lines on standard error. Prefect's own lines go only to the logs of the run."""
     # Prefect reads these variables when it sets up its logging.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
@@ -92,7 +92,7 @@ def handlers() -> list[Console]:
 
 @contextmanager
 def replace_handler(other: logging.Handler) -> Iterator[None]:
-    """Give the log records to another handler instead of the one that `show_progress` has added."""
+    """Inside the `with` block, log records go to `other` instead of the handler added by `show_progress`."""
     replaced = handlers()
     for logger in _loggers():
         logger.addHandler(other)

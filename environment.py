@@ -1,6 +1,6 @@
-"""The environment variables of all our processes, to be set before the libraries that read them are imported.
+"""The environment variables of all Repartee processes, set before the libraries that read them are imported.
 
-    python -m environment MODULE ARGUMENTS...      run another project's module, such as a server, with them
+    python -m environment MODULE ARGUMENTS...      runs a library's module, such as a server, with them set
 
 Every entry point calls `quiet_environment` before it imports or starts anything else; flows/__init__.py calls
 it for the processes that only run a flow: a worker of any kind, or a Python program.
@@ -23,19 +23,19 @@ EVERY_PROCESS = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",  # transformers' warnings give advice that does not apply here
     "TOKENIZERS_PARALLELISM": "true",
-    # If another process occupies the core of a thread that spins, a training step takes 50 times as long.
+    # If waiting threads spin and another process needs their core, a training step takes 50 times as long.
     "OMP_WAIT_POLICY": "passive",
     # With Prefect's default of 180 s, each run longer than 180 s would count as crashed.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-    # Runs that ended 90 days ago are deleted with their logs; by default Prefect never deletes them.
+    # Runs are deleted with their logs 90 days after their end; by default Prefect never deletes them.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
-    # Prefect starts a server if a flow is called from Python. The server first creates its database.
+    # If a flow is called from Python, Prefect starts a server, which has to create its database first.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may also run outside a flow
 }
 
-# The additional variables of the servers and the worker. deployments/local/services.py sets them.
-# compose.yaml and the systemd units repeat them. tests/deployments/test_compose.py compares these places.
+# The additional variables of the servers and the worker. deployments/local/services.py sets them, and
+# compose.yaml and the systemd units repeat them; tests/deployments/test_compose.py compares these places.
 CSRF_PROTECTION = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
 PREFECT_SERVER = {
     **CSRF_PROTECTION,
@@ -63,7 +63,7 @@ _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where our own servers liste
 def quiet_environment() -> None:
     """Turn off telemetry and busy waiting in the libraries, but keep the variables that the user has set.
 
-    The log lines of our packages also appear in the logs of the Prefect run that wrote them.
+    Also make Prefect show the log lines of our packages in the logs of the run that wrote them.
     """
     for name, value in EVERY_PROCESS.items():
         os.environ.setdefault(name, value)

@@ -35,14 +35,14 @@ class SupervisorState:
 
 
 def services_folder(home: Path) -> Path:
-    """HOME/services, which is created if it is missing."""
+    """The folder HOME/services, which is created if it is missing."""
     folder = home / "services"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def up_lock(home: Path) -> Path:
-    """The lock that this home's supervisor holds. The lock's file and folder may not exist yet."""
+    """The path of the lock that this home's supervisor holds. The file and its folder may not exist yet."""
     return home / "services" / "up.lock"
 
 

@@ -1,1 +1,1 @@
-__import__("environment").quiet_environment()  # before Prefect, whatever imports a flow
+__import__("environment").quiet_environment()  # runs before any module in flows/ imports Prefect

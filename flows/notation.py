@@ -1,4 +1,4 @@
-"""The notation of settings: `key.path=value`, once for each `--set`, or several in one field of a form.
+"""The notation of settings: one `key.path=value` after each `--set`, or several in one field of a form.
 
 In a form field, settings are separated by commas or line breaks. A value that is not valid JSON is plain text
 and ends at the next separator. JSON that begins with a double quote, `[` or `{` may contain separators.
@@ -18,12 +18,12 @@ BEFORE_JSON = re.compile(r'[^,\r\n=]*=[^\S\r\n]*(?=["\[{])')
 AFTER_JSON = re.compile(r"[^\S\r\n]*(?=[,\r\n]|\Z)")
 
 FORM_PATTERN = r"^(?![\s\S]*(://|[Hh][Tt][Tt][Pp][Ss]?:))[\s,]*([^\s=,]+[ \t]*=[\s\S]*)?$"
-"""What the form of a deployment accepts: a text that begins with a key and contains no address, because an
+"""What the form of a deployment accepts: text that begins with a key and contains no address, because an
 address may contain a secret."""
 
 
 class Change(NamedTuple):
-    """One setting that differs from the recipe's."""
+    """One setting that differs from the recipe."""
 
     key: str
     value: Any
@@ -35,7 +35,7 @@ def read_change(text: str, origin: str) -> Change:
     """Parse one setting.
 
     Args:
-        origin: the beginning of an error message, which names the option or the field, such as `--set `.
+        origin: how error messages begin; this names the option or the form field, such as `--set `.
 
     Raises:
         InputError: the text has no equals sign.
@@ -65,7 +65,7 @@ def join_settings(values: Iterable[tuple[str, Any]]) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """Parse a value: a number, true, false, null, a list or a quoted string as in JSON; all else is text."""
+    """Parse a value: a number, true, false, null, a list or a quoted string as in JSON; the rest is text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -73,7 +73,7 @@ def parse_value(text: str) -> Any:
 
 
 def show_value(value: Any) -> str:
-    """The value in the notation of settings, in JSON if plain text would not be read as the same value."""
+    """The value in the notation of settings, as JSON if plain text would be parsed as another value."""
     is_text = isinstance(value, str) and value == value.strip() and parse_value(value) == value
     if is_text and not SEPARATOR.search(value) and value[:1] not in ('"', "[", "{"):
         return str(value)

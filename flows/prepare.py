@@ -1,9 +1,9 @@
-"""Prepare: the data stages of retrain, for new data without a training run.
+"""Prepare: runs only the data stages of `retrain`, for example when there is new data.
 
 Each file in tasks/ says what its stage reads and how it works.
 """
 
-import flows  # noqa: F401  # sets the environment before Prefect, which loads this file as a script
+import flows  # noqa: F401  # sets the environment before Prefect is imported
 
 # isort: split
 from typing import cast
@@ -54,18 +54,18 @@ def prepare(
     settings: SettingsText = None,
     changes: OlderChanges = None,
 ) -> list[Artifact]:
-    """Build or reuse the outputs of the data stages. New examples send the event `repartee.data.prepared`.
+    """Build or reuse the outputs of the data stages; send the event `repartee.data.prepared` for new data.
 
     Args:
         recipe: The named configuration to start from.
         corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a zip file, or a
-            file under REPARTEE_HOME. If the address contains a user, a password or a query, put the address
-            into an environment variable REPARTEE_CORPUS_NAME of the worker (with any NAME), and enter
-            `env:REPARTEE_CORPUS_NAME`. Empty: the recipe's corpus.
+            file under REPARTEE_HOME. If the address contains a username, a password or a query string,
+            put it into an environment variable of the worker, with a name such as REPARTEE_CORPUS_NAME, and
+            enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely). Empty: the recipe's corpus.
         settings: Other settings, in the notation of `repartee prepare --set`, separated by commas or line
             breaks: `vocabulary.size=4096, clean.split_by=conversation`. The page docs/settings.md lists all
             settings. Empty: the recipe's settings.
-        changes: Settings that an older version of the form has stored.
+        changes: Settings stored by an older version of the form.
     """
     try:
         run = open_run(to_config(recipe, corpus, settings=settings, changes=changes), Settings())

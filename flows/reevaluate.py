@@ -6,7 +6,7 @@ Locally:   repartee evaluate champion --corpus SOURCE
 Deployed:  deployments/prefect.yaml, entrypoint flows/reevaluate.py:evaluate
 """
 
-import flows  # noqa: F401  # sets the environment before Prefect, which loads this file as a script
+import flows  # noqa: F401  # sets the environment before Prefect is imported
 
 # isort: split
 from prefect import flow
@@ -30,14 +30,15 @@ CHAIN = (*needed_for(DATA, clean), rescore)
 
 @flow(name="evaluate", flow_run_name=evaluation_name, log_prints=False)
 def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, float]:
-    """Score a registered version. The figures are returned, and shown in the artifact `evaluation`.
+    """Score a registered version. The scores are returned, and are also shown in the artifact `evaluation`.
 
     Args:
         model: The version to score: `champion`, `challenger`, `previous` or a version number.
         corpus: The corpus whose test split is used: `cornell`, `sample`, the http(s) address of a zip file,
-            or a file under REPARTEE_HOME. If the address contains a user, a password or a query, put the
-            address into an environment variable REPARTEE_CORPUS_NAME of the worker (with any NAME), and enter
-            `env:REPARTEE_CORPUS_NAME`. Empty: the corpus on which the version was trained.
+            or a file under REPARTEE_HOME. If the address contains a username, a password or a query
+            string, put it into an environment variable of the worker, with a name such as
+            REPARTEE_CORPUS_NAME, and enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely).
+            Empty: the corpus on which the version was trained.
     """
     settings = Settings()
     found = registered_model(model, open_registry(settings), settings.root / COPIES)
@@ -47,6 +48,6 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
 
 
 def score(run: RunContext, model: Model, *, in_flow: bool = True) -> dict[str, float]:
-    """The figures of a model on the test split of the run's corpus, computed now or taken from the store."""
+    """The scores of a model on the test split of the run's corpus, computed now or taken from the store."""
     outputs = run_chain(run, CHAIN, {"champion": model_artifact(model)}, in_flow=in_flow)
     return ScoreRecord.read(artifact_of(outputs["rescore"]).path / SCORE).figures()

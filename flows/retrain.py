@@ -8,7 +8,7 @@ Deployed:  deployments/prefect.yaml, entrypoint flows/retrain.py:retrain
 This file defines what runs, and in which order. Each file in tasks/ defines one stage and what it reads.
 """
 
-import flows  # noqa: F401  # sets the environment before Prefect, which loads this file as a script
+import flows  # noqa: F401  # sets the environment before Prefect is imported
 
 # isort: split
 from prefect import flow
@@ -58,7 +58,7 @@ from tasks.train import train
 CHAIN = (
     *DATA,  # from the raw corpus to examples of token ids
     train,  # the trained model
-    evaluate,  # a report on the model: figures on the test split, and sample replies
+    evaluate,  # a report on the model: scores on the test split, and sample replies
 )
 
 
@@ -79,23 +79,23 @@ def retrain(
     settings: SettingsText = None,
     changes: OlderChanges = None,
 ) -> State[Outcome]:
-    """Train a model, and promote it if the gate accepts it. The final state and an artifact give the outcome.
+    """Train a model, and promote it if the gate accepts it. The final state and an artifact show the outcome.
 
     Args:
         recipe: The named configuration to start from.
         corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a zip file, or a
-            file under REPARTEE_HOME. If the address contains a user, a password or a query, put the address
-            into an environment variable REPARTEE_CORPUS_NAME of the worker (with any NAME), and enter
-            `env:REPARTEE_CORPUS_NAME`. Empty: the recipe's corpus.
+            file under REPARTEE_HOME. If the address contains a username, a password or a query string,
+            put it into an environment variable of the worker, with a name such as REPARTEE_CORPUS_NAME, and
+            enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely). Empty: the recipe's corpus.
         minutes: The time limit for training, in minutes. Empty: the recipe's limit.
         seed: The random seed of the initial weights, the order of the batches and dropout. Empty: the
             recipe's seed.
-        promote: When the new model becomes the champion, the model in service. `auto`: if it is better than
-            the present champion. `never`: in no case. `always`: in any case.
+        promote: When the new model becomes the champion (the model in service). `auto`: if it is better than
+            the current champion. `never`: not even if it is better. `always`: even if it is worse.
         settings: Other settings, in the notation of `repartee run --set`, separated by commas or line breaks:
             `train.learning_rate=0.01, train.max_epochs=4`. The page docs/settings.md lists all settings.
             Empty: the recipe's settings.
-        changes: Settings that an older version of the form has stored.
+        changes: Settings stored by an older version of the form.
     """
     try:
         config = to_config(recipe, corpus, minutes, seed, promote, settings, changes)

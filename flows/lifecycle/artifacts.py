@@ -1,11 +1,11 @@
 """Artifacts: tables and texts on the page of a run in Prefect's dashboard.
 
-    LINE-summary    the verdict, the figures beside the champion's, the curves, the stages, links
+    LINE-summary    the verdict, the scores beside the champion's, the curves, the stages, links
     LINE-data       counts, rejected lines, lengths, ten conversations
     LINE-replies    replies of this model, and of the champion with which it was compared
 
-LINE is the name of the registered model, in characters that are valid in an artifact key of Prefect. All
-flows of a Prefect server share these keys.
+LINE is the name of the registered model, reduced to the characters that are valid in the key of a Prefect
+artifact. All flows on a Prefect server share one set of keys.
 """
 
 import base64
@@ -27,14 +27,14 @@ DATA_STAGES = ("parse", "clean", "export")
 
 
 def key_prefix(model: str) -> str:
-    """The name of a registered model in lower-case letters, digits and dashes, as artifact keys need it."""
+    """The name of a registered model in lower-case letters, digits and dashes, as artifact keys require."""
     return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "repartee"
 
 
 def publish_artifacts(
     outcome: Outcome, outputs: Mapping[str, Artifact], champion: ScoreRecord | None = None
 ) -> None:
-    """Create the artifacts of a run, except those that need the output of a stage that has none.
+    """Create the artifacts of a run, except those for which the output of a stage is missing.
 
     Args:
         outputs: the outputs of the stages by name; empty if the run was skipped.

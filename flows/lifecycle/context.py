@@ -46,7 +46,7 @@ from tasks.store.run_context import RunContext
 
 
 def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
-    """The context of a run that only reads: nothing is written, and the run has no tags.
+    """The context of a run that only reads: it writes nothing and has no tags.
 
     Raises:
         InputError: a setting is wrong, or the configuration needs a model to start from but names none.
@@ -105,7 +105,7 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
 
 
 def url_of(flow_run: FlowRun, settings: Settings) -> str | None:
-    """The page of a run in Prefect; None if the run has a Prefect server of its own, which ends with it."""
+    """The address of a run's page in Prefect; None if the run uses a temporary server, which ends with it."""
     return redact_addresses(url_for(flow_run) or "") or None if settings.prefect_url else None
 
 
@@ -124,7 +124,7 @@ def check_start(config: RetrainConfig) -> None:
 def check_deployable(corpus: str, init: str, home: Path) -> None:
     """
     Raises:
-        InputError: the corpus or the initial model is a file outside of the home, which no deployed run may
+        InputError: the corpus or the initial model is a file outside the home, which no deployed run may
             read.
     """
     if corpora.is_foreign(corpus, home):
@@ -140,8 +140,7 @@ def check_deployable(corpus: str, init: str, home: Path) -> None:
 
 
 def home_identity(home: Path) -> str:
-    """An identifier of a home that does not depend on its path or the host name; a copied home gets a new
-    identifier."""
+    """An identifier of a home, independent of its path and the host name. A copied home gets a new one."""
     path = home / "identity"
     with suppress(FileExistsError), path.open("x") as file:
         file.write(uuid4().hex)
@@ -152,7 +151,7 @@ def reach_of(settings: Settings) -> Reach:
     """The hosts to which downloads may connect. A deployed run may use only public hosts and listed hosts.
 
     Raises:
-        InputError: the setting that lists further hosts is wrong.
+        InputError: the setting that lists further hosts has an invalid entry.
     """
     allowed = tuple(name.strip() for name in settings.download_hosts.split(",") if name.strip())
     reach = Reach(public_only=bool(deployment.id), allowed=allowed)
@@ -161,7 +160,7 @@ def reach_of(settings: Settings) -> Reach:
 
 
 def git_commit() -> str:
-    """The commit of this checkout, followed by `+` if files differ from it; "unknown" without a checkout."""
+    """The commit of this checkout, with `+` appended if files were modified; "unknown" without a checkout."""
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -1,5 +1,4 @@
-"""Dead runs: if the process of a run has died, close the entries of the run that are still open in Prefect
-and MLflow."""
+"""Dead runs: closes runs that are still open in Prefect and MLflow although their process has died."""
 
 import logging
 from pathlib import Path
@@ -20,7 +19,7 @@ from tasks.store.run_context import RunContext
 log = logging.getLogger(__name__)
 
 GONE = "the process of this run is gone; a later start of Repartee noticed it"
-SILENT = "no heartbeat: its process is gone"  # the message of the automation, which sends no notice
+SILENT = "no heartbeat: its process is gone"  # the automation's message; the automation sends no notice
 
 
 def reconcile(run: RunContext) -> list[str]:
@@ -101,7 +100,7 @@ def _end(client: SyncPrefectClient, home: Path, flow_run_id: str) -> list[str]:
 
 
 def _complete(client: SyncPrefectClient, home: Path, flow_run: FlowRun) -> bool:
-    """Record the end of a run if it finished while Prefect did not answer; otherwise return False.
+    """If the run finished while Prefect did not answer, record its end; return whether this was done.
 
     Prefect may already have marked the run as crashed, because its process ended without a final state.
     """

@@ -17,7 +17,7 @@ def run_chain(
     """Run the stages in order, or reuse their outputs; return the outputs by stage name.
 
     `given` holds the outputs that do not come from a stage of this chain. In a flow, each stage is a Prefect
-    task; outside of a flow, it is a function call that needs no server.
+    task; outside a flow, it is a function call that needs no server.
     """
     outputs = dict(given or {})
     for stage in chain:
@@ -28,8 +28,7 @@ def run_chain(
 
 
 def needed_for(chain: Sequence[Stage], goal: Stage) -> tuple[Stage, ...]:
-    """The stage `goal`, and all stages of the chain whose outputs it reads, directly or through other
-    stages."""
+    """The stage `goal`, and the stages of the chain that it depends on, directly or through other stages."""
     wanted: set[str] = {goal.name}
     for stage in reversed(chain):
         if stage.name in wanted:

@@ -1,5 +1,5 @@
-"""Locks: they allow one training at a time in a home and one run of each model line, and show which runs are
-alive.
+"""Locks: ensure that one run at a time trains in a home, and that each model line has at most one run in
+progress; show which runs are alive.
 
 All of them are kernel locks, which are released as soon as the process that holds them ends, for any reason.
 """
@@ -22,8 +22,8 @@ from models.locks import LOCK_TEST_SECONDS, is_held, lock
 
 log = logging.getLogger(__name__)
 
-TRAINING = "training"  # the name of the lock of the training that is running in a home
-REMINDER_SECONDS = 600  # how often a run that waits says what it waits for
+TRAINING = "training"  # the name of the lock that is held by the run that trains in a home
+REMINDER_SECONDS = 600  # how often a waiting run logs what it is waiting for
 
 
 class Busy(Exception):
@@ -54,7 +54,7 @@ def my_turn(home: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def turn_of_line(home: Path, line: str, name: str) -> Iterator[None]:
-    """Hold the lock of a model line, and the training lock as soon as the other lines do not train.
+    """Hold the lock of a model line and, as soon as no other line is training, the training lock.
 
     Raises:
         Busy: another run of this line is in progress in this home.
@@ -64,7 +64,7 @@ def turn_of_line(home: Path, line: str, name: str) -> Iterator[None]:
 
 
 def run_processes(home: Path) -> list[int]:
-    """The process IDs of this home's runs on this machine: those that wait, and then the one that trains."""
+    """The process IDs of this home's runs on this machine: the waiting ones first, then the training one."""
     lines = [path.stem for path in (home / "locks").glob("line-*.lock")]
     training = holder_pid(home)
     waiting = {_holder_pid(home, name) for name in lines} - {training, None}
@@ -87,7 +87,7 @@ def stay_alive(home: Path, flow_run_id: str | None) -> None:
 
 
 def dead_runs(home: Path) -> list[str]:
-    """The runs of this home that died: their process ended before the end of the run was recorded."""
+    """The IDs of the runs of this home whose process ended before the end of the run was recorded."""
     files = sorted((home / "locks").glob("flow-*.lock"))
     return [file.stem.removeprefix("flow-") for file in files if not is_held(file)]
 
@@ -101,7 +101,7 @@ def bury(home: Path, flow_run_id: str) -> None:
 
 @contextmanager
 def _held(home: Path, lock_name: str, run_name: str, *, waits: bool = False) -> Iterator[None]:
-    """Hold a lock, beside a record of its holder.
+    """Hold a lock, with a record of its holder in a file beside it.
 
     Raises:
         Busy: another run holds the lock, and this run does not wait.
@@ -127,7 +127,7 @@ def _acquire(home: Path, lock_name: str, *, waits: bool) -> FileLock:
             run = _describe_holder(home, lock_name)
             if not waits:
                 raise Busy(run) from None
-            log.info("waiting until another training has finished: %s", run)
+            log.info("waiting for another run to finish training: %s", run)
             timeout_s = REMINDER_SECONDS
 
 
@@ -158,7 +158,7 @@ def _read_record(home: Path, lock_name: str) -> dict[str, Any]:
 
 
 def _line_lock(line: str) -> str:
-    """The name of a line's lock. Because names of lines may differ only in case, it contains a digest."""
+    """The name of a line's lock. It contains a digest, because two line names may differ only in case."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", line)[:40]
     return f"line-{readable}-{hashlib.sha256(line.encode()).hexdigest()[:8]}"
 

@@ -27,13 +27,13 @@ class Outcome:
     model_path: str = ""
     mlflow_url: str = ""
     champion_metrics: dict[str, float] = field(default_factory=dict)
-    """The figures of the champion with which the model was compared, on the same test split."""
+    """The metrics of the champion with which the model was compared, on the same test split."""
 
     def to_json(self) -> dict[str, Any]:
         return vars(self)
 
     def to_markdown(self) -> str:
-        """The verdict, the figures and the stages as Markdown for the dashboard."""
+        """The verdict, the metrics and the stages as Markdown for the dashboard."""
         lines = [f"# {self.headline()}", "", self.reason, ""]
         if self.mlflow_url:
             lines += [f"MLflow: {self.mlflow_url}", ""]

@@ -1,6 +1,6 @@
 """Publish: return the outcome of a run to the caller, and show it in Prefect.
 
-The final state has one of Prefect's own state names, because Prefect's pages can filter by no other names.
+The final state has one of Prefect's own state names, because Prefect's pages can filter only by these.
 The outcome is in the message of the state, in a tag of the run and in the name of the run.
 """
 
@@ -39,7 +39,7 @@ from tasks.store.run_context import RunContext
 def unchanged_outcome(run: RunContext, plan: Plan) -> Outcome:
     """The outcome of a run that has nothing to do: the champion stays, for the reason that the plan gives."""
     champion = plan.champion
-    assert champion is not None  # without a champion, the plan contains the gate
+    assert champion is not None  # without a champion, the plan says that the gate runs
     return Outcome(
         outcome="unchanged",
         reason=plan.stages[-1].why,
@@ -122,7 +122,7 @@ def _by_stage(artifacts: Iterable[Artifact]) -> dict[str, Artifact]:
 
 
 def _trained(run: RunContext, artifacts: Sequence[Artifact]) -> Outcome:
-    """The outcome as far as it is known when the model has been trained and evaluated."""
+    """What is known of the outcome once the model has been trained and evaluated."""
     by_name = _by_stage(artifacts)
     return Outcome(
         outcome="trained_not_registered",
@@ -139,8 +139,7 @@ def _trained(run: RunContext, artifacts: Sequence[Artifact]) -> Outcome:
 
 
 def artifact_of(output: Artifact | State[Artifact]) -> Artifact:
-    """The artifact that a task has returned; if the stage was reused, it is taken from the returned Prefect
-    state."""
+    """The artifact that a task has returned. The task of a reused stage returns it wrapped in a state."""
     return output.result() if isinstance(output, State) else output
 
 
@@ -166,8 +165,7 @@ def out_of_time(config: RetrainConfig) -> State[Any]:
 
 
 def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """The last hook at the end of a flow. Prefect has recorded the end of the run, so the next start does not
-    have to record it."""
+    """The last hook of a flow: Prefect has recorded the end of the run, so the next start need not do so."""
     home = Settings().root
     forget_result(home, str(flow_run.id))
     bury(home, str(flow_run.id))
@@ -209,8 +207,7 @@ def _update_run(update: Callable[[SyncPrefectClient, FlowRun], None]) -> None:
 
 
 def label(client: SyncPrefectClient, flow_run: FlowRun, outcome: Outcome) -> None:
-    """Put the outcome into the tags and the name of a run; an earlier attempt's outcome is removed from
-    them."""
+    """Put the outcome into the tags and the name of a run, in place of the outcome of an earlier attempt."""
     tags = {*flow_run.tags} - {*get_args(Ending)} | {outcome.outcome}
     if outcome.outcome == "promoted":
         tags.add(f"v{outcome.version}")

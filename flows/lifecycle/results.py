@@ -1,7 +1,7 @@
 """Results: keep the result of a run in a file until Prefect has recorded the end of the run.
 
 Prefect's engine sends the final state over HTTP. If no server answers, the command reads the result from this
-file, and the next start records it in Prefect.
+file, and the next start of Repartee records it in Prefect.
 """
 
 from dataclasses import dataclass, field
@@ -32,8 +32,7 @@ def save_result(home: Path, flow_run_id: str | None, result: Result) -> None:
 
 
 def find_result(home: Path, flow_run_id: str) -> Result | None:
-    """The result of a run that has ended but is not recorded yet; None if the run is recorded or
-    unfinished."""
+    """The result of a run that has ended but whose end Prefect has not recorded yet; otherwise None."""
     try:
         return TypeAdapter(Result).validate_json(_file(home, flow_run_id).read_bytes())
     except FileNotFoundError:

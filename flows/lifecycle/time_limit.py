@@ -15,17 +15,17 @@ class OutOfTime(KeyboardInterrupt):
 
 @contextmanager
 def time_limit(hours: float | None) -> Iterator[None]:
-    """Interrupt the body after this time; None is no limit. The caller must be in the main thread.
+    """Interrupt the `with` block after `hours`, unless that is None. The caller must be in the main thread.
 
     Raises:
-        OutOfTime: the body has not ended in time.
+        OutOfTime: the block has not ended in time.
     """
     if hours is None:
         yield
         return
     main_thread = threading.main_thread().ident
     assert main_thread is not None
-    # A signal also interrupts a system call that waits. It is SIGUSR2, because Prefect uses SIGALRM itself.
+    # A signal also interrupts a blocking system call. SIGUSR2 is used because Prefect itself uses SIGALRM.
     previous = signal.signal(signal.SIGUSR2, _interrupt)
     timer = threading.Timer(hours * SECONDS_PER_HOUR, signal.pthread_kill, args=(main_thread, signal.SIGUSR2))
     timer.daemon = True

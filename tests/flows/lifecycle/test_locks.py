@@ -83,7 +83,7 @@ def test_a_second_run_of_a_line_is_skipped_and_the_first_is_named(other, tmp_pat
 
 def test_a_run_of_another_line_waits_for_the_training_and_says_so(other, tmp_path):
     waiting = start_run(tmp_path, "second")
-    assert waiting.stdout.readline().startswith("waiting until another training has finished: small-cornell")
+    assert waiting.stdout.readline().startswith("waiting for another run to finish training: small-cornell")
     assert run_processes(tmp_path) == [waiting.pid, other.pid], "the runs that wait come first"
     assert str(waiting.pid) in line_holder(tmp_path, "second")
     assert start_run(tmp_path, "second").communicate(timeout=60)[0].startswith("skipped: quick-sample")
