@@ -133,7 +133,7 @@ class RequestGuard:
         """Check an address before the request for it is sent.
 
         Raises:
-            PermanentError: the address is not http(s) or is not allowed, or a redirect leads from https to http.
+            PermanentError: the address is not http(s), is not allowed, or downgrades https to http.
         """
         if url.scheme not in ("http", "https") or not url.host:
             raise PermanentError(
