@@ -70,7 +70,7 @@ def test_a_variable_holds_the_whole_address(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("corpus", "line"),
     [
-        ("env:REPARTEE_CORPUS_NONE", "the variable REPARTEE_CORPUS_NONE has no http"),
+        ("env:REPARTEE_CORPUS_NONE", "the variable REPARTEE_CORPUS_NONE contains no http"),
         ("env:HOME", "the variable that holds the address must be called REPARTEE_CORPUS_NAME"),
     ],
 )
