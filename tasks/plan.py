@@ -75,7 +75,7 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
             changed = gate.changed_answers(run, champion, outputs["train"])
         settled = "" if damage or changed else _settled(run, outputs, champion)
     except TrackingUnavailable as outage:
-        why = f"{outage}; the next run registers the trained model"
+        why = f"{outage}; if this lasts, the next run registers the trained model"
         return Plan([*stages, *_judgement("run", why)], outputs, None, why)
     action: Literal["run", "reuse"] = "reuse" if settled else "run"
     why = settled or changed or _open_question(outputs, champion, damage)

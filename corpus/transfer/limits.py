@@ -19,7 +19,7 @@ class Limits:
     max_bytes: int = 4 * 2**30
     connect_s: float = 10
     slow_after_s: float = 30
-    """An attempt ends if for this time it receives no data, or on average less than `min_bytes_per_s`."""
+    """An attempt ends if it receives no data, or on average less than `min_bytes_per_s`, for this long."""
     min_bytes_per_s: float = 1000
     tries: int = 5
     """The maximum number of attempts at one address; at most 2 if the address cannot be reached."""
