@@ -118,8 +118,8 @@ def start(module: str, *arguments: str) -> None:
     """Run a module as a process on the two cores, and wait until it ends."""
     environment = dict(os.environ)
     if module == "benchmarks.hf_trainer":
-        # quiet_environment sets this variable for Repartee. Trainer shall run without it, as by default, so
-        # that its threads spin while they wait.
+        # quiet_environment sets this variable for Repartee. It is removed here so that Trainer's threads
+        # spin while they wait, which is their default.
         environment.pop("OMP_WAIT_POLICY", None)
     pinned = ["taskset", "-c", ",".join(two_cores())]
     command = [*pinned, sys.executable, "-m", module, *arguments]

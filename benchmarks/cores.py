@@ -3,10 +3,10 @@
 python -m benchmarks.cores RUN_DIR      writes the results to figures.json in this folder
 
 A machine's speed may change within a minute, which would spoil a comparison of two consecutive runs.
-Therefore one process alternates between ten whole steps and ten steps in halves. Each ten whole steps form a
-pair with the ten steps in halves before or after them, and the ratio of a pair is the time of its whole steps
-divided by the time of its steps in halves. The result is the median of these ratios. The first tenth of the
-pairs is left out, because new batch shapes slow it down.
+Therefore one process alternates between ten whole steps and ten steps in halves. Ten whole steps and the
+neighbouring ten steps in halves form a pair, whose ratio is the time of the whole steps divided by the time
+of the steps in halves. The result is the median of all ratios. The first tenth of the pairs is left out,
+because new batch shapes slow it down.
 """
 
 import statistics

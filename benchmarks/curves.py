@@ -14,7 +14,7 @@ LINES = {
     "trainer": ("#3b6ea5", "-", "transformers.Trainer, AdamW, GPT-2 config"),
     "article": ("#8a8a8a", "--", "the article's model, on its own lower-cased text"),
 }
-POINTS = 60  # of each mean curve
+POINTS = 60  # the number of points in each mean curve
 
 
 def draw(records: Records, png: Path) -> None:

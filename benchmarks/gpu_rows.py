@@ -55,7 +55,7 @@ PARTS = {
 }
 KILLED_STEPS, SAVE_SECONDS = 100, 2.0
 SAME_LOSS = 0.05  # relative: a GPU sums in a different order each time
-SIDES = (4096, 8192)  # of the square matrices whose fastest product is the peak
+SIDES = (4096, 8192)  # sides of square matrices; the peak is the rate of their fastest product
 
 
 def data(setup: RowSetup) -> Figures:

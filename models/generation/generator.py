@@ -78,7 +78,7 @@ class Generator:
         config: GenerationConfig,
         generator: torch.Generator | None = None,
     ) -> Iterator[int]:
-        """The ids of a reply as they are generated, without <end>.
+        """Yield the ids of a reply as they are generated, without <end>.
 
         `generator` draws the random numbers; if it is None, a generator with the config's seed is used.
 

@@ -28,13 +28,8 @@ log = logging.getLogger(__name__)
 State = Literal["absent", "unfinished", "older", "newer", "current", "foreign"]
 
 WITHOUT_TABLES, WITH_TABLES = ("absent", "unfinished"), ("older", "newer", "current")
-FIRST_TABLES = {
-    "experiments",
-    "runs",
-    "tags",
-    "metrics",
-    "params",
-}  # created before the first revision is recorded
+# MLflow creates these tables before it records the first schema revision.
+FIRST_TABLES = {"experiments", "runs", "tags", "metrics", "params"}
 ADDRESSES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),

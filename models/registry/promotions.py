@@ -65,7 +65,7 @@ class Promotions(Tracking):
         return sorted(model.name for model in models if entries_of(model.tags))
 
     def check_champion(self, number: int | None) -> None:
-        """Check that the champion is still the version `number`, or with None, that there is no champion.
+        """Check that the champion is the version `number`; None means that there must be no champion.
 
         Raises:
             ChampionMoved: the champion is another version.
