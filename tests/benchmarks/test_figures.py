@@ -68,5 +68,5 @@ def test_a_run_that_has_ended_is_not_repeated_and_other_minutes_are_refused(tmp_
         records = contest.Records(tmp_path, {"minutes": 1})
         assert records.ensure("ours-0", run)["bpb"] == 1.5
     assert len(runs) == 1
-    with pytest.raises(SystemExit, match="minutes is 1, not 2"):
+    with pytest.raises(SystemExit, match="has minutes 1, not 2"):
         contest.Records(tmp_path, {"minutes": 2})
