@@ -180,4 +180,4 @@ def test_through_a_server_a_version_is_stored_read_back_and_shown_as_on_this_mac
     earlier = register_as_before(registry, model_folder(tmp_path / "b", b"other"), "earlier")
     assert (registry.folder(earlier, tmp_path / "cache") / "model.safetensors").read_bytes() == b"other"
     registry.client.delete_logged_model(version.logged_model)
-    assert "deleted with" in (registry.damage(version) or "")
+    assert "deleted together with" in (registry.damage(version) or "")
