@@ -1,4 +1,4 @@
-"""Doctor: find what is wrong with this installation, and the command that fixes each fault."""
+"""Doctor: find what is wrong with this installation, and name the command that fixes each fault."""
 
 import logging
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class CheckResult:
     state: Literal["ok", "fault", "unseen"]
     """`unseen`: the check was skipped."""
     why: str
-    """The statement that is true if there is no fault, or the reason why the check was skipped."""
+    """What the check verifies, as a statement that is true if there is no fault; or why it was skipped."""
     faults: list[Fault] = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
     """The faults that were found and fixed."""
@@ -84,7 +84,7 @@ def _examine(name: str, check: Check) -> CheckResult:
         faults = list(check(installation))
     except CheckSkipped as skipped:
         return CheckResult(name, "unseen", str(skipped))
-    except InputError as error:  # its message names the remedy as well
+    except InputError as error:  # its message also names the remedy
         faults = [Fault(str(error), "")]
     except Exception as error:
         faults = [Fault(f"the check itself failed: {type(error).__name__}: {error}", "")]

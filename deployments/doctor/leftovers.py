@@ -37,8 +37,7 @@ def _fault(what: str, paths: list[Path]) -> Fault:
 
 
 def _days(path: Path) -> float:
-    """The days since the newest change of a file; a file that disappears during the check counts as changed
-    now."""
+    """The days since anything at this path was last changed; 0 if a file disappears during the check."""
     newest_s = time.time()
     with suppress(FileNotFoundError):
         newest_s = max(each.lstat().st_mtime for each in (path, *path.rglob("*")))

@@ -21,11 +21,11 @@ from services_state import last_state
 from tasks.store.artifact import check_writable
 
 NEEDED_BYTES = (
-    1_000_000_000  # several runs of `small`; on a full disk the databases fail, and everything stops
+    1_000_000_000  # for several runs of `small`; on a full disk the databases fail, which stops everything
 )
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-# `repartee up` sets safe values for its services, but other processes would inherit these variables.
+# `repartee up` sets safe values for its services, but all other processes inherit the user's values.
 SWITCHES = (
     ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", TRUE, "a model from any source could run code on this machine"),
     ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", TRUE, "any web page that you visit could use MLflow"),
@@ -116,9 +116,7 @@ def gpu(installation: Installation) -> Iterator[Fault]:
         name = listing.stdout.partition(":")[2].partition("(")[0].strip() or "a GPU"
         what = f"{name} is present, but torch {torch.__version__} cannot use it"
         if cuda := torch.version.cuda:
-            yield Fault(
-                f"{what}: the driver of the GPU is too old for CUDA {cuda}", "update the driver of the GPU"
-            )
+            yield Fault(f"{what}: the GPU driver is too old for CUDA {cuda}", "update the GPU driver")
         else:
             command = "-m pip install --force-reinstall --no-deps torch"
             yield Fault(

@@ -1,4 +1,4 @@
-"""Checks that the servers' records of the deployments, the champion and the runs match the facts."""
+"""Checks that what the servers have recorded about deployments, champion and runs matches the facts."""
 
 import shlex
 import sys
@@ -42,7 +42,7 @@ ACTIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
 def deployments(installation: Installation) -> Iterator[Fault]:
-    """The Prefect server has Repartee's deployments and automations, and the worker finds their code."""
+    """The Prefect server has Repartee's deployments and automations, and the worker runs this code."""
     with _client(installation) as client:
         missing = [f"deployment {name}" for name in DEPLOYMENTS if find_deployment(client, name) is None]
         missing += [
@@ -55,12 +55,13 @@ def deployments(installation: Installation) -> Iterator[Fault]:
                 lambda: _install(installation),
             )
         if not installation.services:
-            return  # the worker is on another machine, where the project is in another folder
+            return  # the worker is on another machine, where the project may be in another folder
         for deployment in _deployments(client):
             folder = _folder(deployment)
             if folder and folder != str(PROJECT):
                 what = (
-                    f"deployment {deployment.name} runs the code in {folder}, but this command runs {PROJECT}"
+                    f"deployment {deployment.name} runs the code in {folder}, but this command "
+                    f"runs the code in {PROJECT}"
                 )
                 yield Fault(what, _install_command(installation), lambda: _install(installation))
 
@@ -108,7 +109,7 @@ def dead(installation: Installation) -> Iterator[Fault]:
 
 
 def slots(installation: Installation) -> Iterator[Fault]:
-    """No finished run still holds a concurrency slot of its deployment, for which later runs would wait."""
+    """No finished run still holds a concurrency slot of its deployment, which would make later runs wait."""
     with _client(installation) as client:
         for deployment in _deployments(client):
             limit = deployment.global_concurrency_limit
@@ -225,7 +226,7 @@ def _with_server(installation: Installation) -> str:
 def _promote_another(
     installation: Installation, versions: list[Version], damaged: Version | None = None
 ) -> str:
-    """The command that promotes the newest intact version, or otherwise repeats the run of a damaged one."""
+    """The command that promotes the newest intact version, or trains one again if there is none."""
     intact = next((version for version in versions if installation.registry.damage(version) is None), None)
     if intact is not None:
         return f"repartee promote {intact.number}"

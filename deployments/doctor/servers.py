@@ -17,7 +17,7 @@ from models.registry import database
 from models.registry.rescue import rescue
 
 OTHER_HOST = "other-site.example"
-MAX_SKEW_SECONDS = 30  # one heartbeat: with a larger skew, live runs count as crashed
+MAX_SKEW_SECONDS = 30  # one heartbeat interval: with a larger skew, live runs count as crashed
 RESTART = "repartee down; repartee up"
 
 
@@ -46,7 +46,7 @@ def services(installation: Installation) -> Iterator[Fault]:
 
 
 def cross_origin_access(installation: Installation) -> Iterator[Fault]:
-    """No web page of another site can use the servers through the user's browser."""
+    """No web page from another site can use the servers through the user's browser."""
     _need_server(installation)
     if url := installation.prefect_url:
         response = _request(f"{url}/health", {"Origin": f"http://{OTHER_HOST}"})
@@ -121,7 +121,7 @@ def _moved(installation: Installation) -> Iterator[Fault]:
 
 
 def _request(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str]] | None:
-    """The status and the headers of the answer, with lower-case header names; None if no server answers."""
+    """The status and the headers of the response, with lower-case names; None if no server answers."""
     request = urllib.request.Request(redact_addresses(url), headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -138,8 +138,8 @@ def _need_server(installation: Installation) -> None:
 
 
 def _restart_safely(installation: Installation, name: str, url: str, command: str) -> str:
-    """The remedy: a restart gives safe settings to services of `repartee up`; for any other server it is
-    `command`."""
+    """The remedy: for a service of `repartee up` a restart, which gives it safe settings; for any other
+    server `command`."""
     ours = installation.services.get(name)
     return RESTART if ours and ours.address == _origin(url) else command
 

@@ -2,10 +2,10 @@
 
     python -m deployments.local.child HOME COMMAND...
 
-The argument HOME marks the command as belonging to that home, so that `repartee up` ends only the processes
-that a killed supervisor of its own home has left behind. Standard input is a pipe whose other end the parent
-holds. The pipe closes when the parent ends, for whatever reason. The command's whole process group is then
-asked to end, and is killed if it does not.
+The argument HOME marks the command as belonging to that home. By this mark, `repartee up` recognises the
+processes that a killed supervisor of its own home has left behind, and ends only these. Standard input is a
+pipe, whose other end belongs to the parent, so the pipe closes when the parent ends, for whatever reason. The
+whole process group of the command is then asked to end, and is killed if it does not.
 """
 
 import os
@@ -20,7 +20,7 @@ from models.processes import when_parent_ends
 
 def main() -> int:
     """Run the command and return its exit status."""
-    # Signals to the group are meant for the command; this process waits until the command has ended.
+    # Signals to the group are meant for the command. This process ignores them and waits for the command.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, preexec_fn=_default_signals)

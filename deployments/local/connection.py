@@ -1,6 +1,6 @@
-"""A client for the Prefect server that knows the deployments of a home.
+"""Connect to the Prefect server that stores the deployments of a home.
 
-Without a configured or running server, a temporary server opens the database of the home.
+If no server is configured or running, a temporary server is started on the home's database.
 """
 
 import logging
@@ -27,15 +27,15 @@ log = logging.getLogger("deployments.local.connection")
 
 
 class NoDatabase(InputError):
-    """No server is running, and the home has no database of Prefect yet."""
+    """No server is running, and the home has no Prefect database yet."""
 
 
 @contextmanager
 def connect(settings: Settings, *, creates: bool = False) -> Iterator[SyncPrefectClient]:
-    """A client of the configured server, of the server of `repartee up`, or of a temporary server.
+    """Yield a client for the configured server, for that of `repartee up`, or otherwise for a temporary one.
 
     Args:
-        creates: whether a home without a database of Prefect gets one.
+        creates: whether to create a Prefect database if the home has none.
 
     Raises:
         NoDatabase: there is neither a server nor a database, and `creates` is False.
@@ -71,10 +71,10 @@ def _server(settings: Settings, *, creates: bool) -> Iterator[str]:
 
 
 def create_deployments(home: Path, prefect_api_url: str, tracking_uri: str) -> None:
-    """Create the deployments on this server, in a separate process whose memory is freed when it ends.
+    """Create the deployments on this server, in a separate process, so that its memory is freed at the end.
 
     Raises:
-        InputError: Prefect has refused them; the message is the last line that it printed.
+        InputError: the deployments could not be created; the message quotes the last line of the output.
     """
     done = subprocess.run(
         [sys.executable, "-m", "deployments.install"],

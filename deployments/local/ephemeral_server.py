@@ -1,10 +1,10 @@
-"""Ephemeral server: a Prefect server that lives as long as the process that started it.
+"""Ephemeral server: a Prefect server that ends with the process that started it.
 
     python -m deployments.local.ephemeral_server API_URL PREFECT_HOME
 
-Prefect's own ephemeral server outlives a flow that is killed. This server reads a pipe that closes when its
-parent ends, for whatever reason, and then ends as well. It stores its runs in HOME/prefect, as the server of
-`repartee up` does.
+Prefect's own ephemeral server keeps running if the process of its flow is killed. This server reads a pipe
+that closes when its parent ends, for whatever reason, and then ends as well. It stores the runs in
+HOME/prefect, as the server of `repartee up` does.
 """
 
 import logging
@@ -24,12 +24,12 @@ from environment import quiet_environment
 from models.files import PROJECT
 from models.processes import end_process, when_parent_ends
 
-log = logging.getLogger("deployments.local.ephemeral_server")  # also when it runs as __main__
+log = logging.getLogger("deployments.local.ephemeral_server")  # the same name if it runs as __main__
 
 START_SECONDS = 600  # a new database takes 12 s on two cores, and minutes on a busy machine
-NOTICE_SECONDS = 30  # after this time a log line says what the run waits for
+NOTICE_SECONDS = 30  # after this time, a log line says why nothing happens
 
-# A single run does not need these services of the server. The services that record the run stay enabled.
+# Parts of the server that a single run does not need. The parts that record the run stay enabled.
 LEAN = {
     "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
@@ -43,7 +43,7 @@ LEAN = {
 
 
 class Server:
-    """A Prefect server in a child process, which is starting or ready."""
+    """A Prefect server in a child process; it is ready when `wait` returns."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -64,7 +64,7 @@ class Server:
             )
 
     def wait(self) -> str:
-        """Wait until the server answers; returns the address of its API.
+        """Wait until the server answers, and return the address of its API.
 
         Raises:
             RuntimeError: the server ended or did not answer in time; the message names its log file.
@@ -99,7 +99,7 @@ def temporary_server(home: Path) -> Iterator[Server]:
     Raises:
         InputError: Prefect's database of this home could not be created.
     """
-    prepare(home / "prefect")  # done first, so that START_SECONDS covers the server alone
+    prepare(home / "prefect")  # done first, so that it does not count towards START_SECONDS
     server = Server(home)
     try:
         yield server

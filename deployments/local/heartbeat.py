@@ -1,8 +1,8 @@
 """Heartbeat: the events that show that a run started from the command line is alive.
 
 An automation (deployments/install.py) marks a run as crashed when its heartbeat stops. Prefect's own
-heartbeat is a thread that checks only once a second whether its flow has ended, and the flow waits for that
-thread before it ends: a run that reuses all outputs would take twice as long.
+heartbeat is not used, because its thread checks only once a second whether the flow has ended, and the flow
+waits for this thread. A run that reuses all outputs would take twice as long.
 """
 
 import contextvars
@@ -19,7 +19,7 @@ EVENT = "prefect.flow-run.heartbeat"  # the name of Prefect's own heartbeat even
 
 
 class Heart:
-    """Emits a heartbeat every 30 s from the time when Prefect calls the hook `start` until the block ends."""
+    """Emits a heartbeat every 30 s from when Prefect calls the hook `start` until the `with` block ends."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()

@@ -1,7 +1,7 @@
 """The Prefect database of a home, which is created under a temporary name and then renamed.
 
-If a server were killed while it creates the tables under the final name, it would leave an incomplete
-database behind, with which no later server can start.
+If a server were killed while creating the tables under the final name, it would leave an incomplete database
+behind, and no later server could start with that database.
 """
 
 import logging
@@ -36,7 +36,7 @@ def prepare(folder: Path) -> None:
 
 
 def set_damaged_aside(path: Path) -> None:
-    """Rename a damaged database, so that a new one is created. Only the history of the runs is lost."""
+    """Rename a damaged database, so that Prefect creates a new one, which is empty."""
     if sqlite_files.exists(path) and (damage := sqlite_files.damage(path)):
         copy = sqlite_files.free_name(path, "damaged")
         sqlite_files.set_aside(path, "damaged")
@@ -60,7 +60,7 @@ def is_missing(path: Path) -> bool:
             return (
                 "flow_run" not in names or not database.execute("SELECT 1 FROM flow_run LIMIT 1").fetchone()
             )
-    except sqlite3.DatabaseError:  # it is in use or damaged, which the server reports
+    except sqlite3.DatabaseError:  # the database is in use or damaged; the server will report this
         return False
 
 

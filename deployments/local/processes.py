@@ -16,7 +16,8 @@ GRACE_SECONDS = 10
 """How long a process that was asked to end may take before it is killed."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""The signals that end `repartee up` and a worker: by a process manager, Ctrl-C, a closed terminal."""
+"""The signals that end `repartee up` and a worker: from a process manager, from Ctrl-C, or because the
+terminal was closed."""
 
 
 def answers(url: str, timeout_s: float = 2) -> bool:
@@ -40,7 +41,7 @@ def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
 
 
 def is_service(group: int, home: Path) -> bool:
-    """Whether this process group is a service of this home; the system may have reused its number."""
+    """Whether this process group is a service of this home. Its number may now belong to another group."""
     child, database, server = (
         f"deployments.local.child {home} ",
         f" {address(home / 'mlflow.db')} ",
@@ -58,12 +59,12 @@ def commands_of(group: int) -> list[str]:
     """The command lines of the processes in a group; an empty list on a machine without `ps`.
 
     Without `ps`, a service that was left behind still ends when its pipe closes. If its port is still in use
-    for a moment, another port is chosen.
+    at that moment, another port is chosen.
     """
     if shutil.which("ps") is None:
         return []
-    # Only the `ps` of Linux can list a single session. With -w twice, `ps` cuts no line, whatever COLUMNS
-    # says.
+    # All processes are listed, because only Linux's `ps` can list a single session. With -w twice, `ps`
+    # truncates no line, whatever the value of COLUMNS.
     command = ["ps", "-A", "-w", "-w", "-o", "pgid=", "-o", "args="]
     listing = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
     rows = (line.split(maxsplit=1) for line in listing.splitlines())

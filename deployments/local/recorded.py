@@ -1,9 +1,9 @@
 """Recorded runs: run a flow in this process, and record the run on a Prefect server.
 
 The run is recorded on the configured server. If no server is configured, it is recorded on the server that
-`repartee up` runs, or otherwise on a server that is started for this run. A configured server that does not
-answer is an error, which the user has to fix. If no server is configured and Prefect fails, the run continues
-without being recorded. A server that fails during a run never stops the run.
+`repartee up` runs, or otherwise on a server that is started for this run. If a configured server does not
+answer at the start, the command ends with an error, which the user has to fix. If no server is configured and
+Prefect fails, the run continues without being recorded. A server that fails during a run never stops the run.
 """
 
 import functools
@@ -113,7 +113,7 @@ def _unusable(url: str, why: BaseException) -> str:
 
 
 def _run_on(url: str, home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """Run a flow on a server that other runs also use. This server expects a heartbeat, and may be
+    """Run a flow on a server that other runs also use. Such a server expects a heartbeat, and it may be
     unavailable for a minute."""
     with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS}), Heart() as heart:
         try:
@@ -123,7 +123,7 @@ def _run_on(url: str, home: Path, flow: Flow[..., Any], parameters: dict[str, An
 
 
 def _send_remaining(timeout_s: float) -> None:
-    """Wait until the last log lines and the last events of a run are sent, at most `timeout_s` for each."""
+    """Wait until the run's last log lines and then its last events are sent, each for at most `timeout_s`."""
     for worker in (APILogWorker, EventsWorker):
         drained = worker.drain_all(timeout=timeout_s)
         assert isinstance(drained, tuple)  # in an event loop it would be a coroutine
@@ -168,8 +168,8 @@ def _run(
 
     settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(settings), ExitStack() as stack:
-        # Validation would add the parameters that were not given; those given come from a valid
-        # configuration.
+        # Not validated, because validation would add the parameters that were not given. The given ones are
+        # valid, because they come from a valid configuration.
         noted = flow.with_options(on_running=[note_start, *hooks], validate_parameters=False)
         noted.fn = _without_retries_at_the_end(noted.fn, url, stack)
         try:
@@ -194,9 +194,9 @@ def _without_retries_at_the_end(
     """Wrap the flow's function so that the last state is sent without retries if the server hangs at that
     time.
 
-    If Prefect cannot send the last state of a flow, it makes another attempt, and every attempt has the full
-    number of HTTP retries. In all this takes five minutes. A server that is down may be restarting, so it
-    still gets the retries.
+    If Prefect cannot send the last state of a flow, it makes a second attempt, and each attempt includes all
+    HTTP retries, which takes five minutes in total. A server that refuses connections may be restarting, so
+    for such a server the retries are kept.
     """
 
     @functools.wraps(function)
@@ -226,14 +226,14 @@ def _is_from_prefect(error: BaseException) -> bool:
 
 
 def _users_fault(error: BaseException | None) -> InputError | None:
-    """The InputError that ended the flow, if sending that error to Prefect then raised another error."""
+    """The InputError that ended the flow, even if `error` was raised while sending it to Prefect."""
     while error is not None and not isinstance(error, InputError):
         error = error.__context__
     return error
 
 
 def _run_unrecorded(flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """Call the flow as a plain function. Its tasks run outside of a flow and send no requests to a server."""
+    """Call the flow as a plain function. Its tasks run outside a flow and send no requests to a server."""
     settings = {
         PREFECT_API_URL: NOWHERE,
         PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,

@@ -16,7 +16,7 @@ from models.errors import InputError
 from models.files import PROJECT
 from models.sqlite_files import address as address_of
 
-HOST = "127.0.0.1"  # only this machine, because the servers have no login
+HOST = "127.0.0.1"  # reachable from this machine only, because the servers have no login
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 POOL = "repartee"
 
@@ -29,9 +29,9 @@ class Service:
     command: list[str]
     env: dict[str, str] = field(default_factory=dict)
     address: str = ""
-    """The address at which the service answers; empty if it does not listen."""
+    """The address at which the service answers; empty if it does not listen on a port."""
     health: str = ""
-    """The address of the health check, which returns 200 when the service is ready; empty without a check."""
+    """The address of the health check, which returns 200 when the service is ready; empty without one."""
 
 
 def prefect_service(home: Path, port: int) -> Service:
@@ -65,7 +65,7 @@ def browser_hardening(address: str) -> dict[str, str]:
 
 
 def mlflow_service(home: Path, port: int) -> Service:
-    """The MLflow server, with one worker and no jobs: it uses a sixth of the memory of a default server."""
+    """The MLflow server. With one worker and no jobs, it uses a sixth of the memory of a default server."""
     address = f"http://{HOST}:{port}"
     (home / "mlartifacts").mkdir(parents=True, exist_ok=True)
     return Service(
@@ -128,11 +128,12 @@ def is_free(port: int) -> bool:
 
 
 def take_port(preferred: int) -> tuple[int, FileLock]:
-    """The preferred port, or a free port if the preferred port is in use, and a lock. While the lock is held,
-    no other home chooses this port.
+    """Return a port and the lock that reserves it. The port is the preferred one, or any free port if that
+    one is in use.
 
-    A server starts to listen only seconds after its port is chosen. Without the lock, a server that another
-    home starts in the meantime could choose the same port, and one home would use the server of the other.
+    While the lock is held, no other home chooses this port. A server starts to listen only seconds after its
+    port is chosen. Without the lock, another home could choose the same port in the meantime, and one home
+    would use the server of the other.
 
     Raises:
         InputError: the folder for temporary files, where the locks are, cannot be used.
@@ -150,7 +151,8 @@ def take_port(preferred: int) -> tuple[int, FileLock]:
 
 
 def _port_locks_folder() -> Path:
-    """A folder that all homes of this user share; names that another user has taken are skipped."""
+    """The folder of the port locks, which all homes of this user share. If another user has taken its name,
+    another name is used."""
     shared = Path(tempfile.gettempdir())
     for number in range(100):
         folder = shared / f"repartee-ports-{os.getuid()}{f'-{number}' if number else ''}"
@@ -167,7 +169,7 @@ def _port_locks_folder() -> Path:
         if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode):
             return folder
     raise InputError(
-        f"other users have taken every folder name repartee-ports-{os.getuid()} in {shared}: "
+        f"other users have taken every folder name repartee-ports-{os.getuid()}... in {shared}: "
         "set TMPDIR to a folder of your own"
     )
 

@@ -35,24 +35,24 @@ from services_state import (
 log = logging.getLogger(__name__)
 
 FIRST_START_SECONDS = 600  # for all servers together: new databases take minutes on a busy machine
-START_SECONDS = 120  # so long after a restart, a service does not count as hanging
-MIN_DELAY_S, MAX_DELAY_S = 1.0, 60.0  # before a dead service is restarted; doubled with each death
-STEADY_SECONDS = 60  # after this time without a death, the delay is the shortest again
+START_SECONDS = 120  # for this long after a restart, a service that does not answer is not counted as hanging
+MIN_DELAY_S, MAX_DELAY_S = 1.0, 60.0  # before a service that ended is restarted; doubled each time
+STEADY_SECONDS = 60  # if a service has run for this long, the next delay is the shortest one again
 POLL_SECONDS = 0.5
 LOG_BYTES = 10_000_000  # the size at which a log is rotated; one older log of that size is kept
-HEALTH_CHECK_SECONDS = 10  # between two health checks of a running service
-MAX_MISSED_HEALTH_CHECKS = 6  # after so many in a row, a service is restarted
+HEALTH_CHECK_SECONDS = 10  # the time between two health checks of a service
+MAX_MISSED_HEALTH_CHECKS = 6  # after this many in a row, a service is restarted
 
 
 @dataclass
 class ManagedProcess:
-    """A service and the process that runs it. Fields named `..._at_s` are times of `time.monotonic`."""
+    """A service and the process that runs it. Fields named `..._at_s` are readings of `time.monotonic`."""
 
     service: Service
     process: subprocess.Popen[bytes]
     started_at_s: float
     starting: bool
-    """Whether it is starting for the first time; its address is not published before it answers."""
+    """Whether the service is in its first start. Its address is not published until it answers."""
     delay_s: float = MIN_DELAY_S
     """The delay before the next restart."""
     restart_at_s: float | None = None
@@ -67,8 +67,7 @@ class ManagedProcess:
 
 
 class Supervisor:
-    """A context manager that runs the services of a home, and has ended all their processes when the block
-    ends."""
+    """A context manager that runs the services of a home. At its end, it ends all their processes."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -77,7 +76,7 @@ class Supervisor:
         self.previous: dict[str, ServiceState] = {}
         """The services that the previous supervisor of this home ran."""
         self.port_locks: list[BaseFileLock] = []
-        """Locks that reserve the ports of the servers while they run."""
+        """Locks that reserve the servers' ports while the servers run."""
         services_folder(home)
         self._lock = FileLock(up_lock(home), timeout=LOCK_TEST_SECONDS)
 
@@ -93,7 +92,7 @@ class Supervisor:
                 f"the services of {self.home} are running already; `repartee status` shows their addresses"
             ) from None
         self.previous = last_state(self.home).services
-        self._write_state()  # at once, because `down` ends the process that the state names
+        self._write_state()  # at once, because `down` ends the process that is named in the state file
         self._end_orphans()
         return self
 
@@ -158,7 +157,7 @@ class Supervisor:
         if managed.process.poll() is None and not self._hangs(managed, now_s):
             return
         status = managed.process.poll()
-        end_process(managed.process, grace_s=2, group=True)  # the rest of the group would occupy its port
+        end_process(managed.process, grace_s=2, group=True)  # the rest may still use its port
         if now_s - managed.started_at_s > STEADY_SECONDS:
             managed.delay_s = MIN_DELAY_S
         why = "hangs" if status is None else f"ended with status {status}"
@@ -201,12 +200,12 @@ class Supervisor:
         """End the services that a killed supervisor of this home has left behind."""
         for name, service in self.previous.items():
             if is_service(service.pid, self.home):
-                log.warning("ending %s, which a supervisor that was killed has left behind", name)
+                log.warning("ending %s, which was left behind by a supervisor that was killed", name)
                 end_group(service.pid)
 
 
 def rotate(path: Path) -> None:
-    """Copy a log larger than LOG_BYTES to NAME.1 and empty the log, which its writers can keep open."""
+    """If a log is larger than LOG_BYTES, copy it to NAME.1 and empty it. Its writers can keep it open."""
     try:
         if path.stat().st_size > LOG_BYTES:
             shutil.copyfile(path, path.with_name(f"{path.name}.1"))
@@ -220,7 +219,7 @@ def rotate(path: Path) -> None:
 
 
 def await_up(home: Path) -> None:
-    """Wait while `repartee up` starts a Prefect server, because a second one would use the same database.
+    """Wait while `repartee up` starts a Prefect server, because a second server would use the same database.
 
     Raises:
         InputError: the server has not started in time.

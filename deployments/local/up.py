@@ -39,9 +39,9 @@ from tasks.store.artifact import check_home
 
 log = logging.getLogger(__name__)
 
-DOWN_SECONDS = 60  # for the supervisor to end its services, before all of them are killed
-STATE_SECONDS = 10  # if state.json was deleted, the supervisor soon writes it again
-TRAINING_SECONDS = 30  # for a training run to write its last checkpoint
+DOWN_SECONDS = 60  # how long the supervisor may take to end its services, before all of them are killed
+STATE_SECONDS = 10  # how long `down` waits for state.json; if it was deleted, the supervisor writes it again
+TRAINING_SECONDS = 30  # how long a training run may take to write its last checkpoint
 
 
 def up(say: Callable[[str], None]) -> None:
@@ -73,7 +73,7 @@ def up(say: Callable[[str], None]) -> None:
 
 
 def _start_servers(supervisor: Supervisor, settings: Settings) -> tuple[str, str]:
-    """The addresses of Prefect's API and of MLflow; a server that is not configured is started here."""
+    """Start the servers that are not configured elsewhere. Return the addresses of both servers."""
     started = []
     prefect_url, mlflow_url = settings.prefect_api_url, settings.mlflow_tracking_uri
     if prefect_url is None:
@@ -96,7 +96,7 @@ def _start_servers(supervisor: Supervisor, settings: Settings) -> tuple[str, str
 
 
 def _prepare_database(home: Path) -> None:
-    """Create or update MLflow's database, because the server would report a failure only in its log."""
+    """Create or update MLflow's database here, because the server would report an error only in its log."""
     path, artifacts = home / "mlflow.db", home / "mlartifacts"
     try:
         if database.is_ready(path, artifacts):
@@ -121,8 +121,8 @@ def _prepare_database(home: Path) -> None:
 
 
 def _port(supervisor: Supervisor, name: str, default: int) -> int:
-    """The port that this server last used, so that open pages stay valid; another port if that port is in
-    use."""
+    """The port for this server: the one that it last used, so that open pages stay valid, or another one if
+    that port is in use."""
     previous = supervisor.previous.get(name)
     address = previous.address if previous else ""
     preferred = int(address.rpartition(":")[2]) if address else default
@@ -156,11 +156,14 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
 
 
 def end_runs(home: Path) -> None:
-    """End the runs that would outlive the worker that started them: first those that wait for their turn, so
-    that none of them starts, and then the training, whose trainer writes a checkpoint."""
+    """End the runs, which would otherwise outlive the worker that started them.
+
+    The runs that wait for the training run come first, so that none of them starts to train. The training run
+    comes last, and writes a checkpoint before it ends.
+    """
     for pid in run_processes(home):
         if pid != os.getpid():
-            log.info("ending the run of process %d; if it is training, it writes a checkpoint first", pid)
+            log.info("ending the run in process %d; if it is training, it writes a checkpoint first", pid)
             _end_run(home, pid)
 
 
@@ -175,10 +178,10 @@ def _end_run(home: Path, pid: int) -> None:
 
 
 def down() -> str:
-    """End everything that `repartee up` runs in this home; returns a line that says so.
+    """End everything that `repartee up` runs in this home, and return a line that says so.
 
     Raises:
-        InputError: the services are up, but their supervisor is not known.
+        InputError: the services are up, but the process id of their supervisor is unknown.
     """
     home = Settings().root
     supervisor = _supervisor_pid(home)
