@@ -1,2 +1,3 @@
--- Run once on an empty cluster, as the owner of both databases. In the container, `prefect` exists already.
+-- Run once on an empty cluster, as the owner of both databases. The database `prefect` is not created here,
+-- because POSTGRES_DB in compose.yaml makes the container create it.
 CREATE DATABASE mlflow;

@@ -1,10 +1,10 @@
 """Create or update the deployments of prefect.yaml, and keep the values that a user has set on the server.
 
-Both install.py (for the workers) and serve.py (for its own process) use this module. The fields that
-prefect.yaml names are overwritten; all other fields keep their values on the server. The schedules of an
-existing deployment are not sent, because Prefect would reset the switch of the weekly schedule, and would
-delete all schedules if one of them has no slug. Parameters that an older form has stored, in a deployment or
-in a schedule, are converted to those of the present form.
+Both install.py (for the workers) and serve.py (for its own process) use this module. Fields that are set in
+prefect.yaml are overwritten on the server; all other fields keep their values. The schedules of an existing
+deployment are not sent: if they were, Prefect would reset the on/off switch of the weekly schedule, and would
+delete all schedules if one of them had no slug. Parameters that an older version of the form has stored in a
+deployment or a schedule are converted to those of the present form.
 """
 
 import logging
@@ -39,7 +39,7 @@ def deploy(client: SyncPrefectClient) -> None:
     """Create or update the deployments for the workers of the work pool.
 
     Raises:
-        RuntimeError: the server or Prefect refuses a deployment.
+        RuntimeError: Prefect or its server has refused a deployment.
     """
     file = yaml.safe_load(FILE.read_text("utf-8")) | {"deployments": entries(client)}
     with tempfile.NamedTemporaryFile("w", prefix="repartee-", suffix=".yaml", encoding="utf-8") as written:
@@ -108,7 +108,7 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
 
 
 def simplify_forms(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    """Give each optional field of a form a plain input; Prefect would show a choice between two types."""
+    """Give each optional field of a form a plain input. Otherwise Prefect would also ask for the type."""
     for name in names:
         deployment = client.read_deployment_by_name(name)
         schema = simple_schema(deployment.parameter_openapi_schema or {})
@@ -118,7 +118,7 @@ def simplify_forms(client: SyncPrefectClient, names: Sequence[str]) -> None:
 def simple_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of a flow's parameters, changed so that a parameter with the default None has one type.
 
-    The server still accepts null for such a parameter, because the schema no longer gives its default.
+    The default is left out of the schema as well, because only then does the server also accept null.
     """
     fields = {}
     for name, field in schema.get("properties", {}).items():
@@ -130,7 +130,7 @@ def simple_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def convert_schedules(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    """Convert parameters that an older form has stored in schedules into those of the present form."""
+    """Convert parameters that an older version of the form has stored in schedules to the present form."""
     for name in names:
         deployment = client.read_deployment_by_name(name)
         for schedule in deployment.schedules:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def nearest_folder(path: Path) -> Path:
-    """The folder itself, or its nearest parent that exists."""
+    """The folder itself if it exists, otherwise its nearest parent that exists."""
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 

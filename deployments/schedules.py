@@ -1,6 +1,6 @@
-"""Schedules: what is retrained when. Prefect stores them as schedules of the deployment `retrain`.
+"""Schedules for retraining. Prefect stores them as schedules of the deployment `retrain`.
 
-They are the same schedules that the dashboard shows and edits.
+Prefect's dashboard shows the same schedules, and users can edit them there.
 """
 
 import logging
@@ -34,14 +34,14 @@ from settings import Settings
 
 log = logging.getLogger("deployments.schedules")
 
-DEPLOYMENTS = (SCHEDULED, "retrain/train")  # users may add schedules to the second one in the dashboard
+DEPLOYMENTS = (SCHEDULED, "retrain/train")  # in the dashboard, users may also add schedules to the second one
 MAX_NAME = 100  # characters
 MAX_PLANNED = 200  # runs
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One schedule as the command shows it."""
+    """One schedule, as the command shows it."""
 
     name: str
     """The slug of the schedule, or the beginning of its id if it has none."""
@@ -57,7 +57,7 @@ class Schedule:
 
 
 def list_schedules() -> list[Schedule]:
-    """The schedules of the training deployments. Nothing is created in a home that has none.
+    """The schedules of the training deployments; none if the home has no Prefect database yet.
 
     Raises:
         InputError: the Prefect server cannot be used.
@@ -78,7 +78,7 @@ def add(name: str, cron: str, timezone: str, config: RetrainConfig) -> Schedule:
             cannot use the configuration.
     """
     if fault := text_fault(name, max_length=MAX_NAME):
-        raise InputError(f"the name of a schedule {ascii(name)[:300]} {fault}; choose another name")
+        raise InputError(f"the schedule name {ascii(name)[:300]} {fault}; choose another name")
     when = _cron(cron, timezone)
     parameters = _deployable(config)
     settings = Settings()
@@ -110,7 +110,7 @@ def set_active(name: str, *, active: bool) -> Schedule:
 
 
 def remove(name: str) -> Schedule:
-    """Delete a schedule with its planned runs; runs that have started continue.
+    """Delete a schedule and its planned runs; runs that have already started continue.
 
     Raises:
         InputError: there is no such schedule.
@@ -125,7 +125,7 @@ def run_now(name: str) -> dict[str, Any]:
     """Start a run with the parameters of a schedule now, on the worker.
 
     Raises:
-        InputError: there is no such schedule, or no server is running, so that nothing would start the run.
+        InputError: there is no such schedule, or no server is configured or running to start the run.
     """
     settings = Settings()
     with connect(settings) as client:
@@ -142,7 +142,7 @@ def run_now(name: str) -> dict[str, Any]:
 
 
 def _planned_runs(client: SyncPrefectClient) -> dict[UUID, list[FlowRun]]:
-    """The planned runs of each schedule, by the schedule's id, the next one first."""
+    """The planned runs of each schedule, the next one first; the keys are the ids of the schedules."""
     runs = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
@@ -158,7 +158,10 @@ def _planned_runs(client: SyncPrefectClient) -> dict[UUID, list[FlowRun]]:
 
 
 def _deployment_for_schedules(client: SyncPrefectClient, settings: Settings) -> DeploymentResponse:
-    """The deployment to which new schedules belong. It is created if only this home uses the server."""
+    """The deployment to which new schedules are added.
+
+    If it is missing, it is created, but only on a temporary server, which no one else uses.
+    """
     deployment = find_deployment(client, SCHEDULED)
     if deployment is None and settings.prefect_url is None:
         log.info("creating the deployments")
@@ -166,7 +169,7 @@ def _deployment_for_schedules(client: SyncPrefectClient, settings: Settings) -> 
         deployment = find_deployment(client, SCHEDULED)
     if deployment is None:
         raise InputError(
-            "the Prefect server lacks the deployments; `repartee doctor` shows the command that creates them"
+            "the deployments are missing on the Prefect server; `repartee doctor` shows how to create them"
         )
     return deployment
 
@@ -186,7 +189,7 @@ def _find(client: SyncPrefectClient, name: str) -> tuple[DeploymentResponse, Dep
 
 
 def _planned_now(client: SyncPrefectClient, name: str) -> Schedule:
-    """The schedule, after planning its next runs, which the server itself would do only seconds later."""
+    """The schedule, whose next runs are planned at once; by itself, the server plans them seconds later."""
     deployment, schedule = _find(client, name)
     if schedule.active:
         client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json={})
@@ -245,13 +248,14 @@ def _deployable(config: RetrainConfig) -> dict[str, Any]:
     """The parameters of a deployed run with this configuration.
 
     Raises:
-        InputError: the corpus does not exist or a deployed run may not read it, or a secret would be stored.
+        InputError: the corpus does not exist, a deployed run may not read it, or the parameters would contain
+            a secret.
     """
     corpus = config.download.corpus
     if corpora.is_path(corpus):
         path = Path(corpus.strip()).expanduser()
         if path.exists():
-            corpus = str(path.resolve())  # the worker runs in another folder
+            corpus = str(path.resolve())  # the worker's working directory is another folder
             check_deployable(corpus, config.start.init, Settings().root)
         corpora.resolve(corpus)
     check_deployable(corpus, config.start.init, Settings().root)

@@ -2,10 +2,10 @@
 
     python -m deployments.serve
 
-It serves the deployments of prefect.yaml from the Prefect server that is configured or up; a later
-`repartee up` assigns them to its worker again. On a signal, this process lets a training run write
-a checkpoint before the run ends, as deployments/worker.py does. If a deployment missed several runs while
-this process was down, only the newest of them is run at the next start.
+This process executes the runs of the deployments in prefect.yaml, for the Prefect server that is configured
+or running. A later `repartee up` assigns the deployments to its worker again. On a signal, this process lets
+a training run write a checkpoint before the run ends, as deployments/worker.py does. If a deployment missed
+several runs while this process was down, only the newest of them is run at the next start.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ from settings import Settings
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
-log = logging.getLogger("deployments.serve")  # also when it runs as __main__
+log = logging.getLogger("deployments.serve")  # the same name if this module runs as __main__
 
-RUNNER = "runner"  # the argument of the process that imports Prefect and runs the flows
+RUNNER = "runner"  # the argument that marks the inner process, which imports Prefect and runs the flows
 
 
 def main(arguments: list[str]) -> int | str:
-    """Serve until a signal; returns the exit status, or an error message if there is no server."""
+    """Serve until a signal arrives. Return the exit status, or an error message if there is no server."""
     quiet_environment()
     show_progress()
     url = Settings().prefect_url
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int | str:
             "serve: there is no Prefect server; start one with `repartee up`, "
             "or set PREFECT_API_URL to the address of your server"
         )
-    # Prefect reads these variables once, at its import; the processes of the runs inherit them.
+    # Prefect reads these variables once, when it is imported, and the processes of the runs inherit them.
     os.environ["PREFECT_API_URL"] = url
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "2")
     os.environ["REPARTEE_HOME"] = str(Settings().root)

@@ -84,7 +84,7 @@ def test_the_command_prints_what_it_has_done_and_starts_a_run_at_once(api, home)
         ("x", "0 3 * * *", "Europe/Berlim", "sample", "--timezone Europe/Berlim: .*'Europe/Berlin'"),
         ("x", "0 3 * * *", "UTC", "sampel", "there is no such corpus.*'sample'"),
         ("x", "0 3 * * *", "UTC", "/etc", "corpus .?/etc.*under REPARTEE_HOME"),
-        (" ", "0 3 * * *", "UTC", "sample", "the name of a schedule ' ' contains only whitespace"),
+        (" ", "0 3 * * *", "UTC", "sample", "the schedule name ' ' contains only whitespace"),
         ("weekly", "0 3 * * *", "UTC", "sample", "already a schedule 'weekly'; .*schedule remove weekly"),
     ],
 )
