@@ -2,8 +2,9 @@
 
 The fast path is used only after a proof that it computes the same loss and gradient as the standard path. The
 proof (models/training/fast_path/proof.py) runs in a separate process, before the trainer allocates memory on
-the GPU. If a kernel crashes, hangs or corrupts the GPU's state there, the trainer's weights, optimizer and
-random generators are unaffected. The run folder's fast_path.json records the choice and its reason.
+the GPU. If a kernel crashes, hangs or corrupts the GPU's state during the proof, the trainer's weights,
+optimizer and random generators are unaffected. The run folder's fast_path.json records the choice and its
+reason.
 """
 
 import json
@@ -35,7 +36,7 @@ from models.training.run_folder import Run
 log = logging.getLogger(__name__)
 
 RECORD, LOG = "fast_path.json", "fast_path.log"
-LIMIT_SECONDS = 900  # for the process of the proof, including compilation
+LIMIT_SECONDS = 900  # how long the proof may take, including compilation
 POLL_SECONDS = 0.2
 
 
@@ -46,7 +47,7 @@ class Stopped(Exception):
 def choose_path(
     run: Run, model: PreTrainedModel, device: torch.device, group: ProcessGroup, stop: threading.Event
 ) -> FastPath:
-    """The path that all processes of this training run use; a resumed run on the same GPU keeps its path.
+    """The path that all processes of this training run use; a resumed run on the same kind of GPU keeps it.
 
     Raises:
         InputError: `train.fast_path` is `on`, but the fast path cannot be used.

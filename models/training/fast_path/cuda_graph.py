@@ -32,7 +32,7 @@ class Graph(NamedTuple):
 
 
 class CudaGraphStep:
-    """Runs a gradient computation as a CUDA graph; the caller frees the gradients before the next call."""
+    """Runs a gradient computation as a CUDA graph; the caller must free the gradients between calls."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
@@ -77,7 +77,7 @@ class CudaGraphStep:
                 self._drop_gradients()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # The graphs never replay at the same time, so they can share their temporary memory.
+        # No two graphs are replayed at the same time, so they can share their temporary memory.
         pool = next(iter(self.graphs.values())).graph.pool() if self.graphs else None
         with torch.cuda.graph(graph, pool=pool):
             step_sums = work(part, tokens)

@@ -3,8 +3,8 @@
 Steps of the same shape can be compiled and captured as CUDA graphs. The whole data set is stored on the
 device. Two short tensors say which rows belong to a step, and the device gathers the ids of these rows.
 
-Name suffixes are shapes: N positions of a step, C sequences it may have, K positions that may carry loss, D
-width.
+The suffix of a tensor's name gives its shape: N positions of a step, C sequences that a step may have, K
+positions that may carry loss, D width.
 """
 
 import math
@@ -21,8 +21,8 @@ from models.data.batches import Examples, LossInputs
 from models.devices import FAST_PATH, FastPath
 from models.network.llama import cpu_block, packed_block
 
-HEADROOM = 1.1  # capacity relative to a batch of average rows, so that a batch usually fills up its positions
-NUM_SHAPES = 8  # the most shapes that steps may have; a micro-batch is shorter than a whole batch
+HEADROOM = 1.1  # room for rows shorter than average, so that a batch usually runs out of positions first
+NUM_SHAPES = 8  # maximum number of step shapes; there are several because micro-batches are shorter
 AMPERE = (8, 0)  # compute capability of the first GPUs with bfloat16 and the variable-length kernel
 HEAD_WIDTH_MULTIPLE, MAX_HEAD_WIDTH = 8, 256  # head widths that the kernel supports
 
@@ -37,7 +37,7 @@ class PackCapacity(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """The rows of a step: where each row begins in the data set, and where each row begins in the step.
+    """The rows of a step: where each row begins in the data set, and where it begins in the step.
 
     starts_C is -1 for padding. offsets_C begins with 0 and ends with N; unused sequences have length 0.
     """
@@ -61,12 +61,12 @@ def unsupported_reason(model: PreTrainedModel, device: torch.device) -> str | No
     if torch.cuda.get_device_capability(device) < AMPERE:
         return f"{torch.cuda.get_device_name(device)} is older than Ampere"
     if not fits_kernel(model):
-        return "the network is not a Llama without dropout and biases and with a supported head width"
+        return "the network is not a Llama, has dropout or biases, or has an unsupported head width"
     return None
 
 
 def fits_kernel(model: PreTrainedModel) -> bool:
-    """Whether the packed path supports this network: a Llama without dropout, with a supported head width."""
+    """Whether packing supports this network: a Llama without dropout and biases, with a usable head width."""
     config: Any = model.config
     if not cpu_block.is_standard_llama(model) or config.attention_dropout:
         return False
@@ -113,8 +113,8 @@ class Packing:
         )
 
     def epoch_batches(self, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-        """The row numbers of each batch. The order of the rows depends only on `seed` and `epoch`, and a row
-        that does not fit into a batch begins the next batch."""
+        """The row numbers of each batch. The order of the rows depends only on `seed` and `epoch`. A row that
+        does not fit into a batch begins the next batch."""
         order = np.random.default_rng((seed, epoch)).permutation(len(self.lengths))
         loss_positions = self.lengths if self.context_loss else self.replies
         batches, start, positions, with_loss = [], 0, 0, 0
@@ -135,8 +135,8 @@ class Packing:
     def pack(self, rows: NDArray[np.int64]) -> Packed:
         """Describe the step that consists of these rows and of padding, in tensors on the device.
 
-        The padding follows the rows, and fills the step up to one of at most NUM_SHAPES sizes. It is divided
-        into sequences that are no longer than the longest example.
+        The padding follows the rows and fills the step up to one of at most NUM_SHAPES sizes. It consists of
+        sequences that are no longer than the longest example.
         """
         ends = np.cumsum(self.lengths[rows])
         unit = math.ceil(self.capacity.positions / NUM_SHAPES)

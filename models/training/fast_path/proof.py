@@ -1,9 +1,9 @@
 """Proof that the fast path computes the same loss, gradient and update as the standard path, but faster.
 
 Both paths use the same weights, the same precision and the rows of the fast path's first batch.
-The parts of the fast path are switched on one after another, so that a failure names its part: packing with
-the variable-length kernel, the compiled blocks, the CUDA graph. Then one update and the time of a step are
-compared.
+The parts of the fast path are switched on one after another, so that it is clear which of them has failed:
+packing with the variable-length kernel, the compiled blocks, or the CUDA graph. Then one update and the time
+of a step are compared.
 
 The command
 
@@ -51,7 +51,7 @@ LOSS = 0.005  # relative to the standard path's loss
 NORM = 0.05  # relative to the standard path's gradient norm
 GRADIENT = 0.2  # relative to the norm of a weight's gradient
 UPDATE = 0.5  # relative to the norm of the whole update
-TINY = 1e-3  # relative to the norm of the whole gradient; so small a difference is a rounding error
+TINY = 1e-3  # relative to the norm of the whole gradient; a difference this small is due to rounding
 
 PARTS = {
     "packing with the variable-length kernel": FastPath(packed=True, varlen=True),
@@ -74,10 +74,10 @@ class BatchGradient:
 
 
 def prove(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
-    """Compare the paths; returns the figures to record: loss, gradient norm, tokens per second, seconds.
+    """Compare the paths; returns the values to record: loss, gradient norm, tokens per second, seconds.
 
     Raises:
-        Unproved: the fast path has another loss, gradient or update, raises an error, or is slower.
+        Unproved: the fast path has a different loss, gradient or update, raises an error, or is slower.
     """
     start_s = time.monotonic()
     examples = batches.Examples(batches.read_examples(run.examples, "train"))
@@ -136,7 +136,7 @@ def check_parts(
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """A context that converts errors to Unproved; `name` says in the message which part failed."""
+    """A context that converts errors to Unproved, with a message that begins with `name`."""
     try:
         yield
     except Unproved as error:
@@ -233,7 +233,7 @@ def check_update(standard: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
     distance = _length(fast[name] - move for name, move in standard.items())
     if not distance <= UPDATE * (length := _length(standard.values())):
         raise Unproved(
-            f"the change of the weights differs from the standard path's by "
+            f"the update of the weights differs from the standard path's by "
             f"{distance / max(length, 1e-30):.0%}"
         )
 
