@@ -16,10 +16,11 @@ FALLBACK_SCALE = 0.5  # the second attempt's learning rate, relative to the conf
 def fit_with_fallback(run: Run, stop: threading.Event) -> tuple[Training, str | None]:
     """Train the model; if training diverges, continue from the last checkpoint at half the learning rate.
 
-    Returns the Training object, and the setting whose limit ended training, or None if it was asked to stop.
+    Returns the Training object and the name of the setting whose limit ended training. The name is None if
+    training was asked to stop.
 
     Raises:
-        InputError: the run folder cannot be used, or training has diverged at the lower rate, too.
+        InputError: the run folder cannot be used, or training has diverged at both learning rates.
         Defect: a preflight check has failed.
     """
     for rate_scale in (1.0, FALLBACK_SCALE):
@@ -32,11 +33,11 @@ def fit_with_fallback(run: Run, stop: threading.Event) -> tuple[Training, str | 
         except Diverged as error:
             if training.state.rate_scale < 1:
                 remedy = f"lower train.learning_rate (now {run.train.learning_rate:g})"
-                raise InputError(f"{error}; training diverged at the full rate, too: {remedy}") from None
+                raise InputError(f"{error}; training also diverged at the full rate: {remedy}") from None
             log.warning(
-                "%s; training restarts from the last checkpoint, at %g of the learning rate",
+                "%s; training goes back to the last checkpoint and continues at %g times the learning rate",
                 error,
                 FALLBACK_SCALE,
             )
-        del training  # the next attempt needs the memory of this one
+        del training  # frees its memory, which the next attempt needs
     raise AssertionError("the lower learning rate is the last attempt")

@@ -2,9 +2,9 @@
 
     checkpoints/000000420/{model,optimizer,best}.safetensors, state.json, complete.json
 
-complete.json has the size and the SHA-256 of each other file and is written last. The folder is written
-under a temporary name and then renamed, so that a checkpoint is either complete or absent. No pickle is
-written or read.
+complete.json records the size and the SHA-256 of every other file, and is written last. The folder is written
+under a temporary name and then renamed, so a checkpoint is either complete or absent. No pickle is written or
+read.
 """
 
 import errno
@@ -28,7 +28,7 @@ COMPLETE = "complete.json"
 STATE = "state.json"
 SUFFIX = ".safetensors"
 TEMPORARY = ".tmp-"
-KEEP = 2  # the newest checkpoint and an older one to fall back to; each contains the best weights
+KEEP = 2  # the newest checkpoint and an older one to fall back to; each also has the best weights so far
 
 
 class Checkpoint(NamedTuple):
@@ -44,12 +44,12 @@ def save(
     *,
     key: str,
 ) -> None:
-    """Write the complete checkpoint `folder`/STEP, then remove all but the two newest ones.
+    """Write the checkpoint `folder`/STEP completely or not at all, then remove all but the two newest.
 
     `key` identifies the training run; only a run with the same key resumes from this checkpoint.
 
     Raises:
-        OSError: the disk is full (the message says how much a checkpoint takes), or cannot be written to.
+        OSError: the disk is full (the message says how many bytes a checkpoint takes) or not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
@@ -72,7 +72,7 @@ def save(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    # Later steps' checkpoints are damaged or have another key: otherwise training would have resumed there.
+    # Any checkpoint of a later step is damaged or has another key, or training would have resumed from it.
     later = [path for path in _steps(folder) if int(path.name) > step]
     for old in [*later, *_steps(folder)[len(later) + KEEP :]]:
         shutil.rmtree(old, ignore_errors=True)
@@ -101,7 +101,7 @@ def load_newest(folder: Path, *, key: str) -> Checkpoint | None:
 def _load(path: Path, key: str) -> Checkpoint:
     complete = json.loads((path / COMPLETE).read_text())
     if complete["key"] != key:
-        raise ValueError("it was written with another configuration or other data")
+        raise ValueError("it was written with a different configuration or different data")
     content = {name: _read(path, name, *known) for name, known in complete["files"].items()}
     return Checkpoint(
         tensors={
@@ -158,7 +158,7 @@ def put(folder: Path, final: Path) -> None:
 
 
 def put_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically: after a crash it has either the new content or the old content."""
+    """Write a JSON file atomically: after a crash, the file has either the new or the old content."""
     partial = path.with_name(f"{TEMPORARY}{path.name}")
     _write(partial, (json.dumps(content, indent=2) + "\n").encode())
     partial.replace(path)

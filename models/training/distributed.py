@@ -1,8 +1,8 @@
 """Data-parallel training: the process group, and the launcher of its processes on one machine.
 
-Each process computes its part of every batch, and reads its rank from the variables that torchrun sets
-(RANK, WORLD_SIZE, LOCAL_RANK). If all processes are on one machine, `launch` starts them. The main process,
-rank 0, makes all decisions.
+Each process computes its part of every batch, and reads its rank from the environment variables that
+torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK). If all processes are on one machine, `launch` starts them. The
+main process, rank 0, makes all decisions.
 """
 
 import logging
@@ -30,7 +30,7 @@ from models.errors import InputError
 
 COLLECTIVE_TIMEOUT = timedelta(
     hours=2
-)  # ranks wait while rank 0 scores, which may take long; the end of a process is noticed without a timeout
+)  # the others wait while rank 0 scores, which may take long; if a process ends, they notice at once
 SHUTDOWN_SECONDS = 15  # time for a process to stop: enough to write a checkpoint
 
 
@@ -89,7 +89,7 @@ def _peer_failure_as_connection_error() -> Iterator[None]:
 
 
 def init_process_group() -> ProcessGroup:
-    """The process group of which this process was started as a member, or a group of this process alone."""
+    """The process group in which this process was started, or a group of this process alone."""
     world_size = int(os.environ["WORLD_SIZE"]) if is_member() else 1
     if world_size == 1:
         return ProcessGroup()
@@ -120,7 +120,7 @@ def stop_with_launcher(stop: threading.Event) -> None:
 
 
 def num_processes(processes: int | Literal["auto"]) -> int:
-    """The number of processes for `train.processes`: `auto` means one per GPU of this machine, or else 1.
+    """The number of processes for `train.processes`: `auto` means one per GPU of this machine, at least 1.
 
     Raises:
         InputError: this machine has GPUs, but fewer than `processes`.
@@ -136,7 +136,7 @@ def num_processes(processes: int | Literal["auto"]) -> int:
 
 
 def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -> int:
-    """Run a group of local processes, each `python ARGUMENTS --until-stdin-closes`; `stop` ends them.
+    """Run `python ARGUMENTS --until-stdin-closes` in a group of local processes; setting `stop` ends them.
 
     Returns the exit status of the first process that failed, or 0 if none failed.
 
@@ -152,7 +152,7 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
     _open_lifeline(stop)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs:
         config = _launch_config(processes, logs)
-        logging.disable(logging.CRITICAL)  # the launcher's own report would hide the failed process's line
+        logging.disable(logging.CRITICAL)  # torch's report would hide the failed process's message
         try:
             elastic_launch(config, sys.executable)(*arguments, "--until-stdin-closes")
         except ChildFailedError as error:
@@ -184,10 +184,10 @@ def _launch_config(processes: int, logs: str) -> "LaunchConfig":
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
         max_restarts=0,
-        # Rank 0 reports for all; another rank's output is read only if that rank is the first to fail.
+        # Rank 0 logs for the whole group. Another rank's output is shown only if that rank fails first.
         logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ERR)),
         shutdown_timeout=SHUTDOWN_SECONDS,
-        # SIGTERM and SIGINT set `stop` instead: torch's handlers would lose the processes' exit statuses.
+        # Not SIGTERM and SIGINT, which set `stop`: torch's handlers would lose the processes' exit statuses.
         signals_to_handle="SIGQUIT",
     )
 
@@ -201,7 +201,7 @@ def loopback() -> str:
 def _open_lifeline(stop: threading.Event) -> None:
     """Replace this process's standard input with a pipe that closes when `stop` is set or the process dies.
 
-    The child processes inherit the pipe, so they notice that the launcher has ended, whatever the cause.
+    The child processes inherit the pipe, so they notice when the launcher ends, whatever the cause.
     """
     ranks_end, own_end = os.pipe()
     os.dup2(ranks_end, 0)

@@ -1,6 +1,6 @@
 """The initial weights of a training run: random, or copied from an earlier model (a warm start).
 
-Name suffixes are shapes: B batch, T tokens, V vocabulary.
+The suffix of a tensor's name gives its shape: B batch, T tokens, V vocabulary.
 """
 
 import logging
@@ -23,18 +23,20 @@ from models.training.run_folder import Run
 log = logging.getLogger(__name__)
 
 SPACE = "Ġ"  # how a byte-level vocabulary writes the space before a word
-END_OF_TEXT = "<|endoftext|>"  # the only control token of GPT-2
+END_OF_TEXT = "<|endoftext|>"  # the only special token of GPT-2
 OWN_FAMILIES = {"llama", "gpt2"}  # decoder-only families that Repartee builds itself
 
-# The settings that decide a network's shapes, with the names that transformers gives them in every config.
+# The settings that determine a network's shapes, and their names in the configs of transformers.
 SHAPES = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "width": "hidden_size"}
 
 
 def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
-    """The run's network in training mode, and a warm start's token counts {"kept", "new", "lost"} or {}.
+    """Return the run's network in training mode, and the token counts of a warm start.
+
+    The keys of the counts are "kept", "new" and "lost"; without a warm start, there are no counts.
 
     Raises:
-        InputError: the start has another shape or cannot be read, or adapters are configured for a network
+        InputError: the start has different shapes or cannot be read, or adapters are configured for a network
             that is not pretrained.
     """
     vocabulary = tokenizer.load(run.tokenizer)
@@ -62,14 +64,15 @@ def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
 def carry_over(
     start: PreTrainedModel, start_tokenizer: Tokenizer, model: PreTrainedModel, vocabulary: Tokenizer
 ) -> dict[str, int]:
-    """Copy the weights of `start` to `model`; embedding rows are matched by the token's string.
+    """Copy the weights of `start` to `model`; embedding rows are matched by their tokens' strings.
 
-    A token that the start's vocabulary lacks is initialised with the mean of the embeddings of the tokens
-    that encode its text in the start's vocabulary. Returns the counts of kept, new and lost tokens.
+    If the start's vocabulary lacks a token, the token's text is split into tokens of the start, and its
+    embedding is initialised with the mean of their embeddings. Returns the counts of kept, new and lost
+    tokens.
     """
     pieces_of, counts = _pieces(start_tokenizer, vocabulary)
     tables = {id(table) for table in _token_tables(model)}
-    # A tied table keeps both of its names, because the model may have two tables where the start has one.
+    # A tied table is listed under both names, because the model may have two tables where the start has one.
     weights = dict(start.named_parameters(remove_duplicate=False))
     names = _counterparts(start, model)
     with torch.no_grad():
@@ -98,7 +101,10 @@ def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, s
 
 
 def _pieces(start_tokenizer: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int, list[int]], dict[str, int]]:
-    """(the start's ids whose mean embedding initialises each id, counts of kept, new and lost tokens)."""
+    """Return the pieces of each id, and the counts of kept, new and lost tokens.
+
+    The pieces are the ids in the start's vocabulary whose mean embedding initialises the id's embedding.
+    """
     ids, vocab = start_tokenizer.get_vocab(), vocabulary.get_vocab()
     unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK], ids.get(END_OF_TEXT, 0))
     # A word in a word-level vocabulary corresponds to the same word with a leading space in byte-level BPE.
@@ -159,7 +165,7 @@ def _check_shapes(start: PreTrainedModel, model: PreTrainedModel) -> None:
         if shape != parameter.shape:
             setting = "markup.max_tokens differs" if is_positional else "no setting makes it fit"
             remedy = "--init scratch, or --recipe finetune for a pretrained model"
-            raise InputError(f"the {name} of the initial model has another shape ({setting}); give {remedy}")
+            raise InputError(f"the initial model's {name} has a different shape ({setting}); give {remedy}")
 
 
 def _settings(model: PreTrainedModel) -> dict[str, Any]:

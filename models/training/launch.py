@@ -45,7 +45,7 @@ class TrainingConfig(Config):
 
 
 class Summary(Record):
-    """The result of a training run; after a warm start it has further keys, `start_tokens_...`."""
+    """The result of a training run; after a warm start it also has keys of the form `start_tokens_...`."""
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
@@ -66,7 +66,7 @@ class Summary(Record):
     threads: int = 1
 
     def choices(self) -> dict[str, str]:
-        """The choices that depend on the machine; another machine may make other choices."""
+        """The choices that the trainer made for this machine; on another machine they may be different."""
         return {"precision": self.precision, "device": self.device, "fast_path": self.fast_path}
 
 
@@ -83,16 +83,16 @@ def train_model(
 ) -> int:
     """Run the trainer in `work`, then write model/ and logs/ to `out`; returns the number of steps.
 
-    `watch` is called with each line of the metrics; `check` is called between polls of the log files.
+    `watch` is called with each line of metrics.jsonl and notices.jsonl; `check` is called between two reads.
 
     Raises:
-        Exception: `check` has raised an error; the trainer has then written a checkpoint and ended.
+        Exception: the trainer has failed, or `check` has raised an error and the trainer has been stopped.
     """
     work.mkdir(parents=True, exist_ok=True)
     _write_config(work, config, vocabulary, export, start)
     readers = [Reader(work / METRICS), Reader(work / NOTICES)]
     for reader in readers:
-        reader.skip()  # an earlier, interrupted run of this command has already shown these lines
+        reader.skip()  # an earlier run of this command, which was interrupted, has already shown these lines
     try:
         with _trainer(work) as process:
             for line in follow(readers, process, check):
@@ -113,7 +113,7 @@ def train_model(
 def _write_config(
     work: Path, config: TrainingConfig, vocabulary: Path, export: Path, start: Path | None
 ) -> None:
-    """Write config.json, which holds the trainer's settings and inputs."""
+    """Write config.json, which contains the trainer's settings and the paths of its inputs."""
     run = {
         **config.model_dump(mode="json"),
         **Dialogue.read(export / DIALOGUE).model_dump(),
@@ -129,7 +129,7 @@ def _write_config(
 def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A context in which the trainer runs, as a process group that never outlives this process.
 
-    The trainer reads a pipe on its standard input. However this process ends, the pipe then
+    The standard input of the trainer is a pipe from this process. However this process ends, the pipe then
     closes, and the trainer writes a checkpoint and ends.
     """
     command = [sys.executable, "-m", "models.training.trainer", str(work), "--until-stdin-closes"]
@@ -150,7 +150,7 @@ def _trainer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        cast(IO[bytes], process.stdin).close()  # also ends the ranks: no signal reaches their sessions
+        cast(IO[bytes], process.stdin).close()  # also ends the ranks, which no signal reaches
         if process.poll() is None:
             log.warning("train: stopping after the next checkpoint")
             end_process(process, GRACE_SECONDS, group=True)
@@ -171,11 +171,11 @@ def follow(
 
 
 def _report(watch: Watch, line: dict[str, Any]) -> None:
-    """Show a line of the metrics; if that fails, log a warning and do not end the training run."""
+    """Pass a line to `watch`; if that fails, log a warning and let the training run continue."""
     try:
         watch(line)
     except Exception as error:
-        log.warning("train: a line of the metrics cannot be shown: %s: %s", type(error).__name__, error)
+        log.warning("train: a line of the metrics could not be shown: %s: %s", type(error).__name__, error)
 
 
 def _checkpoint_left(work: Path) -> str:

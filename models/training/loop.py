@@ -55,13 +55,13 @@ class Training:
         self.window = MetricSums(self.state.window_sums)
         self.throughput, self.system = Throughput(), system_load.Sampler(self.setup.device)
         self.order = self.shuffle(self.state.epoch)
-        # With packing, epochs may differ slightly in their number of batches; the first epoch's is used.
+        # With packing, the number of batches may vary slightly between epochs; the first epoch's is used.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
         self.num_steps = min(self.config.max_steps or planned, planned)
         self.validation = validation.sample(run, self.num_steps, epoch_tokens=len(self.examples.ids))
 
     def fit(self) -> str | None:
-        """Train until a limit is reached; returns its setting, or None if training was asked to stop.
+        """Train until a limit is reached; returns the limit's setting, or None if training was asked to stop.
 
         Raises:
             Diverged: several steps in a row had no usable gradient, or the validation loss is not finite.
@@ -90,7 +90,7 @@ class Training:
                 self.log_step(rate)
 
     def tick(self) -> tuple[bool, bool]:
-        """(whether any process was asked to stop, whether a save is due by the main process's clock)."""
+        """Return whether any process was asked to stop, and whether the main process finds a save due."""
         self.update_elapsed()
         is_save_due = self.since_s - self.saved_s > self.config.checkpoint_seconds
         answers = self.group.all_gather(self.state.elapsed_s, self.stop.is_set(), is_save_due)
@@ -142,7 +142,7 @@ class Training:
             raise Diverged(f"{span}; fault of the last step: {fault}; conversations in its batch: {named}")
 
     def log_step(self, rate: float) -> None:
-        """Write a line of metrics that covers all steps since the previous line of this kind."""
+        """Write a line of metrics for the steps since the last such line, and one of system load if due."""
         sums = self.window.read()
         self.window.clear()
         self.update_elapsed()
@@ -171,7 +171,7 @@ class Training:
             self.metrics_log.write_epoch(
                 epoch=round(self.state.epoch + self.state.batch_index / len(self.order), 2),
                 step=self.state.step,
-                # The means are taken over all tokens of the epoch, not over the means of its steps.
+                # The means are taken over all tokens of the epoch, not over its steps.
                 train_loss=nats / max(1, tokens),
                 train_accuracy=correct / max(1, tokens),
                 **{f"validation_{name}": value for name, value in self.state.validation.items()},
@@ -226,7 +226,7 @@ class Training:
             self.state.validations_since_best += 1
 
     def score(self) -> tuple[float, float, float, float]:
-        """(loss, accuracy, bits per byte, seconds) of the validation sample; zeros on ranks other than 0."""
+        """Score the validation sample: (loss, accuracy, bits per byte, seconds); zeros on ranks except 0."""
         if not self.group.is_main:
             return 0.0, 0.0, 0.0, 0.0
         began_s = time.monotonic()
@@ -255,7 +255,7 @@ class Training:
             return  # the weights may be faulty, too, so the previous checkpoint remains the newest
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
         for path in self.metrics_log.paths.values():
-            sync(path)  # the checkpoint will record the file's size
+            sync(path)  # the checkpoint will record the sizes of these files
         self.state.log_sizes, self.state.parts = self.metrics_log.sizes(), self.step.parts
         self.state.is_packed = bool(self.step.packing)
         optimizer = self.step.optimizer.tensors()
@@ -268,14 +268,14 @@ class Training:
         """Restore the newest complete checkpoint of this training run, if there is one.
 
         Raises:
-            InputError: the processes do not see the same data and checkpoints.
+            InputError: the processes see different data or checkpoints.
         """
         found = checkpoint.load_newest(self.run.folder / "checkpoints", key=self.key)
-        # Compare only twelve hexadecimal digits of the key, because a float64 holds their value exactly.
+        # Compare only twelve hexadecimal digits of the key, which a float64 can represent exactly.
         fingerprint = [int(self.key[:12], 16), -1 if found is None else found.state["step"]]
         if any(other != fingerprint for other in self.group.all_gather(*fingerprint)):
             raise InputError(
-                f"{self.run.folder} has different data or checkpoints in different processes; "
+                f"{self.run.folder}: the processes of this training run see different data or checkpoints; "
                 "give a folder that all machines share"
             )
         if found is None:

@@ -1,10 +1,10 @@
 """The cross-entropy loss from hidden states and an output embedding, without storing all logits at once.
 
-In plain PyTorch on the CPU, all logits and autograd's copies of them take a third of a step's time. Here the
+In plain PyTorch on the CPU, computing and copying all logits takes a third of a step's time. Here the
 gradients with respect to the hidden states and the embedding are computed slice by slice in the forward pass,
 while the slice's logits are in the cache; the backward pass only scales these gradients.
 
-Name suffixes are shapes: N positions, D width, V vocabulary.
+The suffix of a tensor's name gives its shape: N positions, D width, V vocabulary.
 """
 
 import threading
@@ -22,10 +22,10 @@ GPU_SLICE_FLOATS = 2**25  # logits in a slice on a GPU, where few large kernels 
 def weighted_nats(
     hidden_ND: Tensor, table_VD: Tensor, targets_N: Tensor, weights_N: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(sum of weight times nats, nats_N, is_likeliest_N); only the first has a gradient.
+    """Return the weighted sum of nats, nats_N and is_likeliest_N; only the weighted sum has a gradient.
 
     The logits are `hidden_ND @ table_VD.T`, computed in the type of hidden_ND and then converted to float32.
-    If several tokens are equally likely, each of them counts as the most likely token.
+    is_likeliest_N says whether the target is the most likely token; in a tie, each of the tied tokens is.
     """
     count = len(hidden_ND)
     rows = row_padding.padded_rows(count, hidden_ND.dtype, hidden_ND.device)
@@ -41,7 +41,7 @@ _memory = threading.local()
 
 
 def _buffers(vocabulary: int, device: torch.device) -> Tensor:
-    """Two slices of floats that every call reuses, because new memory would cost more than the writing."""
+    """Two slices of floats, reused by every call: allocating memory would take longer than writing to it."""
     buffers: Tensor | None = getattr(_memory, "floats", None)
     if buffers is None or buffers.shape[2] != vocabulary or buffers.device != device:
         positions = SLICE if device.type == "cpu" else max(SLICE, GPU_SLICE_FLOATS // vocabulary)
@@ -56,7 +56,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype, table = hidden_ND.dtype, table_VD.to(hidden_ND.dtype)
         dhidden_ND = torch.empty_like(hidden_ND)
-        dtable_VD = torch.zeros_like(table_VD) if ctx.needs_input_grad[1] else None  # if frozen
+        dtable_VD = torch.zeros_like(table_VD) if ctx.needs_input_grad[1] else None  # None if frozen
         nats_N = torch.empty_like(weights_N)
         is_likeliest_N = torch.empty_like(targets_N, dtype=torch.bool)
         floats = _buffers(len(table), table_VD.device)
@@ -68,7 +68,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else:
                 logits.copy_(torch.mm(hidden_ND[part], table.T))
             targets, weights = targets_N[part, None], weights_N[part, None]
-            # max and argmax would also find the index, and take twenty times as long here as amax.
+            # max and argmax would also find the index, which takes twenty times as long here as amax alone.
             best, own = logits.amax(dim=-1, keepdim=True), logits.gather(1, targets)
             torch.softmax(logits, dim=-1, out=errors)
             # The target's probability may underflow, but the most likely token's probability never does.

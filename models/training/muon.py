@@ -2,10 +2,10 @@
 
 Muon is described at https://kellerjordan.github.io/posts/muon/. torch.optim.Muon updates the matrices one by
 one, always in bfloat16. On a processor without bfloat16 instructions, its step for a small network takes ten
-times as long as the gradient. This optimizer updates all matrices of the same or the transposed shape
+times as long as the gradient. This optimizer updates all matrices that have the same shape, or its transpose,
 together, in the precision of the training run.
 
-Name suffixes are shapes: L matrices, M rows, N columns (M <= N).
+The suffix of a tensor's name gives its shape: L matrices, M rows, N columns (M <= N).
 """
 
 import math
@@ -66,12 +66,12 @@ def _as_wide(x_MN: Tensor) -> Tensor:
 
 
 def _as_shaped(parameter: Tensor, x_MN: Tensor) -> Tensor:
-    """The matrix, transposed if the parameter has more rows than columns."""
+    """The matrix in the shape of the parameter: transposed if the parameter has more rows than columns."""
     return x_MN if parameter.shape == x_MN.shape else x_MN.mT
 
 
 def orthogonalize(x_LMN: Tensor, dtype: torch.dtype) -> Tensor:
-    """The matrices x_LMN with all singular values close to 1, by a Newton-Schulz iteration in `dtype`."""
+    """Bring all singular values of the matrices close to 1, by a Newton-Schulz iteration in `dtype`."""
     x_LMN = x_LMN / x_LMN.flatten(1).norm(dim=1).clamp(min=EPSILON)[:, None, None]
     x_LMN = x_LMN.to(dtype).contiguous()
     for a, b, c in COEFFICIENTS:

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from models.training.config import TrainConfig
 from models.training.muon import Muon
 
-TABLES = ("embed", "wte", "wpe", "lm_head")  # names of look-up tables, which AdamW trains
+TABLES = ("embed", "wte", "wpe", "lm_head")  # parts of the names of look-up tables, which AdamW trains
 # TABLE_SCALE and MOMENTUM were found by experiment (docs/log.md). Muon's updates are as large as AdamW's, but
 # a row of a look-up table has a gradient in only a few steps, so its updates can be larger. In a short
 # training run, a high momentum averages over too many steps.
-TABLE_SCALE = 4.0  # if Muon is used, the tables' learning rate relative to the matrices' rate
+TABLE_SCALE = 4.0  # the learning rate of the tables relative to that of the matrices, if Muon is used
 MOMENTUM = 0.9
 
 
 class Optimizer:
     """AdamW and Muon behind one interface, each for its own parameters.
 
-    AdamW has the betas of GPT-3 (appendix B of https://arxiv.org/abs/2005.14165). Its eps is far below
+    AdamW uses the betas of GPT-3 (appendix B of https://arxiv.org/abs/2005.14165). Its eps is far below
     PyTorch's default, because the gradients of rare tokens' embeddings are tiny.
     """
 
@@ -72,7 +72,7 @@ class Optimizer:
         list(in_parallel(step_part, self.parts))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All state tensors by flat names: `0.3.exp_avg` is exp_avg of parameter 3 in optimizer 0."""
+        """All state tensors under flat names: `0.3.exp_avg` is exp_avg of parameter 3 in optimizer 0."""
         return {
             f"{i}.{parameter}.{name}": value if torch.is_tensor(value) else torch.tensor(value)
             for i, part in enumerate(self.parts)

@@ -13,12 +13,12 @@ from models.training import checkpoint
 PRECISION = "precision.json"
 PROBE_TOKENS = 1024
 PROBE_MATMUL = (128, 256)  # rows, columns
-HOPELESS = 3  # no bf16 step is timed if a bf16 matmul takes this many times as long as an fp32 matmul
-MIN_SPEEDUP = 1.1  # bf16 is chosen only if it is this many times as fast; a smaller speedup may be noise
+HOPELESS = 3  # if a bf16 matmul takes this many times as long as an fp32 matmul, no bf16 step is timed
+MIN_SPEEDUP = 1.1  # bf16 is chosen only if it is this many times as fast as fp32; less may be noise
 
 
 class PrecisionChoice(Record):
-    """The precision.json of a run folder: the chosen precision, and the times and device that decided it."""
+    """The file precision.json in a run folder: the chosen precision, and the timings behind the choice."""
 
     precision: str
     seconds: dict[str, float] = {}
@@ -30,8 +30,8 @@ class PrecisionChoice(Record):
 def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], float]) -> str:
     """`bf16` if it is fast on this device, otherwise `fp32`; a choice recorded for the device type is reused.
 
-    `probe` takes a precision and returns the seconds of a training step in it. precision.json records the
-    choice.
+    `probe` takes a precision and returns the seconds that a training step takes in it. precision.json records
+    the choice.
 
     Raises:
         ValueError: the recorded choice is damaged.
@@ -57,7 +57,7 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
 
 
 def probed_seconds(folder: Path) -> float | None:
-    """Seconds of a training step of PROBE_TOKENS tokens in the chosen precision; None if not measured.
+    """Seconds that a step of PROBE_TOKENS tokens takes in the chosen precision; None if not measured.
 
     Raises:
         FileNotFoundError, ValueError: no choice is recorded, or the record is damaged.
@@ -76,7 +76,7 @@ def matmul_seconds(dtype: torch.dtype) -> float:
 
 
 def fastest_seconds(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of three calls, after a warm-up call."""
+    """Seconds that the fastest of three calls takes, after a warm-up call."""
     work()
     seconds = []
     for _ in range(3):

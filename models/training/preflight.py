@@ -1,10 +1,11 @@
 """Preflight checks of a network, its batches and its loss before a long training run begins.
 
 Each check catches a common bug, such as a leaking mask, targets that are shifted twice or an encoder that is
-not used, and is named after its subject. The checks run on a copy of the network, with a few of the rows. The
-file is long because each check is a method of its own.
+not used, and is named after its subject. The checks run on a copy of the network and on a few rows of the
+examples. The file is long because each check is a method of its own.
 
-Name suffixes are shapes: B batch, T tokens, N positions with loss, D width, V vocabulary.
+The suffix of a tensor's name gives its shape: B batch, T tokens, N positions with loss, D width, V
+vocabulary.
 """
 
 import copy
@@ -37,8 +38,8 @@ from models.training.step import GradientStep
 log = logging.getLogger(__name__)
 
 NUM_ROWS = 8  # number of rows in the batch that the checks use
-TOLERANCE = 1e-3  # how far float32 sums over a row may differ if they are added in another order
-FIRST_LOSS = 0.1  # a fresh network's first loss may differ from ln V by this share of ln V, or by 0.5
+TOLERANCE = 1e-3  # how much float32 sums over a row may differ, because they are added in another order
+FIRST_LOSS = 0.1  # a fresh network's first loss may differ from ln V by 0.5, or this share of ln V if greater
 
 
 class OverfitGoal(NamedTuple):
@@ -49,7 +50,7 @@ class OverfitGoal(NamedTuple):
     share: float  # the last loss must be below this share of the first loss
 
 
-FROM_SCRATCH = OverfitGoal(steps=100, rate=3e-3, share=0.5)  # such a loss is far below the tokens' entropy
+FROM_SCRATCH = OverfitGoal(steps=100, rate=3e-3, share=0.5)  # a loss this low requires learning the batch
 # Pretrained networks are slow and already have a low loss, so any decrease is enough.
 FROM_WEIGHTS = OverfitGoal(steps=12, rate=3e-4, share=0.99)
 WITH_ADAPTERS = OverfitGoal(steps=24, rate=3e-3, share=0.99)  # adapters have no effect in the first steps
@@ -120,7 +121,7 @@ class Preflight:
         # The embedding of a network that was trained elsewhere may have more rows than there are tokens.
         if size > self.vocabulary or (is_ours and size != self.vocabulary):
             raise Defect(
-                "control tokens", f"{size} tokens, but an output embedding of {self.vocabulary} rows"
+                "control tokens", f"{size} tokens, but {self.vocabulary} rows in the output embedding"
             )
 
     def targets(self) -> None:
@@ -152,9 +153,9 @@ class Preflight:
         later[:, position:] = (later[:, position:] + 1) % self.vocabulary
         after_BTD = self.hidden_states(replace(batch, inputs_BT=later))
         if not close(before_BTD[:, :position], after_BTD[:, :position]):
-            raise Defect("causality", f"tokens from position {position} on change earlier hidden states")
+            raise Defect("causality", f"the tokens from position {position} on affect earlier hidden states")
         if close(before_BTD[:, position:], after_BTD[:, position:]):
-            raise Defect("causality", "the network ignores its input: other tokens, the same hidden states")
+            raise Defect("causality", "the network ignores its input: it does not affect the hidden states")
 
     def padding(self) -> None:
         """Check that a row's loss does not depend on the other rows of its batch."""
@@ -173,7 +174,7 @@ class Preflight:
         pairs = zip(self.row_nats(self.rows), self.row_nats(shifted), strict=True)
         if all(abs(one - other) <= 1e-6 * abs(one) for one, other in pairs):
             part = "encoder" if self.has_encoder else "context"
-            raise Defect("context", f"the {part} is not read: the loss is the same with other contexts")
+            raise Defect("context", f"the {part} is not used: the loss is the same with a different context")
 
     def loss(self) -> None:
         """Check that the step computes the same loss as torch's cross-entropy."""
@@ -202,14 +203,14 @@ class Preflight:
         """Check that the first loss with random weights is close to the loss of a uniform guess."""
         loss, guess = self.mean_nats(), math.log(self.vocabulary)
         if not abs(loss - guess) <= max(0.5, FIRST_LOSS * guess):
-            message = f"the first loss is {loss:.2f} nats per token, but a uniform guess has {guess:.2f}"
+            message = f"the first loss is {loss:.2f} nats per token, against {guess:.2f} for a uniform guess"
             raise Defect("first loss", f"{message}: the initial weights are wrong")
 
     def no_worse_than_a_guess(self) -> None:
         """Check that the first loss of a trained network is no higher than the loss of a uniform guess."""
         loss, guess = self.mean_nats(), math.log(self.vocabulary)
         if not loss <= guess + max(0.5, FIRST_LOSS * guess):
-            message = f"the first loss is {loss:.2f} nats per token, but a uniform guess has {guess:.2f}"
+            message = f"the first loss is {loss:.2f} nats per token, against {guess:.2f} for a uniform guess"
             raise Defect("first loss", f"{message}: the initial model does not match this vocabulary")
 
     def batch_without_a_reply(self) -> None:
@@ -242,7 +243,7 @@ class Preflight:
             first = last if math.isnan(first) else first
             if last < goal.share * first:
                 return
-        message = f"the loss on one batch is {last:.2f} after {goal.steps} steps on it, {first:.2f} before"
+        message = f"the loss on one batch is {last:.2f} after {goal.steps} steps on it; it was {first:.2f}"
         raise Defect("one batch learnt", message)
 
     def saved_and_loaded(self) -> None:
@@ -256,7 +257,7 @@ class Preflight:
         after_BTD = self.hidden_states(batch)
         self.model = original
         if not close(before_BTD, after_BTD):
-            raise Defect("saved and loaded", "the loaded network has other hidden states than the saved one")
+            raise Defect("saved and loaded", "the loaded network computes different hidden states")
         ids, flags = self.rows[0]
         context, greedy = ids[: int(np.argmax(flags))].tolist(), GenerationConfig(temperature=0, max_tokens=8)
         replies = [

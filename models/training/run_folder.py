@@ -63,9 +63,9 @@ class Run:
             raise InputError(f"{path}: {type(error).__name__}: {error}") from None
 
     def key(self) -> str:
-        """A digest of all that decides the weights. Only checkpoints with the same key are resumed from."""
-        # The key leaves out the number of processes and the path, because these change the weights only by
-        # rounding: training may resume with other values.
+        """A digest of all that determines the weights. Only checkpoints with this key are used to resume."""
+        # The key leaves out the number of processes and the path (fast or standard). Both change the weights
+        # only by rounding, so training may resume with other values.
         configs = (self.network.model_dump(), self.train.model_dump(exclude={"processes", "fast_path"}))
         parts: list[Any] = [self.normalisation, *configs, self.markup.model_dump()]
         files = [self.examples / f"{split}.parquet" for split in ("train", "validation")]
@@ -76,7 +76,7 @@ class Run:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def positions(self) -> int:
-        """Positions that a sequence may need; without an encoder, both turns of a pair are one sequence."""
+        """The most positions that a sequence needs. Without an encoder, a pair's turns form one sequence."""
         follows = self.markup.unit == "pair" and self.network.family != "encoder-decoder"
         return self.markup.max_tokens * (2 if follows else 1)
 
@@ -84,7 +84,7 @@ class Run:
         """Check that the network can be trained on the examples.
 
         Raises:
-            InputError: the examples have no reply, an id outside the vocabulary, or too long a sequence.
+            InputError: there is no reply, an id is outside the vocabulary, or a sequence is too long.
         """
         where = self.examples / "train.parquet"
         if not examples.is_reply.any():

@@ -7,7 +7,7 @@ from models.training.config import TrainConfig
 from models.training.state import TrainingState
 
 WARMUP_SHARE = 0.1
-VALIDATION_TIME_SHARE = 0.05  # of the elapsed time: if validations take more, the evenly spaced ones wait
+VALIDATION_TIME_SHARE = 0.05  # of the elapsed time; after more, the evenly spaced ones are postponed
 
 
 def progress(state: TrainingState, num_steps: int, config: TrainConfig) -> float:
@@ -28,8 +28,8 @@ def learning_rate_at(step: int, progress: float, config: TrainConfig) -> float:
 def is_validation_due(state: TrainingState, progress: float, config: TrainConfig) -> bool:
     """Whether to validate now, because the progress has reached the next evenly spaced validation.
 
-    With `max_minutes`, this validation waits while all validations so far have taken more than their share
-    of the elapsed time.
+    If `max_minutes` is set, a validation that is due is postponed as long as the validations so far have
+    together taken more than their allowed share of the elapsed time.
     """
     in_time = not config.max_minutes or state.validation_s <= VALIDATION_TIME_SHARE * state.elapsed_s
     return state.step > 0 and int(progress * config.validations) > state.num_validations and in_time

@@ -62,7 +62,8 @@ def set_up(run: Run, stop: threading.Event) -> Setup:
     path = choice.choose_path(run, model, device, group, stop)
     model.to(device)  # type: ignore[arg-type]
     if device.type == "cpu":
-        # Its backward pass on short sequences in bf16 is several times as fast as that of fused attention.
+        # On short sequences in bf16, the backward pass of eager attention is several times as fast as that of
+        # fused attention.
         model.set_attn_implementation("eager")
     workers = num_workers(run, device)
     step = GradientStep(model, examples, run.train, workers=workers, group=group, path=path)
@@ -92,6 +93,6 @@ def num_workers(run: Run, device: torch.device) -> int:
 
 def num_cores() -> int:
     """The number of cores that this process may use, limited by OMP_NUM_THREADS if it is set."""
-    # Only Linux can restrict a process to some of the cores.
+    # Only some systems, such as Linux, can restrict a process to some of the cores.
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(allowed, int(os.environ.get("OMP_NUM_THREADS") or sys.maxsize))

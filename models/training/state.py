@@ -1,4 +1,4 @@
-"""The state of a training run that checkpoints store, and the sums and rates that the log lines report."""
+"""The state of a training run as stored in checkpoints, and the sums and rates for the lines of the logs."""
 
 import math
 import time
@@ -48,10 +48,10 @@ class TrainingState:
     best_step: int = 0
     validations_since_best: int = 0
     skipped: int = 0
-    """Steps whose loss or gradient norm was NaN, infinite or far too high."""
+    """Number of skipped steps: the loss was far too high, or the loss or gradient norm was not finite."""
     faults_in_a_row: int = 0
     rate_scale: float = 1.0
-    """Factor of the learning rate; below 1 once training has diverged."""
+    """Factor applied to the learning rate; below 1 once training has diverged."""
     parts: int = 1
     """Number of micro-batches into which a batch is divided so that it fits into memory."""
     is_packed: bool = False
@@ -76,8 +76,8 @@ class MetricSums:
     """Sums of (nats, correct, reply tokens, gradient norm) over several steps, on the CPU."""
 
     def __init__(self, values: list[float]) -> None:
-        # The sums are in float64, because a count in float32 would stop at 2**24. They are on the CPU,
-        # because not every device supports float64.
+        # The sums are in float64, because a count in float32 would stop growing at 2**24. They are on the
+        # CPU, because not every device supports float64.
         self.total = torch.tensor(values, dtype=torch.float64)
 
     def add(self, step_sums: Tensor) -> None:

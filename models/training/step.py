@@ -1,6 +1,6 @@
 """Computes the gradient of a batch, in as many micro-batches as memory requires, and makes optimizer steps.
 
-Name suffixes are shapes: B batch, T tokens, N positions with loss, D width.
+The suffix of a tensor's name gives its shape: B batch, T tokens, N positions with loss, D width.
 """
 
 import logging
@@ -111,7 +111,7 @@ class GradientStep:
         devices.free_memory(self.device)
 
     def _over_ranks(self, step_sums: Tensor | None) -> Tensor | None:
-        """Sum the gradients and the figures over all processes; returns None if one ran out of memory."""
+        """Sum the gradients and `step_sums` over all processes; returns None if one ran out of memory."""
         if self.group.world_size == 1:
             return step_sums
         if step_sums is None:
@@ -128,17 +128,17 @@ class GradientStep:
         return step_sums
 
     def _try(self, rows: Rows, seed: int, tokens: int) -> Tensor | None:
-        """Compute the gradient of this process's rows; returns their figures, or None if memory ran out."""
+        """Compute the gradient of this process's rows; returns `step_sums`, or None if out of memory."""
         torch.manual_seed(seed)
         if not len(rows):
             return torch.zeros(3, device=self.device)
         count = min(self.parts, len(rows))
         parts = [self.batch(rows[i::count]) for i in range(count)]
-        # The sum of two gradients is the same in either order; with more, the order of the threads matters.
+        # Two gradients have the same sum in either order; with more, the sum would depend on thread timing.
         in_parallel = self.in_parallel if count <= self.workers else map
         try:
             if self.cuda_graph and count == 1 and isinstance(parts[0], Packed):
-                num_tokens = torch.full((), float(tokens), device=self.device)  # not copied: no wait
+                num_tokens = torch.full((), float(tokens), device=self.device)  # no copy, so no wait
                 return self.cuda_graph(self.differentiate, parts[0], num_tokens)
             return torch.stack(list(in_parallel(lambda part: self.differentiate(part, tokens), parts))).sum(0)
         except (RuntimeError, MemoryError) as error:
@@ -152,7 +152,7 @@ class GradientStep:
         return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
 
     def differentiate(self, part: batches.Batch | Packed, tokens: int | Tensor) -> Tensor:
-        """Accumulate the gradient of one part of a batch; `tokens` counts the whole batch's reply tokens.
+        """Accumulate the gradient of one part of a batch; `tokens` is the batch's number of reply tokens.
 
         Returns the part's (nats, correct reply tokens, reply tokens) as a tensor of shape (3,).
         """
@@ -164,7 +164,7 @@ class GradientStep:
         )
 
     def forward(self, part: batches.Batch | Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(sum of weighted nats, nats_N, is_likeliest_N, is_reply_N) for the positions that carry loss."""
+        """Return (sum of weighted nats, nats_N, is_likeliest_N, is_reply_N) for the positions with loss."""
         if isinstance(part, batches.Batch):
             inputs = self.forward_padded(part.to(self.device))
         else:
@@ -191,7 +191,7 @@ class GradientStep:
 
     @property
     def matmul_dtype(self) -> torch.dtype:
-        """The type that matmuls are computed in."""
+        """The type in which matmuls are computed."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -215,17 +215,17 @@ def find_fault(step_sums: Tensor, guess_nats: float) -> str | None:
     """What is wrong with a step's (nats, correct, reply tokens, gradient norm), or None if nothing is wrong.
 
     `guess_nats` is the loss of a uniform guess among all tokens. Each step waits here until the device has
-    computed the figures, because a bad gradient must not change the weights.
+    computed these values, because a bad gradient must not change the weights.
     """
     nats, _, tokens, norm = step_sums.tolist()
     loss = nats / max(1, tokens)
     if not math.isfinite(nats) or not math.isfinite(norm):
         return f"loss {loss:g}, gradient norm {norm:g}"
     if loss > SPIKE * guess_nats:
-        return f"loss {loss:.2f} (a uniform guess has {guess_nats:.2f})"
+        return f"loss {loss:.2f} (that of a uniform guess is {guess_nats:.2f})"
     return None
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """The dropout seed of one step in one process; checkpoints therefore store no generator's state."""
+    """The dropout seed of one step in one process. So checkpoints store no random generator's state."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])

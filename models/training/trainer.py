@@ -3,13 +3,13 @@
 The process knows neither Prefect nor MLflow. It reads config.json and writes metrics.jsonl, train.log,
 notices.jsonl, checkpoints and finally model/ and summary.json. Its exit status is 0 if training is complete,
 2 for an error that the user can correct, 3 for any other error, and 143 or 130 if it was asked to stop.
-In the last case, the process first writes a checkpoint, from which the same command resumes.
+If asked to stop, the process first writes a checkpoint, from which the same command resumes.
 """
 
 import os
 
 if __name__ == "__main__":
-    # OpenMP reads this when torch starts OpenMP's threads. Waiting threads then yield the core to others.
+    # OpenMP reads this variable when torch starts threads: waiting threads then yield the core to others.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
@@ -146,7 +146,7 @@ def report_error(error: Exception, stop: threading.Event) -> int:
         more = "earlier checkpoints are kept: free some space, then run the same command again to continue"
         log.error("training: %s; %s", reason, more)
         return 2
-    elif isinstance(error, OSError):  # such as a missing folder: a traceback is of no help
+    elif isinstance(error, OSError):  # such as a missing folder: a traceback would not help
         log.error("training: %s; earlier checkpoints are kept: run the same command again to continue", error)
     else:
         log.error("%s", "".join(traceback.format_exception(error)))
@@ -157,6 +157,6 @@ def report_error(error: Exception, stop: threading.Event) -> int:
 if __name__ == "__main__":
     ended = main()
     if distributed.is_member():
-        # Skip the interpreter's shutdown, in which a thread of the process group that frees a tensor aborts.
+        # Skip the interpreter's shutdown, because a process-group thread that frees a tensor in it aborts.
         os._exit(ended)
     sys.exit(ended)

@@ -1,4 +1,4 @@
-"""The sample of the validation split that a training run scores; max_minutes limits the sample's size."""
+"""The sample of the validation split that a training run scores; `max_minutes`, if set, limits its size."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ SCORING_SPEEDUP = 3  # scoring a token is about this many times as fast as train
 
 
 def affordable_tokens(folder: Path, config: TrainConfig) -> float:
-    """How many tokens can be scored in the validations' share of `max_minutes`, at the measured speed."""
+    """How many tokens can be scored, at the measured speed, in the share of `max_minutes` for validations."""
     seconds = probed_seconds(folder)
     if not config.max_minutes or not seconds:
         return math.inf

@@ -85,7 +85,7 @@ def test_a_checkpoint_of_another_training_is_passed_over(
 ) -> None:
     save(tmp_path, 5, key="other")
     assert newest(tmp_path) is None
-    assert "another configuration" in caplog.text
+    assert "a different configuration" in caplog.text
 
 
 def test_saving_an_earlier_step_lets_go_of_the_later_ones(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ PLANTS: list[tuple[str, str, str, Plant]] = [
     ("the end of a reply masked", "llama", "targets: the .* of row 0 are not", collating(ends_masked)),
     ("padding counted", "llama", "targets: the .* of row . are not", collating(pads_counted)),
     ("context counted", "llama", "targets: the .* of row 0 are not", collating(context_counted)),
-    ("no causal mask", "llama", "causality: tokens from position", no_causal_mask),
+    ("no causal mask", "llama", "causality: the tokens from position", no_causal_mask),
     (
         "input not read",
         "llama",
@@ -200,7 +200,7 @@ PLANTS: list[tuple[str, str, str, Plant]] = [
     ),
     ("rows mixed", "llama", "padding: the loss of row", reading(lambda b: b, lambda h: h - h.mean(0))),
     ("padding attended", "encoder-decoder", "padding: the loss of row", collating(pads_attended)),
-    ("encoder unread", "encoder-decoder", "context: .*encoder is not read", reading(encoder_unread)),
+    ("encoder unread", "encoder-decoder", "context: .*encoder is not used", reading(encoder_unread)),
     ("mean of means", "gpt2", "loss: ", counted_per_batch),
     ("wild weights", "gpt2", "first loss: ", wild),
     ("divided by nothing", "llama", "batch without a reply: ", divided_by_nothing),
@@ -232,7 +232,7 @@ def test_a_table_of_another_size_is_caught(
     )
     training = training_of(data, tmp_path / "run")
     with pytest.raises(
-        preflight.Defect, match="control tokens: 20 tokens, but an output embedding of 25 rows"
+        preflight.Defect, match="control tokens: 20 tokens, but 25 rows in the output embedding"
     ):
         check(training)
 
