@@ -2,7 +2,7 @@
 
 All metrics are accumulated as sums and divided only at the end, so they do not depend on the batching.
 
-Name suffixes are shapes: B batch, T tokens, N reply tokens, D width, V vocabulary.
+The suffix of a tensor's name gives its shape: B batch, T tokens, N reply tokens, D width, V vocabulary.
 """
 
 import logging
