@@ -9,13 +9,12 @@ from typing import Annotated
 
 import typer
 
-from cli import corpus, encoding, schedule, services
+from cli import corpus, encoding, registered, schedule, services
 from cli.display import progress
 from cli.errors import exit_with, print_error, user_error
-from cli.help import CHAMPION, SERVICES, TALK, TRAIN, HelpByGroups, root_options
+from cli.help import SERVICES, TALK, TRAIN, HelpByGroups, root_options
 from cli.options import (
     REF_HELP,
-    VERSION_HELP,
     Changes,
     Corpus,
     Init,
@@ -42,6 +41,7 @@ app = typer.Typer(
 )
 app.callback(invoke_without_command=True)(root_options)
 
+app.add_typer(registered.app)
 app.add_typer(services.app)
 app.add_typer(schedule.app, name="schedule", rich_help_panel=SERVICES)
 app.add_typer(corpus.app, name="corpus", rich_help_panel=SERVICES)
@@ -170,78 +170,6 @@ def chat(
     reply = session.reply_once(once)
     result = {"reply": reply.text, "version": found.version, "tokens": reply.tokens}
     print_result(result, reply.text, as_json)
-
-
-@app.command(rich_help_panel=TALK)
-def models(
-    upgrade: Annotated[
-        bool,
-        typer.Option(
-            "--upgrade",
-            help="Upgrade older versions: add the files that MLflow needs to open and serve a version, where "
-            "they are missing.",
-        ),
-    ] = False,
-    line: Line = None,
-    as_json: Json = False,
-) -> None:
-    """List the registered versions of the model.
-
-    Each row shows the aliases, the scores on the test split, the recipe and the corpus of a version. The
-    newest version comes first.
-    """
-    from cli import tables, versions
-
-    if upgrade:
-        upgrades = versions.upgrade_versions(line)
-        print_result({"upgraded": upgrades}, tables.upgrade_lines(upgrades), as_json)
-        return
-    listed = versions.list_versions(line)
-    print_result(listed, tables.version_table(listed), as_json)
-
-
-@app.command(rich_help_panel=CHAMPION)
-def promote(
-    ref: Annotated[str, typer.Argument(help=VERSION_HELP, metavar="VERSION")],
-    why: Annotated[
-        str | None,
-        typer.Option(help="The reason for the change, shown by `repartee history`.", metavar="TEXT"),
-    ] = None,
-    line: Line = None,
-    as_json: Json = False,
-) -> None:
-    """Make a version the champion.
-
-    The files of the version are verified first. The gate's verdict is ignored.
-    """
-    from cli import champion, tables
-
-    promotion = champion.promote(ref, why, line)
-    print_result(promotion, tables.promotion_text(promotion), as_json)
-
-
-@app.command(rich_help_panel=CHAMPION)
-def rollback(line: Line = None, as_json: Json = False) -> None:
-    """Make the previous champion the champion again.
-
-    No model is trained. A second rollback undoes the first one.
-    """
-    from cli import champion, tables
-
-    promotion = champion.rollback(line)
-    print_result(promotion, tables.promotion_text(promotion), as_json)
-
-
-@app.command(rich_help_panel=CHAMPION)
-def history(line: Line = None, as_json: Json = False) -> None:
-    """List all changes of the champion.
-
-    Each row shows the time of a change and the reason for it. The newest change comes first.
-    """
-    from cli import champion, tables
-
-    entries = champion.history(line)
-    print_result({"history": entries}, tables.history_table(entries), as_json)
 
 
 @app.command(rich_help_panel=TALK)

@@ -34,6 +34,31 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=SERVICES)
+def logs(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="The run: its name, a part of its name, or the beginning of its id.",
+            show_default="the run that started last",
+            metavar="RUN",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print further lines until the run has ended.")
+    ] = False,
+) -> None:
+    """Show the log of a run.
+
+    Runs of this command, runs of the worker and runs of the dashboard are all recorded. The logs of the
+    services themselves are files in the folder `logs` of the home.
+    """
+    from deployments import logs
+
+    for line in logs.lines_of_run(run, follow=follow):
+        print(line, flush=True)
+
+
+@app.command(rich_help_panel=SERVICES)
 def down() -> None:
     """End everything that `repartee up` started.
 

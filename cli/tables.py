@@ -197,9 +197,10 @@ def status_table(status: dict[str, Any]) -> str:
     lines = [
         ("home", status["home"]),
         ("champion", _champion_text(status)),
+        *(("", _of_line(each)) for each in status["champions"] if each != status["champion"]),
         ("now", f"{training} is training" if training else "no training run is in progress"),
         ("last run", _last_run_text(status["last_run"], is_up)),
-        ("next run", _next_run_text(status["next_run"], status["scheduled"], is_up)),
+        *_next_run_lines(status["next_runs"], status["scheduled"]),
         *((name, _service_text(service)) for name, service in status["services"].items()),
         *([] if is_up else [("services", "down; `repartee up` starts them")]),
         ("disk", f"{used} used by this home, {free} free"),
@@ -213,12 +214,17 @@ NO_SERVER = "not known: no Prefect server answers (`repartee up` starts one)"
 def _champion_text(status: dict[str, Any]) -> str:
     champion = status["champion"]
     if champion:
-        bpb = f", {champion['test_bpb']:.4f} bits per byte" if champion["test_bpb"] else ""
-        training = f"{champion['recipe']} on {champion['corpus']}"
-        return f"v{champion['version']} {_since(champion['since'])}, {training}{bpb}"
+        return _of_line(champion)
     if status["unknown"]:
         return f"not known: {status['unknown']}"
     return "none yet: `repartee run` promotes the first one"
+
+
+def _of_line(champion: dict[str, Any]) -> str:
+    """The champion of a model line."""
+    bpb = f", {champion['test_bpb']:.4f} bits per byte" if champion["test_bpb"] else ""
+    training = f"{champion['recipe']} on {champion['corpus']}"
+    return f"{champion['line']} v{champion['version']} {_since(champion['since'])}, {training}{bpb}"
 
 
 def _last_run_text(run: dict[str, Any] | None, is_up: bool) -> str:
@@ -228,14 +234,15 @@ def _last_run_text(run: dict[str, Any] | None, is_up: bool) -> str:
     return f"{run['name']}; {state}{run['why'] or 'without a message'}"
 
 
-def _next_run_text(run: dict[str, Any] | None, is_scheduled: bool | None, is_up: bool) -> str:
-    if run is not None:
-        return f"{run['name']} at {run['at']}"
-    if not is_up:
-        return NO_SERVER
+def _next_run_lines(runs: list[dict[str, Any]] | None, is_scheduled: bool | None) -> list[tuple[str, str]]:
+    if runs:
+        texts = [f"{run['at']}  schedule {run['schedule']}, line {run['line']}" for run in runs]
+        return list(zip(["next runs", *[""] * len(texts)], texts, strict=False))
+    if runs is None:
+        return [("next runs", NO_SERVER)]
     if is_scheduled:
-        return "not planned yet: the server plans it within a minute after the schedule has changed"
-    return "none: the schedule is paused (the switch is on the deployment's page)"
+        return [("next runs", "not planned yet; the server plans them within a minute")]
+    return [("next runs", "none: every schedule is paused (`repartee schedule list`)")]
 
 
 def _service_text(service: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ Prefect's dashboard shows the same schedules, and users can edit them there.
 import logging
 import shlex
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -141,6 +142,31 @@ def run_now(name: str) -> dict[str, Any]:
         return {"schedule": name, "flow_run_id": str(run.id), "url": url_for(run) or ""}
 
 
+def next_runs(client: SyncPrefectClient, count: int) -> list[dict[str, Any]]:
+    """The next planned runs of all schedules that are switched on, the soonest first."""
+    schedules = {schedule.id: (deployment, schedule) for deployment, schedule in _schedules(client)}
+    runs = []
+    for schedule_id, planned in _planned_runs(client).items():
+        if schedule_id in schedules:
+            shown = _described(*schedules[schedule_id], {schedule_id: planned})
+            runs += [
+                {
+                    "at": _local(run.expected_start_time, shown.timezone),
+                    "schedule": shown.name,
+                    "line": shown.line,
+                    "name": run.name,
+                }
+                for run in planned[:count]
+                if shown.active and run.expected_start_time
+            ]
+    return sorted(runs, key=lambda run: datetime.fromisoformat(run["at"]))[:count]
+
+
+def _local(moment: datetime, timezone: str) -> str:
+    """A moment in the time zone of its schedule (ISO 8601)."""
+    return moment.astimezone(ZoneInfo(timezone)).isoformat(timespec="minutes")
+
+
 def _planned_runs(client: SyncPrefectClient) -> dict[UUID, list[FlowRun]]:
     """The planned runs of each schedule, the next one first; the keys are the ids of the schedules."""
     runs = client.read_flow_runs(
@@ -211,7 +237,7 @@ def _described(
         timezone=timezone,
         active=schedule.active and not deployment.paused,
         parameters=parameters,
-        next_run=due.astimezone(ZoneInfo(timezone)).isoformat(timespec="minutes") if due else None,
+        next_run=_local(due, timezone) if due else None,
         id=str(schedule.id),
     )
 

@@ -1,7 +1,7 @@
 """Status: a summary of the champion, the runs, the services and the disk space of a home."""
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.disk import nearest_folder, used_bytes
 from deployments.local.processes import answers
+from deployments.schedules import next_runs
 from flows.lifecycle.locks import holder
 from models.errors import InputError
 from models.registry.reference import open_registry
@@ -27,11 +28,12 @@ from models.registry.versions import Registry
 from services_state import running_services
 from settings import Settings
 
-ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
+ENDED = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
+NEXT_RUNS = 3
 
 
 def status() -> dict[str, Any]:
-    """The champion, the last run, the next run, the services and the disk space. Unknown values are None.
+    """The champions, the last run, the next runs, the services and the disk space. Unknown values are None.
 
     Raises:
         InputError: a setting is wrong.
@@ -41,21 +43,22 @@ def status() -> dict[str, Any]:
         "home": str(settings.root),
         "services": _services(settings.root),
         "training": holder(settings.root) if settings.root.is_dir() else None,
-        "champion": None,
+        "champion": None,  # of the default model line
+        "champions": [],  # of all model lines
         "unknown": None,  # why the champion is not known
         "disk": _disk(settings.root),
         "last_run": None,
-        "next_run": None,
+        "next_runs": None,
         "scheduled": None,  # whether a schedule is switched on
     }
     try:
-        found["champion"] = _champion(open_registry(settings))
+        found |= _champions(open_registry(settings))
     except InputError as error:  # MLflow does not answer; the rest is worth showing
         found["unknown"] = str(error)
     url = settings.prefect_url
     if url and answers(f"{url}/health"):
         with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
-            found |= {"last_run": _last_run(client), "next_run": _next_run(client)}
+            found |= {"last_run": _last_run(client), "next_runs": next_runs(client, NEXT_RUNS)}
             found["scheduled"] = _is_scheduled(client)
     return found
 
@@ -70,11 +73,20 @@ def _services(home: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def _champions(registry: Registry) -> dict[str, Any]:
+    """The champion of the default model line, and the champions of all lines, the default line first."""
+    others = [replace(registry, model=line) for line in registry.lines() if line != registry.model]
+    default = _champion(registry)
+    champions = [champion for champion in (default, *map(_champion, others)) if champion]
+    return {"champion": default, "champions": champions}
+
+
 def _champion(registry: Registry) -> dict[str, Any] | None:
     version = registry.champion()
     if version is None:
         return None
     return {
+        "line": registry.model,
         "version": version.number,
         "since": version.tags.get(PROMOTED_AT),
         "test_bpb": version.metrics.get("test/bpb"),
@@ -87,19 +99,14 @@ def _disk(home: Path) -> dict[str, int]:
     return {"used_bytes": used_bytes(home), "free_bytes": shutil.disk_usage(nearest_folder(home)).free}
 
 
-def _runs(client: SyncPrefectClient, states: tuple[StateType, ...], sort: FlowRunSort) -> list[FlowRun]:
-    return client.read_flow_runs(
+def _last_run(client: SyncPrefectClient) -> dict[str, Any] | None:
+    ended = client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])),
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))
-        ),
-        sort=sort,
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=ENDED))),
+        sort=FlowRunSort.END_TIME_DESC,
         limit=1,
     )
-
-
-def _last_run(client: SyncPrefectClient) -> dict[str, Any] | None:
-    for run in _runs(client, ENDED, FlowRunSort.END_TIME_DESC):
+    for run in ended:
         state = run.state
         return {
             "name": run.name,
@@ -107,12 +114,6 @@ def _last_run(client: SyncPrefectClient) -> dict[str, Any] | None:
             "why": state.message if state else None,
             "ended": str(run.end_time) if run.end_time else None,
         }
-    return None
-
-
-def _next_run(client: SyncPrefectClient) -> dict[str, Any] | None:
-    for run in _runs(client, (StateType.SCHEDULED,), FlowRunSort.EXPECTED_START_TIME_ASC):
-        return {"name": run.name, "at": str(run.expected_start_time)}
     return None
 
 

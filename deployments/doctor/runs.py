@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -35,6 +36,7 @@ from models.files import PROJECT
 from models.registry.promotions import CHAMPION
 from models.registry.tags import RECIPE, SOURCE
 from models.registry.version import Version
+from models.registry.versions import Registry
 from models.sqlite_files import exists, file_of
 
 LATE_SECONDS = 60  # our worker polls every 2 seconds; by default Prefect's workers poll every 15
@@ -67,28 +69,38 @@ def deployments(installation: Installation) -> Iterator[Fault]:
 
 
 def champion(installation: Installation) -> Iterator[Fault]:
-    """The champion's files are intact, and the champion is the version that was promoted last."""
+    """The files of each line's champion are intact, and it is the version that was promoted last."""
     database = file_of(installation.settings.tracking_uri)
     if database is not None and not exists(database):
         raise CheckSkipped("no model is registered yet; `repartee run` registers the first one")
-    versions, history = installation.registry.versions(), installation.registry.history()
+    default = installation.registry
+    yield from _champion_of(default, line="")
+    for line in default.lines():
+        if line != default.model:
+            yield from _champion_of(replace(default, model=line), line=line)
+
+
+def _champion_of(registry: Registry, *, line: str) -> Iterator[Fault]:
+    """The faults of one model line's champion. For the default line, `line` is empty."""
+    option, of_line = (f" --line {shlex.quote(line)}", f" of line {line}") if line else ("", "")
+    versions, history = registry.versions(), registry.history()
     now = next((version for version in versions if CHAMPION in version.aliases), None)
     if now is None:
         if history:
-            what = f"no version is the champion, although v{history[0].version} was promoted last"
-            yield Fault(what, _promote_another(installation, versions))
+            what = f"no version{of_line} is the champion, although v{history[0].version} was promoted last"
+            yield Fault(what, _promote_another(registry, versions) + option)
         return
-    if damage := installation.registry.damage(now):
+    if damage := registry.damage(now):
         others = [version for version in versions if version.number != now.number]
         yield Fault(
-            f"champion v{now.number} cannot be used: {damage}",
-            _promote_another(installation, others, damaged=now),
+            f"champion v{now.number}{of_line} cannot be used: {damage}",
+            _promote_another(registry, others, damaged=now) + option,
         )
     elif history and history[0].version != now.number:
         yield Fault(
-            f"v{now.number} is the champion, but v{history[0].version} was promoted last: "
+            f"v{now.number}{of_line} is the champion, but v{history[0].version} was promoted last: "
             "a user moved the alias manually, and the history does not show the change",
-            f"repartee promote {now.number}",
+            f"repartee promote {now.number}{option}",
         )
 
 
@@ -223,11 +235,9 @@ def _with_server(installation: Installation) -> str:
     return f"PREFECT_API_URL={redact_addresses(installation.prefect_url or '')}"
 
 
-def _promote_another(
-    installation: Installation, versions: list[Version], damaged: Version | None = None
-) -> str:
+def _promote_another(registry: Registry, versions: list[Version], damaged: Version | None = None) -> str:
     """The command that promotes the newest intact version, or trains one again if there is none."""
-    intact = next((version for version in versions if installation.registry.damage(version) is None), None)
+    intact = next((version for version in versions if registry.damage(version) is None), None)
     if intact is not None:
         return f"repartee promote {intact.number}"
     repeated = damaged or versions[0] if versions else None

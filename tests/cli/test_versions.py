@@ -1,13 +1,18 @@
 """The figures of versions, also of versions that an earlier release registered."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from registries import model_folder, register_as_before
+from registries import model_folder, register, register_as_before
 
-from cli.tables import version_table
+from cli.show import describe_version
+from cli.tables import status_table, version_table
 from cli.versions import find_model, list_versions
+from deployments.doctor.installation import Installation
+from deployments.doctor.runs import champion
 from deployments.status import status
+from models.errors import InputError
 from models.registry.reference import open_registry
 from settings import Settings
 
@@ -25,3 +30,40 @@ def test_a_version_with_the_metrics_of_an_earlier_release_is_listed_found_and_pr
     assert "1.5000     25.0%" in version_table(listed)
     assert find_model("champion").title == "repartee v1 (champion), 1.500 bits per byte"
     assert status()["champion"]["test_bpb"] == 1.5
+
+
+def test_status_shows_the_champion_of_each_line_and_doctor_examines_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPARTEE_HOME", str(tmp_path / "home"))
+    for line in (None, "support bot"):
+        registry = open_registry(Settings(), line)
+        version = register(registry, model_folder(tmp_path / registry.model, b"weights"), registry.model)
+        registry.promote(version, "the first")
+    found = status()
+    assert [each["line"] for each in found["champions"]] == ["repartee", "support bot"]
+    assert found["champion"] == found["champions"][0]
+    assert "support bot v1 since " in status_table(found)
+    assert list(champion(Installation(Settings()))) == []
+    Path(describe_version("support bot@champion", None).folder, "model.safetensors").write_bytes(b"other")
+    (fault,) = champion(Installation(Settings()))
+    assert "champion v1 of line support bot cannot be used" in fault.what
+    assert fault.remedy and fault.remedy.endswith(" --line 'support bot'")
+
+
+def test_a_version_is_shown_with_its_report_whose_addresses_are_absolute_or_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPARTEE_HOME", str(tmp_path / "home"))
+    registry = open_registry(Settings())
+    report = "[v1](#/models/x) | [run in Prefect](http://p/1)\n\n![Loss](get-artifact?path=a)\nThe end.\n"
+    version = register(registry, model_folder(tmp_path / "model", b"weights"), "night")
+    with registry.writing() as client:
+        client.update_model_version(registry.model, str(version.number), report)
+    shown = describe_version("1", None)
+    assert shown.report() == "[run in Prefect](http://p/1)\n\nThe end.\n"
+    served = replace(shown, server="http://m:5000/")
+    assert served.report().startswith("[v1](http://m:5000/#/models/x) | [run in Prefect](http://p/1)")
+    assert Path(shown.folder, "config.json").exists() and shown.to_json()["version"] == 1
+    with pytest.raises(InputError, match="has no version '7'; it has 1"):
+        describe_version("7", None)

@@ -6,8 +6,11 @@ import subprocess
 import pytest
 from installation import Api, ask, command, install
 
+from cli.tables import status_table
 from deployments import schedules
 from deployments.local.ephemeral_server import temporary_server
+from deployments.logs import lines_of_run
+from deployments.status import status
 from flows.recipes import configure
 from models.errors import InputError
 
@@ -54,7 +57,12 @@ def test_a_schedule_is_added_paused_resumed_and_removed(api):
         "seed": 3,
         "settings": "line=support-bot, max_hours=2.0",
     }
+    next_runs = status()["next_runs"]
+    assert [(run["schedule"], run["line"]) for run in next_runs] == [("nightly", "support-bot")] * 3
+    assert next_runs[0]["at"] == added.next_run
+    assert f"{added.next_run}  schedule nightly, line support-bot" in status_table(status())
     assert not schedules.set_active("nightly", active=False).active
+    assert "every schedule is paused" in status_table(status())
     assert not of_server(api, "nightly")["active"]
     assert schedules.set_active("nightly", active=True).next_run == added.next_run
     assert of_server(api, "nightly") == stored | {"updated": of_server(api, "nightly")["updated"]}
@@ -92,6 +100,11 @@ def test_what_a_run_could_not_use_is_refused_when_it_is_added(api, name, cron, t
     with pytest.raises(InputError, match=message):
         schedules.add(name, cron, timezone, configure("quick", corpus, []))
     assert [each.name for each in schedules.list_schedules()] == ["weekly"]
+
+
+def test_the_log_of_a_run_is_an_error_if_no_run_has_started():
+    with pytest.raises(InputError, match="no run has started yet; `repartee run` starts the first one"):
+        list(lines_of_run(None, follow=False))
 
 
 def test_an_unknown_schedule_is_an_error_that_suggests_a_similar_name():

@@ -41,13 +41,16 @@ def test_a_run_from_the_dashboard_promotes_a_model_and_links_to_mlflow(promoted,
     assert re.fullmatch("quick-sample #1.*: promoted v1", last["last_run"]["name"])
 
 
-def test_the_logs_of_a_run_in_the_dashboard_hold_counts_losses_and_the_verdict(promoted, api):
+def test_the_logs_of_a_run_hold_counts_losses_and_the_verdict(promoted, api, home):
     wanted = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}, "sort": "START_TIME_ASC"}
     run = api.get("/flow_runs/filter", wanted)[0]["id"]
     logs = api.get("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
     lines = "\n".join(each["message"] for each in logs)
+    shown = ask(home, "logs", "quick-sample #1")
     for line in ("parse: 3,000 turns in ", "  loss ", "validation loss", "gate: promote ("):
         assert line in lines, lines
+        assert line in shown, shown
+    assert run in shown.splitlines()[0] and "Finished in state" not in shown
 
 
 @pytest.mark.parametrize(

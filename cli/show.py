@@ -1,0 +1,136 @@
+"""`repartee show`: everything that is known about one registered version."""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from console import supports_styles
+from models.errors import InputError
+from models.registry.reference import in_line, open_registry
+from models.registry.tags import (
+    CHANGES,
+    CORPUS,
+    FINGERPRINT,
+    FLOW_RUN_NAME,
+    FLOW_RUN_URL,
+    PROMOTED_AT,
+    RECIPE,
+    REPLACED,
+    RUN_NAME,
+    TAKEN_OUT,
+)
+from models.registry.version import Version
+from settings import Settings
+from tasks.store.artifact import stored_outputs
+
+PAGE_LINK = re.compile(r"\[([^]]*)\]\((#/[^)]*)\)( \| )?")  # an address relative to that of MLflow's server
+PICTURE = re.compile(r"^!\[.*\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ShownVersion:
+    """A registered version, with where it comes from."""
+
+    line: str
+    version: Version
+    run_url: str
+    folder: str
+    data: str | None
+    """The fingerprint of the prepared data, if they are still in the store of this home."""
+    server: str | None
+    """The address of the MLflow server; None for a database without a server."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "line": self.line,
+            "version": self.version.number,
+            "aliases": list(self.version.aliases),
+            "created": self.version.created.isoformat(),
+            "metrics": self.version.metrics,
+            "tags": self.version.tags,
+            "run_id": self.version.run_id,
+            "run_url": self.run_url,
+            "path": self.folder,
+            "data": self.data,
+            "report": self.report(),
+        }
+
+    def facts(self) -> dict[str, str]:
+        """What the head of the text says, by its label; empty values are left out."""
+        version, tags = self.version, self.version.tags
+        prefect = " ".join(tags[tag] for tag in (FLOW_RUN_NAME, FLOW_RUN_URL) if tag in tags)
+        facts = {
+            "recipe": f"{tags.get(RECIPE, '')} on {tags.get(CORPUS, '')}" if RECIPE in tags else "",
+            "changes": tags.get(CHANGES, ""),
+            "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
+            "champion": f"since {tags[PROMOTED_AT][:16].replace('T', ' ')} UTC"
+            if PROMOTED_AT in tags
+            else "",
+            "replaced": f"v{tags[REPLACED]}" if tags.get(REPLACED) else "",
+            "taken out": tags.get(TAKEN_OUT, ""),
+            "run": prefect or tags.get(RUN_NAME, ""),
+            "MLflow": f"run {version.run_id}, {self.run_url}",
+            "files": self.folder,
+            "data": f"repartee data {self.data}" if self.data else "",
+        }
+        return {label: value for label, value in facts.items() if value}
+
+    def report(self) -> str:
+        """The description of the version in Markdown, without pictures. The addresses of MLflow's pages are
+        absolute, or left out if no server shows them."""
+        link = "" if self.server is None else rf"[\1]({self.server.rstrip('/')}/\2)\3"
+        return PAGE_LINK.sub(link, PICTURE.sub("", self.version.description))
+
+
+def describe_version(ref: str, line: str | None) -> ShownVersion:
+    """The version that the reference names.
+
+    Raises:
+        InputError: there is no such version, or MLflow cannot be used.
+    """
+    settings = Settings()
+    registry, number_or_alias = in_line(ref, open_registry(settings, line))
+    version = registry.find(number_or_alias)
+    try:
+        folder = str(registry.folder(version, settings.root / "registry"))
+    except InputError as error:
+        folder = f"cannot be used: {error}"
+    is_served = settings.tracking_uri.startswith("http")
+    return ShownVersion(
+        line=registry.model,
+        version=version,
+        run_url=registry.run_url(version.run_id),
+        folder=folder,
+        data=_data_of(settings.root, version),
+        server=settings.tracking_uri if is_served else None,
+    )
+
+
+def _data_of(home: Path, version: Version) -> str | None:
+    """The fingerprint of the examples on which the version was trained, if the store still has them."""
+    trained = [
+        run for run in stored_outputs(home, "train") if run.fingerprint == version.tags.get(FINGERPRINT)
+    ]
+    digests = {run.inputs.get("export") for run in trained}
+    return next((data.fingerprint for data in stored_outputs(home, "export") if data.digest in digests), None)
+
+
+def print_version(shown: ShownVersion) -> None:
+    """Print the version; on a terminal, its report is laid out, and elsewhere it is Markdown."""
+    aliases = f" ({', '.join(shown.version.aliases)})" if shown.version.aliases else ""
+    print(f"{shown.line} v{shown.version.number}{aliases}")
+    for label, value in shown.facts().items():
+        print(f"  {label:<12}{value}")
+    report = shown.report()
+    if not report:
+        return
+    print()
+    if not supports_styles(sys.stdout):
+        print(report)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(report))
