@@ -52,16 +52,16 @@ def lines_of_run(name: str | None, *, follow: bool) -> Iterator[str]:
 
 def _lines(client: SyncPrefectClient, run: UUID, *, follow: bool) -> Iterator[str]:
     since: DateTime | None = None
-    seen: set[UUID] = set()  # the lines with the time `since`
+    printed: set[UUID] = set()  # the lines with the time `since`
     while True:
-        is_last_look = not follow or _has_ended(client, run)
+        ends = not follow or _has_ended(client, run)
         for entry in _read(client, run, since):
             is_prefects = entry.name.startswith("prefect.") and entry.level <= logging.INFO
-            if entry.id not in seen and not is_prefects:
-                seen = {entry.id} if entry.timestamp != since else seen | {entry.id}
+            if entry.id not in printed and not is_prefects:
+                printed = {entry.id} if entry.timestamp != since else printed | {entry.id}
                 since = entry.timestamp
                 yield _text(entry)
-        if is_last_look:
+        if ends:
             return
         time.sleep(POLL_SECONDS)
 
