@@ -1,7 +1,7 @@
 """The `repartee` command: one function for each verb, which calls the modules that do the work.
 
 Each function imports heavy packages only when its verb runs, so `repartee --help` answers at once. The work
-is done by the other modules of this package and by deployments/; cli/tables.py formats the output.
+is done by the other modules of this package and by deployments/; cli/terminal/tables.py formats the output.
 """
 
 import sys
@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import corpus, encoding, registered, schedule, services
-from cli.display import progress
+from cli import corpus, registered, schedule, services
 from cli.errors import exit_with, print_error, user_error
 from cli.help import SERVICES, TALK, TRAIN, HelpByGroups, root_options
 from cli.options import (
@@ -26,7 +25,9 @@ from cli.options import (
     Temperature,
     TopP,
 )
-from cli.output import print_json, print_result
+from cli.terminal import encoding
+from cli.terminal.display import progress
+from cli.terminal.output import print_json, print_result
 from console import show_progress
 from environment import quiet_environment
 
@@ -67,8 +68,8 @@ def run(
     (the model in service) on the same test split, and promotes the new model if it is better.
     """
     with progress(quiet=quiet):
-        from cli import tables
         from cli.run import retrain_locally
+        from cli.terminal import tables
         from flows.recipes import configure
 
         outcome = retrain_locally(configure(recipe, corpus, changes or [], init, line))
@@ -92,8 +93,8 @@ def prepare(
     Only the stages download, parse, clean, vocabulary and export are run.
     """
     with progress(quiet=quiet):
-        from cli import tables
         from cli.run import prepare_locally
+        from cli.terminal import tables
         from flows.recipes import configure
 
         stages = prepare_locally(configure(recipe, corpus, changes or [], init))
@@ -113,8 +114,8 @@ def plan(
 
     No stage is run, and nothing is changed.
     """
-    from cli import tables
     from cli.run import plan_stages
+    from cli.terminal import tables
     from flows.recipes import configure
 
     stages = plan_stages(configure(recipe, corpus, changes or [], init, line))
@@ -136,7 +137,8 @@ def data(
     By default, the most recently prepared data are shown. The fingerprint of the data is that of the stage
     `export`, which `repartee prepare --json` prints.
     """
-    from cli import data, tables
+    from cli import data
+    from cli.terminal import tables
 
     export, found = data.describe_data(fingerprint)
     print_result(data.to_json(export, found), tables.data_text(export.fingerprint, found), as_json)
@@ -185,8 +187,9 @@ def evaluate(
     By default, this is the corpus on which the model was trained, or cornell if REF is a model folder.
     """
     with progress(quiet=quiet):
-        from cli import tables, versions
+        from cli import versions
         from cli.run import score_model
+        from cli.terminal import tables
         from flows.recipes import configure
 
         found = versions.find_model(ref)

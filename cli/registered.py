@@ -6,7 +6,7 @@ import typer
 
 from cli.help import CHAMPION, TALK
 from cli.options import VERSION_HELP, Json, Line
-from cli.output import print_json, print_result
+from cli.terminal.output import print_json, print_result
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -29,7 +29,8 @@ def models(
     Each row shows the aliases, the scores on the test split, the recipe and the corpus of a version. The
     newest version comes first.
     """
-    from cli import tables, versions
+    from cli import versions
+    from cli.terminal import tables
 
     if upgrade:
         upgrades = versions.upgrade_versions(line)
@@ -73,7 +74,8 @@ def promote(
 
     The files of the version are verified first. The gate's verdict is ignored.
     """
-    from cli import champion, tables
+    from cli import champion
+    from cli.terminal import tables
 
     promotion = champion.promote(ref, why, line)
     print_result(promotion, tables.promotion_text(promotion), as_json)
@@ -85,7 +87,8 @@ def rollback(line: Line = None, as_json: Json = False) -> None:
 
     No model is trained. A second rollback undoes the first one.
     """
-    from cli import champion, tables
+    from cli import champion
+    from cli.terminal import tables
 
     promotion = champion.rollback(line)
     print_result(promotion, tables.promotion_text(promotion), as_json)
@@ -97,7 +100,8 @@ def history(line: Line = None, as_json: Json = False) -> None:
 
     Each row shows the time of a change and the reason for it. The newest change comes first.
     """
-    from cli import champion, tables
+    from cli import champion
+    from cli.terminal import tables
 
     entries = champion.history(line)
     print_result({"history": entries}, tables.history_table(entries), as_json)

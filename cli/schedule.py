@@ -6,7 +6,7 @@ import typer
 
 from cli.help import print_help_without_a_verb
 from cli.options import Changes, Corpus, Init, Json, Line, Recipe
-from cli.output import print_result
+from cli.terminal.output import print_result
 
 if TYPE_CHECKING:  # this import loads Prefect, which --help does not need
     from deployments.schedules import Schedule
@@ -110,7 +110,7 @@ def run(name: Name, as_json: Json = False) -> None:
 
 def _table(schedules: "list[Schedule]") -> str:
     """The schedules, one per row."""
-    from cli.tables import text_table
+    from cli.terminal.tables import text_table
 
     rows = [
         {

@@ -6,7 +6,7 @@ import typer
 
 from cli.help import SERVICES
 from cli.options import Json
-from cli.output import print_result
+from cli.terminal.output import print_result
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -26,7 +26,7 @@ def up() -> None:
 @app.command(rich_help_panel=SERVICES)
 def status(as_json: Json = False) -> None:
     """Show the champion, runs, services and disk space."""
-    from cli import tables
+    from cli.terminal import tables
     from deployments import status
 
     found = status.status()
@@ -81,7 +81,7 @@ def doctor(
     Checks the packages, the disk, the databases, the servers, the deployments and the runs. Each fault is
     shown with the command that fixes it.
     """
-    from cli import tables
+    from cli.terminal import tables
     from deployments.doctor import examination
 
     def report(result: examination.CheckResult) -> None:

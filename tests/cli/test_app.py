@@ -70,7 +70,7 @@ def test_help_answers_at_once_and_names_every_verb(tmp_path):
 
 
 def test_a_terminal_declared_as_ascii_may_send_and_be_shown_any_character():
-    program = "import sys; from cli import encoding; encoding.accept_any_character(); print(len(sys.stdin.read()), '\\xe9\\udcff')"
+    program = "import sys; from cli.terminal import encoding; encoding.accept_any_character(); print(len(sys.stdin.read()), '\\xe9\\udcff')"
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", program],

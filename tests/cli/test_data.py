@@ -5,8 +5,8 @@ import json
 import pytest
 from prepared_data import write_outputs
 
-from cli import tables
 from cli.data import describe_data, to_json
+from cli.terminal import tables
 from models.errors import InputError
 from tasks.store.artifact import new_manifest, write_manifest
 

@@ -7,7 +7,7 @@ import pytest
 from registries import model_folder, register, register_as_before
 
 from cli.show import describe_version
-from cli.tables import status_table, version_table
+from cli.terminal.tables import status_table, version_table
 from cli.versions import find_model, list_versions
 from deployments.doctor.installation import Installation
 from deployments.doctor.runs import champion

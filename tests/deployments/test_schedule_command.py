@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from installation import Api, ask, command, install
 
-from cli.tables import status_table
+from cli.terminal.tables import status_table
 from deployments import schedules
 from deployments.local.ephemeral_server import temporary_server
 from deployments.logs import lines_of_run

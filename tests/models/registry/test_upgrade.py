@@ -9,7 +9,8 @@ from chat_models import model_folder, set_generation
 from registries import register_as_before
 
 from chat.session import Session
-from cli import app, tables
+from cli import app
+from cli.terminal import tables
 from models.errors import InputError
 from models.generation.generation_config import read_generation
 from models.registry import mlflow_model

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-log = logging.getLogger("cli.display")
+log = logging.getLogger("cli.terminal.display")
 
 REFRESHES_PER_SECOND = 8
 MIN_COLUMNS = 40  # in a narrower terminal, plain lines are printed, because the table would not fit

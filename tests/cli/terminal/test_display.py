@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from cli.display import BLOCKS, Display, progress, sparkline
+from cli.terminal.display import BLOCKS, Display, progress, sparkline
 from console import show_progress
 from environment import LOGGED
 from tasks.store.stage_event import KEY, StageEvent, event
