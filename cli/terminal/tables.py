@@ -93,7 +93,7 @@ def plan_table(stages: "list[PlannedStage]") -> str:
 
 def data_text(fingerprint: str, data: "DataOverview") -> str:
     """The overview of prepared data: a table of the splits, a table of counts, and some conversations."""
-    from models.data.overview import reject_rows, sample_rows, split_rows
+    from models.data.overview import count_rows, reject_rows, sample_rows
 
     conversations = [
         f"{row['conversation']} ({row['split']})\n{textwrap.indent(row['text'], '  ')}"
@@ -102,18 +102,11 @@ def data_text(fingerprint: str, data: "DataOverview") -> str:
     return "\n\n".join(
         [
             f"examples {fingerprint}, built from {data.lines_read:,} lines",
-            text_table(_transposed(split_rows(data))),
+            text_table(count_rows(data)),
             text_table(reject_rows(data)) or "no line was rejected, and nothing was removed",
             *conversations,
         ]
     )
-
-
-def _transposed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The table with rows and columns exchanged. The values that the rows have under the first key become the
-    new keys."""
-    first, *keys = rows[0]
-    return [{first: key, **{row[first]: row[key] for row in rows}} for key in keys]
 
 
 def text_table(rows: list[dict[str, Any]]) -> str:

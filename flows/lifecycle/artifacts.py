@@ -81,7 +81,7 @@ def _replies(evaluated: Path, champion: ScoreRecord | None) -> str:
         for prompt, reply in score.openers.items()
     ]
     from_test = [
-        {"context": " / ".join(row.context[-3:]), "this model": row.reply, "in the corpus": row.said}
+        {"context": "\n".join(row.context[-3:]), "this model": row.reply, "in the corpus": row.said}
         for row in report.samples
         if row.said
     ]

@@ -20,6 +20,11 @@ SAMPLE_TURNS = 8  # turns shown from the beginning of each sample conversation
 SAMPLE_CHARACTERS = 300  # characters shown of each turn
 QUANTILES = {"tokens, median": 0.5, "tokens, 90 %": 0.9, "tokens, longest": 1.0}
 
+TOKENS_EXPLAINED = (
+    "Tokens are counted with the vocabulary of this run. The last three rows give the number of tokens per "
+    "example: the median, the number that 90 % of the examples do not exceed, and the maximum."
+)
+
 
 class SplitOverview(Record):
     """The size of one split."""
@@ -117,6 +122,13 @@ def split_rows(data: DataOverview) -> list[dict[str, Any]]:
     ]
 
 
+def count_rows(data: DataOverview) -> list[dict[str, Any]]:
+    """The same figures with a row for each count and a column for each split, which needs less width."""
+    rows = split_rows(data)
+    first, *keys = rows[0]
+    return [{first: key, **{row[first]: row[key] for row in rows}} for key in keys]
+
+
 def reject_rows(data: DataOverview) -> list[dict[str, Any]]:
     """A row for each cause of rejects in `parse`, and for each count of `clean`; zeros are left out."""
     causes = [("parse", cause, count) for cause, count in data.rejected.items()]
@@ -139,12 +151,11 @@ def _lines(sample: SampleConversation) -> list[str]:
 
 
 def to_markdown(data: DataOverview) -> str:
-    """The overview as Markdown, for the dashboard and for MLflow."""
+    """The overview as Markdown for the dashboard, which shows each line break inside a paragraph."""
     return f"""## Splits
 
-{markdown_table(split_rows(data))}
-Tokens are counted with the vocabulary of this run. The last three columns give the number of tokens per
-example: the median, the number that 90 % of the examples do not exceed, and the maximum.
+{markdown_table(count_rows(data))}
+{TOKENS_EXPLAINED}
 
 ## Counts of parse and clean
 

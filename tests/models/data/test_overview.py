@@ -68,3 +68,10 @@ def test_a_cell_with_a_bar_or_a_line_break_does_not_break_the_table(data):
     assert "Hi \\| there." in table
     assert len(table.splitlines()) == 2 + 4
     assert "## Ten conversations" in to_markdown(data)
+
+
+def test_the_dashboard_shows_the_counts_with_a_column_for_each_split_and_no_line_break_in_a_sentence(data):
+    lines = to_markdown(data).splitlines()
+    assert "| split | train | validation | test |" in lines
+    assert "| turns | 12 | 2 | 2 |" in lines
+    assert all(line.endswith((".", "|")) or line.startswith("#") for line in lines if line)
