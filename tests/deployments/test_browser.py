@@ -2,17 +2,16 @@
 
 import json
 import re
-import shutil
 
 import pytest
+from dashboard import CHROMIUM, NO_CHROMIUM, choose, open_browser, open_form, set_minutes, submit
 from installation import PATIENCE_S, ask, go_up, left_of
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.flow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
 ]
 
 
@@ -32,46 +31,8 @@ def addresses(home):
 
 @pytest.fixture(scope="module")
 def page():
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        opened = browser.new_page(viewport={"width": 1400, "height": 1000})
-        opened.set_default_timeout(1000 * PATIENCE_S)
-        expect.set_options(timeout=1000 * PATIENCE_S)
+    with open_browser(1400, 1000) as opened:
         yield opened
-        browser.close()
-
-
-def open_form(page: Page, address: str) -> None:
-    page.goto(f"{address}/deployments")
-    page.get_by_text("retrain", exact=True).first.click()
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_text("Custom run").first.click()
-    expect(page.get_by_role("button", name="Submit")).to_be_visible()
-
-
-def choose(page: Page, recipe: str) -> None:
-    """Choose a recipe in Prefect's drop-down list, which responds only to the keyboard."""
-    control = page.locator("button.p-select-button__control").first
-    control.focus()
-    for key in ("ArrowDown", "ArrowUp", "ArrowUp", "Enter"):
-        page.keyboard.press(key)
-    expect(control).to_contain_text(recipe)
-
-
-def set_minutes(page: Page, minutes: str) -> None:
-    page.locator("input[type=number]").first.fill(minutes)
-
-
-def submit(page: Page) -> str:
-    """Submit the form, again if the server is busy; returns the id of the new run."""
-    for _ in range(5):
-        with page.expect_response("**/create_flow_run") as response_info:
-            page.get_by_role("button", name="Submit").click()
-        answer = response_info.value
-        if answer.status != 503:
-            break
-    assert answer.ok, answer.text()
-    return answer.json()["id"]
 
 
 def test_a_bad_value_in_the_form_is_refused_there_and_the_field_is_named(addresses, page, tmp_path):

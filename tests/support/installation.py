@@ -68,9 +68,10 @@ class Api:
             time.sleep(1)
         raise AssertionError
 
-    def trigger(self, parameters, name="retrain/retrain"):
+    def trigger(self, parameters, name="retrain/retrain", run_name=None):
         deployment = self.get(f"/deployments/name/{name}")
-        return self.get(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})["id"]
+        body = {"parameters": parameters} | ({"name": run_name} if run_name else {})
+        return self.get(f"/deployments/{deployment['id']}/create_flow_run", body)["id"]
 
     def ending(self, flow_run_id, timeout_s=PATIENCE_S):
         deadline_s = time.monotonic() + timeout_s
