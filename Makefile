@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test lint docs install
+.PHONY: run test lint docs pictures install
 
 run: install  ## the whole chain once, on the generated corpus
 	$(BIN)/repartee run --corpus sample --recipe quick
@@ -34,3 +34,6 @@ docs: install  ## the pages that are made from the code
 	$(BIN)/python -c "from flows.recipes import settings_page; print(settings_page(), end='')" > docs/settings.md
 	$(BIN)/python -m cli.pages > docs/cli.md
 	$(BIN)/python tests/support/outages.py > docs/outages.md
+
+pictures: install  ## the pictures of the pages in a browser (apt-get install chromium), from real runs: some minutes
+	PICTURES=docs/pictures $(BIN)/pytest -m soak tests/deployments/test_pictures.py
