@@ -117,7 +117,7 @@ def _table(schedules: "list[Schedule]") -> str:
             "name": each.name,
             "line": each.line,
             "when": f"{each.when} ({each.timezone})",
-            "next run": each.next_run or ("not planned yet" if each.active else "paused"),
+            "next run": _next_run(each),
             "what": _parameters_text(each.parameters),
         }
         for each in schedules
@@ -127,11 +127,18 @@ def _table(schedules: "list[Schedule]") -> str:
 
 def _text(schedule: "Schedule") -> str:
     """One schedule: when it runs, what it runs, and its next run."""
-    when = f"next run {schedule.next_run}" if schedule.next_run else "not planned yet"
     return (
-        f"{schedule.name}: {schedule.when} ({schedule.timezone}), {when if schedule.active else 'paused'}\n"
+        f"{schedule.name}: {schedule.when} ({schedule.timezone}), next run: {_next_run(schedule)}\n"
         f"  line {schedule.line}, {_parameters_text(schedule.parameters)}"
     )
+
+
+def _next_run(schedule: "Schedule") -> str:
+    from cli.terminal.tables import moment_text
+
+    if not schedule.active:
+        return "none, because it is paused"
+    return moment_text(schedule.next_run) if schedule.next_run else "not planned yet"
 
 
 def _parameters_text(parameters: dict[str, Any]) -> str:

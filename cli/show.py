@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.terminal.tables import moment_text
 from console import supports_styles
 from models.errors import InputError
 from models.registry.reference import in_line, open_registry
@@ -65,9 +66,7 @@ class ShownVersion:
             "recipe": f"{tags.get(RECIPE, '')} on {tags.get(CORPUS, '')}" if RECIPE in tags else "",
             "changes": tags.get(CHANGES, ""),
             "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
-            "champion": f"since {tags[PROMOTED_AT][:16].replace('T', ' ')} UTC"
-            if PROMOTED_AT in tags
-            else "",
+            "champion": f"since {moment_text(tags[PROMOTED_AT])} UTC" if PROMOTED_AT in tags else "",
             "replaced": f"v{tags[REPLACED]}" if tags.get(REPLACED) else "",
             "taken out": tags.get(TAKEN_OUT, ""),
             "run": prefect or tags.get(RUN_NAME, ""),

@@ -152,6 +152,7 @@ def next_runs(client: SyncPrefectClient, count: int) -> list[dict[str, Any]]:
             runs += [
                 {
                     "at": _local(run.expected_start_time, shown.timezone),
+                    "timezone": shown.timezone,
                     "schedule": shown.name,
                     "line": shown.line,
                     "name": run.name,

@@ -176,7 +176,7 @@ def history_table(entries: list[dict[str, Any]]) -> str:
     lines = [f"{'since (UTC)':<18}{'version':<9}{'before':<8}why"]
     for entry in entries:
         before = f"v{entry['previous']}" if entry["previous"] else "-"
-        since = entry["at"][:16].replace("T", " ")
+        since = moment_text(entry["at"])
         lines.append(f"{since:<18}v{entry['version']:<8}{before:<8}{entry['why']}")
     return "\n".join(lines)
 
@@ -229,13 +229,21 @@ def _last_run_text(run: dict[str, Any] | None, is_up: bool) -> str:
 
 def _next_run_lines(runs: list[dict[str, Any]] | None, is_scheduled: bool | None) -> list[tuple[str, str]]:
     if runs:
-        texts = [f"{run['at']}  schedule {run['schedule']}, line {run['line']}" for run in runs]
+        texts = [
+            f"{moment_text(run['at'])} {run['timezone']}, schedule {run['schedule']}, line {run['line']}"
+            for run in runs
+        ]
         return list(zip(["next runs", *[""] * len(texts)], texts, strict=False))
     if runs is None:
         return [("next runs", NO_SERVER)]
     if is_scheduled:
         return [("next runs", "not planned yet; the server plans them within a minute")]
     return [("next runs", "none: every schedule is paused (`repartee schedule list`)")]
+
+
+def moment_text(moment: str) -> str:
+    """A moment (ISO 8601) to the minute, without its offset from UTC."""
+    return moment[:16].replace("T", " ")
 
 
 def _service_text(service: dict[str, Any]) -> str:
@@ -248,7 +256,7 @@ def _since(moment: str | None) -> str:
         return ""
     hours = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds() / 3600
     age = f"{hours / 24:.0f} days" if hours > 48 else f"{hours:.1f} hours"
-    return f"since {moment[:16].replace('T', ' ')} UTC ({age})"
+    return f"since {moment_text(moment)} UTC ({age})"
 
 
 def check_text(result: "CheckResult") -> str:
