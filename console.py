@@ -29,7 +29,7 @@ class Console(logging.Handler):
         try:
             self._emit(record)
         except BrokenPipeError:
-            pass  # no process reads the output any more, but the run continues
+            pass  # nothing reads the output any more, but the run continues
         except Exception:
             self.handleError(record)
 
@@ -42,7 +42,7 @@ class Console(logging.Handler):
 
     def _progress(self, text: str) -> None:
         if self.is_terminal:
-            # The progress line is cut to this width: if it wrapped, only its last row could be overwritten.
+            # The line is cut to the terminal's width: if it wrapped, only its last row could be overwritten.
             self.stream.write(f"\r\x1b[K{f'  {text}'[: columns_of(self.stream) - 1]}")
             self.stream.flush()
             self.progress_shown = True
@@ -58,7 +58,7 @@ class Console(logging.Handler):
 
 
 def columns_of(stream: TextIO) -> int:
-    """The current width of a terminal."""
+    """The current width of a terminal in characters; DEFAULT_COLUMNS if the width is unknown."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or DEFAULT_COLUMNS
     except OSError:

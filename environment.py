@@ -1,9 +1,9 @@
 """The environment variables of all Repartee processes, set before the libraries that read them are imported.
 
-    python -m environment MODULE ARGUMENTS...      runs a library's module, such as a server, with them set
+    python -m environment MODULE ARGUMENTS...      sets them, then runs a library's module, such as a server
 
-Every entry point calls `quiet_environment` before it imports or starts anything else; flows/__init__.py calls
-it for the processes that only run a flow: a worker of any kind, or a Python program.
+Every entry point of Repartee calls `quiet_environment` before it imports or starts anything else. In other
+processes that run a flow (a Prefect worker of any kind, or a Python program), flows/__init__.py makes this call.
 """
 
 import logging
@@ -23,19 +23,19 @@ EVERY_PROCESS = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",  # transformers' warnings give advice that does not apply here
     "TOKENIZERS_PARALLELISM": "true",
-    # If waiting threads spin and another process needs their core, a training step takes 50 times as long.
+    # If waiting threads spin while another process needs their cores, a training step takes 50 times as long.
     "OMP_WAIT_POLICY": "passive",
-    # With Prefect's default of 180 s, each run longer than 180 s would count as crashed.
+    # With Prefect's default interval of 180 s, each run longer than 180 s would count as crashed.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-    # Runs are deleted with their logs 90 days after their end; by default Prefect never deletes them.
+    # Prefect deletes runs and their logs 90 days after the runs have ended; by default it never does.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
-    # If a flow is called from Python, Prefect starts a server, which has to create its database first.
+    # If a flow is called without a server, Prefect starts one, which has to create its database first.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a stage may also run outside a flow
 }
 
 # The additional variables of the servers and the worker. deployments/local/services.py sets them, and
-# compose.yaml and the systemd units repeat them; tests/deployments/test_compose.py compares these places.
+# compose.yaml and the systemd units repeat them, as tests/deployments/test_compose.py checks.
 CSRF_PROTECTION = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
 PREFECT_SERVER = {
     **CSRF_PROTECTION,
@@ -49,8 +49,8 @@ MLFLOW_SERVER = {
 }
 WORKER = {
     "PREFECT_WORKER_QUERY_SECONDS": "2",  # a triggered run starts within seconds
-    # A run that the worker cannot submit counts as crashed. While the server is busy or restarts, the worker
-    # and its runs repeat their requests for up to eight minutes; by default they do so for one minute.
+    # A run that the worker cannot submit counts as crashed. Therefore, while the server is busy or restarts,
+    # the worker and its runs repeat their requests for up to eight minutes; Prefect's default is one minute.
     "PREFECT_CLIENT_MAX_RETRIES": "8",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
 }
@@ -61,7 +61,7 @@ _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where our own servers liste
 
 
 def quiet_environment() -> None:
-    """Turn off telemetry and busy waiting in the libraries, but keep the variables that the user has set.
+    """Turn off telemetry and busy waiting in the libraries. Variables set by the user keep their values.
 
     Also make Prefect show the log lines of our packages in the logs of the run that wrote them.
     """
@@ -79,7 +79,7 @@ class _RunLogs(logging.Handler):
     """Passes each log record to the handler that Prefect uses for packages other than its own.
 
     PREFECT_LOGGING_EXTRA_LOGGERS would have the same effect, but in a run that a worker started, Prefect
-    reads this variable before any of our code runs.
+    reads this variable before any of our code can set it.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -96,7 +96,7 @@ def _exempt_this_machine_from_proxies() -> None:
     listed = [
         each.strip() for name in ("NO_PROXY", "no_proxy") for each in os.environ.get(name, "").split(",")
     ]
-    if "*" in listed:  # an asterisk is valid only without other entries
+    if "*" in listed:  # already exempts every host, and is valid only as the sole entry
         return
     hosts = dict.fromkeys(each for each in (*listed, *_THIS_MACHINE) if each)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(hosts)

@@ -13,7 +13,7 @@ from models.locks import is_held
 
 @dataclass(frozen=True)
 class ServiceState:
-    """One service as state.json describes it."""
+    """One service, as described in state.json."""
 
     pid: int
     """The id of the service's process, which leads a process group."""
@@ -22,7 +22,7 @@ class ServiceState:
     health: str
     """The address of the service's health check; empty if it has none."""
     starting: bool = False
-    """True while the service starts for the first time; clients do not use its address yet."""
+    """True while the service starts for the first time. Until then, clients do not use its address."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def running_services(home: Path) -> SupervisorState | None:
 
 
 def last_state(home: Path) -> SupervisorState:
-    """The content of state.json, even if its supervisor has ended; empty if the file cannot be read."""
+    """The content of state.json, even if no supervisor is running; empty if the file cannot be read."""
     try:
         content = json.loads((home / "services" / "state.json").read_text())
         services = {

@@ -1,4 +1,4 @@
-"""Settings: the locations of files and servers. None of these settings affects a result or is recorded."""
+"""Settings: where files and servers are. No setting here affects how a model is trained or scored."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,17 @@ from models.model_name import name_fault, text_fault
 from models.sqlite_files import address
 from services_state import running_services
 
-MAX_PATH_BELOW_HOME = 200  # characters of the longest path of a file below the home
+MAX_PATH_BELOW_HOME = 200  # characters; the longest path of a file, relative to the home
 MAX_EXPERIMENT = 500  # characters; MLflow's own limit
 
 
 class Settings(BaseSettings):
-    """The settings, from REPARTEE_*, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and PREFECT_API_URL.
+    """The settings, read from environment variables.
+
+    The variables are REPARTEE_*, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and PREFECT_API_URL.
 
     Raises:
-        InputError: one of the values cannot be used; the message names its variable.
+        InputError: a value cannot be used; the message names the environment variable.
     """
 
     model_config = SettingsConfigDict(
@@ -31,7 +33,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Path("var")
-    """The folder that holds all outputs. Deleting it loses results, but later runs are still correct."""
+    """The folder that holds all outputs. Deleting it loses results but never makes later runs wrong."""
     model_name: str = "repartee"
     """The default model line: the name of the registered model in MLflow."""
     notice_url: SecretStr | None = None
@@ -44,7 +46,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
 
-    # These checks run before pydantic's own validation, whose messages about a path or text are a page long.
+    # These checks run before pydantic's own validation, whose messages about a wrong value are a page long.
     @field_validator("home", mode="before")
     @classmethod
     def _check_home(cls, home: Any) -> Any:
@@ -82,19 +84,19 @@ class Settings(BaseSettings):
 
     @property
     def tracking_uri(self) -> str:
-        """The configured address of MLflow, or that of `repartee up`'s MLflow, or the home's database."""
+        """MLflow's address: as configured, or else the server of `repartee up`, or else the home's database."""
         return self.mlflow_tracking_uri or self._address("mlflow") or address(self.root / "mlflow.db")
 
     @property
     def prefect_url(self) -> str | None:
-        """The configured address of Prefect's API, or else of `repartee up`'s Prefect, or else None."""
+        """The address of Prefect's API: as configured, or else the server of `repartee up`, or else None."""
         if self.prefect_api_url:
             return self.prefect_api_url
         address = self._address("prefect")
         return f"{address}/api" if address else None
 
     def _address(self, service: str) -> str | None:
-        """The address of a service that `repartee up` runs; None if it is not running or still starting."""
+        """The address of a service that `repartee up` runs; None unless the service has started."""
         state = running_services(self.root)
         found = state.services.get(service) if state else None
         return found.address if found and not found.starting else None
@@ -107,7 +109,7 @@ def _accept(value: Any, variable: str, what: str, why: str | None) -> Any:
 
 
 def _path_fault(path: Path) -> str | None:
-    """Why a folder with this path cannot be the home; None if it can."""
+    """Why a folder with this path cannot be the home; None if it can be the home."""
     if why := text_fault(str(path)):
         return why
     try:

@@ -71,7 +71,8 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
         members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
     else:
         members |= _download_and_unpack(out, corpus)
-    (out / "logs").mkdir()  # not in the digest: equal bytes from different sources are one corpus
+    # logs/ is not part of the digest, so equal files from different sources count as the same corpus.
+    (out / "logs").mkdir()
     Origin(name=source.name, corpus=config.corpus, members=members).write(out / SOURCE)
     return len(MEMBERS)
 

@@ -29,15 +29,15 @@ from models.files import is_utf8, sha256
 
 log = logging.getLogger(__name__)
 
-IDENTITY_CACHE_S = 60  # how long a server's answer is reused, so that plan and run use the same answer
+IDENTITY_CACHE_S = 60  # how long a server's answer is reused, so that a plan and its run use the same one
 _cached_identities: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 NAMES = ("cornell", "sample")
 ACCEPTED_FORMS = f"give {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
 
-# The original server and an older mirror do not offer https, so the files are compared with pinned digests.
-# A pin is a git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes of the file. Eight public
-# repositories contain the two corpus files with these ids.
+# Neither the original server nor the mirror offers https, so the files are compared with pinned digests.
+# A pin is a git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes of the file. In eight
+# public repositories, the two corpus files have these ids.
 CORNELL = (
     "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip",
     "http://www.mpi-sws.org/~cristian/data/cornell_movie_dialogs_corpus.zip",
@@ -186,7 +186,7 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_path(folder: Path, source: Source) -> Path:
-    """The path of the downloaded copy of a source. It ignores the address's query, which may change."""
+    """The path of a source's downloaded copy. It does not depend on the address's query, which may change."""
     if source.pins:
         return folder / source.name
     address = redact_corpus(source.locations[0])
@@ -253,5 +253,5 @@ def _sha256(path: Path) -> str:
 
 
 def _digest(kind: str, content: object) -> str:
-    """A hash of the content. It is stored, so it must not reveal an address, which may contain secrets."""
+    """A hash of the content. The hash is stored, so it must not reveal an address that contains secrets."""
     return f"{kind}:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"

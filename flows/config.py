@@ -34,13 +34,13 @@ def _check_line(name: str | None) -> str | None:
 
 class RetrainConfig(Config):
     recipe: str = "small"
-    """The named configuration that provides the values of all settings that are not changed."""
+    """The named configuration that provides the values of all settings that are not set explicitly."""
     line: Annotated[str | None, AfterValidator(_check_line)] = None
     """The model line: the name of the registered model, which has its own champion and history. The default
-    is the value of REPARTEE_MODEL_NAME, or `repartee` if that is not set."""
+    is the value of REPARTEE_MODEL_NAME, or `repartee` if that variable is not set."""
     max_hours: float | None = Field(default=None, gt=0, le=MAX_HOURS)
-    """The time limit of the whole run, in hours. A run that takes longer is stopped and ends as failed; if
-    it is repeated, it resumes from its checkpoint."""
+    """The time limit of the whole run, in hours. A run that takes longer is stopped and ends as failed. If
+    the run is repeated, it resumes from its checkpoint."""
     start: StartConfig = StartConfig()
     download: DownloadConfig = DownloadConfig()
     parse: ParseConfig = ParseConfig()
@@ -64,7 +64,7 @@ class RetrainConfig(Config):
         return self
 
     def by_stage(self) -> dict[str, Config]:
-        """The settings of each stage. Most stages have their own group; others combine parts of several."""
+        """The settings of each stage. Most have their own group; others combine parts of several groups."""
         groups = {name: group for name, group in self if isinstance(group, Config)}
         return {
             **groups,

@@ -35,7 +35,7 @@ def read_change(text: str, origin: str) -> Change:
     """Parse one setting.
 
     Args:
-        origin: how error messages begin; this names the option or the form field, such as `--set `.
+        origin: the beginning of error messages, which names the option or form field, such as `--set `.
 
     Raises:
         InputError: the text has no equals sign.
@@ -65,7 +65,7 @@ def join_settings(values: Iterable[tuple[str, Any]]) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """Parse a value: a number, true, false, null, a list or a quoted string as in JSON; the rest is text."""
+    """The value of a text that is valid JSON, such as a number, true, null or a list; otherwise the text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -73,7 +73,7 @@ def parse_value(text: str) -> Any:
 
 
 def show_value(value: Any) -> str:
-    """The value in the notation of settings, as JSON if plain text would be parsed as another value."""
+    """The value in the notation of settings: plain text if it is parsed as the same value, otherwise JSON."""
     is_text = isinstance(value, str) and value == value.strip() and parse_value(value) == value
     if is_text and not SEPARATOR.search(value) and value[:1] not in ('"', "[", "{"):
         return str(value)

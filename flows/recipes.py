@@ -86,7 +86,7 @@ RECIPES = {
             log_every=5,
             checkpoint_seconds=300,
         ),
-        evaluate=EvaluateConfig(max_replies=2000),  # on two cores the whole split would take an hour
+        evaluate=EvaluateConfig(max_replies=2000),  # scoring all test replies would take an hour on two cores
     ),
 }
 
@@ -106,7 +106,7 @@ def configure(
 
 
 def change_recipe(recipe: str, changes: Sequence[Change], origin: str) -> RetrainConfig:
-    """The recipe with these changes; a later change of a key replaces an earlier change of the same key.
+    """The recipe with these changes. If several of them set the same key, the last one counts.
 
     Args:
         origin: how error messages begin: with `--set `, or with the name of the form field.
@@ -128,7 +128,7 @@ def change_recipe(recipe: str, changes: Sequence[Change], origin: str) -> Retrai
 
 
 def changes_of(config: RetrainConfig) -> dict[str, Any]:
-    """The settings that differ from the recipe, as a mapping from the key to the value."""
+    """The values, by key, of the settings that differ from the recipe."""
     base = dict(_walk(RECIPES[config.recipe]))
     return {key: value for key, value in _walk(config) if base[key] != value}
 
@@ -152,7 +152,7 @@ def _check_recipe(recipe: str) -> None:
 def _describe(error: ValidationError, origin: str) -> str:
     first = error.errors()[0]
     key, reason = validation_problem(error, depth=2)
-    if first["type"] == "value_error":  # an error without a key concerns several groups
+    if first["type"] == "value_error":  # an error without a key concerns several groups of settings
         return f"{origin}{key}: {reason}" if key else f"{origin.rstrip(': ')}: {reason}"
     return f"{origin}{key}: {reason}, got {first['input']!r} (docs/settings.md lists the settings)"
 

@@ -72,13 +72,13 @@ def taken_out(run: RunContext, train: Artifact) -> str:
 
 
 def overlap(run: RunContext, champion: Version, clean: Artifact) -> str:
-    """The reason why the champion may have been trained on the current test split; "" if there is none."""
+    """The reason why the champion may have been trained on the current test split; otherwise ""."""
     today = json.loads((clean.path / MANIFEST).read_text())["ingredients"]["config"]
     return split_overlap(run.registry.params(champion), today, champion.number)
 
 
 def changed_answers(run: RunContext, champion: Version, train: Artifact) -> str:
-    """The reason to register the champion again with changed generation settings; "" if there is none."""
+    """The reason to register the champion again: changed generation settings; "" if they are unchanged."""
     is_another = champion.tags.get(FINGERPRINT) != train.fingerprint
     if is_another or run.gate.promote == "never" or taken_out(run, train):
         return ""
@@ -129,7 +129,7 @@ def _without_champion(run: RunContext, champion: Version, damage: str, train: Ar
 
 
 def score_again(run: RunContext, model: Artifact, clean: Artifact, max_replies: int | None) -> ScoreRecord:
-    """The score of a model on the test split of a corpus, read from the store or computed."""
+    """The score of a model on the test split of a corpus, computed now or read from the store."""
     config = RescoreConfig(max_replies=max_replies)
     rescored = rescore.run(run.home, config, {"champion": model, "clean": clean})
     return ScoreRecord.read(rescored.path / SCORE)

@@ -83,7 +83,7 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
 
 
 def _will_change(stages: Sequence[str]) -> str:
-    """The reason to run a stage: `stages`, whose outputs it reads, have to run first."""
+    """The reason to run a stage: `stages`, whose outputs this stage reads, have to run before it."""
     if len(stages) == 1:
         return f"{stages[0]} changes"
     return f"{', '.join(stages[:-1])} and {stages[-1]} change"

@@ -63,7 +63,7 @@ def check_answers(folder: Path) -> None:
 
 
 def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> None:
-    """Build the folder to register: the trained model, its generation settings and card, and MLmodel."""
+    """Build the folder to register: the trained model, its generation settings, its card, and MLmodel."""
     shutil.copytree(model, out)
     path = out / generation_config.FILE
     chosen = json.loads(path.read_text()) | generation_config.to_transformers(run.generation)
@@ -78,7 +78,7 @@ def build_folder(out: Path, model: Path, report: Report, run: RunContext) -> Non
 
 
 def version_tags(run: RunContext, outputs: Outputs, report: Report, verdict: Verdict) -> dict[str, str]:
-    """The tags of a version: what users want to see in a list, and the digest that the gate compares."""
+    """The tags of a version: what users look for in a list of versions, and the digest for the gate."""
     return {
         **{key: run.tags[key] for key in VERSION_TAGS},
         TEST_BPB: f"{report.metrics['test_bpb']:.4f}",
@@ -153,7 +153,7 @@ def settle(
 
 
 def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> int | None:
-    """The version of this model if an earlier attempt promoted it without receiving the response, or None."""
+    """This model's version if an earlier attempt promoted it without receiving the response, else None."""
     champion = registry.champion()
     if champion is None or champion.number == verdict.champion or champion.digest != train.digest:
         return None

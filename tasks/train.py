@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 def _watched(run: RunContext, fingerprint: str) -> Iterator[dict[str, Any]]:
     """During training, send metrics to MLflow and progress to Prefect, and check whether the run is deleted.
 
-    Yields arguments for `train_model`, with which it reports each line of metrics and stops if the run is
-    deleted.
+    Yields arguments for `train_model`: a function to call with each line of metrics, and a function that
+    raises an exception if the run is deleted.
     """
     progress = TrainingProgress()
     run_id = _open_run(run, fingerprint)
@@ -43,7 +43,7 @@ def _watched(run: RunContext, fingerprint: str) -> Iterator[dict[str, Any]]:
             yield {"watch": progress, "check": lambda: raise_if_deleted(deleted, work)}
         status = "FINISHED"
     except BaseException as error:
-        # The run was stopped by Ctrl-C or SIGTERM, or was cancelled or deleted in a dashboard.
+        # In these cases Ctrl-C or SIGTERM stopped the run, or a user cancelled or deleted it in a dashboard.
         if isinstance(error, RunDeleted) or not isinstance(error, Exception):
             status = "KILLED"
         raise
@@ -64,7 +64,7 @@ train = Stage(
 
 
 def _open_run(run: RunContext, fingerprint: str) -> str | None:
-    """Open the MLflow run; return None if MLflow does not answer, because training does not need it."""
+    """Open the MLflow run; return None if MLflow does not answer, because training does not need MLflow."""
     try:
         return run.registry.open_run(fingerprint, name=run.name, params=run.params, tags=run.tags)
     except TrackingUnavailable as outage:

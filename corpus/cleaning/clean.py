@@ -19,7 +19,7 @@ from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
 
 
 def count_repeated_exchanges(conversations: list[tuple[Conversation, str]]) -> int:
-    """The number of exchanges (a turn and its reply) that repeat an earlier exchange; none is removed."""
+    """The number of exchanges (a turn and its reply) that repeat an earlier one; no exchange is removed."""
     exchanges = Counter(
         exchange for c, _ in conversations for exchange in zip(c.texts, c.texts[1:], strict=False)
     )

@@ -9,10 +9,11 @@ from models.config import Config
 
 class CleanConfig(Config):
     normalisation: Literal["plain", "article"] = "plain"
-    """`plain` tidies up Unicode, whitespace and markup. `article` also converts the text to lower case and
-    keeps only the letters a to z and .,!?, as does the tutorial that the recipe `tutorial` follows."""
+    """How the text is cleaned. `plain`: Unicode, whitespace and markup are tidied up. `article`: in addition,
+    the text is converted to lower case, and only the letters a to z and .,!? are kept, as in the tutorial
+    that the recipe `tutorial` follows."""
     split_by: Literal["group", "conversation"] = "group"
-    """What always stays in one split: a whole group (such as a movie), or only a conversation."""
+    """What is never divided between splits: a group (such as a movie), or a conversation."""
     validation_share: float = Field(default=0.05, gt=0, lt=0.5)
     """Share of the groups or conversations (see `split_by`) that are assigned to the validation split."""
     test_share: float = Field(default=0.05, gt=0, lt=0.5)

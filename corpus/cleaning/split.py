@@ -12,13 +12,13 @@ from models.errors import DataRejected
 def split_unit(conversation: Conversation, config: CleanConfig) -> str:
     """The name of what stays together in one split: the conversation's group or the complete conversation.
 
-    If parts of one conversation were in different splits, training on one would help to predict another.
+    If parts of one conversation were in different splits, training on one would help to predict the others.
     """
     return conversation.group if config.split_by == "group" else conversation.source_id
 
 
 def split_of(name: str, config: CleanConfig) -> str:
-    """The split of a group or conversation. It depends only on the name, so new data never changes it."""
+    """The split of a group or conversation. It depends only on the name and the settings, not on other data."""
     # The first eight bytes of the hash, scaled to a number in the interval [0, 1).
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     if position < config.test_share:

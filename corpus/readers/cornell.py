@@ -14,8 +14,8 @@ from corpus.readers.encodings import LINE_BYTES, LineReader
 from corpus.readers.rejects import Rejects
 from models.data.schemas import TURNS
 
-# Each id is enclosed in single or double quotes. Ids are separated by commas, or by whitespace alone, as when
-# numpy prints an array.
+# Each id is enclosed in single or double quotes. Ids are separated by commas, or by whitespace alone, as in
+# an array printed by numpy.
 _QUOTED_ID = r"""(?:'[^'\\]*'|"[^"\\]*")"""
 _ID_LIST = re.compile(rf"\[\s*{_QUOTED_ID}(?:(?:\s*,\s*|\s+){_QUOTED_ID})*\s*,?\s*\]")
 
@@ -90,8 +90,8 @@ def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
         if unknown := list(islice((i for i in ids if i not in lines), 10)):
             rejects.add(CONVERSATIONS, number, "refers to a line that does not exist", ", ".join(unknown))
             continue
-        # A conversation has the id of its first line. If other conversations begin with the same line, a
-        # number makes their ids unique.
+        # The id of a conversation is the id of its first line. If several conversations begin with the same
+        # line, the ids of all but the first get a number.
         first_ids[ids[0]] += 1
         conversation = ids[0] if first_ids[ids[0]] == 1 else f"{ids[0]}-{first_ids[ids[0]]}"
         for turn, line_id in enumerate(ids):

@@ -22,7 +22,7 @@ WINDOWS_1252 = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in 
 _FROM_LATIN_1 = dict(enumerate(WINDOWS_1252))
 _BYTE_OF = {character: byte for byte, character in enumerate(WINDOWS_1252)}
 
-# UTF-32 comes first, because its little-endian byte order mark begins with that of little-endian UTF-16.
+# UTF-32 comes first, because the mark of little-endian UTF-32 begins with that of little-endian UTF-16.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -50,7 +50,7 @@ class LineReader:
     """The number of lines that seem to be UTF-8 misread as Windows-1252. These lines are not changed."""
 
     def lines(self, path: Path) -> Iterator[Line]:
-        """Yield each line of a file, keeping at most one line in memory, or the beginning of a long one."""
+        """Yield each line of a file. Only one line, or the beginning of a long one, is in memory at a time."""
         with path.open("rb") as file:
             sample = file.read(SAMPLE_BYTES)
             encoding, mark_size_bytes = _encoding_of(sample)
@@ -73,7 +73,7 @@ class LineReader:
 
 
 def count_lines(path: Path) -> int:
-    """An upper bound on the number of lines: in UTF-16, a byte of a character may look like a line ending."""
+    """An upper bound on the number of lines (in UTF-16, one byte of a character may look like a line end)."""
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
         file.seek(0)
@@ -82,7 +82,7 @@ def count_lines(path: Path) -> int:
 
 
 def is_mojibake(text: str) -> bool:
-    """Whether text that is not ASCII becomes valid UTF-8 if encoded as Windows-1252, as `â€™` does."""
+    """Whether the text is not pure ASCII and its Windows-1252 bytes are valid UTF-8, as with `â€™`."""
     if text.isascii():
         return False
     try:
@@ -127,7 +127,7 @@ def _line_end(sample: bytes) -> str:
 
 
 def _bounded_lines(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield pairs of a line and whether it is complete. A line that is too long is cut to its beginning."""
+    """Yield each line, cut to its beginning if it is too long, and whether it is complete."""
     for piece in pieces:
         is_whole, last = True, piece
         while not last.endswith(b"\n") and (following := next(pieces, None)) is not None:

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 class ParseConfig(Config):
     max_reject_share: float = Field(default=0.01, ge=0, le=1)
-    """The largest acceptable share of unusable lines. If the share is larger, the corpus is probably in a
-    different format, and the run fails."""
+    """The largest acceptable share of unusable lines. If more lines are unusable, the run fails, because the
+    corpus is probably in a different format."""
 
 
 def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
@@ -64,7 +64,7 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
 
 
 def _too_many_rejects_error(name: str, rejects: Rejects, which_lines: str = "") -> DataRejected:
-    """The error for too many rejects. It suggests a higher limit, or another corpus if most lines fail."""
+    """The error for too many rejects. It suggests a higher limit or, if most lines fail, another corpus."""
     first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.lines_read) / 100
     remedy = f"repair the file, or allow more with --set parse.max_reject_share={share}"
     if share > 0.5:

@@ -18,7 +18,7 @@ is_valid_reply = GRAMMAR.is_valid_reply
 
 @dataclass(frozen=True)
 class Conversation:
-    """Lines that two characters of one movie speak alternately."""
+    """A conversation: the lines that two characters of one movie speak in turn."""
 
     movie: int
     lines: tuple[str, ...]
@@ -66,7 +66,7 @@ def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
     """Write the two files of the Cornell layout; return the number of lines.
 
     The lines of a conversation are written in reverse order, as in the original Cornell corpus. Only one
-    conversation at a time is in memory, so the generated corpus may have any size.
+    conversation at a time is in memory, so the corpus may be larger than the memory.
     """
     written = 0
     with (

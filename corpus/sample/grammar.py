@@ -1,8 +1,8 @@
 """The grammar of the `sample` corpus: generates conversations, and decides which replies are valid.
 
 A script is a short conversation between two people. A slot such as `{name}` is filled once and keeps its
-filler to the end of the script; a derived slot such as `{total}` is computed from the other slots. The same
-scripts both generate the text and define which replies are valid.
+filler to the end of the script; a derived slot such as `{total}` is computed from the other slots. The
+scripts that generate the text also define which replies are valid.
 """
 
 import re
@@ -29,7 +29,7 @@ def script(topic: str, *turns: str | tuple[str, ...], **rules: Rule) -> Script:
 
 
 def kind(slot: str) -> str:
-    """The kind of filler that a slot takes: its name without the final digits, so `name` for `name2`."""
+    """The kind of filler that a slot takes: its name without final digits (`name` for the slot `name2`)."""
     return slot.rstrip("0123456789")
 
 
@@ -69,7 +69,7 @@ class Grammar:
                 True for _ in self._match(candidate, index, spoken, binding)
             ):
                 return True
-            # The speaker who began the conversation may also begin another script.
+            # The speaker who began the matched script may begin another script instead of continuing it.
             if index % 2 == 0 and any(
                 True for opener in self.scripts for _ in self._match(opener, 0, spoken, {})
             ):
@@ -81,8 +81,8 @@ class Grammar:
 
         Returns:
             For each such script: how many turns at the end of the context it can generate, the fillers that
-            these turns use, and the script. As many turns as possible are matched, so that a reply can repeat
-            a name from two turns ago.
+            these turns use, and the script. As many turns as possible are matched, because the reply
+            may have to repeat a name from two turns ago.
         """
         spoken = [canonical(turn) for turn in context]
         for start in range(len(spoken)):
@@ -125,7 +125,7 @@ class Grammar:
         return next(filler for filler in self.fillers[kind(slot)] if canonical(filler) == text)
 
     def _make_pattern(self, template: str, derived: tuple[str, ...]) -> re.Pattern[str]:
-        """A regular expression for the template's canonical form, with a group for each underived slot."""
+        """A regular expression for the template's canonical form, with a group for each slot not derived."""
         parts, captured = [], set[str]()
         for i, part in enumerate(_SLOT.split(template)):
             if i % 2 == 0:

@@ -16,7 +16,7 @@ from models.errors import InputError
 HTTP_SCHEME = re.compile(r"https?:", re.IGNORECASE)
 VARIABLE = re.compile(r"env:(REPARTEE_CORPUS_[A-Z0-9_]+)")
 QUERY_HASH = re.compile(r"\?redacted-[0-9a-f]{8}")
-# This remedy is safe, because the environment of a process is never stored.
+# A secret is safe in an environment variable, because the environment of a process is never stored.
 BY_VARIABLE = (
     "put the whole address into an environment variable REPARTEE_CORPUS_NAME (NAME is up to you) and give "
     "env:REPARTEE_CORPUS_NAME as the corpus"
@@ -29,11 +29,11 @@ FORM_PATTERN = (
 """What a deployment's form accepts as a corpus: text without any part that may be secret. The scheme of an
 address must be http(s) or env."""
 
-_full_addresses: dict[str, str] = {}  # from stored forms to whole addresses; never written to disk
+_full_addresses: dict[str, str] = {}  # whole addresses by stored form; never written to disk
 
 
 def stored_form(corpus: str) -> str:
-    """The form in which a corpus may be stored. The query, which stays in this process, becomes a hash.
+    """The form in which a corpus may be stored: its query string, kept only in memory, is replaced by a hash.
 
     Raises:
         InputError: the address contains a username or a password.

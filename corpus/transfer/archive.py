@@ -1,7 +1,7 @@
 """Archive: unpacks the wanted files of a zip, or copies them from a folder. No other files are read.
 
-An archive is not trusted: its paths are never used for writing, the unpacked bytes are counted
-regardless of the sizes that it declares, and only the wanted members are read.
+An archive is not trusted: its paths are never used for writing, only the wanted members are read, and the
+unpacked bytes are counted, whatever sizes the archive declares.
 """
 
 import hashlib
@@ -36,13 +36,13 @@ DAMAGE_ERRORS = (
 
 @dataclass(frozen=True)
 class UnpackLimits:
-    """The limits for an archive. If a limit is exceeded, the error message names it."""
+    """The limits for an archive. If a limit is exceeded, the error message names that limit."""
 
     member_bytes: int = 4 * 2**30
     total_bytes: int = 4 * 2**30
     ratio: int = 200
-    """The largest ratio of unpacked to packed bytes, checked once more than `ratio_from_bytes` bytes are
-    unpacked. The ratio of English text is 3 or 4."""
+    """The largest ratio of unpacked to packed bytes, for files that unpack to more than
+    `ratio_from_bytes` bytes. The ratio of English text is 3 or 4."""
     ratio_from_bytes: int = 10 * 2**20
     entries: int = 10_000
     directory_bytes: int = 2 * 2**20
@@ -161,7 +161,7 @@ def _not_a_zip_error(source: Path, head: bytes, error: Exception) -> InputError:
 
 
 def _check_overlap(source: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse a zip whose entries share bytes: it can be small and yet unpack to any size (CVE-2024-0450)."""
+    """Refuse a zip whose entries share bytes; a small one can unpack to any size (CVE-2024-0450)."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     ends = [*(info.header_offset for info in infos), archive.start_dir][1:]
     for info, end in zip(infos, ends, strict=True):
@@ -249,7 +249,7 @@ def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None)
 
 def _chunks(member: Member) -> Iterator[bytes]:
     try:
-        # zipfile checks the CRC only at the end of a member, so the member has to be read to its end.
+        # Each member is read to its end, because only there does zipfile check the CRC.
         with member.open() as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk

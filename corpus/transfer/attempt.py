@@ -1,4 +1,4 @@
-"""Attempt: makes one HTTP request for a file, which resumes the download where an earlier attempt stopped."""
+"""Attempt: downloads a file with one HTTP request, starting where an earlier attempt stopped."""
 
 import contextlib
 import itertools
@@ -120,7 +120,7 @@ def _write_body(
     done, meter = offset, Meter(offset, total, limits, progress)
     with part.open("ab" if offset else "wb") as file:
         if not offset:
-            # The state is written while the file is empty, so it always describes the bytes in the file.
+            # The state is written while the file is empty, so it describes the bytes in the file at any time.
             copies.write_state(part, url, response, total)
         for chunk in itertools.chain([head], chunks):
             done += len(chunk)

@@ -48,7 +48,7 @@ def write_lock(archive: Path, *, wait_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # first, so that a waiting process creates a new lock file
+        path.unlink(missing_ok=True)  # before the release, so that a waiting process creates a new lock file
         file_lock.release()
 
 
@@ -91,7 +91,7 @@ def delete(part: Path) -> None:
 def publish(archive: Path) -> None:
     """Replace the earlier copy with the completed download."""
     part = part_path(archive)
-    _state_path(archive).unlink(missing_ok=True)  # first, because it describes the old file
+    _state_path(archive).unlink(missing_ok=True)  # first, because this description is of the old file
     part.replace(archive)
     _state_path(part).replace(_state_path(archive))
 

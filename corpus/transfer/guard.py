@@ -1,8 +1,8 @@
 """Guard: decides which hosts a download may reach, when it must end, and which errors are transient.
 
 An address can direct a download to an internal service of the local machine or network, whether directly,
-through a redirect or through DNS (server-side request forgery). Therefore the IP address of each peer is
-checked.
+through a redirect or through DNS (server-side request forgery). Therefore the IP address of each
+connection is checked.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class TransientError(Exception):
-    """An error that may not occur in another attempt.
+    """An error that another attempt may avoid.
 
     `wait_s` is the number of seconds that the server asks the client to wait. `unreachable` is True if no
     connection was made at all.
@@ -107,7 +107,7 @@ class RequestGuard:
             self._timer.cancel()
 
     def set_deadline(self, seconds: float) -> None:
-        """Shut the connection down after this many seconds (a slow stream never hits the read timeout)."""
+        """Shut the connection down after this many seconds (the read timeout cannot end a slow, steady stream)."""
         if self._timer:
             self._timer.cancel()
         self._timer = threading.Timer(max(0.0, seconds), self._shut_down_socket, [seconds])
@@ -154,10 +154,10 @@ class RequestGuard:
         try:
             return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         except (OSError, UnicodeError):
-            return set()  # perhaps only a proxy can resolve the name; otherwise, connecting fails
+            return set()  # a proxy may be able to resolve the name; without a proxy, connecting fails
 
     def check_address(self, address: str, host: str = "") -> None:
-        """Check an IP address. A redirect may lead only to a public address or to the first address's zone.
+        """Check an IP address. A redirect may lead only to a public address or stay in the zone of the first one.
 
         Raises:
             PermanentError: the address is not allowed.
@@ -174,7 +174,7 @@ class RequestGuard:
             raise PermanentError(f"redirected to the {reached_zone} address {address}")
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Check the IP address that the HTTP client has connected to. (A name may resolve to any address.)
+        """Check the IP address that the HTTP client has connected to; a host name may resolve to any address.
 
         Raises:
             PermanentError: the address is not allowed.
@@ -225,7 +225,7 @@ def _effective_ip(address: str) -> Any:
 def _proxy_hosts() -> set[str | None]:
     """The hosts of the proxies that the HTTP client reads from environment variables.
 
-    The address of a proxy may lack a scheme, because the client also accepts such addresses.
+    Addresses of proxies without a scheme are accepted here, because the client accepts them, too.
 
     Raises:
         PermanentError: the address of a proxy is invalid.

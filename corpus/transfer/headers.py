@@ -25,7 +25,7 @@ def is_continuation(response: httpx2.Response, offset: int, state: dict[str, Any
 
 
 def status_error(response: httpx2.Response) -> TransientError | PermanentError:
-    """The error for an unsuccessful status. It says whether, and when, another attempt may succeed."""
+    """The error for an unsuccessful status. The error says whether, and when, another attempt may succeed."""
     reason = f"HTTP {response.status_code} {response.reason_phrase[:60]}".strip()
     if response.status_code in (408, 429, 500, 502, 503, 504):
         return TransientError(reason, wait_s=_retry_after_s(response.headers.get("retry-after", "")))
@@ -43,7 +43,7 @@ def _retry_after_s(text: str) -> float:
 
 
 def content_length(response: httpx2.Response) -> int | None:
-    """The number of bytes in the body; None if the server does not say."""
+    """The number of bytes in the body; None if the headers do not give it."""
     text = response.headers.get("content-length", "")
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
@@ -55,6 +55,6 @@ def validator(response: httpx2.Response) -> str | None:
 
 
 def identifying_headers(response: httpx2.Response) -> dict[str, str]:
-    """The headers that identify the content; {} if they include neither an ETag nor a date."""
+    """The headers that identify the content; {} if there is neither an ETag nor a Last-Modified header."""
     found = {name: response.headers[name] for name in IDENTIFYING_HEADERS if name in response.headers}
     return found if found.keys() - {"content-length"} else {}

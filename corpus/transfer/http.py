@@ -115,7 +115,7 @@ def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) 
 
 
 def unreachable_error(url: str, error: TransientError) -> InputError:
-    """The error for an address that cannot be reached and of which there is no earlier copy."""
+    """The error for an address that cannot be reached and whose file was never downloaded before."""
     return InputError(f"{_describe({url: error})}; {MANUAL_REMEDY}")
 
 
@@ -134,7 +134,7 @@ def _download_with_retries(
         return state.attempt_number >= tries or time.monotonic() + state.upcoming_sleep > deadline_s
 
     def log_retry(state: RetryCallState) -> None:
-        if not _last_error(state).unreachable:  # the final error says that it is unreachable
+        if not _last_error(state).unreachable:  # the final error says that the host is unreachable
             log.info(
                 "%s: %s; trying again in %.1f s", redact_corpus(url), _last_error(state), state.upcoming_sleep
             )

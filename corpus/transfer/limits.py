@@ -12,14 +12,14 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits for a download. If a limit is exceeded, the error message names it."""
+    """The limits for a download. If a limit is exceeded, the error message names that limit."""
 
     total_s: float = 1800
     """The time limit for all attempts at all mirrors together."""
     max_bytes: int = 4 * 2**30
     connect_s: float = 10
     slow_after_s: float = 30
-    """An attempt ends if it receives no data, or on average less than `min_bytes_per_s`, for this long."""
+    """An attempt ends if, for this long, it receives no data or less than `min_bytes_per_s` on average."""
     min_bytes_per_s: float = 1000
     tries: int = 5
     """The maximum number of attempts at one address; at most 2 if the address cannot be reached."""

@@ -1,4 +1,4 @@
-"""Members: the wanted files in an archive or a folder; both kinds are opened in the same way."""
+"""Members: the wanted files, which are opened in the same way in an archive and in a folder."""
 
 import os
 import zipfile

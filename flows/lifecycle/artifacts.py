@@ -1,11 +1,11 @@
 """Artifacts: tables and texts on the page of a run in Prefect's dashboard.
 
-    LINE-summary    the verdict, the scores beside the champion's, the curves, the stages, links
+    LINE-summary    the verdict, the scores of the model and the champion, the curves, the stages, links
     LINE-data       counts, rejected lines, lengths, ten conversations
     LINE-replies    replies of this model, and of the champion with which it was compared
 
 LINE is the name of the registered model, reduced to the characters that are valid in the key of a Prefect
-artifact. All flows on a Prefect server share one set of keys.
+artifact. The name is part of the key because all flows on a Prefect server share one set of keys.
 """
 
 import base64

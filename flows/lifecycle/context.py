@@ -49,7 +49,7 @@ def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
     """The context of a run that only reads: it writes nothing and has no tags.
 
     Raises:
-        InputError: a setting is wrong, or the configuration needs a model to start from but names none.
+        InputError: a setting is wrong, or the configuration needs an initial model but names none.
     """
     check_start(config)
     params = flatten(config.model_dump(mode="json"))
@@ -105,7 +105,7 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
 
 
 def url_of(flow_run: FlowRun, settings: Settings) -> str | None:
-    """The address of a run's page in Prefect; None if the run uses a temporary server, which ends with it."""
+    """The address of a run's page in Prefect; None if the server is temporary and ends with the run."""
     return redact_addresses(url_for(flow_run) or "") or None if settings.prefect_url else None
 
 
@@ -140,7 +140,7 @@ def check_deployable(corpus: str, init: str, home: Path) -> None:
 
 
 def home_identity(home: Path) -> str:
-    """An identifier of a home, independent of its path and the host name. A copied home gets a new one."""
+    """An identifier of a home, independent of its path and host name. A copied home has a new identifier."""
     path = home / "identity"
     with suppress(FileExistsError), path.open("x") as file:
         file.write(uuid4().hex)
@@ -148,7 +148,7 @@ def home_identity(home: Path) -> str:
 
 
 def reach_of(settings: Settings) -> Reach:
-    """The hosts to which downloads may connect. A deployed run may use only public hosts and listed hosts.
+    """The hosts to which downloads may connect. A deployed run may use only public or listed hosts.
 
     Raises:
         InputError: the setting that lists further hosts has an invalid entry.

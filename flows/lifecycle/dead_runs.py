@@ -19,7 +19,8 @@ from tasks.store.run_context import RunContext
 log = logging.getLogger(__name__)
 
 GONE = "the process of this run is gone; a later start of Repartee noticed it"
-SILENT = "no heartbeat: its process is gone"  # the automation's message; the automation sends no notice
+# Prefect's automation ends a silent run with this message. The automation sends no notice, so `_end` does.
+SILENT = "no heartbeat: its process is gone"
 
 
 def reconcile(run: RunContext) -> list[str]:
@@ -102,7 +103,7 @@ def _end(client: SyncPrefectClient, home: Path, flow_run_id: str) -> list[str]:
 def _complete(client: SyncPrefectClient, home: Path, flow_run: FlowRun) -> bool:
     """If the run finished while Prefect did not answer, record its end; return whether this was done.
 
-    Prefect may already have marked the run as crashed, because its process ended without a final state.
+    Prefect may already have marked the run as crashed, because its process reported no final state.
     """
     result = find_result(home, str(flow_run.id))
     if result is None or not flow_run.state or flow_run.state.is_completed():

@@ -23,8 +23,8 @@ REJECTED = "repartee.data.rejected"
 
 
 def send_new_data(run: RunContext, outputs: Sequence[Artifact]) -> None:
-    """Send an event if this run has built new examples, the output of the last data stage, so that training
-    can start."""
+    """If this run has built new examples (the output of the last data stage), send an event that can trigger
+    training."""
     if outputs[-1].status == "ran":
         report(
             emit_event,
@@ -40,7 +40,7 @@ def send_new_data(run: RunContext, outputs: Sequence[Artifact]) -> None:
 
 
 def _without_corpus(settings: str) -> str:
-    """These settings without the corpus, which has a field of its own in the event and in the form."""
+    """These settings without the corpus, which has its own field in the event and in the form."""
     return ", ".join(text for text in split_settings(settings) if not text.startswith("download.corpus="))
 
 

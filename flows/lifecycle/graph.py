@@ -1,4 +1,4 @@
-"""The graph of the stages: run a chain of stages in its order, or find the stages that one of them needs."""
+"""The graph of the stages: run a chain of stages in order, or find the stages that one stage depends on."""
 
 from collections.abc import Mapping, Sequence
 

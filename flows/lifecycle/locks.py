@@ -1,7 +1,7 @@
-"""Locks: ensure that one run at a time trains in a home, and that each model line has at most one run in
-progress; show which runs are alive.
+"""Locks: at most one run at a time trains in a home, and each model line has at most one run in progress.
 
-All of them are kernel locks, which are released as soon as the process that holds them ends, for any reason.
+Further locks show which runs are alive. All these locks are kernel locks, which are released as soon as the
+process that holds them ends, for any reason.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def line_holder(home: Path, line: str) -> str | None:
 
 @contextmanager
 def my_turn(home: Path, name: str) -> Iterator[None]:
-    """Hold the training lock of this home, so that no run trains in it at the same time.
+    """Hold the training lock of this home, so that no other run trains in it in the meantime.
 
     Raises:
         Busy: a run is training in this home.
@@ -72,7 +72,7 @@ def run_processes(home: Path) -> list[int]:
 
 
 def holder_pid(home: Path) -> int | None:
-    """The ID of the process that is training in this home; None if no process on this machine is."""
+    """The ID of the process that is training in this home; None if none on this machine is training."""
     return _holder_pid(home, TRAINING)
 
 
@@ -93,7 +93,7 @@ def dead_runs(home: Path) -> list[str]:
 
 
 def bury(home: Path, flow_run_id: str) -> None:
-    """Release and remove the lock of a run whose end has been recorded and whose open entries are closed."""
+    """Release and remove the lock of a run whose end Prefect has recorded, or that Prefect does not know."""
     if held := _life_locks.pop(flow_run_id, None):
         held.release()
     _life_file(home, flow_run_id).unlink(missing_ok=True)
@@ -158,7 +158,7 @@ def _read_record(home: Path, lock_name: str) -> dict[str, Any]:
 
 
 def _line_lock(line: str) -> str:
-    """The name of a line's lock. It contains a digest, because two line names may differ only in case."""
+    """The name of a line's lock. A digest keeps apart two lines with the same readable part."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", line)[:40]
     return f"line-{readable}-{hashlib.sha256(line.encode()).hexdigest()[:8]}"
 

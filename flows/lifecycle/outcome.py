@@ -13,7 +13,7 @@ Ending = Literal["promoted", "refused", "unchanged", "skipped", "trained_not_reg
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run; `to_json` is what the command prints with --json."""
+    """The result of a run; `to_json` returns what the command prints with --json."""
 
     outcome: Ending
     reason: str

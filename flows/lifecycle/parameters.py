@@ -37,7 +37,7 @@ SettingsText = (
     Annotated[str, Field(json_schema_extra={"pattern": notation.FORM_PATTERN, "maxLength": 10_000})] | None
 )
 OlderChanges = Annotated[dict[str, Any] | None, SkipJsonSchema()]
-NONE = "none"  # means null; the older form sent null itself for every field that was left empty
+NONE = "none"  # stands for null, which the older form sent for every empty field
 ORIGIN = "settings: "
 
 
@@ -76,7 +76,7 @@ def to_config(
 
 
 def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
-    """The configuration, changed to use the normalisation with which this model was trained.
+    """The configuration, changed to use the normalisation with which the model in `folder` was trained.
 
     Raises:
         InputError: the folder is not a model that Repartee has trained.
@@ -88,7 +88,7 @@ def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 
 def of_config(config: RetrainConfig) -> dict[str, Any]:
-    """The parameters that result in this configuration: only the differences from its recipe."""
+    """The parameters that result in this configuration: its recipe, and the differences from that recipe."""
     others = changes_of(config)
     fields: dict[str, Any] = {"corpus": others.pop("download.corpus", None)}
     minutes, seed = others.get("train.max_minutes"), others.get("train.seed")
@@ -111,7 +111,7 @@ def line_of(parameters: dict[str, Any]) -> str | None:
 
 
 def settings_of(changes: dict[str, Any] | None) -> str:
-    """Convert the `changes` that an older form has stored into a text for the field `settings`."""
+    """Convert the parameter `changes`, stored by an older form, to a text for the field `settings`."""
     values = flatten(changes or {})
     return join_settings(
         (key, None if value == NONE else value) for key, value in values.items() if value is not None

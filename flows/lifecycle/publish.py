@@ -1,6 +1,6 @@
 """Publish: return the outcome of a run to the caller, and show it in Prefect.
 
-The final state has one of Prefect's own state names, because Prefect's pages can filter only by these.
+The final state has one of Prefect's own state names, because Prefect's pages can filter only by these names.
 The outcome is in the message of the state, in a tag of the run and in the name of the run.
 """
 
@@ -60,7 +60,7 @@ def unchanged(run: RunContext, plan: Plan) -> State[Outcome]:
 
 
 def skipped_outcome(run: RunContext, holder: str) -> Outcome:
-    """The outcome if another run of the same model line is in progress in this home."""
+    """The outcome of a run that does not start because another run of its model line is in progress."""
     return Outcome(
         outcome="skipped",
         reason=f"the other run, in {run.home}, is {holder}",
@@ -165,7 +165,7 @@ def out_of_time(config: RetrainConfig) -> State[Any]:
 
 
 def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """The last hook of a flow: Prefect has recorded the end of the run, so the next start need not do so."""
+    """The last hook of a flow: Prefect has recorded the end of the run, so the next start need not record it."""
     home = Settings().root
     forget_result(home, str(flow_run.id))
     bury(home, str(flow_run.id))
@@ -177,7 +177,7 @@ def completed(
     outputs: Mapping[str, Artifact] | None = None,
     champion: ScoreRecord | None = None,
 ) -> State[Outcome]:
-    """The final state of a run. The result is saved to disk before Prefect is asked to record it."""
+    """The final state of a run. The outcome is saved to disk before Prefect is asked to record it."""
     save_result(run.home, run.flow_run_id, Result(outcome))
     report(publish_artifacts, outcome, outputs or {}, champion)
     report(_update_run, lambda client, flow_run: label(client, flow_run, outcome))

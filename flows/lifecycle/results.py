@@ -1,7 +1,7 @@
 """Results: keep the result of a run in a file until Prefect has recorded the end of the run.
 
 Prefect's engine sends the final state over HTTP. If no server answers, the command reads the result from this
-file, and the next start of Repartee records it in Prefect.
+file, and the next start of Repartee records the end in Prefect.
 """
 
 from dataclasses import dataclass, field

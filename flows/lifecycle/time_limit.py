@@ -10,12 +10,12 @@ SECONDS_PER_HOUR = 3600
 
 
 class OutOfTime(KeyboardInterrupt):
-    """The run has reached its time limit. It ends as after Ctrl-C: the trainer first writes a checkpoint."""
+    """The run has reached its time limit. As after Ctrl-C, the trainer writes a checkpoint before it ends."""
 
 
 @contextmanager
 def time_limit(hours: float | None) -> Iterator[None]:
-    """Interrupt the `with` block after `hours`, unless that is None. The caller must be in the main thread.
+    """Interrupt the `with` block after `hours` (None: never). The caller must be in the main thread.
 
     Raises:
         OutOfTime: the block has not ended in time.

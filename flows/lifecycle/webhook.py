@@ -1,8 +1,8 @@
-"""Webhook: send a one-line notice if a run fails or dies, is missed, promotes a version or cannot register
-its model.
+"""Webhook: send a one-line notice of a run that an operator should know about.
 
-The notice is a JSON object whose field `text` is shown by Slack, Mattermost and others. The notice is sent to
-the address in the setting REPARTEE_NOTICE_URL. If REPARTEE_NOTICE_REFUSED is true, a run whose model is not
+Such a run fails or dies, is missed, promotes a version or cannot register its model. The notice is a JSON
+object whose field `text` is shown by Slack, Mattermost and others. The notice is sent to the address in the
+setting REPARTEE_NOTICE_URL. If REPARTEE_NOTICE_REFUSED is true, a run whose model is not
 better than the champion sends a notice, too.
 """
 
@@ -39,7 +39,7 @@ def notice(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
 
 
 def send_notice(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -> None:
-    """Send a notice of how a run ended to REPARTEE_NOTICE_URL, if that setting has a value."""
+    """Send to REPARTEE_NOTICE_URL, if it is set, a notice that says how a run ended."""
     reason = " ".join((state.message or "").split())[:MAX_REASON]
     text = reason if outcome else f"{state.name}: {reason}"
     _send(_message(flow_run, text, state.name, outcome.outcome if outcome else None, reason))

@@ -1,4 +1,4 @@
-"""Deletion: training stops if a user deletes its run in a dashboard; the checkpoint is kept."""
+"""Deletion: if a user deletes a run in a dashboard, its training stops; the checkpoint is kept."""
 
 import logging
 import threading
@@ -27,9 +27,10 @@ class RunDeleted(InputError):
 def deletions(
     sources: Mapping[str, Callable[[], bool]], every_s: float = EVERY_SECONDS
 ) -> Iterator[list[str]]:
-    """Watch the runs that `sources` check. Yields a list to which the name of each deleted run is added.
+    """Watch for deleted runs. Yields a list to which the name of each deleted run is added.
 
-    Each run is watched in its own thread, so that a check that hangs does not delay the others.
+    `sources` maps each run's name to a function that checks whether the run has been deleted. Each run is
+    watched in its own thread, so that a check that hangs does not delay the others.
     """
     found: list[str] = []
     stop = threading.Event()
@@ -44,7 +45,7 @@ def deletions(
                 log.debug("%s: could not find out whether the run still exists: %s", name, error)
 
     for name, is_deleted in sources.items():
-        # Prefect keeps its settings, such as the address of the server, in context variables.
+        # Copies the context variables, in which Prefect keeps settings such as the address of the server.
         run = copy_context().run
         threading.Thread(
             target=run, args=(watch, name, is_deleted), name=f"watch-{name}", daemon=True
@@ -80,7 +81,7 @@ def raise_if_deleted(found: list[str], work: Path) -> None:
 
 
 def _is_deleted_in_prefect(flow_run_id: str) -> bool:
-    # With httpx_settings, this is a separate client: only the flow's thread may close the flow's client.
+    # Because of `httpx_settings`, this is not the flow's own client, which this thread must not close.
     with get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client:
         try:
             client.read_flow_run(flow_run_id)  # type: ignore[arg-type]

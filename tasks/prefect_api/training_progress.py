@@ -20,8 +20,8 @@ AWAY_SECONDS = 55.0  # added to ARTIFACT_SECONDS while Prefect does not answer
 
 
 class TrainingProgress:
-    """Called with each line of metrics.jsonl. Shows the line in the terminal, updates Prefect's progress
-    artifact every five seconds, and logs a line every minute."""
+    """A function that is called with each line of metrics.jsonl. It shows the line in the terminal, updates
+    Prefect's progress artifact every five seconds, and logs a line every minute."""
 
     def __init__(self) -> None:
         self.artifact = cast(UUID | None, report(create_progress_artifact, 0.0, description="training"))
@@ -34,8 +34,8 @@ class TrainingProgress:
         if kind == EPOCH:
             log.info("train: %s", epoch_line(metrics))
         elif kind == NOTICE and metrics["level"] in ("INFO", "WARNING"):
-            # Error lines are not shown here, because an error ends training with an exception that contains
-            # its message.
+            # Error lines are not shown here, because each error also ends training with an exception that
+            # contains the same message.
             log.log(logging.getLevelName(metrics["level"]), "train: %s", metrics["message"])
         elif kind == VALIDATION:
             self.validation_bpb = metrics["bpb"]

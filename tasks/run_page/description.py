@@ -1,4 +1,4 @@
-"""Collects the content of the description of a run or a version from the outputs of the stages."""
+"""Collects, from the outputs of the stages, what MLflow shows as the description of a run or version."""
 
 from collections.abc import Sequence
 
@@ -32,8 +32,10 @@ TABLES = {
 def description(
     run: RunContext, run_id: str, outputs: Outputs, verdict: Verdict, *, version: int | None
 ) -> str:
-    """The description of the run that registered `version`. If `version` is None, the description of a
-    refused run, or of the version that is about to be registered.
+    """The description of a run or a version, as MLflow shows it.
+
+    If `version` is given, the text describes the run that registered this version. Otherwise it describes a
+    refused run, or the version that is about to be registered.
 
     Raises:
         TrackingUnavailable, InputError: MLflow cannot be used; see `Connection.writing`.

@@ -52,7 +52,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class StoredOutput:
-    """An output in the store, as its manifest describes it. Its files are not verified."""
+    """An output in the store, as described by its manifest. The files of the output are not verified."""
 
     fingerprint: str
     path: Path
@@ -162,7 +162,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Rename the built folder to its final name. A damaged output there is replaced, a complete one kept."""
+    """Rename the built folder to its final name. A damaged output there is replaced; a complete one stays."""
     while True:
         try:
             if verify(final) is not None:

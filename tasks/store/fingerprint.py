@@ -9,8 +9,8 @@ The search starts from the module that defines the function (decision 14 in docs
 * The bytes of all non-Python files in the folders of these modules.
 * The versions of the libraries that these modules import, except libraries that cannot affect an output.
 
-It does not include modules whose names are assembled at run time, code inside strings, files that are read
-from other folders, or the dependencies of the libraries.
+The search does not include modules whose names are assembled at run time, code inside strings, files that are
+read from other folders, or the dependencies of the libraries.
 """
 
 import ast
@@ -44,7 +44,7 @@ DECIDE_NOTHING = frozenset(
         "typer",
     }
 )
-"""The import names of the libraries that cannot affect an output. All other libraries count."""
+"""The import names of the libraries that cannot affect an output. All others are part of the fingerprint."""
 
 DOTTED = re.compile(r"\w+(\.\w+)+")
 
@@ -56,7 +56,7 @@ class Code:
     sha256: str
     modules: tuple[str, ...]
     libraries: dict[str, str]
-    """Public version of each library (without `+cu130` and the like), and the minor version of Python."""
+    """The version of each library, without suffixes such as `+cu130`, and of Python, such as 3.11."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Module:
     mentions: frozenset[str]
     """Dotted names of imports and of their attributes; every prefix of such a name may be a module."""
     constants: frozenset[str]
-    """Strings that look like dotted names; such a string counts if a module has exactly this name."""
+    """Strings that look like dotted names. If a module has exactly this name, the string counts as an import."""
     imports: frozenset[str]
     """The top-level names of the imported modules."""
 
@@ -94,7 +94,7 @@ def code_of(function: Callable[..., object], *, root: Path = PROJECT) -> Code:
 
 
 def _start(function: Callable[..., object], root: Path) -> str:
-    """The name of the module that defines a function; for a script, it is derived from the file."""
+    """The name of the module that defines a function; for a script, the name is derived from the file."""
     function = inspect.unwrap(function)
     if _path(function.__module__, root) is not None:
         return function.__module__

@@ -26,7 +26,7 @@ class RunContext:
     gate: GateConfig
     generation: GenerationConfig
     params: dict[str, Any]
-    """The whole configuration with flat keys such as `train.learning_rate`, as MLflow shows it."""
+    """The whole configuration with flat keys such as `train.learning_rate`, for display in MLflow."""
     tags: dict[str, str]
     command: str
     """The command that repeats the run with the same configuration."""

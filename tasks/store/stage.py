@@ -51,10 +51,10 @@ class External:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of the chain: a pure function, the stages whose outputs it reads, and its settings.
+    """A step of the chain: a pure function, with the names of its inputs and the key of its settings.
 
     `build(out, config, **inputs)` writes files into the folder `out` and returns the size of its output,
-    counted in `unit`. Each of the `inputs` is a folder; the argument has the name of the stage that wrote it.
+    counted in `unit`. Each of the `inputs` is a folder, passed under the name of the stage that wrote it.
     If the stage is resumable, `build` also gets `work`, a folder that is kept until the stage has succeeded.
     """
 
@@ -170,7 +170,7 @@ class Stage:
         final = home / "store" / self.name / fingerprint
         with building(final.parent, fingerprint) as partial:
             if is_whole(final) and (found := self.find(home, fingerprint)):
-                return found  # another process built it while this one waited
+                return found  # another process built the output while this one waited
             started_s = time.monotonic()
             rows = self.build(partial, config, **extra)
             seconds = round(time.monotonic() - started_s, 3)
@@ -182,7 +182,7 @@ class Stage:
         )
 
     def why(self, home: Path, config: Config, digests: Mapping[str, str]) -> str:
-        """Why the stage has to run: what differs from the most similar stored output. SAME if it need not."""
+        """Why the stage has to run: what differs from the most similar stored output; SAME if nothing differs."""
         folder = home / "store" / self.name
         try:
             if verify(folder / self.fingerprint(config, digests)):
