@@ -3,7 +3,7 @@
     python -m environment MODULE ARGUMENTS...      sets them, then runs a library's module, such as a server
 
 Every entry point of Repartee calls `quiet_environment` before it imports or starts anything else. In other
-processes that run a flow (a Prefect worker of any kind, or a Python program), flows/__init__.py makes this call.
+processes that run a flow (a Prefect worker of any kind, or a Python program), flows/__init__.py calls it.
 """
 
 import logging

@@ -84,12 +84,12 @@ class Settings(BaseSettings):
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's address: as configured, or else the server of `repartee up`, or else the home's database."""
+        """MLflow's address: as configured, else the server of `repartee up`, else the home's database."""
         return self.mlflow_tracking_uri or self._address("mlflow") or address(self.root / "mlflow.db")
 
     @property
     def prefect_url(self) -> str | None:
-        """The address of Prefect's API: as configured, or else the server of `repartee up`, or else None."""
+        """The address of Prefect's API: as configured, else the server of `repartee up`, else None."""
         if self.prefect_api_url:
             return self.prefect_api_url
         address = self._address("prefect")

@@ -36,8 +36,8 @@ NAMES = ("cornell", "sample")
 ACCEPTED_FORMS = f"give {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
 
 # Neither the original server nor the mirror offers https, so the files are compared with pinned digests.
-# A pin is a git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes of the file. In eight
-# public repositories, the two corpus files have these ids.
+# A pin is a git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes of the file. In eight public
+# repositories, the two corpus files have these ids.
 CORNELL = (
     "http://www.cs.cornell.edu/~cristian/data/cornell_movie_dialogs_corpus.zip",
     "http://www.mpi-sws.org/~cristian/data/cornell_movie_dialogs_corpus.zip",

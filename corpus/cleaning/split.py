@@ -18,7 +18,7 @@ def split_unit(conversation: Conversation, config: CleanConfig) -> str:
 
 
 def split_of(name: str, config: CleanConfig) -> str:
-    """The split of a group or conversation. It depends only on the name and the settings, not on other data."""
+    """The split of a group or conversation. Only the name and the settings decide it, not other data."""
     # The first eight bytes of the hash, scaled to a number in the interval [0, 1).
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
     if position < config.test_share:

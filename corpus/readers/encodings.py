@@ -50,7 +50,7 @@ class LineReader:
     """The number of lines that seem to be UTF-8 misread as Windows-1252. These lines are not changed."""
 
     def lines(self, path: Path) -> Iterator[Line]:
-        """Yield each line of a file. Only one line, or the beginning of a long one, is in memory at a time."""
+        """Yield each line of a file. Only one line (or the beginning of a long one) is in memory at once."""
         with path.open("rb") as file:
             sample = file.read(SAMPLE_BYTES)
             encoding, mark_size_bytes = _encoding_of(sample)

@@ -66,7 +66,7 @@ def write_corpus(folder: Path, *, turns: int, seed: int) -> int:
     """Write the two files of the Cornell layout; return the number of lines.
 
     The lines of a conversation are written in reverse order, as in the original Cornell corpus. Only one
-    conversation at a time is in memory, so the corpus may be larger than the memory.
+    conversation at a time is in memory, so the corpus may be larger than the available memory.
     """
     written = 0
     with (

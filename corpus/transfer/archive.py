@@ -41,8 +41,8 @@ class UnpackLimits:
     member_bytes: int = 4 * 2**30
     total_bytes: int = 4 * 2**30
     ratio: int = 200
-    """The largest ratio of unpacked to packed bytes, for files that unpack to more than
-    `ratio_from_bytes` bytes. The ratio of English text is 3 or 4."""
+    """The largest ratio of unpacked to packed bytes, for files that unpack to more than `ratio_from_bytes`
+    bytes. The ratio of English text is 3 or 4."""
     ratio_from_bytes: int = 10 * 2**20
     entries: int = 10_000
     directory_bytes: int = 2 * 2**20
@@ -161,7 +161,7 @@ def _not_a_zip_error(source: Path, head: bytes, error: Exception) -> InputError:
 
 
 def _check_overlap(source: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse a zip whose entries share bytes; a small one can unpack to any size (CVE-2024-0450)."""
+    """Refuse a zip whose entries share bytes: even a small one can unpack to any size (CVE-2024-0450)."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     ends = [*(info.header_offset for info in infos), archive.start_dir][1:]
     for info, end in zip(infos, ends, strict=True):

@@ -1,8 +1,8 @@
 """Guard: decides which hosts a download may reach, when it must end, and which errors are transient.
 
 An address can direct a download to an internal service of the local machine or network, whether directly,
-through a redirect or through DNS (server-side request forgery). Therefore the IP address of each
-connection is checked.
+through a redirect or through DNS (server-side request forgery). Therefore the IP address of every
+host to which a download connects is checked.
 """
 
 import contextlib
@@ -107,7 +107,7 @@ class RequestGuard:
             self._timer.cancel()
 
     def set_deadline(self, seconds: float) -> None:
-        """Shut the connection down after this many seconds (the read timeout cannot end a slow, steady stream)."""
+        """Shut the connection down after this many seconds (the read timeout never ends a slow stream)."""
         if self._timer:
             self._timer.cancel()
         self._timer = threading.Timer(max(0.0, seconds), self._shut_down_socket, [seconds])
@@ -157,7 +157,7 @@ class RequestGuard:
             return set()  # a proxy may be able to resolve the name; without a proxy, connecting fails
 
     def check_address(self, address: str, host: str = "") -> None:
-        """Check an IP address. A redirect may lead only to a public address or stay in the zone of the first one.
+        """Check an IP address. A redirect may lead only to a public address or to the first address's zone.
 
         Raises:
             PermanentError: the address is not allowed.

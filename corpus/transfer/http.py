@@ -115,7 +115,7 @@ def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) 
 
 
 def unreachable_error(url: str, error: TransientError) -> InputError:
-    """The error for an address that cannot be reached and whose file was never downloaded before."""
+    """The error for an address that cannot be reached and of which there is no earlier copy."""
     return InputError(f"{_describe({url: error})}; {MANUAL_REMEDY}")
 
 

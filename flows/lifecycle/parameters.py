@@ -37,7 +37,7 @@ SettingsText = (
     Annotated[str, Field(json_schema_extra={"pattern": notation.FORM_PATTERN, "maxLength": 10_000})] | None
 )
 OlderChanges = Annotated[dict[str, Any] | None, SkipJsonSchema()]
-NONE = "none"  # stands for null, which the older form sent for every empty field
+NONE = "none"  # stands for null; the older form sent an actual null for every empty field
 ORIGIN = "settings: "
 
 

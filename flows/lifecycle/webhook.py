@@ -2,8 +2,8 @@
 
 Such a run fails or dies, is missed, promotes a version or cannot register its model. The notice is a JSON
 object whose field `text` is shown by Slack, Mattermost and others. The notice is sent to the address in the
-setting REPARTEE_NOTICE_URL. If REPARTEE_NOTICE_REFUSED is true, a run whose model is not
-better than the champion sends a notice, too.
+setting REPARTEE_NOTICE_URL. If REPARTEE_NOTICE_REFUSED is true, a run whose model is not better than the
+champion sends a notice, too.
 """
 
 import logging

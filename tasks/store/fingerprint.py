@@ -67,7 +67,7 @@ class _Module:
     mentions: frozenset[str]
     """Dotted names of imports and of their attributes; every prefix of such a name may be a module."""
     constants: frozenset[str]
-    """Strings that look like dotted names. If a module has exactly this name, the string counts as an import."""
+    """Strings that look like dotted names. A string counts as an import if it is the name of a module."""
     imports: frozenset[str]
     """The top-level names of the imported modules."""
 

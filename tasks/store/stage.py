@@ -182,7 +182,7 @@ class Stage:
         )
 
     def why(self, home: Path, config: Config, digests: Mapping[str, str]) -> str:
-        """Why the stage has to run: what differs from the most similar stored output; SAME if nothing differs."""
+        """Why the stage has to run: what differs from the most similar stored output; otherwise SAME."""
         folder = home / "store" / self.name
         try:
             if verify(folder / self.fingerprint(config, digests)):
