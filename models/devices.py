@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-# If memory runs out, cuBLAS and the CPU and MPS allocators raise a RuntimeError that contains one of these.
+# If memory runs out, cuBLAS and the CPU and MPS allocators raise a RuntimeError with one of these texts.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 

@@ -30,7 +30,7 @@ class DataRejected(InputError):
 
 
 def is_out_of_space(error: BaseException | None) -> bool:
-    """Whether a full disk, a quota or a file-size limit caused the error or an error that it wraps."""
+    """Whether a full disk, a quota or a file-size limit caused this error, or one of the errors it wraps."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
             return True

@@ -48,7 +48,7 @@ class MetricsLog:
         self.paths = {"metrics": folder / METRICS, "log": folder / "train.log"}
 
     def begin(self, sizes: dict[str, int] | None) -> None:
-        """Truncate the files to the `sizes` that they had at a checkpoint, or if that is None, empty them."""
+        """Truncate the files to the `sizes` that they had at a checkpoint, or empty them if it is None."""
         if not self.writes:
             return
         for name, path in self.paths.items():
@@ -80,7 +80,7 @@ class MetricsLog:
 
 
 def checkpointed_size(folder: Path) -> int:
-    """The size that metrics.jsonl had at the newest checkpoint; it is never truncated below this size."""
+    """The size that metrics.jsonl had at the newest checkpoint; the file is never cut below this size."""
     for path in sorted((folder / "checkpoints").glob("[0-9]*/state.json"), reverse=True):
         try:
             return int(json.loads(path.read_text())["journal"]["metrics"])
@@ -101,7 +101,7 @@ class NoticeHandler(logging.Handler):
             line = {"kind": NOTICE, "time": time.time_ns() // 1_000_000, "level": record.levelname}
             with self.path.open("a") as file:
                 file.write(json.dumps({**line, "message": record.getMessage()}) + "\n")
-        except Exception:  # a full disk is reported by the code that depends on writing
+        except Exception:  # such as a full disk, which the next checkpoint reports
             self.handleError(record)
 
 
@@ -113,8 +113,8 @@ class Reader:
     """Reads a JSON Lines file while another process appends lines to it or truncates it.
 
     Only complete lines are returned. Of each kind of line, the line for a given step is returned only once,
-    even if it is written again after a truncation. If `certain` is given, it returns the number of bytes at
-    the start of the file that will never be truncated, and lines beyond them are left for later calls.
+    even if it is written again after a truncation. `certain`, if given, returns the number of bytes at the
+    start of the file that will never be truncated; lines beyond these bytes are left for later calls.
     """
 
     def __init__(self, path: Path, certain: Callable[[], int] | None = None) -> None:

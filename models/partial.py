@@ -33,7 +33,7 @@ def building(folder: Path, fingerprint: str) -> Iterator[Path]:
     partial = folder / f"{PREFIX}{fingerprint}"
     held = _acquire(partial)
     try:
-        shutil.rmtree(partial / OUT, ignore_errors=True)  # a builder that died may have left it
+        shutil.rmtree(partial / OUT, ignore_errors=True)  # a builder that died may have left this folder
         (partial / OUT).mkdir()
         yield partial / OUT
     finally:

@@ -1,4 +1,4 @@
-"""Records: JSON files with known keys, each described by a class."""
+"""Records: a record is a JSON file whose keys are the fields of a class."""
 
 import json
 from pathlib import Path

@@ -171,7 +171,7 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Remove the temporary folders of dead processes, then yield a new one. Call this within `alone`."""
+    """Remove temporary folders of dead processes, then yield a new folder. Call this within `alone`."""
     for left in path.parent.glob(f".{path.name}{CREATED}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}{CREATED}", dir=path.parent) as folder:

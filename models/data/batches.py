@@ -50,7 +50,7 @@ class Batch:
 class LossInputs(NamedTuple):
     """The inputs of the loss: N hidden states, each with its target id and its weight.
 
-    To give a step its fixed shape, it is padded with positions of weight 0.
+    A step on packed sequences has a fixed shape: it is filled up with positions of weight 0.
     """
 
     hidden_ND: Tensor
@@ -85,7 +85,7 @@ class Examples:
     def sides(self, *, has_encoder: bool) -> NDArray[np.int64]:
         """The number of tokens in each row; the shape is (rows, 1).
 
-        With an encoder, the context's and the reply's tokens are counted separately; the shape is (rows, 2).
+        With an encoder, context and reply tokens are counted separately, and the shape is (rows, 2).
         """
         if not has_encoder:
             return self.lengths[:, None]
@@ -114,8 +114,9 @@ def bucket(
     """Divide the rows into batches of similar length, and return the row numbers of each batch.
 
     A batch has at most `batch_tokens` positions, including padding, unless it consists of a single row. The
-    shape of `lengths` is (rows,), or (rows, sides) if each side is padded separately. If `rng` is given, the
-    order of the batches and that of rows of equal length are random; the number of batches stays the same.
+    shape of `lengths` is (rows,), or (rows, 2) if context and reply are padded separately. If `rng` is given,
+    the order of the batches is random, and so is the order of rows of equal length. The number of batches
+    does not depend on `rng`.
     """
     sides = lengths if lengths.ndim == 2 else lengths[:, None]
     tie_break = np.arange(len(sides)) if rng is None else rng.permutation(len(sides))
@@ -139,9 +140,9 @@ def _group_by_length(
 ) -> NDArray[np.intp]:
     """Return an order of the rows in which neighbouring rows have similar lengths on each side.
 
-    With two sides, the rows are divided into strips of similar context length; there are about as many strips
-    as there are batches in a strip. Each strip is sorted by reply length, the first in ascending order, the
-    next in descending order, and so on alternately. With one side there is a single strip.
+    If context and reply are two separate sides, the rows are divided into strips of similar context length;
+    there are about as many strips as there are batches in a strip. The strips are sorted by reply length,
+    alternately in ascending and descending order. With one side there is a single strip.
     """
     context, reply = sides[:, :-1].sum(axis=1), sides[:, -1]
     strips = max(1, round(math.sqrt(int(sides.sum()) / batch_tokens)))
@@ -154,7 +155,7 @@ def _group_by_length(
 def epoch_batches(
     lengths: NDArray[np.int64], batch_tokens: int, *, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:
-    """The batches of an epoch. They depend only on the arguments, so a resumed run gets the same ones."""
+    """The batches of an epoch. They depend only on the arguments, so a resumed run gets the same batches."""
     return bucket(lengths, batch_tokens, np.random.default_rng((seed, epoch)))
 
 

@@ -1,4 +1,4 @@
-"""Encodes conversations as training examples, and writes these to the Parquet files that training reads."""
+"""Encodes conversations as training examples, and writes the examples to Parquet files for training."""
 
 import json
 from collections.abc import Iterator

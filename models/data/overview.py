@@ -130,7 +130,7 @@ def count_rows(data: DataOverview) -> list[dict[str, Any]]:
 
 
 def reject_rows(data: DataOverview) -> list[dict[str, Any]]:
-    """A row for each cause of rejects in `parse`, and for each count of `clean`; zeros are left out."""
+    """A row for each cause of rejects, and for each count of the stage `clean`; zeros are left out."""
     causes = [("parse", cause, count) for cause, count in data.rejected.items()]
     kinds = [("clean", kind, count) for kind, count in data.removed.items()]
     return [

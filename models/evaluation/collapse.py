@@ -56,7 +56,7 @@ class ReplyStats:
 def sample_replies(
     model: PreTrainedModel, validation: pa.Table, special_tokens: SpecialTokens = DEFAULT_SPECIAL_TOKENS
 ) -> ReplyStats:
-    """Compute statistics of greedy replies to some contexts; the weights and all random states stay as is."""
+    """Compute statistics of greedy replies to some contexts; weights and random states do not change."""
     rows = Examples(validation)
     chosen = np.linspace(0, len(rows) - 1, min(NUM_CONTEXTS, len(rows))).astype(np.int64)
     contexts = [ids[: int(np.argmax(flags))].tolist() for ids, flags in map(rows.row, chosen)]

@@ -140,13 +140,16 @@ def _nats(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> float:
-    """The accuracy on `test` of always guessing the commonest token in `train`; both map ids to counts."""
+    """The accuracy on `test` of always guessing the commonest token in `train`.
+
+    Both arguments map token ids to counts.
+    """
     commonest = max(train, key=lambda token: (train[token], -token))
     return test.get(commonest, 0) / sum(test.values())
 
 
 def distinct_n(replies: Sequence[Sequence[int]], n: int) -> float:
-    """Distinct n-grams divided by all n-grams (https://arxiv.org/abs/1510.03055); 0 if there are none."""
+    """Distinct n-grams divided by all n-grams (https://arxiv.org/abs/1510.03055); 0 without n-grams."""
     grams = [gram for reply in replies for gram in _ngrams(reply, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 

@@ -12,7 +12,10 @@ OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?",
 
 
 def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list[str], str]]:
-    """Return (context, original reply) pairs: first the openers, then one pair per chosen conversation."""
+    """Return (context, original reply) pairs: one per opener, then one per conversation, at most `count`.
+
+    An opener is not from the corpus, so its original reply is "".
+    """
     conversations = [texts for _, _, texts in read_split(turns, "test")]
     chosen = conversations[:: max(1, len(conversations) // count)][:count]
     positions = [1 + i % (len(texts) - 1) for i, texts in enumerate(chosen)]

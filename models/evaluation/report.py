@@ -16,7 +16,7 @@ from models.text.encoding import read_model_info
 
 REPORT = "report.json"
 FACTS = ("test_majority_accuracy", "test_replies", "test_replies_in_all", "test_bytes", "parameters")
-"""The metrics that describe the test split or the network, and do not measure how good the model is."""
+"""The metrics that describe the test split or the network rather than how good the model is."""
 
 
 class EvaluateConfig(Config):

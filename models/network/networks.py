@@ -174,7 +174,7 @@ def is_encoder_decoder(model: PreTrainedModel) -> bool:
 
 
 def next_ids(batch: Batch) -> Tensor:
-    """ids_BT, the id that follows each decoder input, both in contexts and in replies; NO_LOSS at padding."""
+    """ids_BT: for each decoder input, in a context or a reply, the id that follows it; NO_LOSS at padding."""
     following_BT = F.pad(batch.inputs_BT[:, 1:], (0, 1))
     positions_T = torch.arange(1, batch.inputs_BT.shape[1] + 1, device=batch.inputs_BT.device)
     has_input_BT = positions_T < batch.lengths_B[:, None]

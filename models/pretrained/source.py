@@ -47,7 +47,7 @@ class StartConfig(Config):
 
 @dataclass(frozen=True)
 class Source:
-    """The location of a start, and an identity that depends only on its content."""
+    """The location of a start, and an identity that depends only on the start's content."""
 
     kind: Literal["folder", "gguf", "hub"]
     location: str

@@ -93,7 +93,7 @@ class Connection:
         """Return the result of a call that reads, or None if the requested object does not exist.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `reading`.
+            TrackingUnavailable, InputError: MLflow cannot be used; the method `reading` lists the cases.
         """
         try:
             with self.reading() as client:

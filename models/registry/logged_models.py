@@ -1,4 +1,4 @@
-"""MLflow's logged models. Each version has one, which holds the version's files, training run and scores.
+"""MLflow's logged models. Each version has one, which holds the version's files and scores.
 
 MLflow's pages list a logged model under its run and its experiment, with a link to the version.
 """
@@ -25,7 +25,7 @@ TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a model, and the dataset that they were measured on. The model's run has logged it."""
+    """The scores of a model, with the name and digest of the dataset on which they were measured."""
 
     points: Sequence[Point]
     dataset: str

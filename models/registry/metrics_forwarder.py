@@ -43,7 +43,7 @@ KEYS = {
         "gpu_percent": "system/gpu_percent",
     },
 }
-"""For each kind of line, the fields that are sent, with their metrics in MLflow. No other field is sent."""
+"""For each kind of line, the fields that are sent, with the names that their metrics have in MLflow."""
 
 
 class MetricsForwarder:
@@ -53,8 +53,8 @@ class MetricsForwarder:
     spaced points, up to 1,000 points per curve. Points delayed by an outage are sent later: `close` sends any
     that remain, and if it cannot, the next forwarder for the same file does. A step that the MLflow run
     already has is not sent again. `certain` returns how many bytes at the start of the file are final. Only
-    these are sent: after a divergence, training truncates the file to its size at the last checkpoint, but
-    points that MLflow already has cannot be deleted.
+    lines in these bytes are sent: after a divergence, training truncates the file to its size at the last
+    checkpoint, but points that MLflow already has cannot be deleted.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class MetricsForwarder:
         return True
 
     def _forward(self) -> None:
-        """Send some of the new points: a curve is subsampled while its final length is still unknown."""
+        """Send some of the new points: a curve is subsampled as long as its final length is unknown."""
         for point in _points(self._reader.read()):
             index = self._num_points[point[0]]
             self._num_points[point[0]] += 1

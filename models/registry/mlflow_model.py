@@ -35,8 +35,9 @@ def reason_against(folder: Path) -> str | None:
 
 
 def write(folder: Path, out: Path) -> None:
-    """Write the files that MLflow needs for the model in `folder` to `out`, which may be the same folder.
+    """Write the files that MLflow needs to open the model in `folder`. They are written to `out`.
 
+    `out` may be the same folder as `folder`.
     The files contain neither times nor addresses, so that equal models get equal files.
     """
     (out / TOKENIZER).mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,8 @@ def _description(architecture: str) -> dict[str, Any]:
         pipeline_model_type=architecture,
         model_binary=".",
         components=["tokenizer"],
-        # This class reads any tokenizer.json. For a class that transformers lacks, MLflow allows remote code.
+        # This generic class reads any tokenizer.json. The tokenizer's own class is not named, because if
+        # transformers lacked that class, MLflow would let code from the model folder run.
         tokenizer_type="PreTrainedTokenizerFast",
     )
     pyfunc.add_to_model(model, "mlflow.transformers", python_env=PYTHON_ENV)

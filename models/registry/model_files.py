@@ -55,7 +55,7 @@ class ModelFiles(Tracking):
         return True
 
     def _local(self, source: str) -> Path | None:
-        """The folder of a version's files if it is on this machine's disk; otherwise None.
+        """The folder of a version's files, or None if these files are not on this machine's disk.
 
         Raises:
             InputError: the logged model or the run is deleted.
@@ -146,6 +146,6 @@ def _is_damaged(folder: Path, digest: str) -> bool:
 def _is_missing(error: Exception) -> bool:
     """Whether the error of an artifact store means that the artifacts do not exist."""
     response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)  # None if it is a dictionary, as in botocore's errors
+    status = getattr(response, "status_code", None)  # None for botocore's errors, whose response is a dict
     phrases = ("NoSuchKey", "No such file", "No such artifact", "404", "Not Found")
     return status == 404 or (status is None and any(word in str(error) for word in phrases))

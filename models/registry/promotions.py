@@ -50,7 +50,7 @@ class Promotions(Tracking):
         """All promotions, newest first, including one that took effect but has no history entry yet.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `reading`.
+            TrackingUnavailable, InputError: MLflow cannot be used; the method `reading` lists the cases.
         """
         tags, aliases = self._model_state()
         entries = entries_of(tags)
@@ -158,7 +158,7 @@ class Promotions(Tracking):
         return [f"the promotion of v{intent.version} was interrupted; it is now recorded in the history"]
 
     def _record_foreign(self, but: int | None = None) -> list[str]:
-        """Record a champion that the history lacks, so that a rollback works, unless it is the version `but`.
+        """Record a champion that the history lacks, except the version `but`; a rollback needs this entry.
 
         Returns:
             The messages to log."""

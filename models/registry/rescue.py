@@ -18,9 +18,9 @@ def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
     """Replace a damaged file with a new file that has its readable data; return whether this succeeded.
 
     The new file is used only if `is_whole` accepts it. The damaged file is first copied to NAME.damaged. If
-    no usable data can be read, only this copy remains, and the next start creates an empty database.
+    no usable data can be read, only this copy remains, and an empty database is created when one is needed.
     """
-    path = path.resolve()  # if it is a symbolic link, SQLite's companion files are beside the link's target
+    path = path.resolve()  # SQLite's companion files are beside the target of a symbolic link
     with sqlite_files.alone(path):
         damaged_copy = sqlite_files.copy_aside(path, "damaged")
         with sqlite_files.scratch(path) as folder:
@@ -70,7 +70,7 @@ def _by_the_shell(damaged: Path, new: Path) -> None:
 
 
 def _row_by_row(damaged: Path, new: Path) -> None:
-    """Copy each table's rows from the first up to the first unreadable one, and from the last backwards."""
+    """Copy the rows of each table from both ends up to the nearest unreadable row."""
     with sqlite_files.opened(damaged) as old, closing(sqlite3.connect(new)) as target:
         old.text_factory = lambda text: text.decode("utf-8", "replace")  # damaged text may be invalid UTF-8
         try:

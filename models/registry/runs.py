@@ -1,6 +1,6 @@
 """MLflow runs: each training run has one MLflow run, identified by the fingerprint of the training run.
 
-No package except models/registry uses MLflow. It does so through the client of connection.py.
+Only the package models/registry uses MLflow, through the client of connection.py.
 """
 
 import getpass
@@ -59,7 +59,7 @@ class Tracking(Connection):
         A finished run stays unchanged.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `writing`.
+            TrackingUnavailable, InputError: MLflow cannot be used; the method `writing` lists the cases.
         """
         run = self.find_run(fingerprint, tags.get(HOME))
         if run is None:
@@ -83,7 +83,10 @@ class Tracking(Connection):
         return str(run.info.run_id)
 
     def find_run(self, fingerprint: str, home: str | None = None) -> Any | None:
-        """The MLflow run with this fingerprint, in one home or in any home; None if there is none."""
+        """The MLflow run with this fingerprint, or None if there is no such run.
+
+        Only runs of the home with the identity `home` are searched; None searches the runs of all homes.
+        """
         experiment = self._find_experiment()
         if experiment is None:
             return None
@@ -214,7 +217,7 @@ class Tracking(Connection):
         """The page of a run or of one of its artifacts, as an address relative to that of the MLflow server.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `writing`.
+            TrackingUnavailable, InputError: MLflow cannot be used; the method `writing` lists the cases.
         """
         return run_page(self._experiment_id, run_id, artifact)
 
@@ -239,7 +242,7 @@ class Tracking(Connection):
             return str(created.experiment_id)
 
     def _set_kind(self, experiment: str) -> None:
-        """Make MLflow show this as a model-training experiment, unless a user has chosen another kind."""
+        """Make MLflow show the experiment as one for training, unless a user has chosen another kind."""
         with self.reading() as client:
             tags = client.get_experiment(experiment).tags
         if EXPERIMENT_KIND not in tags:

@@ -14,13 +14,13 @@ class Tables(Tracking):
     """The tables of the runs of one experiment."""
 
     def log_tables(self, run_id: str, tables: Mapping[str, Rows]) -> None:
-        """Write each table to a JSON file at the path that is its key, unless the table has no rows.
+        """Write each table that has rows to a JSON file; `tables` maps the path of the file to the rows.
 
         All rows of a table must have the same keys. A second call replaces the files, whereas MLflow's own
         `log_table` would append the rows to the file.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `writing`.
+            TrackingUnavailable, InputError: MLflow cannot be used; the method `writing` lists the cases.
         """
         shown = {path: rows for path, rows in tables.items() if rows}
         for path, rows in shown.items():

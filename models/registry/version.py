@@ -27,7 +27,7 @@ class Version:
 
     @property
     def digest(self) -> str:
-        """The model's digest, which is equal for equal weights; a unique text if there is no such tag."""
+        """The model's digest, which is equal for equal weights; a unique text if no tag holds the digest."""
         return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
 
     @property

@@ -42,7 +42,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         """The version in service, or None before the first promotion.
 
         Raises:
-            TrackingUnavailable, InputError: MLflow cannot be used; for the reasons, see `reading`.
+            TrackingUnavailable, InputError: MLflow cannot be used; the method `reading` lists the cases.
         """
         return self._aliased(CHAMPION)
 
@@ -50,7 +50,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         """Find a version with this fingerprint or these weights that a user has taken out of service.
 
         Returns:
-            The version's number, and when and why a user took it out of service; None if there is none."""
+            The version's number, and when and why a user took it out of service; None if none matches."""
         for version in self._records():
             tags = version.tags
             is_same = tags.get(FINGERPRINT) == fingerprint or tags.get(MODEL_DIGEST) == model_digest
@@ -81,7 +81,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         description: str,
         scores: Scores | None = None,
     ) -> Version:
-        """Store the folder as a version and verify it. If the training run has an equal version, return that.
+        """Store the folder as a version and verify it, or return an equal version of the same training run.
 
         The version is a logged model of the run, with these scores.
 
@@ -97,7 +97,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
                 if version.logged_model and version.run_id == run_id:
                     self._show(version.logged_model, run_id, version.number, scores)
                 return self.find(str(version.number))
-        # On some devices, a repeated training run gives different files. They must not replace the old files.
+        # On some devices, training again gives other files, which must not replace those of the first run.
         model_id = self._open_logged_model(run_id, content)
         # The files are stored before the version is created, so that every version can be read.
         self._store(model_folder, files, f"models:/{model_id}")
@@ -163,9 +163,10 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         return None
 
     def upgrade(self, version: Version, cache: Path) -> str | None:
-        """Turn a version of an earlier release into an MLflow model, or return the reason why it cannot be.
+        """Turn a version of an earlier release into an MLflow model, or return why this is impossible.
 
-        The version's own files do not change, and it stays readable. An interrupted upgrade can be repeated.
+        The version's own files do not change, and the version stays readable. An interrupted upgrade can be
+        repeated.
 
         Raises:
             InputError: Repartee did not register the version, or its files are missing or damaged.
@@ -284,5 +285,5 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
         return True
 
     def _record_digest(self, version: Version, files: Mapping[str, str]) -> None:
-        """Set both digest tags. CONTENT_DIGEST is set first, so that the version is always recognised."""
+        """Set both digest tags: first CONTENT_DIGEST, by which `register` recognises an equal version."""
         self.tag(version, {CONTENT_DIGEST: digest_of(without_mlflow(files)), DIGEST: digest_of(files)})

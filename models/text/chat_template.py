@@ -1,7 +1,7 @@
 """Chat formats: which ids surround the turns of a sequence, in Repartee's own format or a chat template.
 
 The text of a turn is encoded on its own, never as part of the rendered template. The user's text therefore
-cannot yield a special token, and training, scoring and chat all see the same ids.
+cannot yield a special token, and a turn has the same ids in training, scoring and chat.
 """
 
 import json
@@ -89,7 +89,7 @@ def load_chat_format(folder: Path) -> ChatFormat:
 
 
 def open_tokenizer(folder: Path) -> Any:
-    """Open the folder's tokenizer with transformers, for its chat template. No code in the folder is run.
+    """Open the folder's tokenizer with transformers, to use its chat template. No code in the folder is run.
 
     Raises:
         InputError: the folder contains no usable tokenizer.

@@ -78,8 +78,8 @@ def encode_conversations(
     """Yield the examples of each conversation. Each reply is in one example, after as much context as fits.
 
     `spelled_nats` is the spelling charge for text that has no ids: unknown words, the truncated end of a long
-    turn, and the spaces that a word vocabulary loses. Because of it, a model never gains by not knowing a
-    word (docs/decisions/0004-bits-per-byte-on-text.md).
+    turn, and the spaces that a word vocabulary loses. Because of this charge, a model never gains by not
+    knowing a word (docs/decisions/0004-bits-per-byte-on-text.md).
 
     Raises:
         InputError: the chat format leaves too few tokens for the text.
@@ -102,7 +102,7 @@ def encode_conversations(
 
 
 def check_capacity(markup: MarkupConfig, chat_format: ChatFormat) -> None:
-    """Check that the chat template's own tokens leave enough room for text.
+    """Check that the chat template's own tokens leave room for at least MIN_TEXT_TOKENS tokens of text.
 
     Raises:
         InputError: markup.max_tokens is too low for the chat template.

@@ -35,15 +35,16 @@ _SUFFIX = re.compile(r"\b([a-z]+) (s|t|re|ve|ll|d|m)\b")
 def normalise(text: str, style: Style) -> str:
     """Return the normalised text, with single spaces between words; it is "" if nothing is left.
 
-    `plain` keeps case and punctuation. `article` keeps only letters, in lower case, and `.,!?`, with each
-    mark as a separate word. An apostrophe becomes a space, so that `we'll` becomes `we ll` and never `well`.
+    `plain` keeps case and punctuation. `article` keeps only the letters a to z, in lower case, and
+    `.,!?`, with each mark as a separate word. An apostrophe becomes a space, so that `we'll` becomes `we ll`
+    and never `well`.
     """
     text = _standard(text)
     return _tutorial(text) if style == "article" else text
 
 
 def _standard(text: str) -> str:
-    # A lone surrogate has no UTF-8 encoding, and so no bytes that a score could count.
+    # A lone surrogate has no UTF-8 encoding, and therefore no bytes that a score could count.
     text = text.encode("utf-8", "replace").decode("utf-8")
     while True:  # `&amp;quot;` takes two rounds; each round shortens the text, so the loop ends
         cleaned = _ENTITY.sub(lambda match: html.unescape(match[0]), text.replace("&emdash;", "--"))

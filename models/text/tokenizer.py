@@ -48,7 +48,7 @@ CHAT_TEMPLATE = (
 def learn_words(texts: Iterable[str], *, min_count: int) -> Tokenizer:
     """Learn a vocabulary of the words that occur at least `min_count` times; all other words become `<unk>`.
 
-    Ids are assigned by descending count, and for equal counts in the order of the words."""
+    Ids are assigned by descending count; words with equal counts are in alphabetical order."""
     splitter = pre_tokenizers.Whitespace()  # a word is a run of letters and digits, or a run of punctuation
     counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
     frequent = [
@@ -82,7 +82,7 @@ def _with_control(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def learn_spelling(texts: Iterable[str]) -> list[float]:
-    """Learn the costs, in nats, of spelling an unknown word: one per byte 0 to 255, then one for its end.
+    """Learn the costs, in nats, of spelling an unknown word: one per byte value, then one for the word's end.
 
     A cost is a negative log-likelihood. Counts start at one, so that the cost of every byte is finite.
     """
@@ -133,7 +133,7 @@ def blank_nats(text: str, offsets: Sequence[tuple[int, int]], spelling: list[flo
 def _gaps(text: str, offsets: Sequence[tuple[int, int]]) -> Iterator[int]:
     """Yield the index of the cost for each pair of neighbouring tokens between which a space is optional.
 
-    Between two words, or two runs of punctuation, there is always a space, so it costs nothing.
+    Between two words, or two runs of punctuation, there is always a space, so that space costs nothing.
     """
     for (_, end), (start, _) in pairwise(offsets):
         follows_word = bool(_WORD.match(text, end - 1))

@@ -72,7 +72,7 @@ def save(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    # Any checkpoint of a later step is damaged or has another key, or training would have resumed from it.
+    # A checkpoint of a later step is damaged or has another key; otherwise training would have resumed there.
     later = [path for path in _steps(folder) if int(path.name) > step]
     for old in [*later, *_steps(folder)[len(later) + KEEP :]]:
         shutil.rmtree(old, ignore_errors=True)

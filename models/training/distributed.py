@@ -31,7 +31,7 @@ from models.errors import InputError
 COLLECTIVE_TIMEOUT = timedelta(
     hours=2
 )  # the others wait while rank 0 scores, which may take long; if a process ends, they notice at once
-SHUTDOWN_SECONDS = 15  # time for a process to stop: enough to write a checkpoint
+SHUTDOWN_SECONDS = 15  # from SIGTERM to SIGKILL; writing a checkpoint takes less time
 
 
 class ProcessGroup:
@@ -171,7 +171,10 @@ def launch(processes: int, cores: int, stop: threading.Event, *arguments: str) -
 
 
 def _launch_config(processes: int, logs: str) -> "LaunchConfig":
-    """A launch configuration with one node (this machine) and no restarts; ranks above 0 log to `logs`."""
+    """A launch configuration with one node (this machine) and no restarts.
+
+    Ranks above 0 log to the folder `logs`.
+    """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 

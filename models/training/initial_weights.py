@@ -36,8 +36,8 @@ def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
     The keys of the counts are "kept", "new" and "lost"; without a warm start, there are no counts.
 
     Raises:
-        InputError: the start has different shapes or cannot be read, or adapters are configured for a network
-            that is not pretrained.
+        InputError: the start cannot be read, its shapes are not those of the run's network, or adapters are
+            configured for a network that is not pretrained.
     """
     vocabulary = tokenizer.load(run.tokenizer)
     if run.network.family == "pretrained":
@@ -66,8 +66,8 @@ def carry_over(
 ) -> dict[str, int]:
     """Copy the weights of `start` to `model`; embedding rows are matched by their tokens' strings.
 
-    If the start's vocabulary lacks a token, the token's text is split into tokens of the start, and its
-    embedding is initialised with the mean of their embeddings. Returns the counts of kept, new and lost
+    If the start's vocabulary lacks a token, the token's text is split into tokens of the start, and the
+    mean of their embeddings becomes the token's initial embedding. Returns the counts of kept, new and lost
     tokens.
     """
     pieces_of, counts = _pieces(start_tokenizer, vocabulary)

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 SUMMARY = "summary.json"
 
 POLL_SECONDS = 0.5
-GRACE_SECONDS = 20  # from SIGTERM to SIGKILL: enough time to write a checkpoint
+GRACE_SECONDS = 20  # from SIGTERM to SIGKILL; writing a checkpoint takes less time
 
 Watch = Callable[[dict[str, Any]], None]
 

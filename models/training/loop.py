@@ -55,13 +55,13 @@ class Training:
         self.window = MetricSums(self.state.window_sums)
         self.throughput, self.system = Throughput(), system_load.Sampler(self.setup.device)
         self.order = self.shuffle(self.state.epoch)
-        # With packing, the number of batches may vary slightly between epochs; the first epoch's is used.
+        # With packing, epochs may differ slightly in their number of batches; the first epoch's number is used.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
         self.num_steps = min(self.config.max_steps or planned, planned)
         self.validation = validation.sample(run, self.num_steps, epoch_tokens=len(self.examples.ids))
 
     def fit(self) -> str | None:
-        """Train until a limit is reached; returns the limit's setting, or None if training was asked to stop.
+        """Train until a limit is reached; returns its setting, or None if training was asked to stop.
 
         Raises:
             Diverged: several steps in a row had no usable gradient, or the validation loss is not finite.
@@ -289,7 +289,7 @@ class Training:
             self.step.parts = max(self.step.parts, self.state.parts)
         else:
             # The checkpoint was written with packed batches and this run uses padded ones, or vice versa.
-            # The batches of an epoch therefore differ, and perhaps the validation sample, too.
+            # The epoch has other batches than before and starts again; the validation sample may change, too.
             self.state.batch_index, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
         self.metrics_log.begin(self.state.log_sizes)
         log.info("resuming at step %d", self.state.step)

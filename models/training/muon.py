@@ -2,7 +2,7 @@
 
 Muon is described at https://kellerjordan.github.io/posts/muon/. torch.optim.Muon updates the matrices one by
 one, always in bfloat16. On a processor without bfloat16 instructions, its step for a small network takes ten
-times as long as the gradient. This optimizer updates all matrices that have the same shape, or its transpose,
+times as long as computing the gradient. This optimizer updates all matrices of one shape, or its transpose,
 together, in the precision of the training run.
 
 The suffix of a tensor's name gives its shape: L matrices, M rows, N columns (M <= N).

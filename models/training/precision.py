@@ -57,7 +57,7 @@ def choose_precision(folder: Path, device: torch.device, probe: Callable[[str], 
 
 
 def probed_seconds(folder: Path) -> float | None:
-    """Seconds that a step of PROBE_TOKENS tokens takes in the chosen precision; None if not measured.
+    """Seconds that a step of PROBE_TOKENS tokens takes in the chosen precision; None if no time was measured.
 
     Raises:
         FileNotFoundError, ValueError: no choice is recorded, or the record is damaged.

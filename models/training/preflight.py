@@ -38,7 +38,7 @@ from models.training.step import GradientStep
 log = logging.getLogger(__name__)
 
 NUM_ROWS = 8  # number of rows in the batch that the checks use
-TOLERANCE = 1e-3  # how much float32 sums over a row may differ, because they are added in another order
+TOLERANCE = 1e-3  # permitted difference between two float32 sums of the same terms in different orders
 FIRST_LOSS = 0.1  # a fresh network's first loss may differ from ln V by 0.5, or this share of ln V if greater
 
 
@@ -51,7 +51,7 @@ class OverfitGoal(NamedTuple):
 
 
 FROM_SCRATCH = OverfitGoal(steps=100, rate=3e-3, share=0.5)  # a loss this low requires learning the batch
-# Pretrained networks are slow and already have a low loss, so any decrease is enough.
+# Pretrained networks are slow and already have a low loss, so the loss must fall by only 1 %.
 FROM_WEIGHTS = OverfitGoal(steps=12, rate=3e-4, share=0.99)
 WITH_ADAPTERS = OverfitGoal(steps=24, rate=3e-3, share=0.99)  # adapters have no effect in the first steps
 
@@ -125,7 +125,7 @@ class Preflight:
             )
 
     def targets(self) -> None:
-        """Check that each reply token, including <end>, is a target exactly once, one position earlier."""
+        """Check that each reply token, including <end>, is the target of the position before it only."""
         batch = self.batch()
         for row, (ids, flags) in enumerate(self.rows):
             inputs, targets = batch.inputs_BT[row].numpy(), batch.targets_BT[row].numpy()

@@ -76,7 +76,7 @@ class Run:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def positions(self) -> int:
-        """The most positions that a sequence needs. Without an encoder, a pair's turns form one sequence."""
+        """The largest length of a sequence. Without an encoder, the turns of a pair form one sequence."""
         follows = self.markup.unit == "pair" and self.network.family != "encoder-decoder"
         return self.markup.max_tokens * (2 if follows else 1)
 

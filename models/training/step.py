@@ -111,7 +111,7 @@ class GradientStep:
         devices.free_memory(self.device)
 
     def _over_ranks(self, step_sums: Tensor | None) -> Tensor | None:
-        """Sum the gradients and `step_sums` over all processes; returns None if one ran out of memory."""
+        """Sum the gradients and `step_sums` over all processes; returns None if any ran out of memory."""
         if self.group.world_size == 1:
             return step_sums
         if step_sums is None:
@@ -227,5 +227,5 @@ def find_fault(step_sums: Tensor, guess_nats: float) -> str | None:
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """The dropout seed of one step in one process. So checkpoints store no random generator's state."""
+    """The dropout seed of a step in one process; a resumed run recomputes it and needs no random state."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])

@@ -4,8 +4,8 @@ For a Llama this module has its own forward pass, in float32 even if the weights
 the matrices once, allocates each KV cache once for the whole reply, and shares work buffers between the
 tokens of a reply. Other networks use the forward pass and the cache of transformers.
 
-The contexts of a batch are padded on the left, so all rows end at the same column of the cache. One slice of
-the cache can therefore write a token, or read the tokens before it, for all rows.
+The contexts of a batch are padded on the left, so all rows end at the same column of the cache. One slice
+of the cache therefore covers a token of every row, and another slice covers all tokens before it.
 
 The suffix of a tensor's name gives its shape: B batch, T tokens, P positions of the cache, D width, H query
 heads, G groups of query heads (each with one head of keys and values), J batch times groups, M heads of a
@@ -86,7 +86,7 @@ class LlamaDecoder:
 def _repack(layer: Any, config: Any) -> Block:
     """The matrices of a block, transposed to (input, output).
 
-    A matmul with a single row then reads the matrices in memory order, which takes half the time. The norms
+    A matmul with a single row then reads the matrices in memory order, which halves its time. The norms
     in this module divide by the vector's Euclidean norm instead of its root mean square, so the square root
     of the width is multiplied into the matrices.
     """

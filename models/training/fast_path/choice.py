@@ -47,7 +47,7 @@ class Stopped(Exception):
 def choose_path(
     run: Run, model: PreTrainedModel, device: torch.device, group: ProcessGroup, stop: threading.Event
 ) -> FastPath:
-    """The path that all processes of this training run use; a resumed run on the same kind of GPU keeps it.
+    """The path that all processes of this run use; a run resumed on the same kind of GPU keeps its path.
 
     Raises:
         InputError: `train.fast_path` is `on`, but the fast path cannot be used.
@@ -151,7 +151,7 @@ def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading
 def _process(
     command: list[str], environment: dict[str, str], errors: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends when this process ends, because it watches the pipe on its standard input."""
+    """A child process that ends when this process ends, because it watches the pipe on its standard input."""
     process = subprocess.Popen(
         command, cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
     )
