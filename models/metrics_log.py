@@ -48,7 +48,7 @@ class MetricsLog:
         self.paths = {"metrics": folder / METRICS, "log": folder / "train.log"}
 
     def begin(self, sizes: dict[str, int] | None) -> None:
-        """Truncate the files to the `sizes` that they had at a checkpoint, or empty them if it is None."""
+        """Truncate the files to the `sizes` that they had at a checkpoint; if `sizes` is None, empty them."""
         if not self.writes:
             return
         for name, path in self.paths.items():

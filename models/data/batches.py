@@ -50,7 +50,7 @@ class Batch:
 class LossInputs(NamedTuple):
     """The inputs of the loss: N hidden states, each with its target id and its weight.
 
-    A step on packed sequences has a fixed shape: it is filled up with positions of weight 0.
+    A step on packed sequences has a fixed shape: it is padded with positions of weight 0.
     """
 
     hidden_ND: Tensor

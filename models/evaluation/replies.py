@@ -12,7 +12,7 @@ OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?",
 
 
 def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list[str], str]]:
-    """Return (context, original reply) pairs: one per opener, then one per conversation, at most `count`.
+    """Return (context, original reply) pairs: the OPENERS, then at most `count` pairs from the test split.
 
     An opener is not from the corpus, so its original reply is "".
     """

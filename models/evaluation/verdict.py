@@ -75,10 +75,10 @@ def judge(
 
 
 def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:
-    """Why a champion with the settings `trained` may have seen today's test split in training, or "".
+    """The reason why a champion with the settings `trained` may have seen today's test split; "" if none.
 
-    The test split consists of the groups whose hash is below `clean.test_share`. The test
-    split for a smaller share is therefore a subset of the test split for a larger share.
+    The test split consists of the groups whose hash is below `clean.test_share`. The test split
+    for a smaller share is therefore a subset of the test split for a larger share.
     """
     by, share = trained.get("clean.split_by"), trained.get("clean.test_share")
     if by is None or share is None:

@@ -1,6 +1,6 @@
 """MLflow runs: each training run has one MLflow run, identified by the fingerprint of the training run.
 
-Only the package models/registry uses MLflow, through the client of connection.py.
+Only the package models/registry imports MLflow; it accesses runs through the client of connection.py.
 """
 
 import getpass

@@ -55,13 +55,13 @@ class Training:
         self.window = MetricSums(self.state.window_sums)
         self.throughput, self.system = Throughput(), system_load.Sampler(self.setup.device)
         self.order = self.shuffle(self.state.epoch)
-        # With packing, epochs may differ slightly in their number of batches; the first epoch's number is used.
+        # With packing, epochs may differ slightly in length; the number of batches in the first epoch is used.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
         self.num_steps = min(self.config.max_steps or planned, planned)
         self.validation = validation.sample(run, self.num_steps, epoch_tokens=len(self.examples.ids))
 
     def fit(self) -> str | None:
-        """Train until a limit is reached; returns its setting, or None if training was asked to stop.
+        """Train until a limit is reached; returns that limit's setting, or None if asked to stop.
 
         Raises:
             Diverged: several steps in a row had no usable gradient, or the validation loss is not finite.
