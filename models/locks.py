@@ -20,7 +20,7 @@ def lock(path: Path, *, timeout_s: float = -1) -> FileLock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on this file. A concurrent `is_held` is not mistaken for a holder."""
+    """Whether a process holds the lock on this file. A concurrent call of this function does not count."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):

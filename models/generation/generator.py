@@ -106,7 +106,7 @@ class Generator:
         return self._reply([token for (token,) in steps])
 
     def replies(self, contexts: Sequence[Sequence[int]], config: GenerationConfig) -> list[Reply]:
-        """The replies to the contexts, in order. Reply i is the one that `reply` gives with i added to the seed.
+        """The replies to the contexts, in order. Reply i is what `reply` would give with i added to the seed.
 
         Raises:
             InputError, FloatingPointError: in the same cases as `stream`.

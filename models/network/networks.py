@@ -69,7 +69,7 @@ def _llama(config: NetworkConfig, vocab_size: int, max_positions: int) -> LlamaC
         num_hidden_layers=config.n_layer,
         num_attention_heads=config.n_head,
         max_position_embeddings=max_positions,
-        # A separate output embedding costs no extra operations, and the loss falls faster (docs/log.md).
+        # An untied output embedding costs no extra operations and makes the loss fall faster (docs/log.md).
         tie_word_embeddings=False,
         attention_dropout=config.dropout,
         **CONTROL_IDS,

@@ -251,7 +251,7 @@ def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
         return True
     if artifacts.exists() and recorded.samefile(artifacts):  # two paths to the same folder
         return False
-    # A user may store artifacts in that folder on purpose. If this home has the same files, it is a copy.
+    # A user may store artifacts at that root on purpose. If this home has the same files, it is a copy.
     return any((artifacts / url2pathname(name)).exists() for name in inner if name)
 
 

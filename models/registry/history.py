@@ -33,7 +33,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Intent:
-    """A promotion in progress. If it is interrupted, the next run, promotion or rollback deals with it."""
+    """A promotion in progress. After an interruption, the next run or promotion completes or drops it."""
 
     at: str
     version: int

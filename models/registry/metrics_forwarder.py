@@ -53,7 +53,7 @@ class MetricsForwarder:
     spaced points, up to 1,000 points per curve. Points delayed by an outage are sent later: `close` sends any
     that remain, and if it cannot, the next forwarder for the same file does. A step that the MLflow run
     already has is not sent again. `certain` returns how many bytes at the start of the file are final. Only
-    lines in these bytes are sent: after a divergence, training truncates the file to its size at the last
+    lines within these bytes are sent: after a divergence, training truncates the file to its size at the last
     checkpoint, but points that MLflow already has cannot be deleted.
     """
 

@@ -35,10 +35,10 @@ def reason_against(folder: Path) -> str | None:
 
 
 def write(folder: Path, out: Path) -> None:
-    """Write the files that MLflow needs to open the model in `folder`. They are written to `out`.
+    """Write to `out` the files with which MLflow can open the model in `folder`.
 
-    `out` may be the same folder as `folder`.
-    The files contain neither times nor addresses, so that equal models get equal files.
+    `out` may be the same folder as `folder`. The files contain neither times nor addresses, so that equal
+    models get equal files.
     """
     (out / TOKENIZER).mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:

@@ -85,7 +85,7 @@ class Tracking(Connection):
     def find_run(self, fingerprint: str, home: str | None = None) -> Any | None:
         """The MLflow run with this fingerprint, or None if there is no such run.
 
-        Only runs of the home with the identity `home` are searched; None searches the runs of all homes.
+        Only runs of the home with the identity `home` are searched, or if `home` is None, all runs.
         """
         experiment = self._find_experiment()
         if experiment is None:

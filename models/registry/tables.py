@@ -14,7 +14,7 @@ class Tables(Tracking):
     """The tables of the runs of one experiment."""
 
     def log_tables(self, run_id: str, tables: Mapping[str, Rows]) -> None:
-        """Write each table that has rows to a JSON file; `tables` maps the path of the file to the rows.
+        """Write each table that has rows to a JSON file, whose path is the table's key in `tables`.
 
         All rows of a table must have the same keys. A second call replaces the files, whereas MLflow's own
         `log_table` would append the rows to the file.

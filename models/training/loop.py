@@ -55,7 +55,7 @@ class Training:
         self.window = MetricSums(self.state.window_sums)
         self.throughput, self.system = Throughput(), system_load.Sampler(self.setup.device)
         self.order = self.shuffle(self.state.epoch)
-        # With packing, epochs may differ slightly in length; the number of batches in the first epoch is used.
+        # With packing, the number of batches may vary slightly by epoch; that of the first epoch is used.
         planned = math.ceil(self.config.max_epochs * len(self.shuffle(0)))
         self.num_steps = min(self.config.max_steps or planned, planned)
         self.validation = validation.sample(run, self.num_steps, epoch_tokens=len(self.examples.ids))
@@ -90,7 +90,7 @@ class Training:
                 self.log_step(rate)
 
     def tick(self) -> tuple[bool, bool]:
-        """Return whether any process was asked to stop, and whether the main process finds a save due."""
+        """Return whether any process was asked to stop, and whether the main process must save now."""
         self.update_elapsed()
         is_save_due = self.since_s - self.saved_s > self.config.checkpoint_seconds
         answers = self.group.all_gather(self.state.elapsed_s, self.stop.is_set(), is_save_due)

@@ -125,7 +125,7 @@ class Preflight:
             )
 
     def targets(self) -> None:
-        """Check that each reply token, even <end>, is the target at the position before it and nowhere else."""
+        """Check that each reply token, even <end>, is the target of the position before it, and no other."""
         batch = self.batch()
         for row, (ids, flags) in enumerate(self.rows):
             inputs, targets = batch.inputs_BT[row].numpy(), batch.targets_BT[row].numpy()
