@@ -1,4 +1,4 @@
-"""Session: a conversation with a model, including its history and its generation settings."""
+"""Session: a conversation with a model, with the turns so far and the generation settings."""
 
 import collections.abc
 import time
@@ -25,7 +25,7 @@ Pieces = collections.abc.Generator[str, None, None]
 
 # A reply is one line of text. Control characters could move the cursor, so they are shown as spaces.
 _CONTROL = dict.fromkeys([*range(32), *range(127, 160)], " ")
-_REPLACEMENT = "\ufffd"  # what an incomplete UTF-8 sequence is decoded to
+_REPLACEMENT = "\ufffd"  # the character that decoding puts in place of an incomplete UTF-8 sequence
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,12 @@ class Session:
             InputError: the text is empty after normalisation (raised at once), or too long for the model
                 (raised when the first piece is requested).
         """
-        # `say` is not a generator function itself, so an empty text raises an error at once.
+        # `say` is not a generator function itself, so an empty text raises an error when `say` is called, not
+        # when the first piece is requested.
         return self._answer(self._user_turn(text))
 
     def retry(self) -> Pieces:
-        """Answer the user's last turn again. The new reply replaces the old reply, unless it is empty.
+        """Answer the user's last turn again. Unless the new reply is empty, it replaces the old one.
 
         Raises:
             InputError: the conversation has no turns yet.
@@ -131,7 +132,8 @@ class Session:
             value: the new value; for `stop`, a single stop text. "none" removes the seed or the stop texts.
 
         Raises:
-            InputError: there is no such setting, or the value is invalid. All settings stay as they were.
+            InputError: there is no such setting, or the value is invalid. In both cases, no setting
+                changes.
         """
         knobs = GenerationConfig.model_fields
         if key not in knobs:
@@ -171,8 +173,8 @@ class Session:
         """Replace the conversation with the one in a file that `save` has written.
 
         Raises:
-            InputError: the file cannot be read or does not contain a conversation. The present conversation
-                stays as it was.
+            InputError: the file cannot be read or does not contain a conversation. In both cases, the
+                present conversation does not change.
         """
         self.restore(read_messages(path))
         self._saved.add(path.resolve())
@@ -181,8 +183,8 @@ class Session:
         """Replace the conversation with these messages, in which user and assistant take turns.
 
         Raises:
-            InputError: a user message has no text that this model can read. The present conversation stays as
-                it was.
+            InputError: a user message has no text that this model can read. In this case, the present
+                conversation does not change.
         """
         self.turns = [
             self._user_turn(message["content"])
@@ -197,7 +199,9 @@ class Session:
         return Stats(len(self.turns), context_tokens, self._reply_tokens, self._reply_seconds)
 
     def reply_once(self, text: str) -> Answer:
-        """Generate the whole reply to `text`; the user's turn and the reply are added to the history.
+        """Generate the reply to `text`, and return the whole reply instead of pieces.
+
+        The user's turn and the reply are added to the history, unless the reply is empty.
 
         Raises:
             InputError: the text is empty after normalisation, or too long for the model.
@@ -241,7 +245,7 @@ class Session:
                 self.turns = [*before, turn, self._assistant_turn(reply)]
 
     def _pieces(self, context_ids: list[int], ids: list[int] | None = None) -> Iterator[str]:
-        """After each token, yield those new characters of the reply that later tokens cannot change.
+        """After each token, yield the new characters of the reply that later tokens can no longer change.
 
         The generated tokens, including those of a stop text, are appended to `ids`.
         """

@@ -48,20 +48,20 @@ def run(
 
 @contextmanager
 def _line_editing(history: Path | None) -> Iterator[None]:
-    """Let readline edit the input lines, if Python has it, and store the lines of all conversations.
+    """Let readline, if Python has it, edit the input lines and store the lines of all conversations.
 
-    Bracketed paste, which Python turns off by default, is turned on, so several lines that are pasted at once
-    stay one message.
+    Bracketed paste, which Python turns off by default, is turned on, so that several lines pasted at once are
+    one message.
     """
     try:
         import readline
-    except ImportError:  # some builds of Python lack it
+    except ImportError:  # some builds of Python lack readline
         yield
         return
     readline.parse_and_bind("set enable-bracketed-paste on")
     readline.set_history_length(MAX_HISTORY)
     if history is not None:
-        with suppress(OSError):  # there is no file yet, or it cannot be read
+        with suppress(OSError):  # the history file does not exist yet, or cannot be read
             readline.read_history_file(history)
     try:
         yield
@@ -116,7 +116,7 @@ class _Screen:
                 return 0
 
     def ask(self) -> str:
-        """The next input line. At this process's terminal, readline edits it and recalls earlier lines."""
+        """The next input line. If it comes from this process's own terminal, readline can edit the line."""
         if self.stdin is sys.stdin and self.stdout is sys.stdout:
             has_readline = "readline" in sys.modules
             return input(self.painted(PROMPT, "1;36", hidden=True) if has_readline else PROMPT).strip()
@@ -127,7 +127,7 @@ class _Screen:
         return line.strip()
 
     def reply(self, pieces: Pieces) -> None:
-        """Show the pieces as they arrive. Ctrl-C stops the reply; what was shown stays in the history."""
+        """Show the pieces as they arrive. Ctrl-C stops the reply; the part shown so far is kept."""
         _write(self.stdout, self.painted(REPLY, "1;35"))
         try:
             with closing(pieces):

@@ -1,4 +1,4 @@
-"""`python -m cli` is the `repartee` command."""
+"""`python -m cli` runs the `repartee` command."""
 
 from cli.app import main
 

@@ -1,4 +1,7 @@
-"""Champion: change the champion manually, and list all its changes. Runs change it only through the gate."""
+"""Champion: promote a version manually, undo the last promotion, and list all promotions.
+
+A training run promotes its model only through the gate.
+"""
 
 from typing import Any
 
@@ -30,7 +33,7 @@ def rollback(line: str | None) -> dict[str, Any]:
         TrackingUnavailable: MLflow does not answer.
     """
     registry = open_registry(Settings(), line)
-    registry.reconcile()  # a promotion that was interrupted after it had moved the alias also counts
+    registry.reconcile()  # a promotion that moved the alias and was then interrupted also counts
     last = next(iter(registry.history()), None)
     if last is None or last.previous is None:
         raise InputError("there is no previous champion to return to; `repartee models` lists the versions")
@@ -40,7 +43,7 @@ def rollback(line: str | None) -> dict[str, Any]:
 
 
 def history(line: str | None) -> list[dict[str, Any]]:
-    """All changes of the champion; the newest comes first.
+    """All changes of the champion, the newest change first.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.

@@ -13,10 +13,10 @@ INPUT_HISTORY = "chat_history"  # a file in the home: earlier messages, which th
 
 
 def open_session(ref: str, line: str | None = None) -> tuple[Session, Model]:
-    """Open a session with the model that this reference names.
+    """Open a session with the model that `ref` names.
 
-    The session uses the generation settings that were registered with the model. A reference that names no
-    model line means a version of `line`.
+    The session uses the generation settings that were registered with the model. A version that `ref` gives
+    without a model line is looked up in the line `line`.
 
     Raises:
         InputError: there is no such model, or its files are damaged.

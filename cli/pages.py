@@ -1,4 +1,4 @@
-"""docs/cli.md: the help text of every command, as the command itself prints it.
+"""Generates docs/cli.md: the help text of every command, as `repartee COMMAND --help` prints it.
 
 python -m cli.pages > docs/cli.md
 """
@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from cli.app import INTERRUPTED, app
 
-COLUMNS = 78  # the width of help texts in a wide terminal, fixed so that the page is the same everywhere
+COLUMNS = 78  # the width of help texts, fixed so that the page does not depend on the terminal
 
 HEAD = f"""# The command
 

@@ -1,4 +1,4 @@
-"""Run: run flows on this machine. If no Prefect server is configured or running, a flow starts its own."""
+"""Run: run flows on this machine. Without a configured or running Prefect server, a run starts its own."""
 
 from typing import Any
 
@@ -31,7 +31,8 @@ def retrain_locally(config: RetrainConfig) -> Outcome:
     """
     settings = Settings()
     run = open_run(config, settings)
-    # Checked here so that no server is started for a run that is skipped; the flow checks again.
+    # This is checked before the flow starts, so that no server is started for a run that is skipped. The
+    # flow checks it again.
     if busy := line_holder(run.home, run.registry.model):
         return skipped_outcome(run, busy)
     stages, outputs = plan_chain(run, CHAIN)

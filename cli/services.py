@@ -15,8 +15,9 @@ app = typer.Typer(rich_markup_mode=None)
 def up() -> None:
     """Start Prefect, MLflow and a worker on this machine.
 
-    Creates the deployments as well, and supervises the services until Ctrl-C or `repartee down`. If
-    PREFECT_API_URL or MLFLOW_TRACKING_URI is set, the server at that address is used instead of a local one.
+    The command also creates the deployments, and restarts services that fail, until Ctrl-C or
+    `repartee down` ends it. If PREFECT_API_URL or MLFLOW_TRACKING_URI is set, the server at that address is
+    used instead of a local server.
     """
     from deployments.local import up
 
@@ -76,10 +77,10 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check the installation and suggest fixes. Exits with 1 if a check fails.
+    """Check the installation and suggest fixes. The exit status is 1 if a fault remains.
 
-    Checks the packages, the disk, the databases, the servers, the deployments and the runs. Each fault is
-    shown with the command that fixes it.
+    The command checks the packages, the disk, the databases, the servers, the deployments and the runs. Each
+    fault is shown with the command that fixes it.
     """
     from cli.terminal import tables
     from deployments.doctor import examination

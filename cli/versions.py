@@ -8,7 +8,7 @@ from settings import Settings
 
 
 def find_model(ref: str, line: str | None = None) -> Model:
-    """The model that the reference names. A reference without the name of a line means a version of `line`.
+    """The model that `ref` names. A version given without a model line is looked up in the line `line`.
 
     Raises:
         InputError: there is no such version or folder; the message lists the registered versions.
@@ -20,7 +20,7 @@ def find_model(ref: str, line: str | None = None) -> Model:
 
 
 def upgrade_versions(line: str | None) -> list[dict[str, Any]]:
-    """Make an MLflow model of each version that is none; what was done with each, the newest first.
+    """Turn each version that is not an MLflow model into one, and return the results, newest version first.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.
@@ -42,7 +42,7 @@ def upgrade_versions(line: str | None) -> list[dict[str, Any]]:
 
 
 def list_versions(line: str | None) -> dict[str, Any]:
-    """The versions of a line in the form that `repartee models --json` prints; the newest comes first.
+    """The versions of a line in the form that `repartee models --json` prints, newest version first.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.

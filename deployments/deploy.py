@@ -84,7 +84,7 @@ def _entry(client: SyncPrefectClient, entry: dict[str, Any]) -> dict[str, Any]:
         "paused": existing.paused,
     }
     pool = {"work_queue_name": existing.work_queue_name, "job_variables": existing.job_variables}
-    if existing.work_pool_name != entry["work_pool"]["name"]:  # serve.py serves it at present
+    if existing.work_pool_name != entry["work_pool"]["name"]:  # at present, serve.py serves this deployment
         pool.pop("work_queue_name")
     return from_server | entry | {"work_pool": pool | entry["work_pool"]}
 
@@ -108,7 +108,7 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
 
 
 def simplify_forms(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    """Give each optional field of a form a plain input. Otherwise Prefect would also ask for the type."""
+    """Give each optional field of a form a plain input. Otherwise the form would also ask for the type."""
     for name in names:
         deployment = client.read_deployment_by_name(name)
         schema = simple_schema(deployment.parameter_openapi_schema or {})
@@ -118,7 +118,7 @@ def simplify_forms(client: SyncPrefectClient, names: Sequence[str]) -> None:
 def simple_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of a flow's parameters, changed so that a parameter with the default None has one type.
 
-    The default is left out of the schema as well, because only then does the server also accept null.
+    The default None is also removed from the schema, because otherwise the server would not accept null.
     """
     fields = {}
     for name, field in schema.get("properties", {}).items():
@@ -130,7 +130,7 @@ def simple_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def convert_schedules(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    """Convert parameters that an older version of the form has stored in schedules to the present form."""
+    """Convert schedules whose parameters come from an older version of the form to its present version."""
     for name in names:
         deployment = client.read_deployment_by_name(name)
         for schedule in deployment.schedules:

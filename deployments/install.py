@@ -2,11 +2,11 @@
 
     python -m deployments.install
 
-A second call changes nothing. The module also closes dead runs. If a deployment has missed several runs while
-the services were down, it cancels all of them except the newest of each schedule.
+A second call changes nothing. The module also closes dead runs, and if a deployment has missed several runs
+while the services were down, the module cancels all of these runs except the newest of each schedule.
 """
 
-import flows  # noqa: F401  # it sets the environment, which must precede the import of Prefect
+import flows  # noqa: F401  # sets environment variables that Prefect reads when it is imported
 
 # isort: split
 import logging
@@ -83,8 +83,9 @@ def put_in_order() -> None:
 
 
 def prepare_worker_start(worker: str) -> None:
-    """Do what must precede the start of this worker: skip missed runs, unless another worker is online, which
-    would have started them; and close dead runs.
+    """Do what must precede the start of this worker: skip missed runs, and close dead runs.
+
+    If another worker is online, no runs are skipped, because that worker would already have started them.
 
     Raises:
         InputError: the home folder cannot be written, or MLflow cannot be used.
@@ -103,7 +104,7 @@ def close_dead_runs() -> None:
         InputError: the home folder cannot be written, or MLflow cannot be used.
     """
     run = open_run(RetrainConfig(), Settings())
-    with suppress(Busy), my_turn(run.home, "up"):  # the run that holds the lock has closed dead runs
+    with suppress(Busy), my_turn(run.home, "up"):  # a run that holds the lock has closed all dead runs
         reconcile(run)
 
 
@@ -121,7 +122,7 @@ def crashed_when_silent(flow_ids: set[UUID]) -> AutomationCore:
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDS)},
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            # Other projects' runs on the same server may send heartbeats less often, or none at all.
+            # Only these flows: the runs of other projects on the server may send fewer heartbeats, or none.
             match_related={
                 "prefect.resource.role": "flow",
                 "prefect.resource.id": sorted(f"prefect.flow.{flow_id}" for flow_id in flow_ids),
@@ -161,7 +162,7 @@ def train_on_new_data(client: SyncPrefectClient) -> AutomationCore:
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Create or update an automation; one that a user has disabled stays disabled."""
+    """Create or update an automation. If a user has disabled it, it stays disabled."""
     existing = client.read_automations_by_name(automation.name)
     if not existing:
         client.create_automation(automation)
@@ -172,10 +173,10 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
 
 
 def skip_missed(client: SyncPrefectClient) -> int:
-    """Cancel all late runs except the newest of each schedule; returns how many were cancelled."""
+    """Cancel all late runs except the newest of each schedule; return the number of cancelled runs."""
     skipped, now = 0, datetime.now(UTC)
     for name in DEPLOYMENTS:
-        with suppress(ObjectNotFound):  # the deployments are not created yet
+        with suppress(ObjectNotFound):  # this deployment does not exist yet
             deployment = client.read_deployment_by_name(name)
             runs: dict[UUID | None, list[FlowRun]] = {}  # under None, the runs that belong to no schedule
             for flow_run in late_runs(client, deployment.id, now):
@@ -216,7 +217,7 @@ def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) 
 
 
 def in_one_line(action: Callable[[], object]) -> int:
-    """Run `action`; returns the exit status: 0, or 2 and an error message if a server cannot be used."""
+    """Run `action`, and return the exit status: 0, or after an InputError 2, with its message in one line."""
     from console import show_progress
     from deployments.local.recorded import check_answers
 

@@ -53,7 +53,7 @@ class Schedule:
     active: bool
     parameters: dict[str, Any]
     next_run: str | None
-    """The start of the next planned run (ISO 8601, in the time zone of the schedule), or None."""
+    """The start of the next planned run (ISO 8601, in the schedule's time zone); None if there is none."""
     id: str
 
 
@@ -103,7 +103,7 @@ def set_active(name: str, *, active: bool) -> Schedule:
     """
     with connect(Settings()) as client:
         deployment, schedule = _find(client, name)
-        # If an update lacks the parameters, Prefect's server deletes them.
+        # If an update lacks the schedule's parameters, Prefect's server deletes them.
         client.update_deployment_schedule(
             deployment.id, schedule.id, active=active, parameters=schedule.parameters
         )
@@ -126,7 +126,7 @@ def run_now(name: str) -> dict[str, Any]:
     """Start a run with the parameters of a schedule now, on the worker.
 
     Raises:
-        InputError: there is no such schedule, or no server is configured or running to start the run.
+        InputError: there is no such schedule, or no server is configured or running.
     """
     settings = Settings()
     with connect(settings) as client:
@@ -216,7 +216,8 @@ def _find(client: SyncPrefectClient, name: str) -> tuple[DeploymentResponse, Dep
 
 
 def _planned_now(client: SyncPrefectClient, name: str) -> Schedule:
-    """The schedule, whose next runs are planned at once; by itself, the server plans them seconds later."""
+    """Plan the next runs of a schedule now, and return the schedule. By itself, the server would plan them
+    only seconds later."""
     deployment, schedule = _find(client, name)
     if schedule.active:
         client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json={})

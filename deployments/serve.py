@@ -5,7 +5,8 @@
 This process executes the runs of the deployments in prefect.yaml, for the Prefect server that is configured
 or running. A later `repartee up` assigns the deployments to its worker again. On a signal, this process lets
 a training run write a checkpoint before the run ends, as deployments/worker.py does. If a deployment missed
-several runs while this process was down, only the newest of them is run at the next start.
+several runs while this process was down, only the newest missed run of each schedule is run at the next
+start.
 """
 
 import asyncio

@@ -23,7 +23,8 @@ from models.files import PROJECT
 from models.processes import end_process, stop_on_signals
 from settings import Settings
 
-# These run in separate processes: their imports are needed only briefly, but the worker runs for months.
+# These scripts run in separate processes. Otherwise the modules that they import would occupy memory for as
+# long as the worker runs.
 BEFORE_START = (
     "import sys; from deployments.install import prepare_worker_start, in_one_line; "
     "exit(in_one_line(lambda: prepare_worker_start(sys.argv[1])))"
@@ -32,7 +33,7 @@ CLOSE = "from deployments.install import close_dead_runs, in_one_line; exit(in_o
 
 
 def main(arguments: list[str]) -> int:
-    """Run Prefect's worker with these additional arguments; returns the exit status."""
+    """Run Prefect's worker with these additional arguments, and return the exit status."""
     quiet_environment()  # Prefect's worker and its runs inherit this environment
     name = f"repartee-{socket.gethostname()}"
     command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name, "--with-healthcheck"]
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run_until_signalled(command: list[str], *before: str) -> int:
-    """Run a command that runs flows; on a signal, first end the training run and record its end.
+    """Run a command that runs flows. On a signal, end its runs and record their ends, then end the command.
 
     Args:
         before: a script to run first, and its arguments.
@@ -66,7 +67,7 @@ def run_until_signalled(command: list[str], *before: str) -> int:
 
 
 def _run(script: str, *arguments: str) -> int:
-    """Run one of the scripts above. Returns 0, or another exit status after an error on standard error."""
+    """Run one of the scripts above, and return its exit status."""
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.run(command, cwd=PROJECT, start_new_session=True, check=False).returncode
 

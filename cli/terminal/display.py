@@ -28,7 +28,7 @@ MIN_COLUMNS = 40  # in a narrower terminal, plain lines are printed, because the
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR_COLUMNS = 24
 SIGNS = {"waiting": ("·", "dim"), "running": ("", "yellow"), "done": ("✓", "green"), "reused": ("=", "cyan")}
-"""The sign and the colour of each stage state. The display also shows the state as a word."""
+"""The sign and the colour for each state of a stage. The display also shows the state as a word."""
 
 
 @contextmanager
@@ -36,13 +36,13 @@ def progress(*, quiet: bool = False) -> Iterator[None]:
     """Show the progress of the stages on standard error while a verb runs them.
 
     Args:
-        quiet: print warnings only.
+        quiet: whether to print only warnings.
     """
     if quiet:
         for handler in handlers():
             handler.setLevel(logging.WARNING)
     if quiet or not supports_styles(sys.stderr) or columns_of(sys.stderr) < MIN_COLUMNS:
-        yield  # nothing is logged first, so that bad input results in the error line alone
+        yield  # nothing is logged before, so that after bad input the error message is the only line
         return
     display = Display(sys.stderr)
     with replace_handler(display):
@@ -119,7 +119,7 @@ class Display(logging.Handler):
             self.training = None
         known = self.stages.get(event.stage)
         if event.state == "reused" and known is not None and known.state == "done":
-            return  # this run has just built the output, and the gate now reads it: it stays "done"
+            return  # this run has built the output, and the gate only reads it: the stage stays "done"
         self.stages[event.stage] = event
 
     def _set_status(self, text: str) -> None:
@@ -202,7 +202,7 @@ class Display(logging.Handler):
 
 
 def sparkline(values: list[float], columns: int) -> str:
-    """The values as a curve in one line of text. Each block shows the mean of one or more values."""
+    """The values as a curve in one line of text. Each character shows the mean of one or more values."""
     columns = min(columns, len(values))
     edges = [i * len(values) // columns for i in range(columns + 1)] if columns else []
     means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]

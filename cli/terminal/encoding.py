@@ -13,7 +13,8 @@ from models.files import is_utf8
 def use_utf8_mode() -> None:
     """Restart this process in Python's UTF-8 mode if the locale's encoding is not UTF-8.
 
-    The text files in a home are UTF-8, and so are the names that Prefect and MLflow record.
+    UTF-8 mode is needed because the text files in a home are UTF-8, and so are the names that Prefect and
+    MLflow record.
     """
     if (
         codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
@@ -21,16 +22,16 @@ def use_utf8_mode() -> None:
     ):
         return
     environment = {**os.environ, "PYTHONUTF8": "1"}
-    if codecs.lookup(sys.stdout.encoding).name != "ascii":  # the terminal keeps its own encoding
+    if codecs.lookup(sys.stdout.encoding).name != "ascii":  # keep the terminal's encoding for its text
         environment.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def check_arguments() -> None:
-    """Check that Prefect and MLflow can record the arguments and the REPARTEE_* variables.
+    """Check that Prefect and MLflow can record the arguments and the environment variables REPARTEE_*.
 
     Raises:
-        InputError: an argument or a variable is not valid UTF-8.
+        InputError: an argument or one of these variables is not valid UTF-8.
     """
     variables = (value for name, value in os.environ.items() if name.startswith("REPARTEE_"))
     for text in (*sys.argv[1:], *variables):
@@ -42,7 +43,11 @@ def check_arguments() -> None:
 
 
 def accept_any_character() -> None:
-    """Print `?` for characters that the terminal cannot show. If the input encoding is ASCII, read UTF-8."""
+    """Make the standard streams of this process accept any character.
+
+    Characters that the terminal cannot show are printed as `?`. If the encoding of standard input is ASCII,
+    UTF-8 is read instead.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -41,7 +41,8 @@ class CheckResult:
     state: Literal["ok", "fault", "unseen"]
     """`unseen`: the check was skipped."""
     why: str
-    """What the check verifies, as a statement that is true if there is no fault; or why it was skipped."""
+    """What the check verifies, as a statement that is true if there is no fault; or why the check was
+    skipped."""
     faults: list[Fault] = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
     """The faults that were found and fixed."""

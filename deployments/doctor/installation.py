@@ -22,9 +22,9 @@ class Fault:
     what: str
     """What is wrong, and where."""
     remedy: str
-    """The command that fixes the fault; empty if `what` names the remedy, or if there is none."""
+    """The command that fixes the fault; empty if `what` already names it, or if there is no remedy."""
     fix: Callable[[], object] | None = field(default=None, compare=False)
-    """Applies the remedy; None if `doctor --fix` may not, for example because data would be lost."""
+    """Applies the remedy; None if `doctor --fix` may not apply it, for example because data would be lost."""
 
 
 class CheckSkipped(Exception):
@@ -49,8 +49,8 @@ class Installation:
 
     @cached_property
     def prefect_url(self) -> str | None:
-        """The API address of the Prefect server that is configured or running; None if there is none or it
-        does not answer."""
+        """The API address of the Prefect server that is configured or running; None if there is no such
+        server or it does not answer."""
         url = self.settings.prefect_url
         return url if url and answers(f"{url}/health") else None
 
@@ -61,4 +61,4 @@ class Installation:
 
 
 Check = Callable[[Installation], Iterator[Fault]]
-"""A check yields the faults that it finds. Its docstring states what is true if there are none."""
+"""A check yields the faults that it finds. Its docstring states what is true if there are no faults."""

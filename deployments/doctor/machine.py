@@ -25,7 +25,8 @@ NEEDED_BYTES = (
 )
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-# `repartee up` sets safe values for its services, but all other processes inherit the user's values.
+# Environment variables, their unsafe values, and what these cause. `repartee up` sets safe values for its
+# services, but all other processes inherit the user's values.
 SWITCHES = (
     ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", TRUE, "a model from any source could run code on this machine"),
     ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", TRUE, "any web page that you visit could use MLflow"),
@@ -134,7 +135,7 @@ def switches(installation: Installation) -> Iterator[Fault]:
 
 
 def ports(installation: Installation) -> Iterator[Fault]:
-    """The ports that this home's servers last used are free, so open pages and bookmarks stay valid."""
+    """The ports that this home's servers last used are free, so bookmarks and open pages still work."""
     if installation.services:
         raise CheckSkipped("the services are up and are using their ports")
     for name, service in last_state(installation.home).services.items():

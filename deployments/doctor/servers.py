@@ -121,7 +121,7 @@ def _moved(installation: Installation) -> Iterator[Fault]:
 
 
 def _request(url: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str]] | None:
-    """The status and the headers of the response, with lower-case names; None if no server answers."""
+    """The status of the response, and its headers by lower-case name; None if no server answers."""
     request = urllib.request.Request(redact_addresses(url), headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -138,8 +138,8 @@ def _need_server(installation: Installation) -> None:
 
 
 def _restart_safely(installation: Installation, name: str, url: str, command: str) -> str:
-    """The remedy: for a service of `repartee up` a restart, which gives it safe settings; for any other
-    server `command`."""
+    """The remedy: a restart for a service of `repartee up`, which then gets safe settings; for any other
+    server, `command`."""
     ours = installation.services.get(name)
     return RESTART if ours and ours.address == _origin(url) else command
 

@@ -32,7 +32,7 @@ class NoDatabase(InputError):
 
 @contextmanager
 def connect(settings: Settings, *, creates: bool = False) -> Iterator[SyncPrefectClient]:
-    """Yield a client for the configured server, for that of `repartee up`, or otherwise for a temporary one.
+    """Yield a client for a Prefect server: the configured one, that of `repartee up`, or a temporary one.
 
     Args:
         creates: whether to create a Prefect database if the home has none.
@@ -71,7 +71,7 @@ def _server(settings: Settings, *, creates: bool) -> Iterator[str]:
 
 
 def create_deployments(home: Path, prefect_api_url: str, tracking_uri: str) -> None:
-    """Create the deployments on this server, in a separate process, so that its memory is freed at the end.
+    """Create the deployments on this server, in a separate process, whose memory is freed when it ends.
 
     Raises:
         InputError: the deployments could not be created; the message quotes the last line of the output.

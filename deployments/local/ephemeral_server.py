@@ -2,9 +2,9 @@
 
     python -m deployments.local.ephemeral_server API_URL PREFECT_HOME
 
-Prefect's own ephemeral server keeps running if the process of its flow is killed. This server reads a pipe
-that closes when its parent ends, for whatever reason, and then ends as well. It stores the runs in
-HOME/prefect, as the server of `repartee up` does.
+Prefect's own ephemeral server keeps running if the process that runs the flow is killed. This server reads
+a pipe that closes when the parent process ends, for whatever reason, and then ends as well. It stores the
+runs in HOME/prefect, as the server of `repartee up` does.
 """
 
 import logging
@@ -24,10 +24,10 @@ from environment import quiet_environment
 from models.files import PROJECT
 from models.processes import end_process, when_parent_ends
 
-log = logging.getLogger("deployments.local.ephemeral_server")  # the same name if it runs as __main__
+log = logging.getLogger("deployments.local.ephemeral_server")  # the same name if run as __main__
 
-START_SECONDS = 600  # a new database takes 12 s on two cores, and minutes on a busy machine
-NOTICE_SECONDS = 30  # after this time, a log line says why nothing happens
+START_SECONDS = 600  # creating a database takes 12 s on two cores, and minutes on a busy machine
+NOTICE_SECONDS = 30  # after this time, a log line says what the command is waiting for
 
 # Parts of the server that a single run does not need. The parts that record the run stay enabled.
 LEAN = {
@@ -94,7 +94,7 @@ class Server:
 
 @contextmanager
 def temporary_server(home: Path) -> Iterator[Server]:
-    """Start a server that ends when the `with` block ends; call its `wait` before the first use.
+    """Start a server that ends when the `with` block ends; call `wait` before using the server.
 
     Raises:
         InputError: Prefect's database of this home could not be created.

@@ -2,7 +2,7 @@
 
 An automation (deployments/install.py) marks a run as crashed when its heartbeat stops. Prefect's own
 heartbeat is not used, because its thread checks only once a second whether the flow has ended, and the flow
-waits for this thread. A run that reuses all outputs would take twice as long.
+waits for this thread. With it, a run that reuses all outputs would take twice as long.
 """
 
 import contextvars
@@ -19,7 +19,7 @@ EVENT = "prefect.flow-run.heartbeat"  # the name of Prefect's own heartbeat even
 
 
 class Heart:
-    """Emits a heartbeat every 30 s from when Prefect calls the hook `start` until the `with` block ends."""
+    """Emits a heartbeat every 30 s, from Prefect's call of the hook `start` until the `with` block ends."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()

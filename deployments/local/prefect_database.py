@@ -25,7 +25,7 @@ def prepare(folder: Path) -> None:
     """Make sure that the folder holds `prefect.db` with all tables, unless another database is configured.
 
     Raises:
-        InputError: Prefect could not create the database; the message quotes the last line of its output.
+        InputError: Prefect could not create the database; the message quotes Prefect's last line of output.
     """
     if any(OTHER_DATABASE.fullmatch(name) and value for name, value in os.environ.items()):
         return
@@ -36,7 +36,7 @@ def prepare(folder: Path) -> None:
 
 
 def set_damaged_aside(path: Path) -> None:
-    """Rename a damaged database, so that Prefect creates a new one, which is empty."""
+    """Rename the database if it is damaged, so that Prefect creates a new, empty one."""
     if sqlite_files.exists(path) and (damage := sqlite_files.damage(path)):
         copy = sqlite_files.free_name(path, "damaged")
         sqlite_files.set_aside(path, "damaged")

@@ -16,8 +16,8 @@ GRACE_SECONDS = 10
 """How long a process that was asked to end may take before it is killed."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""The signals that end `repartee up` and a worker: from a process manager, from Ctrl-C, or because the
-terminal was closed."""
+"""The signals that end `repartee up` and a worker. They come from a process manager, from Ctrl-C, and from a
+terminal that is closed, in this order."""
 
 
 def answers(url: str, timeout_s: float = 2) -> bool:
@@ -41,7 +41,8 @@ def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
 
 
 def is_service(group: int, home: Path) -> bool:
-    """Whether this process group is a service of this home. Its number may now belong to another group."""
+    """Whether this process group is a service of this home. The number of a group that has ended can
+    be reused for another group."""
     child, database, server = (
         f"deployments.local.child {home} ",
         f" {address(home / 'mlflow.db')} ",
@@ -59,7 +60,7 @@ def commands_of(group: int) -> list[str]:
     """The command lines of the processes in a group; an empty list on a machine without `ps`.
 
     Without `ps`, a service that was left behind still ends when its pipe closes. If its port is still in use
-    at that moment, another port is chosen.
+    when the new service starts, the new service uses another port.
     """
     if shutil.which("ps") is None:
         return []

@@ -1,9 +1,10 @@
 """Recorded runs: run a flow in this process, and record the run on a Prefect server.
 
-The run is recorded on the configured server. If no server is configured, it is recorded on the server that
-`repartee up` runs, or otherwise on a server that is started for this run. If a configured server does not
-answer at the start, the command ends with an error, which the user has to fix. If no server is configured and
-Prefect fails, the run continues without being recorded. A server that fails during a run never stops the run.
+The run is recorded on the configured server. If no server is configured, the run is recorded on the server of
+`repartee up`, or if that is not running, on a server that is started for this run. If a configured server
+does not answer at the start, the command ends with an error, which the user has to fix. If no server is
+configured and Prefect fails, the run continues without being recorded. A server that fails during a run never
+stops the run.
 """
 
 import functools
@@ -113,8 +114,8 @@ def _unusable(url: str, why: BaseException) -> str:
 
 
 def _run_on(url: str, home: Path, flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
-    """Run a flow on a server that other runs also use. Such a server expects a heartbeat, and it may be
-    unavailable for a minute."""
+    """Run a flow on a server that other runs also use. Such a server expects heartbeats from the run, and can
+    be unavailable for up to a minute."""
     with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS}), Heart() as heart:
         try:
             return _run(url, home, flow, parameters, heart.start)
@@ -126,7 +127,7 @@ def _send_remaining(timeout_s: float) -> None:
     """Wait until the run's last log lines and then its last events are sent, each for at most `timeout_s`."""
     for worker in (APILogWorker, EventsWorker):
         drained = worker.drain_all(timeout=timeout_s)
-        assert isinstance(drained, tuple)  # in an event loop it would be a coroutine
+        assert isinstance(drained, tuple)  # only in an event loop would it be a coroutine
         _unsent.update(drained[1])
     if _unsent:
         log.warning("Prefect does not answer: the last log lines and events of this run were not sent")
@@ -168,8 +169,8 @@ def _run(
 
     settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(settings), ExitStack() as stack:
-        # Not validated, because validation would add the parameters that were not given. The given ones are
-        # valid, because they come from a valid configuration.
+        # The parameters are not validated, because validation would add those that were not given. The given
+        # parameters are valid, because they come from a valid configuration.
         noted = flow.with_options(on_running=[note_start, *hooks], validate_parameters=False)
         noted.fn = _without_retries_at_the_end(noted.fn, url, stack)
         try:
@@ -191,8 +192,8 @@ def _run(
 def _without_retries_at_the_end(
     function: Callable[..., Any], url: str, stack: ExitStack
 ) -> Callable[..., Any]:
-    """Wrap the flow's function so that the last state is sent without retries if the server hangs at that
-    time.
+    """Wrap the flow's function so that, if the server hangs when the flow ends, the flow's last state is sent
+    without retries.
 
     If Prefect cannot send the last state of a flow, it makes a second attempt, and each attempt includes all
     HTTP retries, which takes five minutes in total. A server that refuses connections may be restarting, so
@@ -226,7 +227,7 @@ def _is_from_prefect(error: BaseException) -> bool:
 
 
 def _users_fault(error: BaseException | None) -> InputError | None:
-    """The InputError that ended the flow, even if `error` was raised while sending it to Prefect."""
+    """The InputError that ended the flow, even if Prefect raised `error` while recording the end."""
     while error is not None and not isinstance(error, InputError):
         error = error.__context__
     return error

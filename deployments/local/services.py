@@ -31,7 +31,7 @@ class Service:
     address: str = ""
     """The address at which the service answers; empty if it does not listen on a port."""
     health: str = ""
-    """The address of the health check, which returns 200 when the service is ready; empty without one."""
+    """The address of the health check, which returns 200 when the service is ready; empty if there is none."""
 
 
 def prefect_service(home: Path, port: int) -> Service:
@@ -65,7 +65,7 @@ def browser_hardening(address: str) -> dict[str, str]:
 
 
 def mlflow_service(home: Path, port: int) -> Service:
-    """The MLflow server. With one worker and no jobs, it uses a sixth of the memory of a default server."""
+    """The MLflow server. With one worker and no jobs, it needs a sixth of the memory of MLflow's default."""
     address = f"http://{HOST}:{port}"
     (home / "mlartifacts").mkdir(parents=True, exist_ok=True)
     return Service(

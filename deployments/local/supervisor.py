@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 FIRST_START_SECONDS = 600  # for all servers together: new databases take minutes on a busy machine
 START_SECONDS = 120  # for this long after a restart, a service that does not answer is not counted as hanging
-MIN_DELAY_S, MAX_DELAY_S = 1.0, 60.0  # before a service that ended is restarted; doubled each time
-STEADY_SECONDS = 60  # if a service has run for this long, the next delay is the shortest one again
+MIN_DELAY_S, MAX_DELAY_S = 1.0, 60.0  # the delay before a restart; doubled each time
+STEADY_SECONDS = 60  # if a service has run for this long, its next delay is MIN_DELAY_S again
 POLL_SECONDS = 0.5
 LOG_BYTES = 10_000_000  # the size at which a log is rotated; one older log of that size is kept
 HEALTH_CHECK_SECONDS = 10  # the time between two health checks of a service
@@ -67,7 +67,7 @@ class ManagedProcess:
 
 
 class Supervisor:
-    """A context manager that runs the services of a home. At its end, it ends all their processes."""
+    """A context manager that runs the services of a home. When the `with` block ends, they end too."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -157,7 +157,7 @@ class Supervisor:
         if managed.process.poll() is None and not self._hangs(managed, now_s):
             return
         status = managed.process.poll()
-        end_process(managed.process, grace_s=2, group=True)  # the rest may still use its port
+        end_process(managed.process, grace_s=2, group=True)  # the service's other processes may use its port
         if now_s - managed.started_at_s > STEADY_SECONDS:
             managed.delay_s = MIN_DELAY_S
         why = "hangs" if status is None else f"ended with status {status}"
@@ -205,11 +205,12 @@ class Supervisor:
 
 
 def rotate(path: Path) -> None:
-    """If a log is larger than LOG_BYTES, copy it to NAME.1 and empty it. Its writers can keep it open."""
+    """If a log is larger than LOG_BYTES, copy it to NAME.1 and empty it. Processes that write to the log need
+    not reopen it."""
     try:
         if path.stat().st_size > LOG_BYTES:
             shutil.copyfile(path, path.with_name(f"{path.name}.1"))
-            os.truncate(path, 0)  # its writers have opened it for appending
+            os.truncate(path, 0)  # safe, because these processes have opened the log for appending
     except FileNotFoundError:
         pass
     except OSError as error:  # a full disk must not end a service

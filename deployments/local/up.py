@@ -73,7 +73,7 @@ def up(say: Callable[[str], None]) -> None:
 
 
 def _start_servers(supervisor: Supervisor, settings: Settings) -> tuple[str, str]:
-    """Start the servers that are not configured elsewhere. Return the addresses of both servers."""
+    """Start each server whose address is not configured, and return the addresses of both servers."""
     started = []
     prefect_url, mlflow_url = settings.prefect_api_url, settings.mlflow_tracking_uri
     if prefect_url is None:
@@ -121,8 +121,8 @@ def _prepare_database(home: Path) -> None:
 
 
 def _port(supervisor: Supervisor, name: str, default: int) -> int:
-    """The port for this server: the one that it last used, so that open pages stay valid, or another one if
-    that port is in use."""
+    """The port for this server: the port that it last used, so that open browser pages still work, or another
+    port if that one is in use."""
     previous = supervisor.previous.get(name)
     address = previous.address if previous else ""
     preferred = int(address.rpartition(":")[2]) if address else default
@@ -156,10 +156,10 @@ def _install(supervisor: Supervisor, env: dict[str, str]) -> None:
 
 
 def end_runs(home: Path) -> None:
-    """End the runs, which would otherwise outlive the worker that started them.
+    """End the runs of this home, which would otherwise outlive the worker that started them.
 
-    The runs that wait for the training run come first, so that none of them starts to train. The training run
-    comes last, and writes a checkpoint before it ends.
+    The runs that wait for the training run are ended first, so that none of them starts to train. The
+    training run is ended last, and writes a checkpoint before it ends.
     """
     for pid in run_processes(home):
         if pid != os.getpid():

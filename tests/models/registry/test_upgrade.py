@@ -9,7 +9,7 @@ from chat_models import model_folder, set_generation
 from registries import register_as_before
 
 from chat.session import Session
-from cli import app
+from cli import registered
 from cli.terminal import tables
 from models.errors import InputError
 from models.generation.generation_config import read_generation
@@ -133,12 +133,12 @@ def test_the_command_says_in_a_line_for_each_version_what_it_did(
         register_as_before(registry, model, f"training {number}")
     stored = registry.folder(registry.find("3"), tmp_path)
     (stored / "config.json").write_text("{}")
-    app.models(upgrade=True, as_json=False)
+    registered.models(upgrade=True, as_json=False)
     damaged, second, first = capsys.readouterr().out.splitlines()
     assert first == "v1 is an MLflow model now"
     assert second == "v2 is unchanged: MLflow's chat task does not support encoder-decoders"
     assert damaged.startswith("v3 is unchanged: ") and "config.json" in damaged
-    app.models(upgrade=True, as_json=True)
+    registered.models(upgrade=True, as_json=True)
     upgrades = json.loads(capsys.readouterr().out)["upgraded"]
     assert [(row["version"], row["upgraded"]) for row in upgrades] == [(3, False), (2, False)]
     assert tables.upgrade_lines([]) == "nothing to upgrade"
