@@ -115,7 +115,7 @@ def two_cores() -> tuple[str, str]:
 
 
 def start(module: str, *arguments: str) -> None:
-    """Run a module as a process on the two cores, and wait until it ends."""
+    """Run a module as a process on the two cores, and wait until the process ends."""
     environment = dict(os.environ)
     if module == "benchmarks.hf_trainer":
         # quiet_environment sets this variable for Repartee. It is removed here so that Trainer's threads
@@ -123,7 +123,7 @@ def start(module: str, *arguments: str) -> None:
         environment.pop("OMP_WAIT_POLICY", None)
     pinned = ["taskset", "-c", ",".join(two_cores())]
     command = [*pinned, sys.executable, "-m", module, *arguments]
-    said = subprocess.PIPE  # only the table goes to standard output
+    said = subprocess.PIPE  # kept out of standard output, where only the table is printed
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=said, stderr=said)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
@@ -160,7 +160,7 @@ def at_most(figure: str, values: list[float], goal: float, form: str = ",.2f") -
 
 
 def table(rows: list[Row], records: Records) -> str:
-    """The Markdown table, followed by a line that gives the machine's load and the commits measured."""
+    """The Markdown table, followed by a line that gives the machine's load and the measured commits."""
     runs = [run for name, run in records.all("*").items() if name != "settings"]
     head = ["| figure | mean | range, of n runs | goal | |", "| --- | --- | --- | --- | --- |"]
     loads = [run["load_before"] for run in runs]

@@ -1,4 +1,4 @@
-"""Measures the gain of a second core: steps computed in two halves against whole steps on the same batches.
+"""Measures the gain of a second core: steps in two halves, one per core, against whole steps on one core.
 
 python -m benchmarks.cores RUN_DIR      writes the results to figures.json in this folder
 
@@ -6,7 +6,7 @@ A machine's speed may change within a minute, which would spoil a comparison of 
 Therefore one process alternates between ten whole steps and ten steps in halves. Ten whole steps and the
 neighbouring ten steps in halves form a pair, whose ratio is the time of the whole steps divided by the time
 of the steps in halves. The result is the median of all ratios. The first tenth of the pairs is left out,
-because new batch shapes slow it down.
+because batch shapes that occur for the first time slow these steps down.
 """
 
 import statistics

@@ -5,8 +5,8 @@ taskset -c 1 python -m benchmarks.generation [ROUNDS]
 
 The network is Llama-style, with 8.0 million random weights in float32. On one thread, it generates a reply of
 48 tokens to a context of 16 tokens. Each round measures Repartee, transformers, transformers and Repartee, in
-this order; both must generate the same ids. The benchmark measures processor time, because other work on the
-machine affects it less than elapsed time.
+this order; both must generate the same ids. The benchmark measures CPU time, because other work on the
+machine affects CPU time less than elapsed time.
 """
 
 import os
@@ -39,7 +39,7 @@ def main(rounds: str = "10") -> None:
     torch.manual_seed(0)
     model: Any = networks.build(NetworkConfig(n_layer=6, n_head=8, width=256), VOCABULARY, POSITIONS).eval()
     with torch.no_grad():
-        for weights in model.parameters():  # with the original weights, a reply would repeat one token
+        for weights in model.parameters():  # with the initial weights, a reply would repeat one token
             weights.mul_(4 if weights.ndim > 1 else 1)
     generator = Generator(model)
 

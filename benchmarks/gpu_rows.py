@@ -45,7 +45,7 @@ from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.step import GradientStep
 
-POSITIONS = 8192  # in a step that tests a part: enough to be compiled, and few enough to use a mask
+POSITIONS = 8192  # per step that tests a part: enough for compilation, few enough for a mask
 # For each part of the fast path, the path with that part and the path without it.
 PARTS = {
     "packing": (FastPath(packed=True), STANDARD_PATH),
@@ -54,7 +54,7 @@ PARTS = {
     "graph": (FAST_PATH, FAST_PATH._replace(cuda_graph=False)),
 }
 KILLED_STEPS, SAVE_SECONDS = 100, 2.0
-SAME_LOSS = 0.05  # relative: a GPU sums in a different order each time
+SAME_LOSS = 0.05  # the largest relative difference: a GPU sums in a different order in each run
 SIDES = (4096, 8192)  # sides of square matrices; the peak is the rate of their fastest product
 
 
@@ -109,8 +109,8 @@ def part(name: str, setup: RowSetup) -> Figures:
 
 
 def memory(setup: RowSetup) -> Figures:
-    """Check that the loss and gradient of a padded step stay the same if its batch is split for lack of
-    memory."""
+    """Check that the loss and gradient of a padded step stay the same if the batch of the step is split
+    for lack of memory."""
     run = Run.read(work_folder(setup, "memory"))
     examples, model = read(run, setup.device)
     rows = proof.typical_batch(examples, run.train.batch_tokens)

@@ -53,7 +53,7 @@ def work_folder(setup: RowSetup, name: str, **train: Any) -> Path:
     config = json.loads((setup.folder / "run" / "config.json").read_text())
     config["train"].update(train)
     (folder / "config.json").write_text(json.dumps(config))
-    # All rows use this precision; otherwise the trainer would choose one by timing.
+    # All rows use this precision. Without this file, the trainer would choose a precision by timing.
     PrecisionChoice(precision=setup.precision).write(folder / PRECISION)
     return folder
 

@@ -1,4 +1,4 @@
-"""Measures the overhead of Prefect: a flow of ten tasks that do nothing against ten plain function calls.
+"""Measures the overhead of Prefect: a flow of ten empty tasks compared with ten plain function calls.
 
 The flow is called without Prefect's heartbeat, as `repartee run` calls its flow
 (deployments/local/heartbeat.py).
@@ -60,7 +60,8 @@ def as_calls() -> int:
 def seconds(call: Callable[[], int], rest_s: float = 0.0) -> float:
     """Seconds that one call takes, after a pause of `rest_s` in which the server finishes earlier work.
 
-    Without the pause, every second call finds SQLite locked, gets a 503 response and tries again after 2 s.
+    Without the pause, every second call finds SQLite locked, gets a response with status 503 and tries again
+    after 2 s.
     """
     time.sleep(rest_s)
     began_s = time.perf_counter()

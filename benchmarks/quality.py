@@ -1,4 +1,4 @@
-"""Compares Repartee, transformers.Trainer and the tutorial's model: bits per byte after the same time.
+"""Compares Repartee, transformers.Trainer and the tutorial's model: bits per byte after equal time.
 
 python -m benchmarks.quality CORPUS --out FOLDER [--minutes 10] [--seeds 3] [--seed N] [--only NAME]
     needs the extra `benchmarks`; finished runs are recorded in FOLDER and not repeated
@@ -8,8 +8,8 @@ config of the same width, depth and vocabulary, its default collator, and the pr
 trainer chooses on this machine. Its best settings are searched for first: the attention implementation by the
 useful tokens/s of short runs, then the learning rate and the rows per batch by the validation score after a
 fifth of the minutes. `article` is the recipe `tutorial`, trained by Repartee's trainer with one seed. All
-learning rates fall to 0 by the time the minutes are over. The start-up of a training run is not counted, and
-neither is the time that transformers.Trainer spends on validation.
+learning rates fall to 0 by the time the minutes are over. The start-up of a training run does not count
+towards the minutes, and neither does the time that transformers.Trainer spends on validation.
 
 For each seed, all contestants run before the next seed begins, in an order that alternates from seed to seed;
 each run is a separate process. The result of a run is its score on the whole test split. `article` is trained
@@ -77,7 +77,7 @@ def measure(corpus: str, out: Path, *, minutes: float, seeds: Iterable[int], nam
     for seed in seeds:
         for name in names[:: -1 if seed % 2 else 1]:
             if name == "article" and seed and len(names) > 1:
-                continue  # its score is far from the others', so one seed is enough
+                continue  # the score of `article` is far from the others, so one seed is enough
             data = tutorial if name == "article" else small
             run = partial(ours, data, minutes, seed)
             if name == "trainer":
@@ -124,8 +124,7 @@ def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
     figures = Summary.read(work / SUMMARY).model_dump()
     lines = metrics_of(work)
     step = of_kind(lines, STEP)[0]
-    # The start of training is computed from the line of a step, which gives the time left, as a validation
-    # line does not.
+    # The start of training is computed from the line of a step, because only such a line gives the time left.
     elapsed_s = step["seconds_left"] * step["progress"] / (1 - step["progress"])
     began_ms = step["time"] - 1000 * elapsed_s
     validation_lines = of_kind(lines, VALIDATION)

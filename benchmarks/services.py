@@ -1,4 +1,4 @@
-"""Measures the cost of an idle `repartee up`: the memory and processor time of all its processes.
+"""Measures the cost of an idle `repartee up`: the memory and the CPU time of all its processes.
 
 python -m benchmarks.services [SECONDS]     needs `repartee up` running under the same REPARTEE_HOME
 """
@@ -12,7 +12,7 @@ from settings import Settings
 
 
 def usage(groups: set[int]) -> tuple[float, float]:
-    """The resident memory in MB and the processor seconds of all processes in these groups."""
+    """The resident memory in MB and the CPU time in seconds of all processes in these groups."""
     listed = subprocess.run(
         ["ps", "-eo", "pgid,pid,rss,cputimes"], capture_output=True, text=True, check=True
     )

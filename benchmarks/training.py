@@ -7,11 +7,11 @@ Useful tokens are all tokens except padding. `trainer` and `grouped` are both tr
 network and examples, with the same number of tokens per step. `trainer` uses its default collator, and
 `grouped` its length-grouped sampler. All runs use the precision that is faster on this machine. The share of
 the peak is also measured for float32, because with AMX the peak of bfloat16 is several times that of float32,
-while memory is no faster. Each run is a separate process and takes MINUTES. Each turn has one run of each
-kind, in an order that alternates from turn to turn, so that no kind benefits if the machine slows down. A
-ratio compares two runs of the same turn. In a `busy` run another process occupies the second core. `trainer`
-is then slowed down by its two OpenMP threads, which spin while they wait, as they do by default. Some results
-come from benchmarks/cores.py, saves.py and peak.py, which describe how they measure them.
+while memory is no faster. Each run is a separate process and takes MINUTES. Each round has one run of each
+kind, in an order that alternates from round to round, so that no kind benefits if the machine slows down. A
+ratio compares two runs of the same round. In a `busy` run, another process occupies the second core.
+`trainer` is then slowed down by its two OpenMP threads, which spin while they wait, as they do by default.
+Some results come from benchmarks/cores.py, saves.py and peak.py, each of which describes its method.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from benchmarks.trainer_summary import TrainerSummary
 from models.metrics_log import STEP, of_kind
 from models.training.launch import SUMMARY
 
-# The runs of a turn. Runs that are compared with `ours` are close to it in this order.
+# The runs of a round. The runs that are compared with each other are close together in this order.
 NAMES = ("grouped", "trainer", "ours", "ours-busy", "trainer-busy")
 # `small` made three times as wide (8.7 million parameters), which needs larger batches than `small` does.
 NINE_MILLION = ("network.width=384", "train.batch_tokens=8192")

@@ -31,7 +31,7 @@ class Service:
     address: str = ""
     """The address at which the service answers; empty if it does not listen on a port."""
     health: str = ""
-    """The address of the health check, which returns 200 when the service is ready; empty if there is none."""
+    """The address of the health check, which returns 200 if the service is ready; empty if there is none."""
 
 
 def prefect_service(home: Path, port: int) -> Service:
