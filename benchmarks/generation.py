@@ -6,7 +6,7 @@ taskset -c 1 python -m benchmarks.generation [ROUNDS]
 The network is Llama-style, with 8.0 million random weights in float32. On one thread, it generates a reply of
 48 tokens to a context of 16 tokens. Each round measures Repartee, transformers, transformers and Repartee, in
 this order; both must generate the same ids. The benchmark measures CPU time, because other work on the
-machine affects CPU time less than elapsed time.
+machine affects CPU time less than it affects elapsed time.
 """
 
 import os

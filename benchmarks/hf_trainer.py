@@ -4,8 +4,7 @@ python -m benchmarks.hf_trainer RUN_DIR trainer|grouped|gpt2 MINUTES [--rate R] 
     [--attention sdpa|eager] [--rows N] [--validations N] [--device cpu|cuda|mps]
 
 Like Repartee's trainer, this program writes model/ and summary.json, and scores the model on the validation
-rows that Repartee's trainer uses.
-The time spent on validation does not count towards MINUTES.
+rows that Repartee's trainer uses. The time spent on validation does not count towards MINUTES.
 """
 
 import argparse
