@@ -149,7 +149,7 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path):
 
 @pytest.mark.flow
 @pytest.mark.parametrize(
-    ("name", "line"), [("empty", "are empty"), ("one", "1 conversations read, 1 usable")]
+    ("name", "line"), [("empty", "are empty"), ("one", "1 conversations were read, of which 1 are usable")]
 )
 def test_a_corpus_without_enough_in_it_ends_before_training_with_the_counts(name, line, corpora, tmp_path):
     done = repartee("run", "--recipe", "quick", "--corpus", corpora / name, "--json", home=tmp_path)
