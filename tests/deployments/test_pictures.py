@@ -210,7 +210,7 @@ def test_a_version_leads_to_its_data_its_run_in_prefect_and_the_previous_champio
     version, prefect, flow_run_id, album
 ):
     page = version
-    for text in ("Promoted", "The code is commit"):
+    for text in ("Promoted", "The code is at commit"):
         expect(page.get_by_text(text).first).to_be_visible()
     album.take(page, "mlflow-version")
     counts = follow(page, "counts of the splits")
