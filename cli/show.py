@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.terminal.tables import moment_text
 from console import supports_styles
-from models.errors import InputError
+from models.errors import InputError, TrackingUnavailable
 from models.registry.reference import in_line, open_registry
 from models.registry.tags import (
     CHANGES,
@@ -37,11 +37,12 @@ class ShownVersion:
     line: str
     version: Version
     run_url: str
-    folder: str
+    files: str
+    """The folder or the address of the files, or why there are none."""
     data: str | None
     """The fingerprint of the prepared data, if they are still in the store of this home."""
     server: str | None
-    """The address of the MLflow server; None for a database without a server."""
+    """The address of the MLflow server, without its login; None for a database without a server."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -53,7 +54,7 @@ class ShownVersion:
             "tags": self.version.tags,
             "run_id": self.version.run_id,
             "run_url": self.run_url,
-            "path": self.folder,
+            "path": self.files,
             "data": self.data,
             "report": self.report(),
         }
@@ -71,7 +72,7 @@ class ShownVersion:
             "taken out": tags.get(TAKEN_OUT, ""),
             "run": prefect or tags.get(RUN_NAME, ""),
             "MLflow": f"run {version.run_id}, {self.run_url}",
-            "files": self.folder,
+            "files": self.files,
             "data": f"repartee data {self.data}" if self.data else "",
         }
         return {label: value for label, value in facts.items() if value}
@@ -79,7 +80,7 @@ class ShownVersion:
     def report(self) -> str:
         """The description of the version in Markdown, without pictures. The addresses of MLflow's pages are
         absolute, or left out if no server shows them."""
-        link = "" if self.server is None else rf"[\1]({self.server.rstrip('/')}/\2)\3"
+        link = "" if self.server is None else rf"[\1]({self.server}/\2)\3"
         return PAGE_LINK.sub(link, PICTURE.sub("", self.version.description))
 
 
@@ -93,17 +94,18 @@ def describe_version(ref: str, line: str | None) -> ShownVersion:
     registry, number_or_alias = in_line(ref, open_registry(settings, line))
     version = registry.find(number_or_alias)
     try:
-        folder = str(registry.folder(version, settings.root / "registry"))
-    except InputError as error:
-        folder = f"cannot be used: {error}"
-    is_served = settings.tracking_uri.startswith("http")
+        files = registry.location(version)
+    except TrackingUnavailable:
+        raise
+    except InputError as error:  # the rest of the version is worth showing
+        files = str(error)
     return ShownVersion(
         line=registry.model,
         version=version,
         run_url=registry.run_url(version.run_id),
-        folder=folder,
+        files=files,
         data=_data_of(settings.root, version),
-        server=settings.tracking_uri if is_served else None,
+        server=registry.server,
     )
 
 

@@ -143,6 +143,11 @@ class Connection:
             return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
     @property
+    def server(self) -> str | None:
+        """The address of the MLflow server without its login; None for a database without a server."""
+        return redact_addresses(self.tracking_uri).rstrip("/") if self._remote else None
+
+    @property
     def _remote(self) -> bool:
         return self.tracking_uri.startswith(("http://", "https://"))
 

@@ -203,15 +203,14 @@ class Tracking(Connection):
 
     def run_url(self, run_id: str) -> str:
         """A link to the run's page; for a database without a server, the command that serves the page."""
-        if not self._remote:
+        if self.server is None:
             return f"mlflow ui --backend-store-uri {shlex.quote(redact_addresses(self.tracking_uri))}"
-        base = redact_addresses(self.tracking_uri).rstrip("/")
         try:
             experiment = self._experiment_id
         except TrackingUnavailable as outage:
             log.warning("the link leads to MLflow's start page instead of the run: %s", outage)
-            return base
-        return f"{base}/{run_page(experiment, run_id)}"
+            return self.server
+        return f"{self.server}/{run_page(experiment, run_id)}"
 
     def page_of_run(self, run_id: str, artifact: str = "") -> str:
         """The page of a run or of one of its artifacts, as an address relative to that of the MLflow server.

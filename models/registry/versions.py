@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.addresses import redact_addresses
 from models.errors import InputError, TrackingUnavailable
 from models.registry import mlflow_model
 from models.registry.logged_models import LoggedModels, Scores
@@ -128,6 +129,16 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
             self._copy_once(source, local, digest)
         check(local, digest, self._name(version))
         return local
+
+    def location(self, version: Version) -> str:
+        """The folder of a version's files, or their address if they are on another machine. Reads no file.
+
+        Raises:
+            InputError: Repartee did not register the version, or its files are deleted.
+            TrackingUnavailable: MLflow does not answer.
+        """
+        address = self._location(source_of(version))
+        return str(self.local_folder(address) or redact_addresses(address))
 
     def unreadable(self, version: Version, cache: Path) -> str | None:
         """Why a version cannot be loaded, or None if it can be loaded.

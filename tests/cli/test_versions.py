@@ -45,7 +45,7 @@ def test_status_shows_the_champion_of_each_line_and_doctor_examines_it(
     assert found["champion"] == found["champions"][0]
     assert "support bot v1 since " in status_table(found)
     assert list(champion(Installation(Settings()))) == []
-    Path(describe_version("support bot@champion", None).folder, "model.safetensors").write_bytes(b"other")
+    Path(describe_version("support bot@champion", None).files, "model.safetensors").write_bytes(b"other")
     (fault,) = champion(Installation(Settings()))
     assert "champion v1 of line support bot cannot be used" in fault.what
     assert fault.remedy and fault.remedy.endswith(" --line 'support bot'")
@@ -62,8 +62,8 @@ def test_a_version_is_shown_with_its_report_whose_addresses_are_absolute_or_left
         client.update_model_version(registry.model, str(version.number), report)
     shown = describe_version("1", None)
     assert shown.report() == "[run in Prefect](http://p/1)\n\nThe end.\n"
-    served = replace(shown, server="http://m:5000/")
+    served = replace(shown, server="http://m:5000")
     assert served.report().startswith("[v1](http://m:5000/#/models/x) | [run in Prefect](http://p/1)")
-    assert Path(shown.folder, "config.json").exists() and shown.to_json()["version"] == 1
+    assert Path(shown.files, "config.json").exists() and shown.to_json()["version"] == 1
     with pytest.raises(InputError, match="has no version '7'; it has 1"):
         describe_version("7", None)

@@ -341,3 +341,9 @@ tracking.close_run(run_id, "FINISHED")
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def test_the_address_of_a_server_is_shown_without_its_login(tmp_path):
+    server = Tracking("http://ann:s3cr3t@mlflow.example:5000/", None, "repartee", "nights").server
+    assert server is not None and server.endswith("mlflow.example:5000") and "s3cr3t" not in server
+    assert Tracking(f"sqlite:///{tmp_path}/mlflow.db", None, "repartee", "nights").server is None
