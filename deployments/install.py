@@ -27,14 +27,16 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled
 
-from deployments.deploy import convert_schedules, deploy, simplify_forms
+from deployments.deploy import convert_schedules, deploy, find_deployment, simplify_forms
 from deployments.local.services import POOL
+from deployments.schedules import schedule_name
 from environment import HEARTBEAT_SECONDS
 from flows.config import RetrainConfig
 from flows.lifecycle.context import open_run
@@ -174,33 +176,32 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
 
 def skip_missed(client: SyncPrefectClient) -> int:
     """Cancel all late runs except the newest of each schedule; return the number of cancelled runs."""
-    skipped, now = 0, datetime.now(UTC)
-    for name in DEPLOYMENTS:
-        with suppress(ObjectNotFound):  # this deployment does not exist yet
-            deployment = client.read_deployment_by_name(name)
-            runs: dict[UUID | None, list[FlowRun]] = {}  # under None, the runs that belong to no schedule
-            for flow_run in late_runs(client, deployment.id, now):
-                if flow_run.state_name == "AwaitingConcurrencySlot":
-                    continue  # the run is not missed: it waits for other runs
-                schedule = flow_run.created_by.id if flow_run.created_by else None
-                runs.setdefault(schedule, []).append(flow_run)
-            slugs = {schedule.id: schedule.slug for schedule in deployment.schedules}
-            for schedule, (newest, *older) in runs.items():
-                for flow_run in older:
-                    _skip(client, flow_run)
-                oldest = older[-1] if older else newest
-                if schedule in slugs and now - (oldest.expected_start_time or now) > MISSED:
-                    send_missed(newest, slugs[schedule] or str(schedule)[:8], 1 + len(older))
-                skipped += len(older)
+    deployments = [found for name in DEPLOYMENTS if (found := find_deployment(client, name))]
+    skipped = sum(_skip_missed_of(client, deployment) for deployment in deployments)
     if skipped:
         log.info("skipping %d missed runs; the newest missed run of each schedule starts instead", skipped)
     return skipped
 
 
-def _skip(client: SyncPrefectClient, flow_run: FlowRun) -> None:
-    message = "skipped: this run was missed while the services were down; a newer missed run starts instead"
-    client.set_flow_run_state(flow_run.id, Cancelled(message=message))
-    client.update_flow_run(flow_run.id, tags=[*flow_run.tags, "skipped"])
+def _skip_missed_of(client: SyncPrefectClient, deployment: DeploymentResponse) -> int:
+    now, skipped = datetime.now(UTC), 0
+    names = {schedule.id: schedule_name(schedule) for schedule in deployment.schedules}
+    runs: dict[UUID | None, list[FlowRun]] = {}  # under None, the runs that belong to no schedule
+    for flow_run in late_runs(client, deployment.id, now):
+        if flow_run.state_name != "AwaitingConcurrencySlot":  # such a run waits for other runs
+            runs.setdefault(flow_run.created_by.id if flow_run.created_by else None, []).append(flow_run)
+    for schedule, (newest, *older) in runs.items():
+        for flow_run in older:
+            message = (
+                "skipped: this run was missed while the services were down; a newer missed run starts instead"
+            )
+            client.set_flow_run_state(flow_run.id, Cancelled(message=message))
+            client.update_flow_run(flow_run.id, tags=[*flow_run.tags, "skipped"])
+        oldest = older[-1] if older else newest
+        if schedule in names and now - (oldest.expected_start_time or now) > MISSED:
+            send_missed(newest, names[schedule], 1 + len(older))
+        skipped += len(older)
+    return skipped
 
 
 def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) -> list[FlowRun]:

@@ -85,7 +85,7 @@ def add(name: str, cron: str, timezone: str, config: RetrainConfig) -> Schedule:
     settings = Settings()
     with connect(settings, creates=True) as client:
         deployment = _deployment_for_schedules(client, settings)
-        if name in (_name(schedule) for _, schedule in _schedules(client)):
+        if name in (schedule_name(schedule) for _, schedule in _schedules(client)):
             raise InputError(
                 f"there is already a schedule {name!r}; remove it first "
                 f"(`repartee schedule remove {shlex.quote(name)}`), or choose another name"
@@ -208,7 +208,9 @@ def _schedules(client: SyncPrefectClient) -> list[tuple[DeploymentResponse, Depl
 
 
 def _find(client: SyncPrefectClient, name: str) -> tuple[DeploymentResponse, DeploymentSchedule]:
-    schedules = {_name(schedule): (deployment, schedule) for deployment, schedule in _schedules(client)}
+    schedules = {
+        schedule_name(schedule): (deployment, schedule) for deployment, schedule in _schedules(client)
+    }
     if name in schedules:
         return schedules[name]
     hint = did_you_mean(name, schedules) or f"schedules: {', '.join(schedules) or 'none'}"
@@ -232,7 +234,7 @@ def _described(
     due = runs[0].expected_start_time if runs and schedule.active else None
     timezone = getattr(schedule.schedule, "timezone", None) or "UTC"
     return Schedule(
-        name=_name(schedule),
+        name=schedule_name(schedule),
         deployment=deployment.name,
         line=line_of(parameters) or Settings().model_name,
         when=_when(schedule),
@@ -244,7 +246,8 @@ def _described(
     )
 
 
-def _name(schedule: DeploymentSchedule) -> str:
+def schedule_name(schedule: DeploymentSchedule) -> str:
+    """The slug of a schedule, or the beginning of its id if it has none."""
     return schedule.slug or str(schedule.id)[:8]
 
 
