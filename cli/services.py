@@ -50,8 +50,8 @@ def logs(
 ) -> None:
     """Show the log of a run.
 
-    Runs of this command, runs of the worker and runs of the dashboard are all recorded. The logs of the
-    services themselves are files in the folder `logs` of the home.
+    A run is recorded whether it was started by `repartee run`, by a schedule or from the dashboard. The logs
+    of the services are files in the folder `logs` of the home.
     """
     from deployments import logs
 

@@ -69,7 +69,7 @@ def check_splits(
     if config.normalisation == "article" and counts[WITHOUT_LETTERS] > counts["turns read"] / 2:
         remedy = (
             f"{counts[WITHOUT_LETTERS]:,} of {counts['turns read']:,} turns have no letters left, because "
-            "`article` keeps only a to z: use --set clean.normalisation=plain"
+            "the normalisation `article` keeps only a to z: use --set clean.normalisation=plain"
         )
     elif config.split_by == "group" and len(conversations) > units:
         remedy = f"use a corpus with more {config.split_by}s, or --set clean.split_by=conversation"
