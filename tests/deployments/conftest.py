@@ -1,9 +1,7 @@
 """Each test file starts `repartee up` once in its own home, which its tests share."""
 
-import re
-
 import pytest
-from installation import PATIENCE_S, TINY, Api, ask, go_up, left_of
+from installation import TINY, Api, addresses_in, services_up
 
 
 @pytest.fixture(scope="module")
@@ -13,16 +11,13 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def upped(home):
-    process, output = go_up(home)
-    yield output
-    ask(home, "down")
-    process.wait(PATIENCE_S)
-    assert not left_of(home)
+    with services_up(home) as output:
+        yield output
 
 
 @pytest.fixture(scope="module")
 def api(upped):
-    return Api(re.search(r"Prefect +(http\S+)", upped)[1])
+    return Api(addresses_in(upped)["Prefect"])
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
 """The steps of a new user: `up`, a run from the dashboard's form, its MLflow page, the version, a chat."""
 
 import json
-import re
 
 import pytest
 from dashboard import CHROMIUM, NO_CHROMIUM, choose, open_browser, open_form, set_minutes, submit
-from installation import PATIENCE_S, ask, go_up, left_of
+from installation import addresses_in, ask, services_up
 from playwright.sync_api import expect
 
 pytestmark = [
@@ -22,11 +21,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def addresses(home):
-    process, output = go_up(home)
-    yield {name: re.search(rf"{name} +(http\S+)", output)[1] for name in ("Prefect", "MLflow")}
-    ask(home, "down")
-    process.wait(PATIENCE_S)
-    assert not left_of(home)
+    with services_up(home) as output:
+        yield addresses_in(output)
 
 
 @pytest.fixture(scope="module")

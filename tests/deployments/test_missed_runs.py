@@ -6,10 +6,9 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from installation import ROOT, Api, install
+from installation import ROOT, installed
 from receiver import webhook
 
-from deployments.local.ephemeral_server import temporary_server
 from deployments.worker import BEFORE_START
 
 pytestmark = pytest.mark.flow
@@ -23,9 +22,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def api(home):
-    with temporary_server(home) as server:
-        api = Api(server.wait().removesuffix("/api"))
-        install(home, api)
+    with installed(home) as api:
         yield api
 
 
@@ -70,9 +67,9 @@ def test_a_lone_worker_starts_the_newest_missed_run_only_and_a_notice_says_so(ap
         start_worker(home, api, f"http://127.0.0.1:{receiver.server_port}")
     *older, newest = states(api, missed)
     assert set(older) == {"Cancelled"} and newest in ("Scheduled", "Late")
-    (told,) = receiver.told
-    assert (told["outcome"], told["line"]) == ("missed", "support-bot")
-    assert f"schedule hourly: {len(before)} runs were missed while the services were down" in told["text"]
+    (received,) = receiver.notices
+    assert (received["outcome"], received["line"]) == ("missed", "support-bot")
+    assert f"schedule hourly: {len(before)} runs were missed while the services were down" in received["text"]
 
 
 def test_a_worker_beside_another_one_cancels_nothing(api, home, missed):
@@ -81,4 +78,4 @@ def test_a_worker_beside_another_one_cancels_nothing(api, home, missed):
     with webhook() as receiver:
         start_worker(home, api, f"http://127.0.0.1:{receiver.server_port}")
     assert set(states(api, missed)) <= {"Scheduled", "Late"} and len(states(api, missed)) == before
-    assert receiver.told == []
+    assert receiver.notices == []

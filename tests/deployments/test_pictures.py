@@ -18,7 +18,7 @@ from dashboard import (
     show_newest_log_first,
     submit,
 )
-from installation import ENDLESS, PATIENCE_S, Api, ask, go_up, left_of, outcome
+from installation import ENDLESS, Api, addresses_in, ask, outcome, services_up
 from pictures import HEIGHT, WIDTH, Album, scroll_to_top
 from playwright.sync_api import Page, expect
 
@@ -53,11 +53,8 @@ def home():
 
 @pytest.fixture(scope="module")
 def addresses(home):
-    process, output = go_up(home)
-    yield {name: re.search(rf"{name} +(http\S+)", output)[1] for name in ("Prefect", "MLflow")}
-    ask(home, "down")
-    process.wait(PATIENCE_S)
-    assert not left_of(home)
+    with services_up(home) as output:
+        yield addresses_in(output)
 
 
 @pytest.fixture(scope="module")

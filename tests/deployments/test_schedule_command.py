@@ -4,11 +4,10 @@ import json
 import subprocess
 
 import pytest
-from installation import Api, ask, command, install
+from installation import ask, command, installed
 
 from cli.terminal.tables import status_table
 from deployments import schedules
-from deployments.local.ephemeral_server import temporary_server
 from deployments.logs import lines_of_run
 from deployments.status import status
 from flows.recipes import configure
@@ -24,9 +23,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def api(home):
-    with temporary_server(home) as server:
-        api = Api(server.wait().removesuffix("/api"))
-        install(home, api)
+    with installed(home) as api:
         yield api
 
 

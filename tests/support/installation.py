@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deployments.local.ephemeral_server import temporary_server
 from flows.config import flatten
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +121,21 @@ def go_up(home):
     raise AssertionError(f"`repartee up` never came up: {output}")
 
 
+@contextmanager
+def services_up(home):
+    """The output of `repartee up`, whose services run until the end of the block."""
+    process, output = go_up(home)
+    yield output
+    ask(home, "down")
+    process.wait(PATIENCE_S)
+    assert not left_of(home)
+
+
+def addresses_in(output):
+    """The addresses of Prefect and MLflow that `repartee up` has printed."""
+    return {name: re.search(rf"{name} +(http\S+)", output)[1] for name in ("Prefect", "MLflow")}
+
+
 def serve(home, **env):
     """Serve the deployments in a single process, without a worker."""
     options = command(home)
@@ -138,6 +155,15 @@ def install(home, api):
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
+
+
+@contextmanager
+def installed(home):
+    """Prefect's REST interface on a temporary server that has the deployments."""
+    with temporary_server(home) as server:
+        api = Api(server.wait().removesuffix("/api"))
+        install(home, api)
+        yield api
 
 
 def services(home):

@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def webhook():
-    """A webhook that keeps the messages that it receives in `told`, and responds with `status`."""
+    """A webhook that keeps the messages that it receives in `notices`, and responds with `status`."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self):
-            server.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            server.notices.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(server.status)
             self.end_headers()
 
@@ -20,7 +20,7 @@ def webhook():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.told, server.status = [], 200
+    server.notices, server.status = [], 200
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server

@@ -69,11 +69,15 @@ def test_a_promotion_is_told_once_and_an_unchanged_run_is_not(receiver, prefect,
     run(tmp_path, secret(receiver), prefect, changes=TINY)
     _, said = run(tmp_path, secret(receiver), prefect, changes=TINY)
     assert "Unchanged" in said
-    assert [(told["state"], told["outcome"]) for told in receiver.told] == [("Completed", "promoted")]
-    told = receiver.told[0]
-    assert told["text"].startswith("Repartee: quick-sample #1 ")
-    assert told["text"].endswith(": Promoted: repartee v1 is the champion; no champion yet")
-    assert (told["line"], told["recipe"]) == ("repartee", "quick") and "/runs/flow-run/" in told["url"]
+    assert [(received["state"], received["outcome"]) for received in receiver.notices] == [
+        ("Completed", "promoted")
+    ]
+    received = receiver.notices[0]
+    assert received["text"].startswith("Repartee: quick-sample #1 ")
+    assert received["text"].endswith(": Promoted: repartee v1 is the champion; no champion yet")
+    assert (received["line"], received["recipe"]) == ("repartee", "quick") and "/runs/flow-run/" in received[
+        "url"
+    ]
     assert "s3cr3t" not in said
     stored = [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cr3t" in path.read_bytes()]
     assert stored == []
@@ -83,13 +87,13 @@ def test_a_run_that_keeps_the_champion_is_told_only_if_the_operator_asks_for_it(
     receiver, prefect, tmp_path, monkeypatch
 ):
     run(tmp_path, "", prefect, changes=TINY)
-    kept = {"changes": TINY, "seed": 5, "promote": "never"}
-    run(tmp_path, secret(receiver), prefect, **kept)
-    assert receiver.told == []
+    parameters = {"changes": TINY, "seed": 5, "promote": "never"}
+    run(tmp_path, secret(receiver), prefect, **parameters)
+    assert receiver.notices == []
     monkeypatch.setenv("REPARTEE_NOTICE_REFUSED", "true")
-    run(tmp_path, secret(receiver), prefect, **kept | {"seed": 6})
-    (told,) = receiver.told
-    assert told["outcome"] == "refused" and "champion v1 stays" in told["text"]
+    run(tmp_path, secret(receiver), prefect, **parameters | {"seed": 6})
+    (received,) = receiver.notices
+    assert received["outcome"] == "refused" and "champion v1 stays" in received["text"]
 
 
 def test_a_corpus_that_is_refused_is_told_and_is_an_event(receiver, prefect, tmp_path):
@@ -98,9 +102,9 @@ def test_a_corpus_that_is_refused_is_told_and_is_an_event(receiver, prefect, tmp
     for name in ("movie_lines.txt", "movie_conversations.txt"):
         (corpus / name).write_text("no separator here\n" * 50)
     _, said = run(tmp_path, secret(receiver), prefect, corpus=str(corpus))
-    assert [told["state"] for told in receiver.told] == ["Failed"], said
-    assert "cannot be used" in receiver.told[0]["reason"]
-    assert receiver.told[0]["corpus"] == str(corpus)
+    assert [received["state"] for received in receiver.notices] == ["Failed"], said
+    assert "cannot be used" in receiver.notices[0]["reason"]
+    assert receiver.notices[0]["corpus"] == str(corpus)
     events = events_of(prefect, "repartee.data.rejected")
     assert events[0]["resource"]["prefect.resource.id"] == "repartee.corpus.bad"
     assert "cannot be used" in events[0]["payload"]["reason"]
