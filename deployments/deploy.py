@@ -3,8 +3,8 @@
 Both install.py (for the workers) and serve.py (for its own process) use this module. Fields that are set in
 prefect.yaml are overwritten on the server; all other fields keep their values. The schedules of an existing
 deployment are not sent: if they were, Prefect would reset the on/off switch of the weekly schedule, and would
-delete all schedules if one of them had no slug. Parameters that an older version of the form has stored in a
-deployment or a schedule are converted to those of the present form.
+delete all schedules if one of them had no slug. Parameters that an older version of the input form in the
+dashboard has stored in a deployment or a schedule are converted to the parameters of the present form.
 """
 
 import logging
@@ -108,7 +108,8 @@ def _parameters(name: str, entrypoint: str, existing: DeploymentResponse) -> dic
 
 
 def simplify_forms(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    """Give each optional field of a form a plain input. Otherwise the form would also ask for the type."""
+    """Make the dashboard show one plain input for each optional parameter of these deployments. Otherwise the
+    input form would also ask for the type of the value."""
     for name in names:
         deployment = client.read_deployment_by_name(name)
         schema = simple_schema(deployment.parameter_openapi_schema or {})
@@ -130,7 +131,8 @@ def simple_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def convert_schedules(client: SyncPrefectClient, names: Sequence[str]) -> None:
-    """Convert schedules whose parameters come from an older version of the form to its present version."""
+    """Convert the parameters that an older version of the dashboard's input form has stored in schedules to
+    the parameters of the present form."""
     for name in names:
         deployment = client.read_deployment_by_name(name)
         for schedule in deployment.schedules:

@@ -49,7 +49,7 @@ from settings import Settings
 
 log = logging.getLogger("deployments.install")  # the same name if this module runs as __main__
 
-MISSED = timedelta(minutes=10)  # a run of a schedule that is later than this counts as missed
+MISSED = timedelta(minutes=10)  # a scheduled run that is delayed by more than this counts as missed
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "Suspended")
 AUTOMATIONS = CRASHED_WHEN_SILENT, TRAIN_ON_NEW_DATA = (
     "repartee: a silent run has crashed",
@@ -63,7 +63,7 @@ def install() -> None:
 
     Raises:
         RuntimeError: the server or Prefect refuses a deployment.
-        InputError: the home folder cannot be written.
+        InputError: the home folder is not writable.
     """
     with get_client(sync_client=True) as client:
         _make_pool(client)
@@ -87,10 +87,11 @@ def put_in_order() -> None:
 def prepare_worker_start(worker: str) -> None:
     """Do what must precede the start of this worker: skip missed runs, and close dead runs.
 
-    If another worker is online, no runs are skipped, because that worker would already have started them.
+    If another worker is online, no runs are skipped, because that worker would already have started all late
+    runs.
 
     Raises:
-        InputError: the home folder cannot be written, or MLflow cannot be used.
+        InputError: the home folder is not writable, or MLflow cannot be used.
     """
     with get_client(sync_client=True) as client:
         workers = client.read_workers_for_work_pool(POOL)
@@ -103,10 +104,10 @@ def close_dead_runs() -> None:
     """Record in Prefect and MLflow that the dead runs of this home on this machine have ended.
 
     Raises:
-        InputError: the home folder cannot be written, or MLflow cannot be used.
+        InputError: the home folder is not writable, or MLflow cannot be used.
     """
     run = open_run(RetrainConfig(), Settings())
-    with suppress(Busy), my_turn(run.home, "up"):  # a run that holds the lock has closed all dead runs
+    with suppress(Busy), my_turn(run.home, "up"):  # a run that holds the lock closed all dead runs first
         reconcile(run)
 
 
@@ -188,7 +189,7 @@ def _skip_missed_of(client: SyncPrefectClient, deployment: DeploymentResponse) -
     names = {schedule.id: schedule_name(schedule) for schedule in deployment.schedules}
     runs: dict[UUID | None, list[FlowRun]] = {}  # under None, the runs that belong to no schedule
     for flow_run in late_runs(client, deployment.id, now):
-        if flow_run.state_name != "AwaitingConcurrencySlot":  # such a run waits for other runs
+        if flow_run.state_name != "AwaitingConcurrencySlot":  # runs in this state were not missed
             runs.setdefault(flow_run.created_by.id if flow_run.created_by else None, []).append(flow_run)
     for schedule, (newest, *older) in runs.items():
         for flow_run in older:
@@ -218,7 +219,7 @@ def late_runs(client: SyncPrefectClient, deployment_id: UUID, before: datetime) 
 
 
 def in_one_line(action: Callable[[], object]) -> int:
-    """Run `action`, and return the exit status: 0, or after an InputError 2, with its message in one line."""
+    """Run `action` and return the exit status: 0, or 2 after an InputError, whose message is printed."""
     from console import show_progress
     from deployments.local.recorded import check_answers
 

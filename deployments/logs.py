@@ -27,7 +27,7 @@ FLOWS = ["retrain", "prepare", "evaluate"]
 MAX_RUNS = 200  # the newest runs, among which a name is looked up; Prefect returns at most 200
 PAGE = 200  # lines; Prefect returns at most 200 at a time
 POLL_SECONDS = 2.0
-LAST_LINES_SECONDS = 5.0  # a process sends its last lines to Prefect within two seconds after its end
+LAST_LINES_SECONDS = 5.0  # the last lines of a run reach Prefect within two seconds of the end of the run
 
 
 def lines_of_run(name: str | None, *, follow: bool) -> Iterator[str]:
@@ -52,7 +52,7 @@ def lines_of_run(name: str | None, *, follow: bool) -> Iterator[str]:
 
 def _lines(client: SyncPrefectClient, run: UUID, *, follow: bool) -> Iterator[str]:
     since: DateTime | None = None
-    printed: set[UUID] = set()  # the lines with the time `since`
+    printed: set[UUID] = set()  # of the printed lines, those with the time `since`
     while True:
         ends = not follow or _has_ended(client, run)
         for entry in _read(client, run, since):
@@ -75,7 +75,7 @@ def _has_ended(client: SyncPrefectClient, run: UUID) -> bool:
 
 
 def _read(client: SyncPrefectClient, run: UUID, since: DateTime | None) -> Iterator[Log]:
-    """The lines of a run from this time on."""
+    """The lines of a run that were logged at this time or later."""
     after = None if since is None else LogFilterTimestamp(after_=since)
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]), timestamp=after)
     offset = 0

@@ -42,7 +42,7 @@ MAX_PLANNED = 200  # runs
 
 @dataclass(frozen=True)
 class Schedule:
-    """One schedule, as the command shows it."""
+    """A schedule, with the values that `repartee schedule` shows."""
 
     name: str
     """The slug of the schedule, or the beginning of its id if it has none."""
@@ -53,7 +53,7 @@ class Schedule:
     active: bool
     parameters: dict[str, Any]
     next_run: str | None
-    """The start of the next planned run (ISO 8601, in the schedule's time zone); None if there is none."""
+    """The start of the next planned run (ISO 8601, in the schedule's time zone); None if none is planned."""
     id: str
 
 
@@ -136,7 +136,7 @@ def run_now(name: str) -> dict[str, Any]:
             command = run_command(to_config(**{"recipe": "small", **parameters}))
             raise InputError(
                 "the services are down, so no worker would start the run; start them with `repartee up`, or "
-                f"run it here: {command}"
+                f"start the run in this terminal: {command}"
             )
         run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
         return {"schedule": name, "flow_run_id": str(run.id), "url": url_for(run) or ""}
@@ -218,8 +218,8 @@ def _find(client: SyncPrefectClient, name: str) -> tuple[DeploymentResponse, Dep
 
 
 def _planned_now(client: SyncPrefectClient, name: str) -> Schedule:
-    """Plan the next runs of a schedule now, and return the schedule. By itself, the server would plan them
-    only seconds later."""
+    """Plan the next runs of a schedule now, and return the schedule. Without this request, the server would
+    plan these runs some seconds later."""
     deployment, schedule = _find(client, name)
     if schedule.active:
         client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json={})

@@ -95,7 +95,7 @@ def _served(entry: dict[str, Any]) -> "RunnerDeployment":
         schedules=[Cron(each.pop("cron"), **each) for each in schedules],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
     )
-    # If these fields were sent empty, their values on the server would be deleted.
+    # If these fields were sent with empty values, the server would delete its own values.
     deployment.model_fields_set.difference_update({"schedules", "job_variables"} - entry.keys())
     return deployment
 

@@ -2,11 +2,11 @@
 
     python -m deployments.worker [--work-queue NAME]...
 
-On SIGTERM, Prefect's own worker kills the current run. Prefect then still shows the run as running, and the
-run occupies its concurrency slot, until missed heartbeats mark it as crashed. This wrapper lets the trainer
-write a checkpoint first, and then records the end of the run. If the wrapper itself is killed, it records the
-ends of its runs at its next start. If no other worker is online at its start, it also cancels all missed runs
-except the newest run of each schedule.
+On SIGTERM, Prefect's own worker kills the current run. Prefect still shows the run as running, and the run
+occupies its concurrency slot, until it is marked as crashed because its heartbeats are missing. This wrapper
+lets the trainer write a checkpoint first, and then records the end of the run. If the wrapper itself is
+killed, it records the ends of its runs at its next start. If no other worker is online at its start, it also
+cancels all missed runs except the newest run of each schedule.
 """
 
 import socket
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run_until_signalled(command: list[str], *before: str) -> int:
-    """Run a command that runs flows. On a signal, end its runs and record their ends, then end the command.
+    """Run a command that executes flow runs. On a signal, end and record these runs, then end the command.
 
     Args:
         before: a script to run first, and its arguments.

@@ -80,7 +80,7 @@ def doctor(fix: bool, report: Callable[[CheckResult], None]) -> dict[str, Any]:
 def _examine(name: str, check: Check) -> CheckResult:
     installation = Installation(
         Settings()
-    )  # a new one for each check, because an earlier fix may have changed something
+    )  # a new object for each check, because an earlier fix may have changed the installation
     try:
         faults = list(check(installation))
     except CheckSkipped as skipped:

@@ -22,7 +22,7 @@ class Fault:
     what: str
     """What is wrong, and where."""
     remedy: str
-    """The command that fixes the fault; empty if `what` already names it, or if there is no remedy."""
+    """The command that fixes the fault; empty if `what` already names the command, or if there is none."""
     fix: Callable[[], object] | None = field(default=None, compare=False)
     """Applies the remedy; None if `doctor --fix` may not apply it, for example because data would be lost."""
 

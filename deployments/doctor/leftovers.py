@@ -37,7 +37,8 @@ def _fault(what: str, paths: list[Path]) -> Fault:
 
 
 def _days(path: Path) -> float:
-    """The days since anything at this path was last changed; 0 if a file disappears during the check."""
+    """The number of days since the last change to this file, or to anything in this folder; 0 if a file
+    disappears during the check."""
     newest_s = time.time()
     with suppress(FileNotFoundError):
         newest_s = max(each.lstat().st_mtime for each in (path, *path.rglob("*")))

@@ -21,17 +21,29 @@ from services_state import last_state
 from tasks.store.artifact import check_writable
 
 NEEDED_BYTES = (
-    1_000_000_000  # for several runs of `small`; on a full disk the databases fail, which stops everything
+    1_000_000_000  # enough for several runs of `small`; if the disk is full, the databases and all runs fail
 )
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-# Environment variables, their unsafe values, and what these cause. `repartee up` sets safe values for its
+# Environment variables, their unsafe values, and the danger of each. `repartee up` sets safe values for its
 # services, but all other processes inherit the user's values.
 SWITCHES = (
     ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", TRUE, "a model from any source could run code on this machine"),
-    ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", TRUE, "any web page that you visit could use MLflow"),
-    ("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ("*",), "any web page that you visit could use Prefect"),
-    ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", FALSE, "any web page that you visit could use Prefect"),
+    (
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE",
+        TRUE,
+        "any web page that you visit could send requests to your MLflow server",
+    ),
+    (
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS",
+        ("*",),
+        "any web page that you visit could send requests to your Prefect server",
+    ),
+    (
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED",
+        FALSE,
+        "any web page that you visit could send requests to your Prefect server",
+    ),
     ("PREFECT_RESULTS_PERSIST_BY_DEFAULT", TRUE, "results would be read as pickles, which can run code"),
     ("OMP_WAIT_POLICY", ("active",), "while another process is busy, a training step takes 50 times as long"),
 )
@@ -95,7 +107,7 @@ def locks(installation: Installation) -> Iterator[Fault]:
     if shared:
         yield Fault(
             f"file locks have no effect on the file system of {installation.home}: "
-            "two training runs could start at once",
+            "two training runs could start at the same time",
             "export REPARTEE_HOME=/a/folder/on/a/local/disk",
         )
 

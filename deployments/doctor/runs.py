@@ -1,4 +1,4 @@
-"""Checks that what the servers have recorded about deployments, champion and runs matches the facts."""
+"""Checks of deployments, champions and runs: whether the servers' records of them match the facts."""
 
 import shlex
 import sys
@@ -69,7 +69,7 @@ def deployments(installation: Installation) -> Iterator[Fault]:
 
 
 def champion(installation: Installation) -> Iterator[Fault]:
-    """The files of each line's champion are intact, and it is the version that was promoted last."""
+    """The champion of each line has intact files, and is the version that was promoted last."""
     database = file_of(installation.settings.tracking_uri)
     if database is not None and not exists(database):
         raise CheckSkipped("no model is registered yet; `repartee run` registers the first one")
@@ -121,7 +121,7 @@ def dead(installation: Installation) -> Iterator[Fault]:
 
 
 def slots(installation: Installation) -> Iterator[Fault]:
-    """No finished run still holds a concurrency slot of its deployment, which would make later runs wait."""
+    """No finished run still occupies a concurrency slot of its deployment and so makes later runs wait."""
     with _client(installation) as client:
         for deployment in _deployments(client):
             limit = deployment.global_concurrency_limit

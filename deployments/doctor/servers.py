@@ -46,7 +46,7 @@ def services(installation: Installation) -> Iterator[Fault]:
 
 
 def cross_origin_access(installation: Installation) -> Iterator[Fault]:
-    """No web page from another site can use the servers through the user's browser."""
+    """No web page from another site can send requests to the servers through the user's browser."""
     _need_server(installation)
     if url := installation.prefect_url:
         response = _request(f"{url}/health", {"Origin": f"http://{OTHER_HOST}"})
@@ -138,7 +138,7 @@ def _need_server(installation: Installation) -> None:
 
 
 def _restart_safely(installation: Installation, name: str, url: str, command: str) -> str:
-    """The remedy: a restart for a service of `repartee up`, which then gets safe settings; for any other
+    """The remedy: for a service of `repartee up`, a restart, which also gives it safe settings; for any other
     server, `command`."""
     ours = installation.services.get(name)
     return RESTART if ours and ours.address == _origin(url) else command

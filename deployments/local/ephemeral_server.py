@@ -3,8 +3,8 @@
     python -m deployments.local.ephemeral_server API_URL PREFECT_HOME
 
 Prefect's own ephemeral server keeps running if the process that runs the flow is killed. This server reads
-a pipe that closes when the parent process ends, for whatever reason, and then ends as well. It stores the
-runs in HOME/prefect, as the server of `repartee up` does.
+from a pipe that closes when the parent process ends, for whatever reason; the server then ends as well. It
+stores the runs in HOME/prefect, as the server of `repartee up` does.
 """
 
 import logging
@@ -99,7 +99,7 @@ def temporary_server(home: Path) -> Iterator[Server]:
     Raises:
         InputError: Prefect's database of this home could not be created.
     """
-    prepare(home / "prefect")  # done first, so that it does not count towards START_SECONDS
+    prepare(home / "prefect")  # first, so that this time does not count towards START_SECONDS
     server = Server(home)
     try:
         yield server

@@ -2,7 +2,7 @@
 
 An automation (deployments/install.py) marks a run as crashed when its heartbeat stops. Prefect's own
 heartbeat is not used, because its thread checks only once a second whether the flow has ended, and the flow
-waits for this thread. With it, a run that reuses all outputs would take twice as long.
+waits for this thread. With Prefect's heartbeat, a run that reuses all outputs would take twice as long.
 """
 
 import contextvars
@@ -19,7 +19,8 @@ EVENT = "prefect.flow-run.heartbeat"  # the name of Prefect's own heartbeat even
 
 
 class Heart:
-    """Emits a heartbeat every 30 s, from Prefect's call of the hook `start` until the `with` block ends."""
+    """Emits a heartbeat every 30 s, from the time when Prefect calls the hook `start` until the `with` block
+    ends."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -32,7 +33,7 @@ class Heart:
 
     def start(self, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         """The hook that Prefect calls when the flow starts."""
-        # The new thread needs a copy of this thread's context, which holds the address of the server.
+        # The new thread needs a copy of this thread's context, which contains the address of the server.
         run = contextvars.copy_context().run
         threading.Thread(target=run, args=(self._emit, heartbeat_event(flow, flow_run)), daemon=True).start()
 
@@ -44,8 +45,8 @@ class Heart:
 
 
 def heartbeat_event(flow: Flow[..., Any], flow_run: FlowRun) -> dict[str, Any]:
-    """The heartbeat of a run. It contains the name of the flow, so that the automation can recognise
-    Repartee's runs."""
+    """The heartbeat of a run. It contains the id of the flow, by which the automation recognises Repartee's
+    runs."""
     return {
         "event": EVENT,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"},

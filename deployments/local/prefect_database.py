@@ -22,7 +22,7 @@ OTHER_DATABASE = re.compile(r"PREFECT_(API|SERVER)_DATABASE_(CONNECTION_URL|HOST
 
 
 def prepare(folder: Path) -> None:
-    """Make sure that the folder holds `prefect.db` with all tables, unless another database is configured.
+    """Make sure that `prefect.db` in this folder has all tables, unless another database is configured.
 
     Raises:
         InputError: Prefect could not create the database; the message quotes Prefect's last line of output.
@@ -49,7 +49,7 @@ def set_damaged_aside(path: Path) -> None:
 
 
 def is_missing(path: Path) -> bool:
-    """Whether there is no database, or only an incomplete one that holds no runs."""
+    """Whether there is no database, or only an incomplete database that contains no runs."""
     if not sqlite_files.exists(path):
         return True
     try:

@@ -41,8 +41,8 @@ def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
 
 
 def is_service(group: int, home: Path) -> bool:
-    """Whether this process group is a service of this home. The number of a group that has ended can
-    be reused for another group."""
+    """Whether this process group is a service of this home. (After a group has ended, its number can be
+    reused for another group.)"""
     child, database, server = (
         f"deployments.local.child {home} ",
         f" {address(home / 'mlflow.db')} ",

@@ -1,10 +1,10 @@
 """Recorded runs: run a flow in this process, and record the run on a Prefect server.
 
 The run is recorded on the configured server. If no server is configured, the run is recorded on the server of
-`repartee up`, or if that is not running, on a server that is started for this run. If a configured server
-does not answer at the start, the command ends with an error, which the user has to fix. If no server is
-configured and Prefect fails, the run continues without being recorded. A server that fails during a run never
-stops the run.
+`repartee up` or, if `repartee up` is not running, on a server that is started for this run. If a configured
+server does not answer at the start, the command ends with an error, which the user has to fix. If no server
+is configured and Prefect fails, the run continues without being recorded. A server that fails during a run
+never stops the run.
 """
 
 import functools
@@ -60,7 +60,8 @@ def run_recorded(settings: Settings, flow: Flow[..., Any], parameters: dict[str,
     """Run a flow in this process, and record it on a Prefect server if possible.
 
     Returns:
-        What the flow returns, or its `Result` if the end of the flow could not be recorded in Prefect.
+        The value that the flow returns; if Prefect could not record the end of the flow, the `Result` that
+        the flow has saved in the home.
 
     Raises:
         InputError: the configured Prefect server does not answer, or the flow raised an InputError.
@@ -127,7 +128,7 @@ def _send_remaining(timeout_s: float) -> None:
     """Wait until the run's last log lines and then its last events are sent, each for at most `timeout_s`."""
     for worker in (APILogWorker, EventsWorker):
         drained = worker.drain_all(timeout=timeout_s)
-        assert isinstance(drained, tuple)  # only in an event loop would it be a coroutine
+        assert isinstance(drained, tuple)  # in an event loop, `drained` would be a coroutine
         _unsent.update(drained[1])
     if _unsent:
         log.warning("Prefect does not answer: the last log lines and events of this run were not sent")
@@ -169,8 +170,8 @@ def _run(
 
     settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(settings), ExitStack() as stack:
-        # The parameters are not validated, because validation would add those that were not given. The given
-        # parameters are valid, because they come from a valid configuration.
+        # The parameters are not validated, because validation would add all other parameters with their
+        # defaults. The given parameters are valid, because they come from a valid configuration.
         noted = flow.with_options(on_running=[note_start, *hooks], validate_parameters=False)
         noted.fn = _without_retries_at_the_end(noted.fn, url, stack)
         try:

@@ -60,12 +60,12 @@ def prefect_service(home: Path, port: int) -> Service:
 
 
 def browser_hardening(address: str) -> dict[str, str]:
-    """The settings that stop arbitrary web pages from using a Prefect server on this machine."""
+    """The settings that stop arbitrary web pages from sending requests to a local Prefect server."""
     return {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address, **CSRF_PROTECTION}
 
 
 def mlflow_service(home: Path, port: int) -> Service:
-    """The MLflow server. With one worker and no jobs, it needs a sixth of the memory of MLflow's default."""
+    """The MLflow server. With one worker and no jobs, it needs a sixth of its usual memory."""
     address = f"http://{HOST}:{port}"
     (home / "mlartifacts").mkdir(parents=True, exist_ok=True)
     return Service(
@@ -151,8 +151,8 @@ def take_port(preferred: int) -> tuple[int, FileLock]:
 
 
 def _port_locks_folder() -> Path:
-    """The folder of the port locks, which all homes of this user share. If another user has taken its name,
-    another name is used."""
+    """The folder of the port locks, which all homes of this user share. If another user owns a folder of this
+    name, another name is used."""
     shared = Path(tempfile.gettempdir())
     for number in range(100):
         folder = shared / f"repartee-ports-{os.getuid()}{f'-{number}' if number else ''}"

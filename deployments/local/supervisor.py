@@ -1,6 +1,7 @@
 """Supervisor: start the services of `repartee up` together, restart those that fail, and end them together.
 
-HOME/services holds the state of the services (services_state.py) and the output of each service (NAME.log).
+HOME/services contains the state of the services (services_state.py) and the output of each of them
+(NAME.log).
 """
 
 import logging
@@ -35,7 +36,7 @@ from services_state import (
 log = logging.getLogger(__name__)
 
 FIRST_START_SECONDS = 600  # for all servers together: new databases take minutes on a busy machine
-START_SECONDS = 120  # for this long after a restart, a service that does not answer is not counted as hanging
+START_SECONDS = 120  # for this long after each start, a service need not answer its health checks
 MIN_DELAY_S, MAX_DELAY_S = 1.0, 60.0  # the delay before a restart; doubled each time
 STEADY_SECONDS = 60  # if a service has run for this long, its next delay is MIN_DELAY_S again
 POLL_SECONDS = 0.5
@@ -52,7 +53,7 @@ class ManagedProcess:
     process: subprocess.Popen[bytes]
     started_at_s: float
     starting: bool
-    """Whether the service is in its first start. Its address is not published until it answers."""
+    """Whether the service is starting for the first time. Clients use its address only once it answers."""
     delay_s: float = MIN_DELAY_S
     """The delay before the next restart."""
     restart_at_s: float | None = None

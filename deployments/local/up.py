@@ -121,8 +121,8 @@ def _prepare_database(home: Path) -> None:
 
 
 def _port(supervisor: Supervisor, name: str, default: int) -> int:
-    """The port for this server: the port that it last used, so that open browser pages still work, or another
-    port if that one is in use."""
+    """The port for this server: the port that it used last, so that open browser pages still work, or another
+    port if the last port is in use."""
     previous = supervisor.previous.get(name)
     address = previous.address if previous else ""
     preferred = int(address.rpartition(":")[2]) if address else default
@@ -204,7 +204,7 @@ def _supervisor_pid(home: Path) -> int | None:
     """The id of the process that supervises this home's services; None if no service is up.
 
     Raises:
-        InputError: a supervisor is running, but state.json does not give its process id.
+        InputError: a supervisor is running, but state.json does not contain its process id.
     """
     deadline_s = time.monotonic() + STATE_SECONDS
     while (state := running_services(home)) is not None:

@@ -104,7 +104,7 @@ def test_a_file_system_whose_locks_do_not_exclude_is_found_and_its_remedy_works(
     (tmp_path / "site" / "sitecustomize.py").write_text(SHARED_LOCKS)
     planted = {"PYTHONPATH": str(tmp_path / "site"), "SHARED": str(patient.home)}
     found = patient.faults(**planted)
-    assert "two training runs could start at once" in found["locks"][0]["what"]
+    assert "two training runs could start at the same time" in found["locks"][0]["what"]
     remedy = found["locks"][0]["remedy"].replace("/a/folder/on/a/local/disk", str(tmp_path / "other"))
     assert patient.faults(before=remedy, **planted) == {}
 
