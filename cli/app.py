@@ -184,7 +184,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model on the test split of a corpus.
 
-    By default, this is the corpus on which the model was trained, or cornell if REF is a model folder.
+    The default corpus is the one on which the model was trained, or cornell if REF is a model folder.
     """
     with progress(quiet=quiet):
         from cli import versions

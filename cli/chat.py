@@ -1,4 +1,4 @@
-"""`repartee chat`: open a session with a model, and hold the conversation at the terminal."""
+"""`repartee chat`: open a session with a model, and chat with the model in the terminal."""
 
 import sys
 
@@ -9,14 +9,14 @@ from models.generation.generation_config import read_generation
 from models.registry.reference import Model
 from settings import Settings
 
-INPUT_HISTORY = "chat_history"  # a file in the home: earlier messages, which the arrow keys recall
+INPUT_HISTORY = "chat_history"  # a file in the home with earlier messages, which the arrow keys recall
 
 
 def open_session(ref: str, line: str | None = None) -> tuple[Session, Model]:
     """Open a session with the model that `ref` names.
 
-    The session uses the generation settings that were registered with the model. A version that `ref` gives
-    without a model line is looked up in the line `line`.
+    The session uses the generation settings that were registered with the model. If `ref` names a version
+    without its model line, the version is looked up in the model line `line`.
 
     Raises:
         InputError: there is no such model, or its files are damaged.

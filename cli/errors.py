@@ -26,7 +26,7 @@ def print_error(message: str) -> None:
 
 
 def exit_with(status: int) -> NoReturn:
-    """End the process, and do so at once if a Prefect server that hangs would delay a normal exit."""
+    """End the process; if a Prefect server that hangs would delay a normal exit, end the process at once."""
     recorded = sys.modules.get("deployments.local.recorded")  # loaded only by the verbs that run a flow
     if recorded and recorded.is_waiting_for_prefect():
         sys.stderr.flush()

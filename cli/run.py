@@ -1,4 +1,4 @@
-"""Run: run flows on this machine. Without a configured or running Prefect server, a run starts its own."""
+"""Run: run flows on this machine. If no Prefect server is configured or running, a run starts one."""
 
 from typing import Any
 
@@ -31,8 +31,8 @@ def retrain_locally(config: RetrainConfig) -> Outcome:
     """
     settings = Settings()
     run = open_run(config, settings)
-    # This is checked before the flow starts, so that no server is started for a run that is skipped. The
-    # flow checks it again.
+    # The lock of the model line is checked before the flow starts, so that no server is started for a run
+    # that is skipped. The flow checks the lock again.
     if busy := line_holder(run.home, run.registry.model):
         return skipped_outcome(run, busy)
     stages, outputs = plan_chain(run, CHAIN)

@@ -15,7 +15,7 @@ app = typer.Typer(rich_markup_mode=None)
 def up() -> None:
     """Start Prefect, MLflow and a worker on this machine.
 
-    The command also creates the deployments, and restarts services that fail, until Ctrl-C or
+    The command also creates the deployments, restarts services that fail, and runs until Ctrl-C or
     `repartee down` ends it. If PREFECT_API_URL or MLFLOW_TRACKING_URI is set, the server at that address is
     used instead of a local server.
     """
@@ -51,7 +51,7 @@ def logs(
     """Show the log of a run.
 
     A run is recorded whether it was started by `repartee run`, by a schedule or from the dashboard. The logs
-    of the services are files in the folder `logs` of the home.
+    of the services are files in the folder `services` of the home.
     """
     from deployments import logs
 

@@ -32,7 +32,7 @@ PICTURE = re.compile(r"^!\[.*\n", re.MULTILINE)
 
 @dataclass(frozen=True)
 class ShownVersion:
-    """A registered version, with where it comes from."""
+    """A registered version and its origin."""
 
     line: str
     version: Version
@@ -60,7 +60,7 @@ class ShownVersion:
         }
 
     def facts(self) -> dict[str, str]:
-        """What the head of the text says, by its label; empty values are left out."""
+        """The lines at the top of the text, as values by label; empty values are left out."""
         version, tags = self.version, self.version.tags
         prefect = " ".join(tags[tag] for tag in (FLOW_RUN_NAME, FLOW_RUN_URL) if tag in tags)
         facts = {
@@ -78,8 +78,8 @@ class ShownVersion:
         return {label: value for label, value in facts.items() if value}
 
     def report(self) -> str:
-        """The description of the version in Markdown, without pictures. The addresses of MLflow's pages are
-        absolute, or left out if no server shows them."""
+        """The description of the version in Markdown, without pictures. Links to MLflow's pages are absolute;
+        if there is no MLflow server, they are left out."""
         link = "" if self.server is None else rf"[\1]({self.server}/\2)\3"
         return PAGE_LINK.sub(link, PICTURE.sub("", self.version.description))
 
@@ -119,7 +119,7 @@ def _data_of(home: Path, version: Version) -> str | None:
 
 
 def print_version(shown: ShownVersion) -> None:
-    """Print the version; on a terminal, its report is laid out, and elsewhere it is Markdown."""
+    """Print the version. A terminal shows its report as formatted text; other outputs get the Markdown."""
     aliases = f" ({', '.join(shown.version.aliases)})" if shown.version.aliases else ""
     print(f"{shown.line} v{shown.version.number}{aliases}")
     for label, value in shown.facts().items():

@@ -8,7 +8,7 @@ from settings import Settings
 
 
 def find_model(ref: str, line: str | None = None) -> Model:
-    """The model that `ref` names. A version given without a model line is looked up in the line `line`.
+    """The model that `ref` names. A version without its model line is looked up in the model line `line`.
 
     Raises:
         InputError: there is no such version or folder; the message lists the registered versions.

@@ -42,7 +42,7 @@ def progress(*, quiet: bool = False) -> Iterator[None]:
         for handler in handlers():
             handler.setLevel(logging.WARNING)
     if quiet or not supports_styles(sys.stderr) or columns_of(sys.stderr) < MIN_COLUMNS:
-        yield  # nothing is logged before, so that after bad input the error message is the only line
+        yield  # nothing has been logged yet, so after bad input the error message is the only line
         return
     display = Display(sys.stderr)
     with replace_handler(display):
@@ -119,7 +119,7 @@ class Display(logging.Handler):
             self.training = None
         known = self.stages.get(event.stage)
         if event.state == "reused" and known is not None and known.state == "done":
-            return  # this run has built the output, and the gate only reads it: the stage stays "done"
+            return  # this run built the output, and now the gate reads it: the stage stays "done"
         self.stages[event.stage] = event
 
     def _set_status(self, text: str) -> None:

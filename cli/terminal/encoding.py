@@ -22,7 +22,7 @@ def use_utf8_mode() -> None:
     ):
         return
     environment = {**os.environ, "PYTHONUTF8": "1"}
-    if codecs.lookup(sys.stdout.encoding).name != "ascii":  # keep the terminal's encoding for its text
+    if codecs.lookup(sys.stdout.encoding).name != "ascii":  # printed text keeps the terminal's encoding
         environment.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
