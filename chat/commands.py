@@ -1,4 +1,4 @@
-"""The commands of a conversation: lines that begin with a slash, at a terminal or through a pipe."""
+"""The commands of a conversation: input lines that begin with a slash, typed or read from a pipe."""
 
 import re
 from collections.abc import Callable, Generator
@@ -33,7 +33,7 @@ WITHOUT_ARGUMENT = ("/new", "/retry", "/undo", "/history", "/stats", "/help", "/
 
 
 class Conversation:
-    """A session and its commands. The command `/model` replaces the session with one for another model."""
+    """A session and its commands. The command `/model` opens a session with another model instead."""
 
     def __init__(self, session: "Session", open_model: OpenModel) -> None:
         self.session = session

@@ -47,7 +47,7 @@ class Answer:
     tokens: int
     """The number of generated tokens, including those of a stop text."""
     finished: bool
-    """Whether the model or a stop text ended the reply, rather than the token limit."""
+    """True if the model or a stop text ended the reply, False if the token limit did."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Session:
             InputError: the text is empty after normalisation (raised at once), or too long for the model
                 (raised when the first piece is requested).
         """
-        # `say` is not a generator function itself, so an empty text raises an error when `say` is called, not
-        # when the first piece is requested.
+        # `say` is not itself a generator function. An empty text therefore raises an error when `say` is
+        # called, and not only when the first piece is requested.
         return self._answer(self._user_turn(text))
 
     def retry(self) -> Pieces:

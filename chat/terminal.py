@@ -1,4 +1,4 @@
-"""Terminal: the conversation of `repartee chat`, held at an interactive terminal or through a pipe.
+"""Terminal: the conversation of `repartee chat`, in an interactive terminal or through a pipe.
 
 A terminal shows a prompt, colours and notes. Through a pipe, each message is answered by exactly one line on
 standard output, and everything else goes to standard error.
@@ -48,7 +48,7 @@ def run(
 
 @contextmanager
 def _line_editing(history: Path | None) -> Iterator[None]:
-    """Let readline, if Python has it, edit the input lines and store the lines of all conversations.
+    """Use readline, if Python has it, for editing the input lines and for storing those of all conversations.
 
     Bracketed paste, which Python turns off by default, is turned on, so that several lines pasted at once are
     one message.
@@ -67,7 +67,7 @@ def _line_editing(history: Path | None) -> Iterator[None]:
         yield
     finally:
         if history is not None:
-            with suppress(OSError):  # if the home is not writable, only this history is lost
+            with suppress(OSError):  # if the home is not writable, no history is stored
                 readline.write_history_file(history)
                 history.chmod(0o600)
 
