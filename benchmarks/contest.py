@@ -46,13 +46,13 @@ class Records:
         put_json(path, {**recorded, **settings})
 
     def ensure(self, name: str, run: Callable[[Path], Figures]) -> Figures:
-        """Return the results recorded under this name. If there are none, `run` measures them in a temporary
-        folder, and they are recorded."""
+        """Return the results recorded under this name. If there are none, call `run`, which measures them in
+        a temporary folder, and record them."""
         if name not in (known := self.all(name)):
             with tempfile.TemporaryDirectory() as work:
                 began_s, load = time.monotonic(), os.getloadavg()[0]
                 figures = {**run(Path(work)), "whole_s": time.monotonic() - began_s}
-            # From the load, a reader can tell whether the machine was otherwise idle.
+            # The load shows whether the machine was otherwise idle.
             about = {"commit": git_commit(), "load_before": load, "load_after": os.getloadavg()[0]}
             put_json(self.folder / f"{name}.json", {**figures, **about})
             known = self.all(name)

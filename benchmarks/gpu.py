@@ -1,4 +1,4 @@
-"""Checks within twenty minutes whether training works on this machine's GPU, and how fast it is.
+"""Checks whether training works on this machine's GPU, and measures its speed, within twenty minutes.
 
 python -m benchmarks.gpu [--minutes 20] [--out var/gpu-benchmark] [--corpus sample] [--device cuda|mps|cpu]
     the row `trainer` needs the extra `benchmarks`; `--device cpu` tries the rows on a tiny network
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     kinds: tuple[str, ...] = ("cuda", "mps", "cpu")  # the kinds of devices on which this row can run
 
 
-FAST_PATH_KINDS = ("cuda", "cpu")  # without the kernel, the compiler and graphs, a CPU tests only the logic
+FAST_PATH_KINDS = ("cuda", "cpu")  # on a CPU (no kernel, compiler or graphs), they test only the logic
 ROWS = (
     Row("data", 0.10, "the examples of the recipe"),
     Row("packing", 0.04, "packed sequences against padded sequences", ("data",), FAST_PATH_KINDS),

@@ -45,7 +45,7 @@ from models.training.precision import fastest_seconds
 from models.training.run_folder import Run
 from models.training.step import GradientStep
 
-POSITIONS = 8192  # per step that tests a part: enough for compilation, few enough for a mask
+POSITIONS = 8192  # in a step that tests one part: enough for compilation, not too many for a mask
 # For each part of the fast path, the path with that part and the path without it.
 PARTS = {
     "packing": (FastPath(packed=True), STANDARD_PATH),
@@ -54,7 +54,7 @@ PARTS = {
     "graph": (FAST_PATH, FAST_PATH._replace(cuda_graph=False)),
 }
 KILLED_STEPS, SAVE_SECONDS = 100, 2.0
-SAME_LOSS = 0.05  # the largest relative difference: a GPU sums in a different order in each run
+SAME_LOSS = 0.05  # the largest permitted relative difference: a GPU sums in a different order in each run
 SIDES = (4096, 8192)  # sides of square matrices; the peak is the rate of their fastest product
 
 
@@ -70,8 +70,8 @@ def data(setup: RowSetup) -> Figures:
 
 
 def part(name: str, setup: RowSetup) -> Figures:
-    """Check that a step with one part of the fast path computes the same as the standard path, and compare
-    its speed with the speed of a step without that part."""
+    """Check that a step with one part of the fast path gives the same result as the standard path, and
+    compare its speed with the speed of a step without that part."""
     on, off = PARTS[name]
     is_tiny = setup.device.type == "cpu"
     run = Run.read(work_folder(setup, name, **({} if is_tiny else {"batch_tokens": POSITIONS})))
@@ -194,7 +194,7 @@ def ours(setup: RowSetup) -> Figures:
     summary = Summary.read(work / SUMMARY)
     rates = [line["tokens_per_second"] for line in metrics_of(work, STEP)]
     if not rates:
-        raise Failed(f"the training made only {summary.steps} steps in its time; none of them was logged")
+        raise Failed(f"the training made only {summary.steps} steps in the time given; none was logged")
     rate = statistics.harmonic_mean(rates[len(rates) // 10 :])
     peak = peak_flops(setup.device, setup.precision)
     return {

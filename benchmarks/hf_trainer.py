@@ -37,7 +37,7 @@ from models.training.launch import SUMMARY
 from models.training.run_folder import Run
 from models.training.setup import seed_everything
 
-IGNORED = -100  # transformers leaves positions with this label out of the loss
+IGNORED = -100  # transformers excludes positions with this label from the loss
 RATE = 1e-3  # a usual learning rate for this size of network; benchmarks/quality.py searches for the best one
 WARMUP_SHARE = 0.05  # of the minutes, not of the steps: a slow machine makes few steps
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
-    parser.add_argument("--rows", type=int, help="rows per batch (default: to match Repartee's tokens)")
+    parser.add_argument("--rows", type=int, help="rows per batch (default: as many tokens as Repartee uses)")
     parser.add_argument("--validations", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
     options = parser.parse_args()
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def looked_at(run: Run, examples: batches.Examples) -> pa.Table:
-    """The validation rows that Repartee's trainer would score without a time limit."""
+    """The validation rows that Repartee's trainer would score if training had no time limit."""
     epoch = batches.epoch_batches(examples.lengths, run.train.batch_tokens, seed=run.train.seed, epoch=0)
     steps = math.ceil(run.train.max_epochs * len(epoch))
     table = batches.read_examples(run.examples, "validation")

@@ -8,12 +8,12 @@ python -m benchmarks.peak RUN_DIR       writes the results to figures.json in th
 
 The factor 6 is two FLOPs per weight in the forward pass and four in the backward pass (section 2.1 of
 https://arxiv.org/abs/2001.08361). Of the attention, only the half that is not masked is counted. In the
-forward pass, each of its two matmuls takes 2 * length^2 * width FLOPs, so half of both takes 2 * length^2 *
-width FLOPs; the backward pass takes twice as many. Padding, norms, softmax, the loss, the optimizer and the
-assembly of the batch all take time but are not counted as FLOPs. The peak is the rate of torch's fastest
-square matmul (size 2,048 or 4,096) on two threads, timed before and after the steps in the same process.
-Steps and peak use the precision of the run: bf16 if the processor supports it. On other processors a matmul
-in bf16 takes a hundred times as long as in fp32.
+forward pass, each of the two matmuls of attention takes 2 * length^2 * width FLOPs, so the two unmasked
+halves together take 2 * length^2 * width FLOPs; the backward pass takes twice as many. Padding, norms,
+softmax, the loss, the optimizer and the assembly of the batch all take time but are not counted as FLOPs. The
+peak is the rate of torch's fastest square matmul (size 2,048 or 4,096) on two threads, timed before and after
+the steps in the same process. Steps and peak use the precision of the run: bf16 if the processor supports it.
+On other processors a matmul in bf16 takes a hundred times as long as in fp32.
 """
 
 import sys

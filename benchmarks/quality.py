@@ -1,4 +1,4 @@
-"""Compares Repartee, transformers.Trainer and the tutorial's model: bits per byte after equal time.
+"""Compares Repartee, transformers.Trainer and the tutorial's model: bits per byte after equal training times.
 
 python -m benchmarks.quality CORPUS --out FOLDER [--minutes 10] [--seeds 3] [--seed N] [--only NAME]
     needs the extra `benchmarks`; finished runs are recorded in FOLDER and not repeated
@@ -8,7 +8,7 @@ config of the same width, depth and vocabulary, its default collator, and the pr
 trainer chooses on this machine. Its best settings are searched for first: the attention implementation by the
 useful tokens/s of short runs, then the learning rate and the rows per batch by the validation score after a
 fifth of the minutes. `article` is the recipe `tutorial`, trained by Repartee's trainer with one seed. All
-learning rates fall to 0 by the time the minutes are over. The start-up of a training run does not count
+learning rates fall to 0 at the end of the time limit. The start-up of a training run does not count
 towards the minutes, and neither does the time that transformers.Trainer spends on validation.
 
 For each seed, all contestants run before the next seed begins, in an order that alternates from seed to seed;
@@ -124,7 +124,8 @@ def ours(data: Prepared, minutes: float, seed: int, work: Path) -> Figures:
     figures = Summary.read(work / SUMMARY).model_dump()
     lines = metrics_of(work)
     step = of_kind(lines, STEP)[0]
-    # The start of training is computed from the line of a step, because only such a line gives the time left.
+    # The time at which training started is computed from the first metrics line of a step, because only such
+    # lines contain the remaining time.
     elapsed_s = step["seconds_left"] * step["progress"] / (1 - step["progress"])
     began_ms = step["time"] - 1000 * elapsed_s
     validation_lines = of_kind(lines, VALIDATION)

@@ -1,4 +1,4 @@
-"""Measures the share of a model's greedy replies to held-out prompts that are valid in the sample grammar.
+"""Measures what share of a model's greedy replies to held-out prompts the sample corpus's grammar accepts.
 
 python -m benchmarks.quick_replies [REF] [PROMPTS]
 """

@@ -3,8 +3,8 @@
 python -m benchmarks.table CORPUS --out FOLDER [--minutes 10] [--seeds 3]
     needs the extra `benchmarks`, and 140 minutes on an idle machine with two cores
 
-FOLDER gets table.md, quality.png and a file for each finished run. If the benchmark is stopped, the same
-command resumes it.
+The benchmark writes table.md, quality.png and a file for each finished run into FOLDER. If the benchmark is
+stopped, the same command resumes it.
 """
 
 import argparse

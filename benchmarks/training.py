@@ -4,7 +4,7 @@ python -m benchmarks.training CORPUS --out FOLDER [--minutes 1] [--repeats 3]
     needs the extra `benchmarks`; finished runs are recorded in FOLDER and not repeated
 
 Useful tokens are all tokens except padding. `trainer` and `grouped` are both transformers.Trainer on the same
-network and examples, with the same number of tokens per step. `trainer` uses its default collator, and
+network and examples, with the same number of tokens per step. `trainer` uses Trainer's default collator, and
 `grouped` its length-grouped sampler. All runs use the precision that is faster on this machine. The share of
 the peak is also measured for float32, because with AMX the peak of bfloat16 is several times that of float32,
 while memory is no faster. Each run is a separate process and takes MINUTES. Each round has one run of each
