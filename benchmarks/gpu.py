@@ -7,7 +7,7 @@ The rows of the table are: each part of the fast path, on and off, compared with
 that does not fit into memory; a training run that is killed and resumed; the throughput of the recipe `base`
 and its share of the GPU's peak (MFU); the same two measurements for transformers.Trainer on the same network
 and examples; and a complete run of `retrain` with the recipe `base`. Each row runs in a separate process with
-its share of the minutes. If a row fails, hangs or corrupts the GPU's state, the table shows the row's error.
+its share of --minutes. If a row fails, hangs or corrupts the GPU's state, the table shows the row's error.
 In the --out folder, results.json has the results and logs/ has the output of each row. If the benchmark is
 stopped, the same command resumes it: it repeats failed rows but not finished ones. The exit status is 0 if
 all rows are done, 1 if a row has failed, and 2 if there is no GPU or the --out folder cannot be used.

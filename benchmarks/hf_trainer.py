@@ -39,7 +39,7 @@ from models.training.setup import seed_everything
 
 IGNORED = -100  # transformers excludes positions with this label from the loss
 RATE = 1e-3  # a usual learning rate for this size of network; benchmarks/quality.py searches for the best one
-WARMUP_SHARE = 0.05  # of the minutes, not of the steps: a slow machine makes few steps
+WARMUP_SHARE = 0.05  # of the training time, not of the steps, because a slow machine makes few steps
 
 
 class Rows(Dataset[dict[str, list[int]]]):

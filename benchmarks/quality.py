@@ -50,7 +50,7 @@ RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 SMALLER = (32, 8)
 BEYOND = 2  # how many learning rates beyond the edge of the grid to try
 ATTENTIONS = ("sdpa", "eager")
-SPEED_SHARE, RATE_SHARE = 1 / 20, 1 / 5  # of the minutes, for the short runs
+SPEED_SHARE, RATE_SHARE = 1 / 20, 1 / 5  # of --minutes, for the short runs
 VALIDATIONS = 8  # during a run, as in `small`
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    # A run that measures tokens per second takes a tenth of the minutes of a run that measures quality.
+    # A run that measures tokens per second takes a tenth of the time of a run that measures quality.
     loop = training.measure(
         arguments.corpus, arguments.out, minutes=arguments.minutes / 10, repeats=arguments.seeds
     )

@@ -26,7 +26,7 @@ HELP = """\
 /model REF                continue with another model: champion, a version number or a folder
 /stats                    show the size of the conversation and the speed of the last reply
 /save FILE                write the conversation to FILE, as JSON lines
-/load FILE                continue a conversation that /save has written
+/load FILE                continue the conversation in a file written by /save
 /help                     show this help
 /quit                     end the conversation (or Ctrl-D); Ctrl-C stops a reply"""
 WITHOUT_ARGUMENT = ("/new", "/retry", "/undo", "/history", "/stats", "/help", "/quit")

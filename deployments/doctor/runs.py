@@ -129,7 +129,7 @@ def slots(installation: Installation) -> Iterator[Fault]:
             if limit and limit.active_slots > active:
                 yield Fault(
                     f"{limit.active_slots} of {limit.limit} concurrency slots of the deployment "
-                    f"{deployment.name} are held, but {active} of its runs are active",
+                    f"{deployment.name} are occupied, but {active} of its runs are active",
                     f"{_with_server(installation)} prefect gcl update {limit.name} --active-slots {active}",
                     partial(_set_slots, installation, limit.name, active),
                 )
