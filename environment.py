@@ -1,6 +1,6 @@
 """The environment variables of all Repartee processes, set before the libraries that read them are imported.
 
-    python -m environment MODULE ARGUMENTS...      sets them, then runs a library's module, such as a server
+    python -m environment MODULE ARGUMENTS...      sets the variables, then runs a module, such as a server
 
 Every entry point of Repartee calls `quiet_environment` before it imports or starts anything else. In other
 processes that run a flow (a Prefect worker of any kind, or a Python program), flows/__init__.py calls it.
@@ -27,7 +27,7 @@ EVERY_PROCESS = {
     "OMP_WAIT_POLICY": "passive",
     # With Prefect's default interval of 180 s, each run longer than 180 s would count as crashed.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-    # Prefect deletes runs and their logs 90 days after the runs have ended; by default it never does.
+    # Delete each run and its logs 90 days after the run has ended; by default, Prefect never deletes them.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
     # If a flow is called without a server, Prefect starts one, which has to create its database first.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",

@@ -22,7 +22,7 @@ class ServiceState:
     health: str
     """The address of the service's health check; empty if it has none."""
     starting: bool = False
-    """True while the service starts for the first time; clients use its address only after that."""
+    """True while the service starts for the first time; until it has started, clients ignore its address."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Path("var")
-    """The folder that holds all outputs. Deleting it loses results but never makes later runs wrong."""
+    """The folder of all outputs. If this folder is deleted, results are lost, but later runs are correct."""
     model_name: str = "repartee"
     """The default model line: the name of the registered model in MLflow."""
     notice_url: SecretStr | None = None
