@@ -54,7 +54,7 @@ def validation_problem(error: "ValidationError", depth: int) -> tuple[str, str]:
     pydantic reports an error for each type, and the messages of these errors are joined with "or".
 
     Args:
-        depth: how many of the first parts of an error's location form the key; later parts name the type.
+        depth: the number of parts of an error's location that form the key; later parts name the type.
     """
     first = error.errors()[0]
     location = first["loc"][:depth]

@@ -80,7 +80,7 @@ class MetricsLog:
 
 
 def checkpointed_size(folder: Path) -> int:
-    """The size that metrics.jsonl had at the newest checkpoint; the file is never cut below this size."""
+    """The size of metrics.jsonl at the newest checkpoint; the file is never truncated below this size."""
     for path in sorted((folder / "checkpoints").glob("[0-9]*/state.json"), reverse=True):
         try:
             return int(json.loads(path.read_text())["journal"]["metrics"])
@@ -154,7 +154,7 @@ class Reader:
         return whole
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
-        """The line's content, or None if the line is damaged; the reader warns of its first problem only."""
+        """The line's content, or None if the line is damaged; only the first problem in a file is logged."""
         try:
             content = json.loads(line)
         except ValueError:

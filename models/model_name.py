@@ -1,4 +1,4 @@
-"""Checks whether a text can name a model line, which is a registered model with its own champion."""
+"""Checks whether a text can be the name of a model line: a registered model with its own champion."""
 
 import os
 import unicodedata
@@ -20,7 +20,7 @@ def name_fault(name: str) -> str | None:
 
 
 def text_fault(text: str, max_length: int = 100_000) -> str | None:
-    """What keeps MLflow or Prefect from storing this text; None if both can store it."""
+    """Why MLflow or Prefect cannot store this text; None if both can store it."""
     if not text.strip():
         return "contains only whitespace"
     try:

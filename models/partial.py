@@ -1,9 +1,9 @@
-"""Partial outputs: each is built in a folder that is locked for as long as its builder runs.
+"""Partial outputs: each is built in a folder that is locked while the process that builds it runs.
 
     store/STAGE/.tmp-FINGERPRINT/lock, out/
 
-The lock is a kernel lock, so it is released as soon as the builder ends, even if the builder is killed, and
-wherever it runs (in a container, on another machine). A folder whose lock is free is therefore not in use.
+The lock is a kernel lock, so it is released as soon as that process ends, even if the process is killed or
+runs in a container or on another machine. A folder whose lock is free is therefore not in use.
 """
 
 import logging
@@ -33,7 +33,7 @@ def building(folder: Path, fingerprint: str) -> Iterator[Path]:
     partial = folder / f"{PREFIX}{fingerprint}"
     held = _acquire(partial)
     try:
-        shutil.rmtree(partial / OUT, ignore_errors=True)  # a builder that died may have left this folder
+        shutil.rmtree(partial / OUT, ignore_errors=True)  # a process that died may have left this folder
         (partial / OUT).mkdir()
         yield partial / OUT
     finally:
@@ -42,12 +42,12 @@ def building(folder: Path, fingerprint: str) -> Iterator[Path]:
 
 
 def sweep(store: Path) -> None:
-    """Remove the partial outputs of dead builders."""
+    """Remove the partial outputs of processes that have died."""
     for partial in store.glob(f"*/{PREFIX}*"):
         dead = lock(partial / LOCK, timeout_s=0)
         try:
             dead.acquire()
-        except (Timeout, FileNotFoundError):  # a builder is running, or has just ended
+        except (Timeout, FileNotFoundError):  # the process is still building, or has just ended
             continue
         except OSError as error:
             log.warning("the partial output %s could not be removed: %s", partial, error.strerror)

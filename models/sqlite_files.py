@@ -1,4 +1,4 @@
-"""SQLite files: atomic creation, recovery after a crash, and copies with their companion files."""
+"""SQLite files: atomic creation, recovery after a crash, and copies that include the companion files."""
 
 import logging
 import os
@@ -81,9 +81,9 @@ def remedy(message: str) -> str:
 
 @contextmanager
 def opened(path: Path, timeout_s: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """Yield a connection, which is writable if the file is.
+    """Yield a connection to a database, in read-write mode if the file is writable.
 
-    Only a writable connection can roll back a hot journal, that is, one left by a crash.
+    Only a connection in this mode can roll back a hot journal, that is, a journal that a crash left.
     """
     mode = "rw" if os.access(path, os.W_OK) else "ro"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
@@ -120,7 +120,7 @@ def damage(path: Path) -> str | None:
 
 
 def create(path: Path, build: Callable[[Path], None], is_missing: Callable[[Path], bool]) -> None:
-    """Build a database under another name and move it to `path`, unless another process was faster.
+    """Build a database under another name and move it to `path`, unless another process creates it first.
 
     An unfinished database that is already at the path is set aside. If this process is killed, it leaves no
     unfinished database at the path, and the next call starts from scratch.

@@ -1,7 +1,6 @@
 """System load: the memory and the CPU time of the training process, and the load of its GPU.
 
-These figures are written as lines of metrics.jsonl, like the training metrics, and reach MLflow in the same
-way.
+Like the training metrics, these figures are written as lines of metrics.jsonl and forwarded to MLflow.
 """
 
 import logging

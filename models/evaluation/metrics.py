@@ -71,7 +71,7 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """The share of reply tokens to which the model gives the highest probability of all tokens."""
+        """The share of reply tokens that the model considers the most likely of all tokens."""
         return self.correct / self.tokens
 
 
@@ -149,7 +149,7 @@ def majority_accuracy(train: Mapping[int, int], test: Mapping[int, int]) -> floa
 
 
 def distinct_n(replies: Sequence[Sequence[int]], n: int) -> float:
-    """Distinct n-grams divided by all n-grams (https://arxiv.org/abs/1510.03055); 0 without n-grams."""
+    """Distinct n-grams divided by all n-grams (https://arxiv.org/abs/1510.03055); 0 if there are none."""
     grams = [gram for reply in replies for gram in _ngrams(reply, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 

@@ -9,7 +9,7 @@ from models.metrics_log import STEP, VALIDATION, Reader, of_kind
 Point = tuple[int, float]
 
 TRAIN_COLOUR, VALIDATION_COLOUR, GREY = "#8fb3d9", "#c8472f", "#6b6b6b"
-NO_VERSION = {"Software": None}  # no version of matplotlib in the file: equal curves give equal bytes
+NO_VERSION = {"Software": None}  # leave out matplotlib's version, so that equal curves give equal files
 
 
 def loss_curves(metrics_jsonl: Path, png: Path) -> None:

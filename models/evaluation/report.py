@@ -52,7 +52,7 @@ class Report(Record):
 
 
 def reply_counts(examples: Path) -> dict[int, int]:
-    """The count of each token in the replies of an EXAMPLES file."""
+    """The count of each token in the replies of a file with the schema EXAMPLES."""
     table = pq.read_table(examples, columns=["ids", "is_reply"])
     tokens = pc.filter(pc.list_flatten(table["ids"]), pc.list_flatten(table["is_reply"]))
     return {pair["values"]: pair["counts"] for pair in pc.value_counts(tokens).to_pylist()}

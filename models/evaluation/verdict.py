@@ -46,7 +46,7 @@ def judge(
     """Promote if there is no champion, or if the candidate has fewer bits per byte on the same bytes.
 
     `gate.promote` can override this rule. `overlap` is the reason why the champion may have been trained on
-    the test split, or "" if it cannot have been. If there is a reason, the two models cannot be compared.
+    the test split, or "" if it cannot have been. If `overlap` is not "", the models cannot be compared.
     """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion.bpb)
@@ -75,10 +75,11 @@ def judge(
 
 
 def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:
-    """The reason why a champion with the settings `trained` may have seen today's test split; "" if none.
+    """Why the champion may have been trained on today's test split; "" if that is impossible.
 
-    The test split consists of the groups whose hash is below `clean.test_share`. The test split
-    for a smaller share is therefore a subset of the test split for a larger share.
+    `trained` contains the settings of the champion, and `today` those of the current `clean` output. The test
+    split consists of the groups whose hash is below `clean.test_share`. The test split for a smaller share is
+    therefore a subset of the test split for a larger share.
     """
     by, share = trained.get("clean.split_by"), trained.get("clean.test_share")
     if by is None or share is None:
@@ -93,7 +94,7 @@ def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: in
 
 
 def other_answers(champion: int, generation: GenerationConfig, folder: Path) -> str:
-    """Describe how `generation` differs from the settings in the champion's `folder`; "" if it does not."""
+    """Describe how `generation` differs from the settings in the champion's `folder`; "" if equal."""
     served = read_generation(folder)
     if to_transformers(served) == to_transformers(generation):
         return ""

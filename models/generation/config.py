@@ -21,7 +21,8 @@ class GenerationConfig(Config):
     max_tokens: int = Field(default=60, ge=1)
     """Limit on the number of tokens in one reply."""
     seed: int | None = None
-    """Random seed: in the chat, the same seed gives the same reply. null: the reply varies."""
+    """Random seed: with the same seed, the chat generates the same replies to the same messages. null: the
+    replies vary."""
     top_k: int = Field(default=0, ge=0)
     """Top-k sampling: sample from this many of the most likely tokens; 0: sample from all tokens."""
     repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)

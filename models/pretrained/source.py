@@ -1,4 +1,4 @@
-"""Finds the source of a start (the initial model of a training run), and makes a model folder from it."""
+"""Finds the source of the initial model of a training run, and writes the initial model as a model folder."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ class StartConfig(Config):
 
 @dataclass(frozen=True)
 class Source:
-    """The location of a start, and an identity that depends only on the start's content."""
+    """The location of an initial model, and an identity that depends only on the model's content."""
 
     kind: Literal["folder", "gguf", "hub"]
     location: str
@@ -118,7 +118,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def take_start(out: Path, config: StartConfig, *, source: Source) -> int:
-    """Write a start as a model folder, with its origin in logs/source.json; return the number of files."""
+    """Write the initial model as a model folder (origin: logs/source.json); return the number of files."""
     if source.kind == "gguf":
         convert(Path(source.location), out)
     elif source.kind == "hub":

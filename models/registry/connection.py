@@ -1,6 +1,6 @@
 """The connection to MLflow: its client, its environment variables, and remedies for its errors.
 
-All calls go through one client, and name their run by its id. There is no active run, no autologging and no
+All calls use one client and identify their run by its id. There is no active run, no autologging and no
 global tracking URI. MLflow is imported on first use.
 """
 

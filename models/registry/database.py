@@ -224,7 +224,7 @@ def local_folder(uri: str, path: Path | None, artifacts: Path | None) -> Path | 
 
 
 def moved_roots(path: Path, artifacts: Path) -> list[str]:
-    """The roots of artifact addresses that still lead to the place this home was moved or copied from."""
+    """The roots of artifact addresses that still lead to the home from which this one was moved or copied."""
     if path.absolute().parent != artifacts.absolute().parent:
         return []
     with sqlite_files.opened(path) as database:
@@ -251,7 +251,7 @@ def _is_moved(root: str, inner: list[str], artifacts: Path) -> bool:
         return True
     if artifacts.exists() and recorded.samefile(artifacts):  # two paths to the same folder
         return False
-    # A user may store artifacts at that root on purpose. If this home has the same files, it is a copy.
+    # A user may store artifacts at that root on purpose. If they are in this home, too, this home is a copy.
     return any((artifacts / url2pathname(name)).exists() for name in inner if name)
 
 

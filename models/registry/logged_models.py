@@ -1,4 +1,4 @@
-"""MLflow's logged models. Each version has one, which holds the version's files and scores.
+"""MLflow's logged models. Each new version has a logged model, which contains the version's files and scores.
 
 MLflow's pages list a logged model under its run and its experiment, with a link to the version.
 """
@@ -16,8 +16,8 @@ from models.registry.tags import CONTENT_DIGEST, MODEL_VERSIONS
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
-# No artifact folder of a run may have this name, because MLflow would mix its files with those of the
-# logged model.
+# No artifact folder of a run may have this name, because MLflow would mix the files in that folder with the
+# files of the logged model.
 NAME = "reply-model"
 TYPE = "chat"
 TRACKING_URI = "MLFLOW_TRACKING_URI"

@@ -1,8 +1,8 @@
 """The manifest of a registered model (the SHA-256 of each file), and the rules for which files are allowed.
 
 The files that make a folder an MLflow model may be added to a version later. They become part of the version
-once the manifest lists them and the version's digest tag equals the SHA-256 of this manifest. Until then they
-are ignored, so the version is valid at all times.
+once the manifest lists them and the version's digest tag equals the SHA-256 of this manifest. Until then,
+these files are ignored, so the version is valid at all times.
 """
 
 import hashlib

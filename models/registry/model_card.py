@@ -47,7 +47,7 @@ tags: [dialogue, repartee]
 
 A small dialogue model ({family}, {metrics["parameters"]:,} parameters), {origin} on the
 corpus `{corpus}` by Repartee with the recipe `{params["recipe"]}`, in {machine["precision"]} on {machine["device"]}. That precision
-was the faster one on that machine; on another machine, the same settings may train in another precision and give slightly
+was chosen for that machine; on another machine, the same settings may train in another precision and give slightly
 different weights.
 
 ## Metrics

@@ -22,7 +22,7 @@ PARTIAL = ".tmp-"  # prefix of a folder into which a model is being copied
 
 
 class ModelFiles(Tracking):
-    """The model folders in MLflow. The source of a version tells where its folder is."""
+    """The model folders in MLflow. The `source` of a version specifies the location of its folder."""
 
     def _location(self, source: str) -> str:
         """The address of a version's files in MLflow's artifact store.

@@ -1,8 +1,8 @@
 """Promotes versions, and records which version is the champion, since when, and why.
 
-A promotion happens completely or not at all. It writes its intent, moves the alias, and then writes its
-history entry; docs/decisions/0012-promotion.md gives the reason for this order. The alias belongs to MLflow's
-registered model, and the intent and the history are stored in tags of this registered model.
+A promotion happens completely or not at all. It records its intent, moves the alias, and then adds an entry
+to the history; docs/decisions/0012-promotion.md gives the reason for this order. The alias belongs to
+MLflow's registered model, and the intent and the history are stored in tags of this registered model.
 """
 
 import logging

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def rescue(path: Path, is_whole: Callable[[Path], bool]) -> bool:
-    """Replace a damaged file with a new file that has its readable data; return whether this succeeded.
+    """Replace a damaged file with a new file that contains the readable data; return whether this succeeded.
 
     The new file is used only if `is_whole` accepts it. The damaged file is first copied to NAME.damaged. If
     no usable data can be read, only this copy remains, and an empty database is created when one is needed.

@@ -241,7 +241,7 @@ class Tracking(Connection):
             return str(created.experiment_id)
 
     def _set_kind(self, experiment: str) -> None:
-        """Make MLflow show the experiment as one for training, unless a user has chosen another kind."""
+        """Make MLflow show the experiment as a training experiment, unless a user has chosen another kind."""
         with self.reading() as client:
             tags = client.get_experiment(experiment).tags
         if EXPERIMENT_KIND not in tags:

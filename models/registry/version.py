@@ -27,7 +27,7 @@ class Version:
 
     @property
     def digest(self) -> str:
-        """The model's digest, which is equal for equal weights; a unique text if no tag holds the digest."""
+        """The model's digest, which is equal for equal weights; a unique text if no tag contains it."""
         return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
 
     @property
@@ -42,7 +42,7 @@ class Version:
 
     @property
     def logged_model(self) -> str:
-        """The id of the version's logged model; "" if an earlier release registered it without one."""
+        """The id of the version's logged model; "" for a version of an earlier release that has none."""
         scheme, _, model_id = self.source.partition(":/")
         return model_id if scheme == "models" else ""
 

@@ -1,7 +1,7 @@
 """The model versions in MLflow's registry, and the version in service.
 
 A version is a folder of safetensors, JSON and Markdown files, usually with the files that make it an MLflow
-model. Its manifest.json lists the SHA-256 of each file, and a tag of the version holds the SHA-256 of the
+model. Its manifest.json lists the SHA-256 of each file, and a tag of the version contains the SHA-256 of the
 manifest.
 """
 
@@ -98,7 +98,7 @@ class Registry(ModelFiles, LoggedModels, Tables, Promotions):
                 if version.logged_model and version.run_id == run_id:
                     self._show(version.logged_model, run_id, version.number, scores)
                 return self.find(str(version.number))
-        # On some devices, training again gives other files, which must not replace those of the first run.
+        # On some devices, training again writes other files, which must not replace those of the first run.
         model_id = self._open_logged_model(run_id, content)
         # The files are stored before the version is created, so that every version can be read.
         self._store(model_folder, files, f"models:/{model_id}")

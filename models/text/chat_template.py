@@ -109,7 +109,7 @@ def render(hf_tokenizer: Any, turns: int) -> list[str]:
     """Return the strings that the template puts before, between and after the texts of a conversation.
 
     Args:
-        turns: the number of turns in the conversation; the assistant takes the last one.
+        turns: the number of turns in the conversation; the last turn is the assistant's.
 
     Raises:
         InputError: the template does not write each turn once and in order.
@@ -143,7 +143,7 @@ def read_special_tokens(folder: Path) -> SpecialTokens:
 
 
 def _raw_tokenizer(folder: Path) -> Tokenizer:
-    """Load the tokenizer so that it encodes a special token's name in the template as that token."""
+    """Load the tokenizer so that the name of a special token in the template is encoded as that token."""
     encoder = load(folder)
     encoder.encode_special_tokens = False
     return encoder

@@ -1,4 +1,4 @@
-"""Tokenizers with a `word` vocabulary or a byte-level `bpe` vocabulary, and the costs in a spelling charge.
+"""Tokenizers with a `word` vocabulary or a byte-level `bpe` vocabulary, and the terms of a spelling charge.
 
 Both kinds are saved as a `tokenizer.json` that transformers can open, with the special tokens at ids 0 to 3.
 """
@@ -25,7 +25,7 @@ class SpecialTokens:
     end: int = END
     """The id that ends a turn; it is the last id of each reply."""
     unknown: int | None = UNK
-    """The id of every word outside the vocabulary, or None if the vocabulary can encode every text."""
+    """The single id that stands for any unknown word; None if the vocabulary can encode any text."""
     banned: tuple[int, ...] = (PAD, START, UNK)
     """Ids that a reply never contains."""
 
@@ -101,7 +101,7 @@ def spelling_nats(text: str, spelling: list[float]) -> float:
 
 
 def forgets_blanks(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer gives `you!` and `you !` the same ids, as a `word` vocabulary does."""
+    """Whether the tokenizer encodes `you!` and `you !` as the same ids, as a `word` vocabulary does."""
     return isinstance(tokenizer.model, models.WordLevel)
 
 
@@ -133,7 +133,7 @@ def blank_nats(text: str, offsets: Sequence[tuple[int, int]], spelling: list[flo
 def _gaps(text: str, offsets: Sequence[tuple[int, int]]) -> Iterator[int]:
     """Yield the index of the cost for each pair of neighbouring tokens between which a space is optional.
 
-    Between two words, or two runs of punctuation, there is always a space, so that space costs nothing.
+    A space between two words, or between two runs of punctuation, is always present and costs nothing.
     """
     for (_, end), (start, _) in pairwise(offsets):
         follows_word = bool(_WORD.match(text, end - 1))

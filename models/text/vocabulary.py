@@ -22,13 +22,13 @@ class VocabularyConfig(Config):
 
 
 def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Path | None = None) -> int:
-    """Learn a tokenizer from the training split, or take it from a start, and write its folder.
+    """Learn a tokenizer from the training split, or copy that of the initial model; write its folder.
 
     Returns:
         The number of ids in the vocabulary.
 
     Raises:
-        InputError: the start has no usable tokenizer.
+        InputError: the initial model has no usable tokenizer.
     """
     table = pq.read_table(clean / "turns.parquet", columns=["text"], filters=[("split", "=", "train")])
     texts = table["text"].to_pylist()
@@ -45,10 +45,10 @@ def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Pa
 
 
 def adopt(out: Path, start: Path, spelling: list[float]) -> int:
-    """Write a start's tokenizer, chat template and special tokens; return the number of ids.
+    """Write the initial model's tokenizer, chat template and special tokens; return the number of ids.
 
     Raises:
-        InputError: the start has no tokenizer, or its chat template cannot be used.
+        InputError: the initial model has no tokenizer, or its chat template cannot be used.
     """
     from models.text import chat_template  # imports transformers, which takes seconds
 

@@ -32,8 +32,8 @@ class TrainConfig(Config):
     limit."""
     lora_rank: int = Field(default=0, ge=0, le=256)
     """Rank of the LoRA adapters that are trained instead of a pretrained network's weights; 0 trains all
-    weights. Adapters need about ten times the learning rate of full training, and the package peft, which
-    the extra `finetune` installs."""
+    weights. Adapters need about ten times the learning rate of full training. They require the package
+    peft, which the extra `finetune` installs."""
     patience: int | None = Field(default=None, ge=1)
     """Early stopping: training ends after this many validations without improvement. null: no early
     stopping."""
@@ -53,7 +53,7 @@ class TrainConfig(Config):
     fast_path: Literal["auto", "on", "off"] = "auto"
     """The fast path is packed sequences, compiled blocks and CUDA graphs on a CUDA GPU. The standard path is
     padded batches and transformers' own forward pass. `auto`: take the fast path if a test on one batch shows
-    that it computes the same loss and gradient as the standard path and is faster. `on`: make the same test,
-    but end with an error if it fails. `off`: take the standard path."""
+    that the fast path computes the same loss and gradient as the standard path and is faster. `on`: make the
+    same test, but end with an error if the test fails. `off`: take the standard path."""
     seed: int = 0
     """Random seed for the initial weights, the order of the batches and dropout."""

@@ -30,7 +30,7 @@ from models.errors import InputError
 
 COLLECTIVE_TIMEOUT = timedelta(
     hours=2
-)  # the others wait while rank 0 scores, which may take long; if a process ends, they notice at once
+)  # the other ranks wait while rank 0 scores, which may take long; they notice at once if a process ends
 SHUTDOWN_SECONDS = 15  # from SIGTERM to SIGKILL; writing a checkpoint takes less time
 
 

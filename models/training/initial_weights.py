@@ -36,8 +36,8 @@ def load_initial_weights(run: Run) -> tuple[PreTrainedModel, dict[str, int]]:
     The keys of the counts are "kept", "new" and "lost"; without a warm start, there are no counts.
 
     Raises:
-        InputError: the start cannot be read, its shapes are not those of the run's network, or adapters are
-            configured for a network that is not pretrained.
+        InputError: the initial model cannot be read, its shapes are not those of the run's network, or
+            adapters are configured for a network that is not pretrained.
     """
     vocabulary = tokenizer.load(run.tokenizer)
     if run.network.family == "pretrained":
@@ -66,32 +66,32 @@ def carry_over(
 ) -> dict[str, int]:
     """Copy the weights of `start` to `model`; embedding rows are matched by their tokens' strings.
 
-    If the start's vocabulary lacks a token, the token's text is split into tokens of the start, and the
-    mean of their embeddings becomes the token's initial embedding. Returns the counts of kept, new and lost
-    tokens.
+    If the vocabulary of `start` lacks a token, the token's text is split into tokens of that vocabulary, and
+    the mean of their embeddings becomes the token's initial embedding. Returns the counts of kept, new and
+    lost tokens.
     """
     pieces_of, counts = _pieces(start_tokenizer, vocabulary)
     tables = {id(table) for table in _token_tables(model)}
-    # A tied table is listed under both names, because the model may have two tables where the start has one.
+    # A tied table is listed under both names, because `model` may have two tables where `start` has one.
     weights = dict(start.named_parameters(remove_duplicate=False))
     names = _counterparts(start, model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name not in names:
-                continue  # weights that the start lacks stay random
+                continue  # weights that `start` lacks stay random
             weight = weights[names[name]]
             if id(parameter) in tables:
                 for row, pieces in pieces_of.items():
                     parameter[row] = weight[pieces].mean(dim=0)
             else:
-                parameter.copy_(weight[: len(parameter)])  # the start may have more positions than the model
+                parameter.copy_(weight[: len(parameter)])  # `start` may have more positions than `model`
     return counts
 
 
 def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, str]:
-    """Map the names of the model's weights to the start's names, leaving out weights that the start lacks.
+    """Map the names of the weights of `model` to those of `start`; weights that `start` lacks are left out.
 
-    A GPT-2 start provides an encoder-decoder's decoder with all weights except those of the cross-attention.
+    A GPT-2 `start` has all weights of an encoder-decoder's decoder except those of the cross-attention.
     """
     names = [name for name, _ in model.named_parameters()]
     if networks.is_encoder_decoder(start) == networks.is_encoder_decoder(model):
@@ -103,7 +103,7 @@ def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, s
 def _pieces(start_tokenizer: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int, list[int]], dict[str, int]]:
     """Return the pieces of each id, and the counts of kept, new and lost tokens.
 
-    The pieces are the ids in the start's vocabulary whose mean embedding initialises the id's embedding.
+    The pieces of an id are ids in the initial model's vocabulary; their mean embedding initialises the id's.
     """
     ids, vocab = start_tokenizer.get_vocab(), vocabulary.get_vocab()
     unknown = ids.get(tokenizer.CONTROL[tokenizer.UNK], ids.get(END_OF_TEXT, 0))
@@ -120,7 +120,7 @@ def _pieces(start_tokenizer: Tokenizer, vocabulary: Tokenizer) -> tuple[dict[int
             continue
         text = (" " if before else "") + vocabulary.decode([row], skip_special_tokens=False)
         pieces = [] if is_control else start_tokenizer.encode(text, add_special_tokens=False).ids
-        # A token whose text has no pieces in the start's vocabulary is initialised like the unknown token.
+        # A token whose text yields no pieces is initialised like the initial model's unknown token.
         pieces_of[row] = [piece for piece in pieces if piece != unknown] or [unknown]
     return pieces_of, {"kept": num_shared, "new": len(pieces_of) - num_shared, "lost": len(ids) - num_shared}
 
@@ -175,7 +175,7 @@ def _settings(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _pretrained(run: Run) -> PreTrainedModel:
-    """The start's network, unchanged except for the run's dropout."""
+    """The initial model's network, unchanged except for the run's dropout."""
     if run.start is None:
         raise InputError("network.family is pretrained, but there is no initial model; give one with --init")
     model = networks.load(run.start)

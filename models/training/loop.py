@@ -36,7 +36,7 @@ class Training:
     """One training run: the loop, and the state that it changes.
 
     Raises:
-        InputError: the run folder's configuration, examples, start or checkpoints cannot be used.
+        InputError: the run folder's configuration, examples, initial model or checkpoints cannot be used.
     """
 
     def __init__(self, run: Run, stop: threading.Event, *, rate_scale: float = 1.0) -> None:
@@ -61,7 +61,7 @@ class Training:
         self.validation = validation.sample(run, self.num_steps, epoch_tokens=len(self.examples.ids))
 
     def fit(self) -> str | None:
-        """Train until a limit is reached; returns that limit's setting, or None if asked to stop.
+        """Train; return the name of the setting whose limit ended training, or None if training was stopped.
 
         Raises:
             Diverged: several steps in a row had no usable gradient, or the validation loss is not finite.
@@ -142,7 +142,7 @@ class Training:
             raise Diverged(f"{span}; fault of the last step: {fault}; conversations in its batch: {named}")
 
     def log_step(self, rate: float) -> None:
-        """Write a line of metrics for the steps since the last such line, and one of system load if due."""
+        """Write a line of metrics for the steps since the last line and, if due, a line of system load."""
         sums = self.window.read()
         self.window.clear()
         self.update_elapsed()

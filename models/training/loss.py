@@ -25,7 +25,7 @@ def weighted_nats(
     """Return the weighted sum of nats, nats_N and is_likeliest_N; only the weighted sum has a gradient.
 
     The logits are `hidden_ND @ table_VD.T`, computed in the type of hidden_ND and then converted to float32.
-    is_likeliest_N says whether no token is more likely than the target.
+    is_likeliest_N says whether the target is the most likely token; a tie counts, too.
     """
     count = len(hidden_ND)
     rows = row_padding.padded_rows(count, hidden_ND.dtype, hidden_ND.device)

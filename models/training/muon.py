@@ -2,8 +2,8 @@
 
 Muon is described at https://kellerjordan.github.io/posts/muon/. torch.optim.Muon updates the matrices one by
 one, always in bfloat16. On a processor without bfloat16 instructions, its step for a small network takes ten
-times as long as computing the gradient. This optimizer updates all matrices of one shape, or its transpose,
-together, in the precision of the training run.
+times as long as computing the gradient. This optimizer updates all matrices of the same shape (or of the
+transposed shape) together, in the precision of the training run.
 
 The suffix of a tensor's name gives its shape: L matrices, M rows, N columns (M <= N).
 """

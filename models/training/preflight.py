@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 
 NUM_ROWS = 8  # number of rows in the batch that the checks use
 TOLERANCE = 1e-3  # permitted difference between two float32 sums of the same terms in different orders
-FIRST_LOSS = 0.1  # a fresh network's first loss may differ from ln V by 0.5, or this share of ln V if greater
+# Permitted difference of a network's first loss from ln V: this share of ln V, or 0.5 if that is greater.
+FIRST_LOSS = 0.1
 
 
 class OverfitGoal(NamedTuple):
@@ -125,7 +126,7 @@ class Preflight:
             )
 
     def targets(self) -> None:
-        """Check that each reply token, even <end>, is the target of the position before it, and no other."""
+        """Check that exactly the reply tokens, even <end>, are targets, each at the position before it."""
         batch = self.batch()
         for row, (ids, flags) in enumerate(self.rows):
             inputs, targets = batch.inputs_BT[row].numpy(), batch.targets_BT[row].numpy()

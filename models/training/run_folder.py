@@ -105,7 +105,7 @@ class Run:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         for path in self.tokenizer.iterdir():
-            if path.is_file() and path.name != "manifest.json":  # a file of the store
+            if path.is_file() and path.name != "manifest.json":  # written by the store
                 shutil.copyfile(path, partial / path.name)
         networks.save(model, partial)
         info = ModelInfo(family=self.network.family, normalisation=self.normalisation, markup=self.markup)

@@ -7,7 +7,7 @@ from models.training.config import TrainConfig
 from models.training.state import TrainingState
 
 WARMUP_SHARE = 0.1
-VALIDATION_TIME_SHARE = 0.05  # of the elapsed time; if validations take more, the evenly spaced ones wait
+VALIDATION_TIME_SHARE = 0.05  # of the elapsed time; beyond it, evenly spaced validations are postponed
 
 
 def progress(state: TrainingState, num_steps: int, config: TrainConfig) -> float:

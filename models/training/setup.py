@@ -49,7 +49,7 @@ def set_up(run: Run, stop: threading.Event) -> Setup:
     """Set up a training run: read the examples, build the network, choose the path and the precision.
 
     Raises:
-        InputError: the examples or the start do not fit the configuration, or train.fast_path is `on`
+        InputError: the examples or the initial model do not fit the configuration, or train.fast_path is `on`
             but the fast path cannot be used.
     """
     group, device = init_process_group(), devices.best()

@@ -54,7 +54,7 @@ def is_standard_llama(model: PreTrainedModel) -> bool:
 
 
 def supports_cpu_path(model: PreTrainedModel) -> bool:
-    """Whether `hidden_states` can replace this model's own forward pass, that is, gives the same results."""
+    """Whether `hidden_states` can replace this model's own forward pass, that is, has the same results."""
     config: Any = model.config
     return (
         is_standard_llama(model)
@@ -198,7 +198,7 @@ def _add_backward_norm(dx_ND: Tensor, dn_ND: Tensor, n_ND: Tensor, rate_N1: Tens
 
 
 def _backward_gate(dinner_NF: Tensor, gate_up_NF: Tensor, silu_NF: Tensor) -> Tensor:
-    """Overwrite the pair (gate, up) with its gradient, which is returned; new memory would be slower."""
+    """Overwrite the pair (gate, up) with its gradient and return it; allocating memory would be slower."""
     gate_NF, up_NF = gate_up_NF.chunk(2, dim=-1)
     torch.mul(dinner_NF, up_NF, out=up_NF)
     _silu_backward.grad_input(up_NF, gate_NF, grad_input=gate_NF)

@@ -1,8 +1,9 @@
 """The forward pass of a LlamaForCausalLM for packed sequences, which follow each other without padding.
 
 All layers pass tensors of the same shapes to the same function, so that on a GPU a block is compiled only
-once. Torch's variable-length attention kernel lets each sequence attend only to itself. Where the kernel does
-not work, a mask does the same: in float32, which only preflight uses, and on the CPU, which only tests use.
+once. With torch's variable-length attention kernel, each sequence attends only to itself. Where the kernel
+does not work, a mask replaces it: in float32, which only preflight uses, and on the CPU, which only tests
+use.
 The argument `path` determines whether the kernel and compiled blocks may be used.
 
 The suffix of a tensor's name gives its shape: N positions of all sequences, D width, E queries, keys and

@@ -116,7 +116,7 @@ def _summary(proof: dict[str, Any]) -> str:
 
 
 def _prove_apart(run: Run, device: torch.device, precision: str, stop: threading.Event) -> dict[str, Any]:
-    """Run the proof in a separate process; returns the result that it printed, or its failure.
+    """Run the proof in a separate process; return its printed result, or the reason for its failure.
 
     Raises:
         Stopped: the trainer was asked to stop before the proof had ended.

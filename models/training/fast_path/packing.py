@@ -21,7 +21,7 @@ from models.data.batches import Examples, LossInputs
 from models.devices import FAST_PATH, FastPath
 from models.network.llama import cpu_block, packed_block
 
-HEADROOM = 1.1  # room for rows shorter than average, so that a batch usually runs out of positions first
+HEADROOM = 1.1  # room for rows shorter than average, so that the number of positions usually limits a batch
 NUM_SHAPES = 8  # maximum number of step shapes; several, because micro-batches are shorter than batches
 AMPERE = (8, 0)  # compute capability of the first GPUs with bfloat16 and the variable-length kernel
 HEAD_WIDTH_MULTIPLE, MAX_HEAD_WIDTH = 8, 256  # head widths that the kernel supports

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 # Tolerances in bfloat16. Even if both paths are correct, rounding makes the losses differ by up to 0.002 %,
 # the gradients of a weight by up to 0.8 % and the updates by up to 5 %. The updates differ most, because Muon
-# scales all singular values of a gradient to about 1, which magnifies the rounding errors in small ones. If
+# scales all singular values of a gradient to about 1, which magnifies the rounding errors in small values. If
 # sequences attend to each other or to later tokens, the gradients differ by at least 57 % and the updates by
 # at least 98 % (docs/log.md).
 LOSS = 0.005  # relative to the standard path's loss
