@@ -1,4 +1,4 @@
-"""Gate: scores the champion on the new model's test split, and decides whether the new model replaces it."""
+"""Gate: scores the champion on the new model's test split, and decides whether to replace the champion."""
 
 import json
 import logging

@@ -83,7 +83,7 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
 
 
 def _will_change(stages: Sequence[str]) -> str:
-    """The reason to run a stage: `stages`, whose outputs this stage reads, have to run before it."""
+    """The reason to run a stage: the stage reads the outputs of `stages`, which have to run first."""
     if len(stages) == 1:
         return f"{stages[0]} changes"
     return f"{', '.join(stages[:-1])} and {stages[-1]} change"
@@ -105,7 +105,7 @@ def _open_question(outputs: Mapping[str, Artifact], champion: Version | None, da
 
 
 def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version | None) -> str:
-    """The reason why the gate need not judge the model in these outputs; "" if it has to judge the model."""
+    """Why the gate need not judge the model in these outputs; "" if the gate has to judge that model."""
     if champion is None or "evaluate" not in outputs:
         return ""
     if champion.tags.get(FINGERPRINT) == outputs["train"].fingerprint:

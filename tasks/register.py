@@ -153,7 +153,7 @@ def settle(
 
 
 def _serves_already(registry: Registry, train: Artifact, verdict: Verdict) -> int | None:
-    """This model's version if an earlier attempt promoted it without receiving the response, else None."""
+    """This model's version if an earlier attempt promoted it but did not receive the response, else None."""
     champion = registry.champion()
     if champion is None or champion.number == verdict.champion or champion.digest != train.digest:
         return None

@@ -1,4 +1,4 @@
-"""Start: the stage that stores the model from whose weights a training run starts."""
+"""Start: the stage that stores the initial model, from whose weights training starts."""
 
 from pathlib import Path
 

@@ -45,7 +45,7 @@ def deletions(
                 log.debug("%s: could not find out whether the run still exists: %s", name, error)
 
     for name, is_deleted in sources.items():
-        # Copies the context variables, in which Prefect keeps settings such as the address of the server.
+        # Copy the context variables, in which Prefect stores settings such as the address of the server.
         run = copy_context().run
         threading.Thread(
             target=run, args=(watch, name, is_deleted), name=f"watch-{name}", daemon=True
@@ -81,7 +81,7 @@ def raise_if_deleted(found: list[str], work: Path) -> None:
 
 
 def _is_deleted_in_prefect(flow_run_id: str) -> bool:
-    # Because of `httpx_settings`, this is not the flow's own client, which this thread must not close.
+    # With `httpx_settings`, Prefect returns a new client. This thread must not close the flow's own client.
     with get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client:
         try:
             client.read_flow_run(flow_run_id)  # type: ignore[arg-type]

@@ -16,12 +16,12 @@ terminal = logging.getLogger("progress")
 
 ARTIFACT_SECONDS = 5.0
 LOG_SECONDS = 60.0
-AWAY_SECONDS = 55.0  # added to ARTIFACT_SECONDS while Prefect does not answer
+AWAY_SECONDS = 55.0  # added to ARTIFACT_SECONDS if Prefect does not answer
 
 
 class TrainingProgress:
-    """A function that is called with each line of metrics.jsonl. It shows the line in the terminal, updates
-    Prefect's progress artifact every five seconds, and logs a line every minute."""
+    """A function that is called with each line of metrics.jsonl. It shows the progress in the terminal,
+    updates Prefect's progress artifact every five seconds, and logs a line every minute."""
 
     def __init__(self) -> None:
         self.artifact = cast(UUID | None, report(create_progress_artifact, 0.0, description="training"))
@@ -56,7 +56,7 @@ class TrainingProgress:
             log.info("train: %s", line, extra={"training": figures})
 
     def _update_artifact(self, percent: float, line: str) -> None:
-        """Update the progress artifact. If Prefect does not answer, the next attempt comes a minute later."""
+        """Update the progress artifact; if Prefect does not answer, try again only after a minute."""
         shown = self.artifact and report(
             update_progress_artifact, self.artifact, progress=percent, description=line
         )

@@ -1,4 +1,4 @@
-"""Collects, from the outputs of the stages, what MLflow shows as the description of a run or version."""
+"""Builds the description of a run or version that MLflow shows, from the outputs of the stages."""
 
 from collections.abc import Sequence
 

@@ -162,7 +162,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Rename the built folder to its final name. A damaged output there is replaced; a complete one stays."""
+    """Rename the built folder to its final name. An existing output is replaced only if it is damaged."""
     while True:
         try:
             if verify(final) is not None:

@@ -135,7 +135,7 @@ class Stage:
     ) -> Artifact:
         """The output for these ingredients, found in the store or built now.
 
-        `identity` identifies the content of an input that does not come from the store. `context` holds
+        `identity` identifies the content of an input that does not come from the store. `context` contains
         further arguments of `build`, which do not affect the output.
         """
         digests = digests_of(inputs, identity)
