@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     notice_url: SecretStr | None = None
     """A webhook that is called on failures, crashes and promotions (flows/lifecycle/webhook.py)."""
     notice_refused: bool = False
-    """Whether the webhook is also called if a run keeps the champion because the new model is not better."""
+    """Whether the webhook is also called if the gate refuses the model of a run."""
     download_hosts: str = ""
     """Local hosts and networks, separated by commas, from which deployed runs may download."""
     experiment: str = Field(default="repartee", validation_alias="MLFLOW_EXPERIMENT_NAME")

@@ -64,7 +64,7 @@ class RetrainConfig(Config):
         return self
 
     def by_stage(self) -> dict[str, Config]:
-        """The settings of each stage. Most have their own group; others combine parts of several groups."""
+        """The settings of each stage. Most stages have their own group; others use parts of several."""
         groups = {name: group for name, group in self if isinstance(group, Config)}
         return {
             **groups,

@@ -1,4 +1,4 @@
-"""The notation of settings: one `key.path=value` after each `--set`, or several in one field of a form.
+"""The notation of settings: one `key.path=value` after each `--set`, or several in one input field.
 
 In a form field, settings are separated by commas or line breaks. A value that is not valid JSON is plain text
 and ends at the next separator. JSON that begins with a double quote, `[` or `{` may contain separators.
@@ -18,8 +18,8 @@ BEFORE_JSON = re.compile(r'[^,\r\n=]*=[^\S\r\n]*(?=["\[{])')
 AFTER_JSON = re.compile(r"[^\S\r\n]*(?=[,\r\n]|\Z)")
 
 FORM_PATTERN = r"^(?![\s\S]*(://|[Hh][Tt][Tt][Pp][Ss]?:))[\s,]*([^\s=,]+[ \t]*=[\s\S]*)?$"
-"""What the form of a deployment accepts: text that begins with a key and contains no address, because an
-address may contain a secret."""
+"""What the field `settings` in the input form of a deployment accepts: text that begins with a key and
+contains no address, because an address may contain a secret."""
 
 
 class Change(NamedTuple):

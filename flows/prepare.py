@@ -31,7 +31,7 @@ from tasks.store.run_context import RunContext
 from tasks.vocabulary import vocabulary
 
 DATA = (
-    start,  # the model from whose weights training starts; not used if training starts from random weights
+    start,  # the initial model; not used if training starts from random weights
     download,  # the raw files of the corpus
     parse,  # turns: who said what, in which conversation
     clean,  # the turns, normalised and split into train, validation and test

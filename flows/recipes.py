@@ -109,7 +109,7 @@ def change_recipe(recipe: str, changes: Sequence[Change], origin: str) -> Retrai
     """The recipe with these changes. If several of them set the same key, the last one counts.
 
     Args:
-        origin: how error messages begin: with `--set `, or with the name of the form field.
+        origin: the beginning of error messages: `--set `, or the name of the form field.
 
     Raises:
         InputError: the recipe or a key does not exist (the message suggests a similar name), or a value is

@@ -65,7 +65,7 @@ def publish_artifacts(
 
 
 def _curves(evaluated: Path) -> str:
-    """The plot of loss and accuracy, embedded in the text because an artifact cannot hold files."""
+    """The plot of loss and accuracy, embedded in the text because an artifact cannot contain files."""
     picture = evaluated / "loss.png"
     if not picture.exists() or picture.stat().st_size > MAX_PICTURE_BYTES:
         return ""

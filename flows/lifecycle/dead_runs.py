@@ -19,7 +19,8 @@ from tasks.store.run_context import RunContext
 log = logging.getLogger(__name__)
 
 GONE = "the process of this run is gone; a later start of Repartee noticed it"
-# Prefect's automation ends a silent run with this message. The automation sends no notice, so `_end` does.
+# Repartee's automation in Prefect marks a run without heartbeats as crashed, with this message. Because the
+# automation sends no notice, `_end` sends one.
 SILENT = "no heartbeat: its process is gone"
 
 

@@ -16,8 +16,8 @@ def run_chain(
 ) -> dict[str, Artifact]:
     """Run the stages in order, or reuse their outputs; return the outputs by stage name.
 
-    `given` holds the outputs that do not come from a stage of this chain. In a flow, each stage is a Prefect
-    task; outside a flow, it is a function call that needs no server.
+    `given` contains the outputs that no stage of this chain produces. In a flow, each stage is a Prefect
+    task; outside a flow, each stage is a function call that needs no server.
     """
     outputs = dict(given or {})
     for stage in chain:

@@ -64,7 +64,7 @@ def turn_of_line(home: Path, line: str, name: str) -> Iterator[None]:
 
 
 def run_processes(home: Path) -> list[int]:
-    """The process IDs of this home's runs on this machine: the waiting ones first, then the training one."""
+    """The process IDs of this home's runs on this machine: first waiting runs, then the training run."""
     lines = [path.stem for path in (home / "locks").glob("line-*.lock")]
     training = holder_pid(home)
     waiting = {_holder_pid(home, name) for name in lines} - {training, None}
@@ -72,7 +72,7 @@ def run_processes(home: Path) -> list[int]:
 
 
 def holder_pid(home: Path) -> int | None:
-    """The ID of the process that is training in this home; None if none on this machine is training."""
+    """The ID of the process that is training in this home; None if no process of this machine is training."""
     return _holder_pid(home, TRAINING)
 
 
@@ -158,7 +158,7 @@ def _read_record(home: Path, lock_name: str) -> dict[str, Any]:
 
 
 def _line_lock(line: str) -> str:
-    """The name of a line's lock. A digest keeps apart two lines with the same readable part."""
+    """The name of a line's lock. A digest distinguishes lines whose readable parts are equal."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", line)[:40]
     return f"line-{readable}-{hashlib.sha256(line.encode()).hexdigest()[:8]}"
 

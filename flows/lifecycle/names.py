@@ -54,7 +54,7 @@ def base_name(config: RetrainConfig) -> str:
 
 
 def changes_text(config: RetrainConfig) -> str:
-    """The changes to the recipe, shortened: in `seed=1 max_minutes=5 +2`, two more settings are left out."""
+    """The changes to the recipe, shortened: the `+2` in `seed=1 max_minutes=5 +2` means two more changes."""
     changes = {key: value for key, value in changes_of(config).items() if key not in NOT_SHOWN}
     words: list[str] = []
     for key, value in changes.items():

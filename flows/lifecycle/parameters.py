@@ -28,11 +28,11 @@ CorpusName = Annotated[
     # command line does not check the pattern, because a path may contain a colon.
     Field(json_schema_extra={"pattern": rf"{FORM_PATTERN}|^$", "maxLength": 2000}),
 ]
-MAX_MINUTES, MAX_SEED = 10_080, 2**53 - 1  # a week; the largest exact integer in a browser
+MAX_MINUTES, MAX_SEED = 10_080, 2**53 - 1  # a week; the largest integer that a browser stores exactly
 Minutes = Annotated[float | None, Field(gt=0, le=MAX_MINUTES)]
 Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED)]
 Promote = Literal["auto", "never", "always"]
-# With this pattern the server refuses secrets, and any text that does not begin with a setting.
+# With this pattern, the server refuses addresses and any text that does not begin with a setting.
 SettingsText = (
     Annotated[str, Field(json_schema_extra={"pattern": notation.FORM_PATTERN, "maxLength": 10_000})] | None
 )
@@ -70,7 +70,7 @@ def to_config(
         if key == "download.corpus" and isinstance(value, str) and holds_query(value):
             raise InputError(
                 f"corpus {redact_corpus(value)}: Prefect stores a run's parameters, and "
-                f"the query of an address may hold a token: {BY_VARIABLE}"
+                f"the query of an address may contain a token: {BY_VARIABLE}"
             )
     return change_recipe(recipe, given, ORIGIN)
 

@@ -165,7 +165,7 @@ def out_of_time(config: RetrainConfig) -> State[Any]:
 
 
 def end_is_recorded(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """The last hook of a flow: Prefect has recorded the run's end, so the next start need not record it."""
+    """The last hook of a flow: Prefect has recorded the run's end, so a later process need not record it."""
     home = Settings().root
     forget_result(home, str(flow_run.id))
     bury(home, str(flow_run.id))

@@ -1,9 +1,9 @@
 """Webhook: send a one-line notice of a run that an operator should know about.
 
-Such a run fails or dies, is missed, promotes a version or cannot register its model. The notice is a JSON
-object whose field `text` is shown by Slack, Mattermost and others. The notice is sent to the address in the
-setting REPARTEE_NOTICE_URL. If REPARTEE_NOTICE_REFUSED is true, a run whose model is not better than the
-champion sends a notice, too.
+A notice is sent if a run fails, crashes, is missed, promotes a version, or cannot register its model. If
+REPARTEE_NOTICE_REFUSED is true, a notice is also sent if the gate refuses the new model. The notice is a JSON
+object whose field `text` is shown by Slack, Mattermost and others. It is sent to the address in the setting
+REPARTEE_NOTICE_URL.
 """
 
 import logging
