@@ -39,8 +39,8 @@ EVERY_PROCESS = {
 CSRF_PROTECTION = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
 PREFECT_SERVER = {
     **CSRF_PROTECTION,
-    # If Prefect kept leases only in memory, a restarted server would not know which runs hold a slot, and the
-    # slots of ended runs would block all later runs.
+    # If Prefect stored concurrency leases only in memory, a restarted server would not know which runs occupy
+    # a slot, and the slots of ended runs would block all later runs.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 MLFLOW_SERVER = {

@@ -22,8 +22,8 @@ MAX_TOKENS = 24  # the maximum number of tokens in a reply
 # tokens per second), so sampling adds 1 % to the training time.
 TOKENS_BETWEEN = 400_000
 # A model cannot converse if it gives the same reply to half of the contexts, or repeats itself in half of its
-# replies. 90 % of the film lines have fewer than 24 tokens, so a model none of whose replies ends within 24
-# tokens has not learnt to end a reply.
+# replies. 90 % of the film lines have fewer than 24 tokens, so if none of its replies ends within 24 tokens,
+# the model has not learnt to end a reply.
 MAX_COMMONEST_SHARE = 0.5
 MAX_REPETITION = 0.5
 

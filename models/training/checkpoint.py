@@ -28,7 +28,7 @@ COMPLETE = "complete.json"
 STATE = "state.json"
 SUFFIX = ".safetensors"
 TEMPORARY = ".tmp-"
-KEEP = 2  # the newest checkpoint and an older one to fall back to; each also has the best weights so far
+KEEP = 2  # the newest checkpoint and an older one to fall back to; each also contains the best weights so far
 
 
 class Checkpoint(NamedTuple):

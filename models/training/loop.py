@@ -288,8 +288,8 @@ class Training:
         if self.state.is_packed == bool(self.step.packing):
             self.step.parts = max(self.step.parts, self.state.parts)
         else:
-            # The checkpoint was written with packed batches and this run uses padded ones, or vice versa.
-            # The epoch has other batches than before and starts again; the validation sample may change, too.
+            # The checkpoint was written with packed batches and this run uses padded batches, or vice versa.
+            # The epoch has different batches and starts again; the validation sample may change, too.
             self.state.batch_index, self.state.epoch_sums, self.state.best_bpb = 0, [0.0] * 4, math.inf
         self.metrics_log.begin(self.state.log_sizes)
         log.info("resuming at step %d", self.state.step)

@@ -138,7 +138,8 @@ class GradientStep:
         in_parallel = self.in_parallel if count <= self.workers else map
         try:
             if self.cuda_graph and count == 1 and isinstance(parts[0], Packed):
-                num_tokens = torch.full((), float(tokens), device=self.device)  # no copy, so no wait
+                # Filling a tensor on the device does not make the host wait, unlike copying it there.
+                num_tokens = torch.full((), float(tokens), device=self.device)
                 return self.cuda_graph(self.differentiate, parts[0], num_tokens)
             return torch.stack(list(in_parallel(lambda part: self.differentiate(part, tokens), parts))).sum(0)
         except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""The sample of the validation split that a training run scores; `max_minutes`, if set, limits the sample."""
+"""The sample of the validation split that a training run scores; `max_minutes`, if set, limits its size."""
 
 import math
 from pathlib import Path

@@ -4,8 +4,8 @@ For a Llama this module has its own forward pass, in float32 even if the weights
 the matrices once, allocates each KV cache once for the whole reply, and shares work buffers between the
 tokens of a reply. Other networks use the forward pass and the cache of transformers.
 
-The contexts of a batch are padded on the left, so all rows end at the same column of the cache. In the
-cache, the newest token of all rows is therefore one slice, and all earlier tokens are another slice.
+The contexts of a batch are padded on the left, so all rows end at the same column of the cache. The
+newest tokens of all rows are therefore one slice of the cache, and all earlier tokens are another slice.
 
 The suffix of a tensor's name gives its shape: B batch, T tokens, P positions of the cache, D width, H query
 heads, G groups of query heads (each with one head of keys and values), J batch times groups, M heads of a
