@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Field
 from corpus.layout import MEMBERS, SOURCE, Origin
 from corpus.source import Source, archive_path, identity, identity_of_copy, log_progress, resolve
 from corpus.transfer.addresses import stored_form
-from corpus.transfer.archive import unpack
 from corpus.transfer.guard import ANYWHERE, Reach
 from corpus.transfer.http import fetch
 from corpus.transfer.limits import Limits
+from corpus.transfer.unpacking import unpack
 from models.addresses import redact_corpus
 from models.config import Config
 from models.errors import InputError

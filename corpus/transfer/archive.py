@@ -1,25 +1,22 @@
-"""Archive: unpacks the wanted files of a zip, or copies them from a folder. No other files are read.
+"""Archive: finds files in a zip or a folder, and opens them.
 
-An archive is not trusted: its paths are never used for writing, only the wanted members are read, and the
-unpacked bytes are counted, whatever sizes the archive declares.
+An archive is not trusted: its table of contents is bounded, and an entry that is encrypted, that leads
+outside the archive, or that shares bytes with another entry is not read.
 """
 
-import hashlib
-import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISLNK
 from typing import IO
 
+from corpus.transfer.limits import UnpackLimits
 from corpus.transfer.members import Member, list_names, members_in_folder, missing_error
 from models.errors import InputError
 
-CHUNK_BYTES = 2**18
 DOWNLOAD_AGAIN = "download the archive again, or give another one with --corpus PATH"
 DAMAGE_ERRORS = (
     zipfile.BadZipFile,
@@ -34,48 +31,6 @@ DAMAGE_ERRORS = (
 """The exceptions that the standard library raises for damaged or forged archives."""
 
 
-@dataclass(frozen=True)
-class UnpackLimits:
-    """The limits for an archive. If a limit is exceeded, the error message names that limit."""
-
-    member_bytes: int = 4 * 2**30
-    total_bytes: int = 4 * 2**30
-    ratio: int = 200
-    """The largest ratio of unpacked to packed bytes, for files that unpack to more than `ratio_from_bytes`
-    bytes. The ratio of English text is 3 or 4."""
-    ratio_from_bytes: int = 10 * 2**20
-    entries: int = 10_000
-    directory_bytes: int = 2 * 2**20
-    """The largest size of the archive's table of contents, which is read into memory as a whole."""
-
-
-def unpack(
-    source: Path,
-    members: tuple[str, ...],
-    out: Path,
-    *,
-    pins: Mapping[str, str],
-    limits: UnpackLimits | None = None,
-) -> dict[str, str]:
-    """Write each of `members` to out/NAME and flush it to disk; return the SHA-256 digests by name.
-
-    `pins` gives the git blob ids of those members whose content is known. A blob id also determines the size.
-
-    Raises:
-        InputError: the source is not an archive, is damaged or dangerous, or does not match the pins.
-    """
-    limits = limits or UnpackLimits()
-    digests: dict[str, str] = {}
-    total_bytes = 0
-    with _members(source, members, limits) as found:
-        for name, member in found.items():
-            if total_bytes + member.size_bytes > limits.total_bytes:
-                raise _bomb_error(source.name, name, f"total_bytes={limits.total_bytes}")
-            digests[name] = _write(member, out / name, limits, pin=pins.get(name))
-            total_bytes += member.size_bytes
-    return digests
-
-
 def check_members(source: Path, members: tuple[str, ...]) -> None:
     """Check that the source contains each of `members` exactly once.
 
@@ -83,7 +38,7 @@ def check_members(source: Path, members: tuple[str, ...]) -> None:
         InputError: the source cannot be read, or a member is missing or not unique; the message says what
             the source contains instead.
     """
-    with _members(source, members, UnpackLimits()):
+    with open_members(source, members, UnpackLimits()):
         pass
 
 
@@ -97,7 +52,12 @@ def paths_in(folder: Path, members: tuple[str, ...]) -> list[Path]:
 
 
 @contextmanager
-def _members(source: Path, members: tuple[str, ...], limits: UnpackLimits) -> Iterator[dict[str, Member]]:
+def open_members(source: Path, members: tuple[str, ...], limits: UnpackLimits) -> Iterator[dict[str, Member]]:
+    """Each of `members` by its name, for reading inside the context.
+
+    Raises:
+        InputError: the source cannot be read, or a member is missing, not unique or not safe to read.
+    """
     if source.is_dir():
         yield members_in_folder(source, members)
         return
@@ -213,62 +173,3 @@ def _stays_inside(info: zipfile.ZipInfo) -> bool:
     parts = _path_parts(info)
     outside = parts[0] == "" or ".." in parts or parts[0][1:2] == ":" or "\0" in info.orig_filename
     return not outside and not S_ISLNK(info.external_attr >> 16)
-
-
-def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None) -> str:
-    """Copy the member to `path`, check it and return its SHA-256. After an error, no file is left behind."""
-    sha256, git_blob = (
-        hashlib.sha256(),
-        hashlib.sha1(b"blob %d\0" % member.size_bytes, usedforsecurity=False),
-    )
-    partial = path.with_name(f".{path.name}.partial")
-    done_bytes = 0
-    _check_size(member, member.size_bytes, limits)
-    try:
-        with partial.open("wb") as file:
-            for chunk in _chunks(member):
-                done_bytes += len(chunk)
-                _check_size(member, done_bytes, limits)
-                sha256.update(chunk)
-                git_blob.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        if done_bytes != member.size_bytes:
-            raise InputError(f"{member} holds {done_bytes} bytes, not {member.size_bytes}: {DOWNLOAD_AGAIN}")
-        if pin and git_blob.hexdigest() != pin:
-            raise InputError(
-                f"{member} is not the official file "
-                f"(git blob id {git_blob.hexdigest()}, expected {pin}): {DOWNLOAD_AGAIN}"
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return sha256.hexdigest()
-
-
-def _chunks(member: Member) -> Iterator[bytes]:
-    try:
-        # Each member is read to its end, because only there does zipfile check the CRC.
-        with member.open() as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                yield chunk
-    except DAMAGE_ERRORS as error:
-        raise InputError(
-            f"{member} is damaged ({' '.join(str(error).split())[:160]}): {DOWNLOAD_AGAIN}"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{member} cannot be read ({error.strerror or error}): check the disk") from None
-
-
-def _check_size(member: Member, size_bytes: int, limits: UnpackLimits) -> None:
-    if size_bytes > limits.member_bytes:
-        raise _bomb_error(member.source.name, member.name, f"member_bytes={limits.member_bytes}")
-    if size_bytes > limits.ratio_from_bytes and size_bytes > limits.ratio * member.packed_bytes:
-        raise _bomb_error(member.source.name, member.name, f"ratio={limits.ratio}")
-
-
-def _bomb_error(source: str, name: str, limit: str) -> InputError:
-    return InputError(
-        f"{source}: {name} unpacks to more than {limit} allows, like a zip bomb: {DOWNLOAD_AGAIN}"
-    )

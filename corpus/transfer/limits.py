@@ -54,3 +54,18 @@ class Meter:
         if now_s - self._last_report_s >= 1:
             self._progress(done_bytes, self._total_bytes)
             self._last_report_s = now_s
+
+
+@dataclass(frozen=True)
+class UnpackLimits:
+    """The limits for an archive. If a limit is exceeded, the error message names that limit."""
+
+    member_bytes: int = 4 * 2**30
+    total_bytes: int = 4 * 2**30
+    ratio: int = 200
+    """The largest ratio of unpacked to packed bytes, for files that unpack to more than `ratio_from_bytes`
+    bytes. The ratio of English text is 3 or 4."""
+    ratio_from_bytes: int = 10 * 2**20
+    entries: int = 10_000
+    directory_bytes: int = 2 * 2**20
+    """The largest size of the archive's table of contents, which is read into memory as a whole."""

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.transfer.archive import UnpackLimits, check_members, paths_in, unpack
+from corpus.transfer.archive import check_members, paths_in
+from corpus.transfer.limits import UnpackLimits
+from corpus.transfer.unpacking import unpack
 from models.errors import InputError
 
 LINES, CONVERSATIONS = MEMBERS = ("movie_lines.txt", "movie_conversations.txt")
