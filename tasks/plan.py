@@ -83,7 +83,7 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
 
 
 def _will_change(stages: Sequence[str]) -> str:
-    """The reason to run a stage: the stage reads the outputs of `stages`, which have to run first."""
+    """The reason to run a stage again: `stages`, which produce its inputs, will run, so the inputs change."""
     if len(stages) == 1:
         return f"{stages[0]} changes"
     return f"{', '.join(stages[:-1])} and {stages[-1]} change"

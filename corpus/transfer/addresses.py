@@ -33,7 +33,9 @@ _full_addresses: dict[str, str] = {}  # whole addresses by stored form; never wr
 
 
 def stored_form(corpus: str) -> str:
-    """The form in which a corpus may be stored: its query string, kept only in memory, is replaced by a hash.
+    """The form in which a corpus's address may be stored: a hash replaces the query string.
+
+    The query string itself is kept only in memory.
 
     Raises:
         InputError: the address contains a username or a password.
