@@ -7,7 +7,7 @@ import typer
 Corpus = Annotated[
     str | None,
     typer.Option(
-        help="The corpus to read: cornell, sample, the path of a zip file or folder, an http(s) address, or "
+        help="The corpus to read: cornell, sample, the path of a file or folder, an http(s) address, or "
         "env:REPARTEE_CORPUS_NAME, which takes the address from the environment variable "
         "REPARTEE_CORPUS_NAME (NAME can be any name). The query string of an address is never stored. If a "
         "server requires a username and password, put them in ~/.netrc. The default is the recipe's corpus; "

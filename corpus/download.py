@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from corpus.contents import unpack_contents
 from corpus.layout import MEMBERS, SOURCE, Origin
 from corpus.source import Source, archive_path, identity, identity_of_copy, log_progress, resolve
 from corpus.transfer.addresses import stored_form
 from corpus.transfer.guard import ANYWHERE, Reach
 from corpus.transfer.http import fetch
 from corpus.transfer.limits import Limits
-from corpus.transfer.unpacking import unpack
 from models.addresses import redact_corpus
 from models.config import Config
 from models.errors import InputError
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 class DownloadConfig(Config):
     corpus: Annotated[str, AfterValidator(stored_form)] = "cornell"
-    """`cornell`, `sample`, the path of a zip or folder, an http(s) address (its query string is never
+    """`cornell`, `sample`, the path of a file, zip or folder, an http(s) address (its query string is never
     stored), or `env:REPARTEE_CORPUS_NAME`, where REPARTEE_CORPUS_NAME is an environment variable that
     contains the address."""
     sample_turns: int = Field(default=24_000, ge=100)
@@ -56,7 +56,7 @@ def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> 
 
 
 def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int:
-    """Write the two raw files and record their origin in logs/source.json; return the number of raw files.
+    """Write the raw files and record their origin in logs/source.json; return the number of raw files.
 
     Raises:
         InputError: a file cannot be downloaded or read, is damaged, or does not match its pinned digest.
@@ -68,13 +68,13 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
 
         generator.write_corpus(out, turns=config.sample_turns, seed=config.sample_seed)
     elif source.kind == "local":
-        members |= unpack(Path(source.locations[0]), MEMBERS, out, pins=source.pins)
+        members |= unpack_contents(Path(source.locations[0]), out, pins=source.pins)
     else:
         members |= _download_and_unpack(out, corpus)
     # logs/ is not part of the digest, so equal files from different sources count as the same corpus.
     (out / "logs").mkdir()
     Origin(name=source.name, corpus=config.corpus, members=members).write(out / SOURCE)
-    return len(MEMBERS)
+    return len(members) or len(MEMBERS)
 
 
 def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
@@ -83,7 +83,7 @@ def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
     members: dict[str, str] = {}
 
     def check(path: Path) -> None:
-        members.update(unpack(path, MEMBERS, out, pins=source.pins))
+        members.update(unpack_contents(path, out, pins=source.pins, name=source.file_name))
 
     if identity_of_copy(source, corpus.folder) == corpus.identity:
         try:

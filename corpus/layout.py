@@ -1,10 +1,14 @@
-"""Layout: the two files of the Cornell Movie-Dialogs Corpus, their fields, and the record of the download."""
+"""Layout: the files of the Cornell Movie-Dialogs Corpus, their fields, and the record of a download."""
 
 from models.record import Record
 
 SOURCE = "logs/source.json"
+FILES = "files"
+"""The folder for files of any names, which could otherwise be those of the store's own files."""
 SEPARATOR = " +++$+++ "
 MEMBERS = LINES, CONVERSATIONS = ("movie_lines.txt", "movie_conversations.txt")
+TABLES = ("movie_lines.tsv", "movie_conversations.tsv")
+"""The same two files in a copy that separates the fields with tabs, as Kaggle distributes it."""
 LAYOUT = {
     LINES: SEPARATOR.join(("L1", "u0", "m0", "NAME", "text")),
     CONVERSATIONS: SEPARATOR.join(("u0", "u1", "m0", "['L1', 'L2']")),

@@ -1,7 +1,8 @@
 """Sources: determines where a corpus comes from, and identifies its content.
 
-A corpus is specified as `cornell` or `sample`, as the path of a zip or folder, as the http(s) address of a
-zip, or as `env:` and the name of an environment variable that contains such an address.
+A corpus is specified as `cornell` or `sample`, as the path of a file, a zip or a folder, as the http(s)
+address of a file or a zip, or as `env:` and the name of an environment variable that contains such an
+address.
 """
 
 import hashlib
@@ -16,10 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from corpus.layout import MEMBERS
+from corpus.contents import check_contents, files_in
 from corpus.transfer import addresses, copies
 from corpus.transfer.addresses import HTTP_SCHEME
-from corpus.transfer.archive import check_members, paths_in
 from corpus.transfer.guard import ANYWHERE, PermanentError, Reach, TransientError
 from corpus.transfer.http import fetch, request_headers, unreachable_error
 from corpus.transfer.limits import Limits
@@ -33,7 +33,7 @@ IDENTITY_CACHE_S = 60  # how long a server's answer is reused, so that a plan an
 _cached_identities: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 NAMES = ("cornell", "sample")
-ACCEPTED_FORMS = f"give {', '.join(NAMES)}, the path of a zip or folder, or an http(s) address"
+ACCEPTED_FORMS = f"give {', '.join(NAMES)}, the path of a file or folder, or an http(s) address"
 
 # Neither the original server nor the mirror offers https, so the files are compared with pinned digests.
 # A pin is a git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes of the file. In eight public
@@ -61,6 +61,13 @@ class Source:
     """One local path, or the addresses of the mirrors in the order in which they are tried."""
     pins: Mapping[str, str] = field(default_factory=dict)
     """The git blob ids of the files, by file name; empty if the ids are not known."""
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file at the address or path, with its suffix."""
+        location = self.locations[0] if self.locations else self.name
+        path = unquote(urlsplit(location).path) if self.kind == "http" else location
+        return PurePosixPath(path).name or self.name
 
 
 def resolve(corpus: str) -> Source:
@@ -140,8 +147,8 @@ def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
         return _digest("pins", dict(source.pins))
     if source.kind == "local":
         path = Path(source.locations[0])
-        files = paths_in(path, MEMBERS) if path.is_dir() else [path]
-        return _digest("files", [_sha256(file) for file in files])
+        files = files_in(path) if path.is_dir() else [path]
+        return _digest("files", [[file.name, _sha256(file)] for file in files])
     key = (source.locations[0], folder, reach)
     found_at_s, cached = _cached_identities.get(key, (-math.inf, ""))
     if time.monotonic() - found_at_s > IDENTITY_CACHE_S:
@@ -163,9 +170,8 @@ def _identity_at_address(source: Source, folder: Path, reach: Reach) -> str:
             return identity_of_copy(source, folder)
         if failure.unreachable:
             raise unreachable_error(url, failure) from None
-    check = lambda path: check_members(path, MEMBERS)  # noqa: E731
     archive = archive_path(folder, source)
-    fetch([url], archive, limits=Limits(), progress=log_progress, check=check, reach=reach)
+    fetch([url], archive, limits=Limits(), progress=log_progress, check=check_contents, reach=reach)
     return _digest("bytes", _sha256(archive))
 
 
@@ -213,7 +219,7 @@ def _source_at_address(url: str) -> Source:
         host = None
     if not host:
         raise InputError(
-            f"corpus {redact_corpus(url)} is not an address with a host: give http(s)://HOST/FILE.zip"
+            f"corpus {redact_corpus(url)} is not an address with a host: give http(s)://HOST/FILE"
         )
     return Source("http", _file_name_of(url), (url,))
 
@@ -238,7 +244,7 @@ def _existing_path(text: str) -> Path | None:
 def _source_at_path(path: Path) -> Source:
     if not (path.is_dir() or path.is_file()):
         raise InputError(f"corpus {path} is neither a file nor a folder: {ACCEPTED_FORMS}")
-    check_members(path, MEMBERS)
+    check_contents(path)
     absolute = path.resolve()
     if not is_utf8(str(absolute)):
         raise InputError(f"corpus {str(absolute)!r}: the path is not valid UTF-8: rename the file or folder")

@@ -58,8 +58,8 @@ def prepare(
 
     Args:
         recipe: The named configuration to start from.
-        corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a zip file, or a
-            file under REPARTEE_HOME. If the address contains a username, a password or a query string,
+        corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a file, or a file
+            or folder under REPARTEE_HOME. If the address contains a username, a password or a query string,
             put it into an environment variable of the worker, with a name such as REPARTEE_CORPUS_NAME, and
             enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely). Empty: the recipe's corpus.
         settings: Other settings, in the notation of `repartee prepare --set`, separated by commas or line

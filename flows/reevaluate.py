@@ -34,8 +34,8 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
 
     Args:
         model: The version to score: `champion`, `challenger`, `previous` or a version number.
-        corpus: The corpus whose test split is used: `cornell`, `sample`, the http(s) address of a zip file,
-            or a file under REPARTEE_HOME. If the address contains a username, a password or a query
+        corpus: The corpus whose test split is used: `cornell`, `sample`, the http(s) address of a file, or
+            a file or folder under REPARTEE_HOME. If the address contains a username, a password or a query
             string, put it into an environment variable of the worker, with a name such as
             REPARTEE_CORPUS_NAME, and enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely).
             Empty: the corpus on which the version was trained.

@@ -83,8 +83,8 @@ def retrain(
 
     Args:
         recipe: The named configuration to start from.
-        corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a zip file, or a
-            file under REPARTEE_HOME. If the address contains a username, a password or a query string,
+        corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a file, or a file
+            or folder under REPARTEE_HOME. If the address contains a username, a password or a query string,
             put it into an environment variable of the worker, with a name such as REPARTEE_CORPUS_NAME, and
             enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely). Empty: the recipe's corpus.
         minutes: The time limit for training, in minutes. Empty: the recipe's limit.

@@ -30,8 +30,11 @@ def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
     """The turns of all conversations, each with its split, as a table with the schema SPLIT_TURNS."""
     columns: dict[str, list[Any]] = {name: [] for name in SPLIT_TURNS.names}
     for conversation, split in conversations:
-        for turn, (speaker, text) in enumerate(zip(conversation.speakers, conversation.texts, strict=True)):
-            values = (conversation.id, turn, speaker, text, conversation.group, split)
+        turns = zip(
+            conversation.speakers, conversation.texts, conversation.roles, conversation.weights, strict=True
+        )
+        for turn, (speaker, text, role, weight) in enumerate(turns):
+            values = (conversation.id, turn, speaker, text, conversation.group, role, weight, split)
             for name, value in zip(SPLIT_TURNS.names, values, strict=True):
                 columns[name].append(value)
     return pa.table(columns, schema=SPLIT_TURNS)

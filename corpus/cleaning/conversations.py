@@ -21,6 +21,8 @@ class Conversation:
     group: str
     speakers: list[str]
     texts: list[str]
+    roles: list[str]
+    weights: list[float]
     source_id: str
     """The id of the complete conversation in the corpus, even if this object is only a part of it."""
 
@@ -52,6 +54,8 @@ def read_conversations(
                 group=part[0]["group"],
                 speakers=[row["speaker"] for row in part],
                 texts=[row["text"] for row in part],
+                roles=[row["role"] for row in part],
+                weights=[row["weight"] for row in part],
                 source_id=conversation,
             )
 

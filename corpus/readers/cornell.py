@@ -1,18 +1,14 @@
 """Cornell: reads lines from movie_lines.txt, and the order of these lines from movie_conversations.txt."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from corpus.layout import CONVERSATIONS, LINES, SEPARATOR
-from corpus.readers.encodings import LINE_BYTES, LineReader
+from corpus.layout import MEMBERS, SEPARATOR, TABLES
+from corpus.readers.encodings import LINE_BYTES, LineReader, count_lines
 from corpus.readers.rejects import Rejects
-from models.data.schemas import TURNS
+from corpus.readers.turns import Conversation, Turn
 
 # Each id is enclosed in single or double quotes. Ids are separated by commas, or by whitespace alone, as in
 # an array printed by numpy.
@@ -37,6 +33,8 @@ def read_records(
             continue
         if not text.strip():
             continue
+        if path.name in TABLES:
+            text = _as_original(text, fields)
         parts = text.split(SEPARATOR, fields - 1)
         if len(parts) == fields - 1 and text.endswith(SEPARATOR.rstrip()):
             parts = [*parts[:-1], parts[-1].removesuffix(SEPARATOR.rstrip()).rstrip(), ""]
@@ -44,6 +42,13 @@ def read_records(
             yield number, parts
         else:
             rejects.add(path.name, number, f"{len(parts)} fields, not {fields}", text)
+
+
+def _as_original(text: str, fields: int) -> str:
+    """A line of a table in the form of the original files. A line that has quotes is in quotes as a whole."""
+    if len(text) > 1 and text.startswith('"') and text.endswith('"'):
+        text = text[1:-1].replace('""', '"')
+    return SEPARATOR.join(text.split("\t", fields - 1))
 
 
 def read_lines(path: Path, reader: LineReader, rejects: Rejects) -> dict[str, tuple[str, str, str]]:
@@ -73,30 +78,37 @@ def parse_line_ids(field: str) -> list[str] | None:
     return [quoted[1:-1].strip() for quoted in re.findall(_QUOTED_ID, text)]
 
 
-def read_turns(folder: Path, reader: LineReader, rejects: Rejects) -> pa.Table:
-    """A table with the schema TURNS: each conversation's turns in the order in which they were spoken.
+def is_cornell(folder: Path) -> bool:
+    """Whether a folder holds the two files of the corpus."""
+    return any((folder / names[0]).exists() for names in (MEMBERS, TABLES))
+
+
+def count_all_lines(folder: Path) -> int:
+    """An upper bound on the number of lines in the two files."""
+    return sum(count_lines(path) for path in _paths(folder))
+
+
+def read_conversations(folder: Path, reader: LineReader, rejects: Rejects) -> Iterator[Conversation]:
+    """Yield the conversations, each with its turns in the order in which they were spoken.
 
     Raises:
         TooManyRejects: the share of unusable lines is larger than `rejects` allows.
     """
-    lines = read_lines(folder / LINES, reader, rejects)
-    columns: dict[str, list[Any]] = {name: [] for name in TURNS.names}
-    first_ids: Counter[str] = Counter()
-    for number, (_, _, movie, field) in read_records(folder / CONVERSATIONS, reader, rejects, fields=4):
+    lines_path, conversations_path = _paths(folder)
+    lines = read_lines(lines_path, reader, rejects)
+    file = conversations_path.name
+    for number, (_, _, movie, field) in read_records(conversations_path, reader, rejects, fields=4):
         ids = parse_line_ids(field)
         if ids is None:
-            rejects.add(CONVERSATIONS, number, "not a list of line ids", field)
+            rejects.add(file, number, "not a list of line ids", field)
             continue
         if unknown := list(islice((i for i in ids if i not in lines), 10)):
-            rejects.add(CONVERSATIONS, number, "refers to a line that does not exist", ", ".join(unknown))
+            rejects.add(file, number, "refers to a line that does not exist", ", ".join(unknown))
             continue
-        # The id of a conversation is the id of its first line. If several conversations begin with the same
-        # line, the ids of all but the first get a number.
-        first_ids[ids[0]] += 1
-        conversation = ids[0] if first_ids[ids[0]] == 1 else f"{ids[0]}-{first_ids[ids[0]]}"
-        for turn, line_id in enumerate(ids):
-            speaker, _, text = lines[line_id]
-            values = (conversation, turn, speaker, text, movie.strip())
-            for name, value in zip(TURNS.names, values, strict=True):
-                columns[name].append(value)
-    return pa.table(columns, schema=TURNS)
+        turns = [Turn(speaker, text) for speaker, _, text in map(lines.__getitem__, ids)]
+        yield Conversation(ids[0], turns, movie.strip())  # the id of a conversation is that of its first line
+
+
+def _paths(folder: Path) -> tuple[Path, Path]:
+    names = MEMBERS if (folder / MEMBERS[0]).exists() else TABLES
+    return folder / names[0], folder / names[1]

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from corpus.readers.opening import SAMPLE_BYTES, open_file
+
 LINE_BYTES = 1 << 20  # a longer line cannot be an utterance, so only its beginning is kept
-# The encoding and the line endings of a file are detected from this many bytes at its beginning.
-SAMPLE_BYTES = 1 << 16
 
 # The Windows-1252 character for each byte. The five bytes that Windows-1252 does not define are read as
 # Latin-1, so that no byte is lost.
@@ -29,6 +29,20 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+PIECE_BYTES = 1 << 18
+AS_WINDOWS_1252 = "as-windows-1252"
+
+
+def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
+    """Handle a decoding error: the invalid bytes are read as Windows-1252."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    invalid = error.object[error.start : error.end]
+    return invalid.decode("latin-1").translate(_FROM_LATIN_1), error.end
+
+
+codecs.register_error(AS_WINDOWS_1252, _as_windows_1252)
 
 
 class Line(NamedTuple):
@@ -48,15 +62,30 @@ class LineReader:
     or UTF-32."""
     suspected_mojibake: int = 0
     """The number of lines that seem to be UTF-8 misread as Windows-1252. These lines are not changed."""
+    line_bytes: int = LINE_BYTES
+    """The largest size of a line. Only the beginning of a longer line is returned."""
 
     def lines(self, path: Path) -> Iterator[Line]:
         """Yield each line of a file. Only one line (or the beginning of a long one) is in memory at once."""
-        with path.open("rb") as file:
-            sample = file.read(SAMPLE_BYTES)
-            encoding, mark_size_bytes = _encoding_of(sample)
-            file.seek(mark_size_bytes)
-            for raw, is_whole in _bounded_lines(_read_pieces(file, sample, encoding)):
+        with open_file(path) as file:
+            sample = file.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]
+            encoding, mark_size_bytes = encoding_of(sample)
+            file.read(mark_size_bytes)
+            for raw, is_whole in _bounded_lines(_read_pieces(file, sample, encoding, self.line_bytes)):
                 yield Line(self._decode(raw.rstrip(b"\r\n"), encoding), is_whole)
+
+    def pieces(self, path: Path) -> Iterator[str]:
+        """Yield the text of a file in pieces, without regard to its lines. Lines are not counted.
+
+        A byte that is not valid in the file's encoding is read as Windows-1252.
+        """
+        with open_file(path) as file:
+            encoding, mark_size_bytes = encoding_of(file.peek(SAMPLE_BYTES)[:SAMPLE_BYTES])
+            file.read(mark_size_bytes)
+            decoder = codecs.getincrementaldecoder(encoding or "utf-8")(AS_WINDOWS_1252)
+            while piece := file.read(PIECE_BYTES):
+                yield decoder.decode(piece)
+            yield decoder.decode(b"", final=True)
 
     def _decode(self, raw: bytes, encoding: str | None) -> str:
         if raw.isascii():
@@ -74,10 +103,8 @@ class LineReader:
 
 def count_lines(path: Path) -> int:
     """An upper bound on the number of lines (in UTF-16, one byte of a character may look like a line end)."""
-    with path.open("rb") as file:
-        sample = file.read(SAMPLE_BYTES)
-        file.seek(0)
-        end = _line_end(sample).encode()
+    with open_file(path) as file:
+        end = _line_end(file.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]).encode()
         return 1 + sum(chunk.count(end) for chunk in iter(lambda: file.read(LINE_BYTES), b""))
 
 
@@ -92,7 +119,7 @@ def is_mojibake(text: str) -> bool:
     return True
 
 
-def _encoding_of(sample: bytes) -> tuple[str | None, int]:
+def encoding_of(sample: bytes) -> tuple[str | None, int]:
     """Return the encoding (None if each line has its own) and the size of the byte order mark."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if sample.startswith(mark):
@@ -108,15 +135,15 @@ def _encoding_of(sample: bytes) -> tuple[str | None, int]:
     return None, 0
 
 
-def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None) -> Iterator[bytes]:
-    """Yield the lines, long ones in pieces of `LINE_BYTES`. UTF-16 and UTF-32 are re-encoded as UTF-8."""
+def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None, line_bytes: int) -> Iterator[bytes]:
+    """Yield the lines, long ones in pieces of `line_bytes`. UTF-16 and UTF-32 are re-encoded as UTF-8."""
     end = _line_end(sample)
     if encoding is None and end == "\n":
-        yield from iter(lambda: file.readline(LINE_BYTES), b"")
+        yield from iter(lambda: file.readline(line_bytes), b"")
         return
     # Latin-1 is used only to find the line endings. Encoding the text as Latin-1 again restores every byte.
     with io.TextIOWrapper(file, encoding or "latin-1", errors="replace", newline=end) as text:
-        for piece in iter(lambda: text.readline(LINE_BYTES), ""):
+        for piece in iter(lambda: text.readline(line_bytes), ""):
             line_end = b"\n" if piece.endswith(end) else b""
             yield piece.removesuffix(end).encode("latin-1" if encoding is None else "utf-8") + line_end
 

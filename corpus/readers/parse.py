@@ -1,33 +1,98 @@
-"""Parse stage: reads the two raw files of the Cornell layout into one table of turns.
+"""Parse stage: reads the raw files of a corpus, in any format, into one table of turns.
 
-The table has the schema TURNS (models/data/schemas.py). No line is dropped silently: every unusable line is
-counted under its cause, and the first 10,000 of them are stored in rejects.parquet.
+The table has the schema TURNS (models/data/schemas.py). Nothing is dropped silently: every unusable line is
+counted under its cause, the first 10,000 of them are stored in rejects.parquet, and report.json shows for
+each role how many turns were read, kept, joined and left out.
 """
 
 import json
 import logging
 import math
+import zlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from corpus.layout import CONVERSATIONS, LAYOUT, LINES, MEMBERS, SOURCE, Origin
-from corpus.readers.cornell import read_turns
-from corpus.readers.encodings import LineReader, count_lines
+from corpus.layout import FILES, LAYOUT, SOURCE, Origin
+from corpus.readers import cornell
+from corpus.readers.columns import Columns
+from corpus.readers.encodings import LineReader
+from corpus.readers.formats import Unrecognised, read_file
 from corpus.readers.rejects import Rejects, TooManyRejects
+from corpus.readers.turns import Conversation, Ledger, group_of, settle
+from corpus.readers.writer import TurnsWriter
 from models.config import Config
 from models.data.schemas import REJECTS
-from models.errors import DataRejected
+from models.errors import DataRejected, InputError
 
 log = logging.getLogger(__name__)
+
+DAMAGE_ERRORS = (EOFError, OSError, zlib.error, pa.ArrowException)
 
 
 class ParseConfig(Config):
     max_reject_share: float = Field(default=0.01, ge=0, le=1)
     """The largest acceptable share of unusable lines. If more lines are unusable, the run fails, because the
-    corpus is probably in a different format."""
+    corpus is probably in a different format. A file that cannot be read to its end counts as 0.05."""
+    columns: Columns = Columns()
+
+
+class Parsing:
+    """One run of the stage: what has been read so far, and what became of it."""
+
+    def __init__(self, config: ParseConfig, download: Path) -> None:
+        self.folder, self.config = download, config
+        self.reader, self.ledger = LineReader(), Ledger()
+        self.is_cornell = cornell.is_cornell(download)
+        total = cornell.count_all_lines(download) if self.is_cornell else math.inf
+        self.rejects = Rejects(max_share=config.max_reject_share, total_lines=total)
+        self.conversations: Counter[str] = Counter()
+        """The number of conversations of each file that was read."""
+        self.skipped: dict[str, str] = {}
+        """Why a file was not read, by the file's name."""
+        self.empty_conversations = 0
+
+    def read(self) -> Iterator[Conversation]:
+        """Yield the conversations of all files.
+
+        Raises:
+            InputError: a file is damaged.
+            TooManyRejects: the share of unusable lines is too large.
+        """
+        if self.is_cornell:
+            yield from cornell.read_conversations(self.folder, self.reader, self.rejects)
+            return
+        for path in sorted((self.folder / FILES).iterdir()):
+            try:
+                for conversation in read_file(
+                    path, self.config.columns, self.reader, self.rejects, self.ledger
+                ):
+                    self.conversations[path.name] += 1
+                    yield conversation
+            except Unrecognised as unrecognised:
+                self.skipped[path.name] = str(unrecognised)
+            except DAMAGE_ERRORS as error:
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(
+                    f"{path.name} is damaged or cut off ({reason}): copy the file again"
+                ) from None
+
+    def report(self) -> dict[str, object]:
+        return {
+            "lines_read": self.rejects.lines_read,
+            "turns": self.ledger.kept.total(),
+            "rejected": dict(self.rejects.by_cause.most_common()),
+            "turns_by_role": self.ledger.as_dict(),
+            "conversations_without_turns": self.empty_conversations,
+            "conversations_by_file": dict(self.conversations),
+            "skipped_files": self.skipped,
+            "encodings": dict(self.reader.encodings.most_common()),
+            "suspected_mojibake": self.reader.suspected_mojibake,
+        }
 
 
 def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
@@ -35,50 +100,80 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
 
     Raises:
         DataRejected: the corpus contains no conversation, or too many of its lines cannot be used.
+        InputError: a file is damaged.
     """
     name = Origin.read(download / SOURCE).name
-    lines = sum(count_lines(download / member) for member in MEMBERS)
-    reader, rejects = LineReader(), Rejects(max_share=config.max_reject_share, total_lines=lines)
+    parsing = Parsing(config, download)
     try:
-        turns = read_turns(download, reader, rejects)
+        with TurnsWriter(out / "turns.parquet") as writer:
+            for conversation in parsing.read():
+                turns = settle(conversation, parsing.ledger, join=not parsing.is_cornell)
+                if turns:
+                    writer.write(conversation.id, turns, group_of(conversation, turns))
+                else:
+                    parsing.empty_conversations += 1
     except TooManyRejects:
-        raise _too_many_rejects_error(name, rejects, "the first ") from None
+        raise _too_many_rejects_error(name, parsing, "the first ") from None
+    _check(name, parsing)
+    _log(parsing)
+    (out / "report.json").write_text(json.dumps(parsing.report(), indent=2) + "\n")
+    rows = pa.Table.from_pylist(parsing.rejects.rows, REJECTS)
+    pq.write_table(rows, out / "rejects.parquet", compression="zstd")
+    return writer.rows
+
+
+def _check(name: str, parsing: Parsing) -> None:
+    """
+    Raises:
+        DataRejected: there are no turns, or too many of the lines cannot be used.
+    """
+    rejects = parsing.rejects
+    if parsing.skipped and not parsing.conversations and not rejects.count:
+        first, reason = next(iter(parsing.skipped.items()))
+        number = len(parsing.skipped)
+        others = f", and none of the other {number - 1} files can be read" if number > 1 else ""
+        raise DataRejected(f"{first} {reason}{others}; docs/corpora.md shows the formats that can be read")
     if not rejects.lines_read:
-        raise DataRejected(f"{name}: {LINES} and {CONVERSATIONS} are empty; use a corpus with conversations")
-    if rejects.count / rejects.lines_read > config.max_reject_share:
-        raise _too_many_rejects_error(name, rejects)
-    if not turns.num_rows:
-        raise DataRejected(f"{name}: {CONVERSATIONS} has no conversations; use a corpus with conversations")
-    report = {
-        "lines_read": rejects.lines_read,
-        "turns": turns.num_rows,
-        "rejected": dict(rejects.by_cause.most_common()),
-        "encodings": dict(reader.encodings.most_common()),
-        "suspected_mojibake": reader.suspected_mojibake,
-    }
-    _log_encodings(reader)
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    pq.write_table(turns, out / "turns.parquet", compression="zstd")
-    pq.write_table(pa.Table.from_pylist(rejects.rows, REJECTS), out / "rejects.parquet", compression="zstd")
-    return int(turns.num_rows)
+        raise DataRejected(f"{name}: the files are empty; use a corpus with conversations")
+    if rejects.share > parsing.config.max_reject_share:
+        raise _too_many_rejects_error(name, parsing)
+    if not parsing.ledger.kept.total():
+        raise DataRejected(f"{name} has no conversations; use a corpus with conversations")
 
 
-def _too_many_rejects_error(name: str, rejects: Rejects, which_lines: str = "") -> DataRejected:
+def _too_many_rejects_error(name: str, parsing: Parsing, which_lines: str = "") -> DataRejected:
     """The error for too many rejects. It suggests a higher limit or, if most lines fail, another corpus."""
-    first, share = rejects.rows[0], math.ceil(100 * rejects.count / rejects.lines_read) / 100
-    remedy = f"repair the file, or allow more with --set parse.max_reject_share={share}"
-    if share > 0.5:
-        remedy = (
-            f"a line of {first['file']} must look like `{LAYOUT[str(first['file'])]}`: use a corpus in this "
-            "layout"
-        )
+    rejects = parsing.rejects
+    first, share = rejects.rows[0], math.ceil(100 * rejects.share) / 100
+    more = f"--set parse.max_reject_share={share}"
+    remedy = f"repair the file, or allow more with {more}"
+    if rejects.cut_files:
+        remedy = f"copy {rejects.cut_files[0]} again, or use what comes before this line with {more}"
+    elif rejects.share > 0.5:
+        remedy = "docs/corpora.md shows the formats that can be read"
+        if example := LAYOUT.get(str(first["file"])):
+            remedy = f"a line of {first['file']} must look like `{example}`: use a corpus in this layout"
     return DataRejected(
         f"{name}: {rejects.count:,} of {which_lines}{rejects.lines_read:,} lines cannot be used; the first "
         f"is {first['file']}:{first['line']} ({first['cause']}); {remedy}"
     )
 
 
-def _log_encodings(reader: LineReader) -> None:
+def _log(parsing: Parsing) -> None:
+    for name, reason in parsing.skipped.items():
+        log.info("parse: %s is not read: it %s", name, reason)
+    ledger = parsing.ledger
+    left_out = sum((counts for counts in ledger.rejected.values()), Counter[str]())
+    causes = "".join(f"; {count:,}: {cause}" for cause, count in left_out.most_common(5))
+    log.info(
+        "parse: %s turns read, %s kept, %s joined to the turn before, %s left out%s",
+        *(
+            f"{n:,}"
+            for n in (ledger.read.total(), ledger.kept.total(), ledger.joined.total(), left_out.total())
+        ),
+        causes,
+    )
+    reader = parsing.reader
     if set(reader.encodings) - {"ascii"}:
         counts = ", ".join(f"{count:,} {name}" for name, count in reader.encodings.most_common())
         log.info("parse: lines by encoding: %s", counts)
@@ -88,3 +183,5 @@ def _log_encodings(reader: LineReader) -> None:
             "are used unchanged, but an undamaged copy of the corpus would give a better model",
             f"{reader.suspected_mojibake:,}",
         )
+    if parsing.rejects.cut_files:
+        log.warning("parse: %s cannot be read to the end", ", ".join(parsing.rejects.cut_files))

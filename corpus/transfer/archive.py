@@ -14,7 +14,7 @@ from stat import S_ISLNK
 from typing import IO
 
 from corpus.transfer.limits import UnpackLimits
-from corpus.transfer.members import Member, list_names, members_in_folder, missing_error
+from corpus.transfer.members import Member, all_in_folder, list_names, members_in_folder, missing_error
 from models.errors import InputError
 
 DOWNLOAD_AGAIN = "download the archive again, or give another one with --corpus PATH"
@@ -70,6 +70,42 @@ def open_members(source: Path, members: tuple[str, ...], limits: UnpackLimits) -
         yield found
 
 
+@contextmanager
+def all_members(source: Path) -> Iterator[list[Member]]:
+    """The files of a folder or a zip, or `source` itself if it is another file. No hidden file is listed.
+
+    Raises:
+        InputError: the source cannot be read, or a file in the zip cannot be read safely.
+    """
+    if source.is_dir():
+        yield all_in_folder(source)
+    elif not is_zip(source):
+        yield [Member(source, source.name, size := source.stat().st_size, size)]
+    else:
+        with _open_zip(source, UnpackLimits()) as archive:
+            _check_overlap(source, archive)
+            infos = [info for info in archive.infolist() if _is_listed(info)]
+            for info in infos:
+                _check_readable(source, info)
+            yield [
+                Member(source, info.filename, info.file_size, info.compress_size, info, archive)
+                for info in infos
+            ]
+
+
+def is_zip(source: Path) -> bool:
+    """Whether the file begins like a zip, or is called one.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with source.open("rb") as file:
+            return file.read(2) == b"PK" or source.suffix.lower() == ".zip"
+    except OSError as error:
+        raise _unreadable_error(source, error) from None
+
+
 class _BoundedReader:
     """A file for `zipfile` in which no single read may exceed the limit for the table of contents."""
 
@@ -92,9 +128,7 @@ def _open_zip(source: Path, limits: UnpackLimits) -> Iterator[zipfile.ZipFile]:
     try:
         file = source.open("rb")
     except OSError as error:
-        raise InputError(
-            f"{source} cannot be read ({error.strerror}): check the path and its permissions"
-        ) from None
+        raise _unreadable_error(source, error) from None
     with file:
         head = file.read(512)
         try:
@@ -107,6 +141,10 @@ def _open_zip(source: Path, limits: UnpackLimits) -> Iterator[zipfile.ZipFile]:
                 limit = f"more than entries={limits.entries}"
                 raise InputError(f"{source.name} has {entries} entries, {limit}: {DOWNLOAD_AGAIN}")
             yield archive
+
+
+def _unreadable_error(source: Path, error: OSError) -> InputError:
+    return InputError(f"{source} cannot be read ({error.strerror}): check the path and its permissions")
 
 
 def _not_a_zip_error(source: Path, head: bytes, error: Exception) -> InputError:
@@ -135,7 +173,7 @@ def _find_member(
 ) -> zipfile.ZipInfo:
     """Return the only entry for the member `name`, having checked that it can be read safely."""
     candidates = [
-        info for info in infos if not info.is_dir() and _is_content(info) and _path_parts(info)[-1] == name
+        info for info in infos if not info.is_dir() and _is_content(info) and _file_name(info).lower() == name
     ]
     found = [info for info in candidates if _stays_inside(info)]
     if len(found) > 1:
@@ -149,14 +187,28 @@ def _find_member(
             f"archive: {DOWNLOAD_AGAIN}"
         )
     if not found:
-        names = [_path_parts(info)[-1] for info in infos if not info.is_dir() and _is_content(info)]
+        names = [_file_name(info) for info in infos if not info.is_dir() and _is_content(info)]
         raise missing_error(source, name, members, names)
-    if found[0].flag_bits & 0x1:
+    _check_readable(source, found[0])
+    return found[0]
+
+
+def _check_readable(source: Path, info: zipfile.ZipInfo) -> None:
+    name = list_names([_file_name(info)])
+    if info.flag_bits & 0x1:
         raise InputError(f"{source.name}: {name} is encrypted: unpack it and give the folder")
-    if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # The standard library's bzip2 and LZMA readers may unpack 80 MB during a single small read.
         raise InputError(f"{source.name}: {name} is not deflate-compressed: unpack it and give the folder")
-    return found[0]
+
+
+def _is_listed(info: zipfile.ZipInfo) -> bool:
+    is_hidden = any(part.startswith(".") for part in _path_parts(info))
+    return not info.is_dir() and not is_hidden and _is_content(info) and _stays_inside(info)
+
+
+def _file_name(info: zipfile.ZipInfo) -> str:
+    return _path_parts(info)[-1]
 
 
 def _path_parts(info: zipfile.ZipInfo) -> list[str]:

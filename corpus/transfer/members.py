@@ -39,7 +39,7 @@ def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Membe
     files = _files(folder)
     found = {}
     for name in members:
-        paths = [path for path in files if path.name == name]
+        paths = [path for path in files if path.name.lower() == name]
         # A file in the folder itself takes precedence over one in a folder inside it.
         paths = [path for path in paths if path.parent == folder] or paths
         if len(paths) > 1:
@@ -50,6 +50,21 @@ def members_in_folder(folder: Path, members: tuple[str, ...]) -> dict[str, Membe
         size_bytes = paths[0].stat().st_size
         found[name] = Member(paths[0], name, size_bytes, size_bytes)
     return found
+
+
+def all_in_folder(folder: Path) -> list[Member]:
+    """All files of a folder and of the folders directly inside it, without hidden ones.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    paths = [path for path in _files(folder) if not path.relative_to(folder).as_posix().startswith(".")]
+    paths = [path for path in paths if not path.name.startswith(".")]
+    sizes = [path.stat().st_size for path in paths]
+    return [
+        Member(path, path.relative_to(folder).as_posix(), size, size)
+        for path, size in zip(paths, sizes, strict=True)
+    ]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -32,15 +32,26 @@ def unpack(
     Raises:
         InputError: the source is not an archive, is damaged or dangerous, or does not match the pins.
     """
+    with open_members(source, members, limits or UnpackLimits()) as found:
+        return write_members(found, out, pins=pins, limits=limits)
+
+
+def write_members(
+    members: Mapping[str, Member], out: Path, *, pins: Mapping[str, str], limits: UnpackLimits | None = None
+) -> dict[str, str]:
+    """Write each of `members` to out/NAME, as `unpack` does; return the SHA-256 digests by name.
+
+    Raises:
+        InputError: a member is damaged or dangerous, or does not match its pin.
+    """
     limits = limits or UnpackLimits()
     digests: dict[str, str] = {}
     total_bytes = 0
-    with open_members(source, members, limits) as found:
-        for name, member in found.items():
-            if total_bytes + member.size_bytes > limits.total_bytes:
-                raise _bomb_error(source.name, name, f"total_bytes={limits.total_bytes}")
-            digests[name] = _write(member, out / name, limits, pin=pins.get(name))
-            total_bytes += member.size_bytes
+    for name, member in members.items():
+        if total_bytes + member.size_bytes > limits.total_bytes:
+            raise _bomb_error(member.source.name, name, f"total_bytes={limits.total_bytes}")
+        digests[name] = _write(member, out / name, limits, pin=pins.get(name))
+        total_bytes += member.size_bytes
     return digests
 
 

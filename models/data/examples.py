@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,15 +18,29 @@ from models.text.tokenizer import load, load_spelling
 
 ROW_GROUP = 1 << 15
 
-Conversation = tuple[str, str, list[str]]  # id, group, texts
+
+class Conversation(NamedTuple):
+    """A conversation of a split."""
+
+    id: str
+    group: str
+    texts: list[str]
+    has_loss: list[bool]
+    """For each turn, whether it counts as a reply; False for a turn with weight 0, which is only context."""
+
+
+def reply_positions(conversation: Conversation) -> list[int]:
+    """The positions of the turns that count as replies: all but the first one and those without loss."""
+    return [i for i in range(1, len(conversation.texts)) if conversation.has_loss[i]]
 
 
 def read_split(turns: Path, split: str) -> Iterator[Conversation]:
     """Yield the conversations of a split, in the order of the file."""
     table = pq.read_table(turns, schema=SPLIT_TURNS, filters=[("split", "=", split)])
-    columns = (table[name].to_pylist() for name in ("conversation_id", "group", "text"))
+    columns = (table[name].to_pylist() for name in ("conversation_id", "group", "text", "weight"))
     for (conversation, group), rows in groupby(zip(*columns, strict=True), key=lambda row: row[:2]):
-        yield conversation, group, [text for _, _, text in rows]
+        texts, weights = zip(*((text, weight) for _, _, text, weight in rows), strict=True)
+        yield Conversation(conversation, group, list(texts), [weight > 0 for weight in weights])
 
 
 def encode_split(
@@ -34,11 +49,11 @@ def encode_split(
     """Encode every `every`-th conversation of a split with the tokenizer in `folder`; yield the examples."""
     vocabulary, spelling, chat_format = load(folder), load_spelling(folder), load_chat_format(folder)
     for chunk in batched(islice(read_split(turns, split), 0, None, every), ROW_GROUP):
-        conversations = [texts for _, _, texts in chunk]
-        encoded = encode_conversations(conversations, vocabulary, markup, spelling, chat_format)
+        texts, has_loss = [each.texts for each in chunk], [each.has_loss for each in chunk]
+        encoded = encode_conversations(texts, vocabulary, markup, spelling, chat_format, has_loss)
         rows = [
-            {**vars(example), "conversation_id": conversation, "group": group, "split": split}
-            for (conversation, group, _), examples in zip(chunk, encoded, strict=True)
+            {**vars(example), "conversation_id": conversation.id, "group": conversation.group, "split": split}
+            for conversation, examples in zip(chunk, encoded, strict=True)
             for example in examples
         ]
         columns = {name: [row[name] for row in rows] for name in EXAMPLES.names}

@@ -11,6 +11,8 @@ TURNS = pa.schema(
         pa.field("speaker", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
         pa.field("group", pa.string(), nullable=False),  # a movie, file or user; never divided between splits
+        pa.field("role", pa.string(), nullable=False),  # user or assistant; "" if the source has no roles
+        pa.field("weight", pa.float32(), nullable=False),  # 0: context only, not counted as a reply
     ]
 )
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from models.data.examples import read_split
+from models.data.examples import read_split, reply_positions
 from models.generation.config import GenerationConfig
 from models.text.encoding import encode_context, read_model_info
 from models.text.normalisation import display, normalise
@@ -16,11 +16,14 @@ def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list
 
     An opener is not from the corpus, so its original reply is "".
     """
-    conversations = [texts for _, _, texts in read_split(turns, "test")]
+    conversations = [(each.texts, reply_positions(each)) for each in read_split(turns, "test")]
+    conversations = [(texts, positions) for texts, positions in conversations if positions]
     chosen = conversations[:: max(1, len(conversations) // count)][:count]
-    positions = [1 + i % (len(texts) - 1) for i, texts in enumerate(chosen)]
-    openers: list[tuple[list[str], str]] = [([normalise(text, normalisation)], "") for text in OPENERS]
-    return openers + [(texts[:i], texts[i]) for texts, i in zip(chosen, positions, strict=True)]
+    cases: list[tuple[list[str], str]] = [([normalise(text, normalisation)], "") for text in OPENERS]
+    for i, (texts, positions) in enumerate(chosen):
+        position = positions[i % len(positions)]
+        cases.append((texts[:position], texts[position]))
+    return cases
 
 
 def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:

@@ -48,9 +48,9 @@ def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "S
 
 
 def count_replies(turns: Path) -> int:
-    """Count the replies of the whole test split: all turns except the first of each conversation."""
-    table = pq.read_table(turns, columns=["conversation_id"], filters=[("split", "=", "test")])
-    return int(table.num_rows) - int(pc.count_distinct(table["conversation_id"]).as_py())
+    """Count the replies of the whole test split: the turns with weight, without first turns."""
+    table = pq.read_table(turns, columns=["turn", "weight"], filters=[("split", "=", "test")])
+    return int(table.filter((pc.field("turn") > 0) & (pc.field("weight") > 0)).num_rows)
 
 
 class ScoreRecord(Record):

@@ -74,8 +74,12 @@ def encode_conversations(
     markup: MarkupConfig,
     spelling: list[float],
     chat_format: ChatFormat = DEFAULT_FORMAT,
+    has_loss: Sequence[Sequence[bool]] | None = None,
 ) -> Iterator[list[Example]]:
     """Yield the examples of each conversation. Each reply is in one example, after as much context as fits.
+
+    `has_loss` has a flag for each turn: a turn without loss is only context, and an example in which no reply
+    has loss is left out. By default, every reply has loss.
 
     `spelled_nats` is the spelling charge for text that has no ids: unknown words, the truncated end of a long
     turn, and the spaces that a word vocabulary loses. Because of this charge, a model never gains by not
@@ -89,7 +93,8 @@ def encode_conversations(
     # encode_batch_fast does not return the character offsets that the charge for whitespace needs.
     encode = tokenizer.encode_batch if forgets_blanks(tokenizer) else tokenizer.encode_batch_fast
     encodings = iter(encode(flat, add_special_tokens=False))
-    for turns in conversations:
+    for number, turns in enumerate(conversations):
+        flags = has_loss[number] if has_loss is not None else [True] * len(turns)
         turns_ids = [_turn(text, next(encodings), markup, tokenizer, spelling, chat_format) for text in turns]
         if markup.unit == "pair":
             windows = _pairs(len(turns_ids))
@@ -98,7 +103,8 @@ def encode_conversations(
             windows = (
                 window for first in firsts for window in _windows(turns_ids, markup, chat_format, first)
             )
-        yield [_example(turns_ids, chat_format, *window) for window in windows]
+        examples = (_example(turns_ids, flags, chat_format, *window) for window in windows)
+        yield [example for example in examples if example.replies]
 
 
 def check_capacity(markup: MarkupConfig, chat_format: ChatFormat) -> None:
@@ -175,17 +181,24 @@ def _windows(
         reply = last + stride
 
 
-def _example(turns_ids: list[_Turn], chat_format: ChatFormat, first: int, reply: int, last: int) -> Example:
+def _example(
+    turns_ids: list[_Turn],
+    has_loss: Sequence[bool],
+    chat_format: ChatFormat,
+    first: int,
+    reply: int,
+    last: int,
+) -> Example:
     surrounding = chat_format.surrounding_ids(last + 1 - first)
     ids = [*surrounding[0]]
     is_reply = [False] * len(ids)
     for i, after in zip(range(first, last + 1), surrounding[1:], strict=True):
         turn = turns_ids[i].ids if i >= reply else turns_ids[i].tail
         ids += [*turn, *after]
-        is_reply_turn = i >= reply and (i - reply) % chat_format.stride == 0
+        is_reply_turn = i >= reply and (i - reply) % chat_format.stride == 0 and has_loss[i]
         num_reply_ids = len(turn) + chat_format.end_length(after) if is_reply_turn else 0
         is_reply += [True] * num_reply_ids + [False] * (len(turn) + len(after) - num_reply_ids)
-    replies = turns_ids[reply : last + 1 : chat_format.stride]
+    replies = [turns_ids[i] for i in range(reply, last + 1, chat_format.stride) if has_loss[i]]
     return Example(
         ids=ids,
         is_reply=is_reply,

@@ -1,8 +1,6 @@
-"""The commands and the script of docs/data.md, run as they stand."""
+"""The commands of docs/data.md, run as they stand."""
 
-import json
 import re
-import sys
 
 import pytest
 from installation import ROOT, Shell
@@ -34,28 +32,6 @@ def test_the_session_on_the_page_prepares_six_conversations_and_trains_a_model_t
     assert "Promoted: repartee v1 is the champion" in trained.stdout
     assert trained.stdout.splitlines()[-1].strip(), "the chat prints no reply"
 
-    damage = "echo 'L14 +++$+++ bob +++$+++ Good evening.' >> var/corpora/bakery/movie_lines.txt\n"
+    damage = "echo '7,sunday,Good evening.' >> var/corpora/bakery.csv\n"
     refused = shell(damage + prepare)
     assert (refused.returncode, refused.stderr.splitlines()[-1]) == (2, message.strip())
-
-
-def test_the_script_on_the_page_converts_a_csv_file_to_a_corpus_that_repartee_reads(shell, tmp_path):
-    (script,) = (text for language, text in BLOCKS if language == "python")
-    (tmp_path / "to_corpus.py").write_text(script)
-    rows = ["conversation,group,speaker,text"]
-    for group in ("thursday", "saturday", "monday"):  # test, validation, train
-        rows += [
-            f'1,{group},ann,"Hello,\nare you open on {group}?"',
-            f"1,{group},baker,Until six on {group}.",
-        ]
-    (tmp_path / "support.csv").write_text("\n".join(rows))
-    done = shell(
-        f"{sys.executable} to_corpus.py; repartee prepare --corpus var/corpora/support --recipe quick -q "
-        "--set clean.validation_share=0.15 --set clean.test_share=0.15; repartee data --json > data.json"
-    )
-    assert done.returncode == 0, done.stderr
-    data = json.loads((tmp_path / "data.json").read_text())
-    assert data["rejected"] == {}
-    assert [split["turns"] for split in data["splits"].values()] == [2, 2, 2]
-    turns = [turn for sample in data["samples"] for turn in sample["turns"]]
-    assert "ann: Hello, are you open on monday?" in turns

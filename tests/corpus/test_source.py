@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def identity(given: source.Source, folder: Path = Path("/nowhere")) -> str:
     return source.identity(given, folder)
 
 
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 STAND_IN = Path(__file__).parents[3] / "shared" / "data" / "cornell-standin.zip"
 
 
@@ -114,7 +116,7 @@ def test_an_error_shows_nothing_of_an_address_that_may_be_secret(wrong: str) -> 
 
 @pytest.mark.parametrize("wrong", ["", "  ", "reddit"])
 def test_an_unknown_name_is_refused_with_the_forms_of_a_corpus(wrong: str) -> None:
-    assert "give cornell, sample, the path of a zip or folder, or an http(s) address" in refusal(wrong)
+    assert "give cornell, sample, the path of a file or folder, or an http(s) address" in refusal(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["nowhere/x.zip", "x.zip", "~nosuchuser/x", "/no/such", "C:\\corpus"])
@@ -131,7 +133,7 @@ def test_other_schemes_are_not_supported(wrong: str) -> None:
     "wrong", ["http://", "https:///x.zip", "http://host:port/x", "http://[::1", "http:x"]
 )
 def test_an_address_without_a_host_is_refused_with_the_right_form(wrong: str) -> None:
-    assert "give http(s)://HOST/FILE.zip" in refusal(wrong)
+    assert "give http(s)://HOST/FILE" in refusal(wrong)
 
 
 def test_a_file_that_is_no_corpus_is_refused_with_what_it_is(tmp_path: Path) -> None:
@@ -141,8 +143,33 @@ def test_a_file_that_is_no_corpus_is_refused_with_what_it_is(tmp_path: Path) -> 
     page.write_text("L1 +++$+++ u0")
     assert "corpus.zip is not a zip" in refusal(page)
     with zipfile.ZipFile(page, "w") as packed:
-        packed.writestr("data/utterances.jsonl", "{}")
-    assert "corpus.zip holds utterances.jsonl, but no movie_lines.txt" in refusal(page)
+        packed.writestr("data/README.md", "Some dialogues.")
+        packed.writestr("data/picture.png", PICTURE)
+    assert "corpus.zip holds README.md, picture.png, but no conversations" in refusal(page)
+    (tmp_path / "page").write_text("<!DOCTYPE html><title>Moved</title>")
+    assert "page is HTML, not a corpus" in refusal(tmp_path / "page")
+    (tmp_path / "picture").write_bytes(PICTURE)
+    assert "picture is neither text nor Parquet nor a zip" in refusal(tmp_path / "picture")
+    with tarfile.open(tmp_path / "corpus.tar.gz", "w:gz") as packed:
+        packed.add(tmp_path / "page")
+    assert "corpus.tar.gz is a tar archive: unpack it and give the folder" in refusal(
+        tmp_path / "corpus.tar.gz"
+    )
+
+
+def test_one_of_the_two_files_is_refused_and_its_folder_is_asked_for(folder: Path) -> None:
+    message = "is one of two files: give the folder with movie_lines.txt and movie_conversations.txt"
+    assert message in refusal(folder / "movie_lines.txt")
+
+
+def test_a_file_of_conversations_is_a_corpus_and_its_name_is_part_of_its_identity(tmp_path: Path) -> None:
+    (tmp_path / "chat.jsonl").write_text('{"messages": []}')
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text('{"messages": []}')
+    assert (resolve(str(tmp_path / "chat.jsonl")).kind, resolve(str(tmp_path / "in")).name) == ("local", "in")
+    before = identity(resolve(str(tmp_path / "in")))
+    (tmp_path / "in" / "a.jsonl").rename(tmp_path / "in" / "b.jsonl")
+    assert identity(resolve(str(tmp_path / "in"))) != before
 
 
 def test_a_folder_that_is_no_corpus_is_refused_with_what_it_holds(folder: Path) -> None:

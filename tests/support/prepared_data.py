@@ -24,6 +24,8 @@ def write_outputs(folder, conversations, rejected=None):
             "speaker": f"u{i % 2}",
             "text": text,
             "group": "m",
+            "role": "",
+            "weight": 1.0,
             "split": split,
         }
         for name, split, texts in conversations

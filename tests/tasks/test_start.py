@@ -58,6 +58,8 @@ def stages(request, pretrained, registry, tmp_path_factory):
             "speaker": "u",
             "text": text,
             "group": f"m{i}",
+            "role": "",
+            "weight": 1.0,
             "split": split,
         }
         for i, split in enumerate(["train"] * 20 + ["validation"] * 3 + ["test"] * 12)

@@ -19,7 +19,15 @@ PLAIN = CleanConfig()
 
 def rows(*texts, conversation="L1", group="m0"):
     return [
-        {"conversation_id": conversation, "turn": i, "speaker": f"u{i % 2}", "text": text, "group": group}
+        {
+            "conversation_id": conversation,
+            "turn": i,
+            "speaker": f"u{i % 2}",
+            "text": text,
+            "group": group,
+            "role": "",
+            "weight": 1.0,
+        }
         for i, text in enumerate(texts)
     ]
 
@@ -58,7 +66,8 @@ def test_a_share_of_the_groups_goes_to_each_split():
 
 
 def conversation(id, group, *texts):
-    return Conversation(id, group, ["a", "b"] * len(texts), list(texts), source_id=id)
+    n = len(texts)
+    return Conversation(id, group, ["a", "b"] * n, list(texts), [""] * n, [1.0] * n, source_id=id)
 
 
 def test_equal_conversations_are_in_one_split_and_the_test_split_comes_first():

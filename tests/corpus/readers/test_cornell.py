@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.readers import rejects as stored
-from corpus.readers.cornell import parse_line_ids, read_lines, read_turns
+from corpus.readers.cornell import parse_line_ids, read_conversations, read_lines
 from corpus.readers.encodings import WINDOWS_1252, LineReader
 from corpus.readers.parse import ParseConfig, parse_corpus
 from corpus.readers.rejects import Rejects
+from corpus.readers.writer import TurnsWriter
 from models.errors import InputError
 
 LINES = """\
@@ -38,8 +39,13 @@ def raw(tmp_path):
 
 
 def turns_of(folder):
+    """The rows of the table that the stage writes, and the rejects."""
     rejects = Rejects()
-    return read_turns(folder, LineReader(), rejects).to_pylist(), rejects
+    path = folder / "turns.parquet"
+    with TurnsWriter(path) as writer:
+        for conversation in read_conversations(folder, LineReader(), rejects):
+            writer.write(conversation.id, conversation.turns, conversation.group)
+    return pq.read_table(path).to_pylist(), rejects
 
 
 def test_turns_follow_the_conversation_and_not_the_file(raw):

@@ -26,6 +26,8 @@ def exported(tmp_path_factory):
             "speaker": "u",
             "text": text,
             "group": f"m{i}",
+            "role": "",
+            "weight": 1.0,
             "split": split,
         }
         for i, split in enumerate(["train"] * 8 + ["validation", "test"])

@@ -1,0 +1,191 @@
+"""Formats: recognises what a file holds by its content, and yields its conversations.
+
+A file's outer form (JSON, CSV, Parquet, Arrow, lines of text) gives its records; the first records decide
+whether each of them is a conversation or a single turn. docs/corpora.md shows an example of each format.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from corpus.readers import plain_text, tables
+from corpus.readers.columns import Columns
+from corpus.readers.encodings import LineReader
+from corpus.readers.json_values import Malformed, Record, read_json
+from corpus.readers.opening import open_file, sample_of
+from corpus.readers.records import (
+    EXCHANGES,
+    LISTS,
+    Unusable,
+    is_conversation,
+    read_record,
+    unknown_keys,
+)
+from corpus.readers.rejects import Rejects
+from corpus.readers.turn_rows import TurnRow, conversations_of, is_turn_row, read_row
+from corpus.readers.turns import Conversation, Ledger, Turn
+from models.errors import InputError
+
+TRIED_RECORDS = 50  # so many records at most decide the format of a file
+HEAD_BYTES = 1 << 18
+GIT_LFS = b"version https://git-lfs"
+Records = Iterator[Record | Malformed]
+
+
+class Unrecognised(Exception):
+    """A file is in no format that is read; the message says what it holds instead."""
+
+
+def read_file(
+    path: Path, columns: Columns, reader: LineReader, rejects: Rejects, ledger: Ledger
+) -> Iterator[Conversation]:
+    """Yield the conversations of a file. What cannot be used is added to `rejects` and to `ledger`.
+
+    Raises:
+        Unrecognised: the file holds no conversations in a known format.
+        InputError: the file is a placeholder of Git LFS.
+        TooManyRejects: the share of unusable records is larger than `rejects` allows.
+    """
+    with open_file(path) as file:
+        head = sample_of(file, HEAD_BYTES)
+    if head.startswith(GIT_LFS):
+        raise InputError(
+            f"{path.name} is a placeholder of Git LFS, not the file itself: fetch it with `git lfs pull`"
+        )
+    if not head.strip():
+        raise Unrecognised("is empty")
+    records = _records(path, head, columns, reader)
+    if records is None:
+        yield from _read_plain_text(path, reader, rejects)
+        return
+    first = list(islice(records, TRIED_RECORDS))
+    kind = _kind(first)
+    if kind is None:
+        raise Unrecognised(_reason(first))
+    records = chain(first, records)
+    if kind == "turn":
+        yield from _read_turn_rows(path, records, rejects, ledger)
+    else:
+        yield from _read_records(path, records, rejects, ledger)
+
+
+def _records(path: Path, head: bytes, columns: Columns, reader: LineReader) -> Records | None:
+    """The records of a JSON file or of a table; None if the file is plain text.
+
+    Raises:
+        Unrecognised: the file is none of these.
+    """
+    if head.startswith(tables.PARQUET):
+        return columns.renamed(tables.parquet_rows(path))
+    if head.startswith((tables.ARROW_FILE, tables.ARROW_STREAM)):
+        return columns.renamed(tables.arrow_rows(path))
+    text = next(reader.pieces(path), "")
+    if "\0" in text[:1000] and head[:2] not in (b"\xff\xfe", b"\xfe\xff") and b"\0\0" in head:
+        raise Unrecognised("is neither text nor Parquet")
+    start = text.lstrip()
+    if start.startswith(("{", "[")) and not plain_text.is_dialogue(text.splitlines()[:100]):
+        return columns.renamed(read_json(path, reader, _is_record))
+    names = tables.csv_header(next(tables.lines_of(iter([text])), ""))[1]
+    if len(names) > 1 and _is_known(columns.renamed_keys(dict.fromkeys(names, ""))):
+        return columns.renamed(tables.csv_rows(path, reader))
+    if plain_text.is_dialogue(text.splitlines()[:1000]):
+        return None
+    if start.startswith('"'):
+        return read_json(path, reader, is_conversation)
+    if len(names) > 1:
+        shown = ", ".join(ascii(name[:40])[1:-1] for name in names[:8])
+        raise Unrecognised(f"looks like a table with the columns {shown}; none of them is a known column")
+    raise Unrecognised("is text, but its lines do not begin with speakers, as in `Ann: Hello.`")
+
+
+def _is_record(value: Any) -> bool:
+    return is_conversation(value) or is_turn_row(value)
+
+
+def _is_known(row: dict[str, Any]) -> bool:
+    return (
+        is_turn_row(row)
+        or any(pair[0] in row and pair[1] in row for pair in EXCHANGES)
+        or (any(key in row for key in LISTS))
+    )
+
+
+def _kind(records: list[Record | Malformed]) -> str | None:
+    """`conversation` or `turn`, whichever most of the records are; None if they are neither."""
+    kinds: Counter[str] = Counter()
+    for record in records:
+        if isinstance(record, Record):
+            if is_conversation(record.value) or _is_list_of_conversations(record.value):
+                kinds["conversation"] += 1
+            elif is_turn_row(record.value):
+                kinds["turn"] += 1
+    return max(kinds, key=lambda kind: kinds[kind]) if kinds else None
+
+
+def _is_list_of_conversations(value: Any) -> bool:
+    return isinstance(value, list) and any(is_conversation(each) for each in value[:TRIED_RECORDS])
+
+
+def _reason(records: list[Record | Malformed]) -> str:
+    if not records:
+        return "holds no records"
+    first = records[0]
+    if isinstance(first, Malformed):
+        return f"line {first.line}: {first.cause}"
+    if isinstance(first.value, dict):
+        return unknown_keys(first.value).replace("it has", "has")
+    try:
+        list(read_record(first.value))
+    except Unusable as unusable:
+        return f"line {first.line}: {unusable}"
+    return f"line {first.line}: no conversation"
+
+
+def _read_records(path: Path, records: Records, rejects: Rejects, ledger: Ledger) -> Iterator[Conversation]:
+    for record in records:
+        rejects.lines_read += 1
+        if isinstance(record, Malformed):
+            _add_malformed(path, record, rejects)
+            continue
+        default_id = f"{path.name}:{rejects.lines_read if record.line == 1 else record.line}"
+        try:
+            yield from read_record(record.value, record.key, default_id)
+        except Unusable as unusable:
+            ledger.reject(unusable.turns, str(unusable))
+            rejects.add(path.name, record.line, str(unusable), record.raw)
+
+
+def _read_turn_rows(path: Path, records: Records, rejects: Rejects, ledger: Ledger) -> Iterator[Conversation]:
+    rows: list[TurnRow] = []
+    for record in records:
+        rejects.lines_read += 1
+        if isinstance(record, Malformed):
+            _add_malformed(path, record, rejects)
+            continue
+        try:
+            if not isinstance(record.value, dict):
+                raise Unusable("not an object")
+            if not tables.empty_row(record.value):
+                rows.append(read_row(record.value, record.line, record.raw))
+        except Unusable as unusable:
+            ledger.reject([Turn("", "")], str(unusable))
+            rejects.add(path.name, record.line, str(unusable), record.raw)
+    unusable_rows: list[tuple[TurnRow, str]] = []
+    yield from conversations_of(rows, unusable_rows)
+    for row, cause in unusable_rows:
+        ledger.reject([row.turn], cause)
+        rejects.add(path.name, row.line, cause, row.raw)
+
+
+def _read_plain_text(path: Path, reader: LineReader, rejects: Rejects) -> Iterator[Conversation]:
+    for line, conversation in plain_text.read_conversations(path, reader):
+        rejects.lines_read += len(conversation.turns)
+        yield Conversation(f"{path.name}:{line}", conversation.turns)
+
+
+def _add_malformed(path: Path, malformed: Malformed, rejects: Rejects) -> None:
+    rejects.add(path.name, malformed.line, malformed.cause, malformed.raw)
+    if malformed.ends_file:
+        rejects.cut_files.append(path.name)

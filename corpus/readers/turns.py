@@ -1,0 +1,122 @@
+"""Turns: the conversations that the readers yield, and the counts of what becomes of each turn.
+
+Every turn that a reader finds is counted once as read, and once as kept, joined or rejected, by its role. The
+sums are therefore equal; this is what the ledger in report.json shows.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+USER, ASSISTANT, SYSTEM, TOOL = "user", "assistant", "system", "tool"
+SPEAKER = "speaker"  # how the ledger lists the turns of speakers that have no role
+
+ROLES = {
+    **dict.fromkeys(("user", "human", "prompter", "input", "question", "client", "customer"), USER),
+    **dict.fromkeys(
+        ("assistant", "gpt", "chatgpt", "bing", "bard", "bot", "chatbot", "model", "ai", "output", "answer"),
+        ASSISTANT,
+    ),
+    **dict.fromkeys(("system", "developer"), SYSTEM),
+    **dict.fromkeys(
+        ("tool", "function", "observation", "function_call", "function_response", "tool_call", "ipython"),
+        TOOL,
+    ),
+}
+"""The roles by the names that data sets give them, in lower case."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one speaker says before another one speaks."""
+
+    speaker: str
+    text: str
+    role: str = ""
+    """`user`, `assistant`, `system`, `tool`, or "" if the source names speakers but no roles."""
+    weight: float = 1.0
+    """0: the turn is context for later turns, but training and evaluation do not count it as a reply."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation as a reader found it, before `settle`."""
+
+    id: str
+    turns: Sequence[Turn]
+    group: str = ""
+    """What is never divided between splits, such as a film or a customer; "" if the source has no groups."""
+
+
+@dataclass
+class Ledger:
+    """The number of turns that were read, by role, and what became of them."""
+
+    read: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    joined: Counter[str] = field(default_factory=Counter)
+    """Turns that were appended to the turn before them, because the same speaker goes on."""
+    rejected: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Turns that were left out: the number for each cause, by role."""
+
+    def reject(self, turns: Sequence[Turn], cause: str) -> None:
+        """Count turns as read and rejected."""
+        for turn in turns:
+            self.read[turn.role or SPEAKER] += 1
+            self.rejected[turn.role or SPEAKER][cause] += 1
+
+    def as_dict(self) -> dict[str, dict[str, object]]:
+        """The counts of each role, for report.json."""
+        return {
+            role: {
+                "read": self.read[role],
+                "kept": self.kept[role],
+                "joined": self.joined[role],
+                "rejected": dict(self.rejected[role].most_common()),
+            }
+            for role in sorted(self.read)
+        }
+
+
+def settle(conversation: Conversation, ledger: Ledger, *, join: bool = True) -> list[Turn]:
+    """The turns of the dialogue, without system texts, tool calls and turns of known roles that have no text.
+
+    Consecutive turns of one speaker are joined with a space, if `join` is true. A user's turn is no reply, so
+    its weight is 0. An empty turn of a speaker without a role is kept, because the turns around it do not
+    belong together; the stage `clean` divides the conversation there.
+    """
+    settled: list[Turn] = []
+    for turn in conversation.turns:
+        role = turn.role or SPEAKER
+        if turn.role == SYSTEM:
+            ledger.reject([turn], "a system text, which is no turn of the dialogue")
+        elif turn.role == TOOL:
+            ledger.reject([turn], "a tool call or its result, which is no turn of the dialogue")
+        elif turn.role and not turn.text.strip():
+            ledger.reject([turn], "no text")
+        else:
+            ledger.read[role] += 1
+            turn = replace(turn, weight=0.0) if turn.role == USER else turn
+            last = settled[-1] if settled else None
+            is_same = last is not None and (last.speaker, last.role) == (turn.speaker, turn.role)
+            if join and last and is_same and last.text.strip() and turn.text.strip():
+                ledger.joined[role] += 1
+                text = f"{last.text} {turn.text}"
+                settled[-1] = replace(last, text=text, weight=min(last.weight, turn.weight))
+            else:
+                ledger.kept[role] += 1
+                settled.append(turn)
+    return settled
+
+
+def group_of(conversation: Conversation, turns: Sequence[Turn]) -> str:
+    """The conversation's group; without one, a hash of its first two turns.
+
+    The hash depends neither on the file nor on other data. A conversation that grows therefore stays in its
+    split, and all copies of a conversation are in the same split.
+    """
+    if conversation.group:
+        return conversation.group
+    beginning = "\0".join(turn.text for turn in turns[:2])
+    return hashlib.sha256(beginning.encode("utf-8", "replace")).hexdigest()[:16]
