@@ -5,6 +5,7 @@ table or text; when the readers open the file, its content decides what it holds
 """
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -15,12 +16,15 @@ from corpus.readers.opening import DAMAGE_ERRORS, decompressed, sample_of
 from corpus.readers.tables import ARROW_FILE, ARROW_STREAM, PARQUET
 from corpus.transfer import archive
 from corpus.transfer.archive import all_members, check_members, paths_in
+from corpus.transfer.limits import UnpackLimits
 from corpus.transfer.members import Member, list_names
 from corpus.transfer.unpacking import unpack, write_members
 from models.errors import InputError
 
 FORMATS_PAGE = "docs/corpora.md shows the formats that can be read"
 HEAD_BYTES = 4096
+MAX_FILES = 10_000
+UNLIMITED = UnpackLimits(member_bytes=sys.maxsize, total_bytes=sys.maxsize)  # for the user's own files
 # Files that accompany data sets, and that are never the data itself.
 OTHER_SUFFIXES = (
     ".md", ".rst", ".html", ".htm", ".pdf", ".py", ".ipynb", ".sh", ".yaml", ".yml", ".toml", ".lock", ".log",
@@ -59,7 +63,8 @@ def unpack_contents(source: Path, out: Path, *, pins: Mapping[str, str], name: s
         if name and len(members) == 1 and not (source.is_dir() or archive.is_zip(source)):
             members = {_safe_name(name): next(iter(members.values()))}
         (out / FILES).mkdir()
-        return write_members(members, out / FILES, pins=pins)
+        limits = UnpackLimits() if archive.is_zip(source) else UNLIMITED
+        return write_members(members, out / FILES, pins=pins, limits=limits)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -94,6 +99,10 @@ def cornell_names(source: Path) -> tuple[str, ...]:
 def _data_members(source: Path) -> Iterator[dict[str, Member]]:
     """The files that may hold conversations, by the names under which they are stored."""
     with all_members(source) as members:
+        if len(members) > MAX_FILES:
+            raise InputError(
+                f"{source.name} has {len(members):,} files: give the folder with the conversations"
+            )
         usable = [member for member in members if _may_hold_data(member)]
         if not usable:
             raise _nothing_error(source, members)

@@ -69,6 +69,8 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
         generator.write_corpus(out, turns=config.sample_turns, seed=config.sample_seed)
     elif source.kind == "local":
         members |= unpack_contents(Path(source.locations[0]), out, pins=source.pins)
+        if identity(source, corpus.folder) != corpus.identity:
+            raise InputError(f"{source.name} changed while it was copied: run the same command again")
     else:
         members |= _download_and_unpack(out, corpus)
     # logs/ is not part of the digest, so equal files from different sources count as the same corpus.

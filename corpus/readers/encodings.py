@@ -60,8 +60,6 @@ class LineReader:
     encodings: Counter[str] = field(default_factory=Counter)
     """The number of lines in each encoding. Pure ASCII lines count as `ascii`, unless the file is UTF-16
     or UTF-32."""
-    suspected_mojibake: int = 0
-    """The number of lines that seem to be UTF-8 misread as Windows-1252. These lines are not changed."""
     line_bytes: int = LINE_BYTES
     """The largest size of a line. Only the beginning of a longer line is returned."""
 
@@ -97,7 +95,6 @@ class LineReader:
             self.encodings["windows-1252"] += 1
             return raw.decode("latin-1").translate(_FROM_LATIN_1)
         self.encodings["utf-8" if encoding is None else encoding[:6]] += 1
-        self.suspected_mojibake += is_mojibake(text)
         return text
 
 

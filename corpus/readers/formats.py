@@ -20,6 +20,7 @@ from corpus.readers.records import (
     LISTS,
     Unusable,
     is_conversation,
+    parts_of,
     read_record,
     unknown_keys,
 )
@@ -82,8 +83,6 @@ def _records(path: Path, head: bytes, columns: Columns, reader: LineReader) -> R
     if head.startswith((tables.ARROW_FILE, tables.ARROW_STREAM)):
         return columns.renamed(tables.arrow_rows(path))
     text = next(reader.pieces(path), "")
-    if "\0" in text[:1000] and head[:2] not in (b"\xff\xfe", b"\xfe\xff") and b"\0\0" in head:
-        raise Unrecognised("is neither text nor Parquet")
     start = text.lstrip()
     if start.startswith(("{", "[")) and not plain_text.is_dialogue(text.splitlines()[:100]):
         return columns.renamed(read_json(path, reader, _is_record))
@@ -117,15 +116,11 @@ def _kind(records: list[Record | Malformed]) -> str | None:
     kinds: Counter[str] = Counter()
     for record in records:
         if isinstance(record, Record):
-            if is_conversation(record.value) or _is_list_of_conversations(record.value):
+            if any(is_conversation(value) for value, _ in islice(parts_of(record.value), TRIED_RECORDS)):
                 kinds["conversation"] += 1
             elif is_turn_row(record.value):
                 kinds["turn"] += 1
     return max(kinds, key=lambda kind: kinds[kind]) if kinds else None
-
-
-def _is_list_of_conversations(value: Any) -> bool:
-    return isinstance(value, list) and any(is_conversation(each) for each in value[:TRIED_RECORDS])
 
 
 def _reason(records: list[Record | Malformed]) -> str:
@@ -137,33 +132,38 @@ def _reason(records: list[Record | Malformed]) -> str:
     if isinstance(first.value, dict):
         return unknown_keys(first.value).replace("it has", "has")
     try:
-        list(read_record(first.value))
+        read_record(first.value, "")
     except Unusable as unusable:
         return f"line {first.line}: {unusable}"
     return f"line {first.line}: no conversation"
 
 
 def _read_records(path: Path, records: Records, rejects: Rejects, ledger: Ledger) -> Iterator[Conversation]:
+    number = 0
     for record in records:
-        rejects.lines_read += 1
         if isinstance(record, Malformed):
             _add_malformed(path, record, rejects)
             continue
-        default_id = f"{path.name}:{rejects.lines_read if record.line == 1 else record.line}"
-        try:
-            yield from read_record(record.value, record.key, default_id)
-        except Unusable as unusable:
-            ledger.reject(unusable.turns, str(unusable))
-            rejects.add(path.name, record.line, str(unusable), record.raw)
+        for value, key in parts_of(record.value, record.key):
+            number += 1
+            rejects.lines_read += 1
+            default_id = key or f"{path.name}:{record.line if record.line > 1 else number}"
+            try:
+                yield read_record(value, default_id)
+            except Unusable as unusable:
+                ledger.reject(unusable.turns, str(unusable))
+                rejects.add(path.name, record.line, str(unusable), record.raw)
+            except RecursionError:
+                rejects.add(path.name, record.line, "nested too deeply", record.raw)
 
 
 def _read_turn_rows(path: Path, records: Records, rejects: Rejects, ledger: Ledger) -> Iterator[Conversation]:
     rows: list[TurnRow] = []
     for record in records:
-        rejects.lines_read += 1
         if isinstance(record, Malformed):
             _add_malformed(path, record, rejects)
             continue
+        rejects.lines_read += 1
         try:
             if not isinstance(record.value, dict):
                 raise Unusable("not an object")
@@ -186,6 +186,7 @@ def _read_plain_text(path: Path, reader: LineReader, rejects: Rejects) -> Iterat
 
 
 def _add_malformed(path: Path, malformed: Malformed, rejects: Rejects) -> None:
+    rejects.lines_read += 1
     rejects.add(path.name, malformed.line, malformed.cause, malformed.raw)
     if malformed.ends_file:
         rejects.cut_files.append(path.name)

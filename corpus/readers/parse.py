@@ -20,7 +20,7 @@ from pydantic import Field
 from corpus.layout import FILES, LAYOUT, SOURCE, Origin
 from corpus.readers import cornell
 from corpus.readers.columns import Columns
-from corpus.readers.encodings import LineReader
+from corpus.readers.encodings import LineReader, is_mojibake
 from corpus.readers.formats import Unrecognised, read_file
 from corpus.readers.rejects import Rejects, TooManyRejects
 from corpus.readers.turns import Conversation, Ledger, group_of, settle
@@ -55,6 +55,7 @@ class Parsing:
         self.skipped: dict[str, str] = {}
         """Why a file was not read, by the file's name."""
         self.empty_conversations = 0
+        self.suspected_mojibake = 0
 
     def read(self) -> Iterator[Conversation]:
         """Yield the conversations of all files.
@@ -91,7 +92,7 @@ class Parsing:
             "conversations_by_file": dict(self.conversations),
             "skipped_files": self.skipped,
             "encodings": dict(self.reader.encodings.most_common()),
-            "suspected_mojibake": self.reader.suspected_mojibake,
+            "suspected_mojibake": self.suspected_mojibake,
         }
 
 
@@ -108,6 +109,7 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
         with TurnsWriter(out / "turns.parquet") as writer:
             for conversation in parsing.read():
                 turns = settle(conversation, parsing.ledger, join=not parsing.is_cornell)
+                parsing.suspected_mojibake += sum(is_mojibake(turn.text) for turn in turns)
                 if turns:
                     writer.write(conversation.id, turns, group_of(conversation, turns))
                 else:
@@ -177,11 +179,11 @@ def _log(parsing: Parsing) -> None:
     if set(reader.encodings) - {"ascii"}:
         counts = ", ".join(f"{count:,} {name}" for name, count in reader.encodings.most_common())
         log.info("parse: lines by encoding: %s", counts)
-    if reader.suspected_mojibake:
+    if parsing.suspected_mojibake:
         log.warning(
-            "parse: %s lines seem to have been decoded with the wrong encoding earlier (’ became â€™); they "
+            "parse: %s turns seem to have been decoded with the wrong encoding earlier (’ became â€™); they "
             "are used unchanged, but an undamaged copy of the corpus would give a better model",
-            f"{reader.suspected_mojibake:,}",
+            f"{parsing.suspected_mojibake:,}",
         )
     if parsing.rejects.cut_files:
         log.warning("parse: %s cannot be read to the end", ", ".join(parsing.rejects.cut_files))

@@ -47,38 +47,43 @@ def is_conversation(value: Any) -> bool:
     return isinstance(value, Mapping) and (_list_key(value) is not None or _exchange(value) is not None)
 
 
-def read_record(value: Any, key: str = "", default_id: str = "") -> Iterator[Conversation]:
-    """Yield the conversations of a record; several only if the record is a list of conversations.
+def parts_of(value: Any, key: str = "") -> Iterator[tuple[Any, str]]:
+    """Yield the records that a value consists of, each with its key: several if it is a list of records.
 
     Args:
-        key: the key of the record in its file, if it has one.
+        key: the key of the value in its file; "" if it has none.
+    """
+    inner = value
+    if isinstance(value, Mapping) and (list_key := _list_key(value)):
+        inner = value[list_key]
+    is_collection = isinstance(inner, list) and not all(map(_is_message, inner))
+    if is_collection and any(map(is_conversation, inner)):
+        for number, each in enumerate(inner, 1):
+            yield from parts_of(each, f"{key}/{number}" if key else "")
+    else:
+        yield value, key
+
+
+def read_record(value: Any, default_id: str) -> Conversation:
+    """The conversation in a record.
+
+    Args:
         default_id: the id of a conversation that has none itself.
 
     Raises:
         Unusable: the record is not a conversation, or a text or a role cannot be read.
     """
-    if isinstance(value, list) and value and not is_conversation(value) and any(map(is_conversation, value)):
-        for number, each in enumerate(value, 1):
-            yield from read_record(each, default_id=f"{key or default_id}/{number}")
-        return
     if isinstance(value, list):
-        yield Conversation(key or default_id, _turns(value))
-        return
+        return Conversation(default_id, _turns(value))
     if not isinstance(value, Mapping):
         raise Unusable(f"a JSON {_type_name(value)}, not an object or a list of messages")
-    list_key = _list_key(value)
-    inner = _list(value[list_key]) if list_key else None
-    if inner and not all(_is_message(each) for each in inner) and any(map(is_conversation, inner)):
-        yield from read_record(inner, key, default_id)
-        return
-    name = _id_of(value) or key or default_id
+    name = _id_of(value) or default_id
     group = next((str(value[each]) for each in GROUPS if value.get(each)), "")
-    if list_key:
-        yield Conversation(name, [*_system(value), *_turns(inner or [])], group)
-    elif exchange := _exchange(value):
-        yield Conversation(name, _exchange_turns(value, *exchange), group)
-    else:
-        raise Unusable(unknown_keys(value))
+    if list_key := _list_key(value):
+        return Conversation(name, [*_system(value), *_turns(_list(value[list_key]))], group)
+    if exchange := _exchange(value):
+        return Conversation(name, _exchange_turns(value, *exchange), group)
+    raise Unusable(unknown_keys(value))
 
 
 def unknown_keys(value: Row) -> str:

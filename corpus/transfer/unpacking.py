@@ -75,7 +75,8 @@ def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None)
             file.flush()
             os.fsync(file.fileno())
         if done_bytes != member.size_bytes:
-            raise InputError(f"{member} holds {done_bytes} bytes, not {member.size_bytes}: {DOWNLOAD_AGAIN}")
+            remedy = DOWNLOAD_AGAIN if member.archive else "if it is still being written, try again later"
+            raise InputError(f"{member} holds {done_bytes} bytes, not {member.size_bytes}: {remedy}")
         if pin and git_blob.hexdigest() != pin:
             raise InputError(
                 f"{member} is not the official file "

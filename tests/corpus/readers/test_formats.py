@@ -288,3 +288,21 @@ def test_a_real_data_set_has_the_counts_of_an_independent_script(tmp_path):
     assert len(found) == conversations
     assert sum(counts["read"] for counts in report["turns_by_role"].values()) == messages
     assert is_balanced(report)
+
+
+def test_a_list_of_conversations_under_one_key_loses_only_its_bad_ones(read):
+    bad = {"messages": [{"role": "user", "content": {}}]}
+    data = {"version": 1, "data": [{"messages": MESSAGES}, bad, {"messages": MESSAGES}] * 3}
+    found, report = read("all.json", data, max_reject_share=0.5)
+    assert texts(found) == [TURNS] * 6
+    assert (report["lines_read"], sum(report["rejected"].values())) == (9, 3)
+
+
+def test_the_rows_of_a_file_do_not_depend_on_the_other_files(tmp_path):
+    names = [name for name in EXPECTED if name != "other_names.csv"]
+    whole, _ = parsed(download_of(tmp_path / "all", **{name: EXAMPLES[name] for name in names}))
+    for name in names:
+        alone, _ = parsed(download_of(tmp_path / name, **{name: EXAMPLES[name]}))
+        assert [turns for turns in whole.values() if turns in alone.values()]
+        if name in ("messages.jsonl", "lists.json", "script.txt", "alpaca.json"):  # no ids of their own
+            assert {key: whole[key] for key in alone} == alone
