@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from corpus.readers import plain_text, tables
+from corpus.readers import speaker_lines, tables
 from corpus.readers.columns import Columns
 from corpus.readers.encodings import LineReader
 from corpus.readers.json_values import Malformed, Record, read_json
@@ -59,7 +59,7 @@ def read_file(
         raise Unrecognised("is empty")
     records = _records(path, head, columns, reader)
     if records is None:
-        yield from _read_plain_text(path, reader, rejects)
+        yield from _read_speaker_lines(path, reader, rejects)
         return
     first = list(islice(records, TRIED_RECORDS))
     kind = _kind(first)
@@ -84,12 +84,12 @@ def _records(path: Path, head: bytes, columns: Columns, reader: LineReader) -> R
         return columns.renamed(tables.arrow_rows(path))
     text = next(reader.pieces(path), "")
     start = text.lstrip()
-    if start.startswith(("{", "[")) and not plain_text.is_dialogue(text.splitlines()[:100]):
+    if start.startswith(("{", "[")) and not speaker_lines.is_dialogue(text.splitlines()[:100]):
         return columns.renamed(read_json(path, reader, _is_record))
     names = tables.csv_header(next(tables.lines_of(iter([text])), ""))[1]
     if len(names) > 1 and _is_known(columns.renamed_keys(dict.fromkeys(names, ""))):
         return columns.renamed(tables.csv_rows(path, reader))
-    if plain_text.is_dialogue(text.splitlines()[:1000]):
+    if speaker_lines.is_dialogue(text.splitlines()[:1000]):
         return None
     if start.startswith('"'):
         return read_json(path, reader, is_conversation)
@@ -179,8 +179,8 @@ def _read_turn_rows(path: Path, records: Records, rejects: Rejects, ledger: Ledg
         rejects.add(path.name, row.line, cause, row.raw)
 
 
-def _read_plain_text(path: Path, reader: LineReader, rejects: Rejects) -> Iterator[Conversation]:
-    for line, conversation in plain_text.read_conversations(path, reader):
+def _read_speaker_lines(path: Path, reader: LineReader, rejects: Rejects) -> Iterator[Conversation]:
+    for line, conversation in speaker_lines.read_conversations(path, reader):
         rejects.lines_read += len(conversation.turns)
         yield Conversation(f"{path.name}:{line}", conversation.turns)
 

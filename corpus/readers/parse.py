@@ -85,7 +85,7 @@ class Parsing:
     def report(self) -> dict[str, object]:
         return {
             "lines_read": self.rejects.lines_read,
-            "turns": self.ledger.kept.total(),
+            "turns": self.ledger.accepted.total(),
             "rejected": dict(self.rejects.by_cause.most_common()),
             "turns_by_role": self.ledger.as_dict(),
             "conversations_without_turns": self.empty_conversations,
@@ -139,7 +139,7 @@ def _check(name: str, parsing: Parsing) -> None:
         raise DataRejected(f"{name}: the files are empty; use a corpus with conversations")
     if rejects.share > parsing.config.max_reject_share:
         raise _too_many_rejects_error(name, parsing)
-    if not parsing.ledger.kept.total():
+    if not parsing.ledger.accepted.total():
         raise DataRejected(f"{name} has no conversations; use a corpus with conversations")
 
 
@@ -171,7 +171,7 @@ def _log(parsing: Parsing) -> None:
         "parse: %s turns read, %s kept, %s joined to the turn before, %s left out%s",
         *(
             f"{n:,}"
-            for n in (ledger.read.total(), ledger.kept.total(), ledger.joined.total(), left_out.total())
+            for n in (ledger.read.total(), ledger.accepted.total(), ledger.joined.total(), left_out.total())
         ),
         causes,
     )

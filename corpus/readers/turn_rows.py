@@ -58,8 +58,8 @@ def is_turn_row(value: Any) -> bool:
     """Whether a value has the form of a row with one turn."""
     if not isinstance(value, Mapping):
         return False
-    has_place = _first(value, CONVERSATION_KEYS) or _first(value, REPLY_KEYS)
-    return _first(value, TEXT_KEYS) is not None and has_place is not None
+    membership = _first(value, CONVERSATION_KEYS) or _first(value, REPLY_KEYS)
+    return _first(value, TEXT_KEYS) is not None and membership is not None
 
 
 def read_row(value: Row, line: int, raw: str = "") -> TurnRow:

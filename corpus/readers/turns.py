@@ -54,7 +54,7 @@ class Ledger:
     """The number of turns that were read, by role, and what became of them."""
 
     read: Counter[str] = field(default_factory=Counter)
-    kept: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
     joined: Counter[str] = field(default_factory=Counter)
     """Turns that were appended to the turn before them, because the same speaker goes on."""
     rejected: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -71,7 +71,7 @@ class Ledger:
         return {
             role: {
                 "read": self.read[role],
-                "kept": self.kept[role],
+                "kept": self.accepted[role],
                 "joined": self.joined[role],
                 "rejected": dict(self.rejected[role].most_common()),
             }
@@ -105,7 +105,7 @@ def settle(conversation: Conversation, ledger: Ledger, *, join: bool = True) -> 
                 text = f"{last.text} {turn.text}"
                 settled[-1] = replace(last, text=text, weight=min(last.weight, turn.weight))
             else:
-                ledger.kept[role] += 1
+                ledger.accepted[role] += 1
                 settled.append(turn)
     return settled
 

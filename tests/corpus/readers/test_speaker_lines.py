@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from corpus.readers.encodings import LineReader
-from corpus.readers.plain_text import is_dialogue, read_conversations
+from corpus.readers.speaker_lines import is_dialogue, read_conversations
 
 
 def conversations(path: Path, text: str) -> list[list[tuple[str, str]]]:

@@ -1,4 +1,4 @@
-"""Plain text: reads conversations from lines such as `Ann: Hello.`, with or without a date before each line.
+"""Speaker lines: reads conversations from lines such as `Ann: Hello.`, with or without dates before them.
 
 A line without a speaker continues the turn before it. An empty line ends a conversation; where each line has
 a date, as in the export of a chat program, a new day does.
