@@ -60,7 +60,7 @@ def unpack_contents(source: Path, out: Path, *, pins: Mapping[str, str], name: s
     if names := MEMBERS if pins else cornell_names(source):
         return unpack(source, names, out, pins=pins)
     with _data_members(source) as members:
-        if name and len(members) == 1 and not (source.is_dir() or archive.is_zip(source)):
+        if name and len(members) == 1 and source.is_file() and not archive.is_zip(source):
             members = {_safe_name(name): next(iter(members.values()))}
         (out / FILES).mkdir()
         limits = UnpackLimits() if archive.is_zip(source) else UNLIMITED
@@ -89,7 +89,7 @@ def cornell_names(source: Path) -> tuple[str, ...]:
         found = {_file_name(member).lower() for member in members}
     for names in (MEMBERS, TABLES):
         if found & set(names):
-            if not source.is_dir() and not archive.is_zip(source):
+            if source.is_file() and not archive.is_zip(source):
                 raise InputError(f"{source} is one of two files: give the folder with {' and '.join(names)}")
             return names
     return ()

@@ -94,11 +94,13 @@ def all_members(source: Path) -> Iterator[list[Member]]:
 
 
 def is_zip(source: Path) -> bool:
-    """Whether the file begins like a zip, or is called one.
+    """Whether a file begins like a zip, or is called one; False for a folder.
 
     Raises:
         InputError: the file cannot be read.
     """
+    if source.is_dir():
+        return False
     try:
         with source.open("rb") as file:
             return file.read(2) == b"PK" or source.suffix.lower() == ".zip"
