@@ -57,7 +57,7 @@ class Api:
         request = urllib.request.Request(self.base + path, data=data, headers=self.headers, method=method)
         for tries_left in reversed(range(10)):
             try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
+                with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                     return json.loads(answer.read() or b"null")
             except urllib.error.HTTPError as error:
                 # Prefect's database may be busy for a moment. Prefect's own client also repeats the request.

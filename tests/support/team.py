@@ -110,8 +110,11 @@ class Team:
         return [program, *(self.localised(word, name) for word in words[1:])]
 
     def surroundings(self, name, log=True):
+        # A variable without a value is left to the surroundings of `docker compose`, which do not set it here.
         env = {
-            key: self.localised(str(value), name) for key, value in self.services[name]["environment"].items()
+            key: self.localised(str(value), name)
+            for key, value in self.services[name]["environment"].items()
+            if value is not None
         }
         if "PGHOST" in env:
             env["PGHOST"] = str(self.postgres)
