@@ -29,6 +29,21 @@ def answers(url: str, timeout_s: float = 2) -> bool:
         return False
 
 
+def cpu_seconds(pid: int) -> float:
+    """The processor time that a process and its descendants have used so far; 0 if the process has ended."""
+    import psutil  # only `up` needs it
+
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        used_s = 0.0
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):  # it has ended meanwhile
+                times = each.cpu_times()
+                used_s += times.user + times.system
+        return used_s
+    return 0.0
+
+
 def end_group(group: int, grace_s: float = GRACE_SECONDS) -> None:
     """End a process group whose processes are not children of this process."""
     deadline_s = time.monotonic() + grace_s

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from deployments.local.processes import GRACE_SECONDS, answers, end_group, is_service
+from deployments.local.processes import GRACE_SECONDS, answers, cpu_seconds, end_group, is_service
 from deployments.local.services import Service
 from models.errors import InputError
 from models.files import PROJECT
@@ -43,6 +43,10 @@ POLL_SECONDS = 0.5
 LOG_BYTES = 10_000_000  # the size at which a log is rotated; one older log of that size is kept
 HEALTH_CHECK_SECONDS = 10  # the time between two health checks of a service
 MAX_MISSED_HEALTH_CHECKS = 6  # after this many in a row, a service is restarted
+# A service that computes does not hang: it is slow, because the machine is busy. A restart would only add to
+# the load, so such a service gets ten minutes.
+BUSY_CPU_SECONDS = 0.2  # the processor time between two checks from which on a service computes
+MAX_MISSED_WHILE_BUSY = 60
 
 
 @dataclass
@@ -59,7 +63,12 @@ class ManagedProcess:
     restart_at_s: float | None = None
     """When the service is to be restarted; None while it runs."""
     checked_at_s: float = 0.0
+    cpu_s: float = 0.0
+    """The processor time of the service's processes at the last check."""
     missed_checks: int = 0
+    """The number of health checks in a row that were missed."""
+    missed_while_idle: int = 0
+    """How many of them were missed although the service did not compute."""
 
     def state(self) -> ServiceState:
         return ServiceState(
@@ -152,7 +161,7 @@ class Supervisor:
             if now_s >= managed.restart_at_s:
                 managed.process, managed.restart_at_s = self._spawn(managed.service), None
                 managed.started_at_s = managed.checked_at_s = now_s
-                managed.missed_checks = 0
+                managed.missed_checks = managed.missed_while_idle = 0
                 self._write_state()
             return
         if managed.process.poll() is None and not self._hangs(managed, now_s):
@@ -171,9 +180,14 @@ class Supervisor:
             return False
         managed.checked_at_s = now_s
         in_time = now_s - managed.started_at_s < START_SECONDS
-        healthy = in_time or answers(managed.service.health)
-        managed.missed_checks = 0 if healthy else managed.missed_checks + 1
-        return managed.missed_checks >= MAX_MISSED_HEALTH_CHECKS
+        before_s, managed.cpu_s = managed.cpu_s, cpu_seconds(managed.process.pid)
+        if in_time or answers(managed.service.health):
+            managed.missed_checks = managed.missed_while_idle = 0
+            return False
+        managed.missed_checks += 1
+        managed.missed_while_idle += managed.cpu_s - before_s < BUSY_CPU_SECONDS
+        is_idle = managed.missed_while_idle >= MAX_MISSED_HEALTH_CHECKS
+        return is_idle or managed.missed_checks >= MAX_MISSED_WHILE_BUSY
 
     def _spawn(self, service: Service) -> subprocess.Popen[bytes]:
         rotate(self.log_path(service.name))

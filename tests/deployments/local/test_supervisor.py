@@ -1,16 +1,21 @@
-"""The supervisor recognises processes that another supervisor has left behind, and rotates logs."""
+"""The supervisor recognises processes that another supervisor has left behind, restarts those that hang, and
+rotates logs."""
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from deployments.local import supervisor
 from deployments.local.processes import commands_of, is_service
-from deployments.local.supervisor import rotate
+from deployments.local.services import Service
+from deployments.local.supervisor import Supervisor, rotate
 
 PORTABLE = """#!/bin/sh
 for word in "$@"; do
@@ -65,3 +70,34 @@ def test_a_log_that_has_grown_large_begins_again_while_it_is_written(
 def test_without_ps_nothing_is_taken_for_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not is_service(os.getpgid(0), tmp_path)
+
+
+SILENT = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+"""A server that accepts connections but never answers."""
+
+
+@pytest.mark.parametrize(("loop", "is_restarted"), [("time.sleep(999)", True), ("while True: pass", False)])
+def test_a_server_that_does_not_answer_is_restarted_only_if_it_does_not_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str, is_restarted: bool
+) -> None:
+    monkeypatch.setattr(supervisor, "HEALTH_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "START_SECONDS", 0)
+    monkeypatch.setattr(supervisor, "MAX_MISSED_HEALTH_CHECKS", 2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", SILENT + loop, str(port)]
+    with Supervisor(tmp_path) as services:
+        services.start(Service("server", command, health=f"http://127.0.0.1:{port}/health"))
+        managed = services.managed["server"]
+        first = managed.process.pid
+        thread = threading.Thread(target=services.monitor)
+        thread.start()
+        deadline_s = time.monotonic() + (600 if is_restarted else 12)
+        while managed.process.pid == first and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        missed = managed.missed_checks
+        services.stop.set()
+        thread.join()
+        assert (managed.process.pid != first) == is_restarted
+        assert is_restarted or missed > 2
