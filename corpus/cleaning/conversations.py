@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from corpus.cleaning.config import CleanConfig
 from models.text.normalisation import normalise
@@ -13,8 +12,7 @@ from models.text.normalisation import normalise
 WITHOUT_LETTERS = "turns with no letter left"
 
 
-@dataclass(frozen=True)
-class Conversation:
+class Conversation(NamedTuple):
     """A conversation of the corpus, or a part of one, without empty turns."""
 
     id: str
@@ -34,30 +32,46 @@ def read_conversations(
 
     A turn that is empty after normalisation is removed, and its conversation is divided at that point.
     """
-    for conversation, rows in groupby(turns, key=itemgetter("conversation_id")):
-        counts["conversations read"] += 1
-        parts: list[list[dict[str, Any]]] = [[]]
-        for row in rows:
-            counts["turns read"] += 1
-            text = normalise(row["text"], config.normalisation)
-            counts[WITHOUT_LETTERS] += _has_letter(row["text"]) and not _has_letter(text)
-            if text:
-                parts[-1].append({**row, "text": text})
-            else:
-                counts["turns empty, or empty once cleaned"] += 1
-                parts.append([])
-        long_enough = [part for part in parts if len(part) > 1]
-        counts["turns with no neighbour left"] += sum(len(part) == 1 for part in parts)
-        for i, part in enumerate(long_enough):
-            yield Conversation(
-                id=conversation if i == 0 else f"{conversation}/{i + 1}",
-                group=part[0]["group"],
-                speakers=[row["speaker"] for row in part],
-                texts=[row["text"] for row in part],
-                roles=[row["role"] for row in part],
-                weights=[row["weight"] for row in part],
-                source_id=conversation,
-            )
+    for name, group in groupby(turns, key=itemgetter("conversation_id")):
+        rows = list(group)
+        raw = Conversation(
+            id=name,
+            group=rows[0]["group"],
+            speakers=[row["speaker"] for row in rows],
+            texts=[row["text"] for row in rows],
+            roles=[row["role"] for row in rows],
+            weights=[row["weight"] for row in rows],
+            source_id=name,
+        )
+        yield from clean_conversation(raw, config, counts)
+
+
+def clean_conversation(
+    raw: Conversation, config: CleanConfig, counts: Counter[str]
+) -> Iterator[Conversation]:
+    """Yield the parts of one conversation, as `read_conversations` does."""
+    counts["conversations read"] += 1
+    counts["turns read"] += len(raw.texts)
+    texts = [normalise(text, config.normalisation) for text in raw.texts]
+    changed = zip(raw.texts, texts, strict=True) if texts != raw.texts else ()
+    counts[WITHOUT_LETTERS] += sum(_has_letter(a) and not _has_letter(b) for a, b in changed)
+    parts = [(0, len(texts))]
+    if not all(texts):
+        empty = [i for i, text in enumerate(texts) if not text]
+        counts["turns empty, or empty once cleaned"] += len(empty)
+        parts = list(zip([0, *(i + 1 for i in empty)], [*empty, len(texts)], strict=True))
+    long_enough = [(start, end) for start, end in parts if end - start > 1]
+    counts["turns with no neighbour left"] += sum(end - start == 1 for start, end in parts)
+    for i, (start, end) in enumerate(long_enough):
+        yield Conversation(
+            id=raw.id if i == 0 else f"{raw.id}/{i + 1}",
+            group=raw.group,
+            speakers=raw.speakers[start:end],
+            texts=texts[start:end],
+            roles=raw.roles[start:end],
+            weights=raw.weights[start:end],
+            source_id=raw.source_id,
+        )
 
 
 def _has_letter(text: str) -> bool:

@@ -47,14 +47,24 @@ def _standard(text: str) -> str:
     # A lone surrogate has no UTF-8 encoding, and therefore no bytes that a score could count.
     text = text.encode("utf-8", "replace").decode("utf-8")
     while True:  # `&amp;quot;` takes two rounds; each round shortens the text, so the loop ends
-        cleaned = _ENTITY.sub(lambda match: html.unescape(match[0]), text.replace("&emdash;", "--"))
-        cleaned = _TAG.sub(" ", cleaned)
-        cleaned = unicodedata.normalize("NFC", cleaned).translate(_TYPOGRAPHY)
-        cleaned = " ".join(_CONTROL.sub(" ", cleaned).split())
-        cleaned = _TORN.sub("'", cleaned)
+        cleaned = _round(text)
         if cleaned == text:
             return cleaned
         text = cleaned
+
+
+def _round(text: str) -> str:
+    # Most texts need none of these steps. The conditions skip a step that would change nothing.
+    if "&" in text:
+        text = _ENTITY.sub(lambda match: html.unescape(match[0]), text.replace("&emdash;", "--"))
+    if "<" in text:
+        text = _TAG.sub(" ", text)
+    if "`" in text or not text.isascii():
+        text = unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY)
+    if not text.isprintable():
+        text = _CONTROL.sub(" ", text)
+    text = " ".join(text.split())
+    return _TORN.sub("'", text) if " ' " in text else text
 
 
 def _tutorial(text: str) -> str:
