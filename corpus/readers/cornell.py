@@ -1,7 +1,7 @@
 """Cornell: reads lines from movie_lines.txt, and the order of these lines from movie_conversations.txt."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def read_records(
             continue
         if not text.strip():
             continue
-        if path.name in TABLES:
+        if path.name.lower() in TABLES:
             text = _as_original(text, fields)
         parts = text.split(SEPARATOR, fields - 1)
         if len(parts) == fields - 1 and text.endswith(SEPARATOR.rstrip()):
@@ -78,23 +78,25 @@ def parse_line_ids(field: str) -> list[str] | None:
     return [quoted[1:-1].strip() for quoted in re.findall(_QUOTED_ID, text)]
 
 
-def is_cornell(folder: Path) -> bool:
-    """Whether a folder holds the two files of the corpus."""
-    return any((folder / names[0]).exists() for names in (MEMBERS, TABLES))
+def paths_in(files: Mapping[str, Path]) -> tuple[Path, Path] | None:
+    """The paths of the lines and of the conversations; None if these files are not the two of the corpus."""
+    return next(((files[a], files[b]) for a, b in (MEMBERS, TABLES) if a in files and b in files), None)
 
 
-def count_all_lines(folder: Path) -> int:
+def count_all_lines(paths: tuple[Path, Path]) -> int:
     """An upper bound on the number of lines in the two files."""
-    return sum(count_lines(path) for path in _paths(folder))
+    return sum(map(count_lines, paths))
 
 
-def read_conversations(folder: Path, reader: LineReader, rejects: Rejects) -> Iterator[Conversation]:
+def read_conversations(
+    paths: tuple[Path, Path], reader: LineReader, rejects: Rejects
+) -> Iterator[Conversation]:
     """Yield the conversations, each with its turns in the order in which they were spoken.
 
     Raises:
         TooManyRejects: the share of unusable lines is larger than `rejects` allows.
     """
-    lines_path, conversations_path = _paths(folder)
+    lines_path, conversations_path = paths
     lines = read_lines(lines_path, reader, rejects)
     file = conversations_path.name
     for number, (_, _, movie, field) in read_records(conversations_path, reader, rejects, fields=4):
@@ -107,8 +109,3 @@ def read_conversations(folder: Path, reader: LineReader, rejects: Rejects) -> It
             continue
         turns = [Turn(speaker, text) for speaker, _, text in map(lines.__getitem__, ids)]
         yield Conversation(ids[0], turns, movie.strip())  # the id of a conversation is that of its first line
-
-
-def _paths(folder: Path) -> tuple[Path, Path]:
-    names = MEMBERS if (folder / MEMBERS[0]).exists() else TABLES
-    return folder / names[0], folder / names[1]

@@ -20,7 +20,7 @@ LINE_BYTES = 1 << 20  # a longer line cannot be an utterance, so only its beginn
 # Latin-1, so that no byte is lost.
 WINDOWS_1252 = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(256))
 _FROM_LATIN_1 = dict(enumerate(WINDOWS_1252))
-_BYTE_OF = {character: byte for byte, character in enumerate(WINDOWS_1252)}
+_TO_WINDOWS_1252 = codecs.charmap_build(WINDOWS_1252)
 
 # UTF-32 comes first, because the mark of little-endian UTF-32 begins with that of little-endian UTF-16.
 _BYTE_ORDER_MARKS = (
@@ -110,8 +110,8 @@ def is_mojibake(text: str) -> bool:
     if text.isascii():
         return False
     try:
-        bytes(_BYTE_OF[character] for character in text).decode("utf-8")
-    except (KeyError, UnicodeDecodeError):
+        codecs.charmap_encode(text, "strict", _TO_WINDOWS_1252)[0].decode("utf-8")
+    except UnicodeError:
         return False
     return True
 
@@ -130,6 +130,22 @@ def encoding_of(sample: bytes) -> tuple[str | None, int]:
     if pairs and sample[::2].count(0) > 0.4 * pairs > sample[1::2].count(0):
         return "utf-16-be", 0
     return None, 0
+
+
+def describe_encoding(sample: bytes) -> tuple[str, str]:
+    """The encoding of a text file that begins with `sample`, and what speaks for it."""
+    encoding, mark_size_bytes = encoding_of(sample)
+    if mark_size_bytes:
+        return encoding or "utf-8", "it begins with a byte order mark"
+    if encoding:
+        return encoding, "every other byte is zero"
+    if sample.isascii():
+        return "ascii", f"the first {len(sample):,} bytes are ASCII"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError as error:
+        return "windows-1252", f"byte {error.start + 1:,} (0x{sample[error.start]:02x}) is not valid UTF-8"
+    return "utf-8", f"the first {len(sample):,} bytes are valid UTF-8, and not only ASCII"
 
 
 def _read_pieces(file: BinaryIO, sample: bytes, encoding: str | None, line_bytes: int) -> Iterator[bytes]:

@@ -5,7 +5,9 @@ whether each of them is a conversation or a single turn. docs/corpora.md shows a
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ from typing import Any
 from corpus.readers import speaker_lines, tables
 from corpus.readers.columns import Columns
 from corpus.readers.encodings import LineReader
-from corpus.readers.json_values import Malformed, Record, read_json
+from corpus.readers.json_values import Malformed, Record, has_a_value_per_line, read_json
 from corpus.readers.opening import open_file, sample_of
 from corpus.readers.records import (
     EXCHANGES,
     LISTS,
     Unusable,
     is_conversation,
+    is_exchange,
     parts_of,
     read_record,
     unknown_keys,
@@ -27,7 +30,7 @@ from corpus.readers.records import (
 from corpus.readers.rejects import Rejects
 from corpus.readers.turn_rows import TurnRow, conversations_of, is_turn_row, read_row
 from corpus.readers.turns import Conversation, Ledger, Turn
-from models.errors import InputError
+from models.errors import DataRejected, InputError
 
 TRIED_RECORDS = 50  # so many records at most decide the format of a file
 HEAD_BYTES = 1 << 18
@@ -39,15 +42,45 @@ class Unrecognised(Exception):
     """A file is in no format that is read; the message says what it holds instead."""
 
 
-def read_file(
-    path: Path, columns: Columns, reader: LineReader, rejects: Rejects, ledger: Ledger
-) -> Iterator[Conversation]:
-    """Yield the conversations of a file. What cannot be used is added to `rejects` and to `ledger`.
+def unrecognised_error(skipped: Mapping[str, str]) -> DataRejected:
+    """The error if no file is in a known format; `skipped` has the reason for each of them."""
+    first, reason = next(iter(skipped.items()))
+    others = f", and none of the other {len(skipped) - 1} files can be read" if len(skipped) > 1 else ""
+    return DataRejected(f"{first} {reason}{others}; docs/corpora.md shows the formats that can be read")
+
+
+@contextmanager
+def damage_reported(name: str) -> Iterator[None]:
+    """Report the damage of the file that is read inside this context.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        yield
+    except tables.damage_errors() as error:  # evaluated only after an error, because it loads pyarrow
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{name} is damaged or cut off ({reason}): copy the file again") from None
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a file holds, and its records, of which the first ones have been read to recognise it."""
+
+    format: str
+    """For people to read, such as `JSON Lines, one conversation per record`."""
+    records: Records | None
+    """The records; None if the file is plain text."""
+    has_turns: bool
+    """Whether each record is a single turn."""
+
+
+def recognise(path: Path, columns: Columns, reader: LineReader) -> Recognised:
+    """Recognise the format of a file by its content.
 
     Raises:
         Unrecognised: the file holds no conversations in a known format.
         InputError: the file is a placeholder of Git LFS.
-        TooManyRejects: the share of unusable records is larger than `rejects` allows.
     """
     with open_file(path) as file:
         head = sample_of(file, HEAD_BYTES)
@@ -57,46 +90,68 @@ def read_file(
         )
     if not head.strip():
         raise Unrecognised("is empty")
-    records = _records(path, head, columns, reader)
+    form, records = _records(path, head, columns, reader)
     if records is None:
-        yield from _read_speaker_lines(path, reader, rejects)
-        return
+        return Recognised(f"{form}, one turn per line", None, has_turns=False)
     first = list(islice(records, TRIED_RECORDS))
     kind = _kind(first)
     if kind is None:
         raise Unrecognised(_reason(first))
-    records = chain(first, records)
-    if kind == "turn":
-        yield from _read_turn_rows(path, records, rejects, ledger)
-    else:
-        yield from _read_records(path, records, rejects, ledger)
+    has_turns = kind == "turn"
+    if not has_turns and any(isinstance(record, Record) and is_exchange(record.value) for record in first):
+        kind = "exchange"
+    return Recognised(f"{form}, one {kind} per record", chain(first, records), has_turns)
 
 
-def _records(path: Path, head: bytes, columns: Columns, reader: LineReader) -> Records | None:
-    """The records of a JSON file or of a table; None if the file is plain text.
+def read_file(
+    path: Path, name: str, found: Recognised, reader: LineReader, rejects: Rejects, ledger: Ledger
+) -> Iterator[Conversation]:
+    """Yield the conversations of a file. What cannot be used is added to `rejects` and to `ledger`.
+
+    Args:
+        name: the name of the file in `rejects`.
 
     Raises:
-        Unrecognised: the file is none of these.
+        TooManyRejects: the share of unusable records is larger than `rejects` allows.
+    """
+    if found.records is None:
+        yield from _read_speaker_lines(path, name, reader, rejects)
+    elif found.has_turns:
+        yield from _read_turn_rows(name, found.records, rejects, ledger)
+    else:
+        yield from _read_records(name, found.records, rejects, ledger)
+
+
+def _records(path: Path, head: bytes, columns: Columns, reader: LineReader) -> tuple[str, Records | None]:
+    """The outer form of a file, and its records; None instead of the records if the file is plain text.
+
+    Raises:
+        Unrecognised: the file is neither JSON nor a table nor plain text with speakers.
     """
     if head.startswith(tables.PARQUET):
-        return columns.renamed(tables.parquet_rows(path))
+        return "Parquet", columns.renamed(tables.parquet_rows(path))
     if head.startswith((tables.ARROW_FILE, tables.ARROW_STREAM)):
-        return columns.renamed(tables.arrow_rows(path))
+        return "Arrow", columns.renamed(tables.arrow_rows(path))
     text = next(reader.pieces(path), "")
     start = text.lstrip()
     if start.startswith(("{", "[")) and not speaker_lines.is_dialogue(text.splitlines()[:100]):
-        return columns.renamed(read_json(path, reader, _is_record))
-    names = tables.csv_header(next(tables.lines_of(iter([text])), ""))[1]
+        return _json_form(path, reader), columns.renamed(read_json(path, reader, _is_record))
+    delimiter, names = tables.csv_header(next(tables.lines_of(iter([text])), ""))
     if len(names) > 1 and _is_known(columns.renamed_keys(dict.fromkeys(names, ""))):
-        return columns.renamed(tables.csv_rows(path, reader))
+        form = "TSV" if delimiter == "\t" else "CSV"
+        return form, columns.renamed(tables.csv_rows(path, reader))
     if speaker_lines.is_dialogue(text.splitlines()[:1000]):
-        return None
+        return "plain text", None
     if start.startswith('"'):
-        return read_json(path, reader, is_conversation)
+        return _json_form(path, reader), read_json(path, reader, is_conversation)
     if len(names) > 1:
         shown = ", ".join(ascii(name[:40])[1:-1] for name in names[:8])
         raise Unrecognised(f"looks like a table with the columns {shown}; none of them is a known column")
     raise Unrecognised("is text, but its lines do not begin with speakers, as in `Ann: Hello.`")
+
+
+def _json_form(path: Path, reader: LineReader) -> str:
+    return "JSON Lines" if has_a_value_per_line(path, reader) else "JSON"
 
 
 def _is_record(value: Any) -> bool:
@@ -138,30 +193,30 @@ def _reason(records: list[Record | Malformed]) -> str:
     return f"line {first.line}: no conversation"
 
 
-def _read_records(path: Path, records: Records, rejects: Rejects, ledger: Ledger) -> Iterator[Conversation]:
+def _read_records(name: str, records: Records, rejects: Rejects, ledger: Ledger) -> Iterator[Conversation]:
     number = 0
     for record in records:
         if isinstance(record, Malformed):
-            _add_malformed(path, record, rejects)
+            _add_malformed(name, record, rejects)
             continue
         for value, key in parts_of(record.value, record.key):
             number += 1
             rejects.lines_read += 1
-            default_id = key or f"{path.name}:{record.line if record.line > 1 else number}"
+            default_id = key or f"{name}:{record.line if record.line > 1 else number}"
             try:
                 yield read_record(value, default_id)
             except Unusable as unusable:
                 ledger.reject(unusable.turns, str(unusable))
-                rejects.add(path.name, record.line, str(unusable), record.raw)
+                rejects.add(name, record.line, str(unusable), record.raw)
             except RecursionError:
-                rejects.add(path.name, record.line, "nested too deeply", record.raw)
+                rejects.add(name, record.line, "nested too deeply", record.raw)
 
 
-def _read_turn_rows(path: Path, records: Records, rejects: Rejects, ledger: Ledger) -> Iterator[Conversation]:
+def _read_turn_rows(name: str, records: Records, rejects: Rejects, ledger: Ledger) -> Iterator[Conversation]:
     rows: list[TurnRow] = []
     for record in records:
         if isinstance(record, Malformed):
-            _add_malformed(path, record, rejects)
+            _add_malformed(name, record, rejects)
             continue
         rejects.lines_read += 1
         try:
@@ -171,22 +226,22 @@ def _read_turn_rows(path: Path, records: Records, rejects: Rejects, ledger: Ledg
                 rows.append(read_row(record.value, record.line, record.raw))
         except Unusable as unusable:
             ledger.reject([Turn("", "")], str(unusable))
-            rejects.add(path.name, record.line, str(unusable), record.raw)
+            rejects.add(name, record.line, str(unusable), record.raw)
     unusable_rows: list[tuple[TurnRow, str]] = []
     yield from conversations_of(rows, unusable_rows)
     for row, cause in unusable_rows:
         ledger.reject([row.turn], cause)
-        rejects.add(path.name, row.line, cause, row.raw)
+        rejects.add(name, row.line, cause, row.raw)
 
 
-def _read_speaker_lines(path: Path, reader: LineReader, rejects: Rejects) -> Iterator[Conversation]:
+def _read_speaker_lines(path: Path, name: str, reader: LineReader, rejects: Rejects) -> Iterator[Conversation]:
     for line, conversation in speaker_lines.read_conversations(path, reader):
         rejects.lines_read += len(conversation.turns)
-        yield Conversation(f"{path.name}:{line}", conversation.turns)
+        yield Conversation(f"{name}:{line}", conversation.turns)
 
 
-def _add_malformed(path: Path, malformed: Malformed, rejects: Rejects) -> None:
+def _add_malformed(name: str, malformed: Malformed, rejects: Rejects) -> None:
     rejects.lines_read += 1
-    rejects.add(path.name, malformed.line, malformed.cause, malformed.raw)
+    rejects.add(name, malformed.line, malformed.cause, malformed.raw)
     if malformed.ends_file:
-        rejects.cut_files.append(path.name)
+        rejects.cut_files.append(name)

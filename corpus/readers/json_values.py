@@ -54,7 +54,7 @@ def read_json(
         is_record: whether an object is a record itself, and not a collection of records by their keys.
     """
     reader.line_bytes = RECORD_BYTES
-    if is_json_lines(_beginning(path, reader)):
+    if has_a_value_per_line(path, reader):
         yield from _read_lines(path, reader)
         return
     scanner = _Scanner(reader.pieces(path))
@@ -63,6 +63,11 @@ def read_json(
     except (ValueError, RecursionError) as error:
         cause = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         yield Malformed(scanner.line, cause, scanner.ahead(200), ends_file=True)
+
+
+def has_a_value_per_line(path: Path, reader: LineReader) -> bool:
+    """Whether a file is JSON Lines; otherwise a value may extend over several lines."""
+    return is_json_lines(_beginning(path, reader))
 
 
 def is_json_lines(sample: str) -> bool:

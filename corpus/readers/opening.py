@@ -6,8 +6,6 @@ import zlib
 from pathlib import Path
 from typing import IO, cast
 
-import pyarrow as pa
-
 SAMPLE_BYTES = 1 << 16  # the beginning of a file, from which its encoding and its format are detected
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -36,6 +34,8 @@ def decompressed(file: IO[bytes]) -> io.BufferedReader:
     if start.startswith(GZIP):
         return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=buffered)), SAMPLE_BYTES)
     if start == ZSTANDARD:
+        import pyarrow as pa  # takes a third of a second, and few files need it
+
         stream = pa.CompressedInputStream(pa.PythonFile(buffered, "r"), "zstd")
         return io.BufferedReader(stream, SAMPLE_BYTES)
     return buffered

@@ -8,30 +8,33 @@ each role how many turns were read, kept, joined and left out.
 import json
 import logging
 import math
-import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from corpus.layout import FILES, LAYOUT, SOURCE, Origin
+from corpus.layout import CORNELL, LAYOUT, SOURCE, Origin, stored_files
 from corpus.readers import cornell
 from corpus.readers.columns import Columns
 from corpus.readers.encodings import LineReader, is_mojibake
-from corpus.readers.formats import Unrecognised, read_file
+from corpus.readers.formats import (
+    Unrecognised,
+    damage_reported,
+    read_file,
+    recognise,
+    unrecognised_error,
+)
 from corpus.readers.rejects import Rejects, TooManyRejects
-from corpus.readers.turns import Conversation, Ledger, group_of, settle
+from corpus.readers.turns import Conversation, Ledger, Turn, group_of, settle
 from corpus.readers.writer import TurnsWriter
 from models.config import Config
 from models.data.schemas import REJECTS
-from models.errors import DataRejected, InputError
+from models.errors import DataRejected
 
 log = logging.getLogger(__name__)
-
-DAMAGE_ERRORS = (EOFError, OSError, zlib.error, pa.ArrowException)
 
 
 class ParseConfig(Config):
@@ -42,14 +45,22 @@ class ParseConfig(Config):
 
 
 class Parsing:
-    """One run of the stage: what has been read so far, and what became of it."""
+    """Reads the files of a corpus: what has been read so far, and what became of it."""
 
-    def __init__(self, config: ParseConfig, download: Path) -> None:
-        self.folder, self.config = download, config
+    def __init__(self, config: ParseConfig, files: Mapping[str, Path], *, is_strict: bool = True) -> None:
+        """
+        Args:
+            files: the paths of the files by the names that messages and counts give them.
+            is_strict: whether reading ends as soon as the share of unusable lines is certainly too large.
+        """
+        self.config, self.files = config, files
         self.reader, self.ledger = LineReader(), Ledger()
-        self.is_cornell = cornell.is_cornell(download)
-        total = cornell.count_all_lines(download) if self.is_cornell else math.inf
-        self.rejects = Rejects(max_share=config.max_reject_share, total_lines=total)
+        self.cornell = cornell.paths_in(files)
+        total = cornell.count_all_lines(self.cornell) if self.cornell else math.inf
+        max_share = config.max_reject_share if is_strict else math.inf
+        self.rejects = Rejects(max_share=max_share, total_lines=total)
+        self.formats: dict[str, str] = dict.fromkeys(files, CORNELL) if self.cornell else {}
+        """The format of each file that is read, for people."""
         self.conversations: Counter[str] = Counter()
         """The number of conversations of each file that was read."""
         self.skipped: dict[str, str] = {}
@@ -57,30 +68,35 @@ class Parsing:
         self.empty_conversations = 0
         self.suspected_mojibake = 0
 
-    def read(self) -> Iterator[Conversation]:
-        """Yield the conversations of all files.
+    def read(self) -> Iterator[tuple[Conversation, list[Turn]]]:
+        """Yield the conversations of all files that have turns, each with these turns.
 
         Raises:
             InputError: a file is damaged.
             TooManyRejects: the share of unusable lines is too large.
         """
-        if self.is_cornell:
-            yield from cornell.read_conversations(self.folder, self.reader, self.rejects)
+        for conversation in self._conversations():
+            turns = settle(conversation, self.ledger, join=self.cornell is None)
+            self.suspected_mojibake += sum(is_mojibake(turn.text) for turn in turns)
+            if turns:
+                yield conversation, turns
+            else:
+                self.empty_conversations += 1
+
+    def _conversations(self) -> Iterator[Conversation]:
+        if self.cornell:
+            yield from cornell.read_conversations(self.cornell, self.reader, self.rejects)
             return
-        for path in sorted((self.folder / FILES).iterdir()):
+        for name, path in self.files.items():
             try:
-                for conversation in read_file(
-                    path, self.config.columns, self.reader, self.rejects, self.ledger
-                ):
-                    self.conversations[path.name] += 1
-                    yield conversation
+                with damage_reported(name):
+                    found = recognise(path, self.config.columns, self.reader)
+                    self.formats[name] = found.format
+                    for conversation in read_file(path, name, found, self.reader, self.rejects, self.ledger):
+                        self.conversations[name] += 1
+                        yield conversation
             except Unrecognised as unrecognised:
-                self.skipped[path.name] = str(unrecognised)
-            except DAMAGE_ERRORS as error:
-                reason = " ".join(str(error).split())[:200]
-                raise InputError(
-                    f"{path.name} is damaged or cut off ({reason}): copy the file again"
-                ) from None
+                self.skipped[name] = str(unrecognised)
 
     def report(self) -> dict[str, object]:
         return {
@@ -89,6 +105,7 @@ class Parsing:
             "rejected": dict(self.rejects.by_cause.most_common()),
             "turns_by_role": self.ledger.as_dict(),
             "conversations_without_turns": self.empty_conversations,
+            "formats": self.formats,
             "conversations_by_file": dict(self.conversations),
             "skipped_files": self.skipped,
             "encodings": dict(self.reader.encodings.most_common()),
@@ -104,18 +121,13 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
         InputError: a file is damaged.
     """
     name = Origin.read(download / SOURCE).name
-    parsing = Parsing(config, download)
+    parsing = Parsing(config, stored_files(download))
     try:
         with TurnsWriter(out / "turns.parquet") as writer:
-            for conversation in parsing.read():
-                turns = settle(conversation, parsing.ledger, join=not parsing.is_cornell)
-                parsing.suspected_mojibake += sum(is_mojibake(turn.text) for turn in turns)
-                if turns:
-                    writer.write(conversation.id, turns, group_of(conversation, turns))
-                else:
-                    parsing.empty_conversations += 1
+            for conversation, turns in parsing.read():
+                writer.write(conversation.id, turns, group_of(conversation, turns))
     except TooManyRejects:
-        raise _too_many_rejects_error(name, parsing, "the first ") from None
+        raise too_many_rejects_error(name, parsing, "the first ") from None
     _check(name, parsing)
     _log(parsing)
     (out / "report.json").write_text(json.dumps(parsing.report(), indent=2) + "\n")
@@ -124,26 +136,31 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     return writer.rows
 
 
+def check_recognised(name: str, parsing: Parsing) -> None:
+    """Check that at least one file was in a known format, and not empty.
+
+    Raises:
+        DataRejected: no file can be read.
+    """
+    if parsing.skipped and not parsing.conversations and not parsing.rejects.count:
+        raise unrecognised_error(parsing.skipped)
+    if not parsing.rejects.lines_read:
+        raise DataRejected(f"{name}: the files are empty; use a corpus with conversations")
+
+
 def _check(name: str, parsing: Parsing) -> None:
     """
     Raises:
         DataRejected: there are no turns, or too many of the lines cannot be used.
     """
-    rejects = parsing.rejects
-    if parsing.skipped and not parsing.conversations and not rejects.count:
-        first, reason = next(iter(parsing.skipped.items()))
-        number = len(parsing.skipped)
-        others = f", and none of the other {number - 1} files can be read" if number > 1 else ""
-        raise DataRejected(f"{first} {reason}{others}; docs/corpora.md shows the formats that can be read")
-    if not rejects.lines_read:
-        raise DataRejected(f"{name}: the files are empty; use a corpus with conversations")
-    if rejects.share > parsing.config.max_reject_share:
-        raise _too_many_rejects_error(name, parsing)
+    check_recognised(name, parsing)
+    if parsing.rejects.share > parsing.config.max_reject_share:
+        raise too_many_rejects_error(name, parsing)
     if not parsing.ledger.accepted.total():
         raise DataRejected(f"{name} has no conversations; use a corpus with conversations")
 
 
-def _too_many_rejects_error(name: str, parsing: Parsing, which_lines: str = "") -> DataRejected:
+def too_many_rejects_error(name: str, parsing: Parsing, which_lines: str = "") -> DataRejected:
     """The error for too many rejects. It suggests a higher limit or, if most lines fail, another corpus."""
     rejects = parsing.rejects
     first, share = rejects.rows[0], math.ceil(100 * rejects.share) / 100

@@ -6,7 +6,7 @@ answer) in two columns. docs/corpora.md shows an example of each form.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from corpus.readers.turns import ASSISTANT, ROLES, SYSTEM, TOOL, USER, Conversation, Turn
@@ -28,7 +28,7 @@ EXCHANGES = (
 IDS = ("conversation_id", "dialogue_id", "dialog_id", "conv_id", "thread_id", "id")
 GROUPS = ("group", "movie_id", "user_id", "customer_id")
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
 
 class Unusable(Exception):
@@ -44,7 +44,12 @@ def is_conversation(value: Any) -> bool:
     """Whether a value has the form of a conversation or of an exchange."""
     if isinstance(value, list):
         return len(value) > 0 and all(_is_message(each) for each in value)
-    return isinstance(value, Mapping) and (_list_key(value) is not None or _exchange(value) is not None)
+    return isinstance(value, dict) and (_list_key(value) is not None or _exchange(value) is not None)
+
+
+def is_exchange(value: Any) -> bool:
+    """Whether a value has the form of one exchange: a question and its answer."""
+    return isinstance(value, dict) and _list_key(value) is None and _exchange(value) is not None
 
 
 def parts_of(value: Any, key: str = "") -> Iterator[tuple[Any, str]]:
@@ -54,7 +59,7 @@ def parts_of(value: Any, key: str = "") -> Iterator[tuple[Any, str]]:
         key: the key of the value in its file; "" if it has none.
     """
     inner = value
-    if isinstance(value, Mapping) and (list_key := _list_key(value)):
+    if isinstance(value, dict) and (list_key := _list_key(value)):
         inner = value[list_key]
     is_collection = isinstance(inner, list) and not all(map(_is_message, inner))
     if is_collection and any(map(is_conversation, inner)):
@@ -75,7 +80,7 @@ def read_record(value: Any, default_id: str) -> Conversation:
     """
     if isinstance(value, list):
         return Conversation(default_id, _turns(value))
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise Unusable(f"a JSON {_type_name(value)}, not an object or a list of messages")
     name = _id_of(value) or default_id
     group = next((str(value[each]) for each in GROUPS if value.get(each)), "")
@@ -110,15 +115,17 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         parts = [text for part in value if (text := _part_text(part))]
         return " ".join(parts) or None
-    if isinstance(value, Mapping) and any(key in value for key in ("text", "parts", "content")):
+    if isinstance(value, dict) and any(key in value for key in ("text", "parts", "content")):
         return text_of(next(value[key] for key in ("text", "parts", "content") if key in value))
     raise Unusable(f"the text of a message is a JSON {_type_name(value)}")
 
 
 def weight_of(message: Row) -> float:
     """A turn's weight; 1 if it has none, or none that is a number of 0 or more."""
+    if "weight" not in message:
+        return 1.0
     try:
-        weight = float(message.get("weight", 1))
+        weight = float(message["weight"])
     except (TypeError, ValueError):
         return 1.0
     return weight if 0 <= weight < math.inf else 1.0
@@ -132,7 +139,7 @@ def role_of(speaker: str) -> str:
 def _part_text(part: Any) -> str | None:
     if isinstance(part, str):
         return part
-    is_text = isinstance(part, Mapping) and isinstance(part.get("text"), str)
+    is_text = isinstance(part, dict) and isinstance(part.get("text"), str)
     return str(part["text"]) if is_text else None
 
 
@@ -143,9 +150,7 @@ def _list(value: Any) -> list[Any]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise Unusable("the list of messages is a text that is not JSON") from None
-    if (
-        isinstance(value, Mapping) and "content" in value and "role" in value
-    ):  # columns, as `datasets` has them
+    if isinstance(value, dict) and "content" in value and "role" in value:  # columns, as `datasets` has them
         value = [dict(zip(value, each, strict=False)) for each in zip(*value.values(), strict=False)]
     return [] if value is None else list(value)
 
@@ -155,7 +160,7 @@ def _list_key(value: Row) -> str | None:
     for key in LISTS:
         inner = value.get(key, 0)
         is_text = isinstance(inner, str) and inner.lstrip().startswith("[")
-        is_columns = isinstance(inner, Mapping) and isinstance(inner.get("content"), list)
+        is_columns = isinstance(inner, dict) and isinstance(inner.get("content"), list)
         if inner is None or isinstance(inner, list) or is_text or is_columns:
             return key
     if _exchange(value) is None:
@@ -164,15 +169,18 @@ def _list_key(value: Row) -> str | None:
 
 
 def _is_message(value: Any) -> bool:
+    if isinstance(value, dict):
+        return _first(value, TEXTS) is not None and _first(value, SPEAKERS) is not None
     if isinstance(value, list | tuple):  # a pair of acts, or a pair of texts
-        return bool(value) and all(isinstance(each, Mapping) and _is_message(each) for each in value)
-    if isinstance(value, Mapping):
-        return any(key in value for key in TEXTS) and _first(value, SPEAKERS) is not None
+        return bool(value) and all(isinstance(each, dict) and _is_message(each) for each in value)
     return isinstance(value, str)
 
 
 def _first(value: Row, keys: tuple[str, ...]) -> str | None:
-    return next((key for key in keys if key in value), None)
+    for key in keys:  # a generator would take three times as long, and this runs twice for each turn
+        if key in value:
+            return key
+    return None
 
 
 def _id_of(value: Row) -> str:
@@ -186,7 +194,7 @@ def _turns(messages: list[Any]) -> list[Turn]:
         Unusable: one of the messages cannot be read; all turns of the conversation are lost.
     """
     flat = [each for message in messages for each in (message if isinstance(message, list) else [message])]
-    if flat and all(isinstance(message, Mapping) for message in flat):
+    if flat and all(isinstance(message, dict) for message in flat):
         order = next((key for key in ORDERS if all(type(m.get(key)) is int for m in flat)), None)
         if order:
             flat.sort(key=lambda message: int(message[order]))
@@ -210,20 +218,22 @@ def _turns(messages: list[Any]) -> list[Turn]:
 def _turn(message: Any, number: int) -> Turn:
     if isinstance(message, str):
         return Turn(f"speaker {1 + number % 2}", message)
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict):
         raise Unusable(f"a message is a JSON {_type_name(message)}")
     speaker_key, text_key = _first(message, SPEAKERS), _first(message, TEXTS)
     if speaker_key is None or text_key is None:
         raise Unusable(f"a message has no role or no text: {unknown_keys(message)}")
     speaker = message[speaker_key]
-    if isinstance(speaker, Mapping):  # an author as an object
+    if isinstance(speaker, dict):  # an author as an object
         speaker = speaker.get("role") or speaker.get("name")
     if not isinstance(speaker, str | int):
         raise Unusable("a message has no role")
     role = role_of(str(speaker))
     if message.get("tool_calls") and not message[text_key]:
         role = TOOL
-    text = "" if role == TOOL else text_of(message[text_key]) or ""
+    text = "" if role == TOOL else message[text_key]
+    if not isinstance(text, str):
+        text = text_of(text) or ""
     return Turn(role or str(speaker).strip(), text, role, weight_of(message))
 
 
@@ -253,7 +263,7 @@ def _exchange_turns(value: Row, question: str, answer: str) -> list[Turn]:
 
 
 def _side(value: Any, role: str) -> list[Turn]:
-    if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
         return _turns(value)
     if (
         isinstance(value, list) and role == USER

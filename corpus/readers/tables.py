@@ -3,18 +3,26 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from corpus.readers.encodings import LineReader
 from corpus.readers.json_values import Malformed, Record
+from corpus.readers.opening import DAMAGE_ERRORS
+
+if TYPE_CHECKING:  # importing pyarrow takes a third of a second, and a text file needs none of it
+    import pyarrow as pa
 
 PARQUET, ARROW_FILE, ARROW_STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 DELIMITERS = ",\t;|"
 FIELD_CHARACTERS = 1 << 24  # a longer field is probably the rest of the file after a quote that never closes
 BATCH_ROWS = 1000
+
+
+def damage_errors() -> tuple[type[Exception], ...]:
+    """The exceptions that reading a damaged or truncated file of any kind raises."""
+    import pyarrow as pa
+
+    return (*DAMAGE_ERRORS, pa.ArrowException)
 
 
 def parquet_rows(path: Path) -> Iterator[Record]:
@@ -23,6 +31,8 @@ def parquet_rows(path: Path) -> Iterator[Record]:
     Raises:
         OSError, pyarrow.ArrowException: the file is damaged.
     """
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as file:
         yield from _rows(file.iter_batches(BATCH_ROWS))
 
@@ -33,6 +43,8 @@ def arrow_rows(path: Path) -> Iterator[Record]:
     Raises:
         OSError, pyarrow.ArrowException: the file is damaged.
     """
+    import pyarrow as pa
+
     with pa.OSFile(str(path)) as file:
         if file.read(len(ARROW_FILE)) == ARROW_FILE:
             table = pa.ipc.open_file(file)
@@ -80,7 +92,7 @@ def csv_rows(path: Path, reader: LineReader) -> Iterator[Record | Malformed]:
         number = rows.line_num + 2
 
 
-def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Record]:
+def _rows(batches: "Iterator[pa.RecordBatch]") -> Iterator[Record]:
     number = 1
     for batch in batches:
         names = [column_name(name) for name in batch.schema.names]
@@ -90,7 +102,9 @@ def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Record]:
             number += 1
 
 
-def _decoded(column: pa.Array) -> pa.Array:
+def _decoded(column: "pa.Array") -> "pa.Array":
+    import pyarrow as pa
+
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 

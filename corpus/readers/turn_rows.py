@@ -6,7 +6,7 @@ the first, the turns that an earlier path has too are only context, so no reply 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class TurnRow:
 
 def is_turn_row(value: Any) -> bool:
     """Whether a value has the form of a row with one turn."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return False
     membership = _first(value, CONVERSATION_KEYS) or _first(value, REPLY_KEYS)
     return _first(value, TEXT_KEYS) is not None and membership is not None
@@ -75,7 +75,7 @@ def read_row(value: Row, line: int, raw: str = "") -> TurnRow:
     name = _text(value, SPEAKER_KEYS)
     role = role_of(_text(value, ("role",)) or name)
     metadata = value.get("meta")
-    own = {**metadata, **value} if isinstance(metadata, Mapping) else value
+    own = {**metadata, **value} if isinstance(metadata, dict) else value
     return TurnRow(
         line=line,
         id=_text(value, ("id", "utterance_id", "line_id")),
@@ -189,7 +189,7 @@ def _text(value: Row, keys: tuple[str, ...]) -> str:
     """The first of the keys' values that is not empty, as text."""
     for key in keys:
         found = value.get(key)
-        if isinstance(found, Mapping):  # ConvoKit's old files have an object for a speaker
+        if isinstance(found, dict):  # ConvoKit's old files have an object for a speaker
             found = found.get("id") or found.get("name")
         if isinstance(found, str | int | float) and str(found).strip():
             return str(found).strip()

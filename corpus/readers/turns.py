@@ -7,7 +7,8 @@ sums are therefore equal; this is what the ledger in report.json shows.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 USER, ASSISTANT, SYSTEM, TOOL = "user", "assistant", "system", "tool"
 SPEAKER = "speaker"  # how the ledger lists the turns of speakers that have no role
@@ -27,8 +28,7 @@ ROLES = {
 """The roles by the names that data sets give them, in lower case."""
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """What one speaker says before another one speaks."""
 
     speaker: str
@@ -97,13 +97,13 @@ def settle(conversation: Conversation, ledger: Ledger, *, join: bool = True) -> 
             ledger.reject([turn], "no text")
         else:
             ledger.read[role] += 1
-            turn = replace(turn, weight=0.0) if turn.role == USER else turn
+            turn = turn._replace(weight=0.0) if turn.role == USER else turn
             last = settled[-1] if settled else None
             is_same = last is not None and (last.speaker, last.role) == (turn.speaker, turn.role)
             if join and last and is_same and last.text.strip() and turn.text.strip():
                 ledger.joined[role] += 1
                 text = f"{last.text} {turn.text}"
-                settled[-1] = replace(last, text=text, weight=min(last.weight, turn.weight))
+                settled[-1] = last._replace(text=text, weight=min(last.weight, turn.weight))
             else:
                 ledger.accepted[role] += 1
                 settled.append(turn)

@@ -27,3 +27,20 @@ EXPECTED = {
     "script.txt": [["Do you have bread?", "Yes, it came out of the oven at seven."], CLOSING],
     "export.txt": [BREAD, CLOSING],
 }
+
+MESSAGES, EXCHANGES, TURNS = (f"one {what} per record" for what in ("conversation", "exchange", "turn"))
+FORMATS = {
+    "messages.jsonl": f"JSON Lines, {MESSAGES}",
+    "sharegpt.json": f"JSON, {MESSAGES}",
+    "topical_chat.json": f"JSON, {MESSAGES}",
+    "lists.json": f"JSON, {MESSAGES}",
+    "exchanges.jsonl": f"JSON Lines, {EXCHANGES}",
+    "alpaca.json": f"JSON, {EXCHANGES}",
+    "turns.jsonl": f"JSON Lines, {TURNS}",
+    "exchanges.csv": f"CSV, {EXCHANGES}",
+    "turns.csv": f"CSV, {TURNS}",
+    "utterances.jsonl": f"JSON Lines, {TURNS}",
+    "script.txt": "plain text, one turn per line",
+    "export.txt": "plain text, one turn per line",
+}
+"""The format that is named for each example."""

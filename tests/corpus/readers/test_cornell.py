@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus.layout import stored_files
 from corpus.readers import rejects as stored
-from corpus.readers.cornell import parse_line_ids, read_conversations, read_lines
+from corpus.readers.cornell import parse_line_ids, paths_in, read_conversations, read_lines
 from corpus.readers.encodings import WINDOWS_1252, LineReader
 from corpus.readers.parse import ParseConfig, parse_corpus
 from corpus.readers.rejects import Rejects
@@ -43,7 +44,7 @@ def turns_of(folder):
     rejects = Rejects()
     path = folder / "turns.parquet"
     with TurnsWriter(path) as writer:
-        for conversation in read_conversations(folder, LineReader(), rejects):
+        for conversation in read_conversations(paths_in(stored_files(folder)), LineReader(), rejects):
             writer.write(conversation.id, conversation.turns, conversation.group)
     return pq.read_table(path).to_pylist(), rejects
 

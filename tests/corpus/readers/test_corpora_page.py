@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from corpora_examples import BREAD, CLOSING, EXAMPLES, EXPECTED, PAGE, SCRIPT
+from corpora_examples import BREAD, CLOSING, EXAMPLES, EXPECTED, FORMATS, PAGE, SCRIPT
 from parsed import download_of, is_balanced, parsed, texts
 
 from corpus.layout import FILES
@@ -43,6 +43,13 @@ def test_all_examples_in_one_folder_are_read_together(tmp_path):
     found, report = parsed(download_of(tmp_path / "raw", **{name: EXAMPLES[name] for name in names}))
     assert sorted(texts(found)) == sorted(each for name in names for each in EXPECTED[name])
     assert is_balanced(report)
+
+
+def test_the_report_names_the_format_of_each_file_that_was_read(tmp_path):
+    names = [*FORMATS, "licence.txt"]
+    texts_by_name = {**EXAMPLES, "licence.txt": "You may copy this, and you may change it. " * 9}
+    _, report = parsed(download_of(tmp_path / "raw", **{name: texts_by_name[name] for name in names}))
+    assert report["formats"] == FORMATS
 
 
 def test_a_system_text_is_left_out_and_a_weight_of_zero_and_the_users_turns_carry_no_loss(tmp_path):
