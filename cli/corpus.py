@@ -1,4 +1,4 @@
-"""`repartee corpus`: the verb that generates a corpus."""
+"""`repartee corpus`: the verbs that generate a corpus and that show what is in one."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from cli.help import print_help_without_a_verb
+from cli.options import Changes, Json, Recipe
 from models.errors import InputError
 
-app = typer.Typer(help="Generate a corpus.", rich_markup_mode=None)
+app = typer.Typer(help="Generate a corpus, or show what is in one.", rich_markup_mode=None)
 app.callback(invoke_without_command=True)(print_help_without_a_verb)
 
 
@@ -28,3 +29,34 @@ def make(
         raise InputError(f"{path} exists and is not empty; choose a new folder")
     path.mkdir(parents=True, exist_ok=True)
     print(f"{path}: {write_corpus(path, turns=turns, seed=seed):,} turns written")
+
+
+@app.command()
+def inspect(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="The corpus: cornell, sample, the path of a file or folder, an http(s) address, or "
+            "env:REPARTEE_CORPUS_NAME, as for `repartee run --corpus`.",
+            metavar="SOURCE",
+        ),
+    ],
+    recipe: Recipe = "small",
+    changes: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is in a corpus before anything is trained.
+
+    Shows the format and encoding of each file, the conversations, turns, roles, groups and lengths, the
+    commonest replies, what occurs more than once, the lines that cannot be used, the sizes of the splits,
+    five conversations, and the command that trains on the corpus. Nothing is stored: an address or a zip is
+    unpacked to a temporary folder, which is removed. The counts of repetitions and groups are estimates if a
+    corpus has more than 262,144 different ones.
+
+    One conversation is also shown as the model reads it: as text with the boundaries of the turns, <start>
+    and <end>, because no vocabulary has been learnt yet. The replies, whose tokens carry loss, are marked
+    with >.
+    """
+    from cli.inspection import inspect_corpus
+
+    inspect_corpus(source, recipe, changes or [], as_json=as_json)

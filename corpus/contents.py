@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
-from corpus.layout import FILES, MEMBERS, TABLES
+from corpus.layout import FILES, MEMBERS, TABLES, stored_files
 from corpus.readers.encodings import encoding_of
 from corpus.readers.opening import DAMAGE_ERRORS, decompressed, sample_of
 from corpus.readers.tables import ARROW_FILE, ARROW_STREAM, PARQUET
@@ -77,6 +78,25 @@ def files_in(folder: Path) -> list[Path]:
         return paths_in(folder, names)
     with _data_members(folder) as members:
         return [member.source for member in members.values()]
+
+
+@contextmanager
+def open_contents(source: Path) -> Iterator[dict[str, Path]]:
+    """The files of a corpus by name. They are not copied; only a zip is unpacked, to a temporary folder.
+
+    Raises:
+        InputError: the source holds no corpus, or is damaged or dangerous.
+    """
+    if not source.is_dir() and archive.is_zip(source):
+        with TemporaryDirectory(prefix="repartee-") as folder:
+            unpack_contents(source, Path(folder), pins={})
+            yield stored_files(Path(folder))
+    elif names := cornell_names(source):
+        yield dict(zip(names, paths_in(source, names), strict=True))
+    else:
+        with _data_members(source) as members:
+            files = {name: member.source for name, member in members.items()}
+        yield files
 
 
 def cornell_names(source: Path) -> tuple[str, ...]:

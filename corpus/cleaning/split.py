@@ -2,11 +2,14 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 
 from corpus.cleaning.config import CleanConfig
 from corpus.cleaning.conversations import WITHOUT_LETTERS, Conversation
 from models.data.schemas import SPLITS
 from models.errors import DataRejected
+
+POSITIONS = 2**64
 
 
 def split_unit(conversation: Conversation, config: CleanConfig) -> str:
@@ -17,13 +20,22 @@ def split_unit(conversation: Conversation, config: CleanConfig) -> str:
     return conversation.group if config.split_by == "group" else conversation.source_id
 
 
+def position_of(name: str) -> int:
+    """The position of a group or conversation among the splits: the first eight bytes of its name's hash."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+
+
+def split_at(position: int, config: CleanConfig) -> str:
+    """The split to which a position belongs."""
+    share = position / POSITIONS
+    if share < config.test_share:
+        return "test"
+    return "validation" if share < config.test_share + config.validation_share else "train"
+
+
 def split_of(name: str, config: CleanConfig) -> str:
     """The split of a group or conversation. Only the name and the settings decide it, not other data."""
-    # The first eight bytes of the hash, scaled to a number in the interval [0, 1).
-    position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
-    if position < config.test_share:
-        return "test"
-    return "validation" if position < config.test_share + config.validation_share else "train"
+    return split_at(position_of(name), config)
 
 
 def split_conversations(
@@ -61,20 +73,35 @@ def check_splits(
         DataRejected: a split is empty, so a model could not be trained or evaluated.
     """
     sizes = Counter(split for _, split in conversations)
-    empty = [split for split in SPLITS if not sizes[split]]
-    if not empty:
-        return
     units = len({split_unit(c, config) for c, _ in conversations})
+    if problem := empty_splits_problem(sizes, units, counts, config):
+        raise DataRejected(problem)
+
+
+def empty_splits_problem(
+    sizes: Mapping[str, int], units: int, counts: Counter[str], config: CleanConfig
+) -> str | None:
+    """Which splits are empty, why, and what to do about it; None if each split has a conversation.
+
+    Args:
+        sizes: the number of conversations in each split that has any.
+        units: the number of groups (or of conversations, with `split_by=conversation`).
+        counts: the counts of `read_conversations`.
+    """
+    empty = [split for split in SPLITS if not sizes.get(split)]
+    if not empty:
+        return None
+    usable = sum(sizes.values())
     remedy = f"use a corpus with more {config.split_by}s"
     if config.normalisation == "article" and counts[WITHOUT_LETTERS] > counts["turns read"] / 2:
         remedy = (
             f"{counts[WITHOUT_LETTERS]:,} of {counts['turns read']:,} turns have no letters left, because "
             "the normalisation `article` keeps only a to z: use --set clean.normalisation=plain"
         )
-    elif config.split_by == "group" and len(conversations) > units:
+    elif config.split_by == "group" and usable > units:
         remedy = f"use a corpus with more {config.split_by}s, or --set clean.split_by=conversation"
     subject = f"the {' and '.join(empty)} split{' is' if len(empty) == 1 else 's are'} empty"
-    raise DataRejected(
+    return (
         f"{subject}: {counts['conversations read']:,} conversations were read, "
-        f"of which {len(conversations):,} are usable, in {units:,} {config.split_by}s; {remedy}"
+        f"of which {usable:,} are usable, in {units:,} {config.split_by}s; {remedy}"
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,14 @@ def _samples(turns: pa.Table) -> list[SampleConversation]:
 
 
 def _sample(name: str, rows: Sequence[Mapping[str, Any]]) -> SampleConversation:
-    shown = [f"{row['speaker']}: {_shortened(row['text'])}" for row in rows[:SAMPLE_TURNS]]
-    more = max(0, len(rows) - SAMPLE_TURNS)
-    return SampleConversation(id=name, split=rows[0]["split"], turns=shown, more_turns=more)
+    return sample_of_turns(name, rows[0]["split"], ((row["speaker"], row["text"]) for row in rows))
+
+
+def sample_of_turns(name: str, split: str, turns: Iterable[tuple[str, str]]) -> SampleConversation:
+    """The beginning of a conversation, whose turns are given as pairs of a speaker and a text."""
+    pairs = list(turns)
+    shown = [f"{speaker}: {_shortened(text)}" for speaker, text in pairs[:SAMPLE_TURNS]]
+    return SampleConversation(id=name, split=split, turns=shown, more_turns=max(0, len(pairs) - SAMPLE_TURNS))
 
 
 def _shortened(text: str) -> str:
@@ -141,12 +146,13 @@ def reject_rows(data: DataOverview) -> list[dict[str, Any]]:
 def sample_rows(data: DataOverview) -> list[dict[str, Any]]:
     """A row for each sample conversation."""
     return [
-        {"conversation": sample.id, "split": sample.split, "text": "\n".join(_lines(sample))}
+        {"conversation": sample.id, "split": sample.split, "text": "\n".join(sample_lines(sample))}
         for sample in data.samples
     ]
 
 
-def _lines(sample: SampleConversation) -> list[str]:
+def sample_lines(sample: SampleConversation) -> list[str]:
+    """The turns of a sample, one per line, and how many more turns the conversation has."""
     return [*sample.turns, *([f"... and {sample.more_turns} more turns"] if sample.more_turns else [])]
 
 
