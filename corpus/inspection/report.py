@@ -209,9 +209,9 @@ def _warnings(name: str, parsing: Parsing, figures: Figures, suggested: dict[str
         warnings.append(f"a run would stop: {too_many_rejects_error(name, parsing)}")
     if rejects.cut_files:
         warnings.append(f"{', '.join(rejects.cut_files)} cannot be read to the end")
-    if number := parsing.reader.suspected_mojibake:
+    if number := parsing.suspected_mojibake:
         warnings.append(
-            f"{number:,} lines seem to have been decoded with the wrong encoding earlier (’ became â€™)"
+            f"{number:,} turns seem to have been decoded with the wrong encoding earlier (’ became â€™)"
         )
     if not figures.replies.total:
         warnings.append("no conversation has a reply to learn from")

@@ -234,7 +234,9 @@ def _read_turn_rows(name: str, records: Records, rejects: Rejects, ledger: Ledge
         rejects.add(name, row.line, cause, row.raw)
 
 
-def _read_speaker_lines(path: Path, name: str, reader: LineReader, rejects: Rejects) -> Iterator[Conversation]:
+def _read_speaker_lines(
+    path: Path, name: str, reader: LineReader, rejects: Rejects
+) -> Iterator[Conversation]:
     for line, conversation in speaker_lines.read_conversations(path, reader):
         rejects.lines_read += len(conversation.turns)
         yield Conversation(f"{name}:{line}", conversation.turns)

@@ -78,7 +78,11 @@ def test_a_damaged_file_is_read_in_part_or_refused_in_one_line(name, changes, tm
         ("prose.txt", "Once upon a time.\nThere was a king.\n" * 5, "do not begin with speakers"),
         ("lfs.parquet", "version https://git-lfs.github.com/spec/v1\noid x\n", "a placeholder of Git LFS"),
         ("broken.parquet", b"PAR1 and no more", "broken.parquet is damaged or cut off"),
-        ("broken.jsonl.gz", gzip.compress(b'{"messages": []}\n' * 9000, mtime=0)[:90], "is damaged or cut off"),
+        (
+            "broken.jsonl.gz",
+            gzip.compress(b'{"messages": []}\n' * 9000, mtime=0)[:90],
+            "is damaged or cut off",
+        ),
         ("ontology.json", {"coffee": [{"prefix": "order", "annotations": ["size"]}]}, "ontology.json"),
     ],
 )
