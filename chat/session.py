@@ -4,6 +4,7 @@ import collections.abc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,8 @@ from models.network import networks
 from models.text import tokenizer
 from models.text.chat_template import load_chat_format
 from models.text.encoding import encode_context, read_model_info
-from models.text.normalisation import display, normalise
+from models.text.normalisation import display
+from models.text.redaction import prepare
 
 Pieces = collections.abc.Generator[str, None, None]
 
@@ -36,7 +38,7 @@ class Turn:
     content: str
     """The text as it is shown to the user."""
     text: str
-    """The text as the model reads it, after normalisation."""
+    """The text as the model reads it, after normalisation and redaction."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Session:
         """
         info = read_model_info(model_folder)
         self._style, self._markup = info.normalisation, info.markup
+        self._prepare = partial(prepare, style=info.normalisation, redaction=info.redaction)
         self._tokenizer = tokenizer.load(model_folder)
         self._chat_format = load_chat_format(model_folder)
         self._generator = Generator(networks.load(model_folder), self._chat_format.special_tokens)
@@ -218,7 +221,7 @@ class Session:
 
     def _user_turn(self, text: str) -> Turn:
         content = text.strip().encode("utf-8", "replace").decode()  # UTF-8 cannot encode a lone surrogate
-        model_text = normalise(content, self._style)
+        model_text = self._prepare(content)[0]
         if not model_text:
             if content and self._style == "article":
                 raise InputError(
@@ -228,7 +231,7 @@ class Session:
         return Turn("user", content, model_text)
 
     def _assistant_turn(self, shown: str) -> Turn:
-        return Turn("assistant", shown, normalise(shown, self._style))
+        return Turn("assistant", shown, self._prepare(shown)[0])
 
     def _context(self, turns: list[Turn]) -> list[int]:
         return encode_context([turn.text for turn in turns], self._tokenizer, self._markup, self._chat_format)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from corpus.cleaning.config import CleanConfig
 from corpus.download import DownloadConfig
 from corpus.readers.parse import ParseConfig
+from corpus.source import NAMES
 from models.config import Config
 from models.errors import InputError
 from models.evaluation.report import EvaluateConfig
@@ -63,11 +64,24 @@ class RetrainConfig(Config):
             )
         return self
 
+    @property
+    def cleaning(self) -> CleanConfig:
+        """The settings of the stage `clean`, in which the corpus has decided the value `auto` of `redact`.
+
+        The stage itself does not know the corpus. The configuration keeps `auto`, so a command or a schedule
+        that is made from it means the same for another corpus.
+        """
+        if self.clean.redact != "auto":
+            return self.clean
+        is_built_in = self.download.corpus.strip() in NAMES
+        return self.clean.model_copy(update={"redact": "none" if is_built_in else "personal"})
+
     def by_stage(self) -> dict[str, Config]:
         """The settings of each stage. Most stages have their own group; others use parts of several."""
         groups = {name: group for name, group in self if isinstance(group, Config)}
         return {
             **groups,
+            "clean": self.cleaning,
             "train": TrainingConfig(network=self.network, train=self.train),
             "rescore": RescoreConfig(max_replies=self.evaluate.max_replies),
         }

@@ -1,4 +1,4 @@
-"""Clean stage: normalises the text, removes empty turns and duplicate conversations, and assigns splits.
+"""Clean stage: prepares the text, removes empty turns and duplicate conversations, and assigns splits.
 
 The stage reads a table with the schema TURNS and writes one with the schema SPLIT_TURNS
 (models/data/schemas.py). The stage may remove a conversation or divide it into parts, but it never adds text.
@@ -54,12 +54,14 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     table = to_table(unique)
     pq.write_table(table, out / "turns.parquet", compression="zstd", row_group_size=1 << 16)
     sizes = Counter(split for _, split in unique)
-    report = {
+    report: dict[str, Any] = {
         "normalisation": config.normalisation,
         "counts": dict(counts),
         "exchanges said more than once": count_repeated_exchanges(unique),
         "conversations": {split: sizes[split] for split in SPLITS},
         "turns": table.num_rows,
     }
+    if config.redaction != "none":  # otherwise the report has the bytes that earlier releases wrote
+        report["redaction"] = config.redaction
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return int(table.num_rows)

@@ -1,4 +1,4 @@
-"""Conversations: assembles the turns of a corpus into normalised conversations without empty turns."""
+"""Conversations: assembles the turns of a corpus into conversations of prepared text, without empty turns."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from corpus.cleaning.config import CleanConfig
-from models.text.normalisation import normalise
+from models.text.redaction import KINDS, prepare, redact
 
 WITHOUT_LETTERS = "turns with no letter left"
 
@@ -28,7 +28,7 @@ class Conversation(NamedTuple):
 def read_conversations(
     turns: Iterable[dict[str, Any]], config: CleanConfig, counts: Counter[str]
 ) -> Iterator[Conversation]:
-    """Yield normalised conversations of at least two turns.
+    """Yield conversations of at least two turns, with normalised text in which personal data is replaced.
 
     A turn that is empty after normalisation is removed, and its conversation is divided at that point.
     """
@@ -52,7 +52,13 @@ def clean_conversation(
     """Yield the parts of one conversation, as `read_conversations` does."""
     counts["conversations read"] += 1
     counts["turns read"] += len(raw.texts)
-    texts = [normalise(text, config.normalisation) for text in raw.texts]
+    texts = []
+    for raw_text in raw.texts:
+        text, replaced = prepare(raw_text, style=config.normalisation, redaction=config.redaction)
+        texts.append(text)
+        for kind, count in replaced.items():
+            counts[f"{KINDS[kind]} replaced"] += count
+    speakers = [_speaker(name, config) for name in raw.speakers]
     changed = zip(raw.texts, texts, strict=True) if texts != raw.texts else ()
     counts[WITHOUT_LETTERS] += sum(_has_letter(a) and not _has_letter(b) for a, b in changed)
     parts = [(0, len(texts))]
@@ -66,12 +72,17 @@ def clean_conversation(
         yield Conversation(
             id=raw.id if i == 0 else f"{raw.id}/{i + 1}",
             group=raw.group,
-            speakers=raw.speakers[start:end],
+            speakers=speakers[start:end],
             texts=texts[start:end],
             roles=raw.roles[start:end],
             weights=raw.weights[start:end],
             source_id=raw.source_id,
         )
+
+
+def _speaker(name: str, config: CleanConfig) -> str:
+    """The name of a speaker as it is stored. In chat exports, a name may be a phone number."""
+    return name if config.redaction == "none" else redact(name)[0]
 
 
 def _has_letter(text: str) -> bool:

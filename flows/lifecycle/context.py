@@ -52,7 +52,7 @@ def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
         InputError: a setting is wrong, or the configuration needs an initial model but names none.
     """
     check_start(config)
-    params = flatten(config.model_dump(mode="json"))
+    params = flatten({**config.model_dump(mode="json"), "clean": config.cleaning.model_dump(mode="json")})
     return RunContext(
         name=base_name(config),
         home=settings.root,

@@ -76,15 +76,14 @@ def to_config(
 
 
 def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:
-    """The configuration, changed to use the normalisation with which the model in `folder` was trained.
+    """The configuration, changed to prepare the text as the model in `folder` was trained on it.
 
     Raises:
         InputError: the folder is not a model that Repartee has trained.
     """
-    normalisation = read_model_info(folder).normalisation
-    return config.model_copy(
-        update={"clean": config.clean.model_copy(update={"normalisation": normalisation})}
-    )
+    info = read_model_info(folder)
+    prepared = {"normalisation": info.normalisation, "redact": info.redaction}
+    return config.model_copy(update={"clean": config.clean.model_copy(update=prepared)})
 
 
 def of_config(config: RetrainConfig) -> dict[str, Any]:

@@ -81,8 +81,9 @@ def export_examples(out: Path, config: MarkupConfig, clean: Path, vocabulary: Pa
             for batch in encode_split(clean / "turns.parquet", split, vocabulary, config):
                 writer.write_batch(batch)
                 total += batch.num_rows
-    normalisation = json.loads((clean / "report.json").read_text())["normalisation"]
-    Dialogue(normalisation=normalisation, markup=config).write(out / DIALOGUE)
+    report = json.loads((clean / "report.json").read_text())
+    redaction = report.get("redaction", "none")
+    Dialogue(normalisation=report["normalisation"], redaction=redaction, markup=config).write(out / DIALOGUE)
     if not total:
         raise DataRejected("no conversation has a reply to learn from; give a corpus with replies")
     return total

@@ -8,6 +8,9 @@ from models.config import Config
 from models.record import Record
 from models.text.normalisation import Style
 
+# Defined beside no finder of personal data, so that only the stage `clean` runs again if a finder changes.
+Redaction = Literal["personal", "none"]
+
 DIALOGUE = "dialogue.json"
 
 
@@ -40,4 +43,5 @@ class Dialogue(Record):
     """The file dialogue.json beside the examples: the settings with which their text was prepared."""
 
     normalisation: Style
+    redaction: Redaction = "none"
     markup: MarkupConfig

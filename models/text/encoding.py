@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from models.errors import InputError
 from models.record import Record
 from models.text.chat_template import ChatFormat
-from models.text.config import MarkupConfig
+from models.text.config import MarkupConfig, Redaction
 from models.text.normalisation import Style
 from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
@@ -49,6 +49,7 @@ class ModelInfo(Record):
 
     family: str = ""
     normalisation: Style
+    redaction: Redaction = "none"
     markup: MarkupConfig
 
 

@@ -16,8 +16,9 @@ from models.data.batches import Examples
 from models.errors import InputError, validation_problem
 from models.network import networks
 from models.network.config import NetworkConfig
-from models.text.config import MarkupConfig
+from models.text.config import MarkupConfig, Redaction
 from models.text.encoding import MODEL_INFO, ModelInfo
+from models.text.normalisation import Style
 from models.training import checkpoint
 from models.training.config import TrainConfig
 
@@ -30,10 +31,11 @@ class Run:
     network: NetworkConfig
     train: TrainConfig
     markup: MarkupConfig
-    normalisation: str
+    normalisation: Style
     tokenizer: Path
     examples: Path
     start: Path | None
+    redaction: Redaction = "none"
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -54,6 +56,7 @@ class Run:
                 tokenizer=Path(content["tokenizer"]),
                 examples=Path(content["examples"]),
                 start=Path(content["start"]) if content.get("start") else None,
+                redaction=content.get("redaction", "none"),
             )
         except FileNotFoundError:
             raise InputError(f"{path} is missing; give the run folder of a training run") from None
@@ -108,6 +111,11 @@ class Run:
             if path.is_file() and path.name != "manifest.json":  # written by the store
                 shutil.copyfile(path, partial / path.name)
         networks.save(model, partial)
-        info = ModelInfo(family=self.network.family, normalisation=self.normalisation, markup=self.markup)
+        info = ModelInfo(
+            family=self.network.family,
+            normalisation=self.normalisation,
+            redaction=self.redaction,
+            markup=self.markup,
+        )
         info.write(partial / MODEL_INFO)
         checkpoint.put(partial, self.folder / "model")

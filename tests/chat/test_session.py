@@ -94,6 +94,20 @@ def test_a_text_meets_the_model_in_its_own_normalisation(article_folder: Path) -
     assert session.turns[0].content == "WE'LL see!  <b>Hello</b>"
 
 
+def test_a_model_reads_a_text_redacted_only_if_its_training_text_was(folder: Path, tmp_path: Path) -> None:
+    redacting = tmp_path / "model"
+    shutil.copytree(folder, redacting)
+    info = json.loads((redacting / "repartee.json").read_text())
+    (redacting / "repartee.json").write_text(json.dumps({**info, "redaction": "personal"}))
+    text = "hello there, a@b.de ."
+    for path, wanted in ((folder, text), (redacting, "hello there, [email] .")):
+        session = Session(path, CHANCE)
+        said(session, text)
+        assert (session.turns[0].text, session.turns[0].content) == (wanted, text)
+        session.restore([{"role": "user", "content": text}, {"role": "assistant", "content": text}])
+        assert [turn.text for turn in session.turns] == [wanted, wanted]
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(min_size=1).map(lambda text: f"a {text} <end> <start><pad>"))
 def test_what_a_person_types_never_becomes_a_control_token(folder: Path, text: str) -> None:

@@ -1,11 +1,13 @@
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from corpus.cleaning.config import CleanConfig
 from flows.config import RetrainConfig
-from flows.lifecycle.parameters import of_config, to_config
-from flows.recipes import RECIPES, configure, settings_page
+from flows.lifecycle.parameters import as_trained, of_config, to_config
+from flows.recipes import RECIPES, changes_of, configure, run_command, settings_page
 from flows.retrain import retrain
 from models.errors import InputError
 
@@ -18,6 +20,34 @@ def test_a_change_reaches_its_knob_and_nothing_else():
     assert changed.train.max_minutes is None
     assert changed.download.corpus == "cornell"
     assert changed.network == RECIPES["quick"].network
+
+
+@pytest.mark.parametrize(
+    ("corpus", "redact", "wanted"),
+    [
+        ("cornell", "auto", "none"),
+        (" sample ", "auto", "none"),
+        ("mail.csv", "auto", "personal"),
+        ("env:REPARTEE_CORPUS_CORNELL", "auto", "personal"),
+        ("cornell", "personal", "personal"),
+        ("mail.csv", "none", "none"),
+    ],
+)
+def test_the_corpus_decides_whether_personal_data_is_replaced_unless_the_setting_does(corpus, redact, wanted):
+    config = configure("small", corpus, [f"clean.redact={redact}"])
+    assert config.by_stage()["clean"] == config.clean.model_copy(update={"redact": wanted})
+    changes = {} if redact == "auto" else {"clean.redact": redact}
+    assert {key: value for key, value in changes_of(config).items() if key != "download.corpus"} == changes
+    assert ("clean.redact" in run_command(config)) == bool(changes)
+    assert to_config(**of_config(config)) == config
+
+
+def test_a_model_is_evaluated_on_text_that_is_redacted_as_its_training_text_was(tmp_path):
+    info = {"normalisation": "article", "markup": {}}
+    for redaction, written in (("none", {}), ("personal", {"redaction": "personal"})):
+        (tmp_path / "repartee.json").write_text(json.dumps(info | written))
+        config = as_trained(configure("small", "mail.csv", []), tmp_path)
+        assert config.by_stage()["clean"] == CleanConfig(normalisation="article", redact=redaction)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,45 @@ def test_the_normalisation_article_empties_turns_without_a_letter():
     assert found == [("L1", ["hey , you !", "it s me ."])]
 
 
+def test_personal_data_is_replaced_and_counted_before_copies_are_searched():
+    turns = [
+        row
+        for i, mail in enumerate(["a@b.de", "c@d.de"] * 20)
+        for row in rows(
+            f"My mail is {mail}.", "And 10.0.0.1?", conversation=f"L{i}", group="m0" if i < 2 else f"m{i}"
+        )
+    ]
+    turns[0]["speaker"] = "+49 170 1234567"
+    found, counts = cleaned(*turns)
+    assert found[0] == ("L0", ["My mail is [email].", "And [ip]?"])
+    assert counts["e-mail addresses replaced"] == counts["IP addresses replaced"] == 40
+    speakers = [c.speakers for c in read_conversations(turns, PLAIN, Counter())]
+    assert speakers[:2] == [["[phone]", "u1"], ["u0", "u1"]]
+    unique = split_conversations(list(read_conversations(turns, PLAIN, counts)), PLAIN, counts)
+    assert len(unique) == 1
+
+
+def test_without_redaction_the_text_stays_and_the_report_has_no_new_key(tmp_path):
+    texts = [(f"I am guest {i}, a@b.de.", "And 10.0.0.1?") for i in range(40)]
+    turns = [row for i, said in enumerate(texts) for row in rows(*said, conversation=f"L{i}", group=f"m{i}")]
+    pq.write_table(pa.Table.from_pylist(turns, TURNS), tmp_path / "turns.parquet")
+    reports = {}
+    for redact in ("none", "personal"):
+        (tmp_path / redact).mkdir()
+        config = CleanConfig(redact=redact, validation_share=0.3, test_share=0.3)
+        clean_turns(tmp_path / redact, config, tmp_path)
+        reports[redact] = json.loads((tmp_path / redact / "report.json").read_text())
+    unchanged = pq.read_table(tmp_path / "none" / "turns.parquet")["text"].to_pylist()
+    assert unchanged == [text for said in texts for text in said]
+    assert reports["none"]["counts"] == {
+        "conversations read": 40,
+        "turns read": 80,
+        "turns with no letter left": 0,
+        "turns with no neighbour left": 0,
+    }
+    assert "redaction" not in reports["none"] and reports["personal"]["redaction"] == "personal"
+
+
 @given(st.text(min_size=1, max_size=8))
 def test_a_split_depends_on_the_groups_name_alone(name):
     assert split_of(name, PLAIN) == split_of(name, PLAIN) in ("train", "validation", "test")

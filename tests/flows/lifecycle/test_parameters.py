@@ -31,6 +31,7 @@ VALUES = {
     "generation.seed": st.none() | st.integers(),
     "generation.stop": st.lists(TEXTS, max_size=3) | TEXTS,
     "clean.normalisation": st.sampled_from(["plain", "article"]),
+    "clean.redact": st.sampled_from(["auto", "personal"]),  # in an older form, "none" was null
     "start.init": TEXTS.filter(lambda text: "://" not in text and not text.lower().startswith("http")),
 }
 CHANGES = st.lists(

@@ -10,7 +10,7 @@ from datasets import load_dataset
 from models.data.examples import export_examples
 from models.data.schemas import EXAMPLES, SPLIT_TURNS
 from models.text import tokenizer
-from models.text.config import MarkupConfig
+from models.text.config import DIALOGUE, Dialogue, MarkupConfig
 from models.text.vocabulary import VocabularyConfig, learn_vocabulary
 
 
@@ -41,6 +41,16 @@ def exported(tmp_path_factory):
     count = export_examples(folder / "export", MarkupConfig(), folder / "clean", folder / "vocabulary")
     assert count == 10
     return folder
+
+
+def test_the_settings_of_the_text_go_with_the_examples(exported, tmp_path):
+    assert Dialogue.read(exported / "export" / DIALOGUE).redaction == "none"
+    (tmp_path / "turns.parquet").write_bytes((exported / "clean" / "turns.parquet").read_bytes())
+    report = {"normalisation": "plain", "redaction": "personal"}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    (tmp_path / "export").mkdir()
+    export_examples(tmp_path / "export", MarkupConfig(), tmp_path, exported / "vocabulary")
+    assert Dialogue.read(tmp_path / "export" / DIALOGUE).redaction == "personal"
 
 
 def test_the_vocabulary_knows_the_training_split_alone(exported):
