@@ -55,7 +55,7 @@ def _inspect(
     from corpus.inspection.figures import collect
     from corpus.inspection.report import report
 
-    parsing, figures = collect(files, config.parse, config.clean)
+    parsing, figures = collect(files, config.parse, config.cleaning)
     return report(name, facts, parsing, figures, config.markup)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # these modules load pyarrow, which takes time before the fir
 MAX_FILES = 20  # in the table of files
 MAX_WARNINGS = 10
 REPLY_CHARACTERS = 70
+REPLACED = " replaced"  # the end of the names of the counts of personal data
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # they could control the terminal; line feeds stay
 LOSS_SIGN = ">"
 
@@ -40,7 +41,7 @@ def opening_text(files: "list[FileFacts]") -> str:
 def report_text(found: "Inspection", config: "RetrainConfig", command: str) -> str:
     """All other facts; the last line is the command that trains on the corpus."""
     parts = [
-        _counts(found),
+        _counts(found, config),
         text_table(_role_rows(found)),
         text_table([{"length": name, **_length_row(each)} for name, each in found.lengths.items()]),
         _splits(found),
@@ -54,7 +55,7 @@ def report_text(found: "Inspection", config: "RetrainConfig", command: str) -> s
     return _safe("\n" + "\n\n".join(part for part in parts if part))
 
 
-def _counts(found: "Inspection") -> str:
+def _counts(found: "Inspection", config: "RetrainConfig") -> str:
     unused = found.turns - found.usable_turns
     about = "" if found.is_exact else "about "
     largest = count_text(found.largest_group, "conversations")
@@ -65,11 +66,20 @@ def _counts(found: "Inspection") -> str:
         ("groups", f"{about}{found.groups:,}; the largest has {largest}"),
         ("repeated", f"conversations: {_repetitions(found.repeated_conversations)}"),
         ("", f"exchanges: {_repetitions(found.repeated_exchanges)}"),
+        ("personal data", _personal_data(found, config)),
     ]
     if found.encodings:
         lines = ", ".join(f"{count:,} {name}" for name, count in found.encodings.items())
         rows.append(("lines", f"{lines} (by encoding)"))
     return "\n".join(f"{name:<15}{text}" for name, text in rows)
+
+
+def _personal_data(found: "Inspection", config: "RetrainConfig") -> str:
+    if config.cleaning.redaction == "none":
+        return "not searched for (clean.redact=none)"
+    replaced = {kind: count for kind, count in found.removed.items() if kind.endswith(REPLACED)}
+    kinds = [f"{kind.removesuffix(REPLACED)}: {count:,}" for kind, count in replaced.items()]
+    return f"{', '.join(kinds)}; a run replaces them" if kinds else "none found"
 
 
 def _repetitions(found: "Repetitions") -> str:

@@ -57,7 +57,7 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     report: dict[str, Any] = {
         "normalisation": config.normalisation,
         "counts": dict(counts),
-        "exchanges said more than once": count_repeated_exchanges(unique),
+        "exchanges that occur more than once": count_repeated_exchanges(unique),
         "conversations": {split: sizes[split] for split in SPLITS},
         "turns": table.num_rows,
     }

@@ -58,7 +58,7 @@ def split_conversations(
         if (split, conversation.id) == (first_split, first_id):
             unique.append((conversation, split))
         elif split == first_split:
-            counts["conversations said before in the same split"] += 1
+            counts["conversations that repeat an earlier one of the same split"] += 1
         else:
             counts["conversations that the test or validation set holds"] += 1
     return unique

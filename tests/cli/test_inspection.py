@@ -70,6 +70,16 @@ def test_the_same_facts_are_one_json_object(table, tmp_path):
     assert set(found) == expected
 
 
+def test_personal_data_is_counted_by_kind(table, tmp_path):
+    table.write_text(
+        TABLE + "4,sunday,ann,Write to ann@example.org.\n4,sunday,baker,Or call +49 170 1234567.\n"
+    )
+    found = inspect(table, folder=tmp_path).stdout
+    assert "personal data  e-mail addresses: 1, phone numbers: 1; a run replaces them" in found
+    kept = inspect(table, "--set", "clean.redact=none", folder=tmp_path).stdout
+    assert "personal data  not searched for (clean.redact=none)" in kept
+
+
 def test_the_generated_corpus_leaves_no_temporary_files(tmp_path):
     done = inspect("sample", "--recipe", "quick", folder=tmp_path)
     assert done.returncode == 0, done.stderr

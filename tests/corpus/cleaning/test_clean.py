@@ -130,7 +130,7 @@ def test_equal_conversations_are_in_one_split_and_the_test_split_comes_first():
     )
     assert [(c.id, split) for c, split in conversations] == [("L2", "test"), ("L4", "train")]
     assert counts["conversations that the test or validation set holds"] == 2
-    assert counts["conversations said before in the same split"] == 1
+    assert counts["conversations that repeat an earlier one of the same split"] == 1
 
 
 def test_exchanges_said_more_than_once_are_counted():
