@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from models.config import Config
-from models.text.config import Redaction
+from models.text.normalisation import Redaction
 
 
 class CleanConfig(Config):

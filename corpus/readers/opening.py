@@ -6,6 +6,8 @@ import zlib
 from pathlib import Path
 from typing import IO, cast
 
+from corpus.layout import MEMBERS, TABLES
+
 SAMPLE_BYTES = 1 << 16  # the beginning of a file, from which its encoding and its format are detected
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -16,10 +18,13 @@ DAMAGE_ERRORS = (EOFError, OSError, zlib.error)
 def open_file(path: Path) -> io.BufferedReader:
     """Open a file for reading; one that is compressed with gzip or Zstandard is decompressed.
 
+    The two Cornell files are text, whatever bytes they begin with.
+
     Raises:
         OSError: the file cannot be opened.
     """
-    return decompressed(path.open("rb", buffering=SAMPLE_BYTES))
+    file = cast(io.BufferedReader, path.open("rb", buffering=SAMPLE_BYTES))
+    return file if path.name in (*MEMBERS, *TABLES) else decompressed(file)
 
 
 def decompressed(file: IO[bytes]) -> io.BufferedReader:

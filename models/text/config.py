@@ -6,10 +6,7 @@ from pydantic import Field
 
 from models.config import Config
 from models.record import Record
-from models.text.normalisation import Style
-
-# Defined beside no finder of personal data, so that only the stage `clean` runs again if a finder changes.
-Redaction = Literal["personal", "none"]
+from models.text.normalisation import Redaction, Style
 
 DIALOGUE = "dialogue.json"
 

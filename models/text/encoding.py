@@ -15,8 +15,8 @@ from tokenizers import Encoding, Tokenizer
 from models.errors import InputError
 from models.record import Record
 from models.text.chat_template import ChatFormat
-from models.text.config import MarkupConfig, Redaction
-from models.text.normalisation import Style
+from models.text.config import MarkupConfig
+from models.text.normalisation import Redaction, Style
 from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
 DEFAULT_FORMAT = ChatFormat()

@@ -10,6 +10,8 @@ import unicodedata
 from typing import Literal
 
 Style = Literal["plain", "article"]
+# Defined beside no finder of personal data, so that only the stage `clean` runs again if a finder changes.
+Redaction = Literal["personal", "none"]
 
 # Typographic characters and their ASCII equivalents; invisible characters are removed.
 _TYPOGRAPHY = str.maketrans(

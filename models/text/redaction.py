@@ -6,9 +6,8 @@ pretrained model. The search reads a text once from left to right and takes line
 
 import re
 
-from models.text.config import Redaction
 from models.text.identifiers import find_card, find_credentials, find_email, find_iban, find_ip
-from models.text.normalisation import Style, normalise
+from models.text.normalisation import Redaction, Style, normalise
 from models.text.phone_numbers import find_phone
 
 # What each kind is called in counts.

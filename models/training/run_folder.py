@@ -16,9 +16,9 @@ from models.data.batches import Examples
 from models.errors import InputError, validation_problem
 from models.network import networks
 from models.network.config import NetworkConfig
-from models.text.config import MarkupConfig, Redaction
+from models.text.config import MarkupConfig
 from models.text.encoding import MODEL_INFO, ModelInfo
-from models.text.normalisation import Style
+from models.text.normalisation import Redaction, Style
 from models.training import checkpoint
 from models.training.config import TrainConfig
 

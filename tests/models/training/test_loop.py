@@ -57,6 +57,7 @@ def test_a_training_leaves_a_model_folder_that_answers(done: Path, data: Path) -
     assert model_info == {
         "family": "llama",
         "normalisation": "plain",
+        "redaction": "none",
         "markup": {"unit": "pair", "max_tokens": 16},
     }
     assert not list(done.glob(".tmp-*"))
