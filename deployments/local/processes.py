@@ -5,9 +5,9 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 
 from models.sqlite_files import address
@@ -25,7 +25,7 @@ def answers(url: str, timeout_s: float = 2) -> bool:
     try:
         urllib.request.urlopen(url, timeout=timeout_s).close()
         return True
-    except (urllib.error.URLError, OSError):
+    except (OSError, HTTPException):  # HTTPException: something that is no web server answers
         return False
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deployments.local import supervisor
-from deployments.local.processes import commands_of, is_service
+from deployments.local.processes import answers, commands_of, is_service
 from deployments.local.services import Service
 from deployments.local.supervisor import Supervisor, rotate
 
@@ -65,6 +65,20 @@ def test_a_log_that_has_grown_large_begins_again_while_it_is_written(
     assert path.read_text() == "the next line\n"
     assert (tmp_path / "worker.log.1").read_text().endswith("y\n")
     rotate(tmp_path / "missing.log")
+
+
+def test_a_program_that_is_no_web_server_does_not_count_as_an_answer() -> None:
+    def say_hello(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"220 mail.example ready\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=say_hello, args=[server])
+        thread.start()
+        assert not answers(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        thread.join()
 
 
 def test_without_ps_nothing_is_taken_for_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
