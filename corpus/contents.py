@@ -6,6 +6,7 @@ table or text; when the readers open the file, its content decides what it holds
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ from models.errors import InputError
 FORMATS_PAGE = "docs/corpora.md shows the formats that can be read"
 HEAD_BYTES = 4096
 MAX_FILES = 10_000
+NAME_BYTES = 200  # file systems allow 255, and a file that is being written has a longer name
 UNLIMITED = UnpackLimits(member_bytes=sys.maxsize, total_bytes=sys.maxsize)  # for the user's own files
 # Files that accompany data sets, and that are never the data itself.
 OTHER_SUFFIXES = (
@@ -174,8 +176,10 @@ def _unique_names(members: list[Member]) -> list[str]:
     """A name for each file: its own one, or its path if another file has the same name."""
     own = [_safe_name(_file_name(member)) for member in members]
     paths = [_safe_name(member.name) for member in members]
-    names = [name if own.count(name) == 1 else path for name, path in zip(own, paths, strict=True)]
-    return [name if names.count(name) == 1 else f"{i}-{name}" for i, name in enumerate(names)]
+    own_counts = Counter(own)
+    names = [name if own_counts[name] == 1 else path for name, path in zip(own, paths, strict=True)]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{i}-{name}" for i, name in enumerate(names)]
 
 
 def _file_name(member: Member) -> str:
@@ -185,4 +189,4 @@ def _file_name(member: Member) -> str:
 def _safe_name(name: str) -> str:
     """The name as the name of a file: without separators and control characters, and not too long."""
     name = re.sub(r"[/\\\x00-\x1f\x7f]+", "-", name.encode("utf-8", "replace").decode()).lstrip(".-")
-    return name[-100:] or "file"
+    return name.encode()[-NAME_BYTES:].decode("utf-8", "ignore") or "file"

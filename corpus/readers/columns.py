@@ -33,8 +33,9 @@ class Columns(Config):
         known = {"conversation": "conversation_id"}
         for field, own in self.model_dump().items():
             name = own if own in row else column_name(own)
+            key = known.get(field, field)
             if own and name in row:
-                row = {known.get(field, field): row[name], **{k: v for k, v in row.items() if k != name}}
+                row = {key: row[name], **{k: v for k, v in row.items() if k not in (name, key)}}
         return row
 
     def renamed(self, records: Iterator[Record | Malformed]) -> Iterator[Record | Malformed]:

@@ -4,8 +4,9 @@ A file's outer form (JSON, CSV, Parquet, Arrow, lines of text) gives its records
 whether each of them is a conversation or a single turn. docs/corpora.md shows an example of each format.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -16,17 +17,9 @@ from corpus.readers import speaker_lines, tables
 from corpus.readers.columns import Columns
 from corpus.readers.encodings import LineReader
 from corpus.readers.json_values import Malformed, Record, has_a_value_per_line, read_json
+from corpus.readers.messages import Row, Unusable, first_key, unknown_keys
 from corpus.readers.opening import open_file, sample_of
-from corpus.readers.records import (
-    EXCHANGES,
-    LISTS,
-    Unusable,
-    is_conversation,
-    is_exchange,
-    parts_of,
-    read_record,
-    unknown_keys,
-)
+from corpus.readers.records import LISTS, is_conversation, is_exchange, parts_of, read_record
 from corpus.readers.rejects import Rejects
 from corpus.readers.turn_rows import TurnRow, conversations_of, is_turn_row, read_row
 from corpus.readers.turns import Conversation, Ledger, Turn
@@ -35,6 +28,8 @@ from models.errors import DataRejected, InputError
 TRIED_RECORDS = 50  # so many records at most decide the format of a file
 HEAD_BYTES = 1 << 18
 GIT_LFS = b"version https://git-lfs"
+# JSON, and not a line such as `[14:03] Ann: Hello.`
+JSON_START = re.compile(r"[\s\ufeff]*(?:\{\s*[\"}]|\[\s*[\[{\"\]])")
 Records = Iterator[Record | Malformed]
 
 
@@ -134,36 +129,40 @@ def _records(path: Path, head: bytes, columns: Columns, reader: LineReader) -> t
         return "Arrow", columns.renamed(tables.arrow_rows(path))
     text = next(reader.pieces(path), "")
     start = text.lstrip()
-    if start.startswith(("{", "[")) and not speaker_lines.is_dialogue(text.splitlines()[:100]):
-        return _json_form(path, reader), columns.renamed(read_json(path, reader, _is_record))
-    delimiter, names = tables.csv_header(next(tables.lines_of(iter([text])), ""))
-    if len(names) > 1 and _is_known(columns.renamed_keys(dict.fromkeys(names, ""))):
+    is_dialogue = not JSON_START.match(text) and speaker_lines.is_dialogue(text.splitlines()[:1000])
+    if start.startswith(("{", "[")) and not is_dialogue:
+        return _json_form(path, columns, reader, _is_record)
+    lines = tables.lines_of(iter([text]))
+    delimiter, names = tables.csv_header(lines)
+    # A title such as "Dialogue" is no table with one column, unless this column has lists.
+    is_table = len(names) > 1 or next(lines, "").lstrip('" ').startswith("[")
+    if is_table and _is_known(columns.renamed_keys(dict.fromkeys(names, ""))):
         form = "TSV" if delimiter == "\t" else "CSV"
         return form, columns.renamed(tables.csv_rows(path, reader))
-    if speaker_lines.is_dialogue(text.splitlines()[:1000]):
+    if is_dialogue:
         return "plain text", None
     if start.startswith('"'):
-        return _json_form(path, reader), read_json(path, reader, is_conversation)
+        return _json_form(path, columns, reader, is_conversation)
     if len(names) > 1:
         shown = ", ".join(ascii(name[:40])[1:-1] for name in names[:8])
         raise Unrecognised(f"looks like a table with the columns {shown}; none of them is a known column")
     raise Unrecognised("is text, but its lines do not begin with speakers, as in `Ann: Hello.`")
 
 
-def _json_form(path: Path, reader: LineReader) -> str:
-    return "JSON Lines" if has_a_value_per_line(path, reader) else "JSON"
+def _json_form(
+    path: Path, columns: Columns, reader: LineReader, is_record: Callable[[Any], bool]
+) -> tuple[str, Records]:
+    by_line = has_a_value_per_line(path, reader)
+    records = read_json(path, reader, is_record, by_line=by_line)
+    return "JSON Lines" if by_line else "JSON", columns.renamed(records)
 
 
 def _is_record(value: Any) -> bool:
     return is_conversation(value) or is_turn_row(value)
 
 
-def _is_known(row: dict[str, Any]) -> bool:
-    return (
-        is_turn_row(row)
-        or any(pair[0] in row and pair[1] in row for pair in EXCHANGES)
-        or (any(key in row for key in LISTS))
-    )
+def _is_known(row: Row) -> bool:
+    return is_turn_row(row) or is_exchange(row) or first_key(row, LISTS) is not None
 
 
 def _kind(records: list[Record | Malformed]) -> str | None:
@@ -243,7 +242,7 @@ def _read_speaker_lines(
 
 
 def _add_malformed(name: str, malformed: Malformed, rejects: Rejects) -> None:
-    rejects.lines_read += 1
-    rejects.add(name, malformed.line, malformed.cause, malformed.raw)
+    rejects.lines_read += malformed.lines
+    rejects.add(name, malformed.line, malformed.cause, malformed.raw, lines=malformed.lines)
     if malformed.ends_file:
         rejects.cut_files.append(name)

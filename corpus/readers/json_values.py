@@ -43,18 +43,21 @@ class Malformed(NamedTuple):
     raw: str
     ends_file: bool = False
     """Whether the rest of the file cannot be read either."""
+    lines: int = 1
+    """The number of lines that it takes up."""
 
 
 def read_json(
-    path: Path, reader: LineReader, is_record: Callable[[Any], bool]
+    path: Path, reader: LineReader, is_record: Callable[[Any], bool], *, by_line: bool
 ) -> Iterator[Record | Malformed]:
     """Yield the records of a JSON file.
 
     Args:
         is_record: whether an object is a record itself, and not a collection of records by their keys.
+        by_line: whether each line is a value, from `has_a_value_per_line`.
     """
     reader.line_bytes = RECORD_BYTES
-    if has_a_value_per_line(path, reader):
+    if by_line:
         yield from _read_lines(path, reader)
         return
     scanner = _Scanner(reader.pieces(path))
@@ -72,7 +75,7 @@ def has_a_value_per_line(path: Path, reader: LineReader) -> bool:
 
 def is_json_lines(sample: str) -> bool:
     """Whether each line of the file that begins with `sample` is a JSON value of its own."""
-    lines = sample.splitlines()
+    lines = re.split(r"\r\n|\r|\n", sample)  # U+2028 and the like may stand in a value
     if len(sample) >= SAMPLE_CHARACTERS:
         del lines[-1]  # it is not complete
     lines = [line for line in lines if line.strip(_WHITESPACE)][:TRIED_LINES]
@@ -105,13 +108,13 @@ def _read_lines(path: Path, reader: LineReader) -> Iterator[Record | Malformed]:
 
 def _read_line(number: int, line: Line) -> Record | Malformed:
     if not line.is_whole:
-        return Malformed(number, f"longer than {RECORD_BYTES:,} bytes", line.text)
+        return Malformed(number, f"longer than {RECORD_BYTES:,} bytes", line.text[:200])
     try:
-        return Record(number, _DECODER.decode(line.text.strip(_WHITESPACE)), raw=line.text)
+        return Record(number, _DECODER.decode(line.text.strip(_WHITESPACE)), raw=line.text[:200])
     except RecursionError:
-        return Malformed(number, "nested too deeply", line.text)
+        return Malformed(number, "nested too deeply", line.text[:200])
     except ValueError as error:
-        return Malformed(number, f"not JSON ({_reason(error)})", line.text)
+        return Malformed(number, f"not JSON ({_reason(error)})", line.text[:200])
 
 
 def _read_document(scanner: "_Scanner", is_record: Callable[[Any], bool]) -> Iterator[Record | Malformed]:

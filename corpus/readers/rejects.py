@@ -33,14 +33,17 @@ class Rejects:
         missing = MISSING_SHARE if self.cut_files else 0.0
         return min(1.0, self.count / max(1, self.lines_read) + missing)
 
-    def add(self, file: str, line: int, cause: str, raw: str) -> None:
+    def add(self, file: str, line: int, cause: str, raw: str, *, lines: int = 1) -> None:
         """Count a line as a reject, and store it unless `REJECTS_STORED` rejects are already stored.
+
+        Args:
+            lines: the number of lines that cannot be used for this cause, of which `line` is the first.
 
         Raises:
             TooManyRejects: `REJECTS_STORED` rejects were already stored, and the share of rejects among all
                 lines is now larger than `max_share`.
         """
-        self.by_cause[cause] += 1
+        self.by_cause[cause] += lines
         if len(self.rows) < REJECTS_STORED:
             sample = raw[:200].encode("utf-8", "replace").decode()  # UTF-8 cannot encode a lone surrogate
             self.rows.append({"file": file, "line": line, "cause": cause, "sample": sample})

@@ -32,6 +32,7 @@ class Turn(NamedTuple):
     """What one speaker says before another one speaks."""
 
     speaker: str
+    """The name or the role; "" if the source names no speaker."""
     text: str
     role: str = ""
     """`user`, `assistant`, `system`, `tool`, or "" if the source names speakers but no roles."""
@@ -82,12 +83,13 @@ class Ledger:
 def settle(conversation: Conversation, ledger: Ledger, *, join: bool = True) -> list[Turn]:
     """The turns of the dialogue, without system texts, tool calls and turns of known roles that have no text.
 
-    Consecutive turns of one speaker are joined with a space, if `join` is true. A user's turn is no reply, so
-    its weight is 0. An empty turn of a speaker without a role is kept, because the turns around it do not
-    belong together; the stage `clean` divides the conversation there.
+    Consecutive turns of one speaker with one weight are joined with a space, if `join` is true. A user's turn
+    is no reply, so its weight is 0. Turns without a speaker are those of two speakers, who take turns. An
+    empty turn of a speaker without a role is kept, because the turns around it do not belong together; the
+    stage `clean` divides the conversation there.
     """
     settled: list[Turn] = []
-    for turn in conversation.turns:
+    for number, turn in enumerate(conversation.turns):
         role = turn.role or SPEAKER
         if turn.role == SYSTEM:
             ledger.reject([turn], "a system text, which is no turn of the dialogue")
@@ -98,16 +100,22 @@ def settle(conversation: Conversation, ledger: Ledger, *, join: bool = True) -> 
         else:
             ledger.read[role] += 1
             turn = turn._replace(weight=0.0) if turn.role == USER else turn
+            if not turn.speaker:
+                turn = turn._replace(speaker=f"speaker {1 + number % 2}")
             last = settled[-1] if settled else None
-            is_same = last is not None and (last.speaker, last.role) == (turn.speaker, turn.role)
-            if join and last and is_same and last.text.strip() and turn.text.strip():
+            if join and last and _goes_on(last, turn):
                 ledger.joined[role] += 1
-                text = f"{last.text} {turn.text}"
-                settled[-1] = last._replace(text=text, weight=min(last.weight, turn.weight))
+                settled[-1] = last._replace(text=f"{last.text} {turn.text}")
             else:
                 ledger.accepted[role] += 1
                 settled.append(turn)
     return settled
+
+
+def _goes_on(last: Turn, turn: Turn) -> bool:
+    """Whether a turn continues the turn before it."""
+    is_same = last._replace(text="") == turn._replace(text="")
+    return is_same and bool(last.text.strip()) and bool(turn.text.strip())
 
 
 def group_of(conversation: Conversation, turns: Sequence[Turn]) -> str:

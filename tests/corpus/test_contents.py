@@ -104,3 +104,12 @@ def test_the_two_cornell_files_are_taken_alone_whatever_the_case_of_their_names(
         "movie_conversations.txt",
         "movie_lines.txt",
     ]
+
+
+def test_a_long_name_in_another_script_is_shortened_by_bytes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as packed:
+        packed.writestr("話" * 120 + ".jsonl", CHAT)
+    (tmp_path / "out").mkdir()
+    (name,) = unpack_contents(tmp_path / "in.zip", tmp_path / "out", pins={})
+    assert name.endswith("話.jsonl")
+    assert len(name.encode()) <= 200

@@ -18,18 +18,6 @@ TURNS = ["Do you have bread?", "Yes."]
 MESSAGES = [{"role": "user", "content": TURNS[0]}, {"role": "assistant", "content": TURNS[1]}]
 
 
-@pytest.fixture
-def read(tmp_path):
-    def read(name, content, **given):
-        if isinstance(content, list) and name.endswith(".jsonl"):
-            content = "".join(json.dumps(each) + "\n" for each in content)
-        elif not isinstance(content, str | bytes):
-            content = json.dumps(content)
-        return parsed(download_of(tmp_path / "raw", **{name: content}), **given)
-
-    return read
-
-
 def refusal(read, name, content, **given):
     with pytest.raises(InputError) as error:
         read(name, content, **given)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from corpus.readers import json_values
 from corpus.readers.encodings import LineReader
-from corpus.readers.json_values import Malformed, read_json
+from corpus.readers.json_values import Malformed, Record, has_a_value_per_line, read_json
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()
 OBJECTS = st.dictionaries(st.text(min_size=1), SCALARS, max_size=3).map(lambda value: {"m": [], **value})
@@ -15,6 +16,11 @@ OBJECTS = st.dictionaries(st.text(min_size=1), SCALARS, max_size=3).map(lambda v
 
 def is_record(value: object) -> bool:
     return isinstance(value, dict) and "m" in value
+
+
+def records_of(path: Path) -> Iterator[Record | Malformed]:
+    by_line = has_a_value_per_line(path, LineReader())
+    return read_json(path, LineReader(), is_record, by_line=by_line)
 
 
 def values_of(path: Path, text: str) -> list[object]:
@@ -25,7 +31,7 @@ def values_of(path: Path, text: str) -> list[object]:
         else (record.key, record.value)
         if record.key
         else record.value
-        for record in read_json(path, LineReader(), is_record)
+        for record in records_of(path)
     ]
 
 
@@ -55,7 +61,7 @@ def test_a_small_piece_of_the_file_at_a_time_is_enough(path: Path, records: list
 
 def test_the_line_of_each_record_is_known(path: Path) -> None:
     path.write_text('[\n{"m": [],\n"a": 1},\n\n{"m": []}]')
-    lines = [record.line for record in read_json(path, LineReader(), is_record)]
+    lines = [record.line for record in records_of(path)]
     assert lines == [2, 5]
 
 

@@ -19,6 +19,8 @@ def conversations(path: Path, text: str) -> list[list[tuple[str, str]]]:
         "12/05/23, 2:03 PM - Ann: Bread?\n12/05/23, 2:04 PM - Bob: Yes.",
         "2023-05-12 14:03 Ann: Bread?\n2023-05-12 14:04 Bob: Yes.",
         "12.05.23, 14:03 - Ann: Bread?\n12.05.23, 14:04 - Bob: Yes.",
+        "2023-05-12T14:03:22.5Z Ann: Bread?\n2023-05-12T14:04:01+02:00 Bob: Yes.",
+        "12/5/23, 2:03 p. m. - Ann: Bread?\n12/5/23, 2:04 p.\u00a0m. - Bob: Yes.",
         "[14:03] <Ann> Bread?\n[14:04] <Bob> Yes.",
         "Ann: Bread?\nBob: Yes.",
         "Ann : Bread?\nBob : Yes.",
@@ -38,6 +40,27 @@ def test_a_new_day_begins_a_conversation_and_notices_of_the_program_are_ignored(
         [("Ann", "Bread? Today, please."), ("Bob", "Yes.")],
         [("Ann", "And now?")],
     ]
+
+
+def test_a_line_without_a_time_continues_a_turn_that_has_one(tmp_path: Path) -> None:
+    text = "12/05/23, 14:03 - Ann: To buy:\nBread: two\nMilk: one\n12/05/23, 14:04 - Bob: Yes.\n" * 3
+    found = conversations(tmp_path / "chat.txt", text)
+    assert found == [[("Ann", "To buy: Bread: two Milk: one"), ("Bob", "Yes.")] * 3]
+
+
+def test_a_time_in_one_line_of_a_script_changes_nothing(tmp_path: Path) -> None:
+    text = "Ann: When?\n10:30: that is late\nBob: Yes.\nAnn: Good.\nBob: Well.\n"
+    assert [name for name, _ in conversations(tmp_path / "script.txt", text)[0]] == ["Ann", "Bob"] * 2
+
+
+def test_a_conversation_without_end_is_divided(tmp_path: Path) -> None:
+    found = conversations(tmp_path / "long.txt", "Ann: Bread?\nBob: Yes.\n" * 6000)
+    assert [len(turns) for turns in found] == [10_000, 2_000]
+
+
+def test_a_long_turn_is_read_in_linear_time(tmp_path: Path) -> None:
+    text = "Ann: Bread?\nBob: Yes.\n" * 600 + "and so on\n" * 50_000
+    assert len(conversations(tmp_path / "long.txt", text)[0][-1][1]) == len("Yes.") + 50_000 * 10
 
 
 @pytest.mark.parametrize(
