@@ -2,42 +2,32 @@
 
 The stage reads a table with the schema TURNS and writes one with the schema SPLIT_TURNS
 (models/data/schemas.py). The stage may remove a conversation or divide it into parts, but it never adds text.
+
+A first pass cleans the conversations, writes them to a temporary file and collects hashes of them. When all
+are known, a second pass copies those that stay. Only some ten thousand turns are in memory at once.
 """
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from corpus.arrays import number_array, text_array
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.conversations import Conversation, read_conversations
-from corpus.cleaning.split import check_splits, split_conversations
+from corpus.cleaning.conversations import clean_conversations, read_conversations
+from corpus.cleaning.copies import Copies
+from corpus.cleaning.split import check_splits, position_of, splits_at
 from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
 
-
-def count_repeated_exchanges(conversations: list[tuple[Conversation, str]]) -> int:
-    """The number of exchanges (a turn and its reply) that repeat an earlier one; no exchange is removed."""
-    exchanges = Counter(
-        exchange for c, _ in conversations for exchange in zip(c.texts, c.texts[1:], strict=False)
-    )
-    return sum(count - 1 for count in exchanges.values())
-
-
-def to_table(conversations: list[tuple[Conversation, str]]) -> pa.Table:
-    """The turns of all conversations, each with its split, as a table with the schema SPLIT_TURNS."""
-    columns: dict[str, list[Any]] = {name: [] for name in SPLIT_TURNS.names}
-    for conversation, split in conversations:
-        turns = zip(
-            conversation.speakers, conversation.texts, conversation.roles, conversation.weights, strict=True
-        )
-        for turn, (speaker, text, role, weight) in enumerate(turns):
-            values = (conversation.id, turn, speaker, text, conversation.group, role, weight, split)
-            for name, value in zip(SPLIT_TURNS.names, values, strict=True):
-                columns[name].append(value)
-    return pa.table(columns, schema=SPLIT_TURNS)
+ROW_GROUP = 1 << 16
+UNITS_IN_MEMORY = 1 << 16
 
 
 def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
@@ -47,21 +37,73 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
         DataRejected: a split is empty.
     """
     counts: Counter[str] = Counter()
-    rows = pq.read_table(parse / "turns.parquet", schema=TURNS).to_pylist()
-    conversations = list(read_conversations(rows, config, counts))
-    unique = split_conversations(conversations, config, counts)
-    check_splits(unique, counts, config)
-    table = to_table(unique)
-    pq.write_table(table, out / "turns.parquet", compression="zstd", row_group_size=1 << 16)
-    sizes = Counter(split for _, split in unique)
+    cleaned = out / "cleaned.arrow"
+    copies, sizes, positions = _clean(parse / "turns.parquet", cleaned, config, counts)
+    stays, splits = copies.unique(counts), splits_at(positions, config)
+    conversations = check_splits(splits[stays], positions[stays], counts, config)
+    turn_splits = np.repeat(np.where(stays, splits, -1), sizes)
+    turns = _write(out / "turns.parquet", _with_splits(cleaned, turn_splits))
+    cleaned.unlink()
     report: dict[str, Any] = {
         "normalisation": config.normalisation,
         "counts": dict(counts),
-        "exchanges that occur more than once": count_repeated_exchanges(unique),
-        "conversations": {split: sizes[split] for split in SPLITS},
-        "turns": table.num_rows,
+        "exchanges that occur more than once": copies.repeated_exchanges(stays),
+        "conversations": conversations,
+        "turns": turns,
     }
     if config.redaction != "none":  # otherwise the report has the bytes that earlier releases wrote
         report["redaction"] = config.redaction
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    return int(table.num_rows)
+    return turns
+
+
+def _clean(
+    turns: Path, cleaned: Path, config: CleanConfig, counts: Counter[str]
+) -> tuple[Copies, NDArray[np.int64], NDArray[np.uint64]]:
+    """Write all cleaned conversations to an Arrow file.
+
+    Returns:
+        Their hashes, their numbers of turns, and their positions among the splits.
+    """
+    copies = Copies()
+    sizes, positions = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    position = lru_cache(UNITS_IN_MEMORY)(position_of)  # a film has hundreds of conversations
+    with pa.OSFile(str(cleaned), "wb") as file, pa.ipc.new_file(file, TURNS) as writer:
+        for table in read_conversations(turns):
+            parts = clean_conversations(table, config, counts)
+            sizes.append(parts.sizes)
+            positions.append(np.array([position(unit) for unit in parts.units], np.uint64))
+            copies.add(parts, splits_at(positions[-1], config))
+            writer.write_table(parts.turns)
+    return copies, np.concatenate(sizes), np.concatenate(positions)
+
+
+def _with_splits(cleaned: Path, splits: NDArray[np.int8]) -> Iterator[pa.Table]:
+    """Yield the turns of an Arrow file that have a split (not -1), with its name in a new column."""
+    names = text_array(SPLITS)
+    position = 0
+    with pa.memory_map(str(cleaned)) as file, pa.ipc.open_file(file) as reader:
+        for i in range(reader.num_record_batches):
+            batch = reader.get_batch(i)
+            own = splits[position : position + batch.num_rows]
+            position += batch.num_rows
+            rows = np.flatnonzero(own >= 0)
+            turns = pa.Table.from_batches([batch]).take(number_array(rows))
+            column = names.take(number_array(own[rows], pa.int32()))
+            yield turns.append_column(SPLIT_TURNS.field("split"), column)
+
+
+def _write(path: Path, tables: Iterator[pa.Table]) -> int:
+    """Write tables to a Parquet file in row groups of ROW_GROUP rows; return the number of rows."""
+    rows = 0
+    waiting = SPLIT_TURNS.empty_table()
+    with pq.ParquetWriter(path, SPLIT_TURNS, compression="zstd") as writer:
+        for table in tables:
+            waiting = pa.concat_tables([waiting, table])
+            while waiting.num_rows >= ROW_GROUP:
+                writer.write_table(waiting.slice(0, ROW_GROUP))
+                waiting = waiting.slice(ROW_GROUP)
+            rows += table.num_rows
+        if waiting.num_rows:
+            writer.write_table(waiting)
+    return rows

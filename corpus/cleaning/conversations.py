@@ -1,89 +1,117 @@
-"""Conversations: assembles the turns of a corpus into conversations of prepared text, without empty turns."""
+"""Conversations: cleans whole conversations in columns, and divides them where a turn is empty."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from corpus.arrays import number_array, numbers_of, text_array
 from corpus.cleaning.config import CleanConfig
-from models.text.redaction import KINDS, prepare, redact
-
-WITHOUT_LETTERS = "turns with no letter left"
-
-
-class Conversation(NamedTuple):
-    """A conversation of the corpus, or a part of one, without empty turns."""
-
-    id: str
-    group: str
-    speakers: list[str]
-    texts: list[str]
-    roles: list[str]
-    weights: list[float]
-    source_id: str
-    """The id of the complete conversation in the corpus, even if this object is only a part of it."""
+from corpus.cleaning.texts import prepare_speakers, prepare_texts
+from models.data.schemas import TURNS
 
 
-def read_conversations(
-    turns: Iterable[dict[str, Any]], config: CleanConfig, counts: Counter[str]
-) -> Iterator[Conversation]:
-    """Yield conversations of at least two turns, with normalised text in which personal data is replaced.
+class Parts(NamedTuple):
+    """Cleaned conversations, or parts of conversations, of at least two turns each, one after another."""
 
-    A turn that is empty after normalisation is removed, and its conversation is divided at that point.
+    turns: pa.Table
+    """Their turns, with the schema TURNS."""
+    starts: NDArray[np.int64]
+    """The row of the first turn of each part, and at the end the number of rows."""
+    units: list[str]
+    """For each part, the name of what is never divided between splits: its group, or its conversation with
+    all of its parts."""
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The number of turns of each part."""
+        return np.diff(self.starts)
+
+
+def read_conversations(turns: Path) -> Iterator[pa.Table]:
+    """Yield the turns of a Parquet file, a row group at a time, without dividing a conversation."""
+    rest = TURNS.empty_table()
+    with pq.ParquetFile(turns) as file:
+        for i in range(file.num_row_groups):
+            rest = pa.concat_tables([rest, file.read_row_group(i, columns=TURNS.names).cast(TURNS)])
+            last = np.flatnonzero(_is_first(_column(rest, "conversation_id")))[-1:]
+            if last.any():
+                yield rest.slice(0, last[0])
+                rest = rest.slice(last[0])
+    if rest:
+        yield rest
+
+
+def clean_conversations(turns: pa.Table, config: CleanConfig, counts: Counter[str]) -> Parts:
+    """Clean whole conversations: the text is normalised, and personal data in it is replaced.
+
+    A turn that is empty afterwards is removed, and its conversation is divided there. The first part has the
+    id of the conversation, and later parts have a number after it.
+
+    Args:
+        turns: the rows of conversations in their order, with the schema TURNS.
+        counts: what is read and removed is added to these counts.
     """
-    for name, group in groupby(turns, key=itemgetter("conversation_id")):
-        rows = list(group)
-        raw = Conversation(
-            id=name,
-            group=rows[0]["group"],
-            speakers=[row["speaker"] for row in rows],
-            texts=[row["text"] for row in rows],
-            roles=[row["role"] for row in rows],
-            weights=[row["weight"] for row in rows],
-            source_id=name,
-        )
-        yield from clean_conversation(raw, config, counts)
+    turns = turns.combine_chunks()
+    ids = _column(turns, "conversation_id")
+    is_first = _is_first(ids)
+    counts["conversations read"] += int(is_first.sum())
+    counts["turns read"] += turns.num_rows
+    texts, text_numbers = prepare_texts(_column(turns, "text"), config, counts)
+    is_empty = np.array([not text for text in texts], bool)[text_numbers]
+    if is_empty.any():
+        counts["turns empty, or empty once cleaned"] += int(is_empty.sum())
+    first_rows, sizes, rows = _divided(is_first, is_empty, counts)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    columns: dict[str, Any] = {name: _column(turns, name).take(number_array(rows)) for name in TURNS.names}
+    columns["conversation_id"] = _part_ids(ids, is_first, first_rows).take(
+        number_array(np.repeat(np.arange(len(sizes)), sizes))
+    )
+    columns["turn"] = number_array(np.arange(len(rows)) - np.repeat(starts[:-1], sizes), pa.int32())
+    columns["text"] = text_array(texts).take(number_array(text_numbers[rows]))
+    columns["speaker"] = prepare_speakers(columns["speaker"], config)
+    undivided = _column(turns, "group") if config.split_by == "group" else ids
+    units = undivided.take(number_array(first_rows)).to_pylist()
+    return Parts(pa.table(columns, schema=TURNS), starts, units)
 
 
-def clean_conversation(
-    raw: Conversation, config: CleanConfig, counts: Counter[str]
-) -> Iterator[Conversation]:
-    """Yield the parts of one conversation, as `read_conversations` does."""
-    counts["conversations read"] += 1
-    counts["turns read"] += len(raw.texts)
-    texts = []
-    for raw_text in raw.texts:
-        text, replaced = prepare(raw_text, style=config.normalisation, redaction=config.redaction)
-        texts.append(text)
-        for kind, count in replaced.items():
-            counts[f"{KINDS[kind]} replaced"] += count
-    speakers = [_speaker(name, config) for name in raw.speakers]
-    changed = zip(raw.texts, texts, strict=True) if texts != raw.texts else ()
-    counts[WITHOUT_LETTERS] += sum(_has_letter(a) and not _has_letter(b) for a, b in changed)
-    parts = [(0, len(texts))]
-    if not all(texts):
-        empty = [i for i, text in enumerate(texts) if not text]
-        counts["turns empty, or empty once cleaned"] += len(empty)
-        parts = list(zip([0, *(i + 1 for i in empty)], [*empty, len(texts)], strict=True))
-    long_enough = [(start, end) for start, end in parts if end - start > 1]
-    counts["turns with no neighbour left"] += sum(end - start == 1 for start, end in parts)
-    for i, (start, end) in enumerate(long_enough):
-        yield Conversation(
-            id=raw.id if i == 0 else f"{raw.id}/{i + 1}",
-            group=raw.group,
-            speakers=speakers[start:end],
-            texts=texts[start:end],
-            roles=raw.roles[start:end],
-            weights=raw.weights[start:end],
-            source_id=raw.source_id,
-        )
+def _divided(
+    is_first: NDArray[np.bool_], is_empty: NDArray[np.bool_], counts: Counter[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The first row and the number of turns of each part, and the rows of all parts."""
+    is_after_empty = np.concatenate([[True], is_empty[:-1]])
+    begins = ~is_empty & (is_first | is_after_empty)
+    filled_rows = np.flatnonzero(~is_empty)
+    part_of_row = (np.cumsum(begins) - 1)[filled_rows]
+    sizes = np.bincount(part_of_row, minlength=int(begins.sum()))
+    counts["turns with no neighbour left"] += int((sizes == 1).sum())
+    is_part = sizes > 1
+    return np.flatnonzero(begins)[is_part], sizes[is_part], filled_rows[is_part[part_of_row]]
 
 
-def _speaker(name: str, config: CleanConfig) -> str:
-    """The name of a speaker as it is stored. In chat exports, a name may be a phone number."""
-    return name if config.redaction == "none" else redact(name)[0]
+def _part_ids(ids: pa.Array, is_first: NDArray[np.bool_], first_rows: NDArray[np.int64]) -> pa.Array:
+    conversations = np.cumsum(is_first)[first_rows]
+    numbers = np.arange(len(first_rows)) - np.searchsorted(conversations, conversations)
+    names = ids.take(number_array(first_rows))
+    if not numbers.any():
+        return names
+    numbered = zip(names.to_pylist(), numbers.tolist(), strict=True)
+    return text_array([f"{name}/{number + 1}" if number else name for name, number in numbered])
 
 
-def _has_letter(text: str) -> bool:
-    return any(map(str.isalpha, text))
+def _is_first(ids: pa.Array) -> NDArray[np.bool_]:
+    """Whether each row is the first one of its conversation."""
+    is_first = np.ones(len(ids), bool)
+    if len(ids) > 1:
+        is_first[1:] = numbers_of(pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)))
+    return is_first
+
+
+def _column(turns: pa.Table, name: str) -> pa.Array:
+    return turns[name].combine_chunks()

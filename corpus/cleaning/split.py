@@ -4,78 +4,53 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.conversations import WITHOUT_LETTERS, Conversation
+from corpus.cleaning.texts import WITHOUT_LETTERS
 from models.data.schemas import SPLITS
 from models.errors import DataRejected
 
-POSITIONS = 2**64
-
-
-def split_unit(conversation: Conversation, config: CleanConfig) -> str:
-    """The name of what stays together in one split: the conversation's group or the complete conversation.
-
-    If parts of one conversation were in different splits, training on one would help to predict the others.
-    """
-    return conversation.group if config.split_by == "group" else conversation.source_id
+POSITIONS = 2.0**64
 
 
 def position_of(name: str) -> int:
-    """The position of a group or conversation among the splits: the first eight bytes of its name's hash."""
+    """The position of a group or conversation among the splits: the first eight bytes of its name's hash.
+
+    Only the name decides it, so new data never moves a group or conversation to another split.
+    """
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
 
 
-def split_at(position: int, config: CleanConfig) -> str:
-    """The split to which a position belongs."""
-    share = position / POSITIONS
-    if share < config.test_share:
-        return "test"
-    return "validation" if share < config.test_share + config.validation_share else "train"
+def splits_at(positions: NDArray[np.uint64], config: CleanConfig) -> NDArray[np.int8]:
+    """The splits to which positions belong, as positions in SPLITS. Other data has no influence on them."""
+    shares = positions / POSITIONS
+    is_validation = shares < config.test_share + config.validation_share
+    return np.where(shares < config.test_share, 2, np.where(is_validation, 1, 0)).astype(np.int8)
 
 
 def split_of(name: str, config: CleanConfig) -> str:
-    """The split of a group or conversation. Only the name and the settings decide it, not other data."""
-    return split_at(position_of(name), config)
-
-
-def split_conversations(
-    conversations: list[Conversation], config: CleanConfig, counts: Counter[str]
-) -> list[tuple[Conversation, str]]:
-    """The conversations with their splits. Of several conversations with the same texts, only one is kept.
-
-    A copy in the test split takes precedence over one in the validation split, which takes precedence over
-    one in the training split. Within a split, the first copy is kept.
-    """
-    assigned = [(c, split_of(split_unit(c, config), config)) for c in conversations]
-    first_copies: dict[tuple[str, ...], tuple[str, str]] = {}
-    for split in reversed(SPLITS):
-        for conversation, assigned_split in assigned:
-            if assigned_split == split:
-                first_copies.setdefault(tuple(conversation.texts), (split, conversation.id))
-    unique = []
-    for conversation, split in assigned:
-        first_split, first_id = first_copies[tuple(conversation.texts)]
-        if (split, conversation.id) == (first_split, first_id):
-            unique.append((conversation, split))
-        elif split == first_split:
-            counts["conversations that repeat an earlier one of the same split"] += 1
-        else:
-            counts["conversations that the test or validation set holds"] += 1
-    return unique
+    """The split of a group or conversation."""
+    return SPLITS[splits_at(np.array([position_of(name)], np.uint64), config)[0]]
 
 
 def check_splits(
-    conversations: list[tuple[Conversation, str]], counts: Counter[str], config: CleanConfig
-) -> None:
-    """Check that each split contains at least one conversation.
+    splits: NDArray[np.int8], positions: NDArray[np.uint64], counts: Counter[str], config: CleanConfig
+) -> dict[str, int]:
+    """The number of conversations in each split.
+
+    Args:
+        splits: the split of each conversation, from `splits_at`.
+        positions: the position of each conversation's group (or of itself).
 
     Raises:
         DataRejected: a split is empty, so a model could not be trained or evaluated.
     """
-    sizes = Counter(split for _, split in conversations)
-    units = len({split_unit(c, config) for c, _ in conversations})
-    if problem := empty_splits_problem(sizes, units, counts, config):
+    sizes = dict(zip(SPLITS, np.bincount(splits, minlength=len(SPLITS)).tolist(), strict=True))
+    if problem := empty_splits_problem(sizes, len(np.unique(positions)), counts, config):
         raise DataRejected(problem)
+    return sizes
 
 
 def empty_splits_problem(
@@ -86,7 +61,7 @@ def empty_splits_problem(
     Args:
         sizes: the number of conversations in each split that has any.
         units: the number of groups (or of conversations, with `split_by=conversation`).
-        counts: the counts of `read_conversations`.
+        counts: the counts of `clean_conversations`.
     """
     empty = [split for split in SPLITS if not sizes.get(split)]
     if not empty:

@@ -3,7 +3,6 @@
 While there are few different values, all counts are exact. Later they are estimates, and the counters say so.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -14,11 +13,6 @@ SAMPLED_KEYS = 1 << 18
 FREQUENT_TEXTS = 1 << 15
 TEXT_CHARACTERS = 200  # texts are compared by their beginnings, so that long ones do not fill the memory
 DIFFERENT_LENGTHS = 1 << 15
-
-
-def hash_of(text: str) -> int:
-    """A number that identifies a text without lone surrogates; it is the same in each process."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 class HashSample(Generic[V]):

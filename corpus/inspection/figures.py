@@ -8,20 +8,25 @@ import time
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from corpus.cleaning import conversations as cleaned
+import numpy as np
+import pyarrow.compute as pc
+
+from corpus.arrays import number_array, numbers_of
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.split import position_of, split_at, split_of, split_unit
-from corpus.inspection.counters import FrequentTexts, HashSample, Lengths, hash_of
+from corpus.cleaning.conversations import Parts, clean_conversations
+from corpus.cleaning.copies import exchange_hashes, part_digests, text_digests
+from corpus.cleaning.split import position_of, splits_at
+from corpus.inspection.counters import FrequentTexts, HashSample, Lengths
 from corpus.readers.parse import ParseConfig, Parsing
 from corpus.readers.turns import Conversation, Turn, group_of
+from corpus.readers.writer import rows_of, table_of
 from models.data.schemas import SPLITS
 
 SAMPLES = 5
-BATCH = 256  # conversations that are counted together
+BATCH_TURNS = 4096  # turns that are cleaned and counted together
 PROGRESS_EVERY = 1000  # conversations between two looks at the clock
 PROGRESS_SECONDS = 0.3
 
@@ -32,7 +37,11 @@ class Sample(NamedTuple):
     """A conversation of the sample: those with the smallest hashes, a random but repeatable choice."""
 
     key: int
-    conversation: cleaned.Conversation
+    id: str
+    split: str
+    speakers: list[str]
+    texts: list[str]
+    weights: list[float]
 
 
 class Figures:
@@ -56,58 +65,62 @@ class Figures:
         self.units = self.groups if config.split_by == "group" else HashSample[int](int.__add__)
         """The same for what is never divided between splits."""
         self.samples: list[Sample] = []
-        self._waiting: list[cleaned.Conversation] = []
+        self._rows: list[tuple[Any, ...]] = []
 
     def add(self, conversation: Conversation, turns: list[Turn]) -> None:
-        """Clean a conversation, and count it, at the latest when `count_waiting` is called."""
-        raw = cleaned.Conversation(
-            id=conversation.id,
-            group=group_of(conversation, turns),
-            speakers=[turn.speaker for turn in turns],
-            texts=[turn.text for turn in turns],
-            roles=[turn.role for turn in turns],
-            weights=[turn.weight for turn in turns],
-            source_id=conversation.id,
-        )
-        self._waiting += cleaned.clean_conversation(raw, self.config, self.counts)
-        if len(self._waiting) >= BATCH:
+        """Add a conversation. It is counted later, and at the latest when `count_waiting` is called."""
+        name = conversation.id
+        if self._rows and self._rows[-1][0] == name:  # two conversations in a row would become one
+            name = f"{name}-2"
+        self._rows += rows_of(name, turns, group_of(conversation, turns))
+        if len(self._rows) >= BATCH_TURNS:
             self.count_waiting()
 
     def count_waiting(self) -> None:
-        """Count the conversations that were added but not counted yet; many together take less time."""
-        parts, self._waiting = self._waiting, []
-        texts = [text for part in parts for text in part.texts]
+        """Clean and count the conversations that were added but not counted yet."""
+        turns, self._rows = table_of(self._rows), []
+        parts = clean_conversations(turns, self.config, self.counts)
+        if not len(parts.sizes):
+            return
+        texts = parts.turns["text"].combine_chunks()
         self.turns += len(texts)
-        self.turns_each.add([len(part.texts) for part in parts])
-        self.characters.add([len(text) for text in texts])
-        self.words.add([text.count(" ") + 1 for text in texts])  # cleaned texts have single spaces
-        self.replies.add(
-            [part.texts[i] for part in parts for i in range(1, len(part.texts)) if part.weights[i] > 0]
-        )
-        for part in parts:
-            self._add_hashes(part)
+        self.turns_each.add(parts.sizes.tolist())
+        self.characters.add(pc.utf8_length(texts).to_pylist())
+        # Cleaned texts have single spaces.
+        self.words.add((1 + numbers_of(pc.count_substring(texts, " "))).tolist())
+        is_reply = numbers_of(parts.turns["weight"].combine_chunks()) > 0
+        is_reply[parts.starts[:-1]] = False
+        self.replies.add(texts.take(number_array(np.flatnonzero(is_reply))).to_pylist())
+        self._add_hashes(parts)
 
-    def _add_hashes(self, part: cleaned.Conversation) -> None:
-        position = position_of(split_unit(part, self.config))
-        self.units.add(position, 1)
+    def _add_hashes(self, parts: Parts) -> None:
+        positions = [position_of(unit) for unit in parts.units]
+        splits = splits_at(np.array(positions, np.uint64), self.config).tolist()
+        for position in positions:
+            self.units.add(position, 1)
         if self.groups is not self.units:
-            self.groups.add(position_of(part.group), 1)
-        # A hash of numbers is the same in each process, unlike a hash of texts.
-        hashes = [hash_of(text) for text in part.texts]
-        key = hash(tuple(hashes))
-        self.conversations.add(key, (1, SPLITS.index(split_at(position, self.config))))
-        for exchange in pairwise(hashes):
-            self.exchanges.add(hash(exchange), 1)
-        if len(self.samples) < SAMPLES or key < self.samples[-1].key:
-            self._add_sample(Sample(key, part))
+            groups = parts.turns["group"].take(number_array(parts.starts[:-1])).to_pylist()
+            for group in groups:
+                self.groups.add(position_of(group), 1)
+        texts = text_digests(parts.turns)
+        keys = part_digests(texts, parts.starts)[:, 0].tolist()
+        for key, split in zip(keys, splits, strict=True):
+            self.conversations.add(key, (1, split))
+        for key in exchange_hashes(texts, parts.starts)[0].tolist():
+            self.exchanges.add(key, 1)
+        for i, key in enumerate(keys):
+            if len(self.samples) < SAMPLES or key < self.samples[-1].key:
+                self._add_sample(key, SPLITS[splits[i]], parts, i)
 
-    def _add_sample(self, sample: Sample) -> None:
-        if all(sample.key != other.key for other in self.samples):
-            insort(self.samples, sample, key=lambda each: each.key)
-            del self.samples[SAMPLES:]
-
-    def split_of(self, part: cleaned.Conversation) -> str:
-        return split_of(split_unit(part, self.config), self.config)
+    def _add_sample(self, key: int, split: str, parts: Parts, number: int) -> None:
+        if any(key == other.key for other in self.samples):
+            return
+        start, size = int(parts.starts[number]), int(parts.sizes[number])
+        turns = parts.turns.slice(start, size)
+        speakers, texts, weights = (turns[name].to_pylist() for name in ("speaker", "text", "weight"))
+        sample = Sample(key, turns["conversation_id"][0].as_py(), split, speakers, texts, weights)
+        insort(self.samples, sample, key=lambda each: each.key)
+        del self.samples[SAMPLES:]
 
     @property
     def conversations_by_split(self) -> dict[str, int]:

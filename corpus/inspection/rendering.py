@@ -1,6 +1,5 @@
 """Rendering: a conversation as text with the boundaries of its turns, as a model reads it."""
 
-from corpus.cleaning.conversations import Conversation
 from models.record import Record
 from models.text.config import MarkupConfig
 from models.text.tokenizer import CONTROL, END, START
@@ -17,13 +16,16 @@ class RenderedTurn(Record):
     """Whether the model learns to write this turn and the token after it."""
 
 
-def render(conversation: Conversation, markup: MarkupConfig) -> list[list[RenderedTurn]]:
+def render(texts: list[str], weights: list[float], markup: MarkupConfig) -> list[list[RenderedTurn]]:
     """The first training sequences of a conversation; a single one, unless `markup.unit` is `pair`.
 
     Nothing is cut off, because the length in tokens is only known when a vocabulary has been learnt.
+
+    Args:
+        texts: the texts of the turns.
+        weights: the weights of the turns.
     """
-    texts = conversation.texts
-    has_loss = [i > 0 and weight > 0 for i, weight in enumerate(conversation.weights)]
+    has_loss = [i > 0 and weight > 0 for i, weight in enumerate(weights)]
     if markup.unit == "conversation":
         return [_sequence(texts, has_loss)] if any(has_loss) else []
     replies = [i for i, flag in enumerate(has_loss) if flag][:MAX_SEQUENCES]

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.split import empty_splits_problem, split_at
+from corpus.cleaning.split import empty_splits_problem, splits_at
 from corpus.inspection.counters import HashSample
 from corpus.inspection.figures import Figures
 from corpus.inspection.files import FileFacts
@@ -169,8 +172,8 @@ def _commonest_replies(figures: Figures) -> list[CommonReply]:
 
 def _samples(figures: Figures) -> list[SampleConversation]:
     return [
-        sample_of_turns(part.id, figures.split_of(part), zip(part.speakers, part.texts, strict=True))
-        for _, part in figures.samples
+        sample_of_turns(sample.id, sample.split, zip(sample.speakers, sample.texts, strict=True))
+        for sample in figures.samples
     ]
 
 
@@ -185,10 +188,14 @@ def _repetitions(sample: HashSample[int] | HashSample[tuple[int, int]], counts: 
 
 def _splits(figures: Figures) -> dict[str, SplitFigures]:
     units = dict.fromkeys(SPLITS, 0)
-    for position in figures.units.values:
-        units[split_at(position, figures.config)] += figures.units.one_in
+    for split in splits_at(_unit_positions(figures), figures.config).tolist():
+        units[SPLITS[split]] += figures.units.one_in
     conversations = figures.conversations_by_split
     return {split: SplitFigures(conversations=conversations[split], groups=units[split]) for split in SPLITS}
+
+
+def _unit_positions(figures: Figures) -> NDArray[np.uint64]:
+    return np.fromiter(figures.units.values, np.uint64, len(figures.units.values))
 
 
 def _problems(parsing: Parsing) -> list[Problem]:
@@ -228,10 +235,11 @@ def _suggested_shares(figures: Figures) -> dict[str, float]:
     config = figures.config
     if all(figures.conversations_by_split.values()):
         return {}
+    positions = _unit_positions(figures)
     for test in [config.test_share, *SHARES]:
         for validation in [config.validation_share, *SHARES]:
             changed = CleanConfig(split_by=config.split_by, validation_share=validation, test_share=test)
-            if len({split_at(position, changed) for position in figures.units.values}) == len(SPLITS):
+            if len(np.unique(splits_at(positions, changed))) == len(SPLITS):
                 shares = {"clean.validation_share": validation, "clean.test_share": test}
                 return {
                     key: share
@@ -243,6 +251,6 @@ def _suggested_shares(figures: Figures) -> dict[str, float]:
 
 def _rendered(figures: Figures, markup: MarkupConfig) -> list[list[RenderedTurn]]:
     for sample in figures.samples:
-        if sequences := render(sample.conversation, markup):
+        if sequences := render(sample.texts, sample.weights, markup):
             return sequences
     return []

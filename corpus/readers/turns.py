@@ -99,9 +99,8 @@ def settle(conversation: Conversation, ledger: Ledger, *, join: bool = True) -> 
             ledger.reject([turn], "no text")
         else:
             ledger.read[role] += 1
-            turn = turn._replace(weight=0.0) if turn.role == USER else turn
-            if not turn.speaker:
-                turn = turn._replace(speaker=f"speaker {1 + number % 2}")
+            speaker = turn.speaker or f"speaker {1 + number % 2}"
+            turn = Turn(speaker, turn.text, turn.role, 0.0 if turn.role == USER else turn.weight)
             last = settled[-1] if settled else None
             if join and last and _goes_on(last, turn):
                 ledger.joined[role] += 1
@@ -114,7 +113,7 @@ def settle(conversation: Conversation, ledger: Ledger, *, join: bool = True) -> 
 
 def _goes_on(last: Turn, turn: Turn) -> bool:
     """Whether a turn continues the turn before it."""
-    is_same = last._replace(text="") == turn._replace(text="")
+    is_same = (last.speaker, last.role, last.weight) == (turn.speaker, turn.role, turn.weight)
     return is_same and bool(last.text.strip()) and bool(turn.text.strip())
 
 

@@ -1,25 +1,31 @@
 """Writer: writes conversations as a table with the schema TURNS, a part at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from corpus.arrays import number_array, text_array
 from corpus.readers.turns import Turn
 from models.data.schemas import TURNS
 
 ROW_GROUP = 1 << 16
+ROW_GROUP_CHARACTERS = 1 << 26
+
+Row = tuple[str, int, str, str, str, str, float]
+"""The values of a row, in the order of the schema TURNS."""
 
 
 class TurnsWriter:
-    """A context manager that writes a Parquet file; at most ROW_GROUP rows are in memory at once."""
+    """A context manager that writes a Parquet file; at most ROW_GROUP rows or ROW_GROUP_CHARACTERS
+    characters, and one conversation more, are in memory at once."""
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, TURNS, compression="zstd")
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[Row] = []
+        self._characters = 0
         self._ids: dict[str, int] = {}  # the largest number appended to each id
         self.rows = 0
         """The number of rows that have been written."""
@@ -42,22 +48,28 @@ class TurnsWriter:
             name = f"{conversation}-{number}"
         self._ids[conversation] = number
         self._ids.setdefault(name, 1)
-        for position, turn in enumerate(turns):
-            row = (name, position, turn.speaker, turn.text, group, turn.role, turn.weight)
-            self._rows.append(tuple(_encodable(value) for value in row))
+        self._rows += rows_of(name, turns, group)
         self.rows += len(turns)
-        if len(self._rows) >= ROW_GROUP:
+        self._characters += sum(len(turn.text) for turn in turns)
+        if len(self._rows) >= ROW_GROUP or self._characters >= ROW_GROUP_CHARACTERS:
             self._flush()
 
     def _flush(self) -> None:
-        columns = list(zip(*self._rows, strict=True)) or [()] * len(TURNS)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, TURNS, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=TURNS))
-        self._rows = []
+        self._writer.write_table(table_of(self._rows))
+        self._rows, self._characters = [], 0
 
 
-def _encodable(value: Any) -> Any:
-    """A text without lone surrogates, which UTF-8 cannot encode."""
-    return (
-        value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
-    )
+def rows_of(conversation: str, turns: Sequence[Turn], group: str) -> Iterator[Row]:
+    """Yield the rows of a conversation, for `table_of`."""
+    for position, turn in enumerate(turns):
+        yield conversation, position, turn.speaker, turn.text, group, turn.role, turn.weight
+
+
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """A table with the schema TURNS."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(TURNS)
+    arrays = [
+        text_array(column) if pa.types.is_string(field.type) else number_array(column, field.type)
+        for column, field in zip(columns, TURNS, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=TURNS)

@@ -7,7 +7,7 @@ pretrained model. The search reads a text once from left to right and takes line
 import re
 
 from models.text.identifiers import find_card, find_credentials, find_email, find_iban, find_ip
-from models.text.normalisation import Redaction, Style, normalise
+from models.text.normalisation import CHANGING, Redaction, Style, normalise
 from models.text.phone_numbers import find_phone
 
 # What each kind is called in counts.
@@ -91,3 +91,10 @@ def prepare(text: str, *, style: Style, redaction: Redaction) -> tuple[str, dict
     redacted, counts = redact(standard)
     unchanged = style == "plain" and not counts
     return (standard if unchanged else normalise(redacted, style)), counts
+
+
+def changing_pattern(style: Style, redaction: Redaction) -> str:
+    """A regular expression, for RE2 as well, that matches a part of every text that `prepare` changes."""
+    if style != "plain":
+        return ""
+    return CHANGING if redaction == "none" else f"{CHANGING}|{_TRIGGER.pattern}"

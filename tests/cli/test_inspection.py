@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_a_corpus_is_shown_with_the_command_that_trains_on_it_and_nothing_is_wri
     done = inspect(table, "--set", "clean.test_share=0.2", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "CSV, one turn per record" in done.stdout.splitlines()[1]
-    assert "    <start> When do you close? <end>\n  > At six. <end>\n" in done.stdout
+    assert re.search(r"\n    <start> .*\? <end>\n  > (Yes|At six)[.,].* <end>\n", done.stdout)
     command = shlex.split(done.stdout.splitlines()[-1])
     assert command[:6] == ["repartee", "run", "--corpus", str(table), "--set", "clean.test_share=0.2"]
     assert not (tmp_path / "home").exists()

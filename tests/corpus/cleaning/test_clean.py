@@ -1,16 +1,19 @@
 import json
 from collections import Counter
+from itertools import combinations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.cleaning.clean import clean_turns, count_repeated_exchanges
+from corpus.cleaning.clean import clean_turns
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.conversations import Conversation, read_conversations
-from corpus.cleaning.split import check_splits, split_conversations, split_of
+from corpus.cleaning.conversations import clean_conversations, read_conversations
+from corpus.cleaning.copies import Copies
+from corpus.cleaning.split import split_of
 from models.data.schemas import TURNS
 from models.errors import InputError
 
@@ -34,7 +37,36 @@ def rows(*texts, conversation="L1", group="m0"):
 
 def cleaned(*turns, config=PLAIN):
     counts = Counter()
-    return [(c.id, c.texts) for c in read_conversations(turns, config, counts)], counts
+    parts = clean_conversations(pa.Table.from_pylist(turns, TURNS), config, counts)
+    return conversations_in(parts.turns.to_pylist()), counts
+
+
+def conversations_in(turns):
+    found = {}
+    for turn in turns:
+        found.setdefault(turn["conversation_id"], []).append(turn["text"])
+    return list(found.items())
+
+
+def written(folder, turns, **settings):
+    """What the stage writes: the conversations of each split, and the report."""
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(turns, TURNS), folder / "turns.parquet", row_group_size=7)
+    clean_turns(out, CleanConfig(**settings), folder)
+    table = pq.read_table(out / "turns.parquet").to_pylist()
+    by_split = {
+        split: conversations_in(turn for turn in table if turn["split"] == split)
+        for split in ("train", "validation", "test")
+    }
+    return by_split, json.loads((out / "report.json").read_text())
+
+
+GROUPS = {
+    split: [f"m{i}" for i in range(99) if split_of(f"m{i}", PLAIN) == split]
+    for split in ("train", "validation", "test")
+}
+"""Groups by the split that they belong to."""
 
 
 def test_an_empty_turn_costs_its_two_exchanges_and_not_the_conversation():
@@ -66,10 +98,11 @@ def test_personal_data_is_replaced_and_counted_before_copies_are_searched():
     found, counts = cleaned(*turns)
     assert found[0] == ("L0", ["My mail is [email].", "And [ip]?"])
     assert counts["e-mail addresses replaced"] == counts["IP addresses replaced"] == 40
-    speakers = [c.speakers for c in read_conversations(turns, PLAIN, Counter())]
-    assert speakers[:2] == [["[phone]", "u1"], ["u0", "u1"]]
-    unique = split_conversations(list(read_conversations(turns, PLAIN, counts)), PLAIN, counts)
-    assert len(unique) == 1
+    parts = clean_conversations(pa.Table.from_pylist(turns, TURNS), PLAIN, Counter())
+    assert parts.turns["speaker"].to_pylist()[:3] == ["[phone]", "u1", "u0"]
+    copies = Copies()
+    copies.add(parts, np.zeros(40, np.int8))
+    assert copies.unique(Counter()).tolist() == [True] + [False] * 39
 
 
 def test_without_redaction_the_text_stays_and_the_report_has_no_new_key(tmp_path):
@@ -104,50 +137,80 @@ def test_a_share_of_the_groups_goes_to_each_split():
     assert 400 < sizes["validation"] < 600
 
 
-def conversation(id, group, *texts):
-    n = len(texts)
-    return Conversation(id, group, ["a", "b"] * n, list(texts), [""] * n, [1.0] * n, source_id=id)
-
-
-def test_equal_conversations_are_in_one_split_and_the_test_split_comes_first():
+def test_equal_conversations_are_in_one_split_and_the_test_split_comes_first(tmp_path):
     """The movie decides the split. Copies of a test conversation are then removed from the other splits."""
-    groups = {
-        split: next(f"m{i}" for i in range(999) if split_of(f"m{i}", PLAIN) == split)
-        for split in ("train", "validation", "test")
-    }
-    same = ("Hello?", "Hello.")
-    counts = Counter()
-    conversations = split_conversations(
+    same, single = ("Hello?", "Hello."), ("Only", "here.")
+    found, report = written(
+        tmp_path,
         [
-            conversation("L1", groups["train"], *same),
-            conversation("L2", groups["test"], *same),
-            conversation("L3", groups["validation"], *same),
-            conversation("L4", groups["train"], "Only", "here."),
-            conversation("L5", groups["train"], "Only", "here."),
+            *rows(*same, conversation="L1", group=GROUPS["train"][0]),
+            *rows(*same, conversation="L2", group=GROUPS["test"][0]),
+            *rows(*same, conversation="L3", group=GROUPS["validation"][0]),
+            *rows(*single, conversation="L4", group=GROUPS["train"][0]),
+            *rows(*single, conversation="L5", group=GROUPS["train"][1]),
+            *rows("Something", "else.", conversation="L6", group=GROUPS["validation"][0]),
+            *rows(*same, conversation="L7", group=GROUPS["test"][1]),
         ],
-        PLAIN,
-        counts,
     )
-    assert [(c.id, split) for c, split in conversations] == [("L2", "test"), ("L4", "train")]
-    assert counts["conversations that the test or validation set holds"] == 2
-    assert counts["conversations that repeat an earlier one of the same split"] == 1
+    assert {split: [name for name, _ in each] for split, each in found.items()} == {
+        "train": ["L4"],
+        "validation": ["L6"],
+        "test": ["L2"],
+    }
+    assert report["counts"]["conversations that the test or validation set holds"] == 2
+    assert report["counts"]["conversations that repeat an earlier one of the same split"] == 2
 
 
-def test_exchanges_said_more_than_once_are_counted():
-    conversations = [
-        (conversation("a", "m0", "Hi.", "Hi.", "Bye."), "train"),
-        (conversation("b", "m0", "Hi.", "Hi."), "train"),
-    ]
-    assert count_repeated_exchanges(conversations) == 1
+def test_exchanges_said_more_than_once_are_counted(tmp_path):
+    _, report = written(
+        tmp_path,
+        [
+            *rows("Hi.", "Hi.", "Bye.", conversation="a", group=GROUPS["train"][0]),
+            *rows("Hi.", "Hi.", conversation="b", group=GROUPS["test"][0]),
+            *rows("Bye.", "Hi.", conversation="c", group=GROUPS["validation"][0]),
+            *rows("Bye.", "Hi.", conversation="d", group=GROUPS["validation"][0]),
+        ],
+    )
+    assert report["exchanges that occur more than once"] == 1
 
 
-def test_one_conversation_is_too_few_and_the_error_gives_the_counts():
-    counts = Counter({"conversations read": 1})
+def test_one_conversation_is_too_few_and_the_error_gives_the_counts(tmp_path):
     with pytest.raises(
         InputError,
         match=r"validation and test splits are empty: 1 conversations were read, of which 1 are usable, in 1 groups",
     ):
-        check_splits([(conversation("a", "m0", "Hi.", "Hi."), "train")], counts, PLAIN)
+        written(tmp_path, rows("Hi.", "Hi.", group=GROUPS["train"][0]))
+
+
+def test_a_file_without_turns_is_refused_with_the_counts(tmp_path):
+    with pytest.raises(InputError, match="splits are empty: 0 conversations were read"):
+        written(tmp_path, [])
+
+
+conversation_texts = st.lists(
+    st.lists(st.sampled_from(["a", "b", " ", "<i></i>", "a  b", "&amp;", "1"]), min_size=1, max_size=6),
+    max_size=30,
+)
+
+
+@given(conversation_texts)
+def test_batches_of_any_size_give_the_same_parts_as_a_conversation_at_a_time(said):
+    turns = [row for i, texts in enumerate(said) for row in rows(*texts, conversation=f"L{i}", group=f"m{i}")]
+    whole, counts = cleaned(*turns)
+    one_each = [cleaned(*rows(*texts, conversation=f"L{i}")) for i, texts in enumerate(said)]
+    assert whole == [part for parts, _ in one_each for part in parts]
+    assert +counts == sum((each for _, each in one_each), Counter())
+
+
+@pytest.mark.parametrize("row_group", [1, 2, 5, 1000])
+def test_no_batch_divides_a_conversation(tmp_path, row_group):
+    turns = [row for i in range(9) for row in rows(*["Say."] * (1 + i % 4), conversation=f"L{i}")]
+    pq.write_table(pa.Table.from_pylist(turns, TURNS), tmp_path / "turns.parquet", row_group_size=row_group)
+    batches = [
+        table["conversation_id"].to_pylist() for table in read_conversations(tmp_path / "turns.parquet")
+    ]
+    assert [name for batch in batches for name in batch] == [row["conversation_id"] for row in turns]
+    assert all(set(a).isdisjoint(b) for a, b in combinations(batches, 2))
 
 
 def test_one_movie_can_be_split_by_conversation(tmp_path):
@@ -161,21 +224,18 @@ def test_one_movie_can_be_split_by_conversation(tmp_path):
     assert sum(report["conversations"].values()) == 200
 
 
-def test_the_parts_of_a_conversation_are_in_one_split():
+def test_the_parts_of_a_conversation_are_in_one_split(tmp_path):
     """An empty turn cuts a conversation in two. Hashing each part alone could give them different splits."""
-    config = CleanConfig(split_by="conversation", validation_share=0.3, test_share=0.3)
     turns = [
         row
         for i in range(60)
         for row in rows(f"Say {i}.", f"{i}!", "", f"Go on {i}.", f"No {i}.", conversation=f"L{i}")
     ]
-    conversations = list(read_conversations(turns, config, Counter()))
-    assert len(conversations) == 120
-    sides = {}
-    for part, split in split_conversations(conversations, config, Counter()):
-        sides.setdefault(part.source_id, set()).add(split)
-    assert all(len(splits) == 1 for splits in sides.values())
-    assert set.union(*sides.values()) == {"train", "validation", "test"}
+    found, _ = written(tmp_path, turns, split_by="conversation", validation_share=0.3, test_share=0.3)
+    names = {split: {name.partition("/")[0] for name, _ in each} for split, each in found.items()}
+    assert sum(map(len, found.values())) == 120
+    assert all(names.values())
+    assert all(a.isdisjoint(b) for a, b in combinations(names.values(), 2))
 
 
 def test_a_cleaning_that_deletes_the_language_is_named_as_the_cause(tmp_path):

@@ -1,12 +1,13 @@
 """Counters whose memory is bounded: exact for little data, honest estimates for much."""
 
-from corpus.inspection.counters import FrequentTexts, HashSample, Lengths, hash_of
+from corpus.cleaning.split import position_of
+from corpus.inspection.counters import FrequentTexts, HashSample, Lengths
 
 
 def test_counts_are_exact_while_there_are_few_different_keys():
     sample = HashSample(int.__add__, limit=100)
     for number in range(90):
-        sample.add(hash_of(f"{number % 30}"), 1)
+        sample.add(position_of(f"{number % 30}"), 1)
     assert sample.one_in == 1
     assert set(sample.values.values()) == {3}
 
@@ -14,7 +15,7 @@ def test_counts_are_exact_while_there_are_few_different_keys():
 def test_with_more_keys_than_fit_the_sample_stays_small_and_the_estimate_near_the_truth():
     sample = HashSample(int.__add__, limit=1000)
     for number in range(60_000):
-        sample.add(hash_of(f"{number % 20_000}"), 1)
+        sample.add(position_of(f"{number % 20_000}"), 1)
     assert len(sample.values) <= 1000
     assert set(sample.values.values()) == {3}  # a key that is in the sample has been counted from the start
     assert 17_000 < len(sample.values) * sample.one_in < 23_000
