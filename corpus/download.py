@@ -1,6 +1,9 @@
-"""Download stage: gets the two raw files of a corpus from an address, a zip, a folder or the generator."""
+"""Download stage: gets the raw files of a corpus from addresses, zips, folders, files or the generator."""
 
+import hashlib
+import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +11,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from corpus.contents import unpack_contents
-from corpus.layout import MEMBERS, SOURCE, Origin
+from corpus.layout import MEMBERS, SOURCE, SOURCES, Origin, source_named
+from corpus.mix import names_of, read_mix, stored_mix
 from corpus.source import Source, archive_path, identity, identity_of_copy, log_progress, resolve
-from corpus.transfer.addresses import stored_form
 from corpus.transfer.guard import ANYWHERE, Reach
 from corpus.transfer.http import fetch
 from corpus.transfer.limits import Limits
@@ -22,10 +25,12 @@ log = logging.getLogger(__name__)
 
 
 class DownloadConfig(Config):
-    corpus: Annotated[str, AfterValidator(stored_form)] = "cornell"
+    corpus: Annotated[str, AfterValidator(stored_mix)] = "cornell"
     """`cornell`, `sample`, the path of a file, zip or folder, an http(s) address (its query string is never
     stored), or `env:REPARTEE_CORPUS_NAME`, where REPARTEE_CORPUS_NAME is an environment variable that
-    contains the address."""
+    contains the address. Several sources are separated by a plus sign between blanks or by a line break,
+    and each of them may have a weight: `cornell + mine.jsonl=0.5` (docs/corpora.md says what a weight means).
+    """
     sample_turns: int = Field(default=24_000, ge=100)
     """Number of turns to generate for the `sample` corpus."""
     sample_seed: int = 0
@@ -33,16 +38,31 @@ class DownloadConfig(Config):
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """A corpus: where it comes from, what identifies its content, and what is needed to download it."""
+class Found:
+    """A source, and an identifier of its content, as returned by `corpus.source.identity`."""
 
     source: Source
     identity: str
-    """An identifier of the corpus's content, as returned by `corpus.source.identity`."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus: its sources with what identifies their content, and what is needed to download them."""
+
+    sources: Mapping[str, Found]
+    """The sources by their names in the mix."""
     folder: Path
     """The folder in which the downloaded files are kept."""
     reach: Reach = ANYWHERE
     """The hosts to which the download may connect."""
+
+    @property
+    def identity(self) -> str:
+        """An identifier of the content of all sources."""
+        identities = [[name, found.identity] for name, found in self.sources.items()]
+        if len(identities) == 1:
+            return identities[0][1]
+        return f"mix:{hashlib.sha256(json.dumps(identities).encode()).hexdigest()}"
 
 
 def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> Corpus:
@@ -51,43 +71,67 @@ def find_corpus(config: DownloadConfig, home: Path, reach: Reach = ANYWHERE) -> 
     Raises:
         InputError: there is no such corpus, or its address cannot be reached.
     """
-    source, folder = resolve(config.corpus), home / "store" / "download" / ".partial"
-    return Corpus(source, identity(source, folder, reach=reach), folder, reach)
+    folder = home / "store" / "download" / ".partial"
+    corpora = [corpus for corpus, _ in read_mix(config.corpus)]
+    sources: dict[str, Found] = {}
+    for name, corpus in zip(names_of(corpora), corpora, strict=True):
+        with source_named(name if len(corpora) > 1 else ""):
+            source = resolve(corpus)
+            sources[name] = Found(source, identity(source, folder, reach=reach))
+    return Corpus(sources, folder, reach)
 
 
 def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int:
     """Write the raw files and record their origin in logs/source.json; return the number of raw files.
 
+    If there are several sources, the files of each of them are written to the folder sources/NAME.
+
     Raises:
         InputError: a file cannot be downloaded or read, is damaged, or does not match its pinned digest.
     """
-    source = corpus.source
+    is_mix = len(corpus.sources) > 1
     members: dict[str, str] = {}
+    files, name = 0, ""
+    for source_name, found in corpus.sources.items():
+        name = source_name if is_mix else found.source.name
+        folder = out / SOURCES / name if is_mix else out
+        folder.mkdir(parents=True, exist_ok=True)
+        with source_named(name if is_mix else ""):
+            own = _write_source(folder, config, found, corpus)
+        members |= {f"{name}/{file}" if is_mix else file: digest for file, digest in own.items()}
+        files += len(own) or len(MEMBERS)
+    # logs/ is not part of the digest, so equal files from different sources count as the same corpus.
+    (out / "logs").mkdir()
+    name = "+".join(corpus.sources) if is_mix else name
+    Origin(name=name, corpus=config.corpus, members=members).write(out / SOURCE)
+    return files
+
+
+def _write_source(out: Path, config: DownloadConfig, found: Found, corpus: Corpus) -> dict[str, str]:
+    """Write the raw files of one source; return the SHA-256 of each file that was unpacked."""
+    source = found.source
     if source.kind == "sample":
         from corpus.sample import generator
 
         generator.write_corpus(out, turns=config.sample_turns, seed=config.sample_seed)
-    elif source.kind == "local":
-        members |= unpack_contents(Path(source.locations[0]), out, pins=source.pins)
-        if identity(source, corpus.folder) != corpus.identity:
+        return {}
+    if source.kind == "local":
+        members = unpack_contents(Path(source.locations[0]), out, pins=source.pins)
+        if identity(source, corpus.folder) != found.identity:
             raise InputError(f"{source.name} changed while it was copied: run the same command again")
-    else:
-        members |= _download_and_unpack(out, corpus)
-    # logs/ is not part of the digest, so equal files from different sources count as the same corpus.
-    (out / "logs").mkdir()
-    Origin(name=source.name, corpus=config.corpus, members=members).write(out / SOURCE)
-    return len(members) or len(MEMBERS)
+        return members
+    return _download_and_unpack(out, found, corpus)
 
 
-def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
+def _download_and_unpack(out: Path, found: Found, corpus: Corpus) -> dict[str, str]:
     """Unpack the archive, first downloading it if there is no current copy; return each file's SHA-256."""
-    source, archive = corpus.source, archive_path(corpus.folder, corpus.source)
+    source, archive = found.source, archive_path(corpus.folder, found.source)
     members: dict[str, str] = {}
 
     def check(path: Path) -> None:
         members.update(unpack_contents(path, out, pins=source.pins, name=source.file_name))
 
-    if identity_of_copy(source, corpus.folder) == corpus.identity:
+    if identity_of_copy(source, corpus.folder) == found.identity:
         try:
             check(archive)
             return members
@@ -95,6 +139,6 @@ def _download_and_unpack(out: Path, corpus: Corpus) -> dict[str, str]:
             log.warning("the copy downloaded earlier cannot be used: %s", damage)
     urls = list(source.locations)
     fetch(urls, archive, limits=Limits(), progress=log_progress, check=check, reach=corpus.reach)
-    if corpus.identity.startswith("bytes:") and identity_of_copy(source, corpus.folder) != corpus.identity:
+    if found.identity.startswith("bytes:") and identity_of_copy(source, corpus.folder) != found.identity:
         raise InputError(f"{redact_corpus(urls[0])} changed during the download: run the same command again")
     return members

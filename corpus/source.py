@@ -84,7 +84,7 @@ def resolve(corpus: str) -> Source:
     if HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text):
         return _source_at_address(addresses.full_address(text))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)  # a single letter would be a Windows drive
-    path = _existing_path(text)
+    path = existing_path(text)
     if path is not None:
         return _source_at_path(path)
     if scheme and scheme[1] == "env":
@@ -232,7 +232,7 @@ def _file_name_of(url: str) -> str:
     return names[0] or names[1] or "corpus"
 
 
-def _existing_path(text: str) -> Path | None:
+def existing_path(text: str) -> Path | None:
     """The path if it exists; None if it does not, or if the text cannot be a path."""
     try:
         path = Path(text).expanduser()

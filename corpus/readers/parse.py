@@ -10,13 +10,15 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from corpus.layout import CORNELL, LAYOUT, SOURCE, Origin, stored_files
+from corpus.layout import CORNELL, LAYOUT, source_named, stored_sources
 from corpus.readers import cornell
 from corpus.readers.columns import Columns
 from corpus.readers.encodings import LineReader, is_mojibake
@@ -36,11 +38,14 @@ from models.errors import DataRejected
 
 log = logging.getLogger(__name__)
 
+BY_FILE = ("formats", "conversations_by_file", "skipped_files")  # what report.json says about each file
+
 
 class ParseConfig(Config):
     max_reject_share: float = Field(default=0.01, ge=0, le=1)
-    """The largest acceptable share of unusable lines. If more lines are unusable, the run fails, because the
-    corpus is probably in a different format. A file that cannot be read to its end counts as 0.05."""
+    """The largest acceptable share of unusable lines in a source. If more lines are unusable, the run fails,
+    because the source is probably in a different format. A file that cannot be read to its end counts as
+    0.05."""
     columns: Columns = Columns()
 
 
@@ -98,7 +103,7 @@ class Parsing:
             except Unrecognised as unrecognised:
                 self.skipped[name] = str(unrecognised)
 
-    def report(self) -> dict[str, object]:
+    def report(self) -> dict[str, Any]:
         return {
             "lines_read": self.rejects.lines_read,
             "turns": self.ledger.accepted.total(),
@@ -120,20 +125,59 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
         DataRejected: the corpus contains no conversation, or too many of its lines cannot be used.
         InputError: a file is damaged.
     """
-    name = Origin.read(download / SOURCE).name
-    parsing = Parsing(config, stored_files(download))
+    sources = stored_sources(download)
+    reports: dict[str, dict[str, Any]] = {}
+    rejects: list[dict[str, str | int]] = []
+    with TurnsWriter(out / "turns.parquet") as writer:
+        for name, files in sources.items():
+            is_mix = len(sources) > 1
+            prefix = f"{name}/" if is_mix else ""
+            parsing = Parsing(config, files)
+            with source_named(name if is_mix else ""):
+                _write_turns(writer, parsing, name, prefix)
+            _log(parsing, f"parse: {name}" if is_mix else "parse")
+            reports[prefix] = parsing.report()
+            rejects += [{**row, "file": f"{prefix}{row['file']}"} for row in parsing.rejects.rows]
+    (out / "report.json").write_text(json.dumps(joined_reports(reports), indent=2) + "\n")
+    rows = pa.Table.from_pylist(rejects, REJECTS)
+    pq.write_table(rows, out / "rejects.parquet", compression="zstd")
+    return writer.rows
+
+
+def _write_turns(writer: TurnsWriter, parsing: Parsing, name: str, prefix: str) -> None:
+    """Write the turns of one source; its name precedes the ids of its conversations if there are several.
+
+    A group is named as in its source, so that it is in the same split whether or not there are other sources.
+    """
     try:
-        with TurnsWriter(out / "turns.parquet") as writer:
-            for conversation, turns in parsing.read():
-                writer.write(conversation.id, turns, group_of(conversation, turns))
+        for conversation, turns in parsing.read():
+            writer.write(f"{prefix}{conversation.id}", turns, group_of(conversation, turns))
     except TooManyRejects:
         raise too_many_rejects_error(name, parsing, "the first ") from None
     _check(name, parsing)
-    _log(parsing)
-    (out / "report.json").write_text(json.dumps(parsing.report(), indent=2) + "\n")
-    rows = pa.Table.from_pylist(parsing.rejects.rows, REJECTS)
-    pq.write_table(rows, out / "rejects.parquet", compression="zstd")
-    return writer.rows
+
+
+def joined_reports(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """One report on all sources, with the sums of their counts; the keys precede the names of the files."""
+    named = [
+        {
+            key: {f"{prefix}{file}": each for file, each in value.items()} if key in BY_FILE else value
+            for key, value in report.items()
+        }
+        for prefix, report in reports.items()
+    ]
+    return reduce(_sum, named)
+
+
+def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The sums of the numbers in two nested mappings, by key."""
+    sums = dict(one)
+    for key, value in other.items():
+        if key not in sums:
+            sums[key] = value
+        else:
+            sums[key] = _sum(sums[key], value) if isinstance(value, dict) else sums[key] + value
+    return sums
 
 
 def check_recognised(name: str, parsing: Parsing) -> None:
@@ -178,14 +222,15 @@ def too_many_rejects_error(name: str, parsing: Parsing, which_lines: str = "") -
     )
 
 
-def _log(parsing: Parsing) -> None:
+def _log(parsing: Parsing, label: str) -> None:
     for name, reason in parsing.skipped.items():
-        log.info("parse: %s is not read: it %s", name, reason)
+        log.info("%s: %s is not read: it %s", label, name, reason)
     ledger = parsing.ledger
     left_out = sum((counts for counts in ledger.rejected.values()), Counter[str]())
     causes = "".join(f"; {count:,}: {cause}" for cause, count in left_out.most_common(5))
     log.info(
-        "parse: %s turns read, %s kept, %s joined to the turn before, %s left out%s",
+        "%s: %s turns read, %s kept, %s joined to the turn before, %s left out%s",
+        label,
         *(
             f"{n:,}"
             for n in (ledger.read.total(), ledger.accepted.total(), ledger.joined.total(), left_out.total())
@@ -195,12 +240,13 @@ def _log(parsing: Parsing) -> None:
     reader = parsing.reader
     if set(reader.encodings) - {"ascii"}:
         counts = ", ".join(f"{count:,} {name}" for name, count in reader.encodings.most_common())
-        log.info("parse: lines by encoding: %s", counts)
+        log.info("%s: lines by encoding: %s", label, counts)
     if parsing.suspected_mojibake:
         log.warning(
-            "parse: %s turns seem to have been decoded with the wrong encoding earlier (’ became â€™); they "
+            "%s: %s turns seem to have been decoded with the wrong encoding earlier (’ became â€™); they "
             "are used unchanged, but an undamaged copy of the corpus would give a better model",
+            label,
             f"{parsing.suspected_mojibake:,}",
         )
     if parsing.rejects.cut_files:
-        log.warning("parse: %s cannot be read to the end", ", ".join(parsing.rejects.cut_files))
+        log.warning("%s: %s cannot be read to the end", label, ", ".join(parsing.rejects.cut_files))

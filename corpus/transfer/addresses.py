@@ -22,12 +22,13 @@ BY_VARIABLE = (
     "env:REPARTEE_CORPUS_NAME as the corpus"
 )
 
-FORM_PATTERN = (
-    r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?"
-    r"|env:REPARTEE_CORPUS_[A-Z0-9_]+|[^:]+)$"
+_FORM_SOURCE = (
+    r"([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?( ?=[0-9.]+)?"
+    r"|env:REPARTEE_CORPUS_[A-Z0-9_]+( ?=[0-9.]+)?|((?! \+ )[^:\r\n])+)"
 )
+FORM_PATTERN = rf"^{_FORM_SOURCE}(( \+ |[\r\n]+){_FORM_SOURCE})*$"
 """What a deployment's form accepts as a corpus: text without any part that may be secret. The scheme of an
-address must be http(s) or env."""
+address must be http(s) or env. Several sources are separated as in corpus/mix.py."""
 
 _full_addresses: dict[str, str] = {}  # whole addresses by stored form; never written to disk
 
