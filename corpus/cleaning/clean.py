@@ -10,9 +10,8 @@ are known, a second pass copies those that stay. Only some ten thousand turns ar
 import json
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,32 +22,52 @@ from corpus.arrays import number_array, text_array
 from corpus.cleaning.config import CleanConfig
 from corpus.cleaning.conversations import clean_conversations, read_conversations
 from corpus.cleaning.copies import Copies
+from corpus.cleaning.shares import Shares
 from corpus.cleaning.split import check_splits, position_of, splits_at
 from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
 
 ROW_GROUP = 1 << 16
-UNITS_IN_MEMORY = 1 << 16
+
+
+class Cleaned(NamedTuple):
+    """What is known of all conversations after the first pass, in their order."""
+
+    copies: Copies
+    shares: Shares
+    sizes: NDArray[np.int64]
+    """The number of turns of each conversation."""
+    positions: NDArray[np.uint64]
+    """Its position among the splits."""
 
 
 def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     """Write turns.parquet (with the column `split`) and report.json; return the number of turns.
 
     Raises:
-        DataRejected: a split is empty.
+        DataRejected: a split is empty, or the weight of a source leaves nothing of it.
     """
     counts: Counter[str] = Counter()
-    cleaned = out / "cleaned.arrow"
-    copies, sizes, positions = _clean(parse / "turns.parquet", cleaned, config, counts)
-    stays, splits = copies.unique(counts), splits_at(positions, config)
-    conversations = check_splits(splits[stays], positions[stays], counts, config)
-    turn_splits = np.repeat(np.where(stays, splits, -1), sizes)
-    turns = _write(out / "turns.parquet", _with_splits(cleaned, turn_splits))
-    cleaned.unlink()
+    file = out / "cleaned.arrow"
+    cleaned = _clean(parse / "turns.parquet", file, config, counts)
+    cleaned.shares.check(counts)
+    stays, splits = cleaned.copies.unique(counts), splits_at(cleaned.positions, config)
+    check_splits(splits[stays], cleaned.positions[stays], counts, config)
+    copies = cleaned.shares.copies(stays, splits == SPLITS.index("train"), counts)
+    tables = (
+        table
+        for number in range(1 + int(copies.max(initial=0)))
+        for table in _with_splits(
+            file, np.repeat(np.where(stays & (copies >= number), splits, -1), cleaned.sizes), number
+        )
+    )
+    turns = _write(out / "turns.parquet", tables)
+    file.unlink()
+    written = np.bincount(splits[stays], weights=1 + copies[stays], minlength=len(SPLITS)).astype(int)
     report: dict[str, Any] = {
         "normalisation": config.normalisation,
         "counts": dict(counts),
-        "exchanges that occur more than once": copies.repeated_exchanges(stays),
-        "conversations": conversations,
+        "exchanges that occur more than once": cleaned.copies.repeated_exchanges(stays),
+        "conversations": dict(zip(SPLITS, written.tolist(), strict=True)),
         "turns": turns,
     }
     if config.redaction != "none":  # otherwise the report has the bytes that earlier releases wrote
@@ -57,29 +76,27 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     return turns
 
 
-def _clean(
-    turns: Path, cleaned: Path, config: CleanConfig, counts: Counter[str]
-) -> tuple[Copies, NDArray[np.int64], NDArray[np.uint64]]:
-    """Write all cleaned conversations to an Arrow file.
-
-    Returns:
-        Their hashes, their numbers of turns, and their positions among the splits.
-    """
-    copies = Copies()
+def _clean(turns: Path, cleaned: Path, config: CleanConfig, counts: Counter[str]) -> Cleaned:
+    """Write all cleaned conversations to an Arrow file, and collect what decides which of them stay."""
+    copies, shares = Copies(), Shares(config)
     sizes, positions = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
-    position = lru_cache(UNITS_IN_MEMORY)(position_of)  # a film has hundreds of conversations
     with pa.OSFile(str(cleaned), "wb") as file, pa.ipc.new_file(file, TURNS) as writer:
         for table in read_conversations(turns):
-            parts = clean_conversations(table, config, counts)
+            parts = clean_conversations(shares.used(table), config, counts)
             sizes.append(parts.sizes)
-            positions.append(np.array([position(unit) for unit in parts.units], np.uint64))
+            positions.append(np.array([position_of(unit) for unit in shares.units(parts)], np.uint64))
+            shares.add(parts)
             copies.add(parts, splits_at(positions[-1], config))
             writer.write_table(parts.turns)
-    return copies, np.concatenate(sizes), np.concatenate(positions)
+    return Cleaned(copies, shares, np.concatenate(sizes), np.concatenate(positions))
 
 
-def _with_splits(cleaned: Path, splits: NDArray[np.int8]) -> Iterator[pa.Table]:
-    """Yield the turns of an Arrow file that have a split (not -1), with its name in a new column."""
+def _with_splits(cleaned: Path, splits: NDArray[np.int8], copy: int) -> Iterator[pa.Table]:
+    """Yield the turns of an Arrow file that have a split (not -1), with its name in a new column.
+
+    Args:
+        copy: 0, or the number of the copy of these conversations, which becomes a part of their ids.
+    """
     names = text_array(SPLITS)
     position = 0
     with pa.memory_map(str(cleaned)) as file, pa.ipc.open_file(file) as reader:
@@ -89,6 +106,9 @@ def _with_splits(cleaned: Path, splits: NDArray[np.int8]) -> Iterator[pa.Table]:
             position += batch.num_rows
             rows = np.flatnonzero(own >= 0)
             turns = pa.Table.from_batches([batch]).take(number_array(rows))
+            if copy:
+                ids = [f"{name}#{copy + 1}" for name in turns["conversation_id"].to_pylist()]
+                turns = turns.set_column(0, TURNS.field(0), text_array(ids))
             column = names.take(number_array(own[rows], pa.int32()))
             yield turns.append_column(SPLIT_TURNS.field("split"), column)
 

@@ -16,7 +16,8 @@ class CleanConfig(Config):
     redact: Literal["auto", "personal", "none"] = "auto"
     """Whether personal data is replaced. `personal`: e-mail addresses, phone numbers, card numbers, IBANs, IP
     addresses and credentials in URLs are replaced by words such as `[email]`. `none`: nothing is replaced.
-    `auto`: `none` for the corpora `cornell` and `sample`, `personal` for every other corpus."""
+    `auto`: `none` for the corpora `cornell` and `sample` and a mix of these two, `personal` for every other
+    corpus."""
     split_by: Literal["group", "conversation"] = "group"
     """What is never divided between splits: a group (such as a movie), or a conversation."""
     validation_share: float = Field(default=0.05, gt=0, lt=0.5)
@@ -28,3 +29,10 @@ class CleanConfig(Config):
     def redaction(self) -> Redaction:
         """What is replaced in the text; `personal` if `auto` has not been decided by the corpus."""
         return "none" if self.redact == "none" else "personal"
+
+
+class MixConfig(CleanConfig):
+    """The settings of the stage for a corpus whose sources have weights."""
+
+    weights: dict[str, float]
+    """The weights by the names of the sources. The setting `download.corpus` contains them."""

@@ -40,7 +40,7 @@ def read_conversations(turns: Path) -> Iterator[pa.Table]:
     with pq.ParquetFile(turns) as file:
         for i in range(file.num_row_groups):
             rest = pa.concat_tables([rest, file.read_row_group(i, columns=TURNS.names).cast(TURNS)])
-            last = np.flatnonzero(_is_first(_column(rest, "conversation_id")))[-1:]
+            last = first_rows(rest)[-1:]
             if last.any():
                 yield rest.slice(0, last[0])
                 rest = rest.slice(last[0])
@@ -103,6 +103,11 @@ def _part_ids(ids: pa.Array, is_first: NDArray[np.bool_], first_rows: NDArray[np
         return names
     numbered = zip(names.to_pylist(), numbers.tolist(), strict=True)
     return text_array([f"{name}/{number + 1}" if number else name for name, number in numbered])
+
+
+def first_rows(turns: pa.Table) -> NDArray[np.int64]:
+    """The row of the first turn of each conversation."""
+    return np.flatnonzero(_is_first(_column(turns, "conversation_id")))
 
 
 def _is_first(ids: pa.Array) -> NDArray[np.bool_]:

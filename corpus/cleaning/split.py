@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,10 @@ from models.data.schemas import SPLITS
 from models.errors import DataRejected
 
 POSITIONS = 2.0**64
+UNITS_IN_MEMORY = 1 << 16  # so many names' positions are remembered; a film has hundreds of conversations
 
 
+@lru_cache(UNITS_IN_MEMORY)
 def position_of(name: str) -> int:
     """The position of a group or conversation among the splits: the first eight bytes of its name's hash.
 
@@ -37,8 +40,8 @@ def split_of(name: str, config: CleanConfig) -> str:
 
 def check_splits(
     splits: NDArray[np.int8], positions: NDArray[np.uint64], counts: Counter[str], config: CleanConfig
-) -> dict[str, int]:
-    """The number of conversations in each split.
+) -> None:
+    """Check that each split contains at least one conversation.
 
     Args:
         splits: the split of each conversation, from `splits_at`.
@@ -50,7 +53,6 @@ def check_splits(
     sizes = dict(zip(SPLITS, np.bincount(splits, minlength=len(SPLITS)).tolist(), strict=True))
     if problem := empty_splits_problem(sizes, len(np.unique(positions)), counts, config):
         raise DataRejected(problem)
-    return sizes
 
 
 def empty_splits_problem(
