@@ -11,9 +11,11 @@ from cli.terminal.inspection import opening_text, report_text
 from cli.terminal.output import print_json
 from corpus.download import DownloadConfig
 from corpus.inspection.files import FileFacts, examine_files, open_corpus
+from corpus.mix import weights_of
 from corpus.readers.columns import Columns
 from corpus.source import is_path
 from models.addresses import redact_addresses
+from models.errors import InputError
 
 if TYPE_CHECKING:
     from corpus.inspection.report import Inspection
@@ -28,6 +30,11 @@ def inspect_corpus(corpus: str, recipe: str, changes: Sequence[str], *, as_json:
     Raises:
         InputError: a setting is wrong, or the corpus cannot be read.
     """
+    if weights_of(corpus):
+        raise InputError(
+            f"corpus {redact_addresses(corpus)}: `repartee corpus inspect` reads one source, without a "
+            "weight: inspect each source on its own"
+        )
     # The default settings need no check. They are loaded after the first facts have been printed, because
     # this takes most of a second.
     is_default = recipe == DEFAULT_RECIPE and not changes

@@ -7,7 +7,6 @@ import logging
 import shlex
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
@@ -22,6 +21,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.utilities.urls import url_for
 from pydantic import ValidationError
 
+from corpus import mix
 from corpus import source as corpora
 from deployments.deploy import SCHEDULED, find_deployment
 from deployments.local.connection import NoDatabase, connect, create_deployments
@@ -282,13 +282,12 @@ def _deployable(config: RetrainConfig) -> dict[str, Any]:
         InputError: the corpus does not exist, a deployed run may not read it, or the parameters would contain
             a secret.
     """
-    corpus = config.download.corpus
-    if corpora.is_path(corpus):
-        path = Path(corpus.strip()).expanduser()
-        if path.exists():
-            corpus = str(path.resolve())  # the worker's working directory is another folder
-            check_deployable(corpus, config.start.init, Settings().root)
-        corpora.resolve(corpus)
+    corpus = mix.with_absolute_paths(config.download.corpus)  # the worker has another working directory
+    for source, _ in mix.read_mix(corpus):
+        if corpora.is_path(source):
+            if corpora.existing_path(source):
+                check_deployable(source, config.start.init, Settings().root)
+            corpora.resolve(source)
     check_deployable(corpus, config.start.init, Settings().root)
     download = config.download.model_copy(update={"corpus": corpus})
     parameters = of_config(config.model_copy(update={"download": download}))

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from corpus.cleaning.config import CleanConfig
+from corpus.cleaning.config import CleanConfig, MixConfig
 from corpus.download import DownloadConfig
+from corpus.mix import is_built_in, weights_of, without_weights
 from corpus.readers.parse import ParseConfig
-from corpus.source import NAMES
 from models.config import Config
 from models.errors import InputError
 from models.evaluation.report import EvaluateConfig
@@ -73,15 +73,22 @@ class RetrainConfig(Config):
         """
         if self.clean.redact != "auto":
             return self.clean
-        is_built_in = self.download.corpus.strip() in NAMES
-        return self.clean.model_copy(update={"redact": "none" if is_built_in else "personal"})
+        redact = "none" if is_built_in(self.download.corpus) else "personal"
+        return self.clean.model_copy(update={"redact": redact})
 
     def by_stage(self) -> dict[str, Config]:
-        """The settings of each stage. Most stages have their own group; others use parts of several."""
+        """The settings of each stage. Most stages have their own group; others use parts of several.
+
+        The weights of the sources are settings of the stage `clean`, so nothing is downloaded again if only a
+        weight has changed.
+        """
         groups = {name: group for name, group in self if isinstance(group, Config)}
+        corpus = self.download.corpus
+        weights, clean = weights_of(corpus), self.cleaning
         return {
             **groups,
-            "clean": self.cleaning,
+            "download": self.download.model_copy(update={"corpus": without_weights(corpus)}),
+            "clean": MixConfig(**clean.model_dump(), weights=weights) if weights else clean,
             "train": TrainingConfig(network=self.network, train=self.train),
             "rescore": RescoreConfig(max_replies=self.evaluate.max_replies),
         }

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from corpus.cleaning.config import CleanConfig
 from corpus.download import DownloadConfig
+from corpus.mix import join_sources
 from flows.config import RetrainConfig
 from flows.notation import Change, read_change, show_value
 from models.addresses import redact_addresses
@@ -92,15 +93,23 @@ RECIPES = {
 
 
 def configure(
-    recipe: str, corpus: str | None, changes: list[str], init: str | None = None, line: str | None = None
+    recipe: str,
+    corpus: str | Sequence[str] | None,
+    changes: list[str],
+    init: str | None = None,
+    line: str | None = None,
 ) -> RetrainConfig:
     """The recipe with the changes from the options `--corpus`, `--init`, `--line` and `--set` of the command.
+
+    Args:
+        corpus: one text, or the values of several options `--corpus`.
 
     Raises:
         InputError: a recipe or a key does not exist (the message suggests a similar name), or a value is
             wrong.
     """
-    options = {"download.corpus": corpus, "start.init": init, "line": line}
+    mix = corpus if isinstance(corpus, str) else join_sources(corpus) if corpus else None
+    options = {"download.corpus": mix, "start.init": init, "line": line}
     given = [Change(key, value, "") for key, value in options.items() if value is not None]
     return change_recipe(recipe, [*given, *(read_change(text, OPTION) for text in changes)], OPTION)
 

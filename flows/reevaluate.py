@@ -38,7 +38,8 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
             a file or folder under REPARTEE_HOME. If the address contains a username, a password or a query
             string, put it into an environment variable of the worker, with a name such as
             REPARTEE_CORPUS_NAME, and enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely).
-            Empty: the corpus on which the version was trained.
+            Several sources with weights: `cornell + sample=0.5`. Empty: the corpus on which the version was
+            trained.
     """
     settings = Settings()
     found = registered_model(model, open_registry(settings), settings.root / COPIES)

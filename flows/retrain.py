@@ -86,7 +86,8 @@ def retrain(
         corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a file, or a file
             or folder under REPARTEE_HOME. If the address contains a username, a password or a query string,
             put it into an environment variable of the worker, with a name such as REPARTEE_CORPUS_NAME, and
-            enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely). Empty: the recipe's corpus.
+            enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely). Several sources with
+            weights: `cornell + sample=0.5`. Empty: the recipe's corpus.
         minutes: The time limit for training, in minutes. Empty: the recipe's limit.
         seed: The random seed of the initial weights, the order of the batches and dropout. Empty: the
             recipe's seed.

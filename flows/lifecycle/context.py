@@ -13,8 +13,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 from prefect.utilities.urls import url_for
 
-from corpus import source as corpora
-from corpus.source import name_of
+from corpus.mix import foreign_source, name_of_mix
 from corpus.transfer.guard import Reach
 from flows.config import RetrainConfig, flatten
 from flows.lifecycle.names import base_name
@@ -88,7 +87,7 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
     tags = {
         RUN_NAME: run.name,
         RECIPE: config.recipe,
-        CORPUS: name_of(config.download.corpus),
+        CORPUS: name_of_mix(config.download.corpus),
         SOURCE: config.download.corpus,
         LOCATION: run.location,
         HOME: identity,
@@ -127,10 +126,10 @@ def check_deployable(corpus: str, init: str, home: Path) -> None:
         InputError: the corpus or the initial model is a file outside the home, which no deployed run may
             read.
     """
-    if corpora.is_foreign(corpus, home):
+    if (foreign := foreign_source(corpus, home)) is not None:
         raise InputError(
-            f"corpus {redact_corpus(corpus)}: a deployed run reads only named corpora, http(s) addresses and "
-            "files under REPARTEE_HOME; move the file there"
+            f"corpus {redact_corpus(foreign)}: a deployed run reads only named corpora, http(s) addresses "
+            "and files under REPARTEE_HOME; move the file there"
         )
     if pretrained.is_foreign(init, home):
         raise InputError(

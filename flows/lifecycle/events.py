@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.flows import Flow
 
-from corpus.source import name_of
+from corpus.mix import name_of_mix
 from flows.notation import split_settings
 from flows.recipes import RECIPES
 from models.addresses import redact_addresses
@@ -59,7 +59,7 @@ def send_rejection(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     if isinstance(error, DataRejected):
         recipe = flow_run.parameters["recipe"]
         corpus = redact_addresses(flow_run.parameters.get("corpus") or "") or None
-        name = name_of(corpus or RECIPES[recipe].download.corpus)
+        name = name_of_mix(corpus or RECIPES[recipe].download.corpus)
         run = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}
         emit_event(
             REJECTED,

@@ -13,7 +13,7 @@ from typing import cast
 from coolname.data import config as coolname_lists
 from prefect.runtime import flow_run as current_run
 
-from corpus.source import name_of
+from corpus.mix import name_of_mix
 from flows.config import RetrainConfig
 from flows.lifecycle.outcome import without_outcome
 from flows.lifecycle.parameters import to_config
@@ -50,7 +50,7 @@ def evaluation_name() -> str:
 
 def base_name(config: RetrainConfig) -> str:
     """The recipe and the corpus, such as `small-cornell`."""
-    return f"{config.recipe}-{name_of(config.download.corpus)}"
+    return f"{config.recipe}-{name_of_mix(config.download.corpus)}"
 
 
 def changes_text(config: RetrainConfig) -> str:

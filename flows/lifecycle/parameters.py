@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from corpus.mix import read_mix
 from corpus.transfer.addresses import BY_VARIABLE, FORM_PATTERN, holds_query
 from flows import notation
 from flows.config import RetrainConfig, flatten
@@ -67,12 +68,18 @@ def to_config(
     given = [read_change(text, ORIGIN) for text in texts]
     given += [Change(key, value, "") for key, value in fields.items() if value is not None]
     for key, value, _ in given:
-        if key == "download.corpus" and isinstance(value, str) and holds_query(value):
+        if key == "download.corpus" and isinstance(value, str):
+            _check_storable(value)
+    return change_recipe(recipe, given, ORIGIN)
+
+
+def _check_storable(corpus: str) -> None:
+    for source, _ in read_mix(corpus):
+        if holds_query(source):
             raise InputError(
-                f"corpus {redact_corpus(value)}: Prefect stores a run's parameters, and "
+                f"corpus {redact_corpus(source)}: Prefect stores a run's parameters, and "
                 f"the query of an address may contain a token: {BY_VARIABLE}"
             )
-    return change_recipe(recipe, given, ORIGIN)
 
 
 def as_trained(config: RetrainConfig, folder: Path) -> RetrainConfig:

@@ -91,6 +91,8 @@ def test_the_command_prints_what_it_has_done_and_starts_a_run_at_once(api, home)
         ("x", "0 3 * * *", "Europe/Berlim", "sample", "--timezone Europe/Berlim: .*'Europe/Berlin'"),
         ("x", "0 3 * * *", "UTC", "sampel", "there is no such corpus.*'sample'"),
         ("x", "0 3 * * *", "UTC", "/etc", "corpus .?/etc.*under REPARTEE_HOME"),
+        ("x", "0 3 * * *", "UTC", ["sample", "/etc=0.5"], "corpus .?/etc.*under REPARTEE_HOME"),
+        ("x", "0 3 * * *", "UTC", ["sample", "none.jsonl=0.5"], "corpus 'none.jsonl': there is no such file"),
         (" ", "0 3 * * *", "UTC", "sample", "the schedule name ' ' contains only whitespace"),
         ("weekly", "0 3 * * *", "UTC", "sample", "already a schedule 'weekly'; .*schedule remove weekly"),
     ],
@@ -99,6 +101,15 @@ def test_what_a_run_could_not_use_is_refused_when_it_is_added(api, name, cron, t
     with pytest.raises(InputError, match=message):
         schedules.add(name, cron, timezone, configure("quick", corpus, []))
     assert [each.name for each in schedules.list_schedules()] == ["weekly"]
+
+
+def test_each_file_of_a_mix_gets_its_absolute_path_and_keeps_its_weight(api, home, monkeypatch):
+    (home / "mine.jsonl").write_text('["Do you have bread?", "Yes."]\n')
+    monkeypatch.chdir(home)
+    config = configure("quick", ["sample", "mine.jsonl=0.5"], [])
+    schedules.add("mixed", "0 3 * * *", "UTC", config)
+    assert of_server(api, "mixed")["parameters"]["corpus"] == f"sample + {home}/mine.jsonl=0.5"
+    schedules.remove("mixed")
 
 
 def test_the_log_of_a_run_is_an_error_if_no_run_has_started():

@@ -28,6 +28,7 @@ def test_a_change_reaches_its_knob_and_nothing_else():
         ("cornell", "auto", "none"),
         (" sample ", "auto", "none"),
         ("mail.csv", "auto", "personal"),
+        ("cornell=1 + sample", "auto", "none"),
         ("env:REPARTEE_CORPUS_CORNELL", "auto", "personal"),
         ("cornell", "personal", "personal"),
         ("mail.csv", "none", "none"),
@@ -35,11 +36,42 @@ def test_a_change_reaches_its_knob_and_nothing_else():
 )
 def test_the_corpus_decides_whether_personal_data_is_replaced_unless_the_setting_does(corpus, redact, wanted):
     config = configure("small", corpus, [f"clean.redact={redact}"])
-    assert config.by_stage()["clean"] == config.clean.model_copy(update={"redact": wanted})
+    assert config.cleaning == config.clean.model_copy(update={"redact": wanted})
     changes = {} if redact == "auto" else {"clean.redact": redact}
     assert {key: value for key, value in changes_of(config).items() if key != "download.corpus"} == changes
     assert ("clean.redact" in run_command(config)) == bool(changes)
     assert to_config(**of_config(config)) == config
+
+
+def test_several_options_corpus_are_one_setting_that_can_be_given_again():
+    config = configure("small", ["cornell", "mine.jsonl=0.5"], [])
+    assert config.download.corpus == "cornell + mine.jsonl=0.5"
+    assert configure("small", config.download.corpus, []) == config
+    assert to_config(**of_config(config)) == config
+    assert "--set 'download.corpus=cornell + mine.jsonl=0.5'" in run_command(config)
+    assert configure("small", [], []) == configure("small", None, []) == RECIPES["small"]
+    assert configure("small", ["cornell"], []) == RECIPES["small"]
+
+
+def test_with_one_source_that_is_not_built_in_personal_data_is_replaced_in_all():
+    assert configure("small", ["cornell", "mine.jsonl"], []).cleaning.redaction == "personal"
+    assert configure("small", ["cornell", "sample"], []).cleaning.redaction == "none"
+
+
+def test_a_weight_is_a_setting_of_the_stage_clean_and_not_of_the_download():
+    half, third = (configure("small", ["cornell", f"mine.jsonl={w}"], []).by_stage() for w in (0.5, 0.3))
+    assert half["download"] == third["download"]
+    assert half["download"].corpus == "cornell + mine.jsonl"
+    assert half["clean"].weights == {"cornell": 1, "mine": 0.5}
+    assert {key for key in half if half[key] != third[key]} == {"clean"}
+
+
+def test_the_stages_of_one_source_without_a_weight_have_the_settings_that_they_had():
+    config = configure("small", "mine.jsonl", [])
+    stages = config.by_stage()
+    assert stages["download"] == config.download
+    assert stages["clean"].model_dump().keys() == CleanConfig.model_fields.keys()
+    assert configure("small", "mine.jsonl=0.5", []).by_stage()["download"] == config.download
 
 
 def test_a_model_is_evaluated_on_text_that_is_redacted_as_its_training_text_was(tmp_path):

@@ -11,6 +11,7 @@ from flows.recipes import configure
 def test_a_name_has_the_recipe_and_the_name_of_the_corpus():
     assert base_name(configure("small", None, [])) == "small-cornell"
     assert base_name(configure("quick", "/data/my chats.zip", [])) == "quick-my chats"
+    assert base_name(configure("small", ["cornell", "/data/mine.jsonl=0.5"], [])) == "small-cornell+mine"
 
 
 def test_what_differs_from_the_recipe_is_in_the_name_and_the_corpus_is_not_repeated():

@@ -92,6 +92,15 @@ def test_a_field_that_may_stay_empty_is_a_plain_input_and_takes_null_as_well(flo
         ({"seed": 1.5}, False),
         ({"settings": "train.max_steps"}, False),
         ({"corpus": "file:///etc/passwd"}, False),
+        ({"corpus": "cornell + corpora/mine one.jsonl=0.5"}, True),
+        ({"corpus": "cornell=2\ncorpora/mine.jsonl"}, True),
+        ({"corpus": "https://h.org/a.zip=0.5 + env:REPARTEE_CORPUS_A=2 + https://h.org/b =0.1"}, True),
+        ({"corpus": "sample + https://h.org/b?redacted-01234567 =0.1"}, True),
+        ({"corpus": "sample + https://h.org/b?token=s3cr3t"}, False),
+        ({"corpus": "sample=0.5 + https://me:s3cr3t@h.org/b"}, False),
+        ({"corpus": "sample\nfile:///etc/passwd"}, False),
+        ({"corpus": "sample  +  " * 150 + ":"}, False),
+        ({"corpus": "https://h.org/a =1 + " * 90 + ":"}, False),
     ],
 )
 def test_the_plain_inputs_keep_their_limits(given, is_taken):
@@ -184,7 +193,9 @@ def test_a_wrong_setting_of_an_older_form_gets_the_sentence_of_the_present_one(c
 def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path):
     with pytest.raises(InputError, match="files under REPARTEE_HOME"):
         check_deployable(corpus, "scratch", tmp_path)
-    for fine in ("cornell", "https://a/b.zip", str(tmp_path / "x.zip")):
+    with pytest.raises(InputError, match="files under REPARTEE_HOME"):
+        check_deployable(f"sample + {corpus}=0.5", "scratch", tmp_path)
+    for fine in ("cornell", "https://a/b.zip", f"cornell=0.5 + {tmp_path / 'x.zip'}"):
         check_deployable(fine, "scratch", tmp_path)
 
 
