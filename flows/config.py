@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from corpus.cleaning.config import CleanConfig, MixConfig
+from corpus.contract.config import ContractConfig
 from corpus.download import DownloadConfig
 from corpus.mix import is_built_in, weights_of, without_weights
 from corpus.readers.parse import ParseConfig
@@ -46,6 +47,7 @@ class RetrainConfig(Config):
     download: DownloadConfig = DownloadConfig()
     parse: ParseConfig = ParseConfig()
     clean: CleanConfig = CleanConfig()
+    contract: ContractConfig = ContractConfig()
     vocabulary: VocabularyConfig = VocabularyConfig()
     markup: MarkupConfig = MarkupConfig()
     network: NetworkConfig = NetworkConfig()

@@ -19,9 +19,10 @@ from flows.lifecycle.parameters import CorpusName, OlderChanges, Recipe, Setting
 from flows.lifecycle.publish import artifact_of, end_is_recorded, interrupted, refused
 from flows.lifecycle.results import Result, save_result
 from flows.lifecycle.webhook import notice
-from models.errors import InputError
+from models.errors import DataRejected, InputError
 from settings import Settings
 from tasks.clean import clean
+from tasks.contract import contract
 from tasks.download import download
 from tasks.export import export
 from tasks.parse import parse
@@ -30,14 +31,17 @@ from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
 from tasks.vocabulary import vocabulary
 
-DATA = (
+TURNS = (
     start,  # the initial model; not used if training starts from random weights
     download,  # the raw files of the corpus
     parse,  # turns: who said what, in which conversation
     clean,  # the turns, normalised and split into train, validation and test
+)
+EXAMPLES = (
     vocabulary,  # the tokenizer
     export,  # examples of token ids, in Parquet
 )
+DATA = (*TURNS, *EXAMPLES)
 
 
 @flow(
@@ -75,13 +79,26 @@ def prepare(
     stay_alive(run.home, run.flow_run_id)
     try:
         return prepare_data(run)
+    except DataRejected as rejection:
+        return cast(list[Artifact], refused(rejection))
     except KeyboardInterrupt:
         return cast(list[Artifact], interrupted())
 
 
 def prepare_data(run: RunContext) -> list[Artifact]:
     """Run the data stages, save their outputs, and send an event if there is new data."""
-    outputs = [artifact_of(output) for output in run_chain(run, DATA).values()]
+    outputs = [artifact_of(output) for output in run_data_stages(run).values()]
     save_result(run.home, run.flow_run_id, Result(artifacts=outputs))
     send_new_data(run, outputs)
     return outputs
+
+
+def run_data_stages(run: RunContext) -> dict[str, Artifact]:
+    """Run the data stages, and compare the data with those accepted before; return the outputs by stage name.
+
+    Raises:
+        DataRejected: no model can be trained on the data, or they differ too much from those accepted before.
+    """
+    outputs = run_chain(run, TURNS)
+    contract(run, outputs["clean"])
+    return run_chain(run, EXAMPLES, outputs)

@@ -1,6 +1,6 @@
 """Retrain: turn a raw corpus into a registered chat model, or say why the model was not registered.
 
-    (start >) download > parse > clean > vocabulary > export > train > evaluate > gate > register
+    (start >) download > parse > clean > contract > vocabulary > export > train > evaluate > gate > register
 
 Locally:   repartee run --recipe small
 Deployed:  deployments/prefect.yaml, entrypoint flows/retrain.py:retrain
@@ -45,8 +45,8 @@ from flows.lifecycle.publish import (
 )
 from flows.lifecycle.time_limit import OutOfTime, time_limit
 from flows.lifecycle.webhook import notice
-from flows.prepare import DATA
-from models.errors import InputError, TrackingUnavailable
+from flows.prepare import DATA, run_data_stages
+from models.errors import DataRejected, InputError, TrackingUnavailable
 from settings import Settings
 from tasks.evaluate import evaluate
 from tasks.gate import gate
@@ -55,11 +55,11 @@ from tasks.register import register
 from tasks.store.run_context import RunContext
 from tasks.train import train
 
-CHAIN = (
-    *DATA,  # from the raw corpus to examples of token ids
+MODEL = (
     train,  # the trained model
     evaluate,  # a report on the model: scores on the test split, and sample replies
 )
+CHAIN = (*DATA, *MODEL)  # DATA: from the raw corpus to examples of token ids
 
 
 @flow(
@@ -94,8 +94,7 @@ def retrain(
         promote: When the new model becomes the champion (the model in service). `auto`: if it is better than
             the current champion. `never`: not even if it is better. `always`: even if it is worse.
         settings: Other settings, in the notation of `repartee run --set`, separated by commas or line breaks:
-            `train.learning_rate=0.01, train.max_epochs=4`. The page docs/settings.md lists all settings.
-            Empty: the recipe's settings.
+            `train.learning_rate=0.01, train.max_epochs=4` (see docs/settings.md). Empty: the recipe's settings.
         changes: Settings stored by an older version of the form.
     """
     try:
@@ -109,6 +108,8 @@ def retrain(
         with time_limit(config.max_hours), turn_of_line(run.home, run.registry.model, run.name):
             reconcile(run)
             return retrain_in_turn(run, config)
+    except DataRejected as rejection:
+        return refused(rejection)
     except Busy as busy:
         return skipped(run, str(busy))
     except OutOfTime:
@@ -123,7 +124,7 @@ def retrain_in_turn(run: RunContext, config: RetrainConfig) -> State[Outcome]:
     if planned.nothing_to_do:
         return unchanged(run, planned)
 
-    outputs = run_chain(run, CHAIN)
+    outputs = run_chain(run, MODEL, run_data_stages(run))
     trained, report = outputs["train"], outputs["evaluate"]
     try:
         verdict = gate(run, trained, report, outputs["clean"])

@@ -24,6 +24,7 @@ from corpus.cleaning.conversations import clean_conversations, read_conversation
 from corpus.cleaning.copies import Copies
 from corpus.cleaning.shares import Shares
 from corpus.cleaning.split import check_splits, position_of, splits_at
+from corpus.contract.figures import write_figures
 from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
 
 ROW_GROUP = 1 << 16
@@ -73,6 +74,7 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     if config.redaction != "none":  # otherwise the report has the bytes that earlier releases wrote
         report["redaction"] = config.redaction
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_figures(out, config, parse)
     return turns
 
 

@@ -1,6 +1,7 @@
 """Artifacts: tables and texts on the page of a run in Prefect's dashboard.
 
     LINE-summary    the verdict, the scores of the model and the champion, the curves, the stages, links
+    LINE-contract   how the data differ from those accepted before (tasks/contract.py)
     LINE-data       counts, rejected lines, lengths, ten conversations
     LINE-replies    replies of this model, and of the champion with which it was compared
 
@@ -9,7 +10,6 @@ artifact. The name is part of the key because all flows on a Prefect server shar
 """
 
 import base64
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,15 +20,11 @@ from models.data.overview import overview, to_markdown
 from models.evaluation.report import REPORT, Report
 from models.evaluation.scorecard import SCORE, ScoreRecord
 from models.markdown import markdown_table
+from tasks.prefect_api.reporting import key_prefix
 from tasks.store.artifact import Artifact
 
 MAX_PICTURE_BYTES = 200_000
 DATA_STAGES = ("parse", "clean", "export")
-
-
-def key_prefix(model: str) -> str:
-    """The name of a registered model in lower-case letters, digits and dashes, as artifact keys require."""
-    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "repartee"
 
 
 def publish_artifacts(

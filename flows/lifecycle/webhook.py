@@ -16,33 +16,35 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from corpus.transfer.guard import silence_request_log
 from flows.lifecycle.context import url_of
-from flows.lifecycle.outcome import Outcome
 from flows.lifecycle.parameters import line_of
 from models.addresses import redact_addresses
+from models.errors import DataRejected
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S, TRIES = 3.0, 2  # an unreachable receiver delays the end of a run by seven seconds at most
 MAX_REASON = 500  # characters
+DATA_REJECTED = "data.rejected"  # the outcome in the notice of a run whose corpus was rejected
 
 
 def notice(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """A hook that runs when a flow ends, and sends a notice if an operator should know how the run ended."""
     if not state.is_completed():
-        send_notice(flow_run, state)
+        rejected = state.is_failed() and isinstance(state.result(raise_on_failure=False), DataRejected)
+        send_notice(flow_run, state, DATA_REJECTED if rejected else None)
         return
     outcome = state.result()
     optional = ("refused",) if Settings().notice_refused else ()
     if outcome.outcome in ("promoted", "trained_not_registered", *optional):
-        send_notice(flow_run, state, outcome)
+        send_notice(flow_run, state, outcome.outcome)
 
 
-def send_notice(flow_run: FlowRun, state: State[Any], outcome: Outcome | None = None) -> None:
+def send_notice(flow_run: FlowRun, state: State[Any], outcome: str | None = None) -> None:
     """Send to REPARTEE_NOTICE_URL, if it is set, a notice that says how a run ended."""
     reason = " ".join((state.message or "").split())[:MAX_REASON]
-    text = reason if outcome else f"{state.name}: {reason}"
-    _send(_message(flow_run, text, state.name, outcome.outcome if outcome else None, reason))
+    text = reason if state.is_completed() else f"{state.name}: {reason}"
+    _send(_message(flow_run, text, state.name, outcome, reason))
 
 
 def send_missed(flow_run: FlowRun, schedule: str, count: int) -> None:

@@ -1,6 +1,7 @@
 """Reporting: send information about a run to Prefect. A failed request never ends the run."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -32,3 +33,8 @@ def report(send: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Resu
     except Exception as error:
         log.warning("could not report to Prefect (%s): %s: %s", send.__name__, type(error).__name__, error)
         return None
+
+
+def key_prefix(model: str) -> str:
+    """The name of a registered model in lower-case letters, digits and dashes, as artifact keys require."""
+    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "repartee"

@@ -223,7 +223,7 @@ def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, 
 
 def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """The differences between the ingredients of two outputs; the most informative difference comes first."""
-    found = _config_differences("", had["config"], wanted["config"])
+    found = config_differences("", had["config"], wanted["config"])
     for name in sorted(set(had["inputs"]) | set(wanted["inputs"])):
         if had["inputs"].get(name) != wanted["inputs"].get(name):
             found.append("the corpus changed" if name == "source" else f"the output of {name} changed")
@@ -236,13 +236,14 @@ def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return found or ["the format of the store changed"]
 
 
-def _config_differences(path: str, before: Any, now: Any) -> list[str]:
+def config_differences(path: str, before: Any, now: Any) -> list[str]:
+    """The settings that differ, each with its old and its new value; `path` is the key of both values."""
     if before == now:
         return []
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(set(before) | set(now))
         found = [
-            _config_differences(f"{path}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys
+            config_differences(f"{path}.{key}".lstrip("."), before.get(key), now.get(key)) for key in keys
         ]
         return [line for lines in found for line in lines]
     return [redact_addresses(f"{path} changed from {value_text(before)} to {value_text(now)}")]

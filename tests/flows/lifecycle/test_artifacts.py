@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from flows.lifecycle.artifacts import key_prefix
+from tasks.prefect_api.reporting import key_prefix
 
 
 @pytest.mark.parametrize(
