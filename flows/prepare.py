@@ -100,5 +100,5 @@ def run_data_stages(run: RunContext) -> dict[str, Artifact]:
         DataRejected: no model can be trained on the data, or they differ too much from those accepted before.
     """
     outputs = run_chain(run, TURNS)
-    contract(run, outputs["clean"])
+    contract(run, outputs["parse"], outputs["clean"])
     return run_chain(run, EXAMPLES, outputs)

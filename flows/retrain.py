@@ -94,7 +94,7 @@ def retrain(
         promote: When the new model becomes the champion (the model in service). `auto`: if it is better than
             the current champion. `never`: not even if it is better. `always`: even if it is worse.
         settings: Other settings, in the notation of `repartee run --set`, separated by commas or line breaks:
-            `train.learning_rate=0.01, train.max_epochs=4` (see docs/settings.md). Empty: the recipe's settings.
+            `train.learning_rate=0.01, train.max_epochs=4` (docs/settings.md). Empty: those of the recipe.
         changes: Settings stored by an older version of the form.
     """
     try:

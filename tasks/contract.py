@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from corpus.contract.accepted import Accepted, accepted_file, read_accepted, write_accepted
 from corpus.contract.comparison import Difference, compare, too_large
 from corpus.contract.config import ContractConfig
-from corpus.contract.figures import FIGURES, Figures
+from corpus.contract.figures import Figures, read_figures
 from corpus.download import DownloadConfig
 from models.errors import DataRejected
 from models.markdown import markdown_table
@@ -37,7 +37,7 @@ MEANINGLESS = {
 
 
 @recorded("contract")
-def contract(run: RunContext, clean: Artifact) -> None:
+def contract(run: RunContext, parse: Artifact, clean: Artifact) -> None:
     """
     Raises:
         DataRejected: the data differ too much from the accepted data, and the run does not accept them.
@@ -45,7 +45,7 @@ def contract(run: RunContext, clean: Artifact) -> None:
     download, config = run.settings["download"], run.settings["contract"]
     assert isinstance(download, DownloadConfig) and isinstance(config, ContractConfig)
     file = accepted_file(run.home, run.registry.model, download.corpus)
-    figures, settings = Figures.read(clean.path / FIGURES), settings_of(run)
+    figures, settings = read_figures(clean.path, parse.path), settings_of(run)
     accepted = read_accepted(file)
     if accepted and is_comparable(accepted, figures, settings):
         check(run, accepted, compare(accepted.figures, figures), is_accepted=config.accept)

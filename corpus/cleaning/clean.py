@@ -74,7 +74,7 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     if config.redaction != "none":  # otherwise the report has the bytes that earlier releases wrote
         report["redaction"] = config.redaction
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    write_figures(out, config, parse)
+    write_figures(out, config)
     return turns
 
 

@@ -56,21 +56,27 @@ class Figures(Record):
     """The share of the turns that are empty once they are cleaned."""
     repeated_conversations: float
     """The share of the cleaned conversations that repeat another one."""
-    rejected_lines: float
-    """The share of the lines that the stage `parse` could not use."""
+    rejected_lines: float = 0.0
+    """The share of the lines that the stage `parse` could not use; `read_figures` adds it."""
 
 
-def write_figures(out: Path, config: CleanConfig, parse: Path) -> None:
+def write_figures(out: Path, config: CleanConfig) -> None:
     """Measure the data in `out`, which has the files of the stage `clean`, and write FIGURES into it."""
     path = out / FIGURES
     path.parent.mkdir(exist_ok=True)
-    path.write_text(measure(out, config, parse).model_dump_json() + "\n")
+    path.write_text(measure(out, config).model_dump_json() + "\n")
 
 
-def measure(clean: Path, config: CleanConfig, parse: Path) -> Figures:
-    """The figures of the data that the stages `parse` and `clean` have written."""
-    cleaned = json.loads((clean / "report.json").read_text())["counts"]
+def read_figures(clean: Path, parse: Path) -> Figures:
+    """The figures stored beside the output of `clean`, which was built from the output of `parse`."""
     parsed = json.loads((parse / "report.json").read_text())
+    rejected = _share(sum(parsed["rejected"].values()), parsed["lines_read"])
+    return Figures.read(clean / FIGURES).model_copy(update={"rejected_lines": rejected})
+
+
+def measure(clean: Path, config: CleanConfig) -> Figures:
+    """The figures of the data that the stage `clean` has written."""
+    cleaned = json.loads((clean / "report.json").read_text())["counts"]
     counts = _Counts()
     for batch in _batches(clean / "turns.parquet", config):
         counts.add(*batch)
@@ -88,7 +94,6 @@ def measure(clean: Path, config: CleanConfig, parse: Path) -> Figures:
         word_counts=_commonest(counts.words),
         empty_turns=_share(cleaned.get(EMPTY, 0), cleaned.get("turns read", 0)),
         repeated_conversations=_share(repeated, stay + repeated),
-        rejected_lines=_share(sum(parsed["rejected"].values()), parsed["lines_read"]),
     )
 
 
