@@ -1,7 +1,9 @@
 """Comparison: how far the figures of new data are from those of the accepted data, and how far they may be.
 
 The limit of a divergence is FACTOR times the largest one between two halves of the accepted data, and at
-least a floor. Decision 19 in docs/decisions/ has the measurements behind these numbers.
+least a floor. The limits for few items are larger: if none of n items has a property, up to 3 / n of all
+items may have it (J. A. Hanley and A. Lippman-Hand, If Nothing Goes Wrong, Is Everything All Right?, JAMA 249
+(13), 1983). Decision 19 in docs/decisions/ has the measurements behind these numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -98,6 +100,7 @@ def _turns_per_conversation(accepted: Figures, new: Figures) -> Difference:
         "turns per conversation",
         accepted.turns_per_conversation,
         new.turns_per_conversation,
+        of=min(sum(accepted.conversations), sum(new.conversations)),
         before=sum(accepted.turns) / sum(accepted.conversations),
         now=sum(new.turns) / sum(new.conversations),
     )
@@ -108,18 +111,26 @@ def _characters_per_turn(accepted: Figures, new: Figures) -> Difference:
         "characters per turn",
         accepted.characters_per_turn,
         new.characters_per_turn,
+        of=min(sum(accepted.turns), sum(new.turns)),
         before=sum(accepted.characters) / sum(accepted.turns),
         now=sum(new.characters) / sum(new.turns),
     )
 
 
 def _lengths(
-    figure: str, accepted: list[list[int]], new: list[list[int]], *, before: float, now: float
+    figure: str, accepted: list[list[int]], new: list[list[int]], *, of: int, before: float, now: float
 ) -> Difference:
+    """The divergence of two histograms.
+
+    Args:
+        of: the number of items in the histogram of the smaller data set.
+        before: the mean of the accepted data.
+        now: the mean of the new data.
+    """
     parts = np.array(accepted)
     found = divergence(parts.sum(axis=0), np.array(new).sum(axis=0))
     largest = largest_between_halves(lambda mask: parts[mask].sum(axis=0), divergence)
-    limit = max(FACTOR * largest, LENGTH_FLOOR)
+    limit = max(FACTOR * largest, LENGTH_FLOOR) + _chance(of)
     return Difference(
         figure=figure,
         accepted=f"{before:.1f} on average",
@@ -184,14 +195,10 @@ def _listed(words: Sequence[str]) -> str:
 def _share(figure: str, accepted: float, new: float, *, of: int) -> Difference:
     """A larger share is a difference; a smaller one is none.
 
-    Of few items, some more may be due to chance: if none of n items has a property, up to 3 / n of all items
-    may have it (J. A. Hanley and A. Lippman-Hand, If Nothing Goes Wrong, Is Everything All Right?, JAMA 249
-    (13), 1983).
-
     Args:
         of: the number of items of the smaller data set.
     """
-    limit = SHARE_FACTOR * accepted + SHARE_FLOOR + 3 / of
+    limit = SHARE_FACTOR * accepted + SHARE_FLOOR + _chance(of)
     return Difference(
         figure=figure,
         accepted=f"{accepted:.1%}",
@@ -200,6 +207,11 @@ def _share(figure: str, accepted: float, new: float, *, of: int) -> Difference:
         limit=_points(limit - accepted),
         excess=new / limit,
     )
+
+
+def _chance(items: int) -> float:
+    """The share of the items that may have a property by chance if none had it before."""
+    return 3 / items
 
 
 def _points(difference: float) -> str:

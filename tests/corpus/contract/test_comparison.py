@@ -77,6 +77,14 @@ def test_data_of_a_few_conversations_are_not_rejected_for_their_lengths_and_word
         assert names(accepted, new) == []
 
 
+def test_a_few_conversations_may_have_a_length_that_none_had_before(figures):
+    """Lengths that are all equal leave no divergence between the halves of the accepted data."""
+    equal = [(f"g{i}", ["One two."] * 4) for i in range(15)]
+    some_longer = [(f"g{i}", ["One two."] * (5 if i < 2 else 4)) for i in range(15)]
+    assert names(figures(equal), figures(some_longer)) == []
+    assert names(figures(equal * 40), figures(some_longer * 40)) == ["turns per conversation"]
+
+
 def test_the_divergence_is_zero_for_proportional_histograms_and_one_for_disjoint_ones():
     assert divergence(np.array([2, 4, 0]), np.array([1, 2, 0])) == 0
     assert divergence(np.array([3, 0]), np.array([0, 9])) == 1
