@@ -85,16 +85,15 @@ def retrain(
         recipe: The named configuration to start from.
         corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a file, or a file
             or folder under REPARTEE_HOME. If the address contains a username, a password or a query string,
-            put it into an environment variable of the worker, with a name such as REPARTEE_CORPUS_NAME, and
-            enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely). Several sources with
-            weights: `cornell + sample=0.5`. Empty: the recipe's corpus.
+            put it into a variable of the worker's environment, such as REPARTEE_CORPUS_NAME (only NAME can be
+            chosen freely), and enter `env:REPARTEE_CORPUS_NAME`. Several sources with weights:
+            `cornell + sample=0.5`. Empty: the recipe's corpus.
         minutes: The time limit for training, in minutes. Empty: the recipe's limit.
-        seed: The random seed of the initial weights, the order of the batches and dropout. Empty: the
-            recipe's seed.
+        seed: The random seed of the weights, the order of the batches and dropout. Empty: the recipe's seed.
         promote: When the new model becomes the champion (the model in service). `auto`: if it is better than
             the current champion. `never`: not even if it is better. `always`: even if it is worse.
         settings: Other settings, in the notation of `repartee run --set`, separated by commas or line breaks:
-            `train.learning_rate=0.01, train.max_epochs=4` (docs/settings.md). Empty: those of the recipe.
+            `train.learning_rate=0.01, train.max_epochs=4` (docs/settings.md). Empty: the recipe's settings.
         changes: Settings stored by an older version of the form.
     """
     try:

@@ -35,3 +35,14 @@ def test_the_session_on_the_page_prepares_six_conversations_and_trains_a_model_t
     damage = "echo '7,sunday,Good evening.' >> var/corpora/bakery.csv\n"
     refused = shell(damage + prepare)
     assert (refused.returncode, refused.stderr.splitlines()[-1]) == (2, message.strip())
+
+
+def test_the_session_about_data_that_change_prints_the_difference_and_then_accepts_them(shell):
+    change, accept = (text for language, text in BLOCKS if language == "sh")
+    (shown,) = (text.splitlines() for language, text in BLOCKS if language == "text")
+    rejected = shell("mkdir -p var/corpora\n" + change)
+    assert rejected.returncode == 2, rejected.stderr
+    printed = re.sub("accepted on [0-9-]+", "accepted on 2026-11-28", rejected.stderr).splitlines()
+    assert [line for line in printed if line in shown] == shown
+    accepted = shell(accept)
+    assert accepted.returncode == 0, accepted.stderr
