@@ -131,9 +131,12 @@ def _parents(rows: Sequence[TurnRow]) -> list[TurnRow | None]:
     alone = {row.id: row for row in rows if numbers[row.id] == 1}
     parents: list[TurnRow | None] = []
     for row in rows:
-        parent = known.get((row.conversation, row.reply_to)) if row.reply_to else None
-        if parent is None and row.reply_to and not row.conversation:
-            parent = alone.get(row.reply_to)
+        parent = None
+        if row.reply_to:
+            # A row without a conversation may belong to any of them.
+            parent = known.get((row.conversation, row.reply_to)) or known.get(("", row.reply_to))
+            if parent is None and not row.conversation:
+                parent = alone.get(row.reply_to)
         parents.append(None if parent is row else parent)
     return parents
 

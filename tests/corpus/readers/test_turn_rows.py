@@ -93,6 +93,16 @@ def test_a_reply_is_looked_up_within_its_conversation(read):
     assert texts(read("utterances.jsonl", given)[0]) == [["a 1", "a 2"], ["b 1", "b 2"]]
 
 
+def test_a_root_whose_conversation_is_null_is_found_by_the_replies_to_it(read):
+    given = [
+        {"id": "u1", "conversation_id": None, "speaker": "a", "text": BREAD[0], "reply-to": None},
+        {"id": "u2", "conversation_id": "u1", "speaker": "b", "text": "Yes.", "reply-to": "u1"},
+    ]
+    found, report = read("utterances.jsonl", given)
+    assert found == {"u1": [("a", BREAD[0], 1), ("b", "Yes.", 1)]}
+    assert report["rejected"] == {}
+
+
 def test_a_whole_number_is_the_same_id_as_the_float_that_pandas_makes_of_it(tmp_path):
     folder = download_of(tmp_path / "raw")
     table = pa.table(
