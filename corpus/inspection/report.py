@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from corpus.cleaning.config import CleanConfig
 from corpus.cleaning.split import empty_splits_problem, splits_at
-from corpus.inspection.counters import HashSample
+from corpus.counters import HashSample
 from corpus.inspection.figures import Figures
 from corpus.inspection.files import FileFacts
 from corpus.inspection.rendering import RenderedTurn, render

@@ -1,7 +1,7 @@
 """Counters whose memory is bounded: exact for little data, honest estimates for much."""
 
 from corpus.cleaning.split import position_of
-from corpus.inspection.counters import FrequentTexts, HashSample, Lengths
+from corpus.counters import FrequentTexts, HashSample, Lengths
 
 
 def test_counts_are_exact_while_there_are_few_different_keys():
