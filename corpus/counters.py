@@ -4,7 +4,7 @@ While there are few different values, all counts are exact. Later they are estim
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
@@ -53,9 +53,19 @@ class FrequentTexts:
         self._counts: Counter[str] = Counter()
         self._limit = limit
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The counts of the texts that are not forgotten."""
+        return self._counts
+
     def add(self, texts: Sequence[str]) -> None:
-        self.total += len(texts)
-        self._counts.update(text[:TEXT_CHARACTERS] for text in texts)
+        """Count texts, which are compared by their first TEXT_CHARACTERS characters."""
+        self.add_counts(Counter(text[:TEXT_CHARACTERS] for text in texts))
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        """Add the number of times that each text occurs."""
+        self.total += sum(counts.values())
+        self._counts.update(counts)
         if len(self._counts) > 2 * self._limit:
             by_count = self._counts.most_common()
             self.missed += by_count[self._limit][1]

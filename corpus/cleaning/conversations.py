@@ -16,6 +16,8 @@ from corpus.cleaning.config import CleanConfig
 from corpus.cleaning.texts import prepare_speakers, prepare_texts
 from models.data.schemas import TURNS
 
+EMPTY = "turns empty, or empty once cleaned"
+
 
 class Parts(NamedTuple):
     """Cleaned conversations, or parts of conversations, of at least two turns each, one after another."""
@@ -66,7 +68,7 @@ def clean_conversations(turns: pa.Table, config: CleanConfig, counts: Counter[st
     texts, text_numbers = prepare_texts(_column(turns, "text"), config, counts)
     is_empty = np.array([not text for text in texts], bool)[text_numbers]
     if is_empty.any():
-        counts["turns empty, or empty once cleaned"] += int(is_empty.sum())
+        counts[EMPTY] += int(is_empty.sum())
     first_rows, sizes, rows = _divided(is_first, is_empty, counts)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     columns: dict[str, Any] = {name: _column(turns, name).take(number_array(rows)) for name in TURNS.names}

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from corpus.arrays import numbers_of
 from corpus.cleaning.conversations import Parts
 
+IN_SAME_SPLIT = "conversations that repeat an earlier one of the same split"
+IN_OTHER_SPLIT = "conversations that the test or validation set holds"
 DIGEST_BYTES = 16
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / the golden ratio, odd: multiplication is a permutation
 
@@ -60,8 +62,8 @@ class Copies:
         is_best[1:] = (digests[1:] != digests[:-1]).any(axis=1)
         is_same_split = splits == splits[is_best][np.cumsum(is_best) - 1]
         for cause, number in (
-            ("conversations that repeat an earlier one of the same split", (~is_best & is_same_split).sum()),
-            ("conversations that the test or validation set holds", (~is_same_split).sum()),
+            (IN_SAME_SPLIT, (~is_best & is_same_split).sum()),
+            (IN_OTHER_SPLIT, (~is_same_split).sum()),
         ):
             if number:
                 counts[cause] += int(number)

@@ -64,8 +64,16 @@ def compare(accepted: Figures, new: Figures) -> list[Difference]:
     conversations = min(sum(accepted.conversations), sum(new.conversations))
     return [
         _conversations(sum(accepted.conversations), sum(new.conversations)),
-        _turns_per_conversation(accepted, new),
-        _characters_per_turn(accepted, new),
+        _lengths(
+            "turns per conversation",
+            (accepted.turns_per_conversation, new.turns_per_conversation),
+            totals=(accepted.turns, new.turns),
+        ),
+        _lengths(
+            "characters per turn",
+            (accepted.characters_per_turn, new.characters_per_turn),
+            totals=(accepted.characters, new.characters),
+        ),
         *_words(accepted, new),
         _share("turns that are empty once cleaned", accepted.empty_turns, new.empty_turns, of=turns),
         _share(
@@ -95,49 +103,29 @@ def _conversations(accepted: int, new: int) -> Difference:
     )
 
 
-def _turns_per_conversation(accepted: Figures, new: Figures) -> Difference:
-    return _lengths(
-        "turns per conversation",
-        accepted.turns_per_conversation,
-        new.turns_per_conversation,
-        of=min(sum(accepted.conversations), sum(new.conversations)),
-        before=sum(accepted.turns) / sum(accepted.conversations),
-        now=sum(new.turns) / sum(new.conversations),
-    )
-
-
-def _characters_per_turn(accepted: Figures, new: Figures) -> Difference:
-    return _lengths(
-        "characters per turn",
-        accepted.characters_per_turn,
-        new.characters_per_turn,
-        of=min(sum(accepted.turns), sum(new.turns)),
-        before=sum(accepted.characters) / sum(accepted.turns),
-        now=sum(new.characters) / sum(new.turns),
-    )
-
-
 def _lengths(
-    figure: str, accepted: list[list[int]], new: list[list[int]], *, of: int, before: float, now: float
+    figure: str,
+    histograms: tuple[list[list[int]], list[list[int]]],
+    totals: tuple[list[int], list[int]],
 ) -> Difference:
     """The divergence of two histograms.
 
     Args:
-        of: the number of items in the histogram of the smaller data set.
-        before: the mean of the accepted data.
-        now: the mean of the new data.
+        histograms: those of the parts of the accepted data, and of the new data.
+        totals: the sums of the lengths in these parts.
     """
-    parts = np.array(accepted)
-    found = divergence(parts.sum(axis=0), np.array(new).sum(axis=0))
+    parts, new = np.array(histograms[0]), np.array(histograms[1]).sum(axis=0)
+    accepted = parts.sum(axis=0)
+    found = divergence(accepted, new)
     largest = largest_between_halves(lambda mask: parts[mask].sum(axis=0), divergence)
-    limit = max(FACTOR * largest, LENGTH_FLOOR) + _chance(of)
+    limit = max(FACTOR * largest, LENGTH_FLOOR) + _chance(min(accepted.sum(), new.sum()))
     return Difference(
         figure=figure,
-        accepted=f"{before:.1f} on average",
-        new=f"{now:.1f} on average",
+        accepted=f"{sum(totals[0]) / accepted.sum():.1f} on average",
+        new=f"{sum(totals[1]) / new.sum():.1f} on average",
         difference=f"{found:.3f} bits",
-        limit=NO_LIMIT if limit >= 1 else f"{limit:.3f} bits",
-        excess=found / limit,
+        limit=_bits(limit),
+        excess=float(found / limit),
     )
 
 
@@ -156,7 +144,7 @@ def _words(accepted: Figures, new: Figures) -> list[Difference]:
             accepted=f"more of {rarer}",
             new=f"more of {commoner}",
             difference=f"{found:.3f} bits",
-            limit=NO_LIMIT if limit >= 1 else f"{limit:.3f} bits",
+            limit=_bits(limit),
             excess=found / limit,
         ),
         Difference(
@@ -212,6 +200,11 @@ def _share(figure: str, accepted: float, new: float, *, of: int) -> Difference:
 def _chance(items: int) -> float:
     """The share of the items that may have a property by chance if none had it before."""
     return 3 / items
+
+
+def _bits(limit: float) -> str:
+    """The limit of a divergence, which is never more than 1 bit."""
+    return NO_LIMIT if limit >= 1 else f"{limit:.3f} bits"
 
 
 def _points(difference: float) -> str:

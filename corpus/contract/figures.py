@@ -18,9 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from corpus.arrays import number_array, numbers_of
 from corpus.cleaning.config import CleanConfig
-from corpus.contract.words import WordCounts, words_of
-from models.data.schemas import SPLIT_TURNS
+from corpus.cleaning.conversations import EMPTY
+from corpus.cleaning.copies import IN_OTHER_SPLIT, IN_SAME_SPLIT
+from corpus.contract.words import count_words, words_of
+from corpus.counters import FrequentTexts
 from models.record import Record
 
 FIGURES = "logs/figures.json"
@@ -31,11 +34,6 @@ PARTS = 8
 BINS_PER_OCTAVE, BINS = 4, 100
 STORED_WORDS = 5000
 BATCH_ROWS = 1 << 16
-REPEATED = (
-    "conversations that repeat an earlier one of the same split",
-    "conversations that the test or validation set holds",
-)
-EMPTY = "turns empty, or empty once cleaned"
 
 
 class Figures(Record):
@@ -81,7 +79,7 @@ def measure(clean: Path, config: CleanConfig) -> Figures:
     for batch in _batches(clean / "turns.parquet", config):
         counts.add(*batch)
     counts.end_conversation()
-    repeated = sum(cleaned.get(cause, 0) for cause in REPEATED)
+    repeated = cleaned.get(IN_SAME_SPLIT, 0) + cleaned.get(IN_OTHER_SPLIT, 0)
     stay = int(counts.turns_each.sum())
     return Figures(
         format=FORMAT,
@@ -104,20 +102,20 @@ class _Counts:
         self.turns_each = np.zeros((PARTS, BINS), np.int64)
         self.lengths = np.zeros((PARTS, BINS), np.int64)
         self.characters = np.zeros(PARTS, np.int64)
-        self.words = [WordCounts() for _ in range(PARTS)]
+        self.words = [FrequentTexts() for _ in range(PARTS)]
         self._last_turn = np.zeros(0, np.int64)
         self._last_part = np.zeros(0, np.int64)
 
     def add(self, turns: NDArray[Any], parts: NDArray[np.int64], texts: pa.Array) -> None:
         """Count turns: the position of each in its conversation, its part of the data, and its text."""
-        lengths = np.from_dlpack(pc.utf8_length(texts))
+        lengths = numbers_of(pc.utf8_length(texts))
         np.add.at(self.lengths, (parts, bins_of(lengths)), 1)
         self.characters += np.bincount(parts, lengths, PARTS).astype(np.int64)
         words = words_of(texts)
-        parents = np.from_dlpack(pc.list_parent_indices(words))
-        flat, own = words.flatten(), parts[parents]
+        flat, own = words.flatten(), parts[numbers_of(pc.list_parent_indices(words))]
         for part in range(PARTS):
-            self.words[part].add(flat.filter(pa.array(own == part)))
+            rows = np.flatnonzero(own == part)
+            self.words[part].add_counts(count_words(flat.take(number_array(rows))))
         # A turn ends its conversation if the next one is the first of another conversation.
         turns = np.concatenate([self._last_turn, turns])
         parts = np.concatenate([self._last_part, parts])
@@ -148,11 +146,10 @@ def _batches(turns: Path, config: CleanConfig) -> Iterator[tuple[NDArray[Any], N
         for batch in file.iter_batches(BATCH_ROWS, columns=[unit, "turn", "text"]):
             units = batch[unit].dictionary_encode()
             of_units = np.array([part_of(name) for name in units.dictionary.to_pylist()], np.int64)
-            positions = np.from_dlpack(batch["turn"].cast(SPLIT_TURNS.field("turn").type))
-            yield positions, of_units[np.from_dlpack(units.indices)], batch["text"]
+            yield numbers_of(batch["turn"]), of_units[numbers_of(units.indices)], batch["text"]
 
 
-def _commonest(parts: list[WordCounts]) -> dict[str, list[int]]:
+def _commonest(parts: list[FrequentTexts]) -> dict[str, list[int]]:
     totals: Counter[str] = Counter()
     for part in parts:
         totals.update(part.counts)

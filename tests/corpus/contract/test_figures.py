@@ -7,7 +7,8 @@ import pytest
 from corpus.cleaning.config import CleanConfig
 from corpus.contract import figures as module
 from corpus.contract.figures import FIGURES, PARTS, measure, read_figures, write_figures
-from corpus.contract.words import WordCounts, words_of
+from corpus.contract.words import count_words, words_of
+from corpus.counters import FrequentTexts
 
 CONVERSATIONS = [(f"g{i % 20}", ["Hello there.", "Hi!"] + ["How are you?"] * (i % 3)) for i in range(60)]
 
@@ -26,11 +27,8 @@ def test_conversations_turns_characters_and_words_are_counted(tmp_path, written)
         "there": 1,
     }
     each = np.array(found.turns_per_conversation).sum(axis=0)
-    assert (each[4], each[6], each.sum()) == (
-        1,
-        1,
-        2,
-    )  # 2 = 2 ** (4 / 4), and 2 ** (6 / 4) < 3 < 2 ** (7 / 4)
+    # 2 = 2 ** (4 / 4), and 2 ** (6 / 4) < 3 < 2 ** (7 / 4)
+    assert (each[4], each[6], each.sum()) == (1, 1, 2)
 
 
 def test_the_figures_do_not_depend_on_how_many_turns_are_read_at_once(tmp_path, monkeypatch, written):
@@ -79,7 +77,7 @@ def test_words_are_runs_of_letters_and_digits_and_single_characters_without_spac
 
 
 def test_too_many_different_words_cost_the_rarest_and_never_the_total():
-    counts = WordCounts(limit=10)
+    counts = FrequentTexts(limit=10)
     for number in range(100):
-        counts.add(pa.array(["often", "often", f"rare{number}"]))
+        counts.add_counts(count_words(pa.array(["often", "often", f"rare{number}"])))
     assert counts.counts["often"] == 200 and len(counts.counts) <= 20 and counts.total == 300
