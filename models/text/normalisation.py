@@ -22,9 +22,9 @@ _TYPOGRAPHY = str.maketrans(
         "…": "...",
     }
 )  # fmt: skip
-# Only the markup tags that occur in the corpus are removed; `<me>` and `<breathing>` are text.
-# Each text that the style `plain` changes has such a part; a column of texts is searched for it at once.
+# Each text that the style `plain` changes has such a part, so that a whole column can be searched for it.
 CHANGING = r"[^ -~]|[&<`]|^ |  | $| ' "
+# Only the markup tags that occur in the corpus are removed; `<me>` and `<breathing>` are text.
 _TAG = re.compile(r"</?(?:u|i|b|em|strong|pre|html|br|font|p)\s*/?>", re.IGNORECASE)
 # `&emdash;`, which occurs in the corpus but is not an HTML entity, is replaced separately.
 _ENTITY = re.compile(r"&(?:quot|lt|gt|amp|nbsp|apos|mdash|ndash|hellip|#\d{1,6}|#x[0-9a-f]{1,5});")

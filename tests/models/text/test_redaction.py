@@ -2,12 +2,14 @@
 
 import time
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.text.normalisation import normalise
-from models.text.redaction import KINDS, prepare, redact
+from models.text.redaction import KINDS, changing_pattern, prepare, redact
 
 ITEMS = {
     "email": [
@@ -125,6 +127,26 @@ def test_a_prepared_text_does_not_change_again(text: str, style) -> None:
 @given(st.text(st.characters(exclude_categories=("Nd", "Cs"), exclude_characters="@:=")))
 def test_a_text_without_digits_and_marks_stays_byte_by_byte(text: str) -> None:
     assert redact(text) == (text, {})
+
+
+@pytest.mark.parametrize("redaction", ["none", "personal"])
+@pytest.mark.parametrize(
+    "text", [" a", "a ", "a  b", "can ' t", "&lt;", "a<b>c", "`a`", "a\tb", "cafe\u0301"]
+)
+def test_a_part_that_normalisation_changes_is_found_in_a_column(text: str, redaction) -> None:
+    assert prepare(text, style="plain", redaction=redaction)[0] != text
+    assert is_found(text, "plain", redaction)
+
+
+@given(TEXTS, st.sampled_from(["plain", "article"]), st.sampled_from(["personal", "none"]))
+def test_every_text_that_changes_is_found_in_a_column(text: str, style, redaction) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    assert prepare(text, style=style, redaction=redaction)[0] == text or is_found(text, style, redaction)
+
+
+def is_found(text: str, style, redaction) -> bool:
+    pattern = changing_pattern(style, redaction)
+    return pc.match_substring_regex(pa.array([text]), pattern)[0].as_py()
 
 
 @given(TEXTS)
