@@ -64,9 +64,9 @@ def prepare(
         recipe: The named configuration to start from.
         corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a file, or a file
             or folder under REPARTEE_HOME. If the address contains a username, a password or a query string,
-            put it into an environment variable of the worker, with a name such as REPARTEE_CORPUS_NAME, and
-            enter `env:REPARTEE_CORPUS_NAME` (only NAME can be chosen freely). Several sources with
-            weights: `cornell + sample=0.5`. Empty: the recipe's corpus.
+            put it into a variable of the worker's environment, such as REPARTEE_CORPUS_NAME (only NAME can be
+            chosen freely), and enter `env:REPARTEE_CORPUS_NAME`. Several sources with weights:
+            `cornell + sample=0.5`. Empty: the recipe's corpus.
         settings: Other settings, in the notation of `repartee prepare --set`, separated by commas or line
             breaks: `vocabulary.size=4096, clean.split_by=conversation`. The page docs/settings.md lists all
             settings. Empty: the recipe's settings.
