@@ -89,20 +89,22 @@ def download_corpus(out: Path, config: DownloadConfig, *, corpus: Corpus) -> int
     Raises:
         InputError: a file cannot be downloaded or read, is damaged, or does not match its pinned digest.
     """
-    is_mix = len(corpus.sources) > 1
     members: dict[str, str] = {}
-    files, name = 0, ""
-    for source_name, found in corpus.sources.items():
-        name = source_name if is_mix else found.source.name
-        folder = out / SOURCES / name if is_mix else out
-        folder.mkdir(parents=True, exist_ok=True)
-        with source_named(name if is_mix else ""):
-            own = _write_source(folder, config, found, corpus)
-        members |= {f"{name}/{file}" if is_mix else file: digest for file, digest in own.items()}
-        files += len(own) or len(MEMBERS)
+    if len(corpus.sources) == 1:
+        (found,) = corpus.sources.values()
+        name, members = found.source.name, _write_source(out, config, found, corpus)
+        files = len(members) or len(MEMBERS)
+    else:
+        name, files = "+".join(corpus.sources), 0
+        for source_name, found in corpus.sources.items():
+            folder = out / SOURCES / source_name
+            folder.mkdir(parents=True)
+            with source_named(source_name):
+                own = _write_source(folder, config, found, corpus)
+            members |= {f"{source_name}/{file}": digest for file, digest in own.items()}
+            files += len(own) or len(MEMBERS)
     # logs/ is not part of the digest, so equal files from different sources count as the same corpus.
     (out / "logs").mkdir()
-    name = "+".join(corpus.sources) if is_mix else name
     Origin(name=name, corpus=config.corpus, members=members).write(out / SOURCE)
     return files
 

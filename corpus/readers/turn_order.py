@@ -16,8 +16,8 @@ TIMES = ("timestamp", "time", "date", "created_at", "created", "datetime", "sent
 
 _NUMBERED = re.compile(r"(?P<prefix>\D*)(?P<number>\d{1,18})(?P<suffix>\D*)")
 _CLOCK = re.compile(
-    r"(?P<prefix>(?:.*[\sT,])?)(?P<hour>\d{1,2}):(?P<minute>\d\d)(?P<second>:\d\d(?:\.\d+)?)?"
-    r"(?:\s?(?P<half>[ap])\.?m\.?)?",
+    r"(?P<prefix>|.*\S(?=\s)|.*[T,])\s*(?P<hour>\d{1,2}):(?P<minute>\d\d)(?P<second>:\d\d(?:\.\d+)?)?"
+    r"(?:\s?(?P<half>[ap])\.?m\.?)?(?P<suffix>)",
     re.IGNORECASE,
 )
 _ONE_DIGIT_HOUR = re.compile(r"(?P<before>[\sT])(?P<hour>\d):")
@@ -79,10 +79,8 @@ def _moment(value: Any) -> datetime:
 
 def _clocks(values: list[Any]) -> list[Any] | None:
     """The times of one day: before the times, all values have the same text, such as the same date."""
-    found = [_CLOCK.fullmatch(_as_text(value)) for value in values]
-    if len({each and each["prefix"].strip() for each in found} | {None}) != 2 or not all(found):
-        return None
-    return [_clock(each) for each in found if each]
+    found = _alike(_CLOCK, values)
+    return found and [_clock(each) for each in found]
 
 
 def _clock(found: re.Match[str]) -> float:
@@ -94,10 +92,15 @@ def _clock(found: re.Match[str]) -> float:
 
 def _numbered(values: list[Any]) -> list[Any] | None:
     """The numbers in texts that differ in nothing else, such as t2 and t10."""
-    found = [_NUMBERED.fullmatch(_as_text(value)) for value in values]
-    if not all(found) or len({(each["prefix"], each["suffix"]) for each in found if each}) != 1:
-        return None
-    return [int(each["number"]) for each in found if each]
+    found = _alike(_NUMBERED, values)
+    return found and [int(each["number"]) for each in found]
+
+
+def _alike(pattern: re.Pattern[str], values: list[Any]) -> list[re.Match[str]] | None:
+    """The matches of all values; None if one does not match, or if their prefixes or suffixes differ."""
+    found = [match for value in values if (match := pattern.fullmatch(_as_text(value)))]
+    surroundings = {(match["prefix"], match["suffix"]) for match in found}
+    return found if len(found) == len(values) and len(surroundings) == 1 else None
 
 
 def _as_text(value: Any) -> str:

@@ -60,7 +60,8 @@ def test_a_date_and_a_time_in_two_columns_are_one_moment(read):
         ("2023-05-13", "0:01"),
         ("2023-05-13", "9:00"),
     ]
-    given = [row | {"date": date} for row, (date, _) in zip(rows("time", [time for _, time in moments]), moments, strict=True)]  # fmt: skip
+    dates, times = zip(*moments, strict=True)
+    given = [row | {"date": date} for row, date in zip(rows("time", times), dates, strict=True)]
     assert texts(read("turns.jsonl", given[::-1])[0]) == [BREAD]
 
 
@@ -125,7 +126,9 @@ def test_the_only_partner_of_a_user_is_the_assistant(read, partner):
         row | {"speaker": "USER" if row["speaker"] == "s0" else partner} for row in rows("turn", range(4))
     ]
     found, _ = read("turns.jsonl", given)
-    assert found["c"] == [(role, text, weight) for text, (role, weight) in zip(BREAD, [("user", 0), ("assistant", 1)] * 2, strict=True)]  # fmt: skip
+    assert [role for role, _, _ in found["c"]] == ["user", "assistant"] * 2
+    assert [weight for _, _, weight in found["c"]] == [0, 1] * 2
+    assert texts(found) == [BREAD]
 
 
 def test_the_rows_of_open_assistant_are_a_tree_of_prompters_and_assistants(read):
