@@ -85,9 +85,10 @@ def _clean(turns: Path, cleaned: Path, config: CleanConfig, counts: Counter[str]
     with pa.OSFile(str(cleaned), "wb") as file, pa.ipc.new_file(file, TURNS) as writer:
         for table in read_conversations(turns):
             parts = clean_conversations(shares.used(table), config, counts)
+            units = shares.units(parts)
             sizes.append(parts.sizes)
-            positions.append(np.array([position_of(unit) for unit in shares.units(parts)], np.uint64))
-            shares.add(parts)
+            positions.append(np.array([position_of(unit) for unit in units], np.uint64))
+            shares.add(parts, units)
             copies.add(parts, splits_at(positions[-1], config))
             writer.write_table(parts.turns)
     return Cleaned(copies, shares, np.concatenate(sizes), np.concatenate(positions))

@@ -57,15 +57,15 @@ class Shares:
             return parts.units
         return [self._source_and_id(unit)[1] for unit in parts.units]
 
-    def add(self, parts: Parts) -> None:
-        """Add cleaned conversations, in the order in which they are written."""
+    def add(self, parts: Parts, units: list[str]) -> None:
+        """Add cleaned conversations and their `units`, in the order in which they are written."""
         if not self._weights:
             return
         names = _values(parts.turns, "conversation_id", parts.starts[:-1])
         sources = [self._source_and_id(name)[0] for name in names]
         copies = [
             _number_of_copies(unit, self._weights[source])
-            for source, unit in zip(sources, self.units(parts), strict=True)
+            for source, unit in zip(sources, units, strict=True)
         ]
         self._source_numbers.append(np.array([self._sources.index(source) for source in sources], np.int64))
         self._copies.append(np.array(copies, np.int64))

@@ -72,11 +72,7 @@ def _history(value: Any) -> list[Turn]:
 
 
 def _side(value: Any, role: str) -> list[Turn]:
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(each, dict) and is_message(each) for each in value)
-    ):
+    if isinstance(value, list) and _is_messages(value):
         return turns_of(value)
     if isinstance(value, list) and role == USER:  # the turns of a context, of which the last is the user's
         return _alternating([text_of(text) or "" for text in value], last=USER)
