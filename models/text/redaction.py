@@ -1,7 +1,8 @@
 """Redaction of personal data: each item that is found is replaced by a word in brackets, such as `[email]`.
 
 The replacements are ordinary text and no special tokens, so any vocabulary can encode them, also that of a
-pretrained model. The search reads a text once from left to right and takes linear time.
+pretrained model. The search reads a text from left to right and takes linear time. A replacement can make an
+item of its neighbour, as in `000::x@y.de`, so the search is repeated until the text stays as it is.
 """
 
 import re
@@ -31,6 +32,7 @@ _FINDERS = {
 _MARKS, _LETTERS = ("credentials", "ip"), ("email", "iban", "ip")
 _DIGITS, _SIGNS = ("email", "ip", "card", "phone"), ("phone",)
 _BEFORE = 48  # the number of characters before an item that a finder may read
+_MAX_SEARCHES = 16  # Two are the rule. The limit keeps the time linear if a text is made to need more.
 _TRIGGER = re.compile(r"[0-9@=]")  # a text without any of these characters contains no item
 _START = re.compile(
     r"://|(?<=\S)[?&#](?=[\w.-]{1,64}=)|[+(](?=[+0-9])"
@@ -41,12 +43,21 @@ _START = re.compile(
 def redact(text: str) -> tuple[str, dict[str, int]]:
     """Replace personal data in a text, and count the replaced items by kind (the keys of KINDS).
 
-    A text that has been redacted does not change again. This holds because a finder decides by the characters
-    of the item itself, by the character after it, and by the text before it as it is after the redaction.
+    A text that has been redacted does not change again, unless more than _MAX_SEARCHES items stand in one
+    sequence in which each becomes an item only by the replacement of the next.
     """
     counts: dict[str, int] = {}
     if not _TRIGGER.search(text):
         return text, counts
+    for _ in range(_MAX_SEARCHES):
+        previous, text = text, _replace(text, counts)
+        if text == previous:
+            break
+    return text, counts
+
+
+def _replace(text: str, counts: dict[str, int]) -> str:
+    """Replace the items that one search finds, and add them to the counts."""
     parts: list[str] = []
     before, end, position = "", 0, 0  # the redacted text up to `end` (its last characters)
     while match := _START.search(text, position):
@@ -61,7 +72,7 @@ def redact(text: str) -> tuple[str, dict[str, int]]:
         before = (before + text[max(end, first - _BEFORE) : first] + f"[{kind}]")[-_BEFORE:]
         end = position
         counts[kind] = counts.get(kind, 0) + 1
-    return "".join([*parts, text[end:]]), counts
+    return "".join([*parts, text[end:]])
 
 
 def _find(text: str, start: int, before: str) -> tuple[str, int, int] | None:

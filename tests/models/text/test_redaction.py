@@ -112,6 +112,22 @@ PIECES = st.sampled_from(
 TEXTS = st.text() | st.lists(PIECES, max_size=12).map("".join) | st.text("0123456789 +-.:/@()", max_size=60)
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("0@0.AA::1", "[email][ip]"),
+        ("000::G@0.AA", "[ip][email]"),
+        (f"0100000000.{64 * '0'}@x.de", "[phone].[email]"),
+        ("0://010000 000@", "0://[credentials]@"),
+    ],
+)
+def test_the_search_is_repeated_after_a_replacement_that_makes_an_item_of_its_neighbour(
+    text: str, wanted: str
+) -> None:
+    assert redact(text)[0] == wanted
+    assert redact(wanted) == (wanted, {})
+
+
 @given(TEXTS)
 def test_a_redacted_text_does_not_change_again(text: str) -> None:
     once, _ = redact(text)
@@ -163,7 +179,7 @@ def test_items_are_found_behind_markup_and_typographic_characters() -> None:
 @pytest.mark.parametrize(
     "unit",
     ["1", "1.", "@", "a@", "a.a@", "1 ", "+1", "(1", "1:", "a1:: ", "://", "?a=", "0170 1234567 ", "10.0.0.1 ",
-     "DE12 ", "?token=", "(0)1", "0123", "call 12 ", "4111 ", "a-"],
+     "DE12 ", "?token=", "(0)1", "0123", "call 12 ", "4111 ", "a-", "000::G@0.AA"],
 )  # fmt: skip
 def test_the_time_grows_no_faster_than_the_text(unit: str) -> None:
     times = []
