@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deployments.local.garbage import collect_in_thread
 from deployments.local.prefect_database import prepare
 from deployments.local.processes import GRACE_SECONDS, answers
 from deployments.local.services import HOST, any_free_port, browser_hardening
@@ -114,7 +115,9 @@ def serve(url: str) -> None:
 
     when_parent_ends(lambda: os._exit(0))
     port = int(url.removesuffix("/api").rpartition(":")[2])
-    uvicorn.run(create_app(), host=HOST, port=port, log_level="warning")
+    app = create_app()
+    collect_in_thread()
+    uvicorn.run(app, host=HOST, port=port, log_level="warning")
 
 
 if __name__ == "__main__":
