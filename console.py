@@ -3,27 +3,38 @@
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TextIO
 
 from environment import LOGGED
 
 QUIET_SECONDS = 15  # between two progress lines if standard error is not a terminal
+SILENT_SECONDS = 1.5  # after this time without output, a sign shows that the program is still at work
 DEFAULT_COLUMNS = 80
 
 
 class Console(logging.Handler):
-    """Prints the log lines of the stages. In a terminal, progress is one line that is updated in place."""
+    """Prints the log lines of the stages. In a terminal, progress is one line that is updated in place.
+
+    While nothing is logged, `show_sign` shows that the program is still at work: in a terminal with points
+    that change at the end of the last line, elsewhere with a growing row of points.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(logging.INFO)
         self.stream = stream
         self.is_terminal = stream.isatty()
         self.progress_shown = False
+        self.points_shown = False
+        self.signs = 0
         self.last_progress_s = 0.0
         """When the last progress line was printed, in seconds of `time.monotonic`."""
+        self.last_output_s = time.monotonic()
+        self.progress = ""
+        """The last progress text, if no other line followed it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -32,6 +43,26 @@ class Console(logging.Handler):
             pass  # nothing reads the output any more, but the run continues
         except Exception:
             self.handleError(record)
+
+    def show_sign(self) -> None:
+        """Show a sign if nothing was printed for SILENT_SECONDS, unless only warnings are printed."""
+        now_s = time.monotonic()
+        if self.level > logging.INFO or now_s - self.last_output_s < SILENT_SECONDS:
+            return
+        with suppress(OSError), self.lock or nullcontext():
+            self.last_output_s, self.signs = now_s, self.signs + 1
+            if self.is_terminal:
+                self._update_in_place(f"{self.progress or 'still at work'} {'.' * (1 + self.signs % 3)}")
+            else:
+                self.stream.write("." if self.points_shown else "  .")
+                self.stream.flush()
+                self.points_shown = True
+
+    def end_signs(self) -> None:
+        """Move to a new line after the last sign, so that other output can follow."""
+        with suppress(OSError), self.lock or nullcontext():
+            self.stream.write(self._start_of_line())
+            self.stream.flush()
 
     def _emit(self, record: logging.LogRecord) -> None:
         if record.name == "progress":
@@ -42,19 +73,49 @@ class Console(logging.Handler):
 
     def _progress(self, text: str) -> None:
         if self.is_terminal:
-            # The line is cut to the terminal's width: if it wrapped, only its last row could be overwritten.
-            self.stream.write(f"\r\x1b[K{f'  {text}'[: columns_of(self.stream) - 1]}")
-            self.stream.flush()
-            self.progress_shown = True
+            self.progress, self.last_output_s = text, time.monotonic()
+            self._update_in_place(text)
         elif time.monotonic() - self.last_progress_s > QUIET_SECONDS:
             self.last_progress_s = time.monotonic()
             self._line(f"  {text}")
 
-    def _line(self, text: str) -> None:
-        start = "\r\x1b[K" if self.progress_shown else ""
-        self.progress_shown = False
-        self.stream.write(f"{start}{text}\n")
+    def _update_in_place(self, text: str) -> None:
+        # The line is cut to the terminal's width: if it wrapped, only its last row could be overwritten.
+        self.stream.write(f"\r\x1b[K{f'  {text}'[: columns_of(self.stream) - 1]}")
         self.stream.flush()
+        self.progress_shown = True
+
+    def _line(self, text: str) -> None:
+        self.progress, self.last_output_s = "", time.monotonic()
+        self.stream.write(f"{self._start_of_line()}{text}\n")
+        self.stream.flush()
+
+    def _start_of_line(self) -> str:
+        """What must be written before a new line: it removes the line in place, or ends the row of points."""
+        start = "\r\x1b[K" if self.progress_shown else "\n" if self.points_shown else ""
+        self.progress_shown = self.points_shown = False
+        return start
+
+
+@contextmanager
+def signs_of_life() -> Iterator[None]:
+    """Inside the `with` block, a sign appears whenever nothing was printed for SILENT_SECONDS."""
+    ended = threading.Event()
+
+    def show() -> None:
+        while not ended.wait(SILENT_SECONDS / 8):
+            for handler in handlers():
+                handler.show_sign()
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        for handler in handlers():
+            handler.end_signs()
 
 
 def columns_of(stream: TextIO) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from console import columns_of, handlers, replace_handler, supports_styles
+from console import columns_of, handlers, replace_handler, signs_of_life, supports_styles
 from models.quantities import duration_text
 from tasks.store.stage_event import KEY, StageEvent
 
@@ -42,7 +42,8 @@ def progress(*, quiet: bool = False) -> Iterator[None]:
         for handler in handlers():
             handler.setLevel(logging.WARNING)
     if quiet or not supports_styles(sys.stderr) or columns_of(sys.stderr) < MIN_COLUMNS:
-        yield  # nothing has been logged yet, so after bad input the error message is the only line
+        with signs_of_life():
+            yield  # nothing has been logged yet, so after bad input the error message is the only line
         return
     display = Display(sys.stderr)
     with replace_handler(display):
