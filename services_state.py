@@ -10,6 +10,9 @@ from pathlib import Path
 
 from models.locks import is_held
 
+HOST = "127.0.0.1"  # reachable from this machine only, because the servers have no login
+PREFECT_PORT, MLFLOW_PORT = 4200, 5000  # the first choice; a service may get another port
+
 
 @dataclass(frozen=True)
 class ServiceState:

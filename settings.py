@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from models.errors import InputError
 from models.model_name import name_fault, text_fault
 from models.sqlite_files import address
-from services_state import running_services
+from services_state import HOST, PREFECT_PORT, last_state, running_services
 
 MAX_PATH_BELOW_HOME = 200  # characters; the longest path of a file, relative to the home
 MAX_EXPERIMENT = 500  # characters; MLflow's own limit
@@ -94,6 +94,16 @@ class Settings(BaseSettings):
             return self.prefect_api_url
         address = self._address("prefect")
         return f"{address}/api" if address else None
+
+    @property
+    def dashboard(self) -> str:
+        """The address of the dashboard in which `repartee up` shows the runs of this home.
+
+        It is the last address of the dashboard or, if `repartee up` has never run, the address that it tries
+        first.
+        """
+        last = last_state(self.root).services.get("prefect")
+        return last.address if last and last.address else f"http://{HOST}:{PREFECT_PORT}"
 
     def _address(self, service: str) -> str | None:
         """The address of a service that `repartee up` runs; None unless the service has started."""

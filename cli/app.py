@@ -69,14 +69,14 @@ def run(
     """
     with progress(quiet=quiet):
         from cli.run import retrain_locally
-        from cli.terminal import tables
+        from cli.terminal import summary
         from flows.recipes import configure
 
         outcome = retrain_locally(configure(recipe, corpus, changes or [], init, line))
     if as_json:
         print_json(outcome.to_json())
     else:
-        tables.print_summary(outcome)
+        summary.print_summary(outcome)
 
 
 @app.command(rich_help_panel=TRAIN)

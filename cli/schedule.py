@@ -1,6 +1,6 @@
 """`repartee schedule`: the verbs that manage the schedules for retraining."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -118,7 +118,7 @@ def _table(schedules: "list[Schedule]") -> str:
             "line": each.line,
             "when": f"{each.when} ({each.timezone})",
             "next run": _next_run(each),
-            "what": _parameters_text(each.parameters),
+            "what": each.what,
         }
         for each in schedules
     ]
@@ -129,7 +129,7 @@ def _text(schedule: "Schedule") -> str:
     """One schedule: when it runs, what it runs, and its next run."""
     return (
         f"{schedule.name}: {schedule.when} ({schedule.timezone}), next run: {_next_run(schedule)}\n"
-        f"  line {schedule.line}, {_parameters_text(schedule.parameters)}"
+        f"  line {schedule.line}, {schedule.what}"
     )
 
 
@@ -138,8 +138,4 @@ def _next_run(schedule: "Schedule") -> str:
 
     if not schedule.active:
         return "none, because it is paused"
-    return moment_text(schedule.next_run) if schedule.next_run else "not planned yet"
-
-
-def _parameters_text(parameters: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in parameters.items()) or "recipe small"
+    return moment_text(schedule.next_run, schedule.timezone) if schedule.next_run else "not planned yet"

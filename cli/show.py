@@ -2,20 +2,20 @@
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cli.terminal.tables import moment_text
+from cli.terminal.wrapping import fit
 from console import supports_styles
 from models.errors import InputError, TrackingUnavailable
+from models.registry.description import without_spacers
 from models.registry.reference import in_line, open_registry
 from models.registry.tags import (
     CHANGES,
     CORPUS,
     FINGERPRINT,
-    FLOW_RUN_NAME,
-    FLOW_RUN_URL,
     PROMOTED_AT,
     RECIPE,
     REPLACED,
@@ -23,7 +23,9 @@ from models.registry.tags import (
     TAKEN_OUT,
 )
 from models.registry.version import Version
+from models.registry.versions import Registry
 from settings import Settings
+from tasks.run_page.prefect_runs import prefect_run
 from tasks.store.artifact import stored_outputs
 
 PAGE_LINK = re.compile(r"\[([^]]*)\]\((#/[^)]*)\)( \| )?")  # an address relative to that of MLflow's server
@@ -43,6 +45,10 @@ class ShownVersion:
     """The fingerprint of the prepared data, if they are still in the store of this home."""
     server: str | None
     """The address of the MLflow server, without its login; None for a database without a server."""
+    run_tags: dict[str, str] = field(default_factory=dict)
+    """The tags of the MLflow run that trained the version; empty if the run was deleted."""
+    dashboard: str = ""
+    """The address at which `repartee up` shows the runs of this home."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -61,16 +67,17 @@ class ShownVersion:
 
     def facts(self) -> dict[str, str]:
         """The lines at the top of the text, as values by label; empty values are left out."""
-        version, tags = self.version, self.version.tags
-        prefect = " ".join(tags[tag] for tag in (FLOW_RUN_NAME, FLOW_RUN_URL) if tag in tags)
+        version, tags = self.version, {**self.run_tags, **self.version.tags}
+        run = prefect_run(tags, self.dashboard)
+        prefect = f"{run.name}, {run.url}{run.condition}" if run else ""
         facts = {
             "recipe": f"{tags.get(RECIPE, '')} on {tags.get(CORPUS, '')}" if RECIPE in tags else "",
             "changes": tags.get(CHANGES, ""),
             "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
-            "champion": f"since {moment_text(tags[PROMOTED_AT])} UTC" if PROMOTED_AT in tags else "",
+            "champion": f"since {moment_text(tags[PROMOTED_AT])}" if PROMOTED_AT in tags else "",
             "replaced": f"v{tags[REPLACED]}" if tags.get(REPLACED) else "",
             "taken out": tags.get(TAKEN_OUT, ""),
-            "run": prefect or tags.get(RUN_NAME, ""),
+            "run": prefect or tags.get(RUN_NAME, ""),  # the run that trained the version
             "MLflow": f"run {version.run_id}, {self.run_url}",
             "files": self.files,
             "data": f"repartee data {self.data}" if self.data else "",
@@ -81,7 +88,7 @@ class ShownVersion:
         """The description of the version in Markdown, without pictures. Links to MLflow's pages are absolute;
         if there is no MLflow server, they are left out."""
         link = "" if self.server is None else rf"[\1]({self.server}/\2)\3"
-        return PAGE_LINK.sub(link, PICTURE.sub("", self.version.description))
+        return PAGE_LINK.sub(link, PICTURE.sub("", without_spacers(self.version.description)))
 
 
 def describe_version(ref: str, line: str | None) -> ShownVersion:
@@ -106,7 +113,14 @@ def describe_version(ref: str, line: str | None) -> ShownVersion:
         files=files,
         data=_data_of(settings.root, version),
         server=registry.server,
+        run_tags=_tags_of_run(registry, version),
+        dashboard=settings.dashboard,
     )
+
+
+def _tags_of_run(registry: Registry, version: Version) -> dict[str, str]:
+    run = registry.run_or_none(version.run_id) if version.run_id else None
+    return {} if run is None else dict(run.data.tags)
 
 
 def _data_of(home: Path, version: Version) -> str | None:
@@ -123,7 +137,7 @@ def print_version(shown: ShownVersion) -> None:
     aliases = f" ({', '.join(shown.version.aliases)})" if shown.version.aliases else ""
     print(f"{shown.line} v{shown.version.number}{aliases}")
     for label, value in shown.facts().items():
-        print(f"  {label:<12}{value}")
+        print(fit(f"  {label:<12}{value}"))
     report = shown.report()
     if not report:
         return

@@ -27,7 +27,7 @@ from deployments.deploy import SCHEDULED, find_deployment
 from deployments.local.connection import NoDatabase, connect, create_deployments
 from flows.config import RetrainConfig
 from flows.lifecycle.context import check_deployable
-from flows.lifecycle.parameters import line_of, of_config, to_config
+from flows.lifecycle.parameters import line_of, of_config, parameters_text, to_config
 from flows.recipes import run_command
 from models.errors import InputError, did_you_mean
 from models.model_name import text_fault
@@ -52,6 +52,8 @@ class Schedule:
     timezone: str
     active: bool
     parameters: dict[str, Any]
+    what: str
+    """The recipe, the corpus and the other parameters, as text."""
     next_run: str | None
     """The start of the next planned run (ISO 8601, in the schedule's time zone); None if none is planned."""
     id: str
@@ -155,6 +157,7 @@ def next_runs(client: SyncPrefectClient, count: int) -> list[dict[str, Any]]:
                     "timezone": shown.timezone,
                     "schedule": shown.name,
                     "line": shown.line,
+                    "what": shown.what,
                     "name": run.name,
                 }
                 for run in planned[:count]
@@ -241,6 +244,7 @@ def _described(
         timezone=timezone,
         active=schedule.active and not deployment.paused,
         parameters=parameters,
+        what=parameters_text(parameters),
         next_run=_local(due, timezone) if due else None,
         id=str(schedule.id),
     )

@@ -150,6 +150,15 @@ def run_command(config: RetrainConfig) -> str:
     return redact_addresses(shlex.join(words))
 
 
+def promote_anyway(command: str) -> str:
+    """The same command, except that the gate promotes the model even if it is not better."""
+    words = shlex.split(command)
+    starts = (i for i, word in enumerate(words) if word.startswith("gate.promote="))
+    if (at := next(starts, None)) is not None:
+        del words[at - 1 : at + 1]
+    return shlex.join([*words, "--set", "gate.promote=always"])
+
+
 def _check_recipe(recipe: str) -> None:
     if recipe not in RECIPES:
         raise InputError(

@@ -3,12 +3,14 @@
 import json
 from typing import Any
 
+from cli.terminal.wrapping import fit
+
 
 def print_result(result: dict[str, Any], text: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        print(text)
+        print(fit(text))
 
 
 def print_json(result: dict[str, Any]) -> None:

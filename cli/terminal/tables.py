@@ -1,80 +1,18 @@
-"""Tables: the results of the verbs as readable text."""
+"""Tables: the results of the verbs as readable text. cli/terminal/summary.py formats the outcome of a run."""
 
 import math
-import shlex
-import sys
 import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from console import supports_styles
 from deployments.disk import size_text
-from models.quantities import duration_text
+from models.quantities import count_text
 from models.registry.tags import CORPUS, RECIPE
-
-FIGURES = (
-    ("bits per byte", "test_bpb", ".4f"),
-    ("perplexity", "test_perplexity", ".2f"),
-    ("accuracy", "test_accuracy", ".1%"),
-)
 
 if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
     from deployments.doctor.examination import CheckResult
-    from flows.lifecycle.outcome import Outcome
     from models.data.overview import DataOverview
     from tasks.plan import PlannedStage
-
-
-def run_summary(outcome: "Outcome") -> str:
-    """The outcome of a run, with the commands that are useful next."""
-    if outcome.outcome == "skipped":
-        wait = "Run the command again when that run has finished."
-        return f"\n{outcome.headline()}\n  {outcome.reason}\n  {wait}"
-    m = outcome.metrics
-    serves = outcome.outcome in ("promoted", "unchanged")
-    model = "" if serves else f" --model {shlex.quote(outcome.model_path)}"
-    run = f"MLflow run {outcome.mlflow_run_id}" if outcome.mlflow_run_id else "no MLflow run yet"
-    return f"""
-{outcome.headline()}
-  {outcome.reason}
-
-{_comparison(m, outcome.champion_metrics)}
-  {m["parameters"]:,} parameters, {duration_text(outcome.seconds)}, {run}
-
-What now?
-  repartee chat{model}
-  repartee models
-  {outcome.mlflow_url}"""
-
-
-PANEL_COLOURS = {"promoted": "green", "unchanged": "green", "refused": "yellow"}
-
-
-def print_summary(outcome: "Outcome") -> None:
-    """Print the outcome of a run, in a panel if standard output is a terminal."""
-    text = run_summary(outcome)
-    if not supports_styles(sys.stdout):
-        print(text)
-        return
-    from rich.console import Console
-    from rich.panel import Panel
-    from rich.text import Text
-
-    title, _, body = text.strip("\n").partition("\n")
-    colour = PANEL_COLOURS.get(outcome.outcome, "red")
-    Console(highlight=False).print(
-        Panel(Text(textwrap.dedent(body).strip("\n")), title=title, title_align="left", border_style=colour)
-    )
-
-
-def _comparison(model: dict[str, float], champion: dict[str, float]) -> str:
-    """The figures of the new model, beside the champion's figures if the two models were compared."""
-    lines = [f"  {'':<16}{'this model':>10}  {'champion':>10}"] if champion else []
-    for name, key, form in FIGURES:
-        before = f"  {champion[key]:>10{form}}" if key in champion else ""
-        lines.append(f"  {name:<16}{model[key]:>10{form}}{before}")
-    baseline = f"{model['test_majority_accuracy']:.1%}"
-    return "\n".join([*lines, f"  (accuracy of always guessing the commonest token: {baseline})"])
 
 
 def stage_table(stages: list[dict[str, Any]]) -> str:
@@ -173,11 +111,11 @@ def history_table(entries: list[dict[str, Any]]) -> str:
     """The changes of the champion, one per line."""
     if not entries:
         return "no version has been the champion yet; `repartee run` promotes the first one"
-    lines = [f"{'since (UTC)':<18}{'version':<9}{'before':<8}why"]
+    lines = [f"{'since':<22}{'version':<9}{'before':<8}why"]
     for entry in entries:
         before = f"v{entry['previous']}" if entry["previous"] else "-"
         since = moment_text(entry["at"])
-        lines.append(f"{since:<18}v{entry['version']:<8}{before:<8}{entry['why']}")
+        lines.append(f"{since:<22}v{entry['version']:<8}{before:<8}{entry['why']}")
     return "\n".join(lines)
 
 
@@ -192,8 +130,7 @@ def status_table(status: dict[str, Any]) -> str:
         ("champion", _champion_text(status)),
         *(("", _of_line(each)) for each in status["champions"] if each != status["champion"]),
         ("now", f"{training} is training" if training else "no training run is in progress"),
-        ("last run", _last_run_text(status["last_run"], is_up)),
-        *_next_run_lines(status["next_runs"], status["scheduled"]),
+        *_run_lines(status, is_up),
         *((name, _service_text(service)) for name, service in status["services"].items()),
         *([] if is_up else [("services", "down; `repartee up` starts them")]),
         ("disk", f"{used} used by this home, {free} free"),
@@ -202,6 +139,14 @@ def status_table(status: dict[str, Any]) -> str:
 
 
 NO_SERVER = "not known: no Prefect server answers (`repartee up` starts one)"
+
+
+def _run_lines(status: dict[str, Any], is_up: bool) -> list[tuple[str, str]]:
+    """The last run and the next runs."""
+    if status["last_run"] is None and status["next_runs"] is None and not is_up:
+        return [("runs", NO_SERVER)]
+    last = ("last run", _last_run_text(status["last_run"], is_up))
+    return [last, *_next_run_lines(status["next_runs"], status["scheduled"])]
 
 
 def _champion_text(status: dict[str, Any]) -> str:
@@ -223,14 +168,22 @@ def _of_line(champion: dict[str, Any]) -> str:
 def _last_run_text(run: dict[str, Any] | None, is_up: bool) -> str:
     if run is None:
         return "none so far" if is_up else NO_SERVER
-    state = "" if run["state"] == "Completed" and run["why"] else f"{run['state']}: "
-    return f"{run['name']}; {state}{run['why'] or 'without a message'}"
+    from flows.lifecycle.outcome import without_outcome  # loads libraries that not every verb needs
+
+    name, why = without_outcome(run["name"]), run["why"] or "without a message"
+    if run["state"] == "Completed" and run["why"]:
+        text = f"{why[0].lower()}{why[1:]}"
+    else:
+        text = f"{run['state'].lower()}: {why}" if run["state"] else why
+    ended = f" ({moment_text(run['ended'])})" if run["ended"] else ""
+    return f"{name}{ended} {text}"
 
 
 def _next_run_lines(runs: list[dict[str, Any]] | None, is_scheduled: bool | None) -> list[tuple[str, str]]:
     if runs:
         texts = [
-            f"{moment_text(run['at'])} {run['timezone']}, schedule {run['schedule']}, line {run['line']}"
+            f"{moment_text(run['at'], run['timezone'])}, schedule {run['schedule']}, line {run['line']}, "
+            f"{run['what']}"
             for run in runs
         ]
         return list(zip(["next runs", *[""] * len(texts)], texts, strict=False))
@@ -241,9 +194,13 @@ def _next_run_lines(runs: list[dict[str, Any]] | None, is_scheduled: bool | None
     return [("next runs", "none: every schedule is paused (`repartee schedule list`)")]
 
 
-def moment_text(moment: str) -> str:
-    """A moment (ISO 8601) to the minute, without its offset from UTC."""
-    return moment[:16].replace("T", " ")
+def moment_text(moment: str, timezone: str = "UTC") -> str:
+    """A moment (ISO 8601) to the minute with its time zone, such as `2026-11-29 03:00 Europe/Berlin`.
+
+    Args:
+        timezone: the name of the time zone in which the moment is written.
+    """
+    return f"{moment[:16].replace('T', ' ')} {timezone}"
 
 
 def _service_text(service: dict[str, Any]) -> str:
@@ -254,9 +211,15 @@ def _service_text(service: dict[str, Any]) -> str:
 def _since(moment: str | None) -> str:
     if not moment:
         return ""
-    hours = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds() / 3600
-    age = f"{hours / 24:.0f} days" if hours > 48 else f"{hours:.1f} hours"
-    return f"since {moment_text(moment)} UTC ({age})"
+    minutes = int((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds() / 60)
+    if minutes < 1:
+        return f"since {moment_text(moment)}"
+    if minutes < 120:
+        age = count_text(minutes, "minutes")
+    else:
+        hours = round(minutes / 60)
+        age = f"{hours / 24:.0f} days" if hours > 48 else f"{hours} hours"
+    return f"since {moment_text(moment)} ({age})"
 
 
 def check_text(result: "CheckResult") -> str:

@@ -19,11 +19,12 @@ from pathlib import Path
 from deployments.local.garbage import collect_in_thread
 from deployments.local.prefect_database import prepare
 from deployments.local.processes import GRACE_SECONDS, answers
-from deployments.local.services import HOST, any_free_port, browser_hardening
+from deployments.local.services import any_free_port, browser_hardening
 from deployments.local.supervisor import rotate
 from environment import quiet_environment
 from models.files import PROJECT
 from models.processes import end_process, when_parent_ends
+from services_state import HOST
 
 log = logging.getLogger("deployments.local.ephemeral_server")  # the same name if run as __main__
 

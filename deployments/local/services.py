@@ -15,9 +15,8 @@ from environment import CSRF_PROTECTION, MLFLOW_SERVER, PREFECT_SERVER, WORKER
 from models.errors import InputError
 from models.files import PROJECT
 from models.sqlite_files import address as address_of
+from services_state import HOST
 
-HOST = "127.0.0.1"  # reachable from this machine only, because the servers have no login
-PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 POOL = "repartee"
 
 

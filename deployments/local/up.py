@@ -15,8 +15,6 @@ from pathlib import Path
 from deployments.local import prefect_database
 from deployments.local.processes import STOP_SIGNALS, end_group, is_service
 from deployments.local.services import (
-    MLFLOW_PORT,
-    PREFECT_PORT,
     client_env,
     mlflow_service,
     prefect_service,
@@ -33,7 +31,14 @@ from models.processes import stop_on_signals
 from models.registry import database
 from models.registry.connection import ENVIRONMENT
 from models.registry.pages import EXPERIMENTS_PAGE
-from services_state import SupervisorState, last_state, running_services, up_lock
+from services_state import (
+    MLFLOW_PORT,
+    PREFECT_PORT,
+    SupervisorState,
+    last_state,
+    running_services,
+    up_lock,
+)
 from settings import Settings
 from tasks.store.artifact import check_home
 

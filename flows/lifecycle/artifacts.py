@@ -47,7 +47,7 @@ def publish_artifacts(
         )
     if evaluated:
         create_markdown_artifact(
-            _replies(evaluated.path, champion),
+            _replies(evaluated.path, champion, f"champion v{outcome.champion}"),
             key=f"{prefix}-replies",
             description="Replies of this model at temperature 0",
         )
@@ -69,11 +69,11 @@ def _curves(evaluated: Path) -> str:
     return f"\n## Loss and accuracy\n\n![Loss and accuracy of the training](data:image/png;base64,{data})\n"
 
 
-def _replies(evaluated: Path, champion: ScoreRecord | None) -> str:
+def _replies(evaluated: Path, champion: ScoreRecord | None, title: str) -> str:
     score, report = ScoreRecord.read(evaluated / SCORE), Report.read(evaluated / REPORT)
     others = champion.openers if champion else {}
     openers = [
-        {"prompt": prompt, "this model": reply} | ({"champion": others.get(prompt, "")} if others else {})
+        {"prompt": prompt, "this model": reply} | ({title: others.get(prompt, "")} if others else {})
         for prompt, reply in score.openers.items()
     ]
     from_test = [

@@ -64,6 +64,7 @@ def describe_run(config: RetrainConfig, settings: Settings) -> RunContext:
         tags={},
         command=run_command(config),
         flow_run_id=None,
+        dashboard=settings.dashboard,
         started_s=time.monotonic(),
         location=f"{socket.gethostname()}:{settings.root}",
         home_identity="",

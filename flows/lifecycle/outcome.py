@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from models.evaluation.report import figure_table
+from models.evaluation.figures import figure_table
 from models.quantities import count_text, duration_text
+from tasks.run_page.training import comparison_text
 from tasks.store.artifact import Artifact
 
 Ending = Literal["promoted", "refused", "unchanged", "skipped", "trained_not_registered"]
@@ -28,16 +29,31 @@ class Outcome:
     mlflow_url: str = ""
     champion_metrics: dict[str, float] = field(default_factory=dict)
     """The metrics of the champion with which the model was compared, on the same test split."""
+    champion: int | None = None
+    """The champion with which the model was compared."""
+    champion_steps: int | None = None
+    """The number of steps for which that champion was trained; None if it is not known."""
+    training: str = ""
+    """How far the training of the model came, and why it ended."""
+    promote_command: str = ""
+    """The command that promotes a refused model anyway."""
 
     def to_json(self) -> dict[str, Any]:
         return vars(self)
 
     def to_markdown(self) -> str:
-        """The verdict, the metrics and the stages as Markdown for the dashboard."""
-        lines = [f"# {self.headline()}", "", self.reason, ""]
+        """The reason, the metrics and the stages as Markdown for the dashboard, which shows the headline
+        above this text."""
+        lines = [self.reason, ""]
+        if self.training:
+            lines += [f"Training: {self.training_line()}.", ""]
+        if self.promote_command:
+            lines += [f"To promote this model anyway: `{self.promote_command}`", ""]
         if self.mlflow_url:
             lines += [f"MLflow: {self.mlflow_url}", ""]
-        lines += [figure_table(self.metrics, self.champion_metrics)]
+        before = " (before)" if self.outcome == "promoted" else ""
+        title = f"champion v{self.champion}{before}" if self.champion else "champion"
+        lines += [figure_table(self.metrics, self.champion_metrics, title=title)]
         lines += [
             "## Stages",
             "",
@@ -62,6 +78,11 @@ class Outcome:
         if self.outcome == "trained_not_registered":
             return "Trained, not registered: MLflow does not answer"
         return f"Unchanged: champion v{self.version} stays"
+
+    def training_line(self) -> str:
+        """How far the training came, and for how many steps the champion was trained."""
+        compared = comparison_text(self.champion, self.champion_steps)
+        return f"{self.training}; {compared}" if compared else self.training
 
     def short(self) -> str:
         """The short form of the outcome that is added to the name of a run, such as `promoted v3`."""

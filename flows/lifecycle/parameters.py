@@ -17,7 +17,7 @@ from flows import notation
 from flows.config import RetrainConfig, flatten
 from flows.notation import Change, join_settings, read_change, split_settings
 from flows.recipes import change_recipe, changes_of
-from models.addresses import redact_corpus
+from models.addresses import redact_addresses, redact_corpus
 from models.errors import InputError
 from models.text.encoding import read_model_info
 
@@ -114,6 +114,19 @@ def line_of(parameters: dict[str, Any]) -> str | None:
         return to_config(**{"recipe": "small", **parameters}).line
     except (InputError, TypeError):  # the run itself reports the error
         return None
+
+
+def parameters_text(parameters: dict[str, Any]) -> str:
+    """The recipe, the corpus and all other parameters, as text. The corpus is named even if it is the one of
+    the recipe, which the parameters do not contain."""
+    given = {"recipe": "small", **parameters}
+    try:
+        corpus = to_config(**given).download.corpus
+    except (InputError, TypeError):  # the run itself reports the error
+        corpus = str(given.get("corpus") or "")
+    first = {"recipe": given["recipe"], "corpus": redact_addresses(corpus)}
+    others = {key: value for key, value in given.items() if key not in first and value is not None}
+    return ", ".join(f"{key} {value}" for key, value in {**first, **others}.items() if value)
 
 
 def settings_of(changes: dict[str, Any] | None) -> str:

@@ -22,9 +22,10 @@ from flows.lifecycle.events import send_promotion
 from flows.lifecycle.locks import bury
 from flows.lifecycle.outcome import Ending, Outcome, stage_row, without_outcome
 from flows.lifecycle.results import Result, forget_result, save_result
-from flows.recipes import run_command
+from flows.recipes import promote_anyway, run_command
 from models.errors import InputError
-from models.evaluation.report import REPORT, Report, figure_table
+from models.evaluation.figures import figure_table
+from models.evaluation.report import REPORT, Report
 from models.evaluation.scorecard import ScoreRecord
 from models.registry.reference import Model
 from models.registry.tags import CORPUS, RECIPE
@@ -32,6 +33,9 @@ from settings import Settings
 from tasks.plan import Plan
 from tasks.prefect_api.reporting import report
 from tasks.register import Registration
+from tasks.run_page.contents import summary_of
+from tasks.run_page.description import reason_text
+from tasks.run_page.training import steps_of_version, training_text
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
 
@@ -52,6 +56,7 @@ def unchanged_outcome(run: RunContext, plan: Plan) -> Outcome:
         metrics=_metrics(plan.outputs["evaluate"]),
         model_path=str(plan.outputs["train"].path / "model"),
         mlflow_url=run.registry.run_url(champion.run_id),
+        training=training_text(summary_of(plan.outputs["train"].path), run.params),
     )
 
 
@@ -78,9 +83,8 @@ def skipped(run: RunContext, holder: str) -> State[Outcome]:
 
 
 def publish_scores(model: Model, corpus: str, figures: dict[str, float]) -> dict[str, float]:
-    head = f"# v{model.version} on the test split of {corpus}"
-    text = f"{head}\n\n{figure_table(figures)}"
-    report(create_markdown_artifact, text, key="evaluation", description=head.removeprefix("# "))
+    head = f"v{model.version} on the test split of {corpus}"
+    report(create_markdown_artifact, figure_table(figures), key="evaluation", description=head)
     return figures
 
 
@@ -89,6 +93,8 @@ def conclude(
 ) -> State[Outcome]:
     verdict, champion = registered.verdict, registered.verdict.champion_score
     artifacts = [artifact_of(output) for output in outputs]
+    # In this case the reason names the only command that promotes the model.
+    is_taken_out = "`repartee promote " in verdict.reason
     if verdict.promote and registered.version:
         send_promotion(run, registered.version, verdict.reason)
     return completed(
@@ -96,11 +102,14 @@ def conclude(
         replace(
             _trained(run, artifacts),
             outcome="promoted" if verdict.promote else "refused",
-            reason=verdict.reason,
+            reason=reason_text(verdict),
             version=registered.champion,
             mlflow_run_id=registered.run_id,
             mlflow_url=run.registry.run_url(registered.run_id),
             champion_metrics=champion.figures() if champion else {},
+            champion=verdict.champion,
+            champion_steps=steps_of_version(run.registry, verdict.champion),
+            promote_command="" if verdict.promote or is_taken_out else promote_anyway(run.command),
         ),
         _by_stage(artifacts),
         champion,
@@ -135,6 +144,7 @@ def _trained(run: RunContext, artifacts: Sequence[Artifact]) -> Outcome:
         stages=[stage_row(artifact) for artifact in artifacts],
         metrics=_metrics(by_name["evaluate"]),
         model_path=str(by_name["train"].path / "model"),
+        training=training_text(summary_of(by_name["train"].path), run.params),
     )
 
 

@@ -1,6 +1,5 @@
 """The report on a model: metrics and replies on the frozen test split, and a plot of its training."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -8,6 +7,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from models.config import Config
+from models.evaluation.figures import figure_table
 from models.evaluation.replies import OPENERS, answer, reply_figures, sample_cases
 from models.evaluation.scorecard import SCORE, count_replies, record_score, score_model
 from models.markdown import markdown_table
@@ -92,18 +92,6 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     (out / "report.md").write_text(to_markdown(report))
     plots.loss_curves(train / "logs" / "metrics.jsonl", out / "loss.png")
     return score.replies
-
-
-def figure_table(figures: Mapping[str, float], champion: Mapping[str, float] | None = None) -> str:
-    """Return metrics as a Markdown table, with a column for the champion's metrics if there are any."""
-    if not champion:
-        return markdown_table([{"figure": key, "value": value} for key, value in figures.items()])
-    return markdown_table(
-        [
-            {"figure": key, "this model": value, "champion": champion.get(key, "")}
-            for key, value in figures.items()
-        ]
-    )
 
 
 def to_markdown(report: Report) -> str:

@@ -8,6 +8,7 @@ from models.markdown import markdown_table
 
 MAX_CHARACTERS = 5000  # MLflow's limit for a version's description in databases other than SQLite
 MAX_REPLIES = 6
+SPACER = "&emsp;"  # MLflow leaves no space between the columns of a table, and none below a table
 MAX_REPLY_CHARACTERS = 160
 
 
@@ -21,6 +22,8 @@ class RunReport:
     """The text of each link, with its address. Addresses of MLflow's pages are relative (see pages.py)."""
     figures: str
     """The scores of the model and the champion, as a Markdown table."""
+    training: str
+    """How far the training came and why it ended, as a sentence."""
     picture: str
     """The address of the loss and accuracy plot."""
     replies: Sequence[tuple[str, str]]
@@ -51,25 +54,46 @@ def _markdown(report: RunReport, replies: Sequence[tuple[str, str]]) -> str:
 
 {links}
 
+{report.training}
+
 ## Test split
 
-{report.figures}
+{_spaced(report.figures)}
+{SPACER}
+
 ![Loss and accuracy of the training]({report.picture})
 
 ## Replies (temperature 0)
 
-{markdown_table(rows)}
+{_spaced(markdown_table(rows))}
+{SPACER}
+
 ## Data
 
 The corpus is `{report.corpus}`. {report.lines_read:,} lines were read, and {report.rejected:,} were rejected.
 
-{markdown_table(report.splits)}
+{_spaced(markdown_table(report.splits))}
+{SPACER}
+
 ## How to repeat this run
 
     {report.command}
 
 The code is at commit `{report.commit}`.
 """
+
+
+def without_spacers(description: str) -> str:
+    """A description without the space that only MLflow's pages need."""
+    return description.replace(f"{SPACER}\n\n", "").replace(f" {SPACER}", "")
+
+
+def _spaced(table: str) -> str:
+    """A Markdown table with a space after each cell except the last one of its row."""
+    lines = table.splitlines(keepends=True)
+    return "".join(
+        line if line.startswith("| ---") else line.replace(" | ", f" {SPACER} | ") for line in lines
+    )
 
 
 def _shortened(text: str) -> str:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from models.data.overview import split_rows
-from models.evaluation.report import REPORT, Report, Sample, figure_table
+from models.evaluation.figures import figure_table
+from models.evaluation.report import REPORT, Report, Sample
 from models.evaluation.verdict import Verdict
 from models.registry.description import MAX_REPLIES, RunReport, describe
 from models.registry.pages import artifact_file, version_page
-from models.registry.tags import COMMIT, CORPUS, FLOW_RUN_URL
+from models.registry.tags import COMMIT, CORPUS
 from tasks.run_page.contents import (
     CONVERSATION_TABLE,
     FACT_TABLE,
@@ -15,7 +16,10 @@ from tasks.run_page.contents import (
     REJECT_TABLE,
     SPLIT_TABLE,
     Outputs,
+    summary_of,
 )
+from tasks.run_page.prefect_runs import run_links
+from tasks.run_page.training import comparison_text, steps_of_version, training_text
 from tasks.store.run_context import RunContext
 
 PICTURE = "report/loss.png"
@@ -45,9 +49,10 @@ def description(
     return describe(
         RunReport(
             outcome="promoted" if verdict.promote else "refused",
-            reason=verdict.reason,
-            links=links_of(run, run_id, verdict, version),
-            figures=figure_table(report.metrics, champion),
+            reason=reason_text(verdict),
+            links=links_of(run, run_id, outputs, verdict, version),
+            figures=figure_table(report.metrics, champion, title=champion_title(verdict)),
+            training=training_sentence(run, outputs, verdict),
             picture=artifact_file(run_id, PICTURE),
             replies=[(sample.context[-1], sample.reply) for sample in shown_samples(report.samples)],
             corpus=run.tags[CORPUS],
@@ -60,8 +65,33 @@ def description(
     )
 
 
-def links_of(run: RunContext, run_id: str, verdict: Verdict, version: int | None) -> dict[str, str]:
-    """The addresses of pages that a reader of the description may want to open, by the text of the link."""
+def reason_text(verdict: Verdict) -> str:
+    """The reason for the verdict, as a sentence that is still true after the promotion."""
+    is_first = verdict.promote and verdict.champion is None
+    return "there was no champion before" if is_first else verdict.reason
+
+
+def champion_title(verdict: Verdict) -> str:
+    """The title of the column with the figures of the champion with which the model was compared."""
+    return f"champion v{verdict.champion}{' (before)' if verdict.promote else ''}"
+
+
+def training_sentence(run: RunContext, outputs: Outputs, verdict: Verdict) -> str:
+    """How far the training came and why it ended, and for how many steps the champion was trained."""
+    text = training_text(summary_of(outputs.train.path), run.params)
+    steps = steps_of_version(run.registry, verdict.champion)
+    compared = comparison_text(verdict.champion, steps)
+    return f"Training: {text}{f'; {compared}' if compared else ''}."
+
+
+def links_of(
+    run: RunContext, run_id: str, outputs: Outputs, verdict: Verdict, version: int | None
+) -> dict[str, str]:
+    """The addresses of pages that a reader of the description may want to open, by the text of the link.
+
+    Raises:
+        TrackingUnavailable, InputError: MLflow cannot be used; see `Connection.writing`.
+    """
     model = run.registry.model
     links: dict[str, str] = {}
     if version is not None:
@@ -72,13 +102,24 @@ def links_of(run: RunContext, run_id: str, verdict: Verdict, version: int | None
         role = "previous champion" if verdict.promote else "champion"
         links[f"{role} v{verdict.champion}"] = version_page(model, verdict.champion)
     links |= {text: run.registry.page_of_run(run_id, path) for text, path in TABLES.items()}
-    if url := run.tags.get(FLOW_RUN_URL):
-        links["run in Prefect"] = url
-    return links
+    created = run.registry.run_or_none(run_id)
+    return links | run_links(
+        created.data.tags if created else run.tags,
+        run.tags,
+        run.dashboard,
+        outcome="promoted" if verdict.promote else "refused",
+        was_reused=outputs.train.status == "reused",
+    )
 
 
 def shown_samples(samples: Sequence[Sample]) -> list[Sample]:
     """Replies to the fixed openers, which have no original reply, then to contexts of the test split."""
-    half = MAX_REPLIES // 2
-    openers = [sample for sample in samples if not sample.said]
-    return [*openers[:half], *(sample for sample in samples if sample.said)][:MAX_REPLIES]
+    openers = [sample for sample in samples if not sample.said][: MAX_REPLIES // 2]
+    contexts = {sample.context[-1] for sample in openers}
+    # Of a longer context only the last turn is shown, so the same turn would look like a repeated row.
+    others = []
+    for sample in samples:
+        if sample.said and sample.context[-1] not in contexts:
+            contexts.add(sample.context[-1])
+            others.append(sample)
+    return [*openers, *others][:MAX_REPLIES]

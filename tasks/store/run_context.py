@@ -31,6 +31,8 @@ class RunContext:
     command: str
     """The command that repeats the run with the same configuration."""
     flow_run_id: str | None
+    dashboard: str
+    """The address at which `repartee up` shows the runs of this home."""
     started_s: float
     """When the run started, in seconds of `time.monotonic`."""
     location: str

@@ -31,7 +31,7 @@ def test_the_blocks_of_the_page_train_a_model_that_replies_and_write_only_into_t
     )
     assert done.returncode == 0, done.stderr
     headline, reason, score, title, reply, examples, *_ = done.stdout.splitlines()
-    assert (headline, reason) == ("Promoted: repartee v1 is the champion", "no champion yet")
+    assert (headline, reason) == ("Promoted: repartee v1 is the champion", "there was no champion before")
     assert re.fullmatch(r"\d+\.\d{3} bits per byte", score)
     assert title == f"repartee v1 (champion), {score}"
     assert reply.strip()

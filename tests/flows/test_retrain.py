@@ -92,7 +92,7 @@ def test_prefect_kept_the_run_with_its_tasks_edges_and_summary(first, home):
     assert re.fullmatch(r"quick-sample #1 sample_turns=3000 .*: promoted v1", name)
     assert (state, set(json.loads(tags))) == ("Completed", {"quick", "sample", "repartee", "promoted", "v1"})
     (message,) = database.execute("select message from flow_run_state where type = 'COMPLETED'").fetchone()
-    assert message == "Promoted: repartee v1 is the champion; no champion yet"
+    assert message == "Promoted: repartee v1 is the champion; there was no champion before"
     tasks = dict(database.execute("select name, task_inputs from task_run").fetchall())
     assert {
         "plan",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local.services import HOST, is_free, take_port
+from deployments.local.services import is_free, take_port
+from services_state import HOST
 
 
 def test_two_that_start_at_once_never_choose_the_same_port():

@@ -74,7 +74,7 @@ def test_a_promotion_is_told_once_and_an_unchanged_run_is_not(receiver, prefect,
     ]
     received = receiver.notices[0]
     assert received["text"].startswith("Repartee: quick-sample #1 ")
-    assert received["text"].endswith(": Promoted: repartee v1 is the champion; no champion yet")
+    assert received["text"].endswith(": Promoted: repartee v1 is the champion; there was no champion before")
     assert (received["line"], received["recipe"]) == ("repartee", "quick") and "/runs/flow-run/" in received[
         "url"
     ]

@@ -12,6 +12,7 @@ from flows.recipes import configure
 from models.evaluation.report import Report, Sample
 from models.evaluation.scorecard import ScoreRecord
 from models.evaluation.verdict import Verdict
+from models.registry.description import without_spacers
 from models.registry.versions import Registry
 from settings import Settings
 from tasks.run_page.contents import Outputs, group_rows, record_training
@@ -20,7 +21,7 @@ from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
 
 FIGURES = {"test_bpb": 1.5, "test_accuracy": 0.25, "test_replies": 7, "parameters": 900}
-SUMMARY = {"steps": 3, "precision": "bf16", "device": "cpu", "seconds": 12.5}
+SUMMARY = {"steps": 3, "precision": "bf16", "device": "cpu", "seconds": 12.5, "stopped_by": "max_minutes"}
 CONVERSATIONS = [
     ("c1", "train", ["Hello.", "Hi.", "How are you?"]),
     ("c2", "validation", ["Yes?", "No."]),
@@ -101,9 +102,10 @@ def test_the_hashes_of_a_run_are_one_file(run: RunContext, outputs: Outputs) -> 
 def test_the_links_of_a_description_lead_to_the_data_the_champion_and_prefect(
     run: RunContext, outputs: Outputs
 ) -> None:
-    run_id = run.registry.open_run(run.registry.model, "night", {}, {})
     url = "http://prefect:4200/runs/flow-run/1"
-    linked = replace(run, tags={**run.tags, "prefect.flow_run_url": url})
+    tags = {**run.tags, "prefect.flow_run_url": url, "prefect.flow_run_name": "night #1"}
+    run_id = run.registry.open_run(run.registry.model, "night", {}, tags)
+    linked = replace(run, tags=tags)
     score = ScoreRecord(bpb=1.75, normalisation="plain")
     verdict = Verdict(True, "better", champion=4, champion_bpb=1.75, champion_score=score)
     text = description(linked, run_id, outputs, verdict, version=5)
@@ -112,11 +114,14 @@ def test_the_links_of_a_description_lead_to_the_data_the_champion_and_prefect(
     mode = "?workflowType=machine_learning"
     assert f"[counts of the splits]({page}{mode})" in text
     assert f"[previous champion v4](#/models/{run.registry.model}/versions/4{mode})" in text
-    assert f"[run in Prefect]({url})" in text
-    assert "| test_bpb | 1.5000 | 1.7500 |" in text
+    assert f"[trained by night #1]({url})" in text and "promoted by" not in text
+    text = without_spacers(text)
+    assert "| figure | this model | champion v4 (before) |" in text
+    assert "| bits per byte (lower is better) | 1.5000 | 1.7500 |" in text
+    assert "Training: 3 steps in 12 s, ended by train.max_minutes=1.5." in text
     assert "    repartee run --recipe quick --set train.seed=7" in text
     refused = description(run, run_id, outputs, replace(verdict, promote=False), version=None)
-    assert "[champion v4](" in refused and "Prefect" not in refused
+    assert "[champion v4](" in refused and "| this model | champion v4 |" in without_spacers(refused)
 
 
 def test_what_is_no_measure_is_no_metric_of_the_run(run: RunContext, outputs: Outputs) -> None:
