@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import TextIO
 
 from environment import LOGGED
@@ -52,7 +52,7 @@ class Console(logging.Handler):
         with suppress(OSError), self.lock or nullcontext():
             self.last_output_s, self.signs = now_s, self.signs + 1
             if self.is_terminal:
-                self._update_in_place(f"{self.progress or 'still at work'} {'.' * (1 + self.signs % 3)}")
+                self._rewrite_line(f"{self.progress or 'still at work'} {'.' * (1 + self.signs % 3)}")
             else:
                 self.stream.write("." if self.points_shown else "  .")
                 self.stream.flush()
@@ -74,12 +74,12 @@ class Console(logging.Handler):
     def _progress(self, text: str) -> None:
         if self.is_terminal:
             self.progress, self.last_output_s = text, time.monotonic()
-            self._update_in_place(text)
+            self._rewrite_line(text)
         elif time.monotonic() - self.last_progress_s > QUIET_SECONDS:
             self.last_progress_s = time.monotonic()
             self._line(f"  {text}")
 
-    def _update_in_place(self, text: str) -> None:
+    def _rewrite_line(self, text: str) -> None:
         # The line is cut to the terminal's width: if it wrapped, only its last row could be overwritten.
         self.stream.write(f"\r\x1b[K{f'  {text}'[: columns_of(self.stream) - 1]}")
         self.stream.flush()
@@ -116,6 +116,17 @@ def signs_of_life() -> Iterator[None]:
         thread.join()
         for handler in handlers():
             handler.end_signs()
+
+
+def say(text: str) -> None:
+    """Print a text on standard output. While signs are shown, it still begins on a line of its own."""
+    with ExitStack() as stack:
+        for handler in handlers():
+            stack.enter_context(handler.lock or nullcontext())
+            handler.end_signs()
+            handler.last_output_s = time.monotonic()
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 def columns_of(stream: TextIO) -> int:

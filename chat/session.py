@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import ValidationError
 
-from chat.transcript import read_messages, write_messages
+from chat.transcript import free_name, read_messages, write_messages
 from models.errors import InputError, did_you_mean, validation_problem
 from models.generation.config import GenerationConfig
 from models.generation.generator import Generator, reply_rng
@@ -80,7 +79,7 @@ class Session:
         self._generator = Generator(networks.load(model_folder), self._chat_format.special_tokens)
         self._rng: torch.Generator | None = None
         self._saved: set[Path] = set()
-        self._reply_tokens, self._reply_seconds = 0, 0.0
+        self._forget_reply()
         self.turns: list[Turn] = []
         self.generation = generation
         self._seed()
@@ -120,11 +119,13 @@ class Session:
             raise InputError("there is nothing to undo")
         text = self.turns[-2].content
         del self.turns[-2:]
+        self._forget_reply()
         return text
 
     def new(self) -> None:
         """Start an empty conversation; if a seed is set, the random number generator is reset as well."""
         self.turns.clear()
+        self._forget_reply()
         self._seed()
 
     def set(self, key: str, value: str | float | None) -> None:
@@ -168,7 +169,7 @@ class Session:
         if not self.turns:
             raise InputError("there is nothing to save; say something first")
         if path.exists() and path.resolve() not in self._saved:
-            raise InputError(f"{path} exists already; save to another file: /save {_free_name(path)}")
+            raise InputError(f"{path} exists already; save to another file: /save {free_name(path)}")
         write_messages(path, self.messages())
         self._saved.add(path.resolve())
 
@@ -195,6 +196,7 @@ class Session:
             else self._assistant_turn(message["content"])
             for message in messages
         ]
+        self._forget_reply()
 
     def stats(self) -> Stats:
         """The size of the conversation, and the length and duration of the last reply."""
@@ -218,6 +220,10 @@ class Session:
         max_tokens = self._generator.limit(context_ids, self.generation)
         stopped = shown != self._shown(self._tokenizer.decode(ids))
         return Answer(shown, len(ids), stopped or len(ids) < max_tokens)
+
+    def _forget_reply(self) -> None:
+        """Forget the length and the duration of the last reply, which is no longer in the conversation."""
+        self._reply_tokens, self._reply_seconds = 0, 0.0
 
     def _user_turn(self, text: str) -> Turn:
         content = text.strip().encode("utf-8", "replace").decode()  # UTF-8 cannot encode a lone surrogate
@@ -281,12 +287,6 @@ class Session:
     def _seed(self) -> None:
         seed = self.generation.seed
         self._rng = None if seed is None else reply_rng(seed)
-
-
-def _free_name(path: Path) -> Path:
-    """The first path of the form NAME-2, NAME-3, ... that does not exist yet."""
-    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
-    return next(name for name in names if not name.exists())
 
 
 def _before_stop(text: str, stops: tuple[str, ...]) -> int:

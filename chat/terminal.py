@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from chat.commands import Conversation, OpenModel, Pieces
 from models.errors import InputError
+from models.wrapping import wrapped
 
 if TYPE_CHECKING:
     from chat.session import Session  # imports torch
 
 PROMPT = "you> "
 REPLY = "bot> "
+DEFAULT_COLUMNS = 80  # of a terminal that does not know its width
 MAX_HISTORY = 1000  # lines
 
 
@@ -139,6 +141,9 @@ class _Screen:
             _line(self.stdout, "")
 
     def note(self, text: str) -> None:
+        """Show a text with lines that the terminal does not break inside a word."""
+        with suppress(OSError, ValueError):  # the stream has no terminal, whose width could be read
+            text = wrapped(text, os.get_terminal_size(self.stdout.fileno()).columns or DEFAULT_COLUMNS)
         _line(self.stdout, self.painted(text, "2"))
 
     def painted(self, text: str, code: str, *, hidden: bool = False) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ def read_messages(path: Path) -> list[dict[str, str]]:
             path, "there are no messages, or those of user and assistant do not alternate"
         )
     return found
+
+
+def free_name(path: Path) -> Path:
+    """The first path of the form NAME-2, NAME-3, ... that does not exist yet."""
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(name for name in names if not name.exists())
 
 
 def _not_a_conversation(path: Path, why: str) -> InputError:

@@ -27,6 +27,7 @@ from cli.options import (
 )
 from cli.terminal import encoding
 from cli.terminal.display import progress
+from cli.terminal.loading import loading
 from cli.terminal.output import print_json, print_result
 from console import show_progress
 from environment import quiet_environment
@@ -161,9 +162,10 @@ def chat(
     During the conversation, /help lists the chat commands. If standard input is not a terminal, each input
     line is answered with one line of output. --json has an effect only with --once.
     """
-    from cli.chat import converse, open_session
+    with loading(model):
+        from cli.chat import converse, open_session
 
-    session, found = open_session(model, line)
+        session, found = open_session(model, line)
     for key, value in {"temperature": temperature, "top_p": top_p, "seed": seed}.items():
         if value is not None:
             session.set(key, str(value))

@@ -4,6 +4,7 @@ import sys
 
 from chat import terminal
 from chat.session import Session
+from cli.terminal.loading import loading
 from cli.versions import find_model
 from models.generation.generation_config import read_generation
 from models.registry.reference import Model
@@ -30,7 +31,8 @@ def converse(session: Session, model: Model, line: str | None = None) -> int:
     """Hold a conversation over standard input and output, and return the exit status."""
 
     def open_model(ref: str) -> tuple[Session, str]:
-        opened, found = open_session(ref, line)
+        with loading(ref):
+            opened, found = open_session(ref, line)
         return opened, found.title
 
     home = Settings().root

@@ -37,7 +37,7 @@ def inspect(
         str,
         typer.Argument(
             help="The corpus: cornell, sample, the path of a file or folder, an http(s) address, or "
-            "env:REPARTEE_CORPUS_NAME, as for `repartee run --corpus`.",
+            "env:VARIABLE, as for `repartee run --corpus`.",
             metavar="SOURCE",
         ),
     ],

@@ -8,9 +8,9 @@ Corpus = Annotated[
     list[str] | None,
     typer.Option(
         help="The corpus to read: cornell, sample, the path of a file or folder, an http(s) address, or "
-        "env:REPARTEE_CORPUS_NAME, which takes the address from the environment variable "
-        "REPARTEE_CORPUS_NAME (NAME can be any name). The query string of an address is never stored. If a "
-        "server requires a username and password, put them in ~/.netrc. The option can be repeated to mix "
+        "env:VARIABLE, which reads the address from an environment variable whose name begins with "
+        "REPARTEE_CORPUS_. The query string of an address is never stored. If a server requires a username "
+        "and password, put them in ~/.netrc. The option can be repeated to mix "
         "several sources. SOURCE=0.5 uses half of the source; SOURCE=3 trains on it three times. The default "
         "is the recipe's corpus; for `evaluate` it is the corpus on which the model was trained.",
         metavar="SOURCE",

@@ -7,11 +7,13 @@ import typer
 from cli.help import CHAMPION, TALK
 from cli.options import VERSION_HELP, Json, Line
 from cli.terminal.output import print_json, print_result
+from console import signs_of_life
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command(rich_help_panel=TALK)
+@signs_of_life()
 def models(
     upgrade: Annotated[
         bool,
@@ -51,9 +53,10 @@ def show(
     Shows the verdict of the gate, the scores on the test split beside those of the previous champion, sample
     replies, the data, the run that trained the version, and the location of its files.
     """
-    from cli.show import describe_version, print_version
+    with signs_of_life():
+        from cli.show import describe_version, print_version
 
-    shown = describe_version(ref, line)
+        shown = describe_version(ref, line)
     if as_json:
         print_json(shown.to_json())
     else:
@@ -61,6 +64,7 @@ def show(
 
 
 @app.command(rich_help_panel=CHAMPION)
+@signs_of_life()
 def promote(
     ref: Annotated[str, typer.Argument(help=VERSION_HELP, metavar="VERSION")],
     why: Annotated[
@@ -82,6 +86,7 @@ def promote(
 
 
 @app.command(rich_help_panel=CHAMPION)
+@signs_of_life()
 def rollback(line: Line = None, as_json: Json = False) -> None:
     """Make the previous champion the champion again.
 
@@ -95,6 +100,7 @@ def rollback(line: Line = None, as_json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=CHAMPION)
+@signs_of_life()
 def history(line: Line = None, as_json: Json = False) -> None:
     """List all changes of the champion.
 

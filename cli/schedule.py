@@ -7,6 +7,7 @@ import typer
 from cli.help import print_help_without_a_verb
 from cli.options import Changes, Corpus, Init, Json, Line, Recipe
 from cli.terminal.output import print_result
+from console import signs_of_life
 
 if TYPE_CHECKING:  # this import loads Prefect, which --help does not need
     from deployments.schedules import Schedule
@@ -20,6 +21,7 @@ Name = Annotated[str, typer.Argument(help="The name of the schedule.", metavar="
 
 
 @app.command()
+@signs_of_life()
 def add(
     name: Name,
     cron: Annotated[
@@ -64,6 +66,7 @@ def add(
 
 
 @app.command("list")
+@signs_of_life()
 def list_all(as_json: Json = False) -> None:
     """List the schedules, with the next run of each."""
     from deployments import schedules
@@ -73,6 +76,7 @@ def list_all(as_json: Json = False) -> None:
 
 
 @app.command()
+@signs_of_life()
 def pause(name: Name, as_json: Json = False) -> None:
     """Switch a schedule off until you resume it."""
     from deployments import schedules
@@ -82,6 +86,7 @@ def pause(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
+@signs_of_life()
 def resume(name: Name, as_json: Json = False) -> None:
     """Switch a paused schedule on again."""
     from deployments import schedules
@@ -91,6 +96,7 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
+@signs_of_life()
 def remove(name: Name, as_json: Json = False) -> None:
     """Delete a schedule. Runs that have already started continue."""
     from deployments import schedules
@@ -100,6 +106,7 @@ def remove(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
+@signs_of_life()
 def run(name: Name, as_json: Json = False) -> None:
     """Start a run of a schedule now, on the worker of `repartee up`."""
     from deployments import schedules

@@ -1,5 +1,6 @@
 """The verbs for the services on this machine and for the state of the installation."""
 
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -7,6 +8,8 @@ import typer
 from cli.help import SERVICES
 from cli.options import Json
 from cli.terminal.output import print_result
+from cli.terminal.wrapping import fit
+from console import say, signs_of_life
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -19,12 +22,14 @@ def up() -> None:
     `repartee down` ends it. If PREFECT_API_URL or MLFLOW_TRACKING_URI is set, the server at that address is
     used instead of a local server.
     """
-    from deployments.local import up
+    with signs_of_life():
+        from deployments.local import up
 
-    up.up(lambda text: print(text, flush=True))
+    up.up(lambda text: say(fit(text)))
 
 
 @app.command(rich_help_panel=SERVICES)
+@signs_of_life()
 def status(as_json: Json = False) -> None:
     """Show the champion, runs, services and disk space."""
     from cli.terminal import tables
@@ -53,13 +58,18 @@ def logs(
     A run is recorded whether it was started by `repartee run`, by a schedule or from the dashboard. The logs
     of the services are files in the folder `services` of the home.
     """
-    from deployments import logs
+    with ExitStack() as waiting:
+        waiting.enter_context(signs_of_life())
+        from deployments import logs
 
-    for line in logs.lines_of_run(run, follow=follow):
-        print(line, flush=True)
+        for line in logs.lines_of_run(run, follow=follow):
+            if follow:
+                waiting.close()  # from now on, silence only means that the run logs nothing
+            say(line)
 
 
 @app.command(rich_help_panel=SERVICES)
+@signs_of_life()
 def down() -> None:
     """End everything that `repartee up` started.
 
@@ -67,10 +77,11 @@ def down() -> None:
     """
     from deployments.local import up
 
-    print(up.down())
+    say(up.down())
 
 
 @app.command(rich_help_panel=SERVICES)
+@signs_of_life()
 def doctor(
     fix: Annotated[
         bool, typer.Option("--fix", help="Fix the faults that can be fixed without losing data.")
@@ -85,10 +96,16 @@ def doctor(
     from cli.terminal import tables
     from deployments.doctor import examination
 
+    skipped: dict[str, list[str]] = {}  # the checks that were skipped, by the reason
+
     def report(result: examination.CheckResult) -> None:
-        if not as_json:
-            print(tables.check_text(result), flush=True)
+        if result.state == "unseen":
+            skipped.setdefault(result.why, []).append(result.check)
+        elif not as_json:
+            say(fit(tables.check_text(result)))
 
     found = examination.doctor(fix, report)
+    if not as_json:
+        say(fit(tables.skipped_text(skipped)))
     print_result(found, tables.doctor_summary(found), as_json)
     raise typer.Exit(0 if found["healthy"] else 1)

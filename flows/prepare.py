@@ -61,7 +61,7 @@ def prepare(
     """Build or reuse the outputs of the data stages; send the event `repartee.data.prepared` for new data.
 
     Args:
-        recipe: The named configuration to start from.
+        recipe: The named configuration to start from; docs/settings.md lists what each recipe sets.
         corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a file, or a file
             or folder under REPARTEE_HOME. If the address contains a username, a password or a query string,
             put it into a variable of the worker's environment, such as REPARTEE_CORPUS_NAME (only NAME can be

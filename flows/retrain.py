@@ -82,7 +82,7 @@ def retrain(
     """Train a model, and promote it if the gate accepts it. The final state and an artifact show the outcome.
 
     Args:
-        recipe: The named configuration to start from.
+        recipe: The named configuration to start from; docs/settings.md lists what each recipe sets.
         corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a file, or a file
             or folder under REPARTEE_HOME. If the address contains a username, a password or a query string,
             put it into a variable of the worker's environment, such as REPARTEE_CORPUS_NAME (only NAME can be

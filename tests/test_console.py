@@ -12,7 +12,7 @@ from io import StringIO
 import pytest
 
 import console
-from console import Console, signs_of_life
+from console import Console, say, signs_of_life
 
 
 def record(text: str, name: str = "progress") -> logging.LogRecord:
@@ -87,3 +87,17 @@ def test_in_a_terminal_the_sign_is_a_line_in_place_that_the_next_line_replaces(m
     os.close(reading)
     assert "still at work ." in written
     assert "\r\x1b[K  plan" in written
+
+
+@pytest.mark.usefixtures("silence_ends_soon")
+def test_a_result_that_is_printed_among_signs_begins_on_a_line_of_its_own(monkeypatch) -> None:
+    both = StringIO()  # a terminal shows standard output and standard error in the same place
+    handler = Console(both)
+    monkeypatch.setattr(console, "handlers", lambda: [handler])
+    monkeypatch.setattr("sys.stdout", both)
+    with signs_of_life():
+        for number in range(20):
+            time.sleep(0.02)
+            say(f"result {number}")
+    results = [line for line in both.getvalue().splitlines() if "result" in line]
+    assert results == [f"result {number}" for number in range(20)]

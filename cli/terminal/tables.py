@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.disk import size_text
 from models.quantities import count_text
+from models.registry.pages import pages_of
 from models.registry.tags import CORPUS, RECIPE
 
 if TYPE_CHECKING:  # these modules load Prefect, which not every verb needs
@@ -131,7 +132,7 @@ def status_table(status: dict[str, Any]) -> str:
         *(("", _of_line(each)) for each in status["champions"] if each != status["champion"]),
         ("now", f"{training} is training" if training else "no training run is in progress"),
         *_run_lines(status, is_up),
-        *((name, _service_text(service)) for name, service in status["services"].items()),
+        *((name, _service_text(name, service)) for name, service in status["services"].items()),
         *([] if is_up else [("services", "down; `repartee up` starts them")]),
         ("disk", f"{used} used by this home, {free} free"),
     ]
@@ -203,9 +204,10 @@ def moment_text(moment: str, timezone: str = "UTC") -> str:
     return f"{moment[:16].replace('T', ' ')} {timezone}"
 
 
-def _service_text(service: dict[str, Any]) -> str:
+def _service_text(name: str, service: dict[str, Any]) -> str:
     health = ", starting" if service["starting"] else "" if service["healthy"] else ", DOES NOT ANSWER"
-    return f"{service['address'] or 'running'}{health} (process {service['pid']})"
+    address = pages_of(service["address"]) if name == "mlflow" else service["address"]
+    return f"{address or 'running'}{health} (process {service['pid']})"
 
 
 def _since(moment: str | None) -> str:
@@ -231,8 +233,12 @@ def check_text(result: "CheckResult") -> str:
         if fault.remedy:
             fix = "   (or `repartee doctor --fix`)" if fault.fix else ""
             lines.append(f"         {'':<14}remedy: {fault.remedy}{fix}")
-    sign = "-" if result.state == "unseen" else "ok"
-    return "\n".join(lines or [f"  {sign:<7}{name}{result.why}"])
+    return "\n".join(lines or [f"  {'ok':<7}{name}{result.why}"])
+
+
+def skipped_text(skipped: dict[str, list[str]]) -> str:
+    """The checks that were skipped, a line for each reason."""
+    return "\n".join(f"  {'-':<7}not checked: {', '.join(checks)}: {why}" for why, checks in skipped.items())
 
 
 def doctor_summary(found: dict[str, Any]) -> str:

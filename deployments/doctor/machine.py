@@ -50,7 +50,8 @@ SWITCHES = (
 
 
 def packages(installation: Installation) -> Iterator[Fault]:
-    """Every package has a supported version. SQLAlchemy 2.1, for example, silently stops the scheduler."""
+    """Every package has a version with which Repartee works."""
+    # With SQLAlchemy 2.1, for example, Prefect's scheduler stops without an error.
     for line in metadata.requires("repartee") or []:
         needed = Requirement(line)
         if needed.marker and not needed.marker.evaluate({"extra": ""}):

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from console import signs_of_life
 from deployments.local import prefect_database
 from deployments.local.processes import STOP_SIGNALS, end_group, is_service
 from deployments.local.services import (
@@ -30,7 +31,7 @@ from models.files import PROJECT
 from models.processes import stop_on_signals
 from models.registry import database
 from models.registry.connection import ENVIRONMENT
-from models.registry.pages import EXPERIMENTS_PAGE
+from models.registry.pages import pages_of
 from services_state import (
     MLFLOW_PORT,
     PREFECT_PORT,
@@ -62,18 +63,20 @@ def up(say: Callable[[str], None]) -> None:
         is_starting = f"the services of {settings.root} are starting; `repartee status` shows their progress"
         say(is_starting if starting else addresses_text(state))
         return
-    with Supervisor(settings.root) as supervisor:
+    with ExitStack() as at_end, Supervisor(settings.root) as supervisor:
         stop_on_signals(supervisor.stop, STOP_SIGNALS)
         start_s = time.monotonic()
-        prefect_url, mlflow_url = _start_servers(supervisor, settings)
-        if not supervisor.stop.is_set():
-            _install(supervisor, client_env(settings.root, prefect_url, mlflow_url))
+        with signs_of_life():
+            prefect_url, mlflow_url = _start_servers(supervisor, settings)
+            if not supervisor.stop.is_set():
+                _install(supervisor, client_env(settings.root, prefect_url, mlflow_url))
         if not supervisor.stop.is_set():
             supervisor.start(worker_service(settings.root, prefect_url, mlflow_url))
             text = addresses_text(last_state(settings.root))
             say(f"{text}\n\nUp in {time.monotonic() - start_s:.0f} s. Ctrl-C ends everything.")
         supervisor.monitor()
         log.info("ending the services")
+        at_end.enter_context(signs_of_life())  # until the supervisor has ended them
         end_runs(settings.root)
 
 
@@ -238,13 +241,13 @@ def addresses_text(state: SupervisorState) -> str:
     prefect = redact_addresses(
         addresses.get("prefect") or (settings.prefect_api_url or "").removesuffix("/api")
     )
-    mlflow = redact_addresses(addresses.get("mlflow") or settings.mlflow_tracking_uri or "")
+    mlflow = pages_of(redact_addresses(addresses.get("mlflow") or settings.mlflow_tracking_uri or ""))
     return f"""
   Prefect   {prefect}
   MLflow    {mlflow}
 
 What now?
   {prefect}/deployments   `retrain` > Run > Custom run
-  {mlflow}/{EXPERIMENTS_PAGE}   the runs and the registered versions
+  {mlflow}   the runs and the registered versions
   repartee status     show the champion, the runs and the services
   repartee chat       talk with the champion"""

@@ -11,6 +11,11 @@ MODE = "workflowType=machine_learning"
 EXPERIMENTS_PAGE = f"#/experiments?{MODE}"
 
 
+def pages_of(server: str) -> str:
+    """The address of a server's page of the experiments; any other address is returned unchanged."""
+    return f"{server.rstrip('/')}/{EXPERIMENTS_PAGE}" if server.startswith("http") else server
+
+
 def run_page(experiment: str, run_id: str, artifact: str = "") -> str:
     """The address of a run's page, or of the page of one of the run's artifacts."""
     suffix = f"/artifacts/{quote(artifact)}" if artifact else ""

@@ -274,6 +274,14 @@ def test_undo_forgets_the_last_exchange(session: Session) -> None:
     assert session.messages() == before
 
 
+def test_a_reply_that_is_forgotten_is_in_no_statistics(session: Session) -> None:
+    for forget in (session.undo, session.new, lambda: session.restore([])):
+        said(session, "hello")
+        assert session.stats().reply_tokens > 0
+        forget()
+        assert (session.stats().reply_tokens, session.stats().reply_seconds) == (0, 0.0)
+
+
 def test_a_reply_that_is_stopped_keeps_what_was_said(folder: Path) -> None:
     session = Session(folder, CHANCE)
     pieces = session.say("hello")

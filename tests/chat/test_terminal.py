@@ -1,8 +1,11 @@
+import fcntl
 import io
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -358,3 +361,18 @@ def test_the_terminal_imports_no_torch() -> None:
     root = Path(terminal.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_note_in_a_terminal_is_wrapped_between_words(columns: int) -> None:
+    reading, writing = pty.openpty()
+    fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "w") as stdout:
+        stdin = Screen("/set\n/help\n/quit\n")
+        run(Parrot(), title="a parrot", stdin=stdin, stdout=stdout)
+        shown = os.read(reading, 10_000).decode()
+        lines = [line.removeprefix("you> ") for line in shown.splitlines()]
+    assert all(len(line) <= columns for line in lines)
+    words = " ".join(lines).split()
+    settings = ("temperature", "max_tokens", "repetition_penalty", "no_repeat_ngram", "conversation")
+    assert set(settings) <= {word.strip(",") for word in words}

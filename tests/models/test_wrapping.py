@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.terminal.wrapping import wrapped
+from models.wrapping import wrapped
 
 STATUS = (
     "  champion  repartee v1 since 2026-11-29 00:03 UTC (41 minutes), quick on sample, 0.0743 bits per byte\n"
