@@ -116,8 +116,9 @@ def run(name: Name, as_json: Json = False) -> None:
 
 
 def _table(schedules: "list[Schedule]") -> str:
-    """The schedules, one per row."""
+    """The schedules, one per row, or one below the other if the terminal is too narrow for the rows."""
     from cli.terminal.tables import text_table
+    from cli.terminal.wrapping import fits
 
     rows = [
         {
@@ -129,7 +130,8 @@ def _table(schedules: "list[Schedule]") -> str:
         }
         for each in schedules
     ]
-    return text_table(rows) or f"there is no schedule; {EXAMPLE} adds one"
+    table = text_table(rows) or f"there is no schedule; {EXAMPLE} adds one"
+    return table if fits(table) else "\n".join(map(_text, schedules)) or table
 
 
 def _text(schedule: "Schedule") -> str:

@@ -76,8 +76,8 @@ class ShownVersion:
             "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
             "champion": f"since {moment_text(tags[PROMOTED_AT])}" if PROMOTED_AT in tags else "",
             "replaced": f"v{tags[REPLACED]}" if tags.get(REPLACED) else "",
-            "taken out": tags.get(TAKEN_OUT, ""),
-            "run": prefect or tags.get(RUN_NAME, ""),  # the run that trained the version
+            "taken out": _taken_out_text(tags.get(TAKEN_OUT, "")),
+            "trained by": prefect or tags.get(RUN_NAME, ""),
             "MLflow": f"run {version.run_id}, {self.run_url}",
             "files": self.files,
             "data": f"repartee data {self.data}" if self.data else "",
@@ -121,6 +121,12 @@ def describe_version(ref: str, line: str | None) -> ShownVersion:
 def _tags_of_run(registry: Registry, version: Version) -> dict[str, str]:
     run = registry.run_or_none(version.run_id) if version.run_id else None
     return {} if run is None else dict(run.data.tags)
+
+
+def _taken_out_text(tag: str) -> str:
+    """The tag TAKEN_OUT, which is a moment and a reason, for people."""
+    moment, colon, why = tag.partition(": ")
+    return f"{moment_text(moment)}: {why}" if colon else tag
 
 
 def _data_of(home: Path, version: Version) -> str | None:

@@ -18,9 +18,12 @@ def _wrapped_line(line: str, columns: int) -> str:
     if len(line) <= columns or FOR_COPYING in line:
         return line
     starts = [match.end() for match in COLUMN.finditer(line) if match.end() <= columns - MIN_TEXT_COLUMNS]
+    start = max(starts, default=0)
+    if " " not in line[start:].strip():  # a single long word, such as an address or a path
+        return line
     wrapper = textwrap.TextWrapper(
         columns,
-        subsequent_indent=" " * max(starts, default=0),
+        subsequent_indent=" " * start,
         break_long_words=False,
         break_on_hyphens=False,
         replace_whitespace=False,

@@ -64,6 +64,12 @@ def test_a_version_is_shown_with_its_report_whose_addresses_are_absolute_or_left
     assert shown.report() == "[run in Prefect](http://p/1)\n\nThe end.\n"
     served = replace(shown, server="http://m:5000")
     assert served.report().startswith("[v1](http://m:5000/#/models/x) | [run in Prefect](http://p/1)")
+    run = {"prefect.flow_run_id": "a", "prefect.flow_run_name": "quick-sample #1"}
+    taken_out = {"repartee.taken_out": "2026-11-29T00:31:59.471+00:00: v1 was rolled back by me"}
+    facts = replace(shown, run_tags=run | taken_out, dashboard="http://127.0.0.1:4200").facts()
+    page = "http://127.0.0.1:4200/runs/flow-run/a (while `repartee up` is running)"
+    assert facts["trained by"] == f"quick-sample #1, {page}"
+    assert facts["taken out"] == "2026-11-29 00:31 UTC: v1 was rolled back by me"
     assert Path(shown.files, "config.json").exists() and shown.to_json()["version"] == 1
     with pytest.raises(InputError, match="has no version '7'; it has 1"):
         describe_version("7", None)

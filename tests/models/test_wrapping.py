@@ -27,3 +27,4 @@ def test_a_text_that_fits_and_the_command_of_a_remedy_stay_as_they_are() -> None
 def test_an_address_longer_than_a_line_stays_whole() -> None:
     address = "http://127.0.0.1:5000/" + "x" * 80
     assert address in wrapped(f"the page is {address} now", 60).split("\n")[1]
+    assert wrapped(f"  files       {address}", 60) == f"  files       {address}"
