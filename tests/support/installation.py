@@ -134,7 +134,7 @@ def services_up(home):
 
 def addresses_in(output):
     """The addresses of Prefect and MLflow that `repartee up` has printed."""
-    return {name: re.search(rf"{name} +(http\S+)", output)[1] for name in ("Prefect", "MLflow")}
+    return {name: re.search(rf"{name} +(http://[^/\s]+)", output)[1] for name in ("Prefect", "MLflow")}
 
 
 def serve(home, **env):
