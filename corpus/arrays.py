@@ -27,8 +27,8 @@ def text_array(texts: Sequence[str]) -> pa.StringArray:
 
 
 def number_array(numbers: ArrayLike, kind: pa.DataType | None = None) -> pa.Array:
-    """An array of numbers of an Arrow type (int32, int64 or float32); by default of their own type."""
-    types = {pa.int32(): np.int32, pa.int64(): np.int64, pa.float32(): np.float32}
+    """An array of numbers of an Arrow type (int32, int64, float32 or float64); by default of their own."""
+    types = {pa.int32(): np.int32, pa.int64(): np.int64, pa.float32(): np.float32, pa.float64(): np.float64}
     values = np.ascontiguousarray(numbers, types[kind] if kind else None)
     own = next(arrow for arrow, numpy in types.items() if values.dtype == numpy)
     return pa.Array.from_buffers(own, len(values), [None, pa.py_buffer(values)])
