@@ -1,6 +1,6 @@
 """Copies: finds conversations with equal texts, and counts the exchanges that occur more than once.
 
-Texts are compared by 128 bits of their hashes, so that a corpus of any size takes about 40 bytes per
+Texts are compared by 128 bits of their hashes, so that a corpus of any size takes about 50 bytes per
 conversation and 12 bytes per turn. Two different conversations of ten million have the same hash with a
 probability of 10^-25.
 """
@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from corpus.arrays import numbers_of
+from corpus.arrays import number_array, numbers_of
 from corpus.cleaning.conversations import Parts
+from corpus.cleaning.word_pairs import Hashes, text_keys
 
-IN_SAME_SPLIT = "conversations that repeat an earlier one of the same split"
+IN_SAME_SPLIT = "conversations that repeat another one of the same split"
 IN_OTHER_SPLIT = "conversations that the test or validation set holds"
 DIGEST_BYTES = 16
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / the golden ratio, odd: multiplication is a permutation
@@ -31,7 +32,8 @@ class Copies:
     def __init__(self) -> None:
         self._digests: list[Digests] = []
         self._splits: list[NDArray[np.int8]] = []
-        self._exchanges: list[NDArray[np.uint64]] = []
+        self._keys = [np.zeros(0, np.uint64)]
+        self._exchanges = [np.zeros(0, np.uint64)]
         self._exchange_parts: list[NDArray[np.int32]] = []
         self._parts = 0
 
@@ -42,21 +44,34 @@ class Copies:
         part_of_turn = np.repeat(np.arange(len(splits), dtype=np.int32), parts.sizes)
         self._digests.append(part_digests(texts, parts.starts))
         self._splits.append(splits)
+        ids = parts.turns["conversation_id"].combine_chunks().take(number_array(parts.starts[:-1]))
+        self._keys.append(text_keys(ids))
         self._exchanges.append(exchanges)
         self._exchange_parts.append(part_of_turn[first_turns] + np.int32(self._parts))
         self._parts += len(splits)
+
+    @property
+    def keys(self) -> Hashes:
+        """A hash of the id of each conversation."""
+        return np.concatenate(self._keys)
+
+    @property
+    def exchanges(self) -> Hashes:
+        """A hash of each turn with its reply, in the order of the replies."""
+        return np.concatenate(self._exchanges)
 
     def unique(self, counts: Counter[str]) -> NDArray[np.bool_]:
         """Whether each conversation stays; of several with the same texts, only one does.
 
         A copy in the test split takes precedence over one in the validation split, which takes precedence
-        over one in the training split. Within a split, the first copy stays. The others are counted.
+        over one in the training split. Within a split, a hash of the id decides, so that the order in which
+        conversations arrive has no influence. The others are counted.
         """
         if not self._parts:
             return np.zeros(0, bool)
         splits, digests = np.concatenate(self._splits), np.concatenate(self._digests)
-        # By text; then the later split first, then the order in which they were added.
-        order = np.lexsort((np.arange(self._parts), -splits, digests[:, 1], digests[:, 0]))
+        # By text; then the later split first, then by the id, then the order in which they were added.
+        order = np.lexsort((np.arange(self._parts), self.keys, -splits, digests[:, 1], digests[:, 0]))
         splits, digests = splits[order], digests[order]
         is_best = np.ones(self._parts, bool)
         is_best[1:] = (digests[1:] != digests[:-1]).any(axis=1)
@@ -75,7 +90,7 @@ class Copies:
         """The number of exchanges (a turn and its reply) of these conversations that repeat another one."""
         if not self._parts:
             return 0
-        exchanges = np.concatenate(self._exchanges)[stays[np.concatenate(self._exchange_parts)]]
+        exchanges = self.exchanges[stays[np.concatenate(self._exchange_parts)]]
         return len(exchanges) - len(np.unique(exchanges))
 
 

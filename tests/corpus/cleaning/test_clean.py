@@ -102,7 +102,7 @@ def test_personal_data_is_replaced_and_counted_before_copies_are_searched():
     assert parts.turns["speaker"].to_pylist()[:3] == ["[phone]", "u1", "u0"]
     copies = Copies()
     copies.add(parts, np.zeros(40, np.int8))
-    assert copies.unique(Counter()).tolist() == [True] + [False] * 39
+    assert copies.unique(Counter()).sum() == 1
 
 
 def test_without_redaction_the_text_stays_and_the_report_has_no_new_key(tmp_path):
@@ -152,13 +152,12 @@ def test_equal_conversations_are_in_one_split_and_the_test_split_comes_first(tmp
             *rows(*same, conversation="L7", group=GROUPS["test"][1]),
         ],
     )
-    assert {split: [name for name, _ in each] for split, each in found.items()} == {
-        "train": ["L4"],
-        "validation": ["L6"],
-        "test": ["L2"],
-    }
+    names = {split: [name for name, _ in each] for split, each in found.items()}
+    assert names["train"] in (["L4"], ["L5"])
+    assert names["validation"] == ["L6"]
+    assert names["test"] in (["L2"], ["L7"])
     assert report["counts"]["conversations that the test or validation set holds"] == 2
-    assert report["counts"]["conversations that repeat an earlier one of the same split"] == 2
+    assert report["counts"]["conversations that repeat another one of the same split"] == 2
 
 
 def test_exchanges_said_more_than_once_are_counted(tmp_path):

@@ -64,7 +64,7 @@ def test_a_tenth_in_another_language_is_named_with_its_words(figures):
 
 
 def test_a_conversation_that_repeats_and_a_turn_that_is_empty_count_only_if_they_become_more(figures):
-    repeated = "conversations that repeat an earlier one of the same split"
+    repeated = "conversations that repeat another one of the same split"
     empty = {"turns read": 1000, "turns empty, or empty once cleaned": 100}
     few, many = figures(conversations(1)), figures(conversations(1), **{repeated: 100}, **empty)
     assert set(names(few, many)) == {"repeated conversations", "turns that are empty once cleaned"}

@@ -50,7 +50,7 @@ def test_shares_come_from_the_reports_of_clean_and_parse(tmp_path, written):
     counts = {
         "turns read": 10,
         "turns empty, or empty once cleaned": 2,
-        "conversations that repeat an earlier one of the same split": 1,
+        "conversations that repeat another one of the same split": 1,
         "conversations that the test or validation set holds": 1,
     }
     folder = written(tmp_path / "clean", [("a", ["A", "B"]), ("b", ["C", "D"])], counts)
