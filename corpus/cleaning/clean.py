@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -22,6 +23,8 @@ from corpus.arrays import number_array, text_array
 from corpus.cleaning.config import CleanConfig
 from corpus.cleaning.conversations import clean_conversations, read_conversations
 from corpus.cleaning.copies import Copies
+from corpus.cleaning.leaks import Turns
+from corpus.cleaning.removals import Removals, no_replies_left
 from corpus.cleaning.shares import Shares
 from corpus.cleaning.split import check_splits, position_of, splits_at
 from corpus.contract.figures import write_figures
@@ -42,7 +45,10 @@ class Cleaned(NamedTuple):
 
 
 def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
-    """Write turns.parquet (with the column `split`) and report.json; return the number of turns.
+    """Write turns.parquet (with the column `split`), leaks.parquet and report.json.
+
+    Returns:
+        The number of turns.
 
     Raises:
         DataRejected: a split is empty, or the weight of a source leaves nothing of it.
@@ -54,21 +60,26 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     stays, splits = cleaned.copies.unique(counts), splits_at(cleaned.positions, config)
     check_splits(splits[stays], cleaned.positions[stays], counts, config)
     copies = cleaned.shares.copies(stays, splits == SPLITS.index("train"), counts)
-    tables = (
-        table
-        for number in range(1 + int(copies.max(initial=0)))
-        for table in _with_splits(
-            file, np.repeat(np.where(stays & (copies >= number), splits, -1), cleaned.sizes), number
-        )
+    found = Turns(
+        file,
+        np.where(stays, splits, -1).astype(np.int8),
+        sizes=cleaned.sizes,
+        units=cleaned.positions,
+        keys=cleaned.copies.keys,
+        exchanges=cleaned.copies.exchanges,
     )
-    turns = _write(out / "turns.parquet", tables)
+    removals = Removals(found, counts)
+    removals.write(out / "leaks.parquet")
+    written = Counter[str]()
+    turns = _write(out / "turns.parquet", _with_splits(found, removals, copies, counts), written)
     file.unlink()
-    written = np.bincount(splits[stays], weights=1 + copies[stays], minlength=len(SPLITS)).astype(int)
+    if not written["train"]:
+        raise no_replies_left("train")
     report: dict[str, Any] = {
         "normalisation": config.normalisation,
         "counts": dict(counts),
         "exchanges that occur more than once": cleaned.copies.repeated_exchanges(stays),
-        "conversations": dict(zip(SPLITS, written.tolist(), strict=True)),
+        "conversations": {split: written[split] for split in SPLITS},
         "turns": turns,
     }
     if config.redaction != "none":  # otherwise the report has the bytes that earlier releases wrote
@@ -94,30 +105,36 @@ def _clean(turns: Path, cleaned: Path, config: CleanConfig, counts: Counter[str]
     return Cleaned(copies, shares, np.concatenate(sizes), np.concatenate(positions))
 
 
-def _with_splits(cleaned: Path, splits: NDArray[np.int8], copy: int) -> Iterator[pa.Table]:
-    """Yield the turns of an Arrow file that have a split (not -1), with its name in a new column.
+def _with_splits(
+    found: Turns, removals: Removals, copies: NDArray[np.int64], counts: Counter[str]
+) -> Iterator[pa.Table]:
+    """Yield the turns that have a split and are no leaks, with the name of the split in a new column.
 
     Args:
-        copy: 0, or the number of the copy of these conversations, which becomes a part of their ids.
+        copies: the number of copies that each conversation has beside itself. The number of a copy becomes a
+            part of its id.
     """
     names = text_array(SPLITS)
-    position = 0
-    with pa.memory_map(str(cleaned)) as file, pa.ipc.open_file(file) as reader:
-        for i in range(reader.num_record_batches):
-            batch = reader.get_batch(i)
-            own = splits[position : position + batch.num_rows]
-            position += batch.num_rows
-            rows = np.flatnonzero(own >= 0)
+    for copy in range(1 + int(copies.max(initial=0))):
+        is_used = (found.splits >= 0) & (copies >= copy)[found.conversations]
+        for first, batch in found.batches():
+            rows = np.flatnonzero(is_used[first : first + batch.num_rows])
             turns = pa.Table.from_batches([batch]).take(number_array(rows))
+            split = names.take(number_array(found.splits[first + rows], pa.int32()))
+            turns = turns.append_column(SPLIT_TURNS.field("split"), split)
+            turns = removals.applied(turns, first + rows, Counter() if copy else counts)
             if copy:
                 ids = [f"{name}#{copy + 1}" for name in turns["conversation_id"].to_pylist()]
                 turns = turns.set_column(0, TURNS.field(0), text_array(ids))
-            column = names.take(number_array(own[rows], pa.int32()))
-            yield turns.append_column(SPLIT_TURNS.field("split"), column)
+            yield turns
 
 
-def _write(path: Path, tables: Iterator[pa.Table]) -> int:
-    """Write tables to a Parquet file in row groups of ROW_GROUP rows; return the number of rows."""
+def _write(path: Path, tables: Iterator[pa.Table], written: Counter[str]) -> int:
+    """Write tables to a Parquet file in row groups of ROW_GROUP rows; return the number of rows.
+
+    Args:
+        written: the number of conversations of each split is added to these counts.
+    """
     rows = 0
     waiting = SPLIT_TURNS.empty_table()
     with pq.ParquetWriter(path, SPLIT_TURNS, compression="zstd") as writer:
@@ -127,6 +144,8 @@ def _write(path: Path, tables: Iterator[pa.Table]) -> int:
                 writer.write_table(waiting.slice(0, ROW_GROUP))
                 waiting = waiting.slice(ROW_GROUP)
             rows += table.num_rows
+            for pair in pc.value_counts(table["split"].filter(pc.equal(table["turn"], 0))):
+                written[pair["values"].as_py()] += pair["counts"].as_py()
         if waiting.num_rows:
             writer.write_table(waiting)
     return rows

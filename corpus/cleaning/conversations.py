@@ -69,42 +69,72 @@ def clean_conversations(turns: pa.Table, config: CleanConfig, counts: Counter[st
     is_empty = np.array([not text for text in texts], bool)[text_numbers]
     if is_empty.any():
         counts[EMPTY] += int(is_empty.sum())
-    first_rows, sizes, rows = _divided(is_first, is_empty, counts)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    columns: dict[str, Any] = {name: _column(turns, name).take(number_array(rows)) for name in TURNS.names}
-    columns["conversation_id"] = _part_ids(ids, is_first, first_rows).take(
-        number_array(np.repeat(np.arange(len(sizes)), sizes))
-    )
-    columns["turn"] = number_array(np.arange(len(rows)) - np.repeat(starts[:-1], sizes), pa.int32())
+    columns, first_rows, sizes, rows = _divided(turns, is_first, is_empty, counts)
     columns["text"] = text_array(texts).take(number_array(text_numbers[rows]))
     columns["speaker"] = prepare_speakers(columns["speaker"], config)
     undivided = _column(turns, "group") if config.split_by == "group" else ids
     units = undivided.take(number_array(first_rows)).to_pylist()
-    return Parts(pa.table(columns, schema=TURNS), starts, units)
+    return Parts(pa.table(columns, schema=TURNS), np.concatenate([[0], np.cumsum(sizes)]), units)
+
+
+def divide_conversations(
+    turns: pa.Table, is_removed: NDArray[np.bool_], is_divided: NDArray[np.bool_], counts: Counter[str]
+) -> pa.Table:
+    """Remove turns of whole conversations, and divide the conversations there and before other turns.
+
+    The first part has the id of the conversation, and later parts have `~` and a number after it.
+
+    Args:
+        turns: a table that has the columns of TURNS, and perhaps others.
+    """
+    is_first = _is_first(_column(turns, "conversation_id"))
+    columns, *_ = _divided(turns, is_first, is_removed, counts, is_divided=is_divided, mark="~")
+    return pa.table(columns, schema=turns.schema)
 
 
 def _divided(
-    is_first: NDArray[np.bool_], is_empty: NDArray[np.bool_], counts: Counter[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The first row and the number of turns of each part, and the rows of all parts."""
-    is_after_empty = np.concatenate([[True], is_empty[:-1]])
-    begins = ~is_empty & (is_first | is_after_empty)
-    filled_rows = np.flatnonzero(~is_empty)
+    turns: pa.Table,
+    is_first: NDArray[np.bool_],
+    is_removed: NDArray[np.bool_],
+    counts: Counter[str],
+    *,
+    is_divided: NDArray[np.bool_] | None = None,
+    mark: str = "/",
+) -> tuple[dict[str, Any], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The columns of all parts, the first row and the number of turns of each part, and the rows of all."""
+    begins = is_first | np.concatenate([[True], is_removed[:-1]])
+    begins = ~is_removed & (begins if is_divided is None else begins | is_divided)
+    filled_rows = np.flatnonzero(~is_removed)
     part_of_row = (np.cumsum(begins) - 1)[filled_rows]
     sizes = np.bincount(part_of_row, minlength=int(begins.sum()))
     counts["turns with no neighbour left"] += int((sizes == 1).sum())
     is_part = sizes > 1
-    return np.flatnonzero(begins)[is_part], sizes[is_part], filled_rows[is_part[part_of_row]]
+    first_rows, rows, sizes = (
+        np.flatnonzero(begins)[is_part],
+        filled_rows[is_part[part_of_row]],
+        sizes[is_part],
+    )
+    columns: dict[str, Any] = {
+        name: _column(turns, name).take(number_array(rows)) for name in turns.column_names
+    }
+    columns["conversation_id"] = _part_ids(
+        _column(turns, "conversation_id"), is_first, first_rows, mark
+    ).take(number_array(np.repeat(np.arange(len(sizes)), sizes)))
+    starts = np.cumsum(sizes) - sizes
+    columns["turn"] = number_array(np.arange(len(rows)) - np.repeat(starts, sizes), pa.int32())
+    return columns, first_rows, sizes, rows
 
 
-def _part_ids(ids: pa.Array, is_first: NDArray[np.bool_], first_rows: NDArray[np.int64]) -> pa.Array:
+def _part_ids(
+    ids: pa.Array, is_first: NDArray[np.bool_], first_rows: NDArray[np.int64], mark: str
+) -> pa.Array:
     conversations = np.cumsum(is_first)[first_rows]
     numbers = np.arange(len(first_rows)) - np.searchsorted(conversations, conversations)
     names = ids.take(number_array(first_rows))
     if not numbers.any():
         return names
     numbered = zip(names.to_pylist(), numbers.tolist(), strict=True)
-    return text_array([f"{name}/{number + 1}" if number else name for name, number in numbered])
+    return text_array([f"{name}{mark}{number + 1}" if number else name for name, number in numbered])
 
 
 def first_rows(turns: pa.Table) -> NDArray[np.int64]:

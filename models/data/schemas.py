@@ -40,3 +40,18 @@ REJECTS = pa.schema(
         pa.field("sample", pa.string(), nullable=False),  # the first 200 characters of the line
     ]
 )
+
+LEAKS = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),  # as it was before it was divided
+        pa.field("turn", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),  # train or validation
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("cause", pa.string(), nullable=False),
+        pa.field("similarity", pa.float64(), nullable=False),  # from 0.5 to 1
+        pa.field("twin_conversation_id", pa.string(), nullable=False),
+        pa.field("twin_turn", pa.int32(), nullable=False),
+        pa.field("twin_split", pa.string(), nullable=False),  # validation or test
+        pa.field("twin_text", pa.string(), nullable=False),
+    ]
+)
