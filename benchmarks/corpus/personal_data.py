@@ -1,6 +1,6 @@
 """Measures how much planted personal data the redaction finds, and what it replaces in clean film turns.
 
-python -m benchmarks.personal_data [CORPUS] [--items 2000] [--turns 10000]
+python -m benchmarks.corpus.personal_data [CORPUS] [--items 2000] [--turns 10000]
     CORPUS is a zip in the Cornell layout, without it the sample corpus is generated; takes some seconds
 
 Every item is generated in the forms in which people write it, planted into a turn between two words, and
@@ -141,7 +141,7 @@ def recall(turns: list[str], items: int, rng: random.Random) -> list[dict[str, o
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.personal_data")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus.personal_data")
     parser.add_argument("corpus", type=Path, nargs="?")
     parser.add_argument("--items", type=int, default=2000)
     parser.add_argument("--turns", type=int, default=10_000)

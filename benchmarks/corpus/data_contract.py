@@ -1,6 +1,6 @@
 """Measures how often the data contract rejects data that are alike, and whether it finds planted shifts.
 
-python -m benchmarks.data_contract CORPUS [--times 40] [--groups N]
+python -m benchmarks.corpus.data_contract CORPUS [--times 40] [--groups N]
     CORPUS is a file, folder or zip, or `sample`; takes some minutes for 270,000 turns
 
 The groups of the corpus are divided at random into two halves, of which one is the accepted data and the
