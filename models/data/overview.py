@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.data.schemas import SPLIT_TURNS, SPLITS
+from models.data.schemas import LEAKS, SPLIT_TURNS, SPLITS
 from models.markdown import markdown_table
 from models.record import Record
 
 SAMPLES = 10  # conversations in the sample
+LEAKS_SHOWN = 10
 SAMPLE_TURNS = 8  # turns shown from the beginning of each sample conversation
 SAMPLE_CHARACTERS = 300  # characters shown of each turn
 QUANTILES = {"tokens, median": 0.5, "tokens, 90 %": 0.9, "tokens, longest": 1.0}
@@ -49,6 +50,19 @@ class SampleConversation(Record):
     more_turns: int = 0
 
 
+class Leak(Record):
+    """A turn that repeats or nearly repeats a scored reply, which is its twin (docs/data.md)."""
+
+    cause: str
+    similarity: float
+    split: str
+    conversation: str
+    text: str
+    twin_split: str
+    twin_conversation: str
+    twin_text: str
+
+
 class DataOverview(Record):
     """An overview of a corpus after the data stages."""
 
@@ -59,6 +73,8 @@ class DataOverview(Record):
     """The counts of the stage `clean` by kind: what it has read, removed or shortened."""
     splits: dict[str, SplitOverview]
     samples: list[SampleConversation]
+    leaks: list[Leak] = []
+    """The first LEAKS_SHOWN turns that were removed, divided from their context or not scored as leaks."""
 
 
 def overview(parse: Path, clean: Path, export: Path) -> DataOverview:
@@ -72,6 +88,7 @@ def overview(parse: Path, clean: Path, export: Path) -> DataOverview:
         removed=cleaned["counts"],
         splits={split: _split_overview(turns, split, export) for split in SPLITS},
         samples=_samples(turns),
+        leaks=_leaks(clean / "leaks.parquet"),
     )
 
 
@@ -97,6 +114,24 @@ def _samples(turns: pa.Table) -> list[SampleConversation]:
     return [
         _sample(name, list(conversation))
         for name, conversation in groupby(rows, key=lambda row: str(row["conversation_id"]))
+    ]
+
+
+def _leaks(file: Path) -> list[Leak]:
+    """The first leaks in the file, which is missing if an earlier release has prepared the data."""
+    rows = pq.read_table(file, schema=LEAKS).slice(0, LEAKS_SHOWN).to_pylist() if file.exists() else []
+    return [
+        Leak(
+            cause=row["cause"],
+            similarity=row["similarity"],
+            split=row["split"],
+            conversation=row["conversation_id"],
+            text=_shortened(row["text"]),
+            twin_split=row["twin_split"],
+            twin_conversation=row["twin_conversation_id"],
+            twin_text=_shortened(row["twin_text"]),
+        )
+        for row in rows
     ]
 
 
@@ -151,6 +186,19 @@ def sample_rows(data: DataOverview) -> list[dict[str, Any]]:
     ]
 
 
+def leak_rows(data: DataOverview) -> list[dict[str, Any]]:
+    """A row for each of the first leaks, with the scored reply that it repeats or resembles."""
+    return [
+        {
+            "cause": leak.cause,
+            "similarity": round(leak.similarity, 2),
+            "turn": f"{leak.text}\n({leak.split}, {leak.conversation})",
+            "scored reply": f"{leak.twin_text}\n({leak.twin_split}, {leak.twin_conversation})",
+        }
+        for leak in data.leaks
+    ]
+
+
 def sample_lines(sample: SampleConversation) -> list[str]:
     """The turns of a sample, one per line, and how many more turns the conversation has."""
     return [*sample.turns, *([f"... and {sample.more_turns} more turns"] if sample.more_turns else [])]
@@ -158,6 +206,7 @@ def sample_lines(sample: SampleConversation) -> list[str]:
 
 def to_markdown(data: DataOverview) -> str:
     """The overview as Markdown for the dashboard, which shows each line break inside a paragraph."""
+    leaks = f"## The first leaks\n\n{markdown_table(leak_rows(data))}\n" if data.leaks else ""
     return f"""## Splits
 
 {markdown_table(count_rows(data))}
@@ -168,6 +217,6 @@ def to_markdown(data: DataOverview) -> str:
 {data.lines_read:,} lines were read.
 
 {markdown_table(reject_rows(data))}
-## Ten conversations
+{leaks}## Ten conversations
 
 {markdown_table(sample_rows(data))}"""

@@ -1,5 +1,7 @@
 """The overview of prepared data, which lets a user check the data behind a model."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from prepared_data import write_outputs
 
@@ -11,6 +13,7 @@ from models.data.overview import (
     split_rows,
     to_markdown,
 )
+from models.data.schemas import LEAKS
 from models.markdown import markdown_table
 
 
@@ -38,6 +41,24 @@ def test_rejects_are_listed_by_cause_and_what_did_not_occur_is_left_out(data):
         {"stage": "parse", "cause": "no such line", "count": 3},
         {"stage": "clean", "cause": "turns read", "count": 9},
     ]
+
+
+def test_the_first_leaks_are_shown_with_their_twins(tmp_path):
+    outputs = write_outputs(tmp_path, [("a", "train", ["Hello.", "Hi."])])
+    assert overview(*outputs).leaks == []
+    own = {"conversation_id": "a", "turn": 1, "split": "train", "text": "I saw him | there."}
+    twin = {
+        "twin_conversation_id": "t",
+        "twin_turn": 3,
+        "twin_split": "test",
+        "twin_text": "I saw her there.",
+    }
+    rows = [{**own, **twin, "cause": "near copy", "similarity": 5 / 9}] * 12
+    pq.write_table(pa.Table.from_pylist(rows, LEAKS), outputs[1] / "leaks.parquet")
+    data = overview(*outputs)
+    assert len(data.leaks) == 10
+    cells = [r"I saw him \| there.<br>(train, a)", "I saw her there.<br>(test, t)"]
+    assert f"| near copy | 0.5600 | {cells[0]} | {cells[1]} |" in to_markdown(data)
 
 
 def test_a_long_conversation_and_a_long_turn_are_shortened_and_say_so(data):
