@@ -62,7 +62,6 @@ class Api:
             except urllib.error.HTTPError as error:
                 # Prefect's database may be busy for a moment. Prefect's own client also repeats the request.
                 if error.code != 503 or not tries_left:
-                    error.add_note(error.read().decode("utf-8", "replace")[:2000])
                     raise
             except ConnectionError:
                 # A server under load may close a connection. Only requests that change nothing are repeated.
