@@ -2,14 +2,17 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from models.errors import TrackingUnavailable
+from models.evaluation.gain import measure_gain
+from models.evaluation.ledger import Comparison, Decision, Ledger
 from models.evaluation.scorecard import SCORE, RescoreConfig, ScoreRecord, rescore_champion
 from models.evaluation.verdict import Verdict, judge, other_answers, split_overlap
 from models.pretrained.source import folder_identity
@@ -111,11 +114,64 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
         against = f"champion v{champion.number} on the same test replies"
         log.info("gate: comparing the new model with %s", against, extra=event("gate", "running"))
         scores = score_again(run, champion_artifact(run, champion), clean, candidate.max_replies)
-        verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean))
-        verdict = replace(verdict, champion_score=scores)
+        verdict = compare(run, champion, train, clean, candidate, scores)
     word = "promote" if verdict.promote else "refuse"
     log.info("gate: %s (%s)", word, verdict.reason, extra=event("gate", "done", output=word))
     return verdict
+
+
+def compare(
+    run: RunContext,
+    champion: Version,
+    train: Artifact,
+    clean: Artifact,
+    candidate: ScoreRecord,
+    scores: ScoreRecord,
+) -> Verdict:
+    """The verdict on the new model against the champion's scores. The ledger numbers and records it."""
+    ledger = ledger_of(run)
+    comparison = Comparison(train.digest, champion.digest, candidate.test_set)
+    number = ledger.number(comparison, candidate.groups)
+    verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean), number)
+    if gain := verdict.gain:
+        fresh = ledger.fresh_groups(comparison, candidate.groups)
+        fresh_gain = _gain_on(fresh, candidate, scores)
+        if fresh_gain is not None and len(fresh) < gain.groups:
+            log.info(
+                "gate: on the %d groups that no decision has used, %.4f bits per byte fewer",
+                len(fresh),
+                fresh_gain,
+            )
+        decision = Decision(
+            **comparison._asdict(),
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            champion_version=champion.number,
+            number=number,
+            gain=gain.bits,
+            lower=gain.lower,
+            confidence=gain.confidence,
+            groups=gain.groups,
+            fresh_groups=len(fresh),
+            fresh_gain=fresh_gain,
+            min_gain=run.gate.min_gain,
+            promote=verdict.promote,
+            reason=verdict.reason,
+            flow_run_id=run.flow_run_id,
+        )
+        ledger.append(decision, candidate.groups)
+    return replace(verdict, champion_score=scores)
+
+
+def ledger_of(run: RunContext) -> Ledger:
+    return Ledger(run.home, run.registry.model)
+
+
+def _gain_on(groups: Sequence[str], candidate: ScoreRecord, champion: ScoreRecord) -> float | None:
+    """The gain in bits per byte on some of the groups; None if there are none."""
+    if not groups:
+        return None
+    new, old = ({name: score.groups[name] for name in groups} for score in (candidate, champion))
+    return measure_gain(new, old, error=0.5).bits
 
 
 def _without_champion(run: RunContext, champion: Version, damage: str, train: Artifact) -> Verdict:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.errors import TrackingUnavailable
+from models.evaluation.ledger import Comparison
 from models.evaluation.scorecard import SCORE, RescoreConfig, ScoreRecord
 from models.evaluation.verdict import judge
 from models.registry.tags import FINGERPRINT
@@ -118,9 +119,13 @@ def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version
     rescored = find(run.home, gate.rescore.name, gate.rescore.fingerprint(rescoring, digests))
     if rescored is None:
         return ""
-    champions = ScoreRecord.read(rescored.path / SCORE)
+    comparison = Comparison(outputs["train"].digest, champion.digest, score.test_set)
+    number = gate.ledger_of(run).known_number(comparison)
     overlap = gate.overlap(run, champion, outputs["clean"])
-    verdict = judge(score, champions, champion.number, run.gate, overlap)
+    if number is None and not overlap and run.gate.promote == "auto":
+        return ""
+    champions = ScoreRecord.read(rescored.path / SCORE)
+    verdict = judge(score, champions, champion.number, run.gate, overlap, number or 1)
     return "" if verdict.promote else f"already refused: {verdict.reason}"
 
 

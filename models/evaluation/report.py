@@ -69,7 +69,7 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     cases = sample_cases(turns, normalisation, config.sample_replies)
     replies = answer(model, [context for context, _ in cases])
     openers = {opener: text for opener, (text, *_) in zip(OPENERS, replies, strict=False)}
-    record_score(score, normalisation, config.max_replies, openers).write(out / SCORE)
+    record_score(score, turns, normalisation, config.max_replies, openers).write(out / SCORE)
     figures = {
         "test_bpb": score.bpb,
         "test_perplexity": score.perplexity,

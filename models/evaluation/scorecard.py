@@ -4,9 +4,11 @@ The test split is stored as text. Each model encodes it with its own vocabulary,
 the same bytes.
 """
 
+import hashlib
 import logging
 import math
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.config import Config
-from models.data.examples import encode_split
+from models.data.examples import encode_split, read_split
 from models.data.schemas import EXAMPLES
 from models.evaluation.replies import answer_openers
 from models.record import Record
@@ -39,12 +41,27 @@ def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "S
 
     markup = read_model_info(folder).markup
     whole = count_replies(turns)
-    every = math.ceil(whole / max_replies) if max_replies else 1
+    every = _every(turns, max_replies)
     examples = pa.Table.from_batches(encode_split(turns, "test", folder, markup, every=every), EXAMPLES)
     if every > 1:
         scored = pc.sum(examples["replies"]).as_py()
         log.info("scoring %s of %s test replies (evaluate.max_replies)", f"{scored:,}", f"{whole:,}")
     return metrics.score(networks.load(folder), examples)
+
+
+def _every(turns: Path, max_replies: int | None) -> int:
+    """Every how many conversations of the test split one is scored, for about `max_replies` replies."""
+    return math.ceil(count_replies(turns) / max_replies) if max_replies else 1
+
+
+def test_text_digest(turns: Path, max_replies: int | None) -> str:
+    """A digest of the conversations that are scored. It does not depend on their order."""
+    scored = islice(read_split(turns, "test"), 0, None, _every(turns, max_replies))
+    digests = sorted(
+        hashlib.sha256(repr((each.group, each.texts, each.has_loss)).encode("utf-8", "replace")).digest()
+        for each in scored
+    )
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:32]
 
 
 def count_replies(turns: Path) -> int:
@@ -63,6 +80,8 @@ class ScoreRecord(Record):
     replies: int = 0
     max_replies: int | None = None
     normalisation: str
+    test_set: str = ""
+    """A digest of the conversations that were scored (`test_text_digest`)."""
     openers: dict[str, str] = {}
     """The greedy replies to the fixed openers of a conversation (models/evaluation/replies.py)."""
     groups: dict[str, list[float]] = {}
@@ -79,7 +98,7 @@ class ScoreRecord(Record):
 
 
 def record_score(
-    score: "Score", normalisation: str, max_replies: int | None, openers: Mapping[str, str]
+    score: "Score", turns: Path, normalisation: str, max_replies: int | None, openers: Mapping[str, str]
 ) -> ScoreRecord:
     return ScoreRecord(
         bpb=score.bpb,
@@ -88,6 +107,7 @@ def record_score(
         replies=score.replies,
         max_replies=max_replies,
         normalisation=normalisation,
+        test_set=test_text_digest(turns, max_replies),
         openers=dict(openers),
         groups={name: list(figures) for name, figures in sorted(score.by_group.items())},
     )
@@ -102,9 +122,10 @@ class RescoreConfig(Config):
 
 def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
     """Score the champion on this corpus's test split; write score.json, and return the number of replies."""
-    score = score_model(champion, clean / "turns.parquet", config.max_replies)
+    turns = clean / "turns.parquet"
+    score = score_model(champion, turns, config.max_replies)
     normalisation = read_model_info(champion).normalisation
     openers = answer_openers(champion, normalisation)
-    record = record_score(score, normalisation, config.max_replies, openers)
+    record = record_score(score, turns, normalisation, config.max_replies, openers)
     record.write(out / SCORE)
     return score.replies

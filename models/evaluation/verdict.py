@@ -1,8 +1,10 @@
-"""The verdict on a new model: it is promoted if it beats the champion on the same test bytes.
+"""The verdict on a new model: promoted if it is certainly better than the champion on the same test bytes.
 
 A refusal is a normal result: the verdict gives the reason, and the champion remains in service.
+docs/decisions/0021-a-gain-must-be-certain.md gives the reasons for the rule.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +13,21 @@ from typing import Any, Literal
 from pydantic import Field
 
 from models.config import Config, value_text
+from models.evaluation.gain import Gain, error_of_decision, measure_gain
 from models.evaluation.scorecard import ScoreRecord
 from models.generation.config import GenerationConfig
 from models.generation.generation_config import read_generation, to_transformers
 
+MIN_GROUPS = 8  # with fewer groups in the test split, too much depends on chance
+
 
 class GateConfig(Config):
-    min_gain: float = Field(default=0.0, ge=0)
-    """Bits per byte by which a new model must be better than the champion."""
+    min_gain: float = Field(default=0.02, ge=0)
+    """Bits per byte by which a new model must certainly be better than the champion. The default is about
+    2.8 times the standard deviation between training runs of `small` that differ only in the seed."""
     promote: Literal["auto", "never", "always"] = "auto"
-    """`auto`: promote a model that beats the champion. `never`: promote no model. `always`: promote any model
-    except one that a user has taken out of service."""
+    """`auto`: promote a model that is certainly better than the champion. `never`: promote no model.
+    `always`: promote any model except one that a user has taken out of service."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Verdict:
     champion_bpb: float | None = None
     champion_score: ScoreRecord | None = None
     """The champion's score on the same test split; None if the champion was not scored."""
+    gain: Gain | None = None
+    """The measured gain; None if the two models were not compared."""
 
 
 def judge(
@@ -42,17 +50,21 @@ def judge(
     name: int,
     config: GateConfig,
     overlap: str = "",
+    number: int = 1,
 ) -> Verdict:
-    """Promote if there is no champion, or if the candidate has fewer bits per byte on the same bytes.
+    """Promote if there is no champion, or if the candidate is certainly better on the same test bytes.
 
-    `gate.promote` can override this rule. `overlap` is the reason why the champion may have been trained on
-    the test split, or "" if it cannot have been. If `overlap` is not "", the models cannot be compared.
+    Args:
+        name: the version of the champion.
+        config: `gate.promote` can override the rule.
+        overlap: the reason why the champion may have been trained on the test split; otherwise "".
+        number: the how many-th decision this is on these test data (models/evaluation/ledger.py).
     """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion.bpb)
         return Verdict(False, "gate.promote is never: the model was scored but not promoted", *against)
     if champion is None:
-        return Verdict(True, "no champion yet")
+        return Verdict(True, "there was no champion before")
     new, old = candidate.bpb, champion.bpb
     if config.promote == "always":
         reason = f"gate.promote is always: {new:.4f} bits per byte, champion v{name} has {old:.4f}"
@@ -65,13 +77,45 @@ def judge(
         return Verdict(False, reason, name, old)
     if overlap:
         return Verdict(False, overlap, name)
+    if candidate.test_set != champion.test_set:
+        reason = (
+            f"the candidate was scored on {candidate.replies:,} test replies and champion v{name} on "
+            f"{champion.replies:,} others: only scores on the same replies can be compared"
+        )
+        return Verdict(False, reason, name, old)
     reason = f"{new:.4f} bits per byte against champion v{name}'s {old:.4f} on the same test bytes"
     if candidate.max_replies:
         reason += f" ({candidate.replies:,} replies of the test split)"
-    if new < old - config.min_gain:
-        return Verdict(True, reason, name, old)
-    short = f", but gate.min_gain requires {config.min_gain} fewer" if config.min_gain and new < old else ""
-    return Verdict(False, f"not better: {reason}{short}", name, old)
+    gain = measure_gain(candidate.groups, champion.groups, error_of_decision(number))
+    promotes, reason = _weigh(gain, config.min_gain, reason, number)
+    return Verdict(promotes, reason, name, old, gain=gain)
+
+
+def _weigh(gain: Gain, min_gain: float, reason: str, number: int) -> tuple[bool, str]:
+    """Whether a gain is large and certain enough, and the reason with the figures."""
+    if gain.bits <= 0:
+        return False, f"not better: {reason}"
+    if gain.groups < MIN_GROUPS:
+        return False, (
+            f"too few groups: {reason}, but the test split has only {gain.groups} groups, and the gate needs "
+            f"{MIN_GROUPS}; more data or a larger clean.test_share gives more groups, and "
+            "`--set gate.promote=always` promotes the model anyway"
+        )
+    interval = f"the lower limit of the {_percent(gain.confidence)} interval"
+    if number > 1:
+        interval += f" (decision {number} on these test data)"
+    if gain.lower > min_gain:
+        return True, f"{reason}: {gain.bits:.4f} fewer, and {interval} is {gain.lower:.4f}"
+    return False, (
+        f"not certainly better: {reason}, {gain.bits:.4f} fewer; but {interval} is {gain.lower:.4f}, and "
+        f"gate.min_gain requires more than {min_gain:g}"
+    )
+
+
+def _percent(share: float) -> str:
+    """The share in percent, with as many digits as distinguish it from 100 %."""
+    digits = max(0, math.ceil(-math.log10(1 - share)) - 1)
+    return f"{share:.{digits}%}"
 
 
 def split_overlap(trained: Mapping[str, Any], today: Mapping[str, Any], name: int) -> str:

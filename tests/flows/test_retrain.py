@@ -204,7 +204,11 @@ def test_a_change_of_the_generation_alone_reaches_the_champion_without_a_trainin
 def test_killed_in_stage_after_stage_the_same_command_goes_on_and_keeps_what_was_done(tmp_path):
     stages = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]
     lines = [f"{stage}: running" for stage in stages]
-    lines += ["gate: promote (no champion yet)", "register: writing", "register: version 1 is stored"]
+    lines += [
+        "gate: promote (there was no champion before)",
+        "register: writing",
+        "register: version 1 is stored",
+    ]
     for number, last in enumerate(lines):
         process = subprocess.Popen(
             **command(tmp_path),

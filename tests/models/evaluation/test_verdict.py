@@ -1,42 +1,166 @@
+import math
+
 import pytest
 
+from models.evaluation import verdict as verdict_module
 from models.evaluation.scorecard import ScoreRecord
 from models.evaluation.verdict import GateConfig, judge, split_overlap
 
-GOOD = ScoreRecord(bpb=1.5, normalisation="plain")
-BAD = ScoreRecord(bpb=1.6, normalisation="plain")
+NOISE = [0.004, -0.003, 0.002, -0.004, 0.001, 0.003, -0.002, -0.001, 0.003, -0.003]
+
+
+def record(bpb: float, *, differences=NOISE, groups: int = 10, **fields) -> ScoreRecord:
+    """The score of a model whose bits per byte differ a little between groups of 1,000 bytes."""
+    bits = [bpb + differences[i % len(differences)] for i in range(groups)]
+    by_group = {f"g{i}": [each * math.log(2) * 1000, 1000.0] for i, each in enumerate(bits)}
+    given = {"normalisation": "plain", "test_set": "today", "replies": 500, **fields}
+    return ScoreRecord(bpb=sum(bits) / groups, groups=by_group, **given)
+
+
+def quiet(bpb: float, **fields) -> ScoreRecord:
+    return record(bpb, differences=[0.0], **fields)
+
+
+GOOD, BAD = record(1.5), quiet(1.6)
 
 
 def test_the_first_model_is_promoted():
     assert judge(BAD, None, 0, GateConfig()).promote
 
 
-def test_fewer_bits_on_the_same_bytes_win_and_the_reason_gives_both_figures():
+def test_a_model_that_is_certainly_better_is_promoted_and_the_reason_gives_the_figures():
     verdict = judge(GOOD, BAD, 3, GateConfig())
     assert verdict.promote
-    assert verdict.reason == "1.5000 bits per byte against champion v3's 1.6000 on the same test bytes"
+    assert verdict.reason == (
+        "1.5000 bits per byte against champion v3's 1.6000 on the same test bytes: 0.1000 fewer, and the lower "
+        "limit of the 97.0% interval is 0.0980"
+    )
 
 
 def test_a_verdict_on_a_part_of_the_test_split_says_how_many_replies_that_was():
-    verdict = judge(GOOD.model_copy(update={"max_replies": 2000, "replies": 1998}), BAD, 3, GateConfig())
-    assert verdict.reason.endswith("on the same test bytes (1,998 replies of the test split)")
+    new, old = record(1.5, max_replies=2000, replies=1998), quiet(1.6, max_replies=2000, replies=1998)
+    assert (
+        "on the same test bytes (1,998 replies of the test split)" in judge(new, old, 3, GateConfig()).reason
+    )
 
 
 def test_an_equal_or_worse_model_is_refused_and_the_champion_stays():
     assert not judge(GOOD, GOOD, 3, GateConfig()).promote
     worse = judge(BAD, GOOD, 3, GateConfig())
-    assert not worse.promote
-    assert (worse.champion, worse.champion_bpb) == (3, 1.5)
+    assert not worse.promote and worse.reason.startswith("not better: 1.6000 bits per byte")
+    assert (worse.champion, worse.champion_bpb) == (3, pytest.approx(1.5))
 
 
-def test_a_gain_below_the_margin_is_refused():
-    verdict = judge(GOOD, BAD, 3, GateConfig(min_gain=0.2))
+def test_a_gain_that_may_be_chance_is_refused_with_its_interval():
+    verdict = judge(record(1.575), BAD, 3, GateConfig(min_gain=0.024))
     assert not verdict.promote
-    assert "gate.min_gain requires 0.2 fewer" in verdict.reason
+    assert verdict.reason == (
+        "not certainly better: 1.5750 bits per byte against champion v3's 1.6000 on the same test bytes, 0.0250 "
+        "fewer; but the lower limit of the 97.0% interval is 0.0230, and gate.min_gain requires more than 0.024"
+    )
+    assert judge(record(1.575), BAD, 3, GateConfig(min_gain=0.022)).promote
+
+
+def test_a_later_decision_on_the_same_test_data_needs_more_evidence_and_says_so():
+    config = GateConfig(min_gain=0.0215)
+    assert judge(record(1.575), BAD, 3, config, number=1).promote
+    later = judge(record(1.575), BAD, 3, config, number=20)
+    assert not later.promote
+    assert "the 99.9924% interval (decision 20 on these test data)" in later.reason
+
+
+def test_fewer_than_eight_groups_decide_nothing_however_large_the_gain_is():
+    few = judge(record(1.0, groups=7), quiet(1.6, groups=7), 3, GateConfig())
+    assert not few.promote
+    assert "only 7 groups, and the gate needs 8" in few.reason and "gate.promote=always" in few.reason
+    assert judge(record(1.0, groups=8), quiet(1.6, groups=8), 3, GateConfig()).promote
+    assert "not better" in judge(record(1.7, groups=2), quiet(1.6, groups=2), 3, GateConfig()).reason
+
+
+def test_scores_on_other_test_replies_are_not_compared():
+    verdict = judge(GOOD, quiet(1.6, test_set="last week", replies=480), 3, GateConfig())
+    assert not verdict.promote
+    assert "500 test replies and champion v3 on 480 others" in verdict.reason
+
+
+CASES = {
+    "certainly better": (record(1.5), BAD, 0.02, 1),
+    "worse": (record(1.7), BAD, 0.02, 1),
+    "equal": (BAD, BAD, 0.0, 1),
+    "below the margin": (record(1.57), BAD, 0.05, 1),
+    "not certain": (record(1.595), quiet(1.6), 0.004, 1),
+    "certain only as a pair": (
+        record(1.57, differences=[0.5, -0.5]),
+        record(1.6, differences=[0.5, -0.5]),
+        0.02,
+        1,
+    ),
+    "better in one group only": (record(1.6, differences=[-1.0] + [0.0] * 9), BAD, 0.02, 1),
+    "late": (record(1.575), BAD, 0.0215, 20),
+    "scored last week": (GOOD, quiet(1.6, test_set="last week"), 0.02, 1),
+}
+PROMOTED = {"certainly better", "certain only as a pair"}
+
+
+def verdicts(change=lambda new, old, margin, number: (new, old, margin, number)):
+    return {
+        name
+        for name, case in CASES.items()
+        for new, old, margin, number in [change(*case)]
+        if judge(new, old, 3, GateConfig(min_gain=margin), number=number).promote
+    }
+
+
+def test_the_cases_have_these_verdicts():
+    assert verdicts() == PROMOTED
+
+
+def shuffled(scores):
+    """The groups' scores under the names of other groups, as if the two models were not compared in pairs."""
+    names = sorted(scores)
+    return {name: scores[other] for name, other in zip(names, names[1:] + names[:1], strict=True)}
+
+
+MEASURE = verdict_module.measure_gain
+MUTANTS = {
+    "the candidate is scored as the champion": lambda new, old, error: MEASURE(new, new, error),
+    "the models are exchanged": lambda new, old, error: MEASURE(old, new, error),
+    "the models are compared unpaired": lambda new, old, error: MEASURE(shuffled(new), old, error),
+    "the interval is ignored": lambda new, old, error: (g := MEASURE(new, old, error))._replace(lower=g.bits),
+    "all groups but one are dropped": lambda new, old, error: MEASURE(
+        {"g0": new["g0"]}, {"g0": old["g0"]}, error
+    )._replace(groups=10, lower=MEASURE({"g0": new["g0"]}, {"g0": old["g0"]}, error).bits),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_faulty_measurement_of_the_gain_changes_a_verdict(mutant, monkeypatch):
+    monkeypatch.setattr(verdict_module, "measure_gain", MUTANTS[mutant])
+    assert verdicts() != PROMOTED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda new, old, margin, number: (new, old, 0.0, number), id="the margin is ignored"),
+        pytest.param(lambda new, old, margin, number: (new, old, margin, 1), id="decisions are not counted"),
+        pytest.param(
+            lambda new, old, margin, number: (
+                new,
+                old.model_copy(update={"test_set": "today"}),
+                margin,
+                number,
+            ),
+            id="a score of other test data is used",
+        ),
+    ],
+)
+def test_a_faulty_use_of_the_figures_changes_a_verdict(change):
+    assert verdicts(change) != PROMOTED
 
 
 def test_bits_of_two_normalisations_are_not_compared():
-    verdict = judge(ScoreRecord(bpb=0.5, normalisation="article"), BAD, 3, GateConfig())
+    verdict = judge(record(0.5, normalisation="article"), BAD, 3, GateConfig())
     assert not verdict.promote
     assert "comparable only within one" in verdict.reason
 
