@@ -33,6 +33,8 @@ class Console(logging.Handler):
         self.last_progress_s = 0.0
         """When the last progress line was printed, in seconds of `time.monotonic`."""
         self.last_output_s = time.monotonic()
+        self.is_in_use = False
+        """Whether a line has been printed."""
         self.progress = ""
         """The last progress text, if no other line followed it."""
 
@@ -45,9 +47,13 @@ class Console(logging.Handler):
             self.handleError(record)
 
     def show_sign(self) -> None:
-        """Show a sign if nothing was printed for SILENT_SECONDS, unless only warnings are printed."""
+        """Show a sign if nothing was printed for SILENT_SECONDS, unless only warnings are printed.
+
+        In a pipe, the first line precedes all signs, because after bad input the error is the only line.
+        """
         now_s = time.monotonic()
-        if self.level > logging.INFO or now_s - self.last_output_s < SILENT_SECONDS:
+        is_too_early = now_s - self.last_output_s < SILENT_SECONDS or not (self.is_terminal or self.is_in_use)
+        if self.level > logging.INFO or is_too_early:
             return
         with suppress(OSError), self.lock or nullcontext():
             self.last_output_s, self.signs = now_s, self.signs + 1
@@ -86,7 +92,7 @@ class Console(logging.Handler):
         self.progress_shown = True
 
     def _line(self, text: str) -> None:
-        self.progress, self.last_output_s = "", time.monotonic()
+        self.progress, self.last_output_s, self.is_in_use = "", time.monotonic(), True
         self.stream.write(f"{self._start_of_line()}{text}\n")
         self.stream.flush()
 
