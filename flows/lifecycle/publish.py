@@ -34,7 +34,6 @@ from tasks.plan import Plan
 from tasks.prefect_api.reporting import report
 from tasks.register import Registration
 from tasks.run_page.contents import summary_of
-from tasks.run_page.description import reason_text
 from tasks.run_page.training import steps_of_version, training_text
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
@@ -102,7 +101,7 @@ def conclude(
         replace(
             _trained(run, artifacts),
             outcome="promoted" if verdict.promote else "refused",
-            reason=reason_text(verdict),
+            reason=verdict.reason,
             version=registered.champion,
             mlflow_run_id=registered.run_id,
             mlflow_url=run.registry.run_url(registered.run_id),

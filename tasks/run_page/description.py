@@ -49,7 +49,7 @@ def description(
     return describe(
         RunReport(
             outcome="promoted" if verdict.promote else "refused",
-            reason=reason_text(verdict),
+            reason=verdict.reason,
             links=links_of(run, run_id, outputs, verdict, version),
             figures=figure_table(report.metrics, champion, title=champion_title(verdict)),
             training=training_sentence(run, outputs, verdict),
@@ -63,12 +63,6 @@ def description(
             commit=run.tags.get(COMMIT, "unknown"),
         )
     )
-
-
-def reason_text(verdict: Verdict) -> str:
-    """The reason for the verdict, as a sentence that is still true after the promotion."""
-    is_first = verdict.promote and verdict.champion is None
-    return "there was no champion before" if is_first else verdict.reason
 
 
 def champion_title(verdict: Verdict) -> str:

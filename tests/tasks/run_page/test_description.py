@@ -1,6 +1,5 @@
 from models.evaluation.report import Sample
-from models.evaluation.verdict import Verdict
-from tasks.run_page.description import reason_text, shown_samples
+from tasks.run_page.description import shown_samples
 
 
 def sample(context: str, said: str) -> Sample:
@@ -16,8 +15,3 @@ def test_half_of_the_shown_replies_are_to_the_openers() -> None:
 def test_no_context_is_shown_twice() -> None:
     samples = [sample("Hello.", ""), sample("Hello.", "Hi!"), sample("Bye.", "x"), sample("Bye.", "y")]
     assert [each.context[0] for each in shown_samples(samples)] == ["Hello.", "Bye."]
-
-
-def test_the_reason_for_the_first_promotion_is_still_true_afterwards() -> None:
-    assert reason_text(Verdict(True, "no champion yet")) == "there was no champion before"
-    assert reason_text(Verdict(False, "not better", champion=1)) == "not better"
