@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from models.evaluation.ledger import Ledger
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "download.sample_turns=3000",
@@ -143,6 +145,9 @@ def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, hom
     assert changed["outcome"] == "refused"
     assert changed["version"] == 1
     assert "not better" in changed["reason"]
+    [decision] = Ledger(home, "repartee").decisions()
+    assert (decision.number, decision.promote, decision.reason) == (1, False, changed["reason"])
+    assert decision.groups == decision.fresh_groups > 0
     database = sqlite3.connect(home / "prefect" / "prefect.db")
     states = database.execute("select state_name from task_run where name = 'parse'").fetchall()
     assert ("Cached",) in states
@@ -153,6 +158,7 @@ def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, hom
     assert re.match(r"quick-sample #\d+ ", name)
     assert set(json.loads(tags)) == {"quick", "sample", "repartee", "refused"}
     assert run(home, "train.learning_rate=1e-6")["outcome"] == "unchanged"
+    assert len(Ledger(home, "repartee").decisions()) == 1
 
 
 def test_a_damaged_output_is_named_and_made_again_alone(first, home):

@@ -136,8 +136,9 @@ def test_a_cron_schedule_fires_on_its_minute_and_its_run_ends_well(promoted, api
 def test_a_registered_model_is_scored_again_from_the_dashboard(promoted, api):
     run = api.trigger({"model": "champion"}, "evaluate/evaluate")
     assert api.ending(run)["type"] == "COMPLETED"
-    shown = [each["data"] for each in api.get("/artifacts/filter", {}) if each["key"] == "evaluation"]
-    assert "| test_bpb |" in shown[0] and "v1 on the test split of sample" in shown[0]
+    [shown] = [each for each in api.get("/artifacts/filter", {}) if each["key"] == "evaluation"]
+    assert "| bits per byte" in shown["data"]
+    assert shown["description"] == "v1 on the test split of sample"
 
 
 def test_new_data_of_a_prepare_run_start_a_training(promoted, api, home):
