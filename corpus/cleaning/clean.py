@@ -64,7 +64,6 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
         file,
         np.where(stays, splits, -1).astype(np.int8),
         sizes=cleaned.sizes,
-        units=cleaned.positions,
         keys=cleaned.copies.keys,
         exchanges=cleaned.copies.exchanges,
     )

@@ -4,8 +4,8 @@ An exchange of the training split is a leak if the same exchange, with equal tex
 validation or test split; so is an exchange of the validation split if it is scored in the test split. A turn
 of eight or more words is also a leak if it is a near copy of such a reply (corpus/cleaning/near_copies.py).
 
-What is common is no leak: a reply or exchange that occurs in COMMON_GROUPS or more groups of the training
-split is a formula of the corpus, such as a greeting, which a model has to learn
+What is common is no leak: a reply or exchange that occurs, exactly or nearly, in COMMON or more other
+conversations of the corpus is a formula, such as a greeting or a template, which a model has to learn
 (docs/decisions/0020-a-leak-leaves-the-training-split.md).
 
 The result depends on the conversations, not on their order: a twin is chosen by its split, similarity and id.
@@ -25,8 +25,8 @@ from corpus.cleaning.near_copies import FEWEST_WORDS, NearCopyIndex
 from corpus.cleaning.word_pairs import Hashes, WordPairs, mix, word_pairs
 from models.data.schemas import SPLITS, TURNS
 
-COMMON_GROUPS = 3
-"""What occurs in so many groups of the training split is common."""
+COMMON = 3
+"""What occurs in so many other conversations of the corpus is common."""
 BATCH_ROWS = 4096
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 
@@ -43,7 +43,6 @@ class Turns:
         splits: NDArray[np.int8],
         *,
         sizes: Numbers,
-        units: NDArray[np.uint64],
         keys: Hashes,
         exchanges: Hashes,
     ) -> None:
@@ -51,11 +50,10 @@ class Turns:
         Args:
             splits: the position in SPLITS of each conversation's split; -1 if the conversation is removed.
             sizes: the number of turns of each.
-            units: the position among the splits of its group, or of what else is never divided.
             keys: a hash of its id.
             exchanges: a hash of each turn with its reply, for all conversations.
         """
-        self.file, self.units, self.keys, self.exchanges = file, units, keys, exchanges
+        self.file, self.keys, self.exchanges = file, keys, exchanges
         self.conversations = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         """The conversation of each turn."""
         self.splits = splits[self.conversations]
@@ -132,26 +130,27 @@ class _Shared:
         self._turns, self._scored, self._rows = turns, rows[order], rows[self.positions]
         self.is_common = np.zeros(len(first), bool)
         self._matches = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-        self._units = np.zeros((0, 2), np.uint64)
+        self._found_in = np.zeros((0, 2), np.uint64)
 
     @property
     def common_rows(self) -> Numbers:
-        """The scored replies that are common in the training split."""
+        """The scored replies that are common."""
         return self._scored[self.is_common[self._kinds]]
 
     def add(self, rows: Numbers, kinds: Numbers, similarities: NDArray[np.float64]) -> Numbers:
         """Add turns that are copies of the given kinds; return the kinds that have become common."""
         turns = self._turns
-        is_train = turns.splits[rows] == TRAIN
-        units = turns.units[turns.conversations[rows[is_train]]]
-        pairs = np.stack([kinds[is_train].astype(np.uint64), units], axis=1)
-        self._units = np.unique(np.concatenate([self._units, pairs]), axis=0)
-        own = self._units[:, 0].astype(np.int64)
-        new = np.flatnonzero(np.bincount(own, minlength=len(self._rows)) >= COMMON_GROUPS)
+        is_other = turns.conversations[rows] != turns.conversations[self._rows[kinds]]
+        conversations = turns.conversations[rows[is_other]].astype(np.uint64)
+        pairs = np.stack([kinds[is_other].astype(np.uint64), conversations], axis=1)
+        self._found_in = np.unique(np.concatenate([self._found_in, pairs]), axis=0)
+        own = self._found_in[:, 0].astype(np.int64)
+        new = np.flatnonzero(np.bincount(own, minlength=len(self._rows)) >= COMMON)
         self.is_common[new] = True
-        self._units = self._units[~self.is_common[own]]
-        # Two replies of the validation split may resemble each other.
-        is_leak = is_train | (turns.splits[self._rows[kinds]] == TEST)
+        self._found_in = self._found_in[~self.is_common[own]]
+        # Two replies of the validation split, or of the test split, may resemble each other.
+        is_below_test = (turns.splits[rows] < TEST) & (turns.splits[self._rows[kinds]] == TEST)
+        is_leak = is_other & ((turns.splits[rows] == TRAIN) | is_below_test)
         added = rows[is_leak], kinds[is_leak], similarities[is_leak]
         rows, kinds, similarities = (np.concatenate(both) for both in zip(self._matches, added, strict=True))
         stays = ~self.is_common[kinds]
@@ -165,7 +164,7 @@ class _Shared:
 
 
 def find_leaks(turns: Turns) -> tuple[Leaks, int]:
-    """The leaks, each turn once, and the number of scored replies that are common in the training split."""
+    """The leaks, each turn once, and the number of scored replies that are common."""
     exact, near = _exact_exchanges(turns), _near_copies(turns)
     both = exact.leaks(is_near_copy=False), near.leaks(is_near_copy=True)
     leaks = Leaks(*(np.concatenate(columns) for columns in zip(*both, strict=True)))
@@ -192,7 +191,7 @@ def _exact_exchanges(turns: Turns) -> _Shared:
     replies = np.flatnonzero(turns.is_reply)
     is_scored = turns.is_scored[replies]
     shared = _Shared(turns, replies[is_scored], turns.exchanges[is_scored])
-    is_searched = (turns.splits[replies] == TRAIN) | (is_scored & (turns.splits[replies] < TEST))
+    is_searched = (turns.splits[replies] == TRAIN) | is_scored
     rows, exchanges = replies[is_searched], turns.exchanges[is_searched]
     kinds = np.searchsorted(shared.distinct, exchanges)
     kinds[kinds == len(shared.distinct)] = 0
@@ -211,7 +210,7 @@ def _near_copies(turns: Turns) -> _Shared:
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mix(texts.hashes))])
     shared = _Shared(turns, rows, np.diff(sums[starts]))
     index = NearCopyIndex(texts.chosen(shared.positions))
-    is_searched = (turns.splits == TRAIN) | (turns.is_scored & (turns.splits < TEST))
+    is_searched = (turns.splits == TRAIN) | turns.is_scored
     for searched in turns.pairs(is_searched):
         found = index.find(searched)
         index.forget(shared.add(searched.rows[found.queries], found.twins, found.similarities))

@@ -22,7 +22,7 @@ from models.errors import DataRejected
 NEAR_COPIES = "training turns removed as near copies of scored replies"
 EXCHANGES = "training exchanges divided because the same exchange is scored"
 UNSCORED = "validation replies not scored because the test set holds them"
-COMMON = "scored replies that three or more training groups share (nothing is removed for them)"
+COMMON = "scored replies that recur in three or more other conversations (nothing is removed for them)"
 EXACT_EXCHANGE, NEAR_COPY = "exact exchange", "near copy"
 LEAKS_STORED = 10_000  # leaks after the first 10,000 are only counted
 

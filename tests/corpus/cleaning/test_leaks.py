@@ -200,36 +200,38 @@ def test_a_copy_of_a_copy_stays_if_it_does_not_resemble_the_original(tmp_path):
     ]
 
 
-def test_a_formula_that_three_training_groups_share_stays(tmp_path):
+def test_a_formula_that_recurs_in_three_other_conversations_stays(tmp_path):
     greeting = ("Hello.", "Hello! What can I do for you on this fine day?")
     test_turns = in_split("test", *greeting, "Bread.")
-    for groups, number_of_leaks in ((2, 2), (3, 0)):
+    for conversations, number_of_leaks in ((2, 2), (3, 0)):
         train = [
             row
-            for number in range(groups)
-            for row in in_split("train", *greeting, f"Item {number}.", number=number)
+            for number in range(conversations)
+            for row in in_split("train", *greeting, f"Item {number}.", name=f"t{number}")
         ]
         found = Result(tmp_path, [*train, *test_turns])
-        assert len(found.leaks) == number_of_leaks, groups
-        assert found.counts.get(COMMON, 0) == (1 if groups == 3 else 0)
-    same_group = [
-        row
-        for number in range(5)
-        for row in in_split("train", *greeting, f"Item {number}.", name=f"t{number}")
-    ]
-    assert len(Result(tmp_path, [*same_group, *test_turns]).leaks) == 5
+        assert len(found.leaks) == number_of_leaks, conversations
+        assert found.counts.get(COMMON, 0) == (1 if conversations == 3 else 0)
+
+
+def test_a_template_whose_words_change_from_conversation_to_conversation_stays(tmp_path):
+    def said(item, room):
+        return "Where is it?", f"I left the {item} in the {room}, behind the door."
+
+    turns = in_split("test", *said("hammer", "barn"))
+    for number, words in enumerate([("violin", "barn"), ("hammer", "attic"), ("ladder", "barn")]):
+        turns += in_split("train", *said(*words), name=f"t{number}", number=number)
+    assert Result(tmp_path, turns).leaks == []
 
 
 def test_the_most_similar_twin_is_named_and_of_equal_ones_that_of_the_test_split(tmp_path):
-    turns = in_split("train", "Who?", LONG)
-    turns += in_split("validation", "And?", LONG.upper())
-    turns += in_split("test", "So?", CHANGED)
+    train = in_split("train", "Who?", LONG)
+    turns = train + in_split("validation", "And?", LONG.upper()) + in_split("test", "So?", CHANGED)
     assert [leak["twin_split"] for leak in Result(tmp_path, turns).leaks if leak["split"] == "train"] == [
         "test"
     ]
-    turns += in_split("test", "Well?", LONG + "..", number=1)
-    leaks = {leak["split"]: leak["twin_conversation_id"] for leak in Result(tmp_path, turns).leaks}
-    assert leaks == {"train": "test1", "validation": "test1"}
+    turns = train + in_split("test", "So?", CHANGED) + in_split("test", "Well?", LONG + "..", number=1)
+    assert [leak["twin_conversation_id"] for leak in Result(tmp_path, turns).leaks] == ["test1"]
 
 
 def test_copies_of_a_conversation_for_the_weight_of_its_source_lose_the_same_turns(tmp_path):
@@ -352,14 +354,14 @@ def leaks_by_brute_force(corpus):
         kinds = zip(copies(exchange, scored_exchange), is_common[scored_exchange], strict=True)
         return any(is_copy and not common for is_copy, common in kinds)
 
-    train = [(row["group"], exchange) for row, exchange, split in turns if split == "train"]
+    searched_turns = [each for each in turns if each[2] == "train"] + scored
     is_common = {}
-    for _, own, _ in scored:
-        groups = [set(), set()]
-        for group, exchange in train:
-            for kind, is_copy in zip(groups, copies(exchange, own), strict=True):
-                kind.update([group] if is_copy else [])
-        is_common[own] = [len(each) >= 3 for each in groups]
+    for row, own, _ in scored:
+        found = [{row["conversation_id"]}, {row["conversation_id"]}]
+        for other, exchange, _ in searched_turns:
+            for kind, is_copy in zip(found, copies(exchange, own), strict=True):
+                kind.update([other["conversation_id"]] if is_copy else [])
+        is_common[own] = [len(each) > 3 for each in found]
     leaks = set()
     for searched, twin_splits in (("validation", ["test"]), ("train", ["test", "validation"])):
         twins = {
