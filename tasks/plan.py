@@ -122,11 +122,10 @@ def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version
     comparison = Comparison(outputs["train"].digest, champion.digest, score.test_set)
     number = gate.ledger_of(run).known_number(comparison)
     overlap = gate.overlap(run, champion, outputs["clean"])
-    if number is None and not overlap and run.gate.promote == "auto":
-        return ""
     champions = ScoreRecord.read(rescored.path / SCORE)
     verdict = judge(score, champions, champion.number, run.gate, overlap, number or 1)
-    return "" if verdict.promote else f"already refused: {verdict.reason}"
+    is_undecided = verdict.gain is not None and number is None
+    return "" if verdict.promote or is_undecided else f"already refused: {verdict.reason}"
 
 
 @recorded("plan")

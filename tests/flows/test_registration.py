@@ -91,6 +91,7 @@ def test_a_champion_that_may_know_the_test_split_is_not_compared_and_the_verdict
     refused = chain(home, "run", "clean.test_share=0.2")
     assert (refused["outcome"], refused["version"]) == ("refused", 1)
     assert "the champion may have trained on today's test split" in refused["reason"]
+    assert chain(home, "run", "clean.test_share=0.2")["outcome"] == "unchanged", "the question is settled"
 
 
 def test_a_champion_with_a_flipped_byte_is_no_bar_and_the_plan_says_so(rolled_back, home):
