@@ -1,6 +1,8 @@
-"""Checks whether a text can be the name of a model line: a registered model with its own champion."""
+"""The names of model lines, which are registered models with their own champions."""
 
+import hashlib
 import os
+import re
 import unicodedata
 
 MAX_MODEL_BYTES = 200  # leaves room for a version and a digest in a folder name of at most 255 bytes
@@ -32,3 +34,9 @@ def text_fault(text: str, max_length: int = 100_000) -> str | None:
     if len(text) > max_length:
         return f"has {len(text)} characters, more than the limit of {max_length}"
     return None
+
+
+def file_name_of(line: str) -> str:
+    """A file name for a model line. A digest distinguishes lines whose readable parts are equal."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", line)[:40]
+    return f"{readable}-{hashlib.sha256(line.encode()).hexdigest()[:8]}"

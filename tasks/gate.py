@@ -103,7 +103,7 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     champion = run.registry.champion()
     serves = champion is not None and champion.digest == train.digest
     if not serves and (refusal := taken_out(run, train)):
-        verdict = Verdict(False, refusal, champion.number if champion else None)
+        verdict = Verdict(False, refusal, champion.number if champion else None, is_taken_out=True)
     elif champion is None:
         verdict = judge(candidate, None, 0, run.gate)
     elif damage := unreadable(run, champion):
@@ -131,14 +131,13 @@ def compare(
     """The verdict on the new model against the champion's scores. The ledger numbers and records it."""
     ledger = ledger_of(run)
     comparison = Comparison(train.digest, champion.digest, candidate.test_set)
-    number = ledger.number(comparison, candidate.groups)
+    number, fresh = ledger.standing(comparison, candidate.groups)
     verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean), number)
     if gain := verdict.gain:
-        fresh = ledger.fresh_groups(comparison, candidate.groups)
         fresh_gain = _gain_on(fresh, candidate, scores)
         if fresh_gain is not None and len(fresh) < gain.groups:
             log.info(
-                "gate: on the %d groups that no decision has used, %.4f bits per byte fewer",
+                "gate: on the %d groups that no decision has used, the gain is %.4f bits per byte",
                 len(fresh),
                 fresh_gain,
             )

@@ -4,11 +4,9 @@ Further locks show which runs are alive. All these locks are kernel locks, which
 process that holds them ends, for any reason.
 """
 
-import hashlib
 import json
 import logging
 import os
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from models.locks import LOCK_TEST_SECONDS, is_held, lock
+from models.model_name import file_name_of
 
 log = logging.getLogger(__name__)
 
@@ -158,9 +157,8 @@ def _read_record(home: Path, lock_name: str) -> dict[str, Any]:
 
 
 def _line_lock(line: str) -> str:
-    """The name of a line's lock. A digest distinguishes lines whose readable parts are equal."""
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", line)[:40]
-    return f"line-{readable}-{hashlib.sha256(line.encode()).hexdigest()[:8]}"
+    """The name of a line's lock."""
+    return f"line-{file_name_of(line)}"
 
 
 def _lock_file(home: Path, lock_name: str) -> Path:

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from models.evaluation.figures import figure_table
 from models.quantities import count_text, duration_text
-from tasks.run_page.training import comparison_text
+from tasks.run_page.training import champion_title, training_line
 from tasks.store.artifact import Artifact
 
 Ending = Literal["promoted", "refused", "unchanged", "skipped", "trained_not_registered"]
@@ -51,8 +51,7 @@ class Outcome:
             lines += [f"To promote this model anyway: `{self.promote_command}`", ""]
         if self.mlflow_url:
             lines += [f"MLflow: {self.mlflow_url}", ""]
-        before = " (before)" if self.outcome == "promoted" else ""
-        title = f"champion v{self.champion}{before}" if self.champion else "champion"
+        title = champion_title(self.champion, was_replaced=self.outcome == "promoted")
         lines += [figure_table(self.metrics, self.champion_metrics, title=title)]
         lines += [
             "## Stages",
@@ -81,8 +80,7 @@ class Outcome:
 
     def training_line(self) -> str:
         """How far the training came, and for how many steps the champion was trained."""
-        compared = comparison_text(self.champion, self.champion_steps)
-        return f"{self.training}; {compared}" if compared else self.training
+        return training_line(self.training, self.champion, self.champion_steps)
 
     def short(self) -> str:
         """The short form of the outcome that is added to the name of a run, such as `promoted v3`."""

@@ -92,8 +92,6 @@ def conclude(
 ) -> State[Outcome]:
     verdict, champion = registered.verdict, registered.verdict.champion_score
     artifacts = [artifact_of(output) for output in outputs]
-    # In this case the reason names the only command that promotes the model.
-    is_taken_out = "`repartee promote " in verdict.reason
     if verdict.promote and registered.version:
         send_promotion(run, registered.version, verdict.reason)
     return completed(
@@ -108,7 +106,7 @@ def conclude(
             champion_metrics=champion.figures() if champion else {},
             champion=verdict.champion,
             champion_steps=steps_of_version(run.registry, verdict.champion),
-            promote_command="" if verdict.promote or is_taken_out else promote_anyway(run.command),
+            promote_command="" if verdict.promote or verdict.is_taken_out else promote_anyway(run.command),
         ),
         _by_stage(artifacts),
         champion,

@@ -1,22 +1,23 @@
-"""Ledger: every comparison of a new model with the champion that a home has made, one JSON line each.
+"""Ledger: all comparisons of new models with the champion in a home, as one JSON line each.
 
     decisions/LINE-DIGEST.jsonl
     decisions/test-sets/DIGEST.json     the groups of a test set, as digests of their names
 
-The ledger knows how often a model line has used a test set to decide, because each further decision makes it
-more likely that a model is promoted by chance. Lines are only ever appended. The same comparison (the same
-model, champion and test set) has the same number each time.
+The ledger shows how often a model line has decided with a test set: each further decision makes it more
+likely that a model is promoted by chance. Lines are only ever appended. The same comparison (the same model,
+champion and test set) has the same number each time.
 """
 
 import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from models.files import sync
+from models.model_name import file_name_of
 from models.record import Record
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Decision(Record):
     """A line of the ledger. Bits are bits per byte."""
 
     at: str
-    """When the decision was made, in UTC and ISO 8601."""
+    """The time of the decision, in UTC and ISO 8601."""
     model: str
     champion: str
     champion_version: int
@@ -62,13 +63,20 @@ class Decision(Record):
         return Comparison(self.model, self.champion, self.test_set)
 
 
+class Standing(NamedTuple):
+    """How far earlier decisions have used up a test set for one comparison."""
+
+    number: int
+    """The number that a decision on this comparison has, or would have."""
+    fresh_groups: list[str]
+    """The groups of the test set that no other decision has used."""
+
+
 class Ledger:
     """The decisions on one model line in one home."""
 
     def __init__(self, home: Path, line: str) -> None:
-        digest = hashlib.sha256(line.encode()).hexdigest()[:8]
-        readable = re.sub(r"[^A-Za-z0-9]+", "-", line)[:60]
-        self.path = home / FOLDER / f"{readable}-{digest}.jsonl"
+        self.path = home / FOLDER / f"{file_name_of(line)}.jsonl"
         self._test_sets = home / FOLDER / "test-sets"
 
     def decisions(self) -> list[Decision]:
@@ -86,20 +94,23 @@ class Ledger:
         return found
 
     def known_number(self, comparison: Comparison) -> int | None:
-        """The number of this comparison if a decision on it has been made; otherwise None."""
+        """The number of the decision on this comparison; None if there is no decision yet."""
         return next((each.number for each in self.decisions() if each.comparison == comparison), None)
 
-    def number(self, comparison: Comparison, groups: Collection[str]) -> int:
-        """The number that a decision on this comparison has, or would have."""
-        known = self.known_number(comparison)
-        return known or 1 + len({each.comparison for each in self._sharing(groups)})
+    def standing(self, comparison: Comparison, groups: Collection[str]) -> Standing:
+        """How far earlier decisions have used up the groups of a test set.
 
-    def fresh_groups(self, comparison: Comparison, groups: Collection[str]) -> list[str]:
-        """The groups that no other decision has used."""
-        used: set[str] = set()
-        for test_set in {each.test_set for each in self.decisions() if each.comparison != comparison}:
-            used |= self._groups_of(test_set)
-        return sorted(name for name in groups if _digest(name) not in used)
+        If the groups of an earlier test set are not known any more, its decisions count.
+        """
+        decisions = self.decisions()
+        others = [each for each in decisions if each.comparison != comparison]
+        known = next((each.number for each in decisions if each.comparison == comparison), None)
+        names = {_digest(name): name for name in groups}
+        used = {test_set: self._groups_of(test_set) for test_set in {each.test_set for each in others}}
+        sharing = {test_set for test_set, own in used.items() if own is None or own & names.keys()}
+        number = known or 1 + len({each.comparison for each in others if each.test_set in sharing})
+        fresh = names.keys() - set[str]().union(*(own for own in used.values() if own))
+        return Standing(number, sorted(names[digest] for digest in fresh))
 
     def append(self, decision: Decision, groups: Collection[str]) -> None:
         self._test_sets.mkdir(parents=True, exist_ok=True)
@@ -107,6 +118,7 @@ class Ledger:
         if not file.exists():
             partial = file.with_suffix(f".{os.getpid()}.tmp")
             partial.write_text(json.dumps(sorted(map(_digest, groups))))
+            sync(partial)
             partial.replace(file)
         # A line break before the line separates it from one whose writer was killed.
         line = b"\n" + decision.model_dump_json().encode() + b"\n"
@@ -117,16 +129,14 @@ class Ledger:
         finally:
             os.close(handle)
 
-    def _sharing(self, groups: Collection[str]) -> list[Decision]:
-        """The decisions whose test sets share a group with these groups."""
-        digests = set(map(_digest, groups))
-        return [each for each in self.decisions() if digests & self._groups_of(each.test_set)]
-
-    def _groups_of(self, test_set: str) -> set[str]:
+    def _groups_of(self, test_set: str) -> set[str] | None:
+        """The digests of the groups of a test set; None if its file is missing or cannot be read."""
+        file = self._test_sets / f"{test_set}.json"
         try:
-            return set(json.loads((self._test_sets / f"{test_set}.json").read_text()))
-        except (FileNotFoundError, ValueError):
-            return set()
+            return set(json.loads(file.read_text()))
+        except (FileNotFoundError, ValueError) as error:
+            log.warning("gate: %s cannot be read (%s), so each decision on this test set counts", file, error)
+            return None
 
 
 def _digest(group: str) -> str:

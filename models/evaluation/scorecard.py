@@ -40,11 +40,11 @@ def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "S
     from models.network import networks  # torch takes seconds to import
 
     markup = read_model_info(folder).markup
-    whole = count_replies(turns)
     every = _every(turns, max_replies)
     examples = pa.Table.from_batches(encode_split(turns, "test", folder, markup, every=every), EXAMPLES)
     if every > 1:
         scored = pc.sum(examples["replies"]).as_py()
+        whole = count_replies(turns)
         log.info("scoring %s of %s test replies (evaluate.max_replies)", f"{scored:,}", f"{whole:,}")
     return metrics.score(networks.load(folder), examples)
 

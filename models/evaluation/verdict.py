@@ -42,6 +42,8 @@ class Verdict:
     """The champion's score on the same test split; None if the champion was not scored."""
     gain: Gain | None = None
     """The measured gain; None if the two models were not compared."""
+    is_taken_out: bool = False
+    """Whether a user has taken this model out of service, so that only `repartee promote` promotes it."""
 
 
 def judge(
@@ -58,7 +60,7 @@ def judge(
         name: the version of the champion.
         config: `gate.promote` can override the rule.
         overlap: the reason why the champion may have been trained on the test split; otherwise "".
-        number: the how many-th decision this is on these test data (models/evaluation/ledger.py).
+        number: the number of this decision among those on the same test data (models/evaluation/ledger.py).
     """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion.bpb)

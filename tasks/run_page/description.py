@@ -19,7 +19,7 @@ from tasks.run_page.contents import (
     summary_of,
 )
 from tasks.run_page.prefect_runs import run_links
-from tasks.run_page.training import comparison_text, steps_of_version, training_text
+from tasks.run_page.training import champion_title, steps_of_version, training_line, training_text
 from tasks.store.run_context import RunContext
 
 PICTURE = "report/loss.png"
@@ -51,7 +51,9 @@ def description(
             outcome="promoted" if verdict.promote else "refused",
             reason=verdict.reason,
             links=links_of(run, run_id, outputs, verdict, version),
-            figures=figure_table(report.metrics, champion, title=champion_title(verdict)),
+            figures=figure_table(
+                report.metrics, champion, title=champion_title(verdict.champion, was_replaced=verdict.promote)
+            ),
             training=training_sentence(run, outputs, verdict),
             picture=artifact_file(run_id, PICTURE),
             replies=[(sample.context[-1], sample.reply) for sample in shown_samples(report.samples)],
@@ -65,17 +67,11 @@ def description(
     )
 
 
-def champion_title(verdict: Verdict) -> str:
-    """The title of the column with the figures of the champion with which the model was compared."""
-    return f"champion v{verdict.champion}{' (before)' if verdict.promote else ''}"
-
-
 def training_sentence(run: RunContext, outputs: Outputs, verdict: Verdict) -> str:
     """How far the training came and why it ended, and for how many steps the champion was trained."""
     text = training_text(summary_of(outputs.train.path), run.params)
     steps = steps_of_version(run.registry, verdict.champion)
-    compared = comparison_text(verdict.champion, steps)
-    return f"Training: {text}{f'; {compared}' if compared else ''}."
+    return f"Training: {training_line(text, verdict.champion, steps)}."
 
 
 def links_of(

@@ -43,3 +43,15 @@ def steps_of_version(registry: Registry, version: int | None) -> int | None:
 def comparison_text(version: int | None, steps: int | None) -> str:
     """How long the champion with which a model was compared was trained; "" if it is not known."""
     return f"champion v{version} was trained for {count_text(steps, 'steps')}" if version and steps else ""
+
+
+def training_line(training: str, version: int | None, steps: int | None) -> str:
+    """The text about a training, followed by how long the champion was trained."""
+    return "; ".join(text for text in (training, comparison_text(version, steps)) if text)
+
+
+def champion_title(version: int | None, *, was_replaced: bool) -> str:
+    """The title of the column with the figures of the champion with which a model was compared."""
+    if version is None:
+        return "champion"
+    return f"champion v{version}{' (before)' if was_replaced else ''}"

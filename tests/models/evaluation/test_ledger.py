@@ -12,10 +12,10 @@ def ledger(tmp_path):
 
 def decide(ledger, model, groups, champion="old", test_set=""):
     comparison = Comparison(model, champion, test_set or "-".join(groups))
-    number = ledger.number(comparison, groups)
+    number, fresh = ledger.standing(comparison, groups)
     decision = Decision(
         **comparison._asdict(), at="2026-11-29T03:00:00+00:00", champion_version=1, number=number, gain=0.1,
-        lower=0.05, confidence=0.97, groups=len(groups), fresh_groups=len(ledger.fresh_groups(comparison, groups)),
+        lower=0.05, confidence=0.97, groups=len(groups), fresh_groups=len(fresh),
         fresh_gain=None, min_gain=0.02, promote=True, reason="better",
     )  # fmt: skip
     ledger.append(decision, groups)
@@ -36,11 +36,11 @@ def test_the_same_comparison_spends_no_second_decision(ledger):
 
 def test_groups_are_fresh_until_another_decision_has_used_them(ledger):
     comparison = Comparison("m2", "old", "later")
-    assert ledger.fresh_groups(comparison, ["a", "b"]) == ["a", "b"]
+    assert ledger.standing(comparison, ["a", "b"]).fresh_groups == ["a", "b"]
     decide(ledger, "m1", ["a"])
-    assert ledger.fresh_groups(comparison, ["a", "b"]) == ["b"]
+    assert ledger.standing(comparison, ["a", "b"]).fresh_groups == ["b"]
     decide(ledger, "m2", ["a", "b"], test_set="later")
-    assert ledger.fresh_groups(comparison, ["a", "b"]) == ["b"], "its own decision does not count"
+    assert ledger.standing(comparison, ["a", "b"]).fresh_groups == ["b"], "its own decision does not count"
 
 
 def test_two_model_lines_have_two_ledgers_even_if_their_names_are_alike(tmp_path):
@@ -56,6 +56,14 @@ def test_a_line_that_a_killed_process_left_unfinished_spoils_no_other_line(ledge
         file.write(rest)
     assert decide(ledger, "m2", ["a"]) == 2
     assert [each.model for each in ledger.decisions()] == ["m1", "m2"]
+
+
+@pytest.mark.parametrize("content", [None, '["a'])
+def test_a_decision_counts_if_the_groups_of_its_test_set_are_not_known_any_more(ledger, content):
+    decide(ledger, "m1", ["a"], test_set="lost")
+    file = ledger.path.parent / "test-sets" / "lost.json"
+    file.unlink() if content is None else file.write_text(content)
+    assert decide(ledger, "m2", ["x"]) == 2
 
 
 def test_names_of_groups_are_not_stored(ledger, tmp_path):
