@@ -5,9 +5,9 @@ one group resemble each other: with d = the nats that the new model saves in a g
 bytes, the gain is the sum of d divided by ln 2 and by the sum of b.
 
 The interval is Student's, for a ratio of sums over clusters (Cochran, Sampling Techniques, 6.4): the standard
-error is made from the residuals d - gain * b. Its degrees of freedom are those of the effective number of
-groups, (sum of b)^2 / (sum of b^2) (Kish), so that one large group among many small ones does not pretend to
-be many. docs/decisions/0021-a-gain-must-be-certain.md compares it with the bootstrap.
+error is computed from the residuals d - gain * b. Its degrees of freedom are those of the effective number of
+groups, (sum of b)^2 / (sum of b^2) (Kish), so that one large group among many small ones does not count as
+many groups. docs/decisions/0021-a-gain-must-be-certain.md compares it with the bootstrap.
 """
 
 import math

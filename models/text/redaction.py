@@ -32,7 +32,7 @@ _FINDERS = {
 _MARKS, _LETTERS = ("credentials", "ip"), ("email", "iban", "ip")
 _DIGITS, _SIGNS = ("email", "ip", "card", "phone"), ("phone",)
 _BEFORE = 48  # the number of characters before an item that a finder may read
-_MAX_SEARCHES = 16  # Two are the rule. The limit keeps the time linear if a text is made to need more.
+_MAX_SEARCHES = 16  # Usually two are enough. The limit keeps the time linear for a text that needs many.
 _TRIGGER = re.compile(r"[0-9@=]")  # a text without any of these characters contains no item
 _START = re.compile(
     r"://|(?<=\S)[?&#](?=[\w.-]{1,64}=)|[+(](?=[+0-9])"

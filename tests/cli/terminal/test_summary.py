@@ -35,7 +35,7 @@ REFUSED = Outcome(
     champion_steps=876,
     training="739 steps in 1 min 39 s, ended by train.max_minutes=1.5",
     promote_command=COMMAND,
-    model_path="/work/var/store/train/0123456789abcdef/model",
+    model_path="/data/var/store/train/0123456789abcdef/model",
     mlflow_url="http://127.0.0.1:5000/#/experiments/1/runs/0123456789abcdef?workflowType=machine_learning",
 )
 # This script prints the outcome in a terminal of the given width.
