@@ -15,7 +15,7 @@ import sys
 import threading
 
 from deployments.local.processes import GRACE_SECONDS, STOP_SIGNALS
-from deployments.local.services import POOL
+from deployments.local.services import WORKER_START
 from deployments.local.supervisor import POLL_SECONDS
 from deployments.local.up import end_runs
 from environment import quiet_environment
@@ -36,8 +36,8 @@ def main(arguments: list[str]) -> int:
     """Run Prefect's worker with these additional arguments, and return the exit status."""
     quiet_environment()  # Prefect's worker and its runs inherit this environment
     name = f"repartee-{socket.gethostname()}"
-    command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name, "--with-healthcheck"]
-    return run_until_signalled([sys.executable, "-m", "prefect", *command, *arguments], BEFORE_START, name)
+    command = [*WORKER_START, "--name", name, "--with-healthcheck", *arguments]
+    return run_until_signalled([sys.executable, "-m", "prefect", *command], BEFORE_START, name)
 
 
 def run_until_signalled(command: list[str], *before: str) -> int:

@@ -18,6 +18,14 @@ from models.sqlite_files import address as address_of
 from services_state import HOST
 
 POOL = "repartee"
+MAX_RUNS = 8
+"""The number of runs that a worker takes at the same time: four of each of two deployments (prefect.yaml).
+
+Without a limit, the worker takes all runs that are due, and asks Prefect again and again whether the
+deployment has a free slot for each of them. A hundred runs that wait in this way occupy the worker and the
+server so much that runs lose their slots while they start, and Prefect then cancels them.
+"""
+WORKER_START = ("worker", "start", "--pool", POOL, "--type", "process", "--limit", str(MAX_RUNS))
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,7 @@ def worker_service(home: Path, prefect_api_url: str, mlflow_url: str) -> Service
         name="worker",
         command=[
             *(sys.executable, "-m", "deployments.local.child", str(home), sys.executable, "-m", "prefect"),
-            *("worker", "start", "--pool", POOL, "--type", "process"),
-            *("--name", f"repartee-{socket.gethostname()}"),
+            *(*WORKER_START, "--name", f"repartee-{socket.gethostname()}"),
         ],
         env=client_env(home, prefect_api_url, mlflow_url) | WORKER,
     )
