@@ -3,6 +3,7 @@
 A training run promotes its model only through the gate.
 """
 
+from datetime import datetime, time
 from typing import Any
 
 from models.errors import InputError
@@ -42,8 +43,8 @@ def rollback(line: str | None) -> dict[str, Any]:
     return _promote(registry, str(last.previous), why, champion.number if champion else None)
 
 
-def history(line: str | None) -> list[dict[str, Any]]:
-    """All changes of the champion, the newest change first.
+def history(line: str | None, until: datetime | None = None) -> list[dict[str, Any]]:
+    """All changes of the champion up to a moment, the newest change first.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.
@@ -57,7 +58,27 @@ def history(line: str | None) -> list[dict[str, Any]]:
             "flow_run_id": entry.flow_run_id,
         }
         for entry in open_registry(Settings(), line).history()
+        if until is None or entry.at <= until
     ]
+
+
+def moment_of(text: str) -> datetime:
+    """The moment that a user gives as a date, which means its end, or as a date and a time.
+
+    A text without a time zone is in the time zone of this machine.
+
+    Raises:
+        InputError: the text is neither.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(
+            f"--at {text}: this is not a date; write --at 2026-11-29, or with a time --at 2026-11-29T06:30"
+        ) from None
+    if len(text) <= len("2026-11-29"):
+        moment = datetime.combine(moment, time.max)
+    return moment.astimezone()
 
 
 def _promote(registry: Registry, ref: str, why: str, judged_against: int | None = WHOEVER) -> dict[str, Any]:

@@ -63,6 +63,28 @@ def show(
         print_version(shown)
 
 
+@app.command(rich_help_panel=TALK)
+@signs_of_life()
+def compare(
+    first: Annotated[str, typer.Argument(help=VERSION_HELP, metavar="VERSION")] = "previous",
+    second: Annotated[str, typer.Argument(help=VERSION_HELP, metavar="OTHER")] = "champion",
+    line: Line = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two versions of the model.
+
+    Shows which settings, data and code differ, the scores of both versions on the test split, by how many
+    bits per byte the second version is better, with an interval, and replies of both to the same contexts.
+    Without arguments, the previous champion is compared with the champion.
+    """
+    from cli.comparison import compare_versions
+    from cli.terminal.comparison import comparison_text
+    from cli.terminal.wrapping import fit
+
+    compared = compare_versions(first, second, line)
+    print_result(compared, fit(comparison_text(compared)), as_json)
+
+
 @app.command(rich_help_panel=CHAMPION)
 @signs_of_life()
 def promote(
@@ -101,7 +123,18 @@ def rollback(line: Line = None, as_json: Json = False) -> None:
 
 @app.command(rich_help_panel=CHAMPION)
 @signs_of_life()
-def history(line: Line = None, as_json: Json = False) -> None:
+def history(
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="List only the changes up to the end of this date (2026-11-29) or up to this time "
+            "(2026-11-29T06:30); the first row is the champion at that time.",
+            metavar="DATE",
+        ),
+    ] = None,
+    line: Line = None,
+    as_json: Json = False,
+) -> None:
     """List all changes of the champion.
 
     Each row shows the time of a change and the reason for it. The newest change comes first.
@@ -109,5 +142,6 @@ def history(line: Line = None, as_json: Json = False) -> None:
     from cli import champion
     from cli.terminal import tables
 
-    entries = champion.history(line)
-    print_result({"history": entries}, tables.history_table(entries), as_json)
+    moment = None if at is None else champion.moment_of(at)
+    entries = champion.history(line, moment)
+    print_result({"history": entries}, tables.history_table(entries, at), as_json)

@@ -34,8 +34,18 @@ def _nobody_elses_home(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
+def new_home(tmp_path_factory):
+    """A function that fills a folder as a new home whose databases exist (tests/support/new_homes.py)."""
+    from new_homes import NewHomes
+
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own  # by all workers of this session
+    return NewHomes(shared)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory, new_home):
+    return new_home(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture

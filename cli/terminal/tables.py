@@ -108,8 +108,10 @@ def promotion_text(promotion: dict[str, Any]) -> str:
     return f"v{version} is the champion now{before}; `repartee rollback` undoes the change"
 
 
-def history_table(entries: list[dict[str, Any]]) -> str:
-    """The changes of the champion, one per line."""
+def history_table(entries: list[dict[str, Any]], until: str | None = None) -> str:
+    """The changes of the champion, one per line; `until` is the moment up to which they are listed."""
+    if not entries and until:
+        return f"no version was the champion at {until} or before"
     if not entries:
         return "no version has been the champion yet; `repartee run` promotes the first one"
     lines = [f"{'since':<22}{'version':<9}{'before':<8}why"]

@@ -1,11 +1,16 @@
-"""Logs tables as artifacts of a run, in the format that MLflow's pages display as tables."""
+"""Tables: artifacts of a run in the format that MLflow's pages display as tables."""
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from models.registry.runs import Tracking
 from models.registry.tags import LOGGED_ARTIFACTS
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -31,3 +36,27 @@ class Tables(Tracking):
         entries = [{"path": path, "type": "table"} for path in shown]
         listed += [entry for entry in entries if entry not in listed]
         self.log_tags(run_id, {LOGGED_ARTIFACTS: json.dumps(listed)})
+
+    def read_artifact(self, run_id: str, path: str) -> str | None:
+        """The content of a text artifact of a run; None if there is no such run or artifact.
+
+        Raises:
+            TrackingUnavailable, InputError: MLflow cannot be used; the method `reading` lists the cases.
+        """
+        folder, _, _ = path.rpartition("/")
+
+        def read(client: "MlflowClient") -> str | None:
+            if path not in [each.path for each in client.list_artifacts(run_id, folder or None)]:
+                return None
+            with tempfile.TemporaryDirectory() as scratch:
+                return Path(client.download_artifacts(run_id, path, scratch)).read_text()
+
+        return self.find_or_none(read)
+
+    def read_table(self, run_id: str, path: str) -> list[dict[str, Any]]:
+        """The rows of a table that `log_tables` has written; empty if there is no such table."""
+        text = self.read_artifact(run_id, path)
+        if text is None:
+            return []
+        table = json.loads(text)
+        return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
