@@ -151,8 +151,10 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("name", "line"), [("empty", "are empty"), ("one", "1 conversations were read, of which 1 are usable")]
 )
-def test_a_corpus_without_enough_in_it_ends_before_training_with_the_counts(name, line, corpora, tmp_path):
-    done = repartee("run", "--recipe", "quick", "--corpus", corpora / name, "--json", home=tmp_path)
+def test_a_corpus_without_enough_in_it_ends_before_training_with_the_counts(
+    name, line, corpora, tmp_path, new_home
+):
+    done = repartee("run", "--recipe", "quick", "--corpus", corpora / name, "--json", home=new_home(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert line in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

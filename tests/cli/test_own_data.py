@@ -12,8 +12,8 @@ pytestmark = pytest.mark.flow
 
 
 @pytest.fixture
-def shell(tmp_path):
-    shell = Shell(tmp_path / "var", tmp_path / "commands")
+def shell(tmp_path, new_home):
+    shell = Shell(new_home(tmp_path / "var"), tmp_path / "commands")
     # The machine may be busy.
     patience = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "600"}
     return lambda line: shell.shell(f"set -e; cd {tmp_path}\n{line}", **patience)

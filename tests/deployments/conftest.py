@@ -5,8 +5,9 @@ from installation import TINY, Api, addresses_in, services_up
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("up")
+def home(tmp_path_factory, new_home):
+    """A home in which the first run reuses its training."""
+    return new_home(tmp_path_factory.mktemp("up"), trained=True)
 
 
 @pytest.fixture(scope="module")

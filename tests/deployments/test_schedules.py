@@ -9,6 +9,12 @@ from deployments.local.ephemeral_server import temporary_server
 
 pytestmark = pytest.mark.flow
 
+
+@pytest.fixture
+def home(tmp_path, new_home):
+    return new_home(tmp_path)
+
+
 PAGE = {"parameters": {"recipe": "base"}, "tags": ["night"], "job_variables": {"env": {"A": "1"}}}
 OTHERS = {"cron": "17 4 * * *", "timezone": "Europe/Berlin", "day_or": True}
 
@@ -46,28 +52,28 @@ def automations(api):
     return sorted((each["name"], each["enabled"]) for each in api.get("/automations/filter", {}))
 
 
-def test_a_restart_of_up_keeps_every_schedule_and_its_switch(tmp_path):
-    process, text = go_up(tmp_path)
+def test_a_restart_of_up_keeps_every_schedule_and_its_switch(home):
+    process, text = go_up(home)
     page = set_on_page(of_text(text))
-    ask(tmp_path, "down")
+    ask(home, "down")
     process.wait(30)
 
-    process, text = go_up(tmp_path)
+    process, text = go_up(home)
     try:
         api = of_text(text)
         assert of_page(api) == page
         wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
         assert until(lambda: api.get("/flow_runs/filter", wanted)), "the schedules make runs again"
     finally:
-        ask(tmp_path, "down")
+        ask(home, "down")
         process.wait(30)
-    assert not left_of(tmp_path)
+    assert not left_of(home)
 
 
-def test_install_and_serve_keep_what_a_person_has_set_on_the_page(tmp_path):
-    with temporary_server(tmp_path) as server:
+def test_install_and_serve_keep_what_a_person_has_set_on_the_page(home):
+    with temporary_server(home) as server:
         api = Api(server.wait().removesuffix("/api"))
-        install(tmp_path, api)
+        install(home, api)
         path = f"/deployments/{set_on_page(api)[0]}"
         api.get(path, {"paused": True}, method="PATCH")
         page = of_page(api)
@@ -75,13 +81,13 @@ def test_install_and_serve_keep_what_a_person_has_set_on_the_page(tmp_path):
         api.get(f"/automations/{first['id']}", {"enabled": False}, method="PATCH")
         switches = automations(api)
 
-        install(tmp_path, api)
+        install(home, api)
         assert of_page(api) == page
         assert automations(api) == switches, "one that is switched off stays off, and none is doubled"
 
-        process = serve(tmp_path, PREFECT_API_URL=api.base)
+        process = serve(home, PREFECT_API_URL=api.base)
         try:
-            until(lambda: "serving the deployments" in (tmp_path / "serve.log").read_text())
+            until(lambda: "serving the deployments" in (home / "serve.log").read_text())
             assert of_page(api) == page
         finally:
             process.terminate()
@@ -90,16 +96,16 @@ def test_install_and_serve_keep_what_a_person_has_set_on_the_page(tmp_path):
         ours = next(each for each in api.get(path)["schedules"] if each["slug"] == "weekly")
         api.get(f"{path}/schedules/{ours['id']}", method="DELETE")
         api.get(path, {"enforce_parameter_schema": False, "parameters": {"huge": 1}}, method="PATCH")
-        text = install(tmp_path, api)
+        text = install(home, api)
         _, schedules, shown, paused = of_page(api)
         assert "weekly" not in {slug for slug, *_ in schedules}, "a schedule that a person deleted stays away"
         assert paused and shown["parameters"] == {} and "huge" in text, "an upgrade may take a field away"
 
 
-def test_an_upgrade_converts_what_an_older_form_has_stored(tmp_path):
-    with temporary_server(tmp_path) as server:
+def test_an_upgrade_converts_what_an_older_form_has_stored(home):
+    with temporary_server(home) as server:
         api = Api(server.wait().removesuffix("/api"))
-        install(tmp_path, api)
+        install(home, api)
         deployment = api.get("/deployments/name/retrain/retrain")
         path = f"/deployments/{deployment['id']}"
         older = {"train": {"seed": 3, "max_steps": "none", "patience": None}, "network": None}
@@ -108,7 +114,7 @@ def test_an_upgrade_converts_what_an_older_form_has_stored(tmp_path):
         nightly = {"slug": "nightly", "active": True, "schedule": OTHERS, "parameters": stored}
         api.get(f"{path}/schedules", [nightly])
 
-        assert "dropped" not in install(tmp_path, api)
+        assert "dropped" not in install(home, api)
         found = api.get("/deployments/name/retrain/retrain")
         settings = "train.seed=3, train.max_steps=null"
         assert found["parameters"] == {"recipe": "base", "settings": settings}

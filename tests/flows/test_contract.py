@@ -12,6 +12,11 @@ from receiver import webhook
 pytestmark = pytest.mark.flow
 
 
+@pytest.fixture
+def home(tmp_path, new_home):
+    return new_home(tmp_path)
+
+
 def write(path, *, replies):
     """A corpus of 300 conversations; half of the replies have at most so many words."""
     rng = random.Random(1)
@@ -30,14 +35,14 @@ def repartee(home, verb, corpus, *changes, **env):
     return subprocess.run(**line | {"env": line["env"] | env}, capture_output=True, timeout=900)
 
 
-def test_shifted_data_are_rejected_until_a_person_accepts_them(tmp_path):
-    corpus = tmp_path / "talk.csv"
+def test_shifted_data_are_rejected_until_a_person_accepts_them(home):
+    corpus = home / "talk.csv"
     write(corpus, replies=12)
-    assert repartee(tmp_path, "prepare", corpus).returncode == 0
+    assert repartee(home, "prepare", corpus).returncode == 0
     write(corpus, replies=3)
     with webhook() as receiver:
         address = f"http://127.0.0.1:{receiver.server_port}/"
-        rejected = repartee(tmp_path, "prepare", corpus, REPARTEE_NOTICE_URL=address)
+        rejected = repartee(home, "prepare", corpus, REPARTEE_NOTICE_URL=address)
     assert rejected.returncode == 2, rejected.stderr
     sentence = rejected.stderr.splitlines()[-1]
     assert sentence.startswith("repartee: talk: the data differ too much from the data that quick-talk #1")
@@ -47,18 +52,18 @@ def test_shifted_data_are_rejected_until_a_person_accepts_them(tmp_path):
     assert [(each["state"], each["outcome"]) for each in receiver.notices] == [("Failed", "data.rejected")]
     assert sentence.endswith(receiver.notices[0]["reason"])
 
-    assert repartee(tmp_path, "run", corpus).returncode == 2, "a run trains on data that prepare rejects"
-    assert not list((tmp_path / "store").glob("train/*"))
-    accepted = repartee(tmp_path, "prepare", corpus, "contract.accept=true")
+    assert repartee(home, "run", corpus).returncode == 2, "a run trains on data that prepare rejects"
+    assert not list((home / "store").glob("train/*"))
+    accepted = repartee(home, "prepare", corpus, "contract.accept=true")
     assert accepted.returncode == 0, accepted.stderr
     assert "they are accepted" in accepted.stderr
-    again = repartee(tmp_path, "prepare", corpus)
+    again = repartee(home, "prepare", corpus)
     assert again.returncode == 0 and "within the limits" in again.stderr
     assert "clean: reused" in again.stderr and "export: reused" in again.stderr, (
         "the setting runs stages again"
     )
 
-    database = sqlite3.connect(tmp_path / "prefect" / "prefect.db")
+    database = sqlite3.connect(home / "prefect" / "prefect.db")
     ends = database.execute("select message from flow_run_state where type = 'FAILED'").fetchall()
     assert [message for (message,) in ends] == [sentence.removeprefix("repartee: ")] * 2
     tables = database.execute("select data from artifact where key = 'repartee-contract'").fetchall()
@@ -69,12 +74,12 @@ def test_shifted_data_are_rejected_until_a_person_accepts_them(tmp_path):
     assert kinds == (2,)
 
 
-def test_another_normalisation_is_compared_with_nothing(tmp_path):
-    corpus = tmp_path / "talk.csv"
+def test_another_normalisation_is_compared_with_nothing(home):
+    corpus = home / "talk.csv"
     write(corpus, replies=12)
-    assert repartee(tmp_path, "prepare", corpus).returncode == 0
+    assert repartee(home, "prepare", corpus).returncode == 0
     write(corpus, replies=3)
-    done = repartee(tmp_path, "prepare", corpus, "clean.normalisation=article")
+    done = repartee(home, "prepare", corpus, "clean.normalisation=article")
     assert done.returncode == 0, done.stderr
     reason = "clean.normalisation changed from plain to article"
     assert f"the data are not compared with those accepted before: {reason}" in done.stderr

@@ -10,9 +10,8 @@ TINY += ("train.max_steps=12", "evaluate.sample_replies=10")
 pytestmark = pytest.mark.flow
 
 
-def test_a_mix_is_promoted_is_unchanged_and_is_not_downloaded_again_for_another_weight(tmp_path):
-    home, mine = tmp_path / "home", tmp_path / "mine.jsonl"
-    home.mkdir()
+def test_a_mix_is_promoted_is_unchanged_and_is_not_downloaded_again_for_another_weight(tmp_path, new_home):
+    home, mine = new_home(tmp_path / "home"), tmp_path / "mine.jsonl"
     mine.write_text("".join(f'["Do you have bread {i}?", "Yes, {i} loaves."]\n' for i in range(200)))
     sets = [word for change in TINY for word in ("--set", change)]
 

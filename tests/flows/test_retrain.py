@@ -207,6 +207,7 @@ def test_a_change_of_the_generation_alone_reaches_the_champion_without_a_trainin
     assert (back["outcome"], back["version"], served(home)) == ("promoted", 1, before)
 
 
+@pytest.mark.soak
 def test_killed_in_stage_after_stage_the_same_command_goes_on_and_keeps_what_was_done(tmp_path):
     stages = ["download", "parse", "clean", "vocabulary", "export", "train", "evaluate"]
     lines = [f"{stage}: running" for stage in stages]

@@ -16,8 +16,6 @@ import pytest
 from installation import ROOT, Shell, remedies, until
 
 from deployments.local.processes import answers
-from models import sqlite_files
-from models.registry.versions import Registry
 
 
 @pytest.fixture
@@ -68,9 +66,8 @@ def test_a_port_in_a_strangers_hands_is_found_and_its_remedy_works(patient):
 
 
 @pytest.mark.parametrize("name", ["mlflow.db", "prefect/prefect.db"])
-def test_a_damaged_database_is_found_and_its_remedy_works(patient, name):
-    home = patient.home
-    Registry(sqlite_files.address(home / "mlflow.db"), home / "mlartifacts").prepare()
+def test_a_damaged_database_is_found_and_its_remedy_works(patient, new_home, name):
+    new_home(patient.home)
     whole = (patient.home / "mlflow.db").read_bytes()
     path = patient.home / name
     path.parent.mkdir(exist_ok=True)

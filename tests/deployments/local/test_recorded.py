@@ -25,6 +25,11 @@ pytestmark = pytest.mark.flow
 WORDS = ("--recipe", "quick", "--set", "download.sample_turns=1000", "--json")
 
 
+@pytest.fixture
+def home(tmp_path, new_home):
+    return new_home(tmp_path)
+
+
 def prepare(home, *, env=(), on="", hit=lambda: None):
     """Run `prepare`; returns (exit status, stdout, stderr). `hit` is called when a line on stderr contains
     `on`."""
@@ -72,25 +77,25 @@ def test_a_server_that_cannot_start_stops_no_run(tmp_path):
     assert stages(out)[-1] == "export"
 
 
-def test_a_server_that_dies_on_the_way_stops_no_run_and_the_next_start_records_its_end(tmp_path, monkeypatch):
+def test_a_server_that_dies_on_the_way_stops_no_run_and_the_next_start_records_its_end(home, monkeypatch):
     def kill():
         listed = subprocess.run(
             ["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True
         ).stdout
-        (server,) = [line for line in listed.splitlines() if f"{tmp_path}/prefect" in line]
+        (server,) = [line for line in listed.splitlines() if f"{home}/prefect" in line]
         os.kill(int(server.split()[0]), signal.SIGKILL)
 
-    status, out, err = prepare(tmp_path, on="parse: running", hit=kill)
+    status, out, err = prepare(home, on="parse: running", hit=kill)
     assert status == 0, err
     assert "the end of this run is not recorded in Prefect" in err
     assert stages(out)[-1] == "export"
-    assert flow_runs(tmp_path) == [("Running",)]
+    assert flow_runs(home) == [("Running",)]
 
-    monkeypatch.setenv("REPARTEE_HOME", str(tmp_path))
-    with temporary_server(tmp_path) as server, temporary_settings({PREFECT_API_URL: server.wait()}):
+    monkeypatch.setenv("REPARTEE_HOME", str(home))
+    with temporary_server(home) as server, temporary_settings({PREFECT_API_URL: server.wait()}):
         assert reconcile(open_run(RetrainConfig(), Settings())) == []
-    assert flow_runs(tmp_path) == [("Completed",)]
-    assert not list((tmp_path / "prefect" / "results").iterdir())
+    assert flow_runs(home) == [("Completed",)]
+    assert not list((home / "prefect" / "results").iterdir())
 
 
 def test_a_damaged_history_is_put_aside(tmp_path, caplog):

@@ -20,6 +20,12 @@ from flows.lifecycle.locks import holder, line_holder, my_turn, turn_of_line
 pytestmark = pytest.mark.flow
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, new_home):
+    """A home in which the first run trains."""
+    return new_home(tmp_path_factory.mktemp("up"))
+
+
 def test_it_says_where_everything_is_and_a_second_up_says_it_again(upped, home):
     assert "MLflow " in upped and "What now?" in upped
     assert "repartee status" in ask(home, "up")

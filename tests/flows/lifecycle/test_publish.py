@@ -31,9 +31,9 @@ pytestmark = pytest.mark.flow
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
+def client(tmp_path_factory, new_home):
     with (
-        temporary_server(tmp_path_factory.mktemp("server")) as server,
+        temporary_server(new_home(tmp_path_factory.mktemp("server"))) as server,
         temporary_settings({PREFECT_API_URL: server.wait()}),
         get_client(sync_client=True) as client,
     ):

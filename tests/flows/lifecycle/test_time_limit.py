@@ -29,12 +29,12 @@ def test_a_body_that_ends_in_time_is_not_interrupted_later():
 
 
 @pytest.mark.flow
-def test_a_run_at_its_limit_ends_as_failed_with_the_command_that_continues_it(tmp_path):
+def test_a_run_at_its_limit_ends_as_failed_with_the_command_that_continues_it(tmp_path, new_home):
     words = ["run", "--recipe", "quick", "--set", "max_hours=0.0001"]
     done = subprocess.run(
         [sys.executable, "-m", "cli", *words],
         cwd=ROOT,
-        env={**os.environ, "REPARTEE_HOME": str(tmp_path)},
+        env={**os.environ, "REPARTEE_HOME": str(new_home(tmp_path))},
         capture_output=True,
         text=True,
     )

@@ -9,18 +9,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from installation import TINY
 from receiver import webhook
 
 from deployments.local.ephemeral_server import temporary_server
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = {
-    "download": {"sample_turns": 3000},
-    "vocabulary": {"size": 600},
-    "network": {"n_layer": 2, "width": 32},
-    "train": {"max_steps": 8, "max_minutes": None},
-    "evaluate": {"sample_replies": 10},
-}
 # This script is a deployed run: it calls the flow with the values of a form.
 RUN = """
 import json, sys
@@ -38,9 +32,15 @@ def receiver():
         yield server
 
 
+@pytest.fixture
+def home(tmp_path, new_home):
+    """A home in which the run of TINY reuses its training."""
+    return new_home(tmp_path, trained=True)
+
+
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory):
-    with temporary_server(tmp_path_factory.mktemp("server")) as server:
+def prefect(tmp_path_factory, new_home):
+    with temporary_server(new_home(tmp_path_factory.mktemp("server"))) as server:
         yield server.wait()
 
 
@@ -65,9 +65,9 @@ def secret(receiver):
     return f"http://127.0.0.1:{receiver.server_port}/services/s3cr3t"
 
 
-def test_a_promotion_is_told_once_and_an_unchanged_run_is_not(receiver, prefect, tmp_path):
-    run(tmp_path, secret(receiver), prefect, changes=TINY)
-    _, said = run(tmp_path, secret(receiver), prefect, changes=TINY)
+def test_a_promotion_is_told_once_and_an_unchanged_run_is_not(receiver, prefect, home):
+    run(home, secret(receiver), prefect, **TINY)
+    _, said = run(home, secret(receiver), prefect, **TINY)
     assert "Unchanged" in said
     assert [(received["state"], received["outcome"]) for received in receiver.notices] == [
         ("Completed", "promoted")
@@ -79,29 +79,29 @@ def test_a_promotion_is_told_once_and_an_unchanged_run_is_not(receiver, prefect,
         "url"
     ]
     assert "s3cr3t" not in said
-    stored = [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cr3t" in path.read_bytes()]
+    stored = [path for path in home.rglob("*") if path.is_file() and b"s3cr3t" in path.read_bytes()]
     assert stored == []
 
 
 def test_a_run_that_keeps_the_champion_is_told_only_if_the_operator_asks_for_it(
-    receiver, prefect, tmp_path, monkeypatch
+    receiver, prefect, home, monkeypatch
 ):
-    run(tmp_path, "", prefect, changes=TINY)
-    parameters = {"changes": TINY, "seed": 5, "promote": "never"}
-    run(tmp_path, secret(receiver), prefect, **parameters)
+    run(home, "", prefect, **TINY)
+    parameters = {**TINY, "seed": 5, "promote": "never"}
+    run(home, secret(receiver), prefect, **parameters)
     assert receiver.notices == []
     monkeypatch.setenv("REPARTEE_NOTICE_REFUSED", "true")
-    run(tmp_path, secret(receiver), prefect, **parameters | {"seed": 6})
+    run(home, secret(receiver), prefect, **parameters | {"seed": 6})
     (received,) = receiver.notices
     assert received["outcome"] == "refused" and "champion v1 stays" in received["text"]
 
 
-def test_a_corpus_that_is_refused_is_told_and_is_an_event(receiver, prefect, tmp_path):
-    corpus = tmp_path / "bad"
+def test_a_corpus_that_is_refused_is_told_and_is_an_event(receiver, prefect, home):
+    corpus = home / "bad"
     corpus.mkdir()
     for name in ("movie_lines.txt", "movie_conversations.txt"):
         (corpus / name).write_text("no separator here\n" * 50)
-    _, said = run(tmp_path, secret(receiver), prefect, corpus=str(corpus))
+    _, said = run(home, secret(receiver), prefect, corpus=str(corpus))
     assert [received["state"] for received in receiver.notices] == ["Failed"], said
     assert "cannot be used" in receiver.notices[0]["reason"]
     assert receiver.notices[0]["corpus"] == str(corpus)
@@ -127,9 +127,9 @@ def events_of(prefect, name):
 
 
 @pytest.mark.parametrize("gone", ["nobody listens", "it refuses"])
-def test_a_receiver_that_fails_costs_seconds_and_leaves_a_warning(receiver, prefect, tmp_path, gone):
+def test_a_receiver_that_fails_costs_seconds_and_leaves_a_warning(receiver, prefect, home, gone):
     receiver.status = 403
     url = secret(receiver) if gone == "it refuses" else "http://127.0.0.1:1/s3cr3t"
-    elapsed_s, said = run(tmp_path, url, prefect, corpus="nowhere.zip")
+    elapsed_s, said = run(home, url, prefect, corpus="nowhere.zip")
     assert "the notice was" in said and "s3cr3t" not in said
     assert elapsed_s < 30

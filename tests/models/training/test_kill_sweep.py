@@ -9,8 +9,10 @@ from typing import Any
 
 import killings
 import numpy as np
+import pytest
 from trainings import run_folder, timeless, weights
 
+pytestmark = pytest.mark.soak
 KNOBS = {"max_steps": 3, "checkpoint_seconds": 1e-9, "log_every": 1, "validations": 1}
 
 
