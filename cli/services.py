@@ -40,6 +40,29 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=SERVICES)
+@signs_of_life()
+def prune(
+    days: Annotated[
+        float, typer.Option(help="Remove what no run has used for this many days.", min=0, metavar="DAYS")
+    ] = 30,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without this option, only list.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Free disk space: list what no run has used for a month, and delete it with --yes.
+
+    Only stored outputs of stages, and training runs and downloads that were interrupted, are deleted. The
+    models in service and the champions before them keep their data, no registered version is deleted, and
+    the next run of a command that has run in the last month is as it would have been.
+    """
+    from cli.terminal import tables
+    from deployments.prune import prune
+
+    found = prune(days, deletes=yes)
+    listed = {"deleted": yes, "days": days, "kinds": [vars(each) for each in found]}
+    print_result(listed, tables.prune_table(listed), as_json)
+
+
+@app.command(rich_help_panel=SERVICES)
 def logs(
     run: Annotated[
         str | None,

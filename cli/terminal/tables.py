@@ -99,6 +99,24 @@ def upgrade_lines(upgrades: list[dict[str, Any]]) -> str:
     )
 
 
+def prune_table(listed: dict[str, Any]) -> str:
+    """What can be deleted, or was deleted, one kind per line."""
+    unused = f"not used for {listed['days']:g} days"
+    if not listed["kinds"]:
+        return f"nothing to delete: everything is needed or has been used in the last {listed['days']:g} days"
+    lines = [
+        f"  {row['what']:<26}{row['count']:>8,}  {size_text(row['size_bytes']):>10}"
+        for row in listed["kinds"]
+    ]
+    size = size_text(sum(row["size_bytes"] for row in listed["kinds"]))
+    end = (
+        f"deleted: {size}"
+        if listed["deleted"]
+        else f"{size}; nothing has been deleted yet: repartee prune --days {listed['days']:g} --yes"
+    )
+    return "\n".join([unused, *lines, end])
+
+
 def promotion_text(promotion: dict[str, Any]) -> str:
     """The result of a manual promotion or rollback in one line."""
     version, previous = promotion["version"], promotion["previous"]

@@ -16,13 +16,23 @@ MAX_AGE_DAYS = 30  # users resume interrupted work within days or never
 
 def leftovers(installation: Installation) -> Iterator[Fault]:
     """No interrupted training run or download is older than a month."""
-    runs = [each for each in (installation.home / "runs").glob("*") if not is_held(each / "lock")]
-    if left := [each for each in runs if _days(each) > MAX_AGE_DAYS]:
-        yield _fault("training run", left)
-    downloads = (installation.home / "store" / "download" / ".partial").glob("*.part")
+    for what, paths in interrupted(installation.home, MAX_AGE_DAYS).items():
+        yield _fault(what, paths)
+
+
+def interrupted(home: Path, days: float) -> dict[str, list[Path]]:
+    """The files and folders of interrupted training runs and downloads that nobody has resumed for this many
+    days, by kind. Kinds without any are left out."""
+    runs = [each for each in (home / "runs").glob("*") if not is_held(each / "lock")]
+    downloads = (home / "store" / "download" / ".partial").glob("*.part")
     parts = [each for each in downloads if not is_held(each.with_name(f"{each.stem}.lock"))]
-    if left := [each for each in parts if _days(each) > MAX_AGE_DAYS]:
-        yield _fault("download", [*left, *(each.with_name(f"{each.name}.json") for each in left)])
+    parts = [each for each in parts if _days(each) > days]
+    described = (each.with_name(f"{each.name}.json") for each in parts)
+    found = {
+        "training run": [each for each in runs if _days(each) > days],
+        "download": [*parts, *(each for each in described if each.exists())],
+    }
+    return {what: paths for what, paths in found.items() if paths}
 
 
 def _fault(what: str, paths: list[Path]) -> Fault:

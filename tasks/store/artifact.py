@@ -67,7 +67,10 @@ class CorruptArtifact(Exception):
 
 
 def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:
-    """The stored output with this fingerprint, verified byte for byte; None if it is missing or damaged."""
+    """The stored output with this fingerprint, verified byte for byte; None if it is missing or damaged.
+
+    The modification time of its folder becomes the time of this use, which `repartee prune` goes by.
+    """
     folder = home / "store" / stage / fingerprint
     try:
         manifest = verify(folder)
@@ -76,6 +79,8 @@ def find(home: Path, stage: str, fingerprint: str) -> Artifact | None:
         return None
     if manifest is None:
         return None
+    with suppress(OSError):  # a home that is mounted read-only
+        os.utime(folder)
     return Artifact(
         stage=stage,
         fingerprint=fingerprint,
