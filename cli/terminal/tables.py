@@ -43,6 +43,7 @@ def data_text(fingerprint: str, data: "DataOverview") -> str:
             f"examples {fingerprint}, built from {data.lines_read:,} lines",
             text_table(count_rows(data)),
             text_table(reject_rows(data)) or "no line was rejected, and nothing was removed",
+            *([f"clean: {data.balance.text()}"] if data.balance else []),
             *conversations,
         ]
     )

@@ -8,8 +8,10 @@ are known, a second pass copies those that stay. Only some ten thousand turns ar
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,16 +23,28 @@ from numpy.typing import NDArray
 
 from corpus.arrays import number_array, text_array
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.conversations import clean_conversations, read_conversations
+from corpus.cleaning.conversations import ALONE, EMPTY, clean_conversations, read_conversations
 from corpus.cleaning.copies import Copies
 from corpus.cleaning.leaks import Turns
-from corpus.cleaning.removals import Removals, no_replies_left
-from corpus.cleaning.shares import Shares
+from corpus.cleaning.removals import NEAR_COPIES, Removals, no_replies_left
+from corpus.cleaning.shares import OUTSIDE, Shares
 from corpus.cleaning.split import check_splits, position_of, splits_at
 from corpus.contract.figures import write_figures
 from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
+from models.data.turn_balance import BALANCE, TurnBalance
+
+log = logging.getLogger(__name__)
 
 ROW_GROUP = 1 << 16
+
+
+@dataclass
+class Tally:
+    """How many turns are read, removed (by cause) and added as copies; what `counts` does not say."""
+
+    read: int = 0
+    removed: Counter[str] = field(default_factory=Counter)
+    copied: int = 0
 
 
 class Cleaned(NamedTuple):
@@ -38,14 +52,12 @@ class Cleaned(NamedTuple):
 
     copies: Copies
     shares: Shares
-    sizes: NDArray[np.int64]
-    """The number of turns of each conversation."""
     positions: NDArray[np.uint64]
     """Its position among the splits."""
 
 
 def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
-    """Write turns.parquet (with the column `split`), leaks.parquet and report.json.
+    """Write turns.parquet (with the column `split`), leaks.parquet, report.json and logs/turns.json.
 
     Returns:
         The number of turns.
@@ -53,24 +65,24 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     Raises:
         DataRejected: a split is empty, or the weight of a source leaves nothing of it.
     """
-    counts: Counter[str] = Counter()
+    counts, tally = Counter[str](), Tally()
     file = out / "cleaned.arrow"
-    cleaned = _clean(parse / "turns.parquet", file, config, counts)
+    cleaned = _clean(parse / "turns.parquet", file, config, counts, tally)
     cleaned.shares.check(counts)
-    stays, splits = cleaned.copies.unique(counts), splits_at(cleaned.positions, config)
+    stays, splits = cleaned.copies.unique(counts, tally.removed), splits_at(cleaned.positions, config)
     check_splits(splits[stays], cleaned.positions[stays], counts, config)
     copies = cleaned.shares.copies(stays, splits == SPLITS.index("train"), counts)
     found = Turns(
         file,
         np.where(stays, splits, -1).astype(np.int8),
-        sizes=cleaned.sizes,
+        sizes=cleaned.copies.sizes,
         keys=cleaned.copies.keys,
         exchanges=cleaned.copies.exchanges,
     )
     removals = Removals(found, counts)
     removals.write(out / "leaks.parquet")
     written = Counter[str]()
-    turns = _write(out / "turns.parquet", _with_splits(found, removals, copies, counts), written)
+    turns = _write(out / "turns.parquet", _with_splits(found, removals, copies, counts, tally), written)
     file.unlink()
     if not written["train"]:
         raise no_replies_left("train")
@@ -85,27 +97,49 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
         report["redaction"] = config.redaction
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     write_figures(out, config)
+    _write_balance(out, tally, counts, turns)
     return turns
 
 
-def _clean(turns: Path, cleaned: Path, config: CleanConfig, counts: Counter[str]) -> Cleaned:
+def _write_balance(out: Path, tally: Tally, counts: Counter[str], written: int) -> None:
+    """Log what has become of all turns, and write it to BALANCE. The folder logs/ exists."""
+    tally.removed.update(
+        {
+            EMPTY.removeprefix("turns "): counts[EMPTY],
+            ALONE.removeprefix("turns "): counts[ALONE],
+            "near copies of scored replies": counts[NEAR_COPIES],
+        }
+    )
+    balance = TurnBalance(
+        turns_read=tally.read,
+        turns_written=written,
+        turns_copied=tally.copied,
+        removed={cause: count for cause, count in tally.removed.items() if count},
+    )
+    balance.write(out / BALANCE)
+    log.info("clean: %s", balance.text())
+
+
+def _clean(turns: Path, cleaned: Path, config: CleanConfig, counts: Counter[str], tally: Tally) -> Cleaned:
     """Write all cleaned conversations to an Arrow file, and collect what decides which of them stay."""
     copies, shares = Copies(), Shares(config)
-    sizes, positions = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    positions = [np.zeros(0, np.uint64)]
     with pa.OSFile(str(cleaned), "wb") as file, pa.ipc.new_file(file, TURNS) as writer:
         for table in read_conversations(turns):
-            parts = clean_conversations(shares.used(table), config, counts)
+            used = shares.used(table)
+            tally.read += table.num_rows
+            tally.removed[f"in {OUTSIDE}"] += table.num_rows - used.num_rows
+            parts = clean_conversations(used, config, counts)
             units = shares.units(parts)
-            sizes.append(parts.sizes)
             positions.append(np.array([position_of(unit) for unit in units], np.uint64))
             shares.add(parts, units)
             copies.add(parts, splits_at(positions[-1], config))
             writer.write_table(parts.turns)
-    return Cleaned(copies, shares, np.concatenate(sizes), np.concatenate(positions))
+    return Cleaned(copies, shares, np.concatenate(positions))
 
 
 def _with_splits(
-    found: Turns, removals: Removals, copies: NDArray[np.int64], counts: Counter[str]
+    found: Turns, removals: Removals, copies: NDArray[np.int64], counts: Counter[str], tally: Tally
 ) -> Iterator[pa.Table]:
     """Yield the turns that have a split and are no leaks, with the name of the split in a new column.
 
@@ -123,6 +157,7 @@ def _with_splits(
             turns = turns.append_column(SPLIT_TURNS.field("split"), split)
             turns = removals.applied(turns, first + rows, Counter() if copy else counts)
             if copy:
+                tally.copied += turns.num_rows
                 ids = [f"{name}#{copy + 1}" for name in turns["conversation_id"].to_pylist()]
                 turns = turns.set_column(0, TURNS.field(0), text_array(ids))
             yield turns

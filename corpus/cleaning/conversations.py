@@ -17,6 +17,7 @@ from corpus.cleaning.texts import prepare_speakers, prepare_texts
 from models.data.schemas import TURNS
 
 EMPTY = "turns empty, or empty once cleaned"
+ALONE = "turns with no neighbour left"
 
 
 class Parts(NamedTuple):
@@ -107,7 +108,7 @@ def _divided(
     filled_rows = np.flatnonzero(~is_removed)
     part_of_row = (np.cumsum(begins) - 1)[filled_rows]
     sizes = np.bincount(part_of_row, minlength=int(begins.sum()))
-    counts["turns with no neighbour left"] += int((sizes == 1).sum())
+    counts[ALONE] += int((sizes == 1).sum())
     is_part = sizes > 1
     first_rows, rows, sizes = (
         np.flatnonzero(begins)[is_part],

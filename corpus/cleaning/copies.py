@@ -35,6 +35,7 @@ class Copies:
         self._keys = [np.zeros(0, np.uint64)]
         self._exchanges = [np.zeros(0, np.uint64)]
         self._exchange_parts: list[NDArray[np.int32]] = []
+        self._sizes = [np.zeros(0, np.int64)]
         self._parts = 0
 
     def add(self, parts: Parts, splits: NDArray[np.int8]) -> None:
@@ -44,6 +45,7 @@ class Copies:
         part_of_turn = np.repeat(np.arange(len(splits), dtype=np.int32), parts.sizes)
         self._digests.append(part_digests(texts, parts.starts))
         self._splits.append(splits)
+        self._sizes.append(parts.sizes)
         ids = parts.turns["conversation_id"].combine_chunks().take(number_array(parts.starts[:-1]))
         self._keys.append(text_keys(ids))
         self._exchanges.append(exchanges)
@@ -56,16 +58,25 @@ class Copies:
         return np.concatenate(self._keys)
 
     @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The number of turns of each conversation."""
+        return np.concatenate(self._sizes)
+
+    @property
     def exchanges(self) -> Hashes:
         """A hash of each turn with its reply, in the order of the replies."""
         return np.concatenate(self._exchanges)
 
-    def unique(self, counts: Counter[str]) -> NDArray[np.bool_]:
+    def unique(self, counts: Counter[str], turns: Counter[str] | None = None) -> NDArray[np.bool_]:
         """Whether each conversation stays; of several with the same texts, only one does.
 
         A copy in the test split takes precedence over one in the validation split, which takes precedence
         over one in the training split. Within a split, a hash of the id decides, so that the order in which
-        conversations arrive has no influence. The others are counted.
+        conversations arrive has no influence.
+
+        Args:
+            counts: the number of the others is added to these counts, by cause.
+            turns: the number of their turns is added to these counts.
         """
         if not self._parts:
             return np.zeros(0, bool)
@@ -76,12 +87,15 @@ class Copies:
         is_best = np.ones(self._parts, bool)
         is_best[1:] = (digests[1:] != digests[:-1]).any(axis=1)
         is_same_split = splits == splits[is_best][np.cumsum(is_best) - 1]
-        for cause, number in (
-            (IN_SAME_SPLIT, (~is_best & is_same_split).sum()),
-            (IN_OTHER_SPLIT, (~is_same_split).sum()),
+        sizes = self.sizes[order]
+        for cause, is_copy in (
+            (IN_SAME_SPLIT, ~is_best & is_same_split),
+            (IN_OTHER_SPLIT, ~is_same_split),
         ):
-            if number:
-                counts[cause] += int(number)
+            if is_copy.any():
+                counts[cause] += int(is_copy.sum())
+                if turns is not None:
+                    turns[f"in {cause}"] += int(sizes[is_copy].sum())
         stays = np.zeros(self._parts, bool)
         stays[order[is_best]] = True
         return stays

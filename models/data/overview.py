@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.data.schemas import LEAKS, SPLIT_TURNS, SPLITS
+from models.data.turn_balance import TurnBalance
 from models.markdown import markdown_table
 from models.record import Record
 
@@ -71,6 +72,8 @@ class DataOverview(Record):
     """The number of rejected lines by cause."""
     removed: dict[str, int]
     """The counts of the stage `clean` by kind: what it has read, removed or shortened."""
+    balance: TurnBalance | None = None
+    """What has become of each turn in the stage `clean`; None if an earlier release prepared the data."""
     splits: dict[str, SplitOverview]
     samples: list[SampleConversation]
     leaks: list[Leak] = []
@@ -86,6 +89,7 @@ def overview(parse: Path, clean: Path, export: Path) -> DataOverview:
         lines_read=parsed["lines_read"],
         rejected=parsed["rejected"],
         removed=cleaned["counts"],
+        balance=TurnBalance.of(clean),
         splits={split: _split_overview(turns, split, export) for split in SPLITS},
         samples=_samples(turns),
         leaks=_leaks(clean / "leaks.parquet"),
@@ -204,6 +208,10 @@ def sample_lines(sample: SampleConversation) -> list[str]:
     return [*sample.turns, *([f"... and {sample.more_turns} more turns"] if sample.more_turns else [])]
 
 
+def _balance_sentence(data: DataOverview) -> str:
+    return f" In the stage `clean`: {data.balance.text()}." if data.balance else ""
+
+
 def to_markdown(data: DataOverview) -> str:
     """The overview as Markdown for the dashboard, which shows each line break inside a paragraph."""
     leaks = f"## The first leaks\n\n{markdown_table(leak_rows(data))}\n" if data.leaks else ""
@@ -214,7 +222,7 @@ def to_markdown(data: DataOverview) -> str:
 
 ## Counts of parse and clean
 
-{data.lines_read:,} lines were read.
+{data.lines_read:,} lines were read.{_balance_sentence(data)}
 
 {markdown_table(reject_rows(data))}
 {leaks}## Ten conversations

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.cleaning.clean import clean_turns
@@ -15,6 +15,7 @@ from corpus.cleaning.conversations import clean_conversations, read_conversation
 from corpus.cleaning.copies import Copies
 from corpus.cleaning.split import split_of
 from models.data.schemas import TURNS
+from models.data.turn_balance import TurnBalance
 from models.errors import InputError
 
 PLAIN = CleanConfig()
@@ -247,3 +248,47 @@ def test_a_cleaning_that_deletes_the_language_is_named_as_the_cause(tmp_path):
         InputError, match=r"40 of 40 turns have no letters left.*--set clean.normalisation=plain$"
     ):
         clean_turns(tmp_path / "out", CleanConfig(normalisation="article"), tmp_path)
+
+
+def test_the_log_says_where_each_turn_went_and_the_numbers_add_up(tmp_path, caplog):
+    same = ("Do you have any fresh rye bread today?", "Yes.")
+    turns = [
+        *rows(*same, conversation="L1", group=GROUPS["test"][0]),
+        *rows(*same, conversation="L2", group=GROUPS["train"][0]),
+        *rows("One.", "", "Three.", "Four.", conversation="L3", group=GROUPS["train"][1]),
+        *rows("One?", "Two.", conversation="L4", group=GROUPS["train"][2]),
+        *rows("One?", "Two.", conversation="L5", group=GROUPS["train"][2]),
+        *rows("Who?", "Me.", conversation="L6", group=GROUPS["validation"][0]),
+    ]
+    caplog.set_level("INFO")
+    written(tmp_path, turns)
+    assert caplog.messages[-1] == (
+        "clean: 14 turns read: 8 kept, 6 left out (2 in conversations that the test or validation set holds; 2 in "
+        "conversations that repeat another one of the same split; 1 with no neighbour left; 1 empty, or empty "
+        "once cleaned)"
+    )
+
+
+def test_without_a_cause_the_log_says_that_no_turn_was_left_out(tmp_path, caplog):
+    caplog.set_level("INFO")
+    groups = enumerate(GROUPS.values())
+    written(
+        tmp_path, [row for i, g in groups for row in rows(f"{i}?", "No.", conversation=f"{i}", group=g[0])]
+    )
+    assert caplog.messages[-1] == "clean: 6 turns read: 6 kept, none left out"
+
+
+@settings(max_examples=20)
+@given(said=conversation_texts)
+def test_the_balance_of_any_corpus_adds_up(tmp_path_factory, said):
+    folder = tmp_path_factory.mktemp("balance")
+    texts = [*said, *([f"Do you have bread number {i} for us all today?", "No."] for i in range(40))]
+    turns = [row for i, each in enumerate(texts) for row in rows(*each, conversation=f"L{i}", group=f"m{i}")]
+    pq.write_table(pa.Table.from_pylist(turns, TURNS), folder / "turns.parquet")
+    out = folder / "out"
+    out.mkdir()
+    size = clean_turns(out, CleanConfig(validation_share=0.3, test_share=0.3), folder)
+    balance = TurnBalance.of(out)
+    assert (balance.turns_read, balance.turns_written, balance.turns_copied) == (len(turns), size, 0)
+    assert len(turns) == size + sum(balance.removed.values())
+    assert all(balance.removed.values())

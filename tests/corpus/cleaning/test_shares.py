@@ -12,6 +12,7 @@ from corpus.cleaning.clean import clean_turns
 from corpus.cleaning.config import CleanConfig, MixConfig
 from corpus.cleaning.shares import is_in_share
 from models.data.schemas import TURNS
+from models.data.turn_balance import TurnBalance
 from models.errors import DataRejected
 
 SHARES = {"validation_share": 0.2, "test_share": 0.2}
@@ -102,6 +103,21 @@ def test_a_weight_of_three_and_a_half_repeats_only_conversations_of_the_training
     assert set(repeated) == {2, 3}
     assert abs(sum(repeated) / len(train_of_b) - 2.5) < 0.15
     assert counts["copies of training conversations, for the weight of their source"] == len(copies)
+
+
+def test_the_balance_counts_the_turns_outside_a_share_and_the_copies(tmp_path):
+    write_turns(tmp_path, a=100, b=200)
+    splits, counts = cleaned(tmp_path, mix(a=0.5, b=2))
+    balance = TurnBalance.of(tmp_path / "out")
+    outside = 2 * counts["conversations outside the share of their source"]
+    copied = 2 * counts["copies of training conversations, for the weight of their source"]
+    assert balance.removed == {"in conversations outside the share of their source": outside}
+    assert balance.turns_read + copied == balance.turns_written + outside == 600 + copied
+    assert (balance.turns_written, balance.turns_copied) == (2 * len(splits), copied)
+    assert balance.text() == (
+        f"600 turns read: {600 - outside} kept, {outside} left out ({outside} in conversations outside the share of "
+        f"their source); {copied} added as copies, for the weight of their source"
+    )
 
 
 def test_a_share_without_a_single_conversation_is_refused_with_the_name_of_the_source(tmp_path):

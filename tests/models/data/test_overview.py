@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from prepared_data import write_outputs
 
+from cli.terminal.tables import data_text
 from models.data.overview import (
     SAMPLES,
     overview,
@@ -14,6 +15,7 @@ from models.data.overview import (
     to_markdown,
 )
 from models.data.schemas import LEAKS
+from models.data.turn_balance import BALANCE, TurnBalance
 from models.markdown import markdown_table
 
 
@@ -96,3 +98,16 @@ def test_the_dashboard_shows_the_counts_with_a_column_for_each_split_and_no_line
     assert "| split | train | validation | test |" in lines
     assert "| turns | 12 | 2 | 2 |" in lines
     assert all(line.endswith((".", "|")) or line.startswith("#") for line in lines if line)
+
+
+def test_the_overview_says_where_the_turns_went_unless_an_earlier_release_prepared_the_data(tmp_path):
+    outputs = write_outputs(tmp_path, [("a", "train", ["Hello.", "Hi."])])
+    assert overview(*outputs).balance is None
+    assert "100 lines were read.\n" in to_markdown(overview(*outputs))
+    balance = TurnBalance(turns_read=9, turns_written=2, turns_copied=0, removed={"empty": 3, "copied": 4})
+    (outputs[1] / "logs").mkdir()
+    balance.write(outputs[1] / BALANCE)
+    data = overview(*outputs)
+    line = "9 turns read: 2 kept, 7 left out (4 copied; 3 empty)"
+    assert f"100 lines were read. In the stage `clean`: {line}.\n" in to_markdown(data)
+    assert f"\nclean: {line}\n" in data_text("abc1", data)
