@@ -1,4 +1,4 @@
-"""`repartee corpus`: the verbs that generate a corpus and that show what is in one."""
+"""`repartee corpus`: the verbs that generate a corpus, show what is in one, and forget a part of it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,9 @@ from cli.help import print_help_without_a_verb
 from cli.options import Changes, Json, Recipe
 from models.errors import InputError
 
-app = typer.Typer(help="Generate a corpus, or show what is in one.", rich_markup_mode=None)
+app = typer.Typer(
+    help="Generate a corpus, show what is in one, or forget a part of it.", rich_markup_mode=None
+)
 app.callback(invoke_without_command=True)(print_help_without_a_verb)
 
 
@@ -60,3 +62,45 @@ def inspect(
     from cli.inspection import inspect_corpus
 
     inspect_corpus(source, recipe, changes or [], as_json=as_json)
+
+
+@app.command()
+def forget(
+    conversation: Annotated[
+        list[str] | None,
+        typer.Option(help="The id of a conversation. The option can be repeated.", metavar="ID"),
+    ] = None,
+    speaker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The id of a speaker: all conversations with a turn of this speaker. The option can be "
+            "repeated.",
+            metavar="ID",
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the list.", metavar="TEXT", show_default=False)] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take the ids off the list.")] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="Accept an id that no stored corpus contains, for a corpus that comes later, and one that "
+            "leaves nothing of a corpus.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Leave conversations out of every later run, and show which versions had read them.
+
+    Without an id, the list of what is forgotten in this home is shown. The stage `clean` leaves out what is
+    on the list, whatever the corpus: an id counts in every source, and SOURCE/ID only in the source of this
+    name, whether it is alone or part of a mix. A conversation is forgotten as a whole, because its other
+    turns answer the speaker or quote them. The command prints which versions were trained, chosen or scored
+    with the conversations, how to replace the champion, and which folders still contain the text: nothing is
+    removed from the disk, and a version does not lose what it has learnt. `repartee corpus inspect` is not
+    affected. docs/data.md explains what this does and what it does not.
+    """
+    from cli.terminal.forgotten import print_result_of
+
+    ids = {"conversation": conversation or [], "speaker": speaker or []}
+    print_result_of(ids, reason=reason, is_undone=undo, anyway=anyway, as_json=as_json)

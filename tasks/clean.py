@@ -1,6 +1,26 @@
 """Clean: the stage that normalises the turns of a corpus and assigns each conversation to a split."""
 
 from corpus.cleaning.clean import clean_turns
-from tasks.store.stage import Stage
+from corpus.cleaning.config import CleanConfig
+from corpus.download import DownloadConfig
+from corpus.forget_list import forgotten_in
+from corpus.mix import names_of, read_mix
+from tasks.store.run_context import RunContext
+from tasks.store.stage import External, Stage
 
-clean = Stage("clean", clean_turns, reads=("parse",), unit="turns")
+
+def _external(run: RunContext, config: CleanConfig) -> External:
+    download = run.settings["download"]
+    assert isinstance(download, DownloadConfig)
+    forgotten = forgotten_in(run.home, names_of(corpus for corpus, _ in read_mix(download.corpus)))
+    return External(forgotten.identity, {"forgotten": forgotten})
+
+
+clean = Stage(
+    "clean",
+    clean_turns,
+    reads=("parse",),
+    external=_external,
+    outside="the list of what is forgotten",
+    unit="turns",
+)

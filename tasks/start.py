@@ -27,4 +27,6 @@ def _external(run: RunContext, config: StartConfig) -> External:
     return External(source.identity, {"source": source})
 
 
-start = Stage("start", take_start, is_used=_is_used, external=_external, unit="files")
+start = Stage(
+    "start", take_start, is_used=_is_used, external=_external, outside="the initial model", unit="files"
+)

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from corpus.arrays import number_array, text_array
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.conversations import ALONE, EMPTY, clean_conversations, read_conversations
+from corpus.cleaning.conversations import ALONE, EMPTY, clean_conversations, first_rows, read_conversations
 from corpus.cleaning.copies import Copies
+from corpus.cleaning.forgotten import FORGOTTEN, NOTHING, Forgotten
 from corpus.cleaning.leaks import Turns
 from corpus.cleaning.removals import NEAR_COPIES, Removals, no_replies_left
 from corpus.cleaning.shares import OUTSIDE, Shares
@@ -56,7 +57,7 @@ class Cleaned(NamedTuple):
     """Its position among the splits."""
 
 
-def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
+def clean_turns(out: Path, config: CleanConfig, parse: Path, forgotten: Forgotten = NOTHING) -> int:
     """Write turns.parquet (with the column `split`), leaks.parquet, report.json and logs/turns.json.
 
     Returns:
@@ -67,7 +68,8 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path) -> int:
     """
     counts, tally = Counter[str](), Tally()
     file = out / "cleaned.arrow"
-    cleaned = _clean(parse / "turns.parquet", file, config, counts, tally)
+    tables = _remembered(parse / "turns.parquet", forgotten, counts, tally)
+    cleaned = _clean(tables, file, config, counts, tally)
     cleaned.shares.check(counts)
     stays, splits = cleaned.copies.unique(counts, tally.removed), splits_at(cleaned.positions, config)
     check_splits(splits[stays], cleaned.positions[stays], counts, config)
@@ -120,14 +122,27 @@ def _write_balance(out: Path, tally: Tally, counts: Counter[str], written: int) 
     log.info("clean: %s", balance.text())
 
 
-def _clean(turns: Path, cleaned: Path, config: CleanConfig, counts: Counter[str], tally: Tally) -> Cleaned:
+def _remembered(turns: Path, forgotten: Forgotten, counts: Counter[str], tally: Tally) -> Iterator[pa.Table]:
+    """Yield the conversations that are not forgotten, and count the others."""
+    for table in read_conversations(turns):
+        rest = forgotten.without(table)
+        if rest is not table:
+            counts[FORGOTTEN] += len(first_rows(table)) - len(first_rows(rest))
+        tally.read += table.num_rows
+        tally.removed[f"in {FORGOTTEN}"] += table.num_rows - rest.num_rows
+        if rest.num_rows:
+            yield rest
+
+
+def _clean(
+    tables: Iterator[pa.Table], cleaned: Path, config: CleanConfig, counts: Counter[str], tally: Tally
+) -> Cleaned:
     """Write all cleaned conversations to an Arrow file, and collect what decides which of them stay."""
     copies, shares = Copies(), Shares(config)
     positions = [np.zeros(0, np.uint64)]
     with pa.OSFile(str(cleaned), "wb") as file, pa.ipc.new_file(file, TURNS) as writer:
-        for table in read_conversations(turns):
+        for table in tables:
             used = shares.used(table)
-            tally.read += table.num_rows
             tally.removed[f"in {OUTSIDE}"] += table.num_rows - used.num_rows
             parts = clean_conversations(used, config, counts)
             units = shares.units(parts)

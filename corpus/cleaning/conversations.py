@@ -1,7 +1,7 @@
 """Conversations: cleans whole conversations in columns, and divides them where a turn is empty."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,12 +37,17 @@ class Parts(NamedTuple):
         return np.diff(self.starts)
 
 
-def read_conversations(turns: Path) -> Iterator[pa.Table]:
-    """Yield the turns of a Parquet file, a row group at a time, without dividing a conversation."""
-    rest = TURNS.empty_table()
+def read_conversations(turns: Path, columns: Sequence[str] = TURNS.names) -> Iterator[pa.Table]:
+    """Yield the turns of a Parquet file, a row group at a time, without dividing a conversation.
+
+    Args:
+        columns: those that are read; `conversation_id` must be one of them.
+    """
+    schema = pa.schema([TURNS.field(name) for name in columns])
+    rest = schema.empty_table()
     with pq.ParquetFile(turns) as file:
         for i in range(file.num_row_groups):
-            rest = pa.concat_tables([rest, file.read_row_group(i, columns=TURNS.names).cast(TURNS)])
+            rest = pa.concat_tables([rest, file.read_row_group(i, columns=columns).cast(schema)])
             last = first_rows(rest)[-1:]
             if last.any():
                 yield rest.slice(0, last[0])

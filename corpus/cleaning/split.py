@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.cleaning.config import CleanConfig
+from corpus.cleaning.forgotten import FORGOTTEN
 from corpus.cleaning.texts import WITHOUT_LETTERS
 from models.data.schemas import SPLITS
 from models.errors import DataRejected
@@ -77,6 +78,8 @@ def empty_splits_problem(
         )
     elif config.split_by == "group" and usable > units:
         remedy = f"use a corpus with more {config.split_by}s, or --set clean.split_by=conversation"
+    if counts[FORGOTTEN]:
+        remedy += f"; {counts[FORGOTTEN]:,} conversations are forgotten (`repartee corpus forget` lists them)"
     subject = f"the {' and '.join(empty)} split{' is' if len(empty) == 1 else 's are'} empty"
     return (
         f"{subject}: {counts['conversations read']:,} conversations were read, "

@@ -70,6 +70,8 @@ class Stage:
     """Whether a run with these settings includes this stage."""
     external: Callable[[RunContext, Any], External] = lambda run, config: External()
     """The input that this stage reads from outside the store."""
+    outside: str = "the corpus"
+    """What this input is, for people."""
     attend: Callable[[RunContext, str], AbstractContextManager[Mapping[str, Any]]] | None = None
     """A context manager in which `build` is called; it yields further arguments of `build`."""
     resumable: bool = False
@@ -192,7 +194,7 @@ class Stage:
         wanted = self.ingredients(config, digests)
         manifests = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
         known = (_ingredients(path) for path in manifests)
-        reasons = [differences(had, wanted) for had in known if had is not None]
+        reasons = [differences(had, wanted, self.outside) for had in known if had is not None]
         return min(reasons, key=len, default=["no stored output yet"])[0]
 
 
@@ -221,12 +223,12 @@ def digests_of(inputs: Mapping[str, Artifact], identity: str = "") -> dict[str, 
     return {**digests, "source": identity} if identity else digests
 
 
-def differences(had: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def differences(had: dict[str, Any], wanted: dict[str, Any], outside: str) -> list[str]:
     """The differences between the ingredients of two outputs; the most informative difference comes first."""
     found = config_differences("", had["config"], wanted["config"])
     for name in sorted(set(had["inputs"]) | set(wanted["inputs"])):
         if had["inputs"].get(name) != wanted["inputs"].get(name):
-            found.append("the corpus changed" if name == "source" else f"the output of {name} changed")
+            found.append(f"{outside if name == 'source' else f'the output of {name}'} changed")
     libraries = had.get("libraries", {})
     for name, version in wanted["libraries"].items():
         if libraries.get(name, version) != version:
