@@ -20,6 +20,8 @@ HELP = """\
 /retry                    answer your last message again
 /undo                     forget your last message and its reply
 /history                  show the conversation
+/system TEXT              what the model reads before all messages; /system alone shows it, and
+                          /system none removes it
 /set                      show the generation settings
 /set temperature 0.9      change a setting: temperature, top_p, top_k, max_tokens, seed,
                           repetition_penalty, no_repeat_ngram or stop (a text, or none)
@@ -61,6 +63,7 @@ class Conversation:
             "/new": self._new,
             "/undo": lambda _: f"forgotten: {self.session.undo()}",
             "/history": self._history,
+            "/system": self._system,
             "/set": self._set,
             "/model": self._model,
             "/stats": self._stats,
@@ -80,8 +83,14 @@ class Conversation:
 
     def _history(self, _: str) -> str:
         names = {"user": "you", "assistant": "bot"}
-        lines = [f"{names[turn.role]}> {turn.content}" for turn in self.session.turns]
+        lines = [f"system> {self.session.system}"] if self.session.system else []
+        lines += [f"{names[turn.role]}> {turn.content}" for turn in self.session.turns]
         return "\n".join(lines) or "the conversation has no messages yet"
+
+    def _system(self, rest: str) -> str:
+        if rest:
+            self.session.set_system("" if rest == "none" else rest)
+        return f"system text: {self.session.system or 'none'}"
 
     def _set(self, rest: str) -> str:
         key, value = [*re.split(r"\s*=\s*|\s+", rest, maxsplit=1), ""][:2]

@@ -3,15 +3,15 @@
 import collections.abc
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from pydantic import ValidationError
 
+from chat.stop_texts import before_stop, partial_stop
 from chat.transcript import free_name, read_messages, write_messages
+from chat.turns import Answer, Stats, Turn
 from models.errors import InputError, did_you_mean, validation_problem
 from models.generation.config import GenerationConfig
 from models.generation.generator import Generator, reply_rng
@@ -21,46 +21,13 @@ from models.text.chat_template import load_chat_format
 from models.text.encoding import encode_context, read_model_info
 from models.text.normalisation import display
 from models.text.redaction import prepare
+from models.text.system_text import fit_system
 
 Pieces = collections.abc.Generator[str, None, None]
 
 # A reply is one line of text. Control characters could move the cursor, so they are shown as spaces.
 _CONTROL = dict.fromkeys([*range(32), *range(127, 160)], " ")
 _REPLACEMENT = "\ufffd"  # the character that decoding puts in place of an incomplete UTF-8 sequence
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One message of the conversation."""
-
-    role: Literal["user", "assistant"]
-    content: str
-    """The text as it is shown to the user."""
-    text: str
-    """The text as the model reads it, after normalisation and redaction."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A complete reply."""
-
-    text: str
-    tokens: int
-    """The number of generated tokens, including those of a stop text."""
-    finished: bool
-    """True if the model or a stop text ended the reply, False if the token limit did."""
-
-
-@dataclass(frozen=True)
-class Stats:
-    """The size of a conversation, and the length and duration of its last reply."""
-
-    turns: int
-    context_tokens: int
-    """The number of context tokens that the model reads before the next message."""
-    reply_tokens: int
-    """The number of tokens in the last reply; 0 before the first reply."""
-    reply_seconds: float
 
 
 class Session:
@@ -71,8 +38,8 @@ class Session:
         Raises:
             InputError: the folder does not contain a model trained by Repartee, or its files are damaged.
         """
-        info = read_model_info(model_folder)
-        self._style, self._markup = info.normalisation, info.markup
+        self._info = info = read_model_info(model_folder)
+        self._style = info.normalisation
         self._prepare = partial(prepare, style=info.normalisation, redaction=info.redaction)
         self._tokenizer = tokenizer.load(model_folder)
         self._chat_format = load_chat_format(model_folder)
@@ -81,6 +48,7 @@ class Session:
         self._saved: set[Path] = set()
         self._forget_reply()
         self.turns: list[Turn] = []
+        self.system, self._system = "", ""  # as it is shown, and as the model reads it
         self.generation = generation
         self._seed()
 
@@ -122,8 +90,33 @@ class Session:
         self._forget_reply()
         return text
 
+    def set_system(self, text: str) -> None:
+        """Set the system text, which the model reads before all turns; "" removes it.
+
+        Raises:
+            InputError: the model was trained without system texts, or the text is too long for it. Then the
+                system text does not change.
+        """
+        text = _encodable(text)
+        if text and not self._info.has_system:
+            raise InputError(
+                "this model was trained without system texts, so it cannot read one; /system none removes "
+                "it, and a corpus with messages of the role system trains a model that reads them"
+            )
+        own = self._prepare(text)[0] if text else ""
+        markup = self._info.markup
+        if own and not fit_system(own, self._tokenizer, markup, self._chat_format).ids:
+            raise InputError(
+                f"the system text is longer than {markup.system_tokens} tokens (with those around it), which "
+                "is the most that this model reads; write a shorter one"
+            )
+        self.system, self._system = text if own else "", own
+
     def new(self) -> None:
-        """Start an empty conversation; if a seed is set, the random number generator is reset as well."""
+        """Start an empty conversation; if a seed is set, the random number generator is reset as well.
+
+        The system text stays.
+        """
         self.turns.clear()
         self._forget_reply()
         self._seed()
@@ -156,8 +149,10 @@ class Session:
             self._seed()
 
     def messages(self) -> list[dict[str, str]]:
-        """The messages of the conversation in chat JSONL: `{"role": ..., "content": ...}` for each turn."""
-        return [{"role": turn.role, "content": turn.content} for turn in self.turns]
+        """The messages of the conversation in chat JSONL, `{"role": ..., "content": ...}`: the turns, after
+        the system text if there is one."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *({"role": turn.role, "content": turn.content} for turn in self.turns)]
 
     def save(self, path: Path) -> None:
         """Write the conversation as one line of chat JSONL.
@@ -184,18 +179,22 @@ class Session:
         self._saved.add(path.resolve())
 
     def restore(self, messages: Sequence[Mapping[str, str]]) -> None:
-        """Replace the conversation with these messages, in which user and assistant take turns.
+        """Replace the conversation with these messages, in which user and assistant take turns, and replace
+        the system text with the one before them.
 
         Raises:
-            InputError: a user message has no text that this model can read. In this case, the present
-                conversation does not change.
+            InputError: a user message or the system text cannot be read by this model. In this case, the
+                present conversation does not change.
         """
-        self.turns = [
+        turns = [
             self._user_turn(message["content"])
             if message["role"] == "user"
             else self._assistant_turn(message["content"])
             for message in messages
+            if message["role"] != "system"
         ]
+        self.set_system(next((each["content"] for each in messages if each["role"] == "system"), ""))
+        self.turns = turns
         self._forget_reply()
 
     def stats(self) -> Stats:
@@ -226,7 +225,7 @@ class Session:
         self._reply_tokens, self._reply_seconds = 0, 0.0
 
     def _user_turn(self, text: str) -> Turn:
-        content = text.strip().encode("utf-8", "replace").decode()  # UTF-8 cannot encode a lone surrogate
+        content = _encodable(text)
         model_text = self._prepare(content)[0]
         if not model_text:
             if content and self._style == "article":
@@ -240,7 +239,8 @@ class Session:
         return Turn("assistant", shown, self._prepare(shown)[0])
 
     def _context(self, turns: list[Turn]) -> list[int]:
-        return encode_context([turn.text for turn in turns], self._tokenizer, self._markup, self._chat_format)
+        texts = [turn.text for turn in turns]
+        return encode_context(texts, self._tokenizer, self._info.markup, self._chat_format, self._system)
 
     def _answer(self, turn: Turn, *, replaced: int = 0) -> Pieces:
         before = self.turns[: len(self.turns) - replaced]
@@ -265,14 +265,14 @@ class Session:
             ids.append(token)
             self._reply_tokens, self._reply_seconds = len(ids), time.monotonic() - started_s
             shown = self._shown(self._settled(self._tokenizer.decode(ids)))
-            if _before_stop(shown, stops) < len(shown):
+            if before_stop(shown, stops) < len(shown):
                 break
-            upto = len(shown) - _partial_stop(shown, stops)
+            upto = len(shown) - partial_stop(shown, stops)
             if upto > end:
                 yield shown[end:upto]
                 end = upto
         shown = self._shown(self._tokenizer.decode(ids))
-        if rest := shown[end : _before_stop(shown, stops)]:
+        if rest := shown[end : before_stop(shown, stops)]:
             yield rest
 
     def _settled(self, text: str) -> str:
@@ -289,12 +289,5 @@ class Session:
         self._rng = None if seed is None else reply_rng(seed)
 
 
-def _before_stop(text: str, stops: tuple[str, ...]) -> int:
-    """The number of characters before the first stop text, or in the whole text if it contains none."""
-    return min((start for stop in stops if (start := text.find(stop)) >= 0), default=len(text))
-
-
-def _partial_stop(text: str, stops: tuple[str, ...]) -> int:
-    """The number of characters at the end of the text that may be the start of a stop text."""
-    starts = (stop[:size] for stop in stops for size in range(1, len(stop)))
-    return max((len(start) for start in starts if text.endswith(start)), default=0)
+def _encodable(text: str) -> str:
+    return text.strip().encode("utf-8", "replace").decode()  # UTF-8 cannot encode a lone surrogate

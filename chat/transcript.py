@@ -36,7 +36,7 @@ def read_messages(path: Path) -> list[dict[str, str]]:
 
     Raises:
         InputError: the file cannot be read, or does not contain exactly one conversation in which user and
-            assistant take turns.
+            assistant take turns, perhaps after a system message.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -56,8 +56,9 @@ def read_messages(path: Path) -> list[dict[str, str]]:
         raise _not_a_conversation(
             path, 'the line is not {"messages": [{"role": ..., "content": ...}]}'
         ) from None
-    expected = [ROLES[i % 2] for i in range(len(found))]
-    if not found or len(found) % 2 or [each["role"] for each in found] != expected:
+    turns = found[1:] if found and found[0]["role"] == "system" else found
+    expected = [ROLES[i % 2] for i in range(len(turns))]
+    if not turns or len(turns) % 2 or [each["role"] for each in turns] != expected:
         raise _not_a_conversation(
             path, "there are no messages, or those of user and assistant do not alternate"
         )

@@ -31,7 +31,7 @@ from corpus.cleaning.removals import NEAR_COPIES, Removals, no_replies_left
 from corpus.cleaning.shares import OUTSIDE, Shares
 from corpus.cleaning.split import check_splits, position_of, splits_at
 from corpus.contract.figures import write_figures
-from models.data.schemas import SPLIT_TURNS, SPLITS, TURNS
+from models.data.schemas import SPLIT_TURNS, SPLITS, SYSTEM, TURNS, has_system
 from models.data.turn_balance import BALANCE, TurnBalance
 
 log = logging.getLogger(__name__)
@@ -68,23 +68,19 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path, forgotten: Forgotte
     """
     counts, tally = Counter[str](), Tally()
     file = out / "cleaned.arrow"
+    schema = TURNS.append(SYSTEM) if has_system(parse / "turns.parquet") else TURNS
     tables = _remembered(parse / "turns.parquet", forgotten, counts, tally)
-    cleaned = _clean(tables, file, config, counts, tally)
+    cleaned = _clean(tables, file, config, counts, tally, schema)
     cleaned.shares.check(counts)
     stays, splits = cleaned.copies.unique(counts, tally.removed), splits_at(cleaned.positions, config)
     check_splits(splits[stays], cleaned.positions[stays], counts, config)
     copies = cleaned.shares.copies(stays, splits == SPLITS.index("train"), counts)
-    found = Turns(
-        file,
-        np.where(stays, splits, -1).astype(np.int8),
-        sizes=cleaned.copies.sizes,
-        keys=cleaned.copies.keys,
-        exchanges=cleaned.copies.exchanges,
-    )
+    found = _found_turns(file, cleaned.copies, np.where(stays, splits, -1))
     removals = Removals(found, counts)
     removals.write(out / "leaks.parquet")
     written = Counter[str]()
-    turns = _write(out / "turns.parquet", _with_splits(found, removals, copies, counts, tally), written)
+    tables = _with_splits(found, removals, copies, counts, tally)
+    turns = _write(out / "turns.parquet", tables, written, schema.append(SPLIT_TURNS.field("split")))
     file.unlink()
     if not written["train"]:
         raise no_replies_left("train")
@@ -101,6 +97,16 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path, forgotten: Forgotte
     write_figures(out, config)
     _write_balance(out, tally, counts, turns)
     return turns
+
+
+def _found_turns(file: Path, copies: Copies, splits: NDArray[np.int64]) -> Turns:
+    """
+    Args:
+        splits: the position of each conversation's split in SPLITS; -1 if the conversation is removed.
+    """
+    return Turns(
+        file, splits.astype(np.int8), sizes=copies.sizes, keys=copies.keys, exchanges=copies.exchanges
+    )
 
 
 def _write_balance(out: Path, tally: Tally, counts: Counter[str], written: int) -> None:
@@ -135,12 +141,17 @@ def _remembered(turns: Path, forgotten: Forgotten, counts: Counter[str], tally: 
 
 
 def _clean(
-    tables: Iterator[pa.Table], cleaned: Path, config: CleanConfig, counts: Counter[str], tally: Tally
+    tables: Iterator[pa.Table],
+    cleaned: Path,
+    config: CleanConfig,
+    counts: Counter[str],
+    tally: Tally,
+    schema: pa.Schema,
 ) -> Cleaned:
     """Write all cleaned conversations to an Arrow file, and collect what decides which of them stay."""
     copies, shares = Copies(), Shares(config)
     positions = [np.zeros(0, np.uint64)]
-    with pa.OSFile(str(cleaned), "wb") as file, pa.ipc.new_file(file, TURNS) as writer:
+    with pa.OSFile(str(cleaned), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for table in tables:
             used = shares.used(table)
             tally.removed[f"in {OUTSIDE}"] += table.num_rows - used.num_rows
@@ -178,15 +189,15 @@ def _with_splits(
             yield turns
 
 
-def _write(path: Path, tables: Iterator[pa.Table], written: Counter[str]) -> int:
+def _write(path: Path, tables: Iterator[pa.Table], written: Counter[str], schema: pa.Schema) -> int:
     """Write tables to a Parquet file in row groups of ROW_GROUP rows; return the number of rows.
 
     Args:
         written: the number of conversations of each split is added to these counts.
     """
     rows = 0
-    waiting = SPLIT_TURNS.empty_table()
-    with pq.ParquetWriter(path, SPLIT_TURNS, compression="zstd") as writer:
+    waiting = schema.empty_table()
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for table in tables:
             waiting = pa.concat_tables([waiting, table])
             while waiting.num_rows >= ROW_GROUP:

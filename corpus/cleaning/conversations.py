@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from corpus.arrays import number_array, numbers_of, text_array
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.texts import prepare_speakers, prepare_texts
-from models.data.schemas import TURNS
+from corpus.cleaning.texts import prepare_speakers, prepare_system_texts, prepare_texts
+from models.data.schemas import SYSTEM, TURNS
 
 EMPTY = "turns empty, or empty once cleaned"
 ALONE = "turns with no neighbour left"
@@ -37,17 +37,22 @@ class Parts(NamedTuple):
         return np.diff(self.starts)
 
 
-def read_conversations(turns: Path, columns: Sequence[str] = TURNS.names) -> Iterator[pa.Table]:
+def read_conversations(
+    turns: Path, columns: Sequence[str] = (*TURNS.names, SYSTEM.name)
+) -> Iterator[pa.Table]:
     """Yield the turns of a Parquet file, a row group at a time, without dividing a conversation.
 
     Args:
-        columns: those that are read; `conversation_id` must be one of them.
+        columns: those that are read; `conversation_id` must be one of them. The column `system` is left out
+            if the file does not have it.
     """
-    schema = pa.schema([TURNS.field(name) for name in columns])
-    rest = schema.empty_table()
     with pq.ParquetFile(turns) as file:
+        schema = pa.schema([field for field in TURNS.append(SYSTEM) if field.name in columns])
+        if SYSTEM.name not in file.schema_arrow.names and SYSTEM.name in schema.names:
+            schema = schema.remove(schema.get_field_index(SYSTEM.name))
+        rest = schema.empty_table()
         for i in range(file.num_row_groups):
-            rest = pa.concat_tables([rest, file.read_row_group(i, columns=columns).cast(schema)])
+            rest = pa.concat_tables([rest, file.read_row_group(i, columns=schema.names).cast(schema)])
             last = first_rows(rest)[-1:]
             if last.any():
                 yield rest.slice(0, last[0])
@@ -67,6 +72,7 @@ def clean_conversations(turns: pa.Table, config: CleanConfig, counts: Counter[st
         counts: what is read and removed is added to these counts.
     """
     turns = turns.combine_chunks()
+    schema = turns.schema
     ids = _column(turns, "conversation_id")
     is_first = _is_first(ids)
     counts["conversations read"] += int(is_first.sum())
@@ -78,9 +84,11 @@ def clean_conversations(turns: pa.Table, config: CleanConfig, counts: Counter[st
     columns, first_rows, sizes, rows = _divided(turns, is_first, is_empty, counts)
     columns["text"] = text_array(texts).take(number_array(text_numbers[rows]))
     columns["speaker"] = prepare_speakers(columns["speaker"], config)
+    if SYSTEM.name in columns:
+        columns[SYSTEM.name] = prepare_system_texts(columns[SYSTEM.name], config, counts)
     undivided = _column(turns, "group") if config.split_by == "group" else ids
     units = undivided.take(number_array(first_rows)).to_pylist()
-    return Parts(pa.table(columns, schema=TURNS), np.concatenate([[0], np.cumsum(sizes)]), units)
+    return Parts(pa.table(columns, schema=schema), np.concatenate([[0], np.cumsum(sizes)]), units)
 
 
 def divide_conversations(
@@ -127,8 +135,31 @@ def _divided(
         _column(turns, "conversation_id"), is_first, first_rows, mark
     ).take(number_array(np.repeat(np.arange(len(sizes)), sizes)))
     starts = np.cumsum(sizes) - sizes
+    if SYSTEM.name in columns:
+        columns[SYSTEM.name] = _systems_of_parts(turns, is_first, first_rows, starts, len(rows))
     columns["turn"] = number_array(np.arange(len(rows)) - np.repeat(starts, sizes), pa.int32())
     return columns, first_rows, sizes, rows
+
+
+def _systems_of_parts(
+    turns: pa.Table,
+    is_first: NDArray[np.bool_],
+    first_rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    num_rows: int,
+) -> pa.Array:
+    """The column `system`: each part has the system text of its conversation, in the row of its first turn.
+
+    Args:
+        first_rows: the row that each part begins with in `turns`.
+        starts: the row that each part begins with in the new column, which has `num_rows` rows.
+    """
+    conversations = np.cumsum(is_first)[first_rows] - 1
+    of_parts = _column(turns, SYSTEM.name).take(number_array(np.flatnonzero(is_first)[conversations]))
+    texts = pa.concat_arrays([text_array([""]), of_parts])
+    numbers = np.zeros(num_rows, np.int64)
+    numbers[starts] = 1 + np.arange(len(starts))
+    return texts.take(number_array(numbers))
 
 
 def _part_ids(

@@ -46,6 +46,14 @@ def prepare_speakers(column: pa.Array, config: CleanConfig) -> pa.Array:
     return text_array([redact(name)[0] for name in distinct.to_pylist()]).take(number_array(numbers))
 
 
+def prepare_system_texts(column: pa.Array, config: CleanConfig, counts: Counter[str]) -> pa.Array:
+    """The system texts as the model reads them; the items of personal data that are replaced are counted."""
+    own = Counter[str]()
+    texts, numbers = prepare_texts(column, config, own)
+    counts.update({kind: count for kind, count in own.items() if kind != WITHOUT_LETTERS and count})
+    return text_array(texts).take(number_array(numbers))
+
+
 def _encoded(column: pa.Array) -> tuple[pa.Array, NDArray[np.int32]]:
     encoded = column.dictionary_encode()
     return encoded.dictionary, numbers_of(encoded.indices)

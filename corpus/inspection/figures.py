@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from corpus.arrays import number_array, numbers_of
+from corpus.arrays import number_array, numbers_of, text_array
 from corpus.cleaning.config import CleanConfig
 from corpus.cleaning.conversations import Parts, clean_conversations
 from corpus.cleaning.copies import exchange_hashes, part_digests, text_digests
 from corpus.cleaning.split import position_of, splits_at
 from corpus.counters import FrequentTexts, HashSample, Lengths
 from corpus.readers.parse import ParseConfig, Parsing
-from corpus.readers.turns import Conversation, Turn, group_of
+from corpus.readers.turns import Conversation, Turn, group_of, system_of
 from corpus.readers.writer import rows_of, table_of
-from models.data.schemas import SPLITS
+from models.data.schemas import SPLITS, SYSTEM
 
 SAMPLES = 5
 BATCH_TURNS = 4096  # turns that are cleaned and counted together
@@ -42,6 +42,8 @@ class Sample(NamedTuple):
     speakers: list[str]
     texts: list[str]
     weights: list[float]
+    system: str
+    """The system text as the model reads it, or ""."""
 
 
 class Figures:
@@ -66,6 +68,7 @@ class Figures:
         """The same for what is never divided between splits."""
         self.samples: list[Sample] = []
         self._rows: list[tuple[Any, ...]] = []
+        self._systems: list[str] = []
 
     def add(self, conversation: Conversation, turns: list[Turn]) -> None:
         """Add a conversation. It is counted later, and at the latest when `count_waiting` is called."""
@@ -73,12 +76,14 @@ class Figures:
         if self._rows and self._rows[-1][0] == name:  # two conversations in a row would become one
             name = f"{name}-2"
         self._rows += rows_of(name, turns, group_of(conversation, turns))
+        self._systems += [system_of(conversation), *[""] * (len(turns) - 1)]
         if len(self._rows) >= BATCH_TURNS:
             self.count_waiting()
 
     def count_waiting(self) -> None:
         """Clean and count the conversations that were added but not counted yet."""
-        turns, self._rows = table_of(self._rows), []
+        turns = table_of(self._rows).append_column(SYSTEM, text_array(self._systems))
+        self._rows, self._systems = [], []
         parts = clean_conversations(turns, self.config, self.counts)
         if not len(parts.sizes):
             return
@@ -118,7 +123,8 @@ class Figures:
         start, size = int(parts.starts[number]), int(parts.sizes[number])
         turns = parts.turns.slice(start, size)
         speakers, texts, weights = (turns[name].to_pylist() for name in ("speaker", "text", "weight"))
-        sample = Sample(key, turns["conversation_id"][0].as_py(), split, speakers, texts, weights)
+        name, system = turns["conversation_id"][0].as_py(), turns[SYSTEM.name][0].as_py()
+        sample = Sample(key, name, split, speakers, texts, weights, system)
         insort(self.samples, sample, key=lambda each: each.key)
         del self.samples[SAMPLES:]
 

@@ -16,7 +16,9 @@ class RenderedTurn(Record):
     """Whether the model learns to write this turn and the token after it."""
 
 
-def render(texts: list[str], weights: list[float], markup: MarkupConfig) -> list[list[RenderedTurn]]:
+def render(
+    texts: list[str], weights: list[float], markup: MarkupConfig, system: str = ""
+) -> list[list[RenderedTurn]]:
     """The first training sequences of a conversation; a single one, unless `markup.unit` is `pair`.
 
     Nothing is cut off, because the length in tokens is only known when a vocabulary has been learnt.
@@ -24,12 +26,15 @@ def render(texts: list[str], weights: list[float], markup: MarkupConfig) -> list
     Args:
         texts: the texts of the turns.
         weights: the weights of the turns.
+        system: the system text of the conversation, or "".
     """
+    before = [system] if system and markup.system == "context" else []
     has_loss = [i > 0 and weight > 0 for i, weight in enumerate(weights)]
     if markup.unit == "conversation":
-        return [_sequence(texts, has_loss)] if any(has_loss) else []
+        return [_sequence([*before, *texts], [False] * len(before) + has_loss)] if any(has_loss) else []
     replies = [i for i, flag in enumerate(has_loss) if flag][:MAX_SEQUENCES]
-    return [_sequence(texts[i - 1 : i + 1], [False, True]) for i in replies]
+    unscored = [False] * (1 + len(before))
+    return [_sequence([*before, *texts[i - 1 : i + 1]], [*unscored, True]) for i in replies]
 
 
 def _sequence(texts: list[str], has_loss: list[bool]) -> list[RenderedTurn]:

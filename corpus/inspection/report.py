@@ -251,6 +251,6 @@ def _suggested_shares(figures: Figures) -> dict[str, float]:
 
 def _rendered(figures: Figures, markup: MarkupConfig) -> list[list[RenderedTurn]]:
     for sample in figures.samples:
-        if sequences := render(sample.texts, sample.weights, markup):
+        if sequences := render(sample.texts, sample.weights, markup, sample.system):
             return sequences
     return []

@@ -30,7 +30,7 @@ from corpus.readers.formats import (
     unrecognised_error,
 )
 from corpus.readers.rejects import Rejects, TooManyRejects
-from corpus.readers.turns import Conversation, Ledger, Turn, group_of, settle
+from corpus.readers.turns import Conversation, Ledger, Turn, group_of, settle, system_of
 from corpus.readers.writer import TurnsWriter
 from models.config import Config
 from models.data.schemas import REJECTS
@@ -151,7 +151,8 @@ def _write_turns(writer: TurnsWriter, parsing: Parsing, name: str, prefix: str) 
     """
     try:
         for conversation, turns in parsing.read():
-            writer.write(f"{prefix}{conversation.id}", turns, group_of(conversation, turns))
+            system = system_of(conversation)
+            writer.write(f"{prefix}{conversation.id}", turns, group_of(conversation, turns), system)
     except TooManyRejects:
         raise too_many_rejects_error(name, parsing, "the first ") from None
     _check(name, parsing)
@@ -228,13 +229,15 @@ def _log(parsing: Parsing, label: str) -> None:
     ledger = parsing.ledger
     left_out = sum((counts for counts in ledger.rejected.values()), Counter[str]())
     causes = "".join(f"; {count:,}: {cause}" for cause, count in left_out.most_common(5))
+    system = f", {ledger.system:,} of them system texts" if ledger.system else ""
     log.info(
-        "%s: %s turns read, %s kept, %s joined to the turn before, %s left out%s",
+        "%s: %s turns read, %s kept%s, %s joined to the turn before, %s left out%s",
         label,
-        *(
-            f"{n:,}"
-            for n in (ledger.read.total(), ledger.accepted.total(), ledger.joined.total(), left_out.total())
-        ),
+        f"{ledger.read.total():,}",
+        f"{ledger.accepted.total() + ledger.system:,}",
+        system,
+        f"{ledger.joined.total():,}",
+        f"{left_out.total():,}",
         causes,
     )
     reader = parsing.reader

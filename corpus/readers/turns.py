@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 USER, ASSISTANT, SYSTEM, TOOL = "user", "assistant", "system", "tool"
@@ -58,6 +59,8 @@ class Ledger:
     accepted: Counter[str] = field(default_factory=Counter)
     joined: Counter[str] = field(default_factory=Counter)
     """Turns that were appended to the turn before them, because the same speaker goes on."""
+    system: int = 0
+    """The number of system texts that are used. They are read, but they are no turns of the dialogue."""
     rejected: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Turns that were left out: the number for each cause, by role."""
 
@@ -72,7 +75,7 @@ class Ledger:
         return {
             role: {
                 "read": self.read[role],
-                "kept": self.accepted[role],
+                "kept": self.accepted[role] + (self.system if role == SYSTEM else 0),
                 "joined": self.joined[role],
                 "rejected": dict(self.rejected[role].most_common()),
             }
@@ -80,8 +83,19 @@ class Ledger:
         }
 
 
+def system_of(conversation: Conversation) -> str:
+    """The system text of a conversation: the texts of the role `system` before its first turn; "" if none."""
+    return " ".join(text for turn in _leading(conversation) if (text := turn.text.strip()))
+
+
+def _leading(conversation: Conversation) -> list[Turn]:
+    return list(takewhile(lambda turn: turn.role == SYSTEM, conversation.turns))
+
+
 def settle(conversation: Conversation, ledger: Ledger, *, join: bool = True) -> list[Turn]:
     """The turns of the dialogue, without system texts, tool calls and turns of known roles that have no text.
+
+    A system text before the first turn belongs to the conversation (`system_of`); a later one is left out.
 
     Consecutive turns of one speaker with one weight are joined with a space, if `join` is true. A user's turn
     is no reply, so its weight is 0. Turns without a speaker are those of two speakers, who take turns. An
@@ -89,10 +103,14 @@ def settle(conversation: Conversation, ledger: Ledger, *, join: bool = True) -> 
     stage `clean` divides the conversation there.
     """
     settled: list[Turn] = []
+    num_leading = len(_leading(conversation))
     for number, turn in enumerate(conversation.turns):
         role = turn.role or SPEAKER
-        if turn.role == SYSTEM:
-            ledger.reject([turn], "a system text, which is no turn of the dialogue")
+        if turn.role == SYSTEM and turn.text.strip() and number < num_leading:
+            ledger.read[SYSTEM] += 1
+            ledger.system += 1
+        elif turn.role == SYSTEM and turn.text.strip():
+            ledger.reject([turn], "a system text after the first turn, which is no turn of the dialogue")
         elif turn.role == TOOL:
             ledger.reject([turn], "a tool call or its result, which is no turn of the dialogue")
         elif turn.role and not turn.text.strip():

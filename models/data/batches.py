@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.data.schemas import EXAMPLES
+from models.data.schemas import EXAMPLES, SILENT
 from models.text.tokenizer import PAD, START
 
 NO_LOSS = -1  # target of a position that carries no loss
@@ -40,9 +40,18 @@ class Batch:
     lengths_B: Tensor
     context_BS: Tensor | None = None
     context_mask_BS: Tensor | None = None
+    is_silent_BT: Tensor | None = None
+    """Whether the next id at each position carries no loss at all; None if there are no such ids."""
 
     def to(self, device: torch.device) -> "Batch":
-        parts = (self.inputs_BT, self.targets_BT, self.lengths_B, self.context_BS, self.context_mask_BS)
+        parts = (
+            self.inputs_BT,
+            self.targets_BT,
+            self.lengths_B,
+            self.context_BS,
+            self.context_mask_BS,
+            self.is_silent_BT,
+        )
         tensors = (part if part is None else part.to(device, non_blocking=True) for part in parts)
         return Batch(*tensors)  # type: ignore[arg-type]
 
@@ -62,12 +71,19 @@ class LossInputs(NamedTuple):
 class Examples:
     """The examples in a table of the schema EXAMPLES (models/data/schemas.py), as flat arrays."""
 
+    is_silent: NDArray[np.bool_] | None = None
+    """Whether each id carries no loss at all (the column `silent`); None if the table has no such ids."""
+
     def __init__(self, table: pa.Table) -> None:
         ids, flags = (table[name].combine_chunks() for name in ("ids", "is_reply"))
         lengths = ids.value_lengths().to_numpy(zero_copy_only=False)
         self.ids: NDArray[np.uint32] = ids.flatten().to_numpy()
         self.is_reply: NDArray[np.bool_] = flags.flatten().to_numpy(zero_copy_only=False).astype(bool)
         self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        if SILENT.name in table.column_names:
+            silent = table[SILENT.name].to_numpy()
+            within = np.arange(len(self.ids)) - np.repeat(self.starts[:-1], lengths)
+            self.is_silent = within < np.repeat(silent, lengths)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -95,10 +111,22 @@ class Examples:
         span = slice(self.starts[i], self.starts[i + 1])
         return self.ids[span].astype(np.int64), self.is_reply[span]
 
+    def silent_targets(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor | None:
+        """Whether each target of a padded batch of these rows carries no loss at all; None if all may."""
+        if self.is_silent is None:
+            return None
+        flags = [self.is_silent[self.starts[i] + 1 : self.starts[i + 1]].astype(np.int64) for i in rows]
+        return _pad(flags, 0).bool()
+
 
 def read_examples(folder: Path, split: str) -> pa.Table:
-    """The examples of a split (train, validation or test), as a table of the schema EXAMPLES."""
-    return pq.read_table(folder / f"{split}.parquet", schema=EXAMPLES)
+    """The examples of a split (train, validation or test), as a table of the schema EXAMPLES.
+
+    It has the column `silent`, too, if the conversations have system texts.
+    """
+    path = folder / f"{split}.parquet"
+    has_silent = SILENT.name in pq.read_schema(path).names
+    return pq.read_table(path, schema=EXAMPLES.append(SILENT) if has_silent else EXAMPLES)
 
 
 def name_rows(table: pa.Table, rows: NDArray[np.int64], most: int = 3) -> str:

@@ -1,6 +1,9 @@
 """The schemas of the tables that the stages exchange. A table's writer and readers use the same schema."""
 
+from pathlib import Path
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 SPLITS = ("train", "validation", "test")
 
@@ -15,6 +18,16 @@ TURNS = pa.schema(
         pa.field("weight", pa.float32(), nullable=False),  # 0: context only, not counted as a reply
     ]
 )
+
+SYSTEM = pa.field("system", pa.string(), nullable=False)
+"""A further column of TURNS and SPLIT_TURNS, if a conversation of the corpus has a system text: the text in
+the row of the conversation's first turn, "" in its other rows."""
+
+
+def has_system(turns: Path) -> bool:
+    """Whether a table of turns has the column `system`."""
+    return SYSTEM.name in pq.read_schema(turns).names
+
 
 SPLIT_TURNS = TURNS.append(pa.field("split", pa.string(), nullable=False))  # one of SPLITS
 
@@ -31,6 +44,10 @@ EXAMPLES = pa.schema(
         pa.field("spelled_nats", pa.float64(), nullable=False),  # the spelling charge for text without ids
     ]
 )
+
+SILENT = pa.field("silent", pa.int32(), nullable=False)
+"""A further column of EXAMPLES, if a conversation of the corpus has a system text: the number of ids at the
+beginning of an example that carry no loss at all, not even that of the setting `train.context_loss`."""
 
 REJECTS = pa.schema(
     [

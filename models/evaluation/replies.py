@@ -1,7 +1,9 @@
 """A model's greedy replies to contexts of the test split, and statistics of whole replies."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.data.examples import read_split, reply_positions
 from models.generation.config import GenerationConfig
@@ -11,23 +13,36 @@ from models.text.normalisation import display, normalise
 OPENERS = ("Hello.", "How are you?", "What is your name?", "Where do you live?", "Thank you.", "Goodbye.")
 
 
-def sample_cases(turns: Path, normalisation: Any, count: int) -> list[tuple[list[str], str]]:
-    """Return (context, original reply) pairs: the OPENERS, then at most `count` pairs from the test split.
+class Case(NamedTuple):
+    """A context, and the original reply to it; "" if the context is not from the corpus."""
 
-    An opener is not from the corpus, so its original reply is "".
-    """
-    conversations = [(each.texts, reply_positions(each)) for each in read_split(turns, "test")]
-    conversations = [(texts, positions) for texts, positions in conversations if positions]
+    context: list[str]
+    said: str
+    system: str = ""
+    """The system text of the conversation, or ""."""
+
+
+def sample_cases(turns: Path, normalisation: Any, count: int) -> list[Case]:
+    """The OPENERS, then at most `count` contexts from the test split."""
+    conversations = [(each, reply_positions(each)) for each in read_split(turns, "test")]
+    conversations = [(each, positions) for each, positions in conversations if positions]
     chosen = conversations[:: max(1, len(conversations) // count)][:count]
-    cases: list[tuple[list[str], str]] = [([normalise(text, normalisation)], "") for text in OPENERS]
-    for i, (texts, positions) in enumerate(chosen):
+    cases = [Case([normalise(text, normalisation)], "") for text in OPENERS]
+    for i, (each, positions) in enumerate(chosen):
         position = positions[i % len(positions)]
-        cases.append((texts[:position], texts[position]))
+        cases.append(Case(each.texts[:position], each.texts[position], each.system))
     return cases
 
 
-def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int], bool]]:
-    """Return the greedy reply to each context as text and ids, and whether the model ended the reply."""
+def answer(
+    folder: Path, contexts: list[list[str]], systems: Sequence[str] = ()
+) -> list[tuple[str, list[int], bool]]:
+    """Return the greedy reply to each context as text and ids, and whether the model ended the reply.
+
+    Args:
+        systems: the system text before each context, or "". A model that was trained without system texts
+            does not read them.
+    """
     from models.generation.generator import Generator
     from models.network import networks
     from models.text import tokenizer
@@ -35,7 +50,11 @@ def answer(folder: Path, contexts: list[list[str]]) -> list[tuple[str, list[int]
 
     info, vocabulary = read_model_info(folder), tokenizer.load(folder)
     chat_format = load_chat_format(folder)
-    encoded = [encode_context(context, vocabulary, info.markup, chat_format) for context in contexts]
+    used = systems if info.has_system else ()
+    encoded = [
+        encode_context(context, vocabulary, info.markup, chat_format, system)
+        for context, system in zip_longest(contexts, used, fillvalue="")
+    ]
     generator = Generator(networks.load(folder), chat_format.special_tokens)
     replies = generator.replies(encoded, GenerationConfig(temperature=0))
     return [(display(vocabulary.decode(r.ids), info.normalisation), list(r.ids), r.finished) for r in replies]

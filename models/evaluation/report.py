@@ -67,7 +67,7 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     normalisation = read_model_info(model).normalisation
     score = score_model(model, turns, config.max_replies)
     cases = sample_cases(turns, normalisation, config.sample_replies)
-    replies = answer(model, [context for context, _ in cases])
+    replies = answer(model, [case.context for case in cases], [case.system for case in cases])
     openers = {opener: text for opener, (text, *_) in zip(OPENERS, replies, strict=False)}
     record_score(score, turns, normalisation, config.max_replies, openers).write(out / SCORE)
     figures = {
@@ -85,7 +85,7 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     }
     samples = [
         Sample(context=context, reply=text, said=said)
-        for (context, said), (text, *_) in zip(cases, replies, strict=True)
+        for (context, said, _), (text, *_) in zip(cases, replies, strict=True)
     ]
     report = Report(metrics=figures, normalisation=normalisation, samples=samples[: config.shown_replies])
     report.write(out / REPORT)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.config import Config
-from models.data.examples import encode_split, read_split
+from models.data.examples import Conversation, encode_split, read_split
 from models.data.schemas import EXAMPLES
 from models.evaluation.replies import answer_openers
 from models.record import Record
@@ -39,9 +39,11 @@ def score_model(folder: Path, turns: Path, max_replies: int | None = None) -> "S
     from models.evaluation import metrics  # torch takes seconds to import
     from models.network import networks  # torch takes seconds to import
 
-    markup = read_model_info(folder).markup
+    info = read_model_info(folder)
     every = _every(turns, max_replies)
-    examples = pa.Table.from_batches(encode_split(turns, "test", folder, markup, every=every), EXAMPLES)
+    encoded = encode_split(turns, "test", folder, info.markup, every=every, with_system=info.has_system)
+    batches = [batch.select(EXAMPLES.names) for batch in encoded]
+    examples = pa.Table.from_batches(batches, EXAMPLES)
     if every > 1:
         scored = pc.sum(examples["replies"]).as_py()
         whole = count_replies(turns)
@@ -58,10 +60,15 @@ def test_text_digest(turns: Path, max_replies: int | None) -> str:
     """A digest of the conversations that are scored. It does not depend on their order."""
     scored = islice(read_split(turns, "test"), 0, None, _every(turns, max_replies))
     digests = sorted(
-        hashlib.sha256(repr((each.group, each.texts, each.has_loss)).encode("utf-8", "replace")).digest()
-        for each in scored
+        hashlib.sha256(repr(_scored_part(each)).encode("utf-8", "replace")).digest() for each in scored
     )
     return hashlib.sha256(b"".join(digests)).hexdigest()[:32]
+
+
+def _scored_part(conversation: Conversation) -> tuple[object, ...]:
+    """What the score of a conversation depends on; without a system text, what it was in earlier releases."""
+    group, texts, has_loss, system = conversation[1:]
+    return (group, texts, has_loss, system) if system else (group, texts, has_loss)
 
 
 def count_replies(turns: Path) -> int:

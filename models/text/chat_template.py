@@ -6,6 +6,7 @@ cannot yield a special token, and a turn has the same ids in training, scoring a
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,10 +34,16 @@ class ChatFormat:
     """The largest number of ids between two texts or after the last text."""
     allows_assistant_first: bool = True
     """Whether a sequence may begin with a turn of the assistant."""
+    max_system: int | None = 1
+    """The largest number of ids that a system text adds to a sequence beside its own; None if the format has
+    no system text."""
 
-    def surrounding_ids(self, turns: int) -> list[list[int]]:
-        """Return `turns` + 1 lists: the ids before each text, then the ids after the last text (a reply)."""
-        return [[START], *([END] for _ in range(turns))]
+    def surrounding_ids(self, turns: int, *, has_system: bool = False) -> list[list[int]]:
+        """Return `turns` + 1 lists: the ids before each text, then the ids after the last text (a reply).
+
+        With a system text, which is the first text, there is one list more.
+        """
+        return [[START], *([END] for _ in range(turns + has_system))]
 
     def end_length(self, ids: list[int]) -> int:
         """How many ids after a reply's text belong to the reply: those up to and including the end token."""
@@ -51,7 +58,7 @@ class ChatTemplate(ChatFormat):
     def __init__(self, folder: Path, special_tokens: SpecialTokens) -> None:
         self.special_tokens = special_tokens
         self._encoder, self._hf_tokenizer = _raw_tokenizer(folder), open_tokenizer(folder)
-        self._known: dict[int, list[list[int]]] = {}
+        self._known: dict[tuple[int, bool], list[list[int]]] = {}
         from jinja2.exceptions import TemplateError
 
         self.allows_assistant_first = True
@@ -63,19 +70,29 @@ class ChatTemplate(ChatFormat):
         even_ids = self.surrounding_ids(4)
         self.max_prefix = max(len(odd_ids[0]), len(even_ids[0]))
         self.max_per_turn = max(len(ids) for ids in (*odd_ids[1:], *even_ids[1:]))
+        self.max_system = None
+        with suppress(TemplateError, InputError):  # the template has no system text
+            odd = (3,) if self.allows_assistant_first else ()
+            lists = [self.surrounding_ids(turns, has_system=True) for turns in (2, *odd, 4)]
+            self.max_system = max(0, *(len(each[0]) + len(each[1]) - len(even_ids[0]) for each in lists))
 
-    def surrounding_ids(self, turns: int) -> list[list[int]]:
+    def surrounding_ids(self, turns: int, *, has_system: bool = False) -> list[list[int]]:
         """Return `turns` + 1 lists: the ids before each text, then the ids after the last text.
+
+        With a system text, which is the first text, there is one list more.
 
         Raises:
             TemplateError: the template does not allow a sequence that begins with the assistant.
         """
-        if turns not in self._known:
-            texts = render(self._hf_tokenizer, min(turns, _MAX_PLACEHOLDERS))
+        key = turns, has_system
+        if key not in self._known:
+            texts = render(
+                self._hf_tokenizer, min(turns, _MAX_PLACEHOLDERS - has_system), has_system=has_system
+            )
             ids = [self._encoder.encode(text, add_special_tokens=False).ids for text in texts]
             ids[-1] = ids[-1][: self.end_length(ids[-1])]
-            self._known[turns] = ids
-        return self._known[turns]
+            self._known[key] = ids
+        return self._known[key]
 
 
 def load_chat_format(folder: Path) -> ChatFormat:
@@ -105,16 +122,18 @@ def open_tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def render(hf_tokenizer: Any, turns: int) -> list[str]:
+def render(hf_tokenizer: Any, turns: int, *, has_system: bool = False) -> list[str]:
     """Return the strings that the template puts before, between and after the texts of a conversation.
 
     Args:
         turns: the number of turns in the conversation; the last turn is the assistant's.
+        has_system: whether a system text precedes the turns.
 
     Raises:
         InputError: the template does not write each turn once and in order.
     """
-    roles = ["user" if (turns - i) % 2 == 0 else "assistant" for i in range(turns)]
+    roles = ["system"] * has_system
+    roles += ["user" if (turns - i) % 2 == 0 else "assistant" for i in range(turns)]
     messages = [{"role": role, "content": chr(_FIRST_PLACEHOLDER + i)} for i, role in enumerate(roles)]
     # Transformers renders templates in a sandbox, in which a template can access only the messages.
     rendered = cast(str, hf_tokenizer.apply_chat_template(messages, tokenize=False))

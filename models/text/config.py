@@ -1,8 +1,8 @@
 """The settings for encoding conversations as training examples, and the file that records the settings."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from models.config import Config
 from models.record import Record
@@ -20,6 +20,16 @@ class MarkupConfig(Config):
     max_tokens: int = Field(default=512, ge=8, le=2048)
     """Maximum length of a sequence in tokens, special tokens included. With `pair`, the limit applies
     to the context and to the reply separately."""
+    system: Literal["context", "drop"] = "context"
+    """What is done with the system text of a conversation (a message of the role `system` or `developer`
+    before its first turn). `context`: each example begins with it, without loss, if it takes at most an
+    eighth of `max_tokens` (with `pair`, a half); a longer one is left out. `drop`: it is left out."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The default value is left out, so that files and fingerprints stay those of earlier releases."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("system", "context")}
 
     @property
     def context_tokens(self) -> int:
@@ -29,6 +39,11 @@ class MarkupConfig(Config):
         replies, so that few replies are truncated.
         """
         return self.max_tokens if self.unit == "pair" else max(3, self.max_tokens // 4)
+
+    @property
+    def system_tokens(self) -> int:
+        """The most positions for a system text, with the tokens around it. A longer one is left out."""
+        return self.context_tokens // 2
 
     @property
     def reply_tokens(self) -> int:
@@ -42,3 +57,11 @@ class Dialogue(Record):
     normalisation: Style
     redaction: Redaction = "none"
     markup: MarkupConfig
+    has_system: bool = False
+    """Whether a conversation had a system text that is part of its examples."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without system texts, the file has the bytes that earlier releases wrote."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("has_system", False)}

@@ -9,7 +9,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 from tokenizers import Encoding, Tokenizer
 
 from models.errors import InputError
@@ -17,6 +19,7 @@ from models.record import Record
 from models.text.chat_template import ChatFormat
 from models.text.config import MarkupConfig
 from models.text.normalisation import Redaction, Style
+from models.text.system_text import NO_SYSTEM, System, beginning, fit_system
 from models.text.tokenizer import blank_nats, forgets_blanks, spelling_nats
 
 DEFAULT_FORMAT = ChatFormat()
@@ -34,6 +37,8 @@ class Example:
     replies: int
     reply_bytes: int
     spelled_nats: float
+    silent: int = 0
+    """The number of ids at the beginning that carry no loss at all: the system text and the ids around it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,14 @@ class ModelInfo(Record):
     normalisation: Style
     redaction: Redaction = "none"
     markup: MarkupConfig
+    has_system: bool = False
+    """Whether the model was trained with system texts."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without system texts, the file has the bytes that earlier releases wrote."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("has_system", False)}
 
 
 def read_model_info(folder: Path) -> ModelInfo:
@@ -76,11 +89,15 @@ def encode_conversations(
     spelling: list[float],
     chat_format: ChatFormat = DEFAULT_FORMAT,
     has_loss: Sequence[Sequence[bool]] | None = None,
+    systems: Sequence[str] | None = None,
 ) -> Iterator[list[Example]]:
     """Yield the examples of each conversation. Each reply is in one example, after as much context as fits.
 
     `has_loss` has a flag for each turn: a turn without loss is only context, and an example in which no reply
     has loss is left out. By default, every reply has loss.
+
+    `systems` has the system text of each conversation, or "". It stands before the turns of each example and
+    carries no loss. A text that does not fit into `markup.system_tokens` is left out.
 
     `spelled_nats` is the spelling charge for text that has no ids: unknown words, the truncated end of a long
     turn, and the spaces that a word vocabulary loses. Because of this charge, a model never gains by not
@@ -96,15 +113,13 @@ def encode_conversations(
     encodings = iter(encode(flat, add_special_tokens=False))
     for number, turns in enumerate(conversations):
         flags = has_loss[number] if has_loss is not None else [True] * len(turns)
-        turns_ids = [_turn(text, next(encodings), markup, tokenizer, spelling, chat_format) for text in turns]
-        if markup.unit == "pair":
-            windows = _pairs(len(turns_ids))
-        else:
-            firsts = range(1, 1 + chat_format.stride)
-            windows = (
-                window for first in firsts for window in _windows(turns_ids, markup, chat_format, first)
-            )
-        examples = (_example(turns_ids, flags, chat_format, *window) for window in windows)
+        system = fit_system(systems[number], tokenizer, markup, chat_format) if systems else NO_SYSTEM
+        turns_ids = [
+            _turn(text, next(encodings), markup, tokenizer, spelling, chat_format, system.tokens)
+            for text in turns
+        ]
+        windows = _all_windows(turns_ids, markup, chat_format, system.tokens)
+        examples = (_example(turns_ids, flags, chat_format, system, *window) for window in windows)
         yield [example for example in examples if example.replies]
 
 
@@ -129,10 +144,11 @@ def _turn(
     tokenizer: Tokenizer,
     spelling: list[float],
     chat_format: ChatFormat,
+    system_tokens: int,
 ) -> _Turn:
     ids, unknown = encoding.ids, chat_format.special_tokens.unknown
     limit = markup.reply_tokens - chat_format.max_per_turn
-    tail = ids[-(markup.context_tokens - chat_format.max_prefix - chat_format.max_per_turn) :]
+    tail = ids[-(markup.context_tokens - chat_format.max_prefix - chat_format.max_per_turn - system_tokens) :]
     has_offsets = forgets_blanks(tokenizer)
     if not has_offsets:
         if len(ids) <= limit and unknown not in ids:
@@ -148,6 +164,17 @@ def _turn(
     return _Turn(ids[:limit], tail, len(text.encode()), nats)
 
 
+def _all_windows(
+    turns_ids: list[_Turn], markup: MarkupConfig, chat_format: ChatFormat, system_tokens: int
+) -> Iterator[tuple[int, int, int]]:
+    """Yield the first turn, the first reply and the last turn of each example of a conversation."""
+    if markup.unit == "pair":
+        yield from _pairs(len(turns_ids))
+        return
+    for first in range(1, 1 + chat_format.stride):
+        yield from _windows(turns_ids, markup, chat_format, first, system_tokens)
+
+
 def _pairs(turns: int) -> Iterator[tuple[int, int, int]]:
     """Yield the first turn, the first reply and the last turn of each exchange."""
     for reply in range(1, turns):
@@ -155,7 +182,7 @@ def _pairs(turns: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _windows(
-    turns_ids: list[_Turn], markup: MarkupConfig, chat_format: ChatFormat, reply: int
+    turns_ids: list[_Turn], markup: MarkupConfig, chat_format: ChatFormat, reply: int, system_tokens: int
 ) -> Iterator[tuple[int, int, int]]:
     """Yield the first turn, the first reply and the last turn of each window.
 
@@ -165,7 +192,7 @@ def _windows(
     per_turn, stride = chat_format.max_per_turn, chat_format.stride
     while reply < len(turns_ids):
         first = reply - 1
-        length = chat_format.max_prefix + len(turns_ids[first].tail) + per_turn
+        length = chat_format.max_prefix + system_tokens + len(turns_ids[first].tail) + per_turn
         while first > 0 and length + len(turns_ids[first - 1].tail) + per_turn <= markup.context_tokens:
             first -= 1
             length += len(turns_ids[first].tail) + per_turn
@@ -186,12 +213,13 @@ def _example(
     turns_ids: list[_Turn],
     has_loss: Sequence[bool],
     chat_format: ChatFormat,
+    system: System,
     first: int,
     reply: int,
     last: int,
 ) -> Example:
-    surrounding = chat_format.surrounding_ids(last + 1 - first)
-    ids = [*surrounding[0]]
+    before, surrounding = beginning(last + 1 - first, system, chat_format)
+    ids = [*before, *surrounding[0]]
     is_reply = [False] * len(ids)
     for i, after in zip(range(first, last + 1), surrounding[1:], strict=True):
         turn = turns_ids[i].ids if i >= reply else turns_ids[i].tail
@@ -207,19 +235,27 @@ def _example(
         replies=len(replies),
         reply_bytes=sum(turn.text_bytes for turn in replies),
         spelled_nats=sum(turn.spelled_nats for turn in replies),
+        silent=len(before) + len(surrounding[0]) if before else 0,
     )
 
 
 def encode_context(
-    turns: Sequence[str], tokenizer: Tokenizer, markup: MarkupConfig, chat_format: ChatFormat = DEFAULT_FORMAT
+    turns: Sequence[str],
+    tokenizer: Tokenizer,
+    markup: MarkupConfig,
+    chat_format: ChatFormat = DEFAULT_FORMAT,
+    system_text: str = "",
 ) -> list[int]:
     """The ids from which a reply is generated.
+
+    A system text stands before the turns, unless it does not fit into `markup.system_tokens`.
 
     If the turns do not fit, the oldest turns are dropped; if the last turn alone does not fit, its beginning
     is dropped. A model that was trained on pairs gets only the last turn.
     """
     turns = turns[-1:] if markup.unit == "pair" else turns
-    available = markup.context_tokens - chat_format.max_prefix
+    system = fit_system(system_text, tokenizer, markup, chat_format)
+    available = markup.context_tokens - chat_format.max_prefix - system.tokens
     included: list[list[int]] = []
     for text in reversed(turns):
         ids = tokenizer.encode(text, add_special_tokens=False).ids[-(available - chat_format.max_per_turn) :]
@@ -232,8 +268,10 @@ def encode_context(
         included.insert(0, ids)
     if not chat_format.allows_assistant_first and len(included) % 2 == 0:
         del included[0]
-    surrounding = chat_format.surrounding_ids(len(included) + 1)[:-1]  # the model generates the reply's end
+    before, around = beginning(len(included) + 1, system, chat_format)
+    surrounding = around[:-1]  # the model generates the reply's end
     return [
+        *before,
         *surrounding[0],
         *(i for ids, after in zip(included, surrounding[1:], strict=True) for i in (*ids, *after)),
     ]

@@ -33,11 +33,13 @@ class SpecialTokens:
 DEFAULT_SPECIAL_TOKENS = SpecialTokens()
 
 # A conversation is rendered as <start> turn <end> turn <end> ... The text of a turn cannot yield a special
-# token, because the template removes the names of special tokens from it. System messages are left out.
+# token, because the template removes the names of special tokens from it. System messages are left out,
+# unless the model was trained with system texts.
 _CONTENT = "message['content']" + "".join(f" | replace('{token}', '')" for token in CONTROL)
+_WITHOUT_SYSTEM = " if message['role'] != 'system'"
 CHAT_TEMPLATE = (
     "{{- '<start>' -}}"
-    "{%- for message in messages if message['role'] != 'system' -%}"
+    f"{{%- for message in messages{_WITHOUT_SYSTEM} -%}}"
     "{%- if message['role'] == 'assistant' -%}"
     f"{{%- generation -%}}{{{{- ({_CONTENT}) + '<end>' -}}}}{{%- endgeneration -%}}"
     f"{{%- else -%}}{{{{- ({_CONTENT}) + '<end>' -}}}}{{%- endif -%}}"
@@ -152,6 +154,16 @@ def save(tokenizer: Tokenizer, spelling: list[float], folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     save_spelling(spelling, folder)
+
+
+def render_system(folder: Path) -> None:
+    """Change the chat template in a folder so that a system message is rendered like a turn.
+
+    The chat template of a pretrained tokenizer stays as it is.
+    """
+    path = folder / "chat_template.jinja"
+    if path.exists() and path.read_text() == CHAT_TEMPLATE:
+        path.write_text(CHAT_TEMPLATE.replace(_WITHOUT_SYSTEM, ""))
 
 
 def save_spelling(spelling: list[float], folder: Path) -> None:

@@ -185,10 +185,12 @@ class Preflight:
         replies = float(
             F.cross_entropy(logits_BTV.mT, targets_BT, ignore_index=batches.NO_LOSS, reduction="sum")
         )
-        others = 0.0
+        others, silent_BT = 0.0, self.step.examples.silent_targets(self.row_ids)
         if self.run.train.context_loss and not self.has_encoder:
             for row, (ids, flags) in enumerate(self.rows):
                 positions = np.flatnonzero(~flags[1:])
+                if silent_BT is not None:
+                    positions = positions[~silent_BT[row].numpy()[positions]]
                 nats = F.cross_entropy(
                     logits_BTV[row, positions], torch.from_numpy(ids[positions + 1]), reduction="sum"
                 )

@@ -16,6 +16,7 @@ from models.data.batches import Examples
 from models.errors import InputError, validation_problem
 from models.network import networks
 from models.network.config import NetworkConfig
+from models.text import tokenizer
 from models.text.config import MarkupConfig
 from models.text.encoding import MODEL_INFO, ModelInfo
 from models.text.normalisation import Redaction, Style
@@ -36,6 +37,7 @@ class Run:
     examples: Path
     start: Path | None
     redaction: Redaction = "none"
+    has_system: bool = False
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -57,6 +59,7 @@ class Run:
                 examples=Path(content["examples"]),
                 start=Path(content["start"]) if content.get("start") else None,
                 redaction=content.get("redaction", "none"),
+                has_system=content.get("has_system", False),
             )
         except FileNotFoundError:
             raise InputError(f"{path} is missing; give the run folder of a training run") from None
@@ -116,6 +119,9 @@ class Run:
             normalisation=self.normalisation,
             redaction=self.redaction,
             markup=self.markup,
+            has_system=self.has_system,
         )
+        if self.has_system:
+            tokenizer.render_system(partial)
         info.write(partial / MODEL_INFO)
         checkpoint.put(partial, self.folder / "model")

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -150,7 +151,8 @@ class GradientStep:
     def batch(self, rows: Rows) -> batches.Batch | Packed:
         if self.packing:
             return self.packing.pack(rows)
-        return batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
+        batch = batches.collate([self.examples.row(i) for i in rows], has_encoder=self.has_encoder)
+        return batch if self.has_encoder else replace(batch, is_silent_BT=self.examples.silent_targets(rows))
 
     def differentiate(self, part: batches.Batch | Packed, tokens: int | Tensor) -> Tensor:
         """Accumulate the gradient of one part of a batch; `tokens` is the batch's number of reply tokens.
@@ -188,6 +190,8 @@ class GradientStep:
         with self.autocast():
             hidden_ND = networks.hidden_states(self.model, part)[has_loss_BT]
         weights_N = torch.where(is_reply_N, 1.0, self.config.context_loss)
+        if part.is_silent_BT is not None:
+            weights_N = weights_N * ~part.is_silent_BT[has_loss_BT]
         return batches.LossInputs(hidden_ND, targets_BT[has_loss_BT], weights_N, is_reply_N)
 
     @property

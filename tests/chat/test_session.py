@@ -473,3 +473,61 @@ def test_the_stats_count_the_context_and_the_tokens_of_the_last_reply(session: S
     assert stats.turns == 2 and stats.context_tokens > 4
     assert 1 <= stats.reply_tokens <= CHANCE.max_tokens
     assert stats.reply_seconds > 0
+
+
+@pytest.fixture
+def listener(folder: Path, tmp_path: Path) -> Session:
+    """A session with a model that was trained with system texts."""
+    copy = tmp_path / "listener"
+    shutil.copytree(folder, copy)
+    info = json.loads((copy / "repartee.json").read_text())
+    (copy / "repartee.json").write_text(json.dumps({**info, "has_system": True}))
+    return Session(copy, CHANCE)
+
+
+def test_the_system_text_stands_before_all_turns_until_it_is_removed(listener: Session) -> None:
+    listener.set_system("  thank you . ")
+    said(listener, "hello there .")
+    context = listener._context(listener.turns)
+    shown = listener._tokenizer.decode(context)
+    assert shown.startswith("thank you .") and context.count(END) == 3
+    listener.new()
+    assert listener.system == "thank you ."
+    listener.set_system("")
+    said(listener, "hello there .")
+    assert listener._tokenizer.decode(listener._context(listener.turns)).startswith("hello there .")
+
+
+def test_a_long_conversation_keeps_its_system_text(listener: Session) -> None:
+    listener.set_system("thank you .")
+    for _ in range(8):
+        said(listener, "how are you ? how are you ?")
+    context = listener._context(listener.turns)
+    assert listener._tokenizer.decode(context).startswith("thank you .")
+    assert len(context) <= LONG // 4
+
+
+def test_a_saved_conversation_has_its_system_text(listener: Session, tmp_path: Path) -> None:
+    listener.set_system("thank you .")
+    said(listener, "hello there .")
+    listener.save(tmp_path / "talk.jsonl")
+    saved = listener.messages()
+    assert saved[0] == {"role": "system", "content": "thank you ."}
+    listener.set_system("")
+    listener.load(tmp_path / "talk.jsonl")
+    assert listener.messages() == saved
+
+
+def test_a_system_text_that_the_model_cannot_read_is_refused_and_changes_nothing(
+    session: Session, listener: Session
+) -> None:
+    with pytest.raises(InputError, match=r"trained without system texts, .* /system none"):
+        session.set_system("thank you .")
+    listener.set_system("thank you .")
+    said(listener, "hello there .")
+    with pytest.raises(InputError, match="longer than 16 tokens"):
+        listener.set_system("how are you ? " * 20)
+    assert listener.system == "thank you ."
+    with pytest.raises(InputError, match="trained without system texts"):
+        session.restore(listener.messages())
+    assert session.turns == []

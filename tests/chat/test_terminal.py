@@ -28,6 +28,7 @@ class Parrot:
         self.interrupted_after: int | None = None
         self.generation = GenerationConfig()
         self.turns: list[Turn] = []
+        self.system = ""
 
     def say(self, text: str) -> Generator[str, None, None]:
         if not text.strip():
@@ -376,3 +377,12 @@ def test_a_note_in_a_terminal_is_wrapped_between_words(columns: int) -> None:
     words = " ".join(lines).split()
     settings = ("temperature", "max_tokens", "repetition_penalty", "no_repeat_ngram", "conversation")
     assert set(settings) <= {word.strip(",") for word in words}
+
+
+def test_the_command_system_sets_shows_and_removes_the_system_text() -> None:
+    session = Parrot()
+    session.set_system = lambda text: setattr(session, "system", text)  # type: ignore[attr-defined]
+    lines = ["/system Be brief.\n", "/history\n", "/system none\n", "/system\n", "/quit\n"]
+    screen = at_screen(session, *lines)
+    assert "system text: Be brief." in screen and "system> Be brief." in screen
+    assert screen.count("system text: none") == 2

@@ -93,6 +93,8 @@ class Packing:
         self.device = device
         self.ids = torch.from_numpy(examples.ids.astype(np.int32)).to(device)
         self.is_reply = torch.from_numpy(examples.is_reply).to(device)
+        is_silent = examples.is_silent
+        self.is_silent = None if is_silent is None else torch.from_numpy(is_silent).to(device)
 
     def _capacity(self, positions: int) -> PackCapacity:
         rows = max(1.0, positions / max(1.0, float(self.lengths.mean())))
@@ -172,5 +174,7 @@ class Packing:
         first_K = torch.argsort(~has_loss_N, stable=True)[: self.capacity.loss_positions]
         is_reply_K, has_loss_K = is_reply_N[first_K], has_loss_N[first_K]
         weights_K = torch.where(is_reply_K, 1.0, self.context_loss) * has_loss_K
+        if self.is_silent is not None:
+            weights_K = weights_K * ~self.is_silent[source_N + 1][first_K]
         targets_K = torch.where(has_loss_K, self.ids[source_N + 1][first_K].long(), 0)
         return LossInputs(hidden_ND[first_K], targets_K, weights_K, is_reply_K)

@@ -95,6 +95,17 @@ def test_the_turns_that_carry_loss_are_marked_between_the_boundaries_of_the_mode
     ]
 
 
+def test_the_system_text_stands_before_the_turns_and_carries_no_loss_unless_it_is_dropped(tmp_path):
+    path = tmp_path / "messages.jsonl"
+    path.write_text(EXAMPLES["messages.jsonl"].splitlines()[0])
+    turns = [("Do you have bread? <end>", False), ("Yes. <end>", True)]
+    (sequence,) = inspect(path).as_the_model_reads_it
+    shown = [(turn.text, turn.carries_loss) for turn in sequence]
+    assert shown == [("<start> Be brief. <end>", False), *turns]
+    (dropped,) = inspect(path, markup=MarkupConfig(system="drop")).as_the_model_reads_it
+    assert [turn.text for turn in dropped] == ["<start> Do you have bread? <end>", "Yes. <end>"]
+
+
 def test_with_pairs_the_model_reads_each_exchange_by_itself(tmp_path):
     path = write(tmp_path / "c.jsonl", [["a?", "b.", "c?", "d."]])
     sequences = inspect(path, markup=MarkupConfig(unit="pair")).as_the_model_reads_it

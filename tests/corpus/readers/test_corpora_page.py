@@ -52,13 +52,11 @@ def test_the_report_names_the_format_of_each_file_that_was_read(tmp_path):
     assert report["formats"] == FORMATS
 
 
-def test_a_system_text_is_left_out_and_a_weight_of_zero_and_the_users_turns_carry_no_loss(tmp_path):
+def test_a_system_text_is_no_turn_and_a_weight_of_zero_and_the_users_turns_carry_no_loss(tmp_path):
     found, report = parsed(download_of(tmp_path / "raw", **{"messages.jsonl": EXAMPLES["messages.jsonl"]}))
     weights = [[weight for _, _, weight in turns] for turns in found.values()]
     assert weights == [[0, 1], [0, 0, 0, 1]]
-    assert report["turns_by_role"]["system"]["rejected"] == {
-        "a system text, which is no turn of the dialogue": 1
-    }
+    assert report["turns_by_role"]["system"] == {"read": 1, "kept": 1, "joined": 0, "rejected": {}}
 
 
 def test_a_turn_that_two_paths_of_a_tree_share_carries_loss_in_one_of_them(tmp_path):

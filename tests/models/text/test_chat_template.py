@@ -133,3 +133,30 @@ def test_a_template_that_cannot_be_used_is_told(pretrained, tmp_path, template, 
     folder = pretrained(tmp_path / "odd", template=template)
     with pytest.raises(InputError, match=line):
         chat_template.read_special_tokens(folder)
+
+
+def with_system(turns, system, folder, markup=WIDE):
+    learnt, how = tokenizer.load(folder), load_chat_format(folder)
+    return next(encode_conversations([turns], learnt, markup, SPELLING, how, systems=[system]))
+
+
+def test_a_system_text_is_rendered_by_the_models_own_template_and_carries_no_loss(theirs):
+    turns = ["hello there", "how are you", "hello", "you there"]
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]
+    given_ = [{"role": "system", "content": "you are"}, *messages]
+    written = open_tokenizer(theirs).apply_chat_template(given_, tokenize=True)["input_ids"]
+    for example in with_system(turns, "you are", theirs):
+        assert example.silent > 0 and not any(example.is_reply[: example.silent])
+    assert example.ids != written
+    example = with_system(turns, "you are", theirs)[0]
+    assert example.ids == written[: len(example.ids)]
+    context = encode_context(
+        turns[:3], tokenizer.load(theirs), WIDE, load_chat_format(theirs), system_text="you are"
+    )
+    assert example.ids[: len(context)] == context
+
+
+def test_a_template_without_a_system_text_leaves_it_out(strict):
+    turns = ["hello there", "how are you"]
+    assert load_chat_format(strict).max_system is None
+    assert with_system(turns, "you are", strict) == encode(turns, strict)

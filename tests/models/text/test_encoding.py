@@ -115,3 +115,58 @@ def test_blanks_that_are_always_there_cost_next_to_nothing():
     words = tokenizer.learn_words(texts, min_count=1)
     example = next(encode_conversations([texts[:2]], words, PAIRS, spelling))[0]
     assert 0 < example.spelled_nats < 0.01
+
+
+def words_of(example):
+    return [WORDS.id_to_token(i) for i in example.ids]
+
+
+def with_system(turns, system, markup, tokenizer=WORDS):
+    return next(encode_conversations([turns], tokenizer, markup, SPELLING, systems=[system]))
+
+
+def test_a_system_text_begins_each_example_and_carries_no_loss():
+    turns = ["how are you", "fine", "and you", "i am well", "hello there", "fine and you", *["i am well"] * 4]
+    markup = MarkupConfig(max_tokens=32)
+    whole, rest = with_system(turns, "you there", markup)
+    assert words_of(whole)[:8] == ["<start>", "you", "there", "<end>", "how", "are", "you", "<end>"]
+    assert words_of(rest)[:4] == ["<start>", "you", "there", "<end>"]
+    for example in (whole, rest):
+        assert example.silent == 4 and not any(example.is_reply[:4])
+        assert len(example.ids) == len(example.is_reply) <= markup.max_tokens
+    assert whole.replies + rest.replies == 9
+
+
+def test_a_system_text_that_takes_more_than_its_share_is_left_out():
+    turns = ["how are you", "fine"]
+    markup = MarkupConfig(max_tokens=32)
+    assert markup.system_tokens == 4
+    [fits] = with_system(turns, "you you you", markup)
+    [long] = with_system(turns, "you you you you", markup)
+    assert (fits.silent, long.silent) == (5, 0)
+    assert long == encode(turns, WORDS, markup)[0] == with_system(turns, "", markup)[0]
+
+
+def test_pairs_have_the_system_text_before_each_context():
+    first, second = with_system(["hello there", "how are you", "i am well"], "fine", PAIRS)
+    assert words_of(first)[:6] == ["<start>", "fine", "<end>", "hello", "there", "<end>"]
+    assert words_of(second)[:7] == ["<start>", "fine", "<end>", "how", "are", "you", "<end>"]
+
+
+@given(
+    turns=st.lists(st.text(min_size=1, max_size=40), min_size=2, max_size=12),
+    system=st.text(max_size=12),
+    limit=st.integers(8, 64),
+)
+def test_with_a_system_text_every_reply_is_scored_once_and_the_chat_reads_the_same_beginning(
+    turns, system, limit
+):
+    turns = [text.encode("utf-8", "ignore").decode() or "x" for text in turns]
+    system = system.encode("utf-8", "ignore").decode()
+    markup = MarkupConfig(max_tokens=limit)
+    examples = with_system(turns, system, markup, BPE)
+    assert sum(example.replies for example in examples) == len(turns) - 1
+    assert all(len(example.ids) <= limit for example in examples)
+    context = encode_context(turns[:1], BPE, markup, system_text=system)
+    assert len(context) <= markup.context_tokens
+    assert examples[0].ids[: len(context)] == context

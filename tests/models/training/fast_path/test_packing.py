@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +15,8 @@ from trainings import StopAt, examples, run_folder, timeless, train, weights
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from models.data.batches import Examples
-from models.devices import FAST_PATH, STANDARD_PATH
+from models.data.schemas import SILENT
+from models.devices import FAST_PATH, STANDARD_PATH, FastPath
 from models.network.llama import cpu_block, packed_block
 from models.training import trainer
 from models.training.config import TrainConfig
@@ -95,6 +97,24 @@ def test_a_step_leaves_the_gradient_and_figures_of_a_padded_one(context_loss: fl
     )
     torch.testing.assert_close(step_sums, expected, rtol=1e-4, atol=1e-4)
     assert_alike(ours, theirs)
+
+
+@pytest.mark.parametrize("context_loss", [0.0, 0.5])
+def test_the_ids_of_a_system_text_carry_no_loss_in_a_packed_step_either(context_loss: float) -> None:
+    rows, config = np.arange(30), TrainConfig(batch_tokens=256, context_loss=context_loss)
+    heard = examples(40, 0, "train")
+    silent = heard.append_column(SILENT, pa.array([2] * 40, SILENT.type))
+
+    def gradient(table: pa.Table, path: FastPath) -> dict[str, torch.Tensor]:
+        step = GradientStep(network(), Examples(table), config, workers=1, path=path)
+        step.gradient(rows, seed=0)
+        return gradients(step.model)
+
+    padded = gradient(silent, STANDARD_PATH)
+    assert_alike(gradient(silent, FAST_PATH), padded)
+    others = gradient(heard, STANDARD_PATH)
+    is_equal = all(torch.equal(padded[name], others[name]) for name in others)
+    assert is_equal == (context_loss == 0.0), "only the loss of the context changes"
 
 
 def test_in_parts_the_gradient_is_the_same() -> None:
