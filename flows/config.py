@@ -92,7 +92,9 @@ class RetrainConfig(Config):
             "download": self.download.model_copy(update={"corpus": without_weights(corpus)}),
             "clean": MixConfig(**clean.model_dump(), weights=weights) if weights else clean,
             "train": TrainingConfig(network=self.network, train=self.train),
-            "rescore": RescoreConfig(max_replies=self.evaluate.max_replies),
+            "rescore": RescoreConfig(
+                max_replies=self.evaluate.max_replies, sample_replies=self.evaluate.sample_replies
+            ),
         }
 
 

@@ -13,7 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from models.errors import TrackingUnavailable
 from models.evaluation.gain import measure_gain
 from models.evaluation.ledger import Comparison, Decision, Ledger
-from models.evaluation.scorecard import SCORE, RescoreConfig, ScoreRecord, rescore_champion
+from models.evaluation.scorecard import SCORE, ScoreRecord, rescore_champion
 from models.evaluation.verdict import Verdict, judge, other_answers, split_overlap
 from models.pretrained.source import folder_identity
 from models.registry.reference import Model
@@ -113,7 +113,7 @@ def decide(run: RunContext, train: Artifact, evaluate: Artifact, clean: Artifact
     else:
         against = f"champion v{champion.number} on the same test replies"
         log.info("gate: comparing the new model with %s", against, extra=event("gate", "running"))
-        scores = score_again(run, champion_artifact(run, champion), clean, candidate.max_replies)
+        scores = score_again(run, champion_artifact(run, champion), clean)
         verdict = compare(run, champion, train, clean, candidate, scores)
     word = "promote" if verdict.promote else "refuse"
     log.info("gate: %s (%s)", word, verdict.reason, extra=event("gate", "done", output=word))
@@ -183,10 +183,9 @@ def _without_champion(run: RunContext, champion: Version, damage: str, train: Ar
     return Verdict(True, damage, champion.number)
 
 
-def score_again(run: RunContext, model: Artifact, clean: Artifact, max_replies: int | None) -> ScoreRecord:
+def score_again(run: RunContext, model: Artifact, clean: Artifact) -> ScoreRecord:
     """The score of a model on the test split of a corpus, computed now or read from the store."""
-    config = RescoreConfig(max_replies=max_replies)
-    rescored = rescore.run(run.home, config, {"champion": model, "clean": clean})
+    rescored = rescore.run(run.home, rescore.config(run), {"champion": model, "clean": clean})
     return ScoreRecord.read(rescored.path / SCORE)
 
 

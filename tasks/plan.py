@@ -7,7 +7,7 @@ from typing import Literal
 
 from models.errors import TrackingUnavailable
 from models.evaluation.ledger import Comparison
-from models.evaluation.scorecard import SCORE, RescoreConfig, ScoreRecord
+from models.evaluation.scorecard import SCORE, ScoreRecord
 from models.evaluation.verdict import judge
 from models.registry.tags import FINGERPRINT
 from models.registry.version import Version
@@ -114,9 +114,8 @@ def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version
     if refusal := gate.taken_out(run, outputs["train"]):
         return f"already refused: {refusal}"
     score = ScoreRecord.read(outputs["evaluate"].path / SCORE)
-    rescoring = RescoreConfig(max_replies=score.max_replies)
     digests = {"champion": champion.digest, "clean": outputs["clean"].digest}
-    rescored = find(run.home, gate.rescore.name, gate.rescore.fingerprint(rescoring, digests))
+    rescored = find(run.home, gate.rescore.name, gate.rescore.fingerprint(gate.rescore.config(run), digests))
     if rescored is None:
         return ""
     comparison = Comparison(outputs["train"].digest, champion.digest, score.test_set)

@@ -156,7 +156,7 @@ def distinct_n(replies: Sequence[Sequence[int]], n: int) -> float:
 
 def repetition(replies: Sequence[Sequence[int]]) -> float:
     """Share of replies that loop: the same 4 tokens occur twice, or one token occurs 3 times in a row."""
-    return sum(map(_loops, replies)) / len(replies) if replies else 0.0
+    return sum(map(loops, replies)) / len(replies) if replies else 0.0
 
 
 def stopped_share(finished: Sequence[bool]) -> float:
@@ -169,7 +169,8 @@ def commonest_reply_share(replies: Sequence[Hashable]) -> float:
     return Counter(replies).most_common(1)[0][1] / len(replies) if replies else 0.0
 
 
-def _loops(reply: Sequence[int]) -> bool:
+def loops(reply: Sequence[int]) -> bool:
+    """Whether the same 4 tokens occur twice in the reply, or one token 3 times in a row."""
     grams = _ngrams(reply, LOOP_NGRAM)
     return len(set(grams)) < len(grams) or any(len(set(run)) == 1 for run in _ngrams(reply, LOOP_RUN))
 

@@ -1,11 +1,13 @@
 """A model's greedy replies to contexts of the test split, and statistics of whole replies."""
 
+import hashlib
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from models.data.examples import read_split, reply_positions
+from models.evaluation.guards import Reply
 from models.generation.config import GenerationConfig
 from models.text.encoding import encode_context, read_model_info
 from models.text.normalisation import display, normalise
@@ -34,9 +36,7 @@ def sample_cases(turns: Path, normalisation: Any, count: int) -> list[Case]:
     return cases
 
 
-def answer(
-    folder: Path, contexts: list[list[str]], systems: Sequence[str] = ()
-) -> list[tuple[str, list[int], bool]]:
+def answer(folder: Path, contexts: list[list[str]], systems: Sequence[str] = ()) -> "list[Answer]":
     """Return the greedy reply to each context as text and ids, and whether the model ended the reply.
 
     Args:
@@ -60,13 +60,31 @@ def answer(
     return [(display(vocabulary.decode(r.ids), info.normalisation), list(r.ids), r.finished) for r in replies]
 
 
-def answer_openers(folder: Path, normalisation: Any) -> dict[str, str]:
-    """The greedy reply to each of the fixed openers."""
-    replies = answer(folder, [[normalise(opener, normalisation)] for opener in OPENERS])
-    return {opener: text for opener, (text, *_) in zip(OPENERS, replies, strict=True)}
+Answer = tuple[str, list[int], bool]
+"""A reply as text and ids, and whether the model ended it."""
 
 
-def reply_figures(replies: list[tuple[str, list[int], bool]]) -> dict[str, float]:
+def answer_cases(folder: Path, cases: Sequence[Case]) -> list[Answer]:
+    """The greedy reply to each case."""
+    return answer(folder, [case.context for case in cases], [case.system for case in cases])
+
+
+def openers_of(replies: Sequence[Answer]) -> dict[str, str]:
+    """The replies to the fixed openers, given the replies to all of `sample_cases`."""
+    return {opener: text for opener, (text, *_) in zip(OPENERS, replies, strict=False)}
+
+
+def compared_replies(replies: Sequence[Answer]) -> list[Reply]:
+    """The replies to contexts of the test split as the guards compare them (models/evaluation/guards.py)."""
+    from models.evaluation import metrics
+
+    return [
+        (finished, metrics.loops(ids), hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12])
+        for text, ids, finished in replies[len(OPENERS) :]
+    ]
+
+
+def reply_figures(replies: Sequence[Answer]) -> dict[str, float]:
     """Statistics that show whether the replies vary, whether they repeat themselves, and whether they end."""
     from models.evaluation import metrics
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from models.config import Config
 from models.evaluation.figures import figure_table
-from models.evaluation.replies import OPENERS, answer, reply_figures, sample_cases
+from models.evaluation.replies import answer_cases, reply_figures, sample_cases
 from models.evaluation.scorecard import SCORE, count_replies, record_score, score_model
 from models.markdown import markdown_table
 from models.record import Record
@@ -67,9 +67,8 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     normalisation = read_model_info(model).normalisation
     score = score_model(model, turns, config.max_replies)
     cases = sample_cases(turns, normalisation, config.sample_replies)
-    replies = answer(model, [case.context for case in cases], [case.system for case in cases])
-    openers = {opener: text for opener, (text, *_) in zip(OPENERS, replies, strict=False)}
-    record_score(score, turns, normalisation, config.max_replies, openers).write(out / SCORE)
+    replies = answer_cases(model, cases)
+    record_score(score, turns, normalisation, config.max_replies, replies).write(out / SCORE)
     figures = {
         "test_bpb": score.bpb,
         "test_perplexity": score.perplexity,

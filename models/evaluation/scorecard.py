@@ -7,7 +7,7 @@ the same bytes.
 import hashlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,15 @@ import pyarrow.parquet as pq
 from models.config import Config
 from models.data.examples import Conversation, encode_split, read_split
 from models.data.schemas import EXAMPLES
-from models.evaluation.replies import answer_openers
+from models.evaluation.guards import Reply
+from models.evaluation.replies import (
+    Answer,
+    answer_cases,
+    compared_replies,
+    openers_of,
+    reply_figures,
+    sample_cases,
+)
 from models.record import Record
 from models.text.encoding import read_model_info
 
@@ -93,6 +101,10 @@ class ScoreRecord(Record):
     """The greedy replies to the fixed openers of a conversation (models/evaluation/replies.py)."""
     groups: dict[str, list[float]] = {}
     """For each group, its negative log-likelihood in nats and its number of bytes."""
+    greedy: list[Reply] = []
+    """The greedy replies to sampled contexts of the test split, which the guards compare."""
+    reply_figures: dict[str, float] = {}
+    """Statistics of the greedy replies (models/evaluation/replies.py)."""
 
     def figures(self) -> dict[str, float]:
         """The scores of this record, by the names that a report uses."""
@@ -101,12 +113,17 @@ class ScoreRecord(Record):
             "test_perplexity": self.perplexity,
             "test_accuracy": self.accuracy,
             "test_replies": self.replies,
+            **self.reply_figures,
         }
 
 
 def record_score(
-    score: "Score", turns: Path, normalisation: str, max_replies: int | None, openers: Mapping[str, str]
+    score: "Score", turns: Path, normalisation: str, max_replies: int | None, replies: Sequence[Answer]
 ) -> ScoreRecord:
+    """
+    Args:
+        replies: the model's replies to all of `sample_cases`.
+    """
     return ScoreRecord(
         bpb=score.bpb,
         perplexity=score.perplexity,
@@ -115,8 +132,10 @@ def record_score(
         max_replies=max_replies,
         normalisation=normalisation,
         test_set=test_text_digest(turns, max_replies),
-        openers=dict(openers),
+        openers=openers_of(replies),
         groups={name: list(figures) for name, figures in sorted(score.by_group.items())},
+        greedy=compared_replies(replies),
+        reply_figures=reply_figures(replies),
     )
 
 
@@ -125,6 +144,8 @@ class RescoreConfig(Config):
 
     max_replies: int | None = None
     """`evaluate.max_replies` of the new model with which the champion is compared."""
+    sample_replies: int = 200
+    """`evaluate.sample_replies` of the new model: the number of contexts whose replies are compared."""
 
 
 def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
@@ -132,7 +153,7 @@ def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Pa
     turns = clean / "turns.parquet"
     score = score_model(champion, turns, config.max_replies)
     normalisation = read_model_info(champion).normalisation
-    openers = answer_openers(champion, normalisation)
-    record = record_score(score, turns, normalisation, config.max_replies, openers)
+    replies = answer_cases(champion, sample_cases(turns, normalisation, config.sample_replies))
+    record = record_score(score, turns, normalisation, config.max_replies, replies)
     record.write(out / SCORE)
     return score.replies

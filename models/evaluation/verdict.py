@@ -1,4 +1,5 @@
-"""The verdict on a new model: promoted if it is certainly better than the champion on the same test bytes.
+"""The verdict on a new model: promoted if it is certainly better than the champion on the same test bytes,
+and if its replies have not become worse (guards.py).
 
 A refusal is a normal result: the verdict gives the reason, and the champion remains in service.
 docs/decisions/0021-a-gain-must-be-certain.md gives the reasons for the rule.
@@ -14,6 +15,7 @@ from pydantic import Field
 
 from models.config import Config, value_text
 from models.evaluation.gain import Gain, error_of_decision, measure_gain
+from models.evaluation.guards import Guard, compare_replies, failure
 from models.evaluation.scorecard import ScoreRecord
 from models.generation.config import GenerationConfig
 from models.generation.generation_config import read_generation, to_transformers
@@ -42,6 +44,8 @@ class Verdict:
     """The champion's score on the same test split; None if the champion was not scored."""
     gain: Gain | None = None
     """The measured gain; None if the two models were not compared."""
+    guards: tuple[Guard, ...] = ()
+    """The comparisons of the replies of a model with a sufficient gain."""
     is_taken_out: bool = False
     """Whether a user has taken this model out of service, so that only `repartee promote` promotes it."""
 
@@ -85,12 +89,23 @@ def judge(
             f"{champion.replies:,} others: only scores on the same replies can be compared"
         )
         return Verdict(False, reason, name, old)
-    reason = f"{new:.4f} bits per byte against champion v{name}'s {old:.4f} on the same test bytes"
+    return _compare(candidate, champion, name, config, number)
+
+
+def _compare(
+    candidate: ScoreRecord, champion: ScoreRecord, name: int, config: GateConfig, number: int
+) -> Verdict:
+    """The verdict if both models were scored on the same test bytes."""
+    old = champion.bpb
+    reason = f"{candidate.bpb:.4f} bits per byte against champion v{name}'s {old:.4f} on the same test bytes"
     if candidate.max_replies:
         reason += f" ({candidate.replies:,} replies of the test split)"
     gain = measure_gain(candidate.groups, champion.groups, error_of_decision(number))
     promotes, reason = _weigh(gain, config.min_gain, reason, number)
-    return Verdict(promotes, reason, name, old, gain=gain)
+    guards = tuple(compare_replies(candidate.greedy, champion.greedy)) if promotes else ()
+    if worse := failure(guards):
+        promotes, reason = False, _with_worse_replies(worse, len(candidate.greedy), reason)
+    return Verdict(promotes, reason, name, old, gain=gain, guards=guards)
 
 
 def _weigh(gain: Gain, min_gain: float, reason: str, number: int) -> tuple[bool, str]:
@@ -111,6 +126,14 @@ def _weigh(gain: Gain, min_gain: float, reason: str, number: int) -> tuple[bool,
     return False, (
         f"not certainly better: {reason}, {gain.bits:.4f} fewer; but {interval} is {gain.lower:.4f}, and "
         f"gate.min_gain requires more than {min_gain:g}"
+    )
+
+
+def _with_worse_replies(worse: str, replies: int, reason: str) -> str:
+    """The reason to refuse a model that has a better score but worse replies."""
+    return (
+        f"worse replies: of {replies} greedy replies to the same contexts, {worse}, which is certainly more; "
+        f"the score would be sufficient ({reason}); `--set gate.promote=always` promotes the model anyway"
     )
 
 

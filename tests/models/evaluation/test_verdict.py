@@ -193,3 +193,18 @@ def test_a_champion_that_may_have_trained_on_todays_test_split_is_not_compared(t
 
 def test_a_champion_of_which_no_settings_are_known_is_compared():
     assert split_overlap({}, {"split_by": "group", "test_share": 0.05}, 3) == ""
+
+
+def test_a_better_score_with_worse_replies_is_refused_and_a_user_can_overrule_it():
+    greedy = [(True, False, f"reply {i}") for i in range(200)]
+    endless = [(False, *rest) for _, *rest in greedy]
+    new = record(1.5, greedy=endless)
+    refused = judge(new, quiet(1.6, greedy=greedy), 3, GateConfig())
+    assert not refused.promote and refused.gain is not None
+    assert refused.reason.startswith(
+        "worse replies: of 200 greedy replies to the same contexts, 100% of them instead of 0% were not ended by "
+        "the model itself, which is certainly more; the score would be sufficient (1.5000 bits per byte against"
+    )
+    assert judge(new, quiet(1.6, greedy=greedy), 3, GateConfig(promote="always")).promote
+    assert judge(record(1.5, greedy=greedy), quiet(1.6, greedy=greedy), 3, GateConfig()).promote
+    assert judge(new, quiet(1.6), 3, GateConfig()).promote, "without replies of the champion"
