@@ -81,11 +81,23 @@ def carry_over(
                 continue  # weights that `start` lacks stay random
             weight = weights[names[name]]
             if id(parameter) in tables:
-                for row, pieces in pieces_of.items():
-                    parameter[row] = weight[pieces].mean(dim=0)
+                parameter.copy_(mean_rows(weight, pieces_of))
             else:
                 parameter.copy_(weight[: len(parameter)])  # `start` may have more positions than `model`
     return counts
+
+
+def mean_rows(table: Tensor, pieces_of: dict[int, list[int]]) -> Tensor:
+    """A table with a row for each id: the mean of the rows of the id's pieces in `table`."""
+    return torch.stack([table[pieces_of[row]].mean(dim=0) for row in range(len(pieces_of))])
+
+
+def token_rows(run: Run, model: PreTrainedModel) -> tuple[dict[int, list[int]], set[str]]:
+    """The pieces of each id in the vocabulary of the initial model, and the names of the token tables."""
+    assert run.start is not None
+    pieces_of, _ = _pieces(tokenizer.load(run.start), tokenizer.load(run.tokenizer))
+    tables = {id(table) for table in _token_tables(model)}
+    return pieces_of, {name for name, parameter in model.named_parameters() if id(parameter) in tables}
 
 
 def _counterparts(start: PreTrainedModel, model: PreTrainedModel) -> dict[str, str]:

@@ -27,7 +27,9 @@ from models.network.config import NetworkConfig
 from models.processes import end_process
 from models.record import Record
 from models.text.config import DIALOGUE, Dialogue
+from models.training import trunk_files
 from models.training.config import TrainConfig
+from models.training.trunk_files import FOLDER, MODEL
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,9 @@ class Summary(Record):
     train_tokens: int = 0
     best_validation_bpb: float | None = None
     best_step: int = 0
+    trunk_bpb: float | None = None
+    """The bits per byte on the sample of the validation split on which the nights of a trunk are compared;
+    None if the training run left no trunk."""
     stopped_by: str = ""
     precision: str
     fast_path: str = "off"
@@ -80,16 +85,21 @@ def train_model(
     work: Path,
     watch: Watch,
     check: Callable[[], None] = lambda: None,
+    trunk: Path | None = None,
+    next_trunk: Path | None = None,
 ) -> int:
     """Run the trainer in `work`, then write model/ and logs/ to `out`; returns the number of steps.
 
     `watch` is called with each line of metrics.jsonl and notices.jsonl; `check` is called between two reads.
+    With `next_trunk`, the run is a night of a model line: it goes on from `trunk` (from random weights if
+    that is None), and leaves its own trunk in the folder `next_trunk`.
 
     Raises:
         Exception: the trainer has failed, or `check` has raised an error and the trainer has been stopped.
     """
     work.mkdir(parents=True, exist_ok=True)
-    _write_config(work, config, vocabulary, export, start)
+    night = None if next_trunk is None else {"parent": None if trunk is None else str(trunk)}
+    _write_config(work, config, vocabulary, export, start=trunk / MODEL if trunk else start, night=night)
     readers = [Reader(work / METRICS), Reader(work / NOTICES)]
     for reader in readers:
         reader.skip()  # an earlier run of this command, which was interrupted, has already shown these lines
@@ -103,6 +113,8 @@ def train_model(
         raise
     if process.returncode:
         raise _failure(work, process.returncode)
+    if next_trunk is not None and (work / FOLDER).exists():
+        trunk_files.copy(work / FOLDER, next_trunk)
     shutil.copytree(work / "model", out / "model")
     (out / "logs").mkdir()
     for name in (METRICS, "train.log", SUMMARY):
@@ -111,7 +123,13 @@ def train_model(
 
 
 def _write_config(
-    work: Path, config: TrainingConfig, vocabulary: Path, export: Path, start: Path | None
+    work: Path,
+    config: TrainingConfig,
+    vocabulary: Path,
+    export: Path,
+    *,
+    start: Path | None,
+    night: dict[str, str | None] | None,
 ) -> None:
     """Write config.json, which contains the trainer's settings and the paths of its inputs."""
     run = {
@@ -122,6 +140,8 @@ def _write_config(
     }
     if start is not None:
         run["start"] = str(start)
+    if night is not None:
+        run["night"] = night
     (work / "config.json").write_text(json.dumps(run, indent=2) + "\n")
 
 

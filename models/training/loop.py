@@ -13,11 +13,11 @@ from torch import Tensor
 from models import system_load
 from models.data import batches
 from models.errors import InputError
-from models.evaluation import collapse, metrics
+from models.evaluation import collapse
 from models.files import sync
 from models.metrics_log import REPLIES, SKIP, STEP, VALIDATION, MetricsLog
 from models.text import tokenizer
-from models.training import checkpoint, schedule, validation
+from models.training import checkpoint, schedule, trunk, validation
 from models.training.run_folder import Run
 from models.training.setup import set_up
 from models.training.state import MetricSums, Throughput, TrainingState, step_line
@@ -47,7 +47,10 @@ class Training:
         self.examples = self.setup.examples
         self.guess_nats = math.log(self.setup.vocab_size)
         self.metrics_log = MetricsLog(run.folder, writes=self.group.is_main)
-        self.state = TrainingState()
+        self.past = trunk.restore(
+            run, self.step.optimizer, self.model, is_packed=bool(self.step.packing)
+        )  # where the nights before have ended
+        self.state = TrainingState(batch_index=self.past.batch_index)
         self.best: dict[str, Tensor] = {}
         self.resume()
         self.state.rate_scale = min(rate_scale, self.state.rate_scale)
@@ -80,14 +83,19 @@ class Training:
                 if limit:
                     self.end_epoch()
                     self.sample_replies()
-                if limit or stopping or is_save_due:
+                if trunk.branch(self, progress) or limit or stopping or is_save_due:
                     self.save()
             if limit or stopping:
                 return limit
-            rate = self.state.rate_scale * schedule.learning_rate_at(self.state.step, progress, self.config)
+            rate = self.state.rate_scale * self.learning_rate(progress)
             self.train_step(self.order[self.state.batch_index], rate)
             if self.state.step % self.config.log_every == 0:
                 self.log_step(rate)
+
+    def learning_rate(self, progress: float) -> float:
+        stable_share = schedule.STABLE_SHARE if self.run.is_night else 0.0
+        step = self.past.steps + self.state.step
+        return schedule.learning_rate_at(step, progress, self.config, stable_share=stable_share)
 
     def tick(self) -> tuple[bool, bool]:
         """Return whether any process was asked to stop, and whether the main process must save now."""
@@ -109,7 +117,7 @@ class Training:
             Diverged: several steps in a row were faulty.
             InputError: a single sequence does not fit into memory.
         """
-        seed = step_seed(self.config.seed, self.state.step, self.group.rank)
+        seed = step_seed(self.config.seed, self.past.steps + self.state.step, self.group.rank)
         step_sums = self.step.gradient(rows, seed=seed)
         if fault := find_fault(step_sums, self.guess_nats):
             self.skip_step(rows, fault)
@@ -210,7 +218,8 @@ class Training:
         self.state.num_validations = int(progress * self.config.validations)
         if self.state.validated_step == self.state.step:
             return
-        loss, accuracy, bpb, seconds = self.group.all_gather(*self.score())[0]
+        own = validation.score(self.model, self.validation, self.step) if self.group.is_main else (0.0,) * 4
+        loss, accuracy, bpb, seconds = self.group.all_gather(*own)[0]
         if not math.isfinite(loss):
             raise Diverged(f"the validation loss at step {self.state.step} is {loss:g}")
         self.state.validation_s += seconds
@@ -225,18 +234,9 @@ class Training:
         else:
             self.state.validations_since_best += 1
 
-    def score(self) -> tuple[float, float, float, float]:
-        """Score the validation sample: (loss, accuracy, bits per byte, seconds); zeros on ranks except 0."""
-        if not self.group.is_main:
-            return 0.0, 0.0, 0.0, 0.0
-        began_s = time.monotonic()
-        with self.step.autocast():
-            score = metrics.score(self.model, self.validation)
-        return score.nats / score.tokens, score.accuracy, score.bpb, time.monotonic() - began_s
-
     def shuffle(self, epoch: int) -> list[NDArray[np.int64]]:
         """The rows of each batch of the epoch, in the order of training."""
-        config = self.config
+        config, epoch = self.config, self.past.epoch + epoch
         if self.step.packing:
             return self.step.packing.epoch_batches(seed=config.seed, epoch=epoch)
         return batches.epoch_batches(self.setup.sides, config.batch_tokens, seed=config.seed, epoch=epoch)

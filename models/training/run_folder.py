@@ -20,7 +20,7 @@ from models.text import tokenizer
 from models.text.config import MarkupConfig
 from models.text.encoding import MODEL_INFO, ModelInfo
 from models.text.normalisation import Redaction, Style
-from models.training import checkpoint
+from models.training import checkpoint, trunk_files
 from models.training.config import TrainConfig
 
 
@@ -38,6 +38,10 @@ class Run:
     start: Path | None
     redaction: Redaction = "none"
     has_system: bool = False
+    is_night: bool = False
+    """Whether the run leaves a trunk, from which another run can go on (models/training/trunk.py)."""
+    trunk: Path | None = None
+    """The trunk from which the run goes on; its weights are those of `start`."""
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -49,6 +53,7 @@ class Run:
         path = folder / "config.json"
         try:
             content = json.loads(path.read_text())
+            trunk = (content.get("night") or {}).get("parent")
             return cls(
                 folder=folder,
                 network=NetworkConfig(**content["network"]),
@@ -60,6 +65,8 @@ class Run:
                 start=Path(content["start"]) if content.get("start") else None,
                 redaction=content.get("redaction", "none"),
                 has_system=content.get("has_system", False),
+                is_night=content.get("night") is not None,
+                trunk=Path(trunk) if trunk else None,
             )
         except FileNotFoundError:
             raise InputError(f"{path} is missing; give the run folder of a training run") from None
@@ -69,7 +76,11 @@ class Run:
             raise InputError(f"{path}: {type(error).__name__}: {error}") from None
 
     def key(self) -> str:
-        """A digest of all that determines the weights. Only checkpoints with this key are used to resume."""
+        """A digest of all that determines the weights. Only checkpoints with this key are used to resume.
+
+        Raises:
+            DamagedTrunk: a file of the trunk is missing or has changed.
+        """
         # The key leaves out the number of processes and the path (fast or standard). Both change the weights
         # only by rounding, so training may resume with other values.
         configs = (self.network.model_dump(), self.train.model_dump(exclude={"processes", "fast_path"}))
@@ -79,6 +90,8 @@ class Run:
         for path in (self.tokenizer / "tokenizer.json", *files, *start):
             with path.open("rb") as file:
                 parts.append(hashlib.file_digest(file, "sha256").hexdigest())
+        if self.is_night:
+            parts.append(["night", trunk_files.digest_of(self.trunk) if self.trunk else ""])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def positions(self) -> int:
@@ -109,11 +122,16 @@ class Run:
         """Write model/ atomically: the network, the tokenizer's files, and repartee.json."""
         partial = self.folder / f"{checkpoint.TEMPORARY}model"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        self.write_model(model, partial)
+        checkpoint.put(partial, self.folder / "model")
+
+    def write_model(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write a new folder with the network, the tokenizer's files, and repartee.json."""
+        folder.mkdir()
         for path in self.tokenizer.iterdir():
             if path.is_file() and path.name != "manifest.json":  # written by the store
-                shutil.copyfile(path, partial / path.name)
-        networks.save(model, partial)
+                shutil.copyfile(path, folder / path.name)
+        networks.save(model, folder)
         info = ModelInfo(
             family=self.network.family,
             normalisation=self.normalisation,
@@ -122,6 +140,5 @@ class Run:
             has_system=self.has_system,
         )
         if self.has_system:
-            tokenizer.render_system(partial)
-        info.write(partial / MODEL_INFO)
-        checkpoint.put(partial, self.folder / "model")
+            tokenizer.render_system(folder)
+        info.write(folder / MODEL_INFO)

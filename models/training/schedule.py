@@ -7,6 +7,7 @@ from models.training.config import TrainConfig
 from models.training.state import TrainingState
 
 WARMUP_SHARE = 0.1
+STABLE_SHARE = 0.75  # of a night that goes on from a trunk; the cool-down takes the rest
 VALIDATION_TIME_SHARE = 0.05  # of the elapsed time; beyond it, evenly spaced validations are postponed
 
 
@@ -16,13 +17,14 @@ def progress(state: TrainingState, num_steps: int, config: TrainConfig) -> float
     return min(1.0, max(state.step / num_steps, by_time))
 
 
-def learning_rate_at(step: int, progress: float, config: TrainConfig) -> float:
+def learning_rate_at(step: int, progress: float, config: TrainConfig, *, stable_share: float = 0.0) -> float:
     """The learning rate of a step: a linear warm-up, then a linear decay that reaches 0 at progress 1.
 
-    The warm-up takes at most a tenth of the training run.
+    The warm-up takes at most a tenth of the training run. The decay begins at the progress `stable_share`.
     """
     warmup = max((step + 1) / max(1, config.warmup_steps), progress / WARMUP_SHARE)
-    return config.learning_rate * min(1.0, warmup) * max(0.0, 1.0 - progress)
+    remaining = max(0.0, (1.0 - progress) / (1.0 - stable_share))
+    return config.learning_rate * min(1.0, warmup) * min(1.0, remaining)
 
 
 def is_validation_due(state: TrainingState, progress: float, config: TrainConfig) -> bool:

@@ -60,6 +60,8 @@ class TrainingState:
     """The last validation's loss, accuracy and bits per byte."""
     epoch_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
     window_sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    has_branched: bool = False
+    """Whether the trunk of a night has been written, so that the cool-down is in progress."""
     log_sizes: dict[str, int] | None = None
     """Size of each log file in bytes when the checkpoint was written."""
 

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from models.errors import InputError, is_out_of_space
 from models.metrics_log import NoticeHandler
 from models.processes import stop_on_signals, when_parent_ends
-from models.training import checkpoint, distributed, preflight
+from models.training import checkpoint, distributed, preflight, validation
 from models.training.attempts import fit_with_fallback
 from models.training.launch import SUMMARY, Summary
 from models.training.loop import Training
@@ -71,6 +71,7 @@ def publish(training: Training, limit: str) -> None:
     """
     training.set_weights(training.best)
     training.run.publish(training.model)
+    run, step = training.run, training.step
     summary = Summary(
         parameters=training.model.num_parameters(),
         steps=training.state.step,
@@ -79,13 +80,14 @@ def publish(training: Training, limit: str) -> None:
         train_tokens=training.state.tokens,
         best_validation_bpb=training.state.best_bpb,
         best_step=training.state.best_step,
+        trunk_bpb=validation.night_bpb(run, training.model, step) if run.is_night else None,
         stopped_by=limit,
-        precision=training.step.precision,
-        fast_path="on" if training.step.path.packed else "off",
+        precision=step.precision,
+        fast_path="on" if step.path.packed else "off",
         skipped_steps=training.state.skipped,
         device=str(training.setup.device),
         processes=training.group.world_size,
-        workers=training.step.workers,
+        workers=step.workers,
         threads=torch.get_num_threads(),
         **{f"start_tokens_{name}": count for name, count in training.setup.start_token_counts.items()},
     )
