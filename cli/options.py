@@ -38,9 +38,10 @@ Json = Annotated[
 Init = Annotated[
     str | None,
     typer.Option(
-        help="The model whose weights training starts from: scratch (random weights), champion, a "
-        "version number, a model folder, a .gguf file or ORG/NAME on the Hugging Face hub. The default is "
-        "the recipe's setting start.init.",
+        help="The model whose weights training starts from: scratch (random weights), trunk (the undecayed "
+        "checkpoint that the last run with --init trunk left), champion, a version number, a model folder, a "
+        ".gguf file or ORG/NAME on the Hugging Face hub. The default is the recipe's setting start.init; for "
+        "`schedule add` it is trunk.",
         metavar="REF",
     ),
 ]

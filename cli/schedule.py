@@ -53,14 +53,17 @@ def add(
 ) -> None:
     """Add a schedule.
 
-    The worker of `repartee up` starts the scheduled runs. Prefect's dashboard shows the schedule on the page
-    of the deployment `retrain`, where you can also edit it.
+    The worker of `repartee up` starts the scheduled runs. By default, each run goes on from the trunk that
+    the run before it left (`--init trunk`), so that the gains of several nights add up; `--init scratch`
+    starts each run from random weights. A pretrained network has no trunk.
+
+    Prefect's dashboard shows the schedule on the page of the deployment `retrain`; you can edit it there.
     """
     from deployments import schedules
-    from flows.recipes import configure
+    from flows.recipes import configure_schedule
 
     limit = [] if max_hours is None else [f"max_hours={max_hours:g}"]
-    config = configure(recipe, corpus, [*(changes or []), *limit], init, line)
+    config = configure_schedule(recipe, corpus, [*(changes or []), *limit], init, line)
     schedule = schedules.add(name, cron, timezone, config)
     print_result(vars(schedule), _text(schedule), as_json)
 

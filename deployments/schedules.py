@@ -26,7 +26,7 @@ from corpus import source as corpora
 from deployments.deploy import SCHEDULED, find_deployment
 from deployments.local.connection import NoDatabase, connect, create_deployments
 from flows.config import RetrainConfig
-from flows.lifecycle.context import check_deployable
+from flows.lifecycle.context import check_deployable, check_start
 from flows.lifecycle.parameters import line_of, of_config, parameters_text, to_config
 from flows.recipes import run_command
 from models.errors import InputError, did_you_mean
@@ -283,9 +283,10 @@ def _deployable(config: RetrainConfig) -> dict[str, Any]:
     """The parameters of a deployed run with this configuration.
 
     Raises:
-        InputError: the corpus does not exist, a deployed run may not read it, or the parameters would contain
-            a secret.
+        InputError: the corpus does not exist, a deployed run may not read it, the initial model does not fit
+            the recipe, or the parameters would contain a secret.
     """
+    check_start(config)
     corpus = mix.with_absolute_paths(config.download.corpus)  # the worker has another working directory
     for source, _ in mix.read_mix(corpus):
         if corpora.is_path(source):

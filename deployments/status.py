@@ -27,6 +27,7 @@ from models.registry.tags import CORPUS, PROMOTED_AT, RECIPE
 from models.registry.versions import Registry
 from services_state import running_services
 from settings import Settings
+from tasks.trunk.chain import trunks
 
 ENDED = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
 NEXT_RUNS = 3
@@ -45,6 +46,7 @@ def status() -> dict[str, Any]:
         "training": holder(settings.root) if settings.root.is_dir() else None,
         "champion": None,  # of the default model line
         "champions": [],  # of all model lines
+        "trunks": _trunks(settings.root),
         "unknown": None,  # why the champion is not known
         "disk": _disk(settings.root),
         "last_run": None,
@@ -93,6 +95,26 @@ def _champion(registry: Registry) -> dict[str, Any] | None:
         "recipe": version.tags.get(RECIPE),
         "corpus": version.tags.get(CORPUS),
     }
+
+
+def _trunks(home: Path) -> list[dict[str, Any]]:
+    """The trunks of the model lines: where the next night of each goes on."""
+    found = []
+    for trunk in trunks(home):
+        chain, damage = trunk.state()
+        last = chain.nights[-1] if chain.nights else None
+        found.append(
+            {
+                "line": trunk.line,
+                "network": trunk.folder.name.rpartition("-")[0],
+                "nights": chain.num_nights,
+                "since": last.at if last else None,
+                "validation_bpb": last.validation_bpb if last else None,
+                "stale": last.stale if last else 0,  # nights in a row without a better score
+                "damage": damage,
+            }
+        )
+    return found
 
 
 def _disk(home: Path) -> dict[str, int]:

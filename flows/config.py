@@ -67,6 +67,11 @@ class RetrainConfig(Config):
         return self
 
     @property
+    def takes_model(self) -> bool:
+        """Whether the network or the vocabulary is that of the initial model."""
+        return self.vocabulary.kind == "pretrained" or self.network.family == "pretrained"
+
+    @property
     def cleaning(self) -> CleanConfig:
         """The settings of the stage `clean`, in which the corpus has decided the value `auto` of `redact`.
 

@@ -15,6 +15,7 @@ from models.addresses import redact_addresses
 from models.errors import InputError, did_you_mean, validation_problem
 from models.evaluation.report import EvaluateConfig
 from models.network.config import NetworkConfig
+from models.pretrained.source import FORMS, TRUNK, StartConfig
 from models.text.config import MarkupConfig
 from models.text.vocabulary import VocabularyConfig
 from models.training.config import TrainConfig
@@ -112,6 +113,33 @@ def configure(
     options = {"download.corpus": mix, "start.init": init, "line": line}
     given = [Change(key, value, "") for key, value in options.items() if value is not None]
     return change_recipe(recipe, [*given, *(read_change(text, OPTION) for text in changes)], OPTION)
+
+
+def configure_schedule(
+    recipe: str, corpus: Sequence[str] | None, changes: list[str], init: str | None, line: str | None
+) -> RetrainConfig:
+    """As `configure`, but with `--init trunk` unless the options name an initial model or do not fit a trunk.
+
+    Raises:
+        InputError: a recipe or a key does not exist, or a value is wrong.
+    """
+    config = configure(recipe, corpus, changes, init, line)
+    is_chosen = init is not None or any(text.partition("=")[0].strip() == "start.init" for text in changes)
+    if is_chosen or trunk_fault(config):
+        return config
+    return config.model_copy(update={"start": StartConfig(init=TRUNK)})
+
+
+def trunk_fault(config: RetrainConfig) -> str | None:
+    """Why runs of this configuration cannot have `--init trunk`, and the remedy; None if they can."""
+    if config.takes_model:
+        return f"recipe {config.recipe}: a pretrained network has no trunk; with --init, {FORMS}"
+    if config.train.patience is not None:
+        return (
+            f"train.patience={config.train.patience} would end a night before its cool-down; with --init "
+            "trunk, give --set train.patience=null"
+        )
+    return None
 
 
 def change_recipe(recipe: str, changes: Sequence[Change], origin: str) -> RetrainConfig:

@@ -54,6 +54,7 @@ from tasks.plan import plan
 from tasks.register import register
 from tasks.store.run_context import RunContext
 from tasks.train import train
+from tasks.trunk.night import begin_night, end_night
 
 MODEL = (
     train,  # the trained model
@@ -93,7 +94,7 @@ def retrain(
         promote: When the new model becomes the champion (the model in service). `auto`: if it is better than
             the current champion. `never`: not even if it is better. `always`: even if it is worse.
         settings: Other settings, in the notation of `repartee run --set`, separated by commas or line breaks:
-            `train.learning_rate=0.01, train.max_epochs=4` (docs/settings.md). Empty: the recipe's settings.
+            `train.learning_rate=0.01, start.init=trunk` (docs/settings.md). Empty: the recipe's settings.
         changes: Settings stored by an older version of the form.
     """
     try:
@@ -119,8 +120,10 @@ def retrain(
 
 def retrain_in_turn(run: RunContext, config: RetrainConfig) -> State[Outcome]:
     """Plan and run the chain; then let the gate decide whether the new model is promoted."""
+    begin_night(run)
     planned = plan(run, CHAIN)
-    if planned.nothing_to_do:
+    if planned.is_judged:
+        end_night(run, planned.outputs["train"])
         return unchanged(run, planned)
 
     outputs = run_chain(run, MODEL, run_data_stages(run))
@@ -138,4 +141,5 @@ def retrain_in_turn(run: RunContext, config: RetrainConfig) -> State[Outcome]:
         )
     except TrackingUnavailable as outage:
         return trained_not_registered(run, outputs.values(), config, str(outage))
+    end_night(run, trained)
     return conclude(run, outputs.values(), registered)

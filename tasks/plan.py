@@ -9,6 +9,7 @@ from models.errors import TrackingUnavailable
 from models.evaluation.ledger import Comparison
 from models.evaluation.scorecard import SCORE, ScoreRecord
 from models.evaluation.verdict import judge
+from models.pretrained.source import TRUNK
 from models.registry.tags import FINGERPRINT
 from models.registry.version import Version
 from tasks import gate
@@ -17,6 +18,7 @@ from tasks.store.artifact import Artifact, find
 from tasks.store.run_context import RunContext
 from tasks.store.stage import Stage, digests_of
 from tasks.store.stage_event import KEY, StageEvent
+from tasks.trunk import night
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,16 @@ class Plan:
     def nothing_to_do(self) -> bool:
         return all(stage.action == "reuse" for stage in self.stages)
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether the model has been trained and judged, so that at most the trunk has to move."""
+        return all(stage.action == "reuse" for stage in self.stages if stage.name != TRUNK)
+
+    @property
+    def reason(self) -> str:
+        """Why there is nothing to do, or nothing but to move the trunk."""
+        return [stage.why for stage in self.stages if stage.action == "reuse"][-1]
+
 
 def plan_chain(run: RunContext, chain: Sequence[Stage]) -> tuple[list[PlannedStage], dict[str, Artifact]]:
     """Return what each stage of this run would do and why, and the outputs that are already in the store."""
@@ -56,8 +68,8 @@ def plan_chain(run: RunContext, chain: Sequence[Stage]) -> tuple[list[PlannedSta
         if missing := [name for name in inputs if name not in outputs]:
             planned.append(PlannedStage(stage.name, "run", _will_change(missing)))
             continue
-        identity = stage.external(run, config).identity
-        digests = digests_of({name: outputs[name] for name in inputs}, identity)
+        given = {name: outputs[name] for name in inputs}
+        digests = digests_of(given, stage.external(run, config, given).identity)
         why = stage.why(run.home, config, digests)
         if found := stage.find(run.home, stage.fingerprint(config, digests)):
             outputs[stage.name] = found
@@ -77,10 +89,10 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
         settled = "" if damage or changed else _settled(run, outputs, champion)
     except TrackingUnavailable as outage:
         why = f"{outage}; if this lasts, the next run registers the trained model"
-        return Plan([*stages, *_judgement("run", why)], outputs, None, why)
+        return Plan([*stages, *_judgement("run", why), *_trunk(run, outputs)], outputs, None, why)
     action: Literal["run", "reuse"] = "reuse" if settled else "run"
     why = settled or changed or _open_question(outputs, champion, damage)
-    return Plan([*stages, *_judgement(action, why)], outputs, champion, damage)
+    return Plan([*stages, *_judgement(action, why), *_trunk(run, outputs)], outputs, champion, damage)
 
 
 def _will_change(stages: Sequence[str]) -> str:
@@ -92,6 +104,11 @@ def _will_change(stages: Sequence[str]) -> str:
 
 def _judgement(action: Literal["run", "reuse"], why: str) -> list[PlannedStage]:
     return [PlannedStage(name, action, why) for name in ("gate", "register")]
+
+
+def _trunk(run: RunContext, outputs: Mapping[str, Artifact]) -> list[PlannedStage]:
+    """What a night would do with the trunk of its model line; nothing if the run is no night."""
+    return [PlannedStage(TRUNK, *night.planned(run, outputs.get("train")))] if night.is_night(run) else []
 
 
 def _open_question(outputs: Mapping[str, Artifact], champion: Version | None, damage: str) -> str:

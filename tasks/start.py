@@ -1,10 +1,12 @@
 """Start: the stage that stores the initial model, from whose weights training starts."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from models.pretrained.source import SCRATCH, Source, StartConfig, find_source, take_start
+from models.pretrained.source import SCRATCH, TRUNK, Source, StartConfig, find_source, take_start
 from models.registry.reference import registered_model
 from models.registry.versions import Registry
+from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
 from tasks.store.stage import External, Stage
 
@@ -19,10 +21,10 @@ def resolve(init: str, registry: Registry, home: Path) -> Source:
 
 
 def _is_used(config: StartConfig) -> bool:
-    return config.init != SCRATCH
+    return config.init not in (SCRATCH, TRUNK)  # the stage `train` itself reads the trunk
 
 
-def _external(run: RunContext, config: StartConfig) -> External:
+def _external(run: RunContext, config: StartConfig, inputs: Mapping[str, Artifact]) -> External:
     source = resolve(config.init, run.registry, run.home)
     return External(source.identity, {"source": source})
 

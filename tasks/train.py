@@ -1,7 +1,7 @@
 """Train: the stage that trains a model. Its metrics are shown in MLflow, and its progress in Prefect."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,11 +10,13 @@ from models.metrics_log import METRICS, checkpointed_size
 from models.registry.metrics_forwarder import MetricsForwarder
 from models.registry.runs import RunStatus
 from models.registry.versions import Registry
-from models.training.launch import train_model
+from models.training.launch import TrainingConfig, train_model
 from tasks.prefect_api.deletion import RunDeleted, deletions, raise_if_deleted, sources_of
 from tasks.prefect_api.training_progress import TrainingProgress
+from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
-from tasks.store.stage import Stage
+from tasks.store.stage import External, Stage, digests_of
+from tasks.trunk.night import base_of, is_night, next_folder, parent_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,12 @@ def _watched(run: RunContext, fingerprint: str) -> Iterator[dict[str, Any]]:
                 )
             sources = sources_of(run.registry, run_id, run.flow_run_id)
             deleted = stack.enter_context(deletions(sources))
-            yield {"watch": progress, "check": lambda: raise_if_deleted(deleted, work)}
+            next_trunk = next_folder(run, fingerprint) if is_night(run) else None
+            yield {
+                "watch": progress,
+                "check": lambda: raise_if_deleted(deleted, work),
+                "next_trunk": next_trunk,
+            }
         status = "FINISHED"
     except BaseException as error:
         # In these cases Ctrl-C or SIGTERM stopped the run, or a user cancelled or deleted it in a dashboard.
@@ -52,11 +59,22 @@ def _watched(run: RunContext, fingerprint: str) -> Iterator[dict[str, Any]]:
     progress.done()
 
 
+def _trunk(run: RunContext, config: TrainingConfig, inputs: Mapping[str, Artifact]) -> External:
+    """The trunk from which a night goes on; nothing if the run is no night."""
+    if not is_night(run):
+        return External()
+    base = base_of(train.ingredients(config, digests_of(inputs)))
+    parent = parent_of(run, base)
+    return External(f"trunk: {parent.digest}", {"trunk": parent.folder})
+
+
 train = Stage(
     "train",
     train_model,
     reads=("vocabulary", "export"),
     may_read=lambda config: ("start",),
+    external=_trunk,
+    outside="the trunk",
     attend=_watched,
     resumable=True,
     unit="steps",

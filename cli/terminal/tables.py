@@ -151,6 +151,7 @@ def status_table(status: dict[str, Any]) -> str:
         ("home", status["home"]),
         ("champion", _champion_text(status)),
         *(("", _of_line(each)) for each in status["champions"] if each != status["champion"]),
+        *(("trunk", _trunk_text(each)) for each in status.get("trunks", [])),
         ("now", f"{training} is training" if training else "no training run is in progress"),
         *_run_lines(status, is_up),
         *((name, _service_text(name, service)) for name, service in status["services"].items()),
@@ -185,6 +186,16 @@ def _of_line(champion: dict[str, Any]) -> str:
     bpb = f", {champion['test_bpb']:.4f} bits per byte" if champion["test_bpb"] else ""
     training = f"{champion['recipe']} on {champion['corpus']}"
     return f"{champion['line']} v{champion['version']} {_since(champion['since'])}, {training}{bpb}"
+
+
+def _trunk_text(trunk: dict[str, Any]) -> str:
+    """How many nights a trunk has, and whether more nights still help."""
+    if trunk["damage"]:
+        return f"{trunk['damage']}; the next night begins again (`repartee doctor`)"
+    nights = count_text(trunk["nights"], "nights")
+    bpb = f", {trunk['validation_bpb']:.4f} bits per byte in validation" if trunk["validation_bpb"] else ""
+    stale = f", {count_text(trunk['stale'], 'nights')} in a row no better" if trunk["stale"] else ""
+    return f"{trunk['line']}, {nights} of {trunk['network']} {_since(trunk['since'])}{bpb}{stale}"
 
 
 def _last_run_text(run: dict[str, Any] | None, is_up: bool) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from deployments.doctor import leftovers, machine, runs, servers
+from deployments.doctor import leftovers, machine, runs, servers, trunks
 from deployments.doctor.installation import Check, CheckSkipped, Fault, Installation
 from models.errors import InputError
 from settings import Settings
@@ -27,6 +27,7 @@ CHECKS: dict[str, Check] = {
     "clock": servers.clock,
     "deployments": runs.deployments,
     "champion": runs.champion,
+    "trunks": trunks.trunks,
     "dead runs": runs.dead,
     "slots": runs.slots,
     "late runs": runs.late,

@@ -19,12 +19,12 @@ from flows.config import RetrainConfig, flatten
 from flows.lifecycle.names import base_name
 from flows.lifecycle.outcome import without_outcome
 from flows.notation import join_settings
-from flows.recipes import changes_of, run_command
+from flows.recipes import changes_of, run_command, trunk_fault
 from models.addresses import redact_addresses, redact_corpus
 from models.errors import InputError
 from models.files import PROJECT
 from models.pretrained import source as pretrained
-from models.pretrained.source import FORMS, SCRATCH
+from models.pretrained.source import FORMS, SCRATCH, TRUNK
 from models.registry.reference import open_registry
 from models.registry.tags import (
     CHANGES,
@@ -112,13 +112,15 @@ def url_of(flow_run: FlowRun, settings: Settings) -> str | None:
 def check_start(config: RetrainConfig) -> None:
     """
     Raises:
-        InputError: the configuration takes its network or vocabulary from a model, but names no model.
+        InputError: the configuration takes its network or vocabulary from a model, but names no model, or
+            has a setting that does not fit `--init trunk`.
     """
-    takes_model = config.vocabulary.kind == "pretrained" or config.network.family == "pretrained"
-    if takes_model and config.start.init == SCRATCH:
+    if config.takes_model and config.start.init == SCRATCH:
         raise InputError(
             f"recipe {config.recipe}: a pretrained network needs a model to start from; with --init, {FORMS}"
         )
+    if config.start.init == TRUNK and (fault := trunk_fault(config)):
+        raise InputError(fault)
 
 
 def check_deployable(corpus: str, init: str, home: Path) -> None:

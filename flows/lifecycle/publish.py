@@ -45,7 +45,7 @@ def unchanged_outcome(run: RunContext, plan: Plan) -> Outcome:
     assert champion is not None  # without a champion, the plan says that the gate runs
     return Outcome(
         outcome="unchanged",
-        reason=plan.stages[-1].why,
+        reason=plan.reason,
         model=run.registry.model,
         version=champion.number,
         mlflow_run_id=champion.run_id,

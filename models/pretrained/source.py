@@ -22,6 +22,7 @@ from models.pretrained.gguf import convert
 log = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
+TRUNK = "trunk"
 SUFFIXES = (".safetensors", ".json", ".jinja")
 LEFT = ("manifest.json", "generation_config.json")  # files of a version that do not affect training
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -42,7 +43,8 @@ class StartConfig(Config):
         default=SCRATCH, json_schema_extra={"pattern": "^(?!.*://)"}
     )
     """The model whose weights training starts from: a version (`champion`, 3), a model folder, a .gguf file,
-    or ORG/NAME on the Hugging Face hub. `scratch`: training starts from random weights."""
+    or ORG/NAME on the Hugging Face hub. `scratch`: training starts from random weights. `trunk`: training
+    goes on from the undecayed checkpoint that the last run with this setting left (docs/schedules.md)."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def find_source(init: str, registered: Callable[[str], Path]) -> Source:
 
 def is_foreign(init: str, home: Path) -> bool:
     """Whether `init` names a file or folder on this machine that is outside `home`."""
+    if init in (SCRATCH, TRUNK):  # also if there is a folder of this name
+        return False
     path = path_of(init)
     is_path = path.is_absolute() or path.exists() or init.startswith((".", "~"))
     return is_path and not path.resolve().is_relative_to(home.resolve())

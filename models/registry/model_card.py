@@ -35,7 +35,8 @@ def model_card(
     replies = "\n".join(f"> **{said}**\n> {reply}\n" for said, reply in samples)
     family, init = params["network.family"], params["start.init"]
     task, use = ENCODER_DECODER if family == "encoder-decoder" else DECODER
-    origin = "trained from scratch" if init == "scratch" else f"fine-tuned from `{Path(init).name}`"
+    origins = {"scratch": "trained from scratch", "trunk": "trained night after night"}
+    origin = origins.get(init, f"fine-tuned from `{Path(init).name}`")
     return f"""---
 library_name: transformers
 pipeline_tag: {task}

@@ -27,9 +27,9 @@ from models.network.config import NetworkConfig
 from models.processes import end_process
 from models.record import Record
 from models.text.config import DIALOGUE, Dialogue
-from models.training import trunk_files
 from models.training.config import TrainConfig
-from models.training.trunk_files import FOLDER, MODEL
+from models.training.trunk import files as trunk_files
+from models.training.trunk.files import FOLDER, MODEL
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class Summary(Record):
     train_tokens: int = 0
     best_validation_bpb: float | None = None
     best_step: int = 0
+    night: int = 0
+    """The number of nights that have trained the trunk; 0 if the training run left no trunk."""
     trunk_bpb: float | None = None
     """The bits per byte on the sample of the validation split on which the nights of a trunk are compared;
     None if the training run left no trunk."""

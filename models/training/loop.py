@@ -17,11 +17,12 @@ from models.evaluation import collapse
 from models.files import sync
 from models.metrics_log import REPLIES, SKIP, STEP, VALIDATION, MetricsLog
 from models.text import tokenizer
-from models.training import checkpoint, schedule, trunk, validation
+from models.training import checkpoint, schedule, validation
 from models.training.run_folder import Run
 from models.training.setup import set_up
 from models.training.state import MetricSums, Throughput, TrainingState, step_line
 from models.training.step import find_fault, step_seed
+from models.training.trunk.night import Night
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,8 @@ class Training:
         self.examples = self.setup.examples
         self.guess_nats = math.log(self.setup.vocab_size)
         self.metrics_log = MetricsLog(run.folder, writes=self.group.is_main)
-        self.past = trunk.restore(
-            run, self.step.optimizer, self.model, is_packed=bool(self.step.packing)
-        )  # where the nights before have ended
+        self.night = Night(run, self.model, self.step.optimizer, is_packed=bool(self.step.packing))
+        self.past = self.night.past
         self.state = TrainingState(batch_index=self.past.batch_index)
         self.best: dict[str, Tensor] = {}
         self.resume()
@@ -83,7 +83,8 @@ class Training:
                 if limit:
                     self.end_epoch()
                     self.sample_replies()
-                if trunk.branch(self, progress) or limit or stopping or is_save_due:
+                branches = self.night.branch(self.state, progress, writes=self.group.is_main)
+                if branches or limit or stopping or is_save_due:
                     self.save()
             if limit or stopping:
                 return limit
@@ -93,8 +94,7 @@ class Training:
                 self.log_step(rate)
 
     def learning_rate(self, progress: float) -> float:
-        stable_share = schedule.STABLE_SHARE if self.run.is_night else 0.0
-        step = self.past.steps + self.state.step
+        step, stable_share = self.past.steps + self.state.step, self.night.stable_share
         return schedule.learning_rate_at(step, progress, self.config, stable_share=stable_share)
 
     def tick(self) -> tuple[bool, bool]:

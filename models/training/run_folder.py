@@ -20,8 +20,9 @@ from models.text import tokenizer
 from models.text.config import MarkupConfig
 from models.text.encoding import MODEL_INFO, ModelInfo
 from models.text.normalisation import Redaction, Style
-from models.training import checkpoint, trunk_files
+from models.training import checkpoint
 from models.training.config import TrainConfig
+from models.training.trunk import files as trunk_files
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Run:
     redaction: Redaction = "none"
     has_system: bool = False
     is_night: bool = False
-    """Whether the run leaves a trunk, from which another run can go on (models/training/trunk.py)."""
+    """Whether the run leaves a trunk, from which another run can go on (models/training/trunk/night.py)."""
     trunk: Path | None = None
     """The trunk from which the run goes on; its weights are those of `start`."""
 

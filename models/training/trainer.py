@@ -80,6 +80,7 @@ def publish(training: Training, limit: str) -> None:
         train_tokens=training.state.tokens,
         best_validation_bpb=training.state.best_bpb,
         best_step=training.state.best_step,
+        night=training.past.nights + 1 if run.is_night else 0,
         trunk_bpb=validation.night_bpb(run, training.model, step) if run.is_night else None,
         stopped_by=limit,
         precision=step.precision,

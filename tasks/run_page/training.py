@@ -21,6 +21,8 @@ def training_text(summary: Summary, params: Mapping[str, Any]) -> str:
     """
     text = f"{count_text(summary.steps, 'steps')} in {duration_text(summary.seconds)}"
     key = f"train.{summary.stopped_by}"
+    if summary.night:
+        text = f"night {summary.night} of the trunk, {text}"
     if not summary.stopped_by:
         return text
     setting = f"{key}={value_text(params[key])}" if key in params else key

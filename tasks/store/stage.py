@@ -68,8 +68,10 @@ class Stage:
     """The key of this stage's settings in `RunContext.settings`, if it differs from the name of the stage."""
     is_used: Callable[[Any], bool] = lambda config: True
     """Whether a run with these settings includes this stage."""
-    external: Callable[[RunContext, Any], External] = lambda run, config: External()
-    """The input that this stage reads from outside the store."""
+    external: Callable[[RunContext, Any, Mapping[str, Artifact]], External] = lambda run, config, inputs: (
+        External()
+    )
+    """The input that this stage reads from outside the store, given its settings and its other inputs."""
     outside: str = "the corpus"
     """What this input is, for people."""
     attend: Callable[[RunContext, str], AbstractContextManager[Mapping[str, Any]]] | None = None
@@ -99,7 +101,7 @@ class Stage:
     def produce(self, run: RunContext, inputs: Mapping[str, Artifact]) -> Artifact:
         """The output of the stage in this run, found in the store or built now."""
         config = self.config(run)
-        external = self.external(run, config)
+        external = self.external(run, config, inputs)
         fingerprint = self.fingerprint(config, digests_of(inputs, external.identity))
         if self.attend is None or self.find(run.home, fingerprint):
             return self.run(run.home, config, inputs, identity=external.identity, context=external.context)

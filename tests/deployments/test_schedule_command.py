@@ -77,6 +77,7 @@ def test_the_command_prints_what_it_has_done_and_starts_a_run_at_once(api, home)
     done = subprocess.run(**options, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "0 4 * * 1 (UTC), next run: 20" in done.stdout and "recipe quick, corpus sample" in done.stdout
+    assert "settings start.init=trunk" in done.stdout
     started = schedules.run_now("é 'q\"")
     run = api.get(f"/flow_runs/{started['flow_run_id']}")
     assert run["parameters"]["recipe"] == "quick"

@@ -7,7 +7,14 @@ from pydantic import ValidationError
 from corpus.cleaning.config import CleanConfig
 from flows.config import RetrainConfig
 from flows.lifecycle.parameters import as_trained, of_config, to_config
-from flows.recipes import RECIPES, changes_of, configure, run_command, settings_page
+from flows.recipes import (
+    RECIPES,
+    changes_of,
+    configure,
+    configure_schedule,
+    run_command,
+    settings_page,
+)
 from flows.retrain import retrain
 from models.errors import InputError
 
@@ -41,6 +48,23 @@ def test_the_corpus_decides_whether_personal_data_is_replaced_unless_the_setting
     assert {key: value for key, value in changes_of(config).items() if key != "download.corpus"} == changes
     assert ("clean.redact" in run_command(config)) == bool(changes)
     assert to_config(**of_config(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "init", "wanted"),
+    [
+        ("small", [], None, "trunk"),
+        ("tutorial", ["train.seed=3"], None, "trunk"),
+        ("finetune", [], None, "scratch"),
+        ("small", ["train.patience=3"], None, "scratch"),
+        ("small", ["start.init=champion"], None, "champion"),
+        ("small", [" start.init =scratch"], None, "scratch"),
+        ("small", [], "scratch", "scratch"),
+    ],
+)
+def test_a_schedule_goes_on_from_a_trunk_unless_the_options_say_otherwise(recipe, changes, init, wanted):
+    config = configure_schedule(recipe, ["sample"], changes, init, "bot")
+    assert (config.start.init, config.line) == (wanted, "bot")
 
 
 def test_several_options_corpus_are_one_setting_that_can_be_given_again():

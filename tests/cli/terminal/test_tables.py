@@ -65,3 +65,20 @@ def test_the_age_of_a_champion_is_in_words_and_never_zero() -> None:
 def test_the_history_gives_the_time_zone_of_each_change() -> None:
     entry = {"at": "2026-11-29T00:03:12+00:00", "version": 1, "previous": None, "why": "no champion yet"}
     assert "2026-11-29 00:03 UTC  v1" in history_table([entry])
+
+
+def test_a_trunk_is_one_line_with_its_nights_or_with_its_damage() -> None:
+    trunk = {
+        "line": "support bot",
+        "network": "llama-4x128",
+        "nights": 3,
+        "since": "2020-11-29T03:14:00+00:00",
+        "validation_bpb": 1.6213,
+        "stale": 1,
+        "damage": "",
+    }
+    text = status_table(status(trunks=[trunk]))
+    assert "  trunk     support bot, 3 nights of llama-4x128 since 2020-11-29 03:14 UTC (" in text
+    assert "1.6213 bits per byte in validation, 1 night in a row no better\n" in text
+    text = status_table(status(trunks=[trunk | {"damage": "state.json is missing"}]))
+    assert "  trunk     state.json is missing; the next night begins again (`repartee doctor`)\n" in text

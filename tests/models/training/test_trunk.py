@@ -13,9 +13,10 @@ from trainings import StopAt, examples, lines, run_folder, train, weights
 
 from models.errors import InputError
 from models.text import tokenizer
-from models.training import trainer, trunk_files
+from models.training import trainer
 from models.training.run_folder import Run
-from models.training.trunk_files import TrunkState
+from models.training.trunk import files as trunk_files
+from models.training.trunk.files import TrunkState
 
 NIGHT = {"max_steps": 40, "max_epochs": 50, "warmup_steps": 4, "log_every": 1, "learning_rate": 2e-2}
 

@@ -11,6 +11,8 @@ A trunk that is a copy of a champion has only model/ and complete.json.
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from models.errors import InputError
@@ -29,6 +31,8 @@ class DamagedTrunk(InputError):
 class TrunkState(Record):
     """How far the training of a trunk has come."""
 
+    nights: int = 0
+    """The number of nights that have trained the trunk."""
     steps: int = 0
     """The number of steps since its optimizer began."""
     tokens: int = 0
@@ -76,14 +80,27 @@ def digest_of(folder: Path) -> str:
 
 
 def copy(source: Path, final: Path) -> None:
-    """Copy a trunk; `final` is complete or absent, and an earlier folder of this name is replaced."""
+    """Copy a trunk. `final` is then complete; an earlier folder of this name is replaced."""
+    with _replacing(final) as partial:
+        shutil.copytree(source, partial)
+
+
+def adopt(model: Path, final: Path) -> None:
+    """Make a trunk of a model folder, without optimizer state."""
+    with _replacing(final) as partial:
+        shutil.copytree(model, partial / MODEL)
+        seal(partial)
+
+
+@contextmanager
+def _replacing(final: Path) -> Iterator[Path]:
+    """Yield the name of a folder to write, which is renamed to `final` once it is complete."""
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f"{TEMPORARY}{final.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
+    yield partial
     for path in [*partial.rglob("*"), partial]:
         sync(path)
-    if final.exists():
-        shutil.rmtree(final)
+    shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     sync(final.parent)
