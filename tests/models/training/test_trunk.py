@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
+import killings
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -207,3 +209,25 @@ def test_a_night_with_a_damaged_trunk_ends_with_one_line(first: Path, data: Path
     (trunk / "optimizer.safetensors").write_bytes(b"garbage")
     with pytest.raises(InputError, match=r"optimizer\.safetensors"):
         train(night(data, tmp_path / "run", trunk.parent))
+
+
+def test_killed_at_a_change_to_its_folder_a_night_ends_with_the_same_trunk(
+    data: Path, first: Path, tmp_path: Path
+) -> None:
+    knobs = {"max_steps": 4, "validations": 1, "checkpoint_seconds": 1e9}
+    whole = night(data, tmp_path / "whole", first, **knobs)
+    process = killings.start(whole, counts_into=tmp_path / "count")
+    process.join()
+    changes = int((tmp_path / "count").read_text())
+    assert changes > 60
+    for number in range(2, changes + 1, 5):
+        folder = night(data, tmp_path / str(number), first, **knobs)
+        killed = killings.start(folder, dies_at=number)
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL, number
+        again = killings.start(folder)
+        again.join()
+        assert again.exitcode == 0, number
+        assert weights(folder) == weights(whole), number
+        assert trunk_files.digest_of(folder / "trunk") == trunk_files.digest_of(whole / "trunk"), number
+        assert not list(folder.rglob(".tmp-*")), number
