@@ -3,6 +3,8 @@
 All three depend on the progress, which is the completed share of the training run.
 """
 
+import math
+
 from models.training.config import TrainConfig
 from models.training.state import TrainingState
 
@@ -17,14 +19,19 @@ def progress(state: TrainingState, num_steps: int, config: TrainConfig) -> float
     return min(1.0, max(state.step / num_steps, by_time))
 
 
-def learning_rate_at(step: int, progress: float, config: TrainConfig, *, stable_share: float = 0.0) -> float:
+def learning_rate_at(
+    step: int, progress: float, config: TrainConfig, *, stable_share: float | None = None
+) -> float:
     """The learning rate of a step: a linear warm-up, then a linear decay that reaches 0 at progress 1.
 
-    The warm-up takes at most a tenth of the training run. The decay begins at the progress `stable_share`.
+    The warm-up takes at most a tenth of the training run. In a night, the decay begins at the progress
+    `stable_share` and has the form 1 - sqrt (https://arxiv.org/abs/2405.18392).
     """
     warmup = max((step + 1) / max(1, config.warmup_steps), progress / WARMUP_SHARE)
-    remaining = max(0.0, (1.0 - progress) / (1.0 - stable_share))
-    return config.learning_rate * min(1.0, warmup) * min(1.0, remaining)
+    decay = max(0.0, 1.0 - progress)
+    if stable_share is not None:
+        decay = 1.0 - math.sqrt(max(0.0, progress - stable_share) / (1.0 - stable_share))
+    return config.learning_rate * min(1.0, warmup) * decay
 
 
 def is_validation_due(state: TrainingState, progress: float, config: TrainConfig) -> bool:

@@ -39,7 +39,7 @@ class Night:
 
     def __init__(self, run: Run, model: PreTrainedModel, optimizer: Optimizer, *, is_packed: bool) -> None:
         self.run, self.model, self.optimizer = run, model, optimizer
-        self.stable_share = STABLE_SHARE if run.is_night else 0.0
+        self.stable_share = STABLE_SHARE if run.is_night else None
         self.past = _restore(run, model, optimizer, is_packed=is_packed)
         """How far the nights before have come."""
 

@@ -27,3 +27,11 @@ def test_a_training_shorter_than_its_warm_up_still_reaches_a_high_rate() -> None
 def test_the_rate_is_never_negative_nor_above_its_peak(step: int, progress: float, warmup: int) -> None:
     config = TrainConfig(learning_rate=0.5, warmup_steps=warmup)
     assert 0 <= learning_rate_at(step, progress, config) <= 0.5
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1))
+def test_the_rate_of_a_night_is_full_until_its_cool_down_and_ends_at_0(step: int, progress: float) -> None:
+    config = TrainConfig(learning_rate=0.5, warmup_steps=0)
+    rate = learning_rate_at(step, progress, config, stable_share=0.75)
+    assert rate == 0.5 if progress <= 0.75 else 0 <= rate < 0.5
+    assert learning_rate_at(step, 1.0, config, stable_share=0.75) == 0

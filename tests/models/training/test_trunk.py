@@ -65,7 +65,7 @@ def test_a_night_warms_up_stays_at_the_full_rate_and_cools_down_in_its_last_quar
     full = json.loads((first / "config.json").read_text())["train"]["learning_rate"]
     assert rates(first)[:4] == pytest.approx([full / 4, full / 2, full * 3 / 4, full])
     assert rates(first)[4:31] == pytest.approx([full] * 27)
-    assert rates(first)[31:] == pytest.approx([full * left / 10 for left in range(9, 0, -1)])
+    assert rates(first)[31:] == pytest.approx([full * (1 - (done / 10) ** 0.5) for done in range(1, 10)])
 
 
 def test_the_next_night_is_at_the_full_rate_from_its_first_step(first: Path, second: Path) -> None:
