@@ -22,6 +22,7 @@ from tasks.exposure import (
     id_without_part,
     occurrences,
     stored_folders,
+    trunks_that_read,
 )
 from tasks.store.artifact import stored_outputs
 
@@ -55,6 +56,8 @@ class Result:
     """Why the versions are unknown; "" if they are known."""
     folders: list[Path] = field(default_factory=list)
     """The stored outputs that still contain the text."""
+    trunks: list[Path] = field(default_factory=list)
+    """The folders of the trunks that have been trained on one of them, or of which this is unknown."""
     remedies: list["Remedy"] = field(default_factory=list)
     """For each champion that has read one of them, what replaces it."""
 
@@ -84,6 +87,7 @@ class Result:
             ],
             "unknown": self.outage,
             "stored": [str(folder) for folder in self.folders],
+            "trunks": [str(folder) for folder in self.trunks],
             "remedies": [vars(remedy) for remedy in self.remedies],
         }
 
@@ -114,7 +118,8 @@ def forget(names: Sequence[Name], *, reason: str, anyway: bool) -> Result:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         append(home, [Entry(kind=k, id=i, action="forget", at=now, reason=reason) for k, i in added])
     everywhere = [occurrence for found_of_name in found.values() for occurrence in found_of_name]
-    result = Result(home / LIST, found, added, folders=stored_folders(home, everywhere))
+    trunks = [each.folder for each in trunks_that_read(home, everywhere)] if everywhere else []
+    result = Result(home / LIST, found, added, folders=stored_folders(home, everywhere), trunks=trunks)
     try:
         return _with_versions(result, settings, everywhere)
     except TrackingUnavailable as outage:

@@ -25,6 +25,8 @@ from models.registry.tags import FINGERPRINT
 from models.registry.version import Version
 from models.registry.versions import Registry
 from tasks.store.artifact import StoredOutput, stored_outputs
+from tasks.trunk.chain import Trunk
+from tasks.trunk.readings import add_nights
 
 Splits = frozenset[str]
 
@@ -139,16 +141,32 @@ def _with_start(exposure: Exposure, start: Exposure | None) -> Exposure:
 def splits_of_trainings(home: Path, found: Sequence[Occurrence]) -> dict[str, Splits | None]:
     """The splits in which each stored training run had one of the conversations, by its fingerprint.
 
-    The value is None if an output that leads from the training run to its corpus is not in the store.
+    A night that goes on from a trunk also has those of the nights before it. The value is None if an output
+    that leads from the training run to its corpus is not in the store.
     """
+    return _trainings_and_trunks(home, found)[0]
+
+
+def trunks_that_read(home: Path, found: Sequence[Occurrence]) -> list[Trunk]:
+    """The trunks that have been trained on one of the conversations, or of which this is unknown."""
+    return [
+        trunk
+        for trunk, splits in _trainings_and_trunks(home, found)[1]
+        if splits is None or "train" in splits
+    ]
+
+
+def _trainings_and_trunks(
+    home: Path, found: Sequence[Occurrence]
+) -> tuple[dict[str, Splits | None], list[tuple[Trunk, Splits | None]]]:
     cleaned = splits_of_outputs(home, found)
     exported = _joined(
         (each.digest, cleaned.get(each.inputs.get("clean", ""))) for each in stored_outputs(home, "export")
     )
-    return {
-        each.fingerprint: exported.get(each.inputs.get("export", ""))
-        for each in stored_outputs(home, "train")
-    }
+    outputs = stored_outputs(home, "train")
+    trained = {each.fingerprint: exported.get(each.inputs.get("export", "")) for each in outputs}
+    by_model = _joined((each.digest, trained[each.fingerprint]) for each in outputs)
+    return trained, add_nights(home, trained, by_model)
 
 
 def splits_of_outputs(home: Path, found: Sequence[Occurrence]) -> dict[str, Splits | None]:

@@ -64,7 +64,8 @@ def result_text(result: Result) -> str:
     """What has been forgotten, which versions have read it, and what to do."""
     parts = [_found_lines(result)]
     if any(result.found.values()):
-        parts += [_version_lines(result), _remedy_lines(result), _folder_lines(result)]
+        parts += [_version_lines(result), _remedy_lines(result), _trunk_lines(result)]
+        parts += [_folder_lines(result)]
     return "\n\n".join(text for part in parts if (text := "\n".join(part)))
 
 
@@ -100,6 +101,15 @@ def _remedy_lines(result: Result) -> Iterator[str]:
         if remedy.rollback:
             yield "Until then, the previous champion, which had not read it, can be in service:"
             yield f"  remedy: {remedy.rollback}"
+
+
+def _trunk_lines(result: Result) -> Iterator[str]:
+    if result.trunks:
+        yield (
+            "The next night (--init trunk) would go on from a trunk that had read it, or may have read it. "
+            "This removes it; the next night then begins with the champion, so replace that first:"
+        )
+        yield f"  remedy: {shlex.join(['rm', '-r', *map(str, result.trunks)])}"
 
 
 def _folder_lines(result: Result) -> Iterator[str]:

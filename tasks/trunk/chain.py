@@ -60,7 +60,7 @@ class Night(Record):
     export: str = ""
     """The digest of the examples."""
     model: str = ""
-    """The digest of the output of `train`, whose model the gate judged."""
+    """The digest of the output of `train` that the gate judged; for an origin, that of the champion."""
     validation_bpb: float | None = None
     """The bits per byte of this model on the sample for nights (models/training/validation.py)."""
     stale: int = 0

@@ -203,6 +203,7 @@ def _origin(run: RunContext, trunk: Trunk, damage: str) -> tuple[Night, Path | N
         return random, None
     name = f"champion-{champion.number}"
     night = Night(at=_now(), digest=f"{name} {champion.digest}{unique}", folder=name, origin=title)
+    night = night.model_copy(update={"model": champion.digest})
     return night, run.registry.folder(champion, run.home / COPIES)
 
 

@@ -11,6 +11,8 @@ from cli.terminal.forgotten import list_text, print_result_of, result_text
 from models.errors import InputError
 from models.registry.reference import open_registry
 from settings import Settings
+from tasks.store.artifact import stored_outputs
+from tasks.trunk.chain import SHAPE, Night, Trunk
 
 TALK = [
     *rows("1", ("ann", "bob"), "train"),
@@ -223,3 +225,25 @@ def test_the_json_is_one_object_and_without_a_name_it_is_the_list(trained, capsy
     assert (entry["kind"], entry["id"]) == ("speaker", "zoë")
     with pytest.raises(InputError, match="add --conversation ID or --speaker ID"):
         print_result_of({}, **(options | {"is_undone": True}))
+
+
+def test_a_night_has_read_what_the_nights_before_it_had_read_and_its_trunk_is_named(home):
+    parse = store_corpus(home, "talk", TALK)
+    trunk = Trunk.of(home, "repartee", dict.fromkeys(SHAPE, "x"))
+    trunk.append(Night(at="2020-11-29T03:14:00+00:00", digest="random weights", origin="random weights"))
+    for name, turns in (("one", TALK), ("two", TALK[2:])):
+        store_training(home, name, parse, turns)
+        store_version(home, name)
+        trunk.append(Night(at="2020-11-29T03:14:00+00:00", digest=name, fingerprint=name))
+    result = ask("1")
+    assert readings(result) == {"repartee v1": ["train"], "repartee v2": ["train"]}
+    assert result.trunks == [trunk.folder]
+    assert f"  remedy: rm -r {shlex.quote(str(trunk.folder))}\n" in result_text(result)
+    assert ask("2").trunks == [], "a night was scored on it, but not trained"
+    # A line that begins again from a champion has read what the champion had read.
+    model = stored_outputs(home, "train")
+    [champion] = [each.digest for each in model if each.fingerprint == "one"]
+    trunk.append(Night(at="2020-11-29T03:14:00+00:00", digest="v1", origin="champion v1", model=champion))
+    assert ask("1").trunks == [trunk.folder]
+    trunk.append(Night(at="2020-11-29T03:14:00+00:00", digest="again", origin="random weights"))
+    assert ask("1").trunks == []

@@ -211,6 +211,7 @@ def test_a_night_with_a_damaged_trunk_ends_with_one_line(first: Path, data: Path
         train(night(data, tmp_path / "run", trunk.parent))
 
 
+@pytest.mark.soak
 def test_killed_at_a_change_to_its_folder_a_night_ends_with_the_same_trunk(
     data: Path, first: Path, tmp_path: Path
 ) -> None:
