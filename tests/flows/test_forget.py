@@ -10,16 +10,15 @@ pytestmark = pytest.mark.flow
 TINY = ("vocabulary.size=300", "clean.validation_share=0.2", "clean.test_share=0.2")
 
 
-def test_a_forgotten_conversation_is_in_no_later_output_until_it_is_restored(tmp_path):
-    home, mine = tmp_path / "home", tmp_path / "mine.csv"
-    home.mkdir()
+def test_a_forgotten_conversation_is_in_no_later_output_until_it_is_restored(tmp_path, new_home, prefect):
+    home, mine = new_home(tmp_path / "home"), tmp_path / "mine.csv"
     lines = [f"c {i},{who},{who} says {i}.\n" for i in range(60) for who in ("ann", f"'guest' {i}")]
     mine.write_text("conversation,speaker,text\n" + "".join(lines))
     sets = [word for change in TINY for word in ("--set", change)]
 
     def prepare(*more):
-        line = command(home, "prepare", "--recipe", "quick", "--corpus", str(mine), *sets, *more, "--json")
-        done = subprocess.run(**line, capture_output=True, timeout=900)
+        words = ("prepare", "--recipe", "quick", "--corpus", str(mine), *sets, *more, "--json")
+        done = subprocess.run(**command(home, *words, **prefect), capture_output=True, timeout=900)
         assert done.returncode == 0, done.stderr
         stages = {stage["name"]: stage for stage in json.loads(done.stdout)["stages"]}
         return stages, done.stderr

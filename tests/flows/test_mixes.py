@@ -10,14 +10,16 @@ TINY += ("train.max_steps=12", "evaluate.sample_replies=10")
 pytestmark = pytest.mark.flow
 
 
-def test_a_mix_is_promoted_is_unchanged_and_is_not_downloaded_again_for_another_weight(tmp_path, new_home):
+def test_a_mix_is_promoted_is_unchanged_and_is_not_downloaded_again_for_another_weight(
+    tmp_path, new_home, prefect
+):
     home, mine = new_home(tmp_path / "home"), tmp_path / "mine.jsonl"
     mine.write_text("".join(f'["Do you have bread {i}?", "Yes, {i} loaves."]\n' for i in range(200)))
     sets = [word for change in TINY for word in ("--set", change)]
 
     def answer(verb, weight):
         words = (verb, "--recipe", "quick", *sets, "--corpus", "sample", "--corpus", f"{mine}={weight}")
-        return json.loads(ask(home, *words, "--json"))
+        return json.loads(ask(home, *words, "--json", **prefect))
 
     first = answer("run", 0.5)
     assert (first["outcome"], first["version"]) == ("promoted", 1)

@@ -37,9 +37,15 @@ def repartee(home, *words, **env):
     return {**json.loads(done.stdout), "said": done.stderr}
 
 
-def chain(home, verb, *changes, **env):
-    sets = [word for change in (*TINY, *changes) for word in ("--set", change)]
-    return repartee(home, verb, "--recipe", "quick", *sets, **env)
+@pytest.fixture(scope="module")
+def chain(prefect):
+    """A function that gives the command `run` or `plan` in a home."""
+
+    def give(home, verb, *changes, **env):
+        sets = [word for change in (*TINY, *changes) for word in ("--set", change)]
+        return repartee(home, verb, "--recipe", "quick", *sets, **prefect, **env)
+
+    return give
 
 
 def statuses(outcome):
@@ -52,7 +58,7 @@ def home(tmp_path_factory, new_home):
 
 
 @pytest.fixture(scope="module")
-def first(home):
+def first(home, chain):
     """The outcome of a run without MLflow, and the outcome of the same command with MLflow."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -60,7 +66,7 @@ def first(home):
 
 
 @pytest.fixture(scope="module")
-def rolled_back(first, home):
+def rolled_back(first, home, chain):
     assert chain(home, "run", "train.seed=2", "gate.promote=always")["version"] == 2
     repartee(home, "rollback")
 
@@ -79,7 +85,7 @@ def test_a_run_whose_mlflow_is_dead_trains_and_the_same_command_registers_it(fir
     assert set(statuses(registered).values()) == {"reused"}
 
 
-def test_what_a_person_rolled_back_is_not_promoted_again_by_the_same_run(rolled_back, home):
+def test_what_a_person_rolled_back_is_not_promoted_again_by_the_same_run(rolled_back, home, chain):
     for changes in (("train.seed=2",), ("train.seed=2", "gate.promote=always")):
         again = chain(home, "run", *changes)
         assert (again["outcome"], again["version"]) == ("unchanged", 1)
@@ -87,14 +93,16 @@ def test_what_a_person_rolled_back_is_not_promoted_again_by_the_same_run(rolled_
         assert "`repartee promote 2` puts it back" in again["reason"]
 
 
-def test_a_champion_that_may_know_the_test_split_is_not_compared_and_the_verdict_says_so(rolled_back, home):
+def test_a_champion_that_may_know_the_test_split_is_not_compared_and_the_verdict_says_so(
+    rolled_back, home, chain
+):
     refused = chain(home, "run", "clean.test_share=0.2")
     assert (refused["outcome"], refused["version"]) == ("refused", 1)
     assert "the champion may have trained on today's test split" in refused["reason"]
     assert chain(home, "run", "clean.test_share=0.2")["outcome"] == "unchanged", "the question is settled"
 
 
-def test_a_champion_with_a_flipped_byte_is_no_bar_and_the_plan_says_so(rolled_back, home):
+def test_a_champion_with_a_flipped_byte_is_no_bar_and_the_plan_says_so(rolled_back, home, chain):
     history = repartee(home, "history")["history"]
     assert history[0]["version"] == 1 and history[0]["flow_run_id"] is None and history[1]["flow_run_id"]
     models = repartee(home, "models")["models"]

@@ -11,16 +11,16 @@ TINY = ("vocabulary.size=300", "network.n_layer=2", "network.width=32", "train.m
 TINY += ("evaluate.sample_replies=10", "clean.validation_share=0.2", "clean.test_share=0.2")
 
 
-def test_a_model_that_was_trained_with_system_texts_reads_one_in_the_chat(tmp_path):
-    home, mine = tmp_path / "home", tmp_path / "mine.jsonl"
-    home.mkdir()
+def test_a_model_that_was_trained_with_system_texts_reads_one_in_the_chat(tmp_path, new_home, prefect):
+    home, mine = new_home(tmp_path / "home"), tmp_path / "mine.jsonl"
     with mine.open("w") as file:
         for i in range(60):
             said = [("system", f"Be {'brief' if i % 2 else 'kind'}."), ("user", f"Do you have {i} loaves?")]
             said.append(("assistant", f"Yes, {i}." if i % 2 else f"Of course, here are {i} loaves."))
             file.write(json.dumps({"messages": [{"role": r, "content": c} for r, c in said]}) + "\n")
     words = ("--recipe", "quick", "--corpus", str(mine), *(f"--set={change}" for change in TINY))
-    done = subprocess.run(**command(home, "run", *words, "--json"), capture_output=True, timeout=900)
+    line = command(home, "run", *words, "--json", **prefect)
+    done = subprocess.run(**line, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outcome"] == "promoted"
     assert "parse: 180 turns read, 180 kept, 60 of them system texts" in done.stderr

@@ -91,18 +91,18 @@ def outcome(state):
     return state["message"].partition(":")[0].lower()
 
 
-def command(home, *words):
+def command(home, *words, **env):
     environment = {key: value for key, value in os.environ.items() if key not in CONFIGURED}
     return {
         "args": [sys.executable, "-m", "cli", *words],
-        "env": {**environment, "REPARTEE_HOME": str(home)},
+        "env": {**environment, "REPARTEE_HOME": str(home), **env},
         "cwd": home,  # any folder will do, because the command finds its own project
         "text": True,
     }
 
 
-def ask(home, *words, timeout_s=PATIENCE_S):
-    done = subprocess.run(**command(home, *words), capture_output=True, timeout=timeout_s)
+def ask(home, *words, timeout_s=PATIENCE_S, **env):
+    done = subprocess.run(**command(home, *words, **env), capture_output=True, timeout=timeout_s)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -12,8 +12,6 @@ import pytest
 from installation import TINY
 from receiver import webhook
 
-from deployments.local.ephemeral_server import temporary_server
-
 ROOT = Path(__file__).resolve().parents[3]
 # This script is a deployed run: it calls the flow with the values of a form.
 RUN = """
@@ -38,19 +36,13 @@ def home(tmp_path, new_home):
     return new_home(tmp_path, trained=True)
 
 
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory, new_home):
-    with temporary_server(new_home(tmp_path_factory.mktemp("server"))) as server:
-        yield server.wait()
-
-
 def run(home, url, prefect, **parameters):
     """Run the flow with this Prefect server and this webhook; return the seconds and the whole output."""
     env = {
         **os.environ,
         "REPARTEE_HOME": str(home),
         "REPARTEE_NOTICE_URL": url,
-        "PREFECT_API_URL": prefect,
+        **prefect,
         "PREFECT_LOGGING_LEVEL": "DEBUG",
     }
     asked = json.dumps({"recipe": "quick", **parameters})
@@ -105,20 +97,20 @@ def test_a_corpus_that_is_refused_is_told_and_is_an_event(receiver, prefect, hom
     assert [received["state"] for received in receiver.notices] == ["Failed"], said
     assert "cannot be used" in receiver.notices[0]["reason"]
     assert receiver.notices[0]["corpus"] == str(corpus)
-    events = events_of(prefect, "repartee.data.rejected")
+    events = events_of(prefect["PREFECT_API_URL"], "repartee.data.rejected")
     assert events[0]["resource"]["prefect.resource.id"] == "repartee.corpus.bad"
     assert "cannot be used" in events[0]["payload"]["reason"]
 
 
-def events_of(prefect, name):
+def events_of(address, name):
     headers = {"Content-Type": "application/json"}
-    asked = urllib.request.Request(f"{prefect}/csrf-token?client=test")
+    asked = urllib.request.Request(f"{address}/csrf-token?client=test")
     with urllib.request.urlopen(asked, timeout=30) as answer:
         headers |= {"Prefect-Csrf-Token": json.loads(answer.read())["token"], "Prefect-Csrf-Client": "test"}
     body = json.dumps({"filter": {"event": {"name": [name]}}}).encode()
     for _ in range(50):
         with urllib.request.urlopen(
-            urllib.request.Request(f"{prefect}/events/filter", data=body, headers=headers), timeout=30
+            urllib.request.Request(f"{address}/events/filter", data=body, headers=headers), timeout=30
         ) as answer:
             if found := json.loads(answer.read())["events"]:
                 return found
