@@ -91,7 +91,8 @@ def prepare(
 ) -> None:
     """Prepare the training data without training a model.
 
-    Only the stages download, parse, clean, vocabulary and export are run.
+    Only the stages download, parse, clean, vocabulary and export are run. If the services are running
+    (`repartee up`) and the data are new, the services then start a training run on them.
     """
     with progress(quiet=quiet):
         from cli.run import prepare_locally

@@ -3,7 +3,7 @@
 A training run promotes its model only through the gate.
 """
 
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from typing import Any
 
 from models.errors import InputError
@@ -65,7 +65,7 @@ def history(line: str | None, until: datetime | None = None) -> list[dict[str, A
 def moment_of(text: str) -> datetime:
     """The moment that a user gives as a date, which means its end, or as a date and a time.
 
-    A text without a time zone is in the time zone of this machine.
+    A text without a time zone is in UTC, as all times that the command prints are.
 
     Raises:
         InputError: the text is neither.
@@ -78,7 +78,7 @@ def moment_of(text: str) -> datetime:
         ) from None
     if len(text) <= len("2026-11-29"):
         moment = datetime.combine(moment, time.max)
-    return moment.astimezone()
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _promote(registry: Registry, ref: str, why: str, judged_against: int | None = WHOEVER) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from corpus.cleaning.forgotten import PATH, Forgotten
-from corpus.forget_list import LIST, Entry, Kind, append, entries
+from corpus.cleaning.forgotten import PATH, POSITION, Forgotten
+from corpus.forget_list import LIST, Entry, Kind, append, entries, forgotten_of
 from models.errors import InputError, TrackingUnavailable
 from models.registry.promotions import CHAMPION
 from models.registry.reference import open_registry
@@ -111,12 +111,13 @@ def forget(names: Sequence[Name], *, reason: str, anyway: bool) -> Result:
     """
     settings = Settings()
     home = settings.root
-    known = {(entry.kind, entry.id) for entry in entries(home)}
-    found = dict(_find(home, name, anyway=anyway, is_known=name in known) for name in dict.fromkeys(names))
-    added = [name for name in found if name not in known]
+    known = {(entry.kind, entry.id): entry for entry in entries(home)}
+    found = dict(_find(home, name, known.get(name), anyway=anyway) for name in dict.fromkeys(names))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    new = [_entry(name, found[name], known.get(name), now, reason) for name in found]
+    added = [(entry.kind, entry.id) for entry in new if entry is not None]
     if added:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        append(home, [Entry(kind=k, id=i, action="forget", at=now, reason=reason) for k, i in added])
+        append(home, [entry for entry in new if entry is not None])
     everywhere = [occurrence for found_of_name in found.values() for occurrence in found_of_name]
     trunks = [each.folder for each in trunks_that_read(home, everywhere)] if everywhere else []
     result = Result(home / LIST, found, added, folders=stored_folders(home, everywhere), trunks=trunks)
@@ -144,16 +145,39 @@ def restore(names: Sequence[Name]) -> list[Name]:
     return list(names)
 
 
-def _find(home: Path, name: Name, *, anyway: bool, is_known: bool) -> tuple[Name, list[Occurrence]]:
-    """What is to be forgotten, as the corpus names it, and where it occurs."""
+def _entry(
+    name: Name, found: Sequence[Occurrence], known: Entry | None, at: str, reason: str
+) -> Entry | None:
+    """The new line of the list; None if the list says the same already."""
     kind, text = name
+    texts = {digest for each in found for digest in each.texts} if kind == "conversation" else set()
+    before = set(known.texts) if known else set()
+    if known and texts <= before:
+        return None
+    return Entry(kind=kind, id=text, action="forget", at=at, reason=reason, texts=sorted(texts | before))
+
+
+def _find(home: Path, name: Name, entry: Entry | None, *, anyway: bool) -> tuple[Name, list[Occurrence]]:
+    """What is to be forgotten, as the corpus names it, and where it occurs.
+
+    Args:
+        entry: the entry of the list with this name, if there is one.
+    """
+    kind, text = name
+    is_known = entry is not None
     if not text.strip():
         raise InputError(f"--{kind} {text!r} names nothing; give the id of a {kind}")
     candidates = [text]
     if kind == "conversation":  # the id may be that of a path of a reply tree, or of a part of a conversation
         candidates = [PATH.sub("", text), PATH.sub("", id_without_part(text))]
     for candidate in candidates:
-        if found := occurrences(home, _only(kind, candidate)):
+        if entry is not None and entry.is_of_texts and not anyway:
+            found = occurrences(home, forgotten_of([entry]))
+        else:
+            found = occurrences(home, _only(kind, candidate))
+            if found and kind == "conversation" and POSITION.fullmatch(candidate):
+                found = occurrences(home, Forgotten(texts=found[0].texts))  # those of the newest corpus
+        if found:
             if not (anyway or is_known):
                 _check_rest(kind, candidate, found)
             return (kind, candidate), found

@@ -128,7 +128,7 @@ def history(
         str | None,
         typer.Option(
             help="List only the changes up to the end of this date (2026-11-29) or up to this time "
-            "(2026-11-29T06:30); the first row is the champion at that time.",
+            "(2026-11-29T06:30), in UTC; the first row is the champion at that time.",
             metavar="DATE",
         ),
     ] = None,

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from corpus.cleaning.forgotten import Forgotten
+from corpus.cleaning.forgotten import POSITION, Forgotten
 from models.errors import InputError
 from models.files import sync
 from models.locks import lock
@@ -36,6 +36,13 @@ class Entry(Record):
     at: str
     """When the line was written, in UTC and ISO 8601."""
     reason: str = ""
+    texts: list[str] = []
+    """Digests of the texts of the conversations that had this id when the line was written."""
+
+    @property
+    def is_of_texts(self) -> bool:
+        """Whether only the texts count, because the id is the place of the conversation in a file."""
+        return bool(self.texts) and bool(POSITION.fullmatch(self.id))
 
 
 def entries(home: Path) -> list[Entry]:
@@ -58,8 +65,18 @@ def forgotten_in(home: Path, sources: Sequence[str] = ()) -> Forgotten:
         InputError: see `entries`.
     """
     listed = entries(home)
-    ids = {kind: frozenset(entry.id for entry in listed if entry.kind == kind) for kind in KINDS}
-    return Forgotten(ids["conversation"], ids["speaker"], tuple(sources))
+    return forgotten_of(listed)._replace(sources=tuple(sources))
+
+
+def forgotten_of(listed: Iterable[Entry]) -> Forgotten:
+    """What these entries name."""
+    ids: dict[Kind, set[str]] = {"conversation": set(), "speaker": set()}
+    texts: set[str] = set()
+    for entry in listed:
+        texts.update(entry.texts)
+        if not entry.is_of_texts:
+            ids[entry.kind].add(entry.id)
+    return Forgotten(frozenset(ids["conversation"]), frozenset(ids["speaker"]), texts=frozenset(texts))
 
 
 def append(home: Path, new: Iterable[Entry]) -> None:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from corpus.arrays import number_array
 from corpus.cleaning.conversations import first_rows, read_conversations
-from corpus.cleaning.forgotten import Forgotten
+from corpus.cleaning.forgotten import Forgotten, text_digests
 from corpus.layout import stored_sources
 from models.errors import InputError, TrackingUnavailable
 from models.registry.tags import FINGERPRINT
@@ -35,12 +36,17 @@ Splits = frozenset[str]
 PART = re.compile(r"(?P<id>.*?)(?P<part>/\d+)?(?P<divided>~\d+)?(?P<copy>#\d+)?", re.DOTALL)
 
 
+AFTER_CLEAN = ("vocabulary", "export", "train", "evaluate", "rescore")  # each after those that it reads
+
+
 class Occurrence(NamedTuple):
     """The conversations in one output of the stage `parse`."""
 
     corpus: str
     output: StoredOutput
     ids: frozenset[str]
+    texts: frozenset[str]
+    """Digests of their texts."""
     turns: int
     total: int
     """The number of all conversations in this output."""
@@ -85,8 +91,9 @@ def _occurrence(home: Path, output: StoredOutput, forgotten: Forgotten) -> Occur
     sources = sources_of(home, output)
     names = forgotten._replace(sources=tuple(sources))
     ids: set[str] = set()
+    texts: set[str] = set()
     turns = total = 0
-    for table in read_conversations(output.path / "turns.parquet", ("conversation_id", "speaker")):
+    for table in read_conversations(output.path / "turns.parquet", ("conversation_id", "speaker", "text")):
         is_named = names.rows(table)
         starts = first_rows(table)
         total += len(starts)
@@ -94,7 +101,9 @@ def _occurrence(home: Path, output: StoredOutput, forgotten: Forgotten) -> Occur
             turns += int(is_named.sum())
             own = number_array(starts[is_named[starts]])
             ids.update(table["conversation_id"].combine_chunks().take(own).to_pylist())
-    return Occurrence("+".join(sources) or "a corpus", output, frozenset(ids), turns, total)
+            texts.update(text_digests(table.filter(pa.array(is_named.tolist()))))
+    name = "+".join(sources) or "a corpus"
+    return Occurrence(name, output, frozenset(ids), frozenset(texts), turns, total)
 
 
 def sources_of(home: Path, parse: StoredOutput) -> list[str]:
@@ -183,16 +192,21 @@ def splits_of_outputs(home: Path, found: Sequence[Occurrence]) -> dict[str, Spli
 
 
 def stored_folders(home: Path, found: Sequence[Occurrence]) -> list[Path]:
-    """The folders of the store with the text of the conversations: of the stages download to export."""
+    """The folders of the store with text of the conversations, or with what was made from it.
+
+    A vocabulary may contain words of them, a model its vocabulary, and an evaluation contexts and replies.
+    """
     parsed = {each.output.digest for each in found}
     downloaded = {each.output.inputs.get("download", "") for each in found}
-    cleaned = {digest for digest, splits in splits_of_outputs(home, found).items() if splits}
     folders = [each.path for each in stored_outputs(home, "download") if each.digest in downloaded]
     folders += [each.path for each in stored_outputs(home, "parse") if each.digest in parsed]
-    folders += [each.path for each in stored_outputs(home, "clean") if each.digest in cleaned]
-    return folders + [
-        each.path for each in stored_outputs(home, "export") if each.inputs.get("clean") in cleaned
-    ]
+    tainted = {digest for digest, splits in splits_of_outputs(home, found).items() if splits}
+    folders += [each.path for each in stored_outputs(home, "clean") if each.digest in tainted]
+    for stage in AFTER_CLEAN:
+        made = [each for each in stored_outputs(home, stage) if tainted & set(each.inputs.values())]
+        tainted |= {each.digest for each in made}
+        folders += [each.path for each in made]
+    return folders
 
 
 def id_without_part(conversation: str) -> str:

@@ -72,7 +72,7 @@ def result_text(result: Result) -> str:
 def _found_lines(result: Result) -> Iterator[str]:
     for name, found in result.found.items():
         state = "is forgotten" if name in result.added else "was already forgotten"
-        corpora = ", ".join(map(_counts, found)) or "no stored corpus contains it"
+        corpora = ", ".join(dict.fromkeys(map(_counts, found))) or "no stored corpus contains it"
         yield f"{_title(name)} {state}: {corpora}"
     yield "Every later run in this home leaves it out."
 
@@ -114,8 +114,9 @@ def _trunk_lines(result: Result) -> Iterator[str]:
 
 def _folder_lines(result: Result) -> Iterator[str]:
     yield (
-        "Nothing has been removed from the disk. This removes the stored outputs that contain it, while no "
-        "run is in progress; the next run reads the source of the corpus again, and stores what it reads:"
+        "Nothing has been removed from the disk. This removes the stored outputs that contain it or that "
+        "were made from it, while no run is in progress; the next run reads the source of the corpus again, "
+        "and stores what it reads:"
     )
     yield f"  remedy: {shlex.join(['rm', '-r', *map(str, result.folders)])}"
 

@@ -3,6 +3,10 @@
 An entry is an id as the source has it, which counts in every source, or `SOURCE/ID`, which counts in the
 source of this name, whether the source is alone or part of a mix. All paths of a reply tree are forgotten
 together, because they share turns.
+
+A conversation is also forgotten if its texts are those of a conversation that was put on the list, whatever
+its id is now. If the id of a conversation is only its place in a file, such as `mine.csv:12`, nothing but its
+texts counts: after a line is added before it, the id belongs to another conversation.
 """
 
 import hashlib
@@ -20,6 +24,7 @@ from corpus.cleaning.conversations import first_rows
 
 FORGOTTEN = "conversations that are forgotten"
 PATH = re.compile(r"/path \d+\Z")  # how the readers name the later paths of a reply tree
+POSITION = re.compile(r".+:\d+\Z", re.DOTALL)  # how the readers name a conversation that has no id
 
 
 class Forgotten(NamedTuple):
@@ -30,13 +35,16 @@ class Forgotten(NamedTuple):
     """Every conversation with a turn of one of these speakers is forgotten."""
     sources: tuple[str, ...] = ()
     """If there are several, the ids of the conversations begin with the name of their source and a slash."""
+    texts: frozenset[str] = frozenset()
+    """Digests of the texts of conversations (`text_digests`)."""
 
     @property
     def identity(self) -> str:
         """A digest of everything that decides which conversations are forgotten; "" if the list is empty."""
-        if not self.conversations and not self.speakers:
+        if not self.conversations and not self.speakers and not self.texts:
             return ""
-        text = json.dumps([sorted(self.conversations), sorted(self.speakers), sorted(self.sources)])
+        names = [self.conversations, self.speakers, self.sources, *([self.texts] if self.texts else [])]
+        text = json.dumps([sorted(each) for each in names])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def rows(self, turns: pa.Table) -> NDArray[np.bool_]:
@@ -44,7 +52,7 @@ class Forgotten(NamedTuple):
 
         Args:
             turns: the rows of whole conversations in their order, with the columns `conversation_id` and
-                `speaker` of the schema TURNS.
+                `speaker` of the schema TURNS, and `text` if there are digests of texts.
         """
         if not self.identity or not turns.num_rows:
             return np.zeros(turns.num_rows, bool)
@@ -55,6 +63,8 @@ class Forgotten(NamedTuple):
         is_forgotten = np.array([PATH.sub("", own) in self._of(source)[0] for source, own in names], bool)
         if self.speakers:
             is_forgotten |= self._with_speaker(turns, [source for source, _ in names], sizes)
+        if self.texts:
+            is_forgotten |= np.array([each in self.texts for each in text_digests(turns)], bool)
         return np.repeat(is_forgotten, sizes)
 
     def without(self, turns: pa.Table) -> pa.Table:
@@ -91,6 +101,22 @@ class Forgotten(NamedTuple):
 
 
 NOTHING = Forgotten()
+
+
+def text_digests(turns: pa.Table) -> list[str]:
+    """A digest of the texts of each conversation.
+
+    Args:
+        turns: the rows of whole conversations in their order, with the columns `conversation_id` and `text`.
+    """
+    ends = [*first_rows(turns)[1:], turns.num_rows]
+    texts = turns["text"].to_pylist()
+    digests, start = [], 0
+    for end in ends:
+        content = json.dumps(texts[start:end]).encode("utf-8", "surrogatepass")
+        digests.append(hashlib.sha256(content).hexdigest()[:32])
+        start = end
+    return digests
 
 
 def _in_source(names: frozenset[str], source: str) -> Collection[str]:

@@ -1,5 +1,6 @@
 """Events: entries in Prefect's event feed that automations can wait for."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from tasks.prefect_api.reporting import report
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
 
+log = logging.getLogger(__name__)
+
 NEW_DATA = "repartee.data.prepared"
 PROMOTED = "repartee.champion.promoted"
 REJECTED = "repartee.data.rejected"
@@ -26,6 +29,7 @@ def send_new_data(run: RunContext, outputs: Sequence[Artifact]) -> None:
     """If this run has built new examples (the output of the last data stage), send an event that can trigger
     training."""
     if outputs[-1].status == "ran":
+        log.info("new data: if the services are running, they now start a training run on them (`train`)")
         report(
             emit_event,
             NEW_DATA,

@@ -49,7 +49,7 @@ class ReplyStats:
         if self.repetition > MAX_REPETITION:
             problems.append(f"{self.repetition:.0%} of the replies repeat themselves")
         if self.stopped_share == 0:
-            problems.append(f"no reply ends within {MAX_TOKENS} tokens")
+            problems.append("the model itself ended none of the replies")
         return "; ".join(problems) or None
 
 

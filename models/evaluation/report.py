@@ -1,5 +1,6 @@
 """The report on a model: metrics and replies on the frozen test split, and a plot of its training."""
 
+import logging
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -13,6 +14,8 @@ from models.evaluation.scorecard import SCORE, count_replies, record_score, scor
 from models.markdown import markdown_table
 from models.record import Record
 from models.text.encoding import read_model_info
+
+log = logging.getLogger(__name__)
 
 REPORT = "report.json"
 FACTS = ("test_majority_accuracy", "test_replies", "test_replies_in_all", "test_bytes", "parameters")
@@ -61,6 +64,7 @@ def reply_counts(examples: Path) -> dict[int, int]:
 def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, export: Path) -> int:
     """Write score.json, report.json, report.md and loss.png; return the number of scored replies."""
     from models.evaluation import metrics, plots
+    from models.evaluation.collapse import ReplyStats
     from models.network import networks
 
     model, turns = train / "model", clean / "turns.parquet"
@@ -69,6 +73,9 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     cases = sample_cases(turns, normalisation, config.sample_replies)
     replies = answer_cases(model, cases)
     record_score(score, turns, normalisation, config.max_replies, replies).write(out / SCORE)
+    of_replies = reply_figures(replies)
+    if problem := ReplyStats(**of_replies).alarm():
+        log.warning("evaluate: the replies to contexts of the test split have collapsed: %s", problem)
     figures = {
         "test_bpb": score.bpb,
         "test_perplexity": score.perplexity,
@@ -76,7 +83,7 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
         "test_majority_accuracy": metrics.majority_accuracy(
             reply_counts(export / "train.parquet"), reply_counts(export / "test.parquet")
         ),
-        **reply_figures(replies),
+        **of_replies,
         "test_replies": score.replies,
         "test_replies_in_all": count_replies(turns),
         "test_bytes": score.bytes,

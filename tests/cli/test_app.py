@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -58,13 +58,14 @@ def corpora(tmp_path_factory):
 
 
 def test_help_answers_at_once_and_names_every_verb(tmp_path):
-    took = []
+    took_s = []
     for _ in range(3):
-        started_s = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = repartee("--help", home=tmp_path)
-        took.append(time.monotonic() - started_s)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert done.returncode == 0
-    assert min(took) < 0.5
+    assert min(took_s) < 0.5, "in processor time, because the machine may be busy"
     for verb in ("run", "prepare", "plan", "chat", "models", "evaluate", "corpus"):
         assert verb in done.stdout
 

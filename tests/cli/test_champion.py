@@ -1,6 +1,6 @@
 """The history of the champion up to a moment."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from registries import three
@@ -25,9 +25,9 @@ def test_the_history_up_to_a_moment_begins_with_the_champion_at_that_moment(tmp_
     assert history_table(before, "2020-01-01") == "no version was the champion at 2020-01-01 or before"
 
 
-def test_a_date_means_its_end_and_a_time_that_time_in_the_zone_of_this_machine():
-    assert moment_of("2026-11-29") == datetime(2026, 11, 29, 23, 59, 59, 999999).astimezone()
-    assert moment_of("2026-11-29T06:30") == datetime(2026, 11, 29, 6, 30).astimezone()
+def test_a_date_means_its_end_and_a_time_that_time_in_utc():
+    assert moment_of("2026-11-29") == datetime(2026, 11, 29, 23, 59, 59, 999999, UTC)
+    assert moment_of("2026-11-29T06:30") == datetime(2026, 11, 29, 6, 30, tzinfo=UTC)
     assert moment_of("2026-11-29T06:30+01:00") == datetime.fromisoformat("2026-11-29T05:30+00:00")
     with pytest.raises(InputError, match="not a date; write --at 2026-11-29"):
         moment_of("yesterday")

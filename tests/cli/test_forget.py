@@ -3,11 +3,14 @@
 import json
 import shlex
 
+import pyarrow as pa
 import pytest
 from stored_homes import rows, store_corpus, store_training, store_version
 
 from cli.forget import forget, list_forgotten, restore
 from cli.terminal.forgotten import list_text, print_result_of, result_text
+from corpus.forget_list import forgotten_in
+from models.data.schemas import SPLIT_TURNS, TURNS
 from models.errors import InputError
 from models.registry.reference import open_registry
 from settings import Settings
@@ -70,7 +73,10 @@ def test_a_conversation_is_listed_with_the_versions_that_had_read_it(trained):
     assert readings(result) == {"repartee v1": ["train"]}
     assert result.remedies == [], "the champion has not read it"
     folders = [str(path.relative_to(trained)) for path in result.folders]
-    assert folders == ["store/download/talk", "store/parse/talk", "store/clean/one", "store/export/one"]
+    assert folders == [
+        *("store/download/talk", "store/parse/talk", "store/clean/one", "store/export/one"),
+        "store/train/one",
+    ]
     text = result_text(result)
     assert text.startswith("conversation '1' is forgotten: 2 turns in 1 conversation of mine\n")
     assert "  repartee v1 (previous)      trained on it\n" in text
@@ -247,3 +253,39 @@ def test_a_night_has_read_what_the_nights_before_it_had_read_and_its_trunk_is_na
     assert ask("1").trunks == [trunk.folder]
     trunk.append(Night(at="2020-11-29T03:14:00+00:00", digest="again", origin="random weights"))
     assert ask("1").trunks == []
+
+
+def texts_left(turns):
+    table = pa.Table.from_pylist(turns, SPLIT_TURNS).select(TURNS.names)
+    left = forgotten_in(Settings().root, ["mine"]).without(table)
+    return list(dict.fromkeys(left["conversation_id"].to_pylist()))
+
+
+def named(turns, **names):
+    return [{**row, "conversation_id": names[row["conversation_id"]]} for row in turns]
+
+
+def test_a_conversation_whose_id_is_its_line_is_known_by_its_texts_after_lines_were_added(home):
+    turns = [*rows("a", ("x", "y"), "train"), *rows("b", ("x", "y"), "train")]
+    store_corpus(home, "talk", named(turns, a="mine.csv:2", b="mine.csv:3"))
+    ask("mine.csv:2")
+    moved = named([*rows("c", ("x", "y"), "train"), *turns], c="mine.csv:2", a="mine.csv:3", b="mine.csv:4")
+    assert texts_left(moved) == ["mine.csv:2", "mine.csv:4"]
+    store_corpus(home, "later", moved)
+    again = ask("mine.csv:2")
+    assert again.added == [], "the conversation that has this id now is another one"
+    assert [sorted(each.ids) for each in again.found["conversation", "mine.csv:2"]] == [
+        ["mine.csv:3"],
+        ["mine.csv:2"],
+    ]
+    assert ask("mine.csv:2", anyway=True).added == [("conversation", "mine.csv:2")]
+    assert texts_left(moved) == ["mine.csv:4"]
+    restore([("conversation", "mine.csv:2")])
+    assert texts_left(moved) == ["mine.csv:2", "mine.csv:3", "mine.csv:4"]
+
+
+def test_a_copy_under_another_id_is_forgotten_with_the_conversation(home):
+    store_corpus(home, "talk", TALK)
+    ask("1")
+    copy = [{**row, "conversation_id": "another"} for row in TALK[:2]]
+    assert texts_left([*TALK, *copy]) == ["2", "3", "it's €"]

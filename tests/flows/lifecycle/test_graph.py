@@ -19,7 +19,16 @@ from tasks.plan import plan_chain
 from tasks.store.stage import Stage
 from tasks.train import train
 
-CONTEXT = {"source", "corpus", "watch", "check", "work"}  # arguments that are not outputs of stages
+CONTEXT = {
+    "source",
+    "corpus",
+    "watch",
+    "check",
+    "work",
+    "forgotten",
+    "trunk",
+    "next_trunk",
+}  # arguments that are not outputs of stages
 
 
 def quiet(out, config):

@@ -31,7 +31,7 @@ def one_thread() -> None:
         ({}, None),
         ({"commonest_reply_share": 0.75}, "75% of the replies are identical"),
         ({"repetition": 0.6}, "60% of the replies repeat themselves"),
-        ({"stopped_share": 0.0}, "no reply ends within 24 tokens"),
+        ({"stopped_share": 0.0}, "the model itself ended none of the replies"),
     ],
 )
 def test_the_alarm_says_what_has_collapsed(change: dict[str, float], alarm: str | None) -> None:
