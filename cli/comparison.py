@@ -9,14 +9,14 @@ from models.evaluation.gain import Gain, measure_gain
 from models.evaluation.report import REPORT, Report
 from models.evaluation.scorecard import SCORE, ScoreRecord
 from models.registry.reference import in_line, open_registry
-from models.registry.tags import COMMIT, DEVICE, PRECISION, RECIPE, SOURCE
+from models.registry.tags import COMMIT, DEVICE, PRECISION, RECIPE
 from models.registry.version import Version
 from models.registry.versions import Registry
 from settings import Settings
 from tasks.run_page.contents import FACT_TABLE, HASHES, REJECT_TABLE, SPLIT_TABLE
 
 CONFIDENCE = 0.95
-TAGS = {SOURCE: "corpus", COMMIT: "code", DEVICE: "device", PRECISION: "precision"}
+TAGS = {COMMIT: "code", DEVICE: "device", PRECISION: "precision"}
 """The tags of a run that say on what and where a model was trained, and the words for them."""
 TRAINING_FACTS = {"train_steps": "training steps", "train_stopped_by": "end of training"}
 
@@ -136,7 +136,8 @@ def _origin(
     for row in tables[SPLIT_TABLE]:
         digest = next((each for name, each in digests.items() if name.endswith(f"-{row['split']}")), "")
         counts = f"{row['conversations']:,} conversations, {row['turns']:,} turns, {row['tokens']:,} tokens"
-        found[f"data: {row['split']} split"] = f"{counts} (SHA-256 {digest[:8]})" if digest else counts
+        found[f"data: {row['split']} split"] = counts
+        found[f"data: {row['split']} split, SHA-256"] = digest[:8]
     for row in tables[REJECT_TABLE]:
         found[f"data: {row['stage']}: {row['cause']}"] = f"{row['count']:,}"
     return found

@@ -7,7 +7,7 @@ from models.evaluation.figures import WORDS
 from models.quantities import count_text
 
 SHOWN_REPLIES = 6
-MAX_VALUE = 60  # characters of a value; a longer one is cut
+MAX_NAME, MAX_VALUE = 48, 60  # characters; what is longer is cut
 
 
 def comparison_text(compared: dict[str, Any]) -> str:
@@ -34,15 +34,16 @@ def _name(side: dict[str, Any]) -> str:
 def _origin_text(rows: list[dict[str, str]]) -> str:
     if not rows:
         return "settings, data and code: no difference is recorded"
-    width = max(len(row["what"]) for row in rows)
-    lines = [f"  {row['what']:<{width}}  {_cut(row['first'])} -> {_cut(row['second'])}" for row in rows]
+    named = [(_cut(row["what"], MAX_NAME), row) for row in rows]
+    width = max(len(name) for name, _ in named)
+    lines = [f"  {name:<{width}}  {_cut(row['first'])} -> {_cut(row['second'])}" for name, row in named]
     return "\n".join(["settings, data and code that differ", *lines])
 
 
-def _cut(value: str) -> str:
+def _cut(value: str, size: int = MAX_VALUE) -> str:
     if not value:
         return "(none)"
-    return value if len(value) <= MAX_VALUE else f"{value[: MAX_VALUE - 3]}..."
+    return value if len(value) <= size else f"{value[: size - 3]}..."
 
 
 def _figure_text(compared: dict[str, Any], first: str, second: str) -> str:
@@ -88,5 +89,5 @@ def _reply_text(rows: list[dict[str, Any]], first: str, second: str) -> str:
         lines = [f"  {name:<{width}}  {' '.join(text.split()) or '(nothing)'}" for name, text in replies]
         shown.append("\n".join([textwrap.indent(row["context"], "> "), *lines]))
     left = len(rows) - len(shown)
-    more = [f"({count_text(left, 'more replies')}: repartee compare ... --json)"] if left else []
+    more = [f"({count_text(left, 'more replies')} with --json)"] if left else []
     return "\n\n".join(["replies (greedy)", *shown, *more])

@@ -53,9 +53,10 @@ def test_the_settings_and_data_that_differ_are_listed_and_the_others_are_not(reg
     assert compared["origin"] == [
         {
             "what": "data: train split",
-            "first": "100 conversations, 200 turns, 900 tokens (SHA-256 10010010)",
-            "second": "120 conversations, 240 turns, 1,080 tokens (SHA-256 12012012)",
+            "first": "100 conversations, 200 turns, 900 tokens",
+            "second": "120 conversations, 240 turns, 1,080 tokens",
         },
+        {"what": "data: train split, SHA-256", "first": "10010010", "second": "12012012"},
         {"what": "train.seed", "first": "0", "second": "7"},
     ]
 
