@@ -65,6 +65,8 @@ def quiet_environment() -> None:
 
     Also make Prefect show the log lines of our packages in the logs of the run that wrote them.
     """
+    if "HF_HUB_OFFLINE" not in os.environ:  # our own download of data sets must not take it for the user's
+        os.environ["HF_HUB_OFFLINE_BY_REPARTEE"] = "1"
     for name, value in EVERY_PROCESS.items():
         os.environ.setdefault(name, value)
     _exempt_this_machine_from_proxies()

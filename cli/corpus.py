@@ -38,8 +38,8 @@ def inspect(
     source: Annotated[
         str,
         typer.Argument(
-            help="The corpus: cornell, sample, the path of a file or folder, an http(s) address, or "
-            "env:VARIABLE, as for `repartee run --corpus`.",
+            help="The corpus: cornell, sample, the path of a file or folder, an http(s) address, "
+            "hf:ORG/NAME, or env:VARIABLE, as for `repartee run --corpus`.",
             metavar="SOURCE",
         ),
     ],
@@ -51,9 +51,9 @@ def inspect(
 
     Shows the format and encoding of each file, the conversations, turns, roles, groups and lengths, the
     commonest replies, what occurs more than once, the lines that cannot be used, the sizes of the splits,
-    five conversations, and the command that trains on the corpus. Nothing is stored: an address or a zip is
-    unpacked to a temporary folder, which is removed. The counts of repetitions and groups are estimates if a
-    corpus has more than 262,144 different ones.
+    five conversations, and the command that trains on the corpus. Nothing is stored: a zip is unpacked, and
+    an address or a data set of the hub is downloaded, to a temporary folder, which is removed. The counts of
+    repetitions and groups are estimates if a corpus has more than 262,144 different ones.
 
     One conversation is also shown as the model reads it: as text with the boundaries of the turns, <start>
     and <end>, because no vocabulary has been learnt yet. The replies, whose tokens carry loss, are marked

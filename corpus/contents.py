@@ -8,7 +8,8 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -68,6 +69,36 @@ def unpack_contents(source: Path, out: Path, *, pins: Mapping[str, str], name: s
         (out / FILES).mkdir()
         limits = UnpackLimits() if archive.is_zip(source) else UNLIMITED
         return write_members(members, out / FILES, pins=pins, limits=limits)
+
+
+def unpack_files(files: Mapping[str, Path], out: Path) -> dict[str, str]:
+    """Write the corpus's files among these files to `out`, as `unpack_contents` does for a folder.
+
+    The keys of `files` are their names. A zip is unpacked.
+
+    Raises:
+        InputError: none of them may hold conversations, or one is damaged or dangerous.
+    """
+    with ExitStack() as stack:
+        found = {name: stack.enter_context(all_members(path)) for name, path in files.items()}
+        members = [
+            member if member.archive else replace(member, name=name)
+            for name, each in found.items()
+            for member in each
+        ]
+        by_name = {_file_name(member).lower(): member for member in members}
+        for names in (MEMBERS, TABLES):
+            if set(names) <= by_name.keys():
+                return write_members({name: by_name[name] for name in names}, out, pins={}, limits=UNLIMITED)
+        usable = [member for member in members if _may_hold_data(member)]
+        if not usable:
+            raise InputError(f"{list_names(list(files))} hold no conversations; {FORMATS_PAGE}")
+        named = dict(sorted(zip(_unique_names(usable), usable, strict=True)))
+        (out / FILES).mkdir()
+        packed = {name: member for name, member in named.items() if member.archive}
+        own = {name: member for name, member in named.items() if not member.archive}
+        digests = write_members(packed, out / FILES, pins={}, limits=UnpackLimits())
+        return digests | write_members(own, out / FILES, pins={}, limits=UNLIMITED)
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -10,7 +10,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from corpus.contents import unpack_contents
+from corpus.contents import unpack_contents, unpack_files
+from corpus.hub.address import read_address
+from corpus.hub.copy import open_copy
 from corpus.layout import MEMBERS, SOURCE, SOURCES, Origin, source_named
 from corpus.mix import names_of, read_mix, stored_mix
 from corpus.source import Source, archive_path, identity, identity_of_copy, log_progress, resolve
@@ -27,9 +29,11 @@ log = logging.getLogger(__name__)
 class DownloadConfig(Config):
     corpus: Annotated[str, AfterValidator(stored_mix)] = "cornell"
     """`cornell`, `sample`, the path of a file, zip or folder, an http(s) address (its query string is never
-    stored), or `env:REPARTEE_CORPUS_NAME`, where REPARTEE_CORPUS_NAME is an environment variable that
-    contains the address. Several sources are separated by a plus sign between blanks or by a line break,
-    and each of them may have a weight: `cornell + mine.jsonl=0.5` (docs/corpora.md says what a weight means).
+    stored), `hf:ORG/NAME`, which is a data set of the Hugging Face hub (a folder of it: `hf:ORG/NAME/FOLDER`;
+    one commit of it: `hf:ORG/NAME@COMMIT`), or `env:REPARTEE_CORPUS_NAME`, where REPARTEE_CORPUS_NAME is an
+    environment variable that contains the address. Several sources are separated by a plus sign between
+    blanks or by a line break, and each of them may have a weight: `cornell + mine.jsonl=0.5`
+    (docs/corpora.md says what a weight means).
     """
     sample_turns: int = Field(default=24_000, ge=100)
     """Number of turns to generate for the `sample` corpus."""
@@ -122,7 +126,18 @@ def _write_source(out: Path, config: DownloadConfig, found: Found, corpus: Corpu
         if identity(source, corpus.folder) != found.identity:
             raise InputError(f"{source.name} changed while it was copied: run the same command again")
         return members
+    if source.kind == "hub":
+        return _download_data_set(out, found, corpus)
     return _download_and_unpack(out, found, corpus)
+
+
+def _download_data_set(out: Path, found: Found, corpus: Corpus) -> dict[str, str]:
+    """Write the files of a data set of the hub, at the commit in its identity; return their SHA-256."""
+    (location,) = found.source.locations
+    folder = archive_path(corpus.folder, found.source)
+    data_set, identity = read_address(location), found.identity
+    with open_copy(data_set, folder, identity=identity, reach=corpus.reach, progress=log_progress) as files:
+        return unpack_files(files, out)
 
 
 def _download_and_unpack(out: Path, found: Found, corpus: Corpus) -> dict[str, str]:

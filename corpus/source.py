@@ -1,8 +1,8 @@
 """Sources: determines where a corpus comes from, and identifies its content.
 
 A corpus is specified as `cornell` or `sample`, as the path of a file, a zip or a folder, as the http(s)
-address of a file or a zip, or as `env:` and the name of an environment variable that contains such an
-address.
+address of a file or a zip, as `hf:` and the name of a data set of the Hugging Face hub, or as `env:` and the
+name of an environment variable that contains such an address.
 """
 
 import hashlib
@@ -18,8 +18,10 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from corpus.contents import check_contents, files_in
+from corpus.hub import address as hub
+from corpus.hub import copy
 from corpus.transfer import addresses, copies
-from corpus.transfer.addresses import HTTP_SCHEME
+from corpus.transfer.addresses import HTTP_SCHEME, HUB_SCHEME
 from corpus.transfer.guard import ANYWHERE, PermanentError, Reach, TransientError
 from corpus.transfer.http import fetch, request_headers, unreachable_error
 from corpus.transfer.limits import Limits
@@ -33,7 +35,10 @@ IDENTITY_CACHE_S = 60  # how long a server's answer is reused, so that a plan an
 _cached_identities: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 
 NAMES = ("cornell", "sample")
-ACCEPTED_FORMS = f"give {', '.join(NAMES)}, the path of a file or folder, or an http(s) address"
+ACCEPTED_FORMS = (
+    f"give {', '.join(NAMES)}, the path of a file or folder, or an http(s) address, or hf:ORG/NAME for a "
+    "data set of the Hugging Face hub"
+)
 
 # Neither the original server nor the mirror offers https, so the files are compared with pinned digests.
 # A pin is a git blob id: the SHA-1 of "blob SIZE\0" followed by the bytes of the file. In eight public
@@ -54,11 +59,12 @@ CORNELL_PINS = {
 class Source:
     """Where a corpus comes from."""
 
-    kind: Literal["sample", "local", "http"]
+    kind: Literal["sample", "local", "http", "hub"]
     name: str
     """A short name for display, which is also safe as a file name."""
     locations: tuple[str, ...] = ()
-    """One local path, or the addresses of the mirrors in the order in which they are tried."""
+    """One local path, one data set of the hub, or the addresses of the mirrors in the order in which they are
+    tried."""
     pins: Mapping[str, str] = field(default_factory=dict)
     """The git blob ids of the files, by file name; empty if the ids are not known."""
 
@@ -83,6 +89,9 @@ def resolve(corpus: str) -> Source:
         return Source("http", text, CORNELL, CORNELL_PINS)
     if HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text):
         return _source_at_address(addresses.full_address(text))
+    if text.startswith(HUB_SCHEME):
+        data_set = hub.read_address(text)
+        return Source("hub", hub.name_of(data_set), (str(data_set),))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)  # a single letter would be a Windows drive
     path = existing_path(text)
     if path is not None:
@@ -110,6 +119,8 @@ def name_of(corpus: str) -> str:
             return _file_name_of(redact_addresses(text).partition("?")[0])
         except ValueError:
             return "corpus"
+    if text.startswith(HUB_SCHEME):
+        return hub.name_of(hub.read_address(text))
     if addresses.VARIABLE.fullmatch(text):
         return text.removeprefix("env:REPARTEE_CORPUS_").lower()
     return Path(text.rstrip("/")).stem or text
@@ -118,7 +129,8 @@ def name_of(corpus: str) -> str:
 def is_path(corpus: str) -> bool:
     """Whether the corpus is a path on this machine, rather than a name, an address or a variable."""
     text = corpus.strip()
-    return not (text in NAMES or HTTP_SCHEME.match(text) or addresses.VARIABLE.fullmatch(text))
+    is_address = HTTP_SCHEME.match(text) or text.startswith(HUB_SCHEME)
+    return not (text in NAMES or is_address or addresses.VARIABLE.fullmatch(text))
 
 
 def is_foreign(corpus: str, home: Path) -> bool:
@@ -152,9 +164,15 @@ def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
     key = (source.locations[0], folder, reach)
     found_at_s, cached = _cached_identities.get(key, (-math.inf, ""))
     if time.monotonic() - found_at_s > IDENTITY_CACHE_S:
-        cached = _identity_at_address(source, folder, reach)
+        find = _identity_on_hub if source.kind == "hub" else _identity_at_address
+        cached = find(source, folder, reach)
         _cached_identities[key] = (time.monotonic(), cached)
     return cached
+
+
+def _identity_on_hub(source: Source, folder: Path, reach: Reach) -> str:
+    (location,) = source.locations
+    return copy.identity(hub.read_address(location), archive_path(folder, source), reach=reach)
 
 
 def _identity_at_address(source: Source, folder: Path, reach: Reach) -> str:
@@ -192,7 +210,10 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_path(folder: Path, source: Source) -> Path:
-    """The path of a source's downloaded copy. It does not depend on the address's query, which may change."""
+    """The path of a source's downloaded copy, which is a folder for a data set of the hub.
+
+    It does not depend on the query of an address, which may change.
+    """
     if source.pins:
         return folder / source.name
     address = redact_corpus(source.locations[0])
@@ -212,6 +233,7 @@ def _identity_from_headers(url: str, headers: Mapping[str, str]) -> str:
 
 
 def _source_at_address(url: str) -> Source:
+    hub.check_page(url)
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

@@ -13,6 +13,14 @@ import httpx2
 _LOGIN = re.compile(r"://(?:[^/\s'\"]*@|[^/\s'\"@:]*:(?!\d+(?:[/?#\s]|$))[^\s'\"]*@)")
 _QUERY = re.compile(r"(://[^\s?#'\"]*)\?[^\s#'\"]*")
 
+HUB_DATA_SET = re.compile(
+    r"hf:(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
+    r"(?P<path>(?:/[^/@:?#\\\x00-\x1f\x7f-\x9f]+)*/?)"
+    r"(?:@(?P<revision>[A-Za-z0-9][\w./-]*))?",
+    re.ASCII,
+)
+"""A data set of the Hugging Face hub, or a part of one. Nothing in this form is secret."""
+
 
 def redact_addresses(text: str) -> str:
     """Return the text with the username, password and query string of every address in it removed."""
@@ -22,9 +30,12 @@ def redact_addresses(text: str) -> str:
 def redact_corpus(corpus: str) -> str:
     """Return the corpus that the user gave, in a form that may be shown.
 
-    A valid address is returned without its login, query string and fragment. Any other text is returned in
-    quotes; it may be a misspelt address, so this function removes more from it than `redact_addresses` would.
+    A valid address is returned without its login, query string and fragment, and a data set of the hub
+    unchanged. Any other text is returned in quotes; it may be a misspelt address, so this function removes
+    more from it than `redact_addresses` would.
     """
+    if HUB_DATA_SET.fullmatch(corpus.strip()):
+        return corpus.strip()
     try:
         parts = httpx2.URL(corpus.strip())
     except (httpx2.InvalidURL, ValueError):

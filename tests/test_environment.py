@@ -147,3 +147,18 @@ def test_every_unit_and_every_container_of_ours_starts_through_a_door():
     )
     for name, command in words.items():
         assert doors.match(command), f"{name}: {command}"
+
+
+@pytest.mark.parametrize(("given", "is_ours"), [({}, True), ({"HF_HUB_OFFLINE": "1"}, False)])
+def test_a_process_knows_whether_the_user_has_forbidden_the_hub(given, is_ours):
+    program = (
+        "import os, subprocess, sys; from environment import quiet_environment; quiet_environment();"
+        "program = 'from corpus.hub.listing import is_forbidden; print(is_forbidden())';"
+        "subprocess.run([sys.executable, '-c', program], check=True)"
+    )
+    names = ("HF_HUB_OFFLINE", "HF_HUB_OFFLINE_BY_REPARTEE")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env={**clean, **given}, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str(not is_ours), done.stderr

@@ -10,10 +10,12 @@ import hashlib
 import os
 import re
 
+from corpus.hub.address import read_address
 from models.addresses import redact_corpus
 from models.errors import InputError
 
 HTTP_SCHEME = re.compile(r"https?:", re.IGNORECASE)
+HUB_SCHEME = "hf:"
 VARIABLE = re.compile(r"env:(REPARTEE_CORPUS_[A-Z0-9_]+)")
 QUERY_HASH = re.compile(r"\?redacted-[0-9a-f]{8}")
 # A secret is safe in an environment variable, because the environment of a process is never stored.
@@ -24,11 +26,12 @@ BY_VARIABLE = (
 
 _FORM_SOURCE = (
     r"([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?( ?=[0-9.]+)?"
-    r"|env:REPARTEE_CORPUS_[A-Z0-9_]+( ?=[0-9.]+)?|((?! \+ )[^:\r\n])+)"
+    r"|env:REPARTEE_CORPUS_[A-Z0-9_]+( ?=[0-9.]+)?"
+    r"|hf:[A-Za-z0-9][A-Za-z0-9._-]*/((?! \+ )[^:?#\r\n])+|((?! \+ )[^:\r\n])+)"
 )
 FORM_PATTERN = rf"^{_FORM_SOURCE}(( \+ |[\r\n]+){_FORM_SOURCE})*$"
 """What a deployment's form accepts as a corpus: text without any part that may be secret. The scheme of an
-address must be http(s) or env. Several sources are separated as in corpus/mix.py."""
+address must be http(s), hf or env. Several sources are separated as in corpus/mix.py."""
 
 _full_addresses: dict[str, str] = {}  # whole addresses by stored form; never written to disk
 
@@ -39,9 +42,12 @@ def stored_form(corpus: str) -> str:
     The query string itself is kept only in memory.
 
     Raises:
-        InputError: the address contains a username or a password.
+        InputError: the address contains a username or a password, or it names no data set of the hub
+            although it begins with hf.
     """
     text = corpus.strip()
+    if text.startswith(HUB_SCHEME):
+        return str(read_address(text))
     if not HTTP_SCHEME.match(text):
         return corpus
     address, _, _ = text.partition("#")

@@ -16,13 +16,15 @@ from corpus.transfer.guard import (
     Reach,
     RequestGuard,
     TransientError,
-    netrc_login,
     silence_request_log,
 )
 from corpus.transfer.headers import content_length, is_continuation, status_error
 from corpus.transfer.limits import Limits, Meter, Progress
+from corpus.transfer.login import login_for
 
 HTML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|!--)", re.IGNORECASE)
+
+WEB_PAGE = "WebPage"  # the code of the error for an answer that is a web page
 
 # With compression, Range and Content-Length would count compressed bytes instead of the file's own bytes.
 UNCOMPRESSED = {"Accept-Encoding": "identity"}
@@ -86,7 +88,7 @@ def open_response(
                 request = client.build_request(
                     method, location, headers=headers, extensions={"trace": guard.trace}
                 )
-                response = client.send(request, stream=True, auth=netrc_login(location))
+                response = client.send(request, stream=True, auth=login_for(location))
                 if not response.has_redirect_location:
                     break
                 response.close()
@@ -116,7 +118,9 @@ def _write_body(
     while not offset and len(head) < 64 and (chunk := next(chunks, b"")):
         head += chunk
     if is_html(head):
-        raise PermanentError("got HTML, not a zip")  # `part` is not open yet and keeps its bytes
+        raise PermanentError(
+            "got HTML, not a zip", code=WEB_PAGE
+        )  # `part` is not open yet and keeps its bytes
     done, meter = offset, Meter(offset, total, limits, progress)
     with part.open("ab" if offset else "wb") as file:
         if not offset:

@@ -8,12 +8,9 @@ host to which a download connects is checked.
 import contextlib
 import ipaddress
 import logging
-import netrc
-import os
 import socket
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -43,7 +40,16 @@ class TransientError(Exception):
 
 
 class PermanentError(Exception):
-    """An error that will occur in every attempt, so the address cannot be used."""
+    """An error that will occur in every attempt, so the address cannot be used.
+
+    `status` is the HTTP status that the server has sent, or 0. `code` is the cause in the words of the
+    server's interface, or "".
+    """
+
+    def __init__(self, reason: str, *, status: int = 0, code: str = "") -> None:
+        super().__init__(reason)
+        self.status = status
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -248,22 +254,6 @@ def _parse_network(name: str) -> Any:
         return ipaddress.ip_network(name, strict=False)
     except ValueError:
         return None
-
-
-def netrc_login(url: httpx2.URL) -> httpx2.Auth | None:
-    """The username and password for the host, from ~/.netrc or from the file that NETRC names."""
-    if url.userinfo:
-        return None  # the HTTP client takes the login from the address
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-    try:
-        found = netrc.netrc(path).hosts.get(url.host)  # unknown hosts must not get the `default` login
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeError, netrc.NetrcParseError) as error:
-        reason = getattr(error, "msg", None) or getattr(error, "strerror", None) or "it is not a text file"
-        log.warning("%s is ignored: %s", path, reason)
-        return None
-    return httpx2.BasicAuth(found[0], found[2] or "") if found else None
 
 
 def silence_request_log() -> None:

@@ -29,7 +29,9 @@ def status_error(response: httpx2.Response) -> TransientError | PermanentError:
     reason = f"HTTP {response.status_code} {response.reason_phrase[:60]}".strip()
     if response.status_code in (408, 429, 500, 502, 503, 504):
         return TransientError(reason, wait_s=_retry_after_s(response.headers.get("retry-after", "")))
-    return PermanentError(reason)
+    # The hub's cause: RepoNotFound, RevisionNotFound, GatedRepo, ...
+    code = response.headers.get("x-error-code", "")[:60]
+    return PermanentError(reason, status=response.status_code, code=code)
 
 
 def _retry_after_s(text: str) -> float:

@@ -6,7 +6,7 @@ interrupted download resumes where it stopped, if the server still has the same 
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx2
@@ -66,7 +66,7 @@ def _fetch(
     errors: dict[str, TransientError | PermanentError | InputError] = {}
     for url in urls:
         try:
-            _download_with_retries(url, part, limits, reach, deadline_s=deadline_s, progress=progress)
+            download_with_retries(url, part, limits, reach, deadline_s=deadline_s, progress=progress)
             if check:
                 check(part)
         except (TransientError, PermanentError, InputError) as error:
@@ -81,11 +81,11 @@ def _fetch(
     if all(isinstance(error, TransientError) for error in errors.values()) and copies.is_complete(
         archive, urls
     ):
-        log.warning("%s; the copy downloaded earlier is used (%s)", _describe(errors), archive)
+        log.warning("%s; the copy downloaded earlier is used (%s)", describe(errors), archive)
         if check:
             check(archive)
         return archive
-    raise InputError(f"{_describe(errors)}; {MANUAL_REMEDY}")
+    raise InputError(f"{describe(errors)}; {MANUAL_REMEDY}")
 
 
 def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) -> dict[str, str]:
@@ -116,12 +116,18 @@ def request_headers(url: str, *, reach: Reach = ANYWHERE, timeout_s: float = 5) 
 
 def unreachable_error(url: str, error: TransientError) -> InputError:
     """The error for an address that cannot be reached and of which there is no earlier copy."""
-    return InputError(f"{_describe({url: error})}; {MANUAL_REMEDY}")
+    return InputError(f"{describe({url: error})}; {MANUAL_REMEDY}")
 
 
-def _download_with_retries(
+def download_with_retries(
     url: str, part: Path, limits: Limits, reach: Reach, *, deadline_s: float, progress: Progress
 ) -> None:
+    """Download the missing rest of the file `part`, in as many attempts as the limits allow.
+
+    Raises:
+        TransientError: the last attempt has failed, and a later one may succeed.
+        PermanentError: no attempt can succeed.
+    """
     backoff = wait_exponential_jitter(
         multiplier=limits.first_wait_s, max=limits.longest_wait_s, jitter=limits.first_wait_s
     )
@@ -154,7 +160,8 @@ def _last_error(state: RetryCallState) -> TransientError:
     return error if isinstance(error, TransientError) else TransientError("")
 
 
-def _describe(errors: dict[str, TransientError | PermanentError | InputError]) -> str:
+def describe(errors: Mapping[str, TransientError | PermanentError | InputError]) -> str:
+    """Which addresses could not be reached or downloaded, and why."""
     if all(isinstance(error, TransientError) and error.unreachable for error in errors.values()):
         tried = ", ".join(f"{httpx2.URL(url).host} ({error})" for url, error in errors.items())
         return f"offline: could not reach {tried}"

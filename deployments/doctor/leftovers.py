@@ -24,8 +24,11 @@ def interrupted(home: Path, days: float) -> dict[str, list[Path]]:
     """The files and folders of interrupted training runs and downloads that nobody has resumed for this many
     days, by kind. Kinds without any are left out."""
     runs = [each for each in (home / "runs").glob("*") if not is_held(each / "lock")]
-    downloads = (home / "store" / "download" / ".partial").glob("*.part")
-    parts = [each for each in downloads if not is_held(each.with_name(f"{each.stem}.lock"))]
+    downloads = home / "store" / "download" / ".partial"
+    parts = [each for each in downloads.glob("*.part") if not is_held(each.with_suffix(".lock"))]
+    for folder in downloads.glob("*/"):  # of a data set of the hub, with a lock for all of its files
+        if not is_held(folder.with_name(f"{folder.name}.lock")):
+            parts += folder.glob("*.part")
     parts = [each for each in parts if _days(each) > days]
     described = (each.with_name(f"{each.name}.json") for each in parts)
     found = {

@@ -131,8 +131,9 @@ def check_deployable(corpus: str, init: str, home: Path) -> None:
     """
     if (foreign := foreign_source(corpus, home)) is not None:
         raise InputError(
-            f"corpus {redact_corpus(foreign)}: a deployed run reads only named corpora, http(s) addresses "
-            "and files under REPARTEE_HOME; move the file there"
+            f"corpus {redact_corpus(foreign)}: a deployed run reads only named corpora, http(s) addresses, "
+            "data sets of the Hugging Face hub (hf:ORG/NAME) and files under REPARTEE_HOME; move the file "
+            "there"
         )
     if pretrained.is_foreign(init, home):
         raise InputError(

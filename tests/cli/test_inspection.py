@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_server import hub_server
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = """\
@@ -33,6 +34,17 @@ def inspect(*words, folder, program=("-m", "cli")):
         text=True,
         timeout=120,
     )
+
+
+def test_a_data_set_of_the_hub_is_downloaded_to_a_temporary_folder(tmp_path, monkeypatch):
+    with hub_server() as hub:
+        hub.publish("org/talk", {"README.md": "# Talk", "data/train.csv": TABLE, "talk.jsonl": "[]"})
+        monkeypatch.setenv("HF_ENDPOINT", hub.root)
+        done = inspect("hf:org/talk", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "train.csv" in done.stdout and "conversations  3" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("repartee run --corpus hf:org/talk")
+    assert not (tmp_path / "home").exists() and not list((tmp_path / "tmp").iterdir())
 
 
 @pytest.fixture

@@ -107,9 +107,10 @@ def test_what_a_run_could_not_use_is_refused_when_it_is_added(api, name, cron, t
 def test_each_file_of_a_mix_gets_its_absolute_path_and_keeps_its_weight(api, home, monkeypatch):
     (home / "mine.jsonl").write_text('["Do you have bread?", "Yes."]\n')
     monkeypatch.chdir(home)
-    config = configure("quick", ["sample", "mine.jsonl=0.5"], [])
+    config = configure("quick", ["sample", "mine.jsonl=0.5", "hf:org/talk@v1=3"], [])
     schedules.add("mixed", "0 3 * * *", "UTC", config)
-    assert of_server(api, "mixed")["parameters"]["corpus"] == f"sample + {home}/mine.jsonl=0.5"
+    mix = f"sample + {home}/mine.jsonl=0.5 + hf:org/talk@v1=3"
+    assert of_server(api, "mixed")["parameters"]["corpus"] == mix
     schedules.remove("mixed")
 
 

@@ -36,6 +36,8 @@ def test_what_is_left_for_a_month_is_named_and_the_remedy_removes_it(
     aged(parts / "corpus.part", 40)
     aged(parts / "corpus.part.json", 40)
     aged(parts / "corpus", 40)
+    aged(parts / "data set" / "1234-train.jsonl.part", 40)
+    aged(parts / "data set" / "1234-test.jsonl", 40)
     with FileLock(aged(busy / "lock", 40)):
         aged(busy / "lock", 40)
         training, download = leftovers(installation)
@@ -43,8 +45,9 @@ def test_what_is_left_for_a_month_is_named_and_the_remedy_removes_it(
         "a training run was interrupted, and nobody has resumed it" in training.what
         and "5.0 MB" in training.what
     )
-    assert "a download was interrupted, and nobody has resumed it" in download.what
+    assert "2 downloads were interrupted, and nobody has resumed them" in download.what
     for fault in (training, download):
         subprocess.run(["bash", "-c", fault.remedy], check=True)
     assert not old.exists() and new.exists() and busy.exists()
-    assert [each.name for each in parts.iterdir()] == ["corpus"]
+    left = sorted(each.name for each in parts.rglob("*") if each.is_file())
+    assert left == ["1234-test.jsonl", "corpus"]

@@ -195,7 +195,12 @@ def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path):
         check_deployable(corpus, "scratch", tmp_path)
     with pytest.raises(InputError, match="files under REPARTEE_HOME"):
         check_deployable(f"sample + {corpus}=0.5", "scratch", tmp_path)
-    for fine in ("cornell", "https://a/b.zip", f"cornell=0.5 + {tmp_path / 'x.zip'}"):
+    for fine in (
+        "cornell",
+        "https://a/b.zip",
+        "hf:org/talk/en@v1 + cornell",
+        f"cornell=0.5 + {tmp_path / 'x.zip'}",
+    ):
         check_deployable(fine, "scratch", tmp_path)
 
 
