@@ -49,7 +49,8 @@ MAX_BYTES = Limits().max_bytes
 def identity(data_set: DataSet, folder: Path, *, reach: Reach) -> str:
     """An identifier of the content: the data set at its commit. Without a commit, the hub is asked for it.
 
-    If the hub does not answer, the identifier of the copy in `folder` is returned.
+    If the hub does not answer, or if its newest commit has changed no file that is read, the identifier of
+    the copy in `folder` is returned.
 
     Raises:
         InputError: there is no such data set, or the hub cannot be reached and there is no copy.
@@ -69,7 +70,14 @@ def identity(data_set: DataSet, folder: Path, *, reach: Reach) -> str:
             log.warning("%s: %s; the copy downloaded earlier is used", data_set, failure)
             return _identity(data_set.at(stored.commit))
         raise outage_error(data_set, str(hub_url()), failure) from None
-    return _identity(data_set.at(listing.commit))
+    is_same = stored and _contents(data_set, stored) == _contents(data_set, listing)
+    return _identity(data_set.at(stored.commit if stored and is_same else listing.commit))
+
+
+def _contents(data_set: DataSet, listing: Listing) -> list[tuple[str, str]]:
+    """What identifies the files that are read: two commits may differ only in a README."""
+    files = select_files(data_set, listing)
+    return [(file.path, file.digest or listing.commit) for file in files]
 
 
 @contextmanager

@@ -47,6 +47,17 @@ def test_the_commit_is_the_identity(hub: Hub, tmp_path: Path) -> None:
     assert hub.requests == [], "nobody has to ask for the commit that the user has given"
 
 
+def test_a_commit_that_changes_no_file_with_data_is_not_new(
+    hub: Hub, download: Download, tmp_path: Path
+) -> None:
+    first = hub.publish("org/talk", {"README.md": "# Talk", "train.jsonl": BREAD})
+    download("hf:org/talk")
+    hub.publish("org/talk", {"README.md": "# Talks", "train.jsonl": BREAD})
+    assert identity_of("hf:org/talk", tmp_path / "home") == f"hub:org/talk@{first}"
+    third = hub.publish("org/talk", {"README.md": "# Talks", "train.jsonl": CAKE})
+    assert identity_of("hf:org/talk", tmp_path / "home") == f"hub:org/talk@{third}"
+
+
 def test_a_commit_a_branch_and_a_tag_can_be_given(hub: Hub, download: Download) -> None:
     first = hub.publish("org/talk", {"train.jsonl": BREAD})
     hub.publish("org/talk", {"train.jsonl": CAKE})
