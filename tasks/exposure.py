@@ -203,9 +203,9 @@ def stored_folders(home: Path, found: Sequence[Occurrence]) -> list[Path]:
     tainted = {digest for digest, splits in splits_of_outputs(home, found).items() if splits}
     folders += [each.path for each in stored_outputs(home, "clean") if each.digest in tainted]
     for stage in AFTER_CLEAN:
-        made = [each for each in stored_outputs(home, stage) if tainted & set(each.inputs.values())]
-        tainted |= {each.digest for each in made}
-        folders += [each.path for each in made]
+        derived = [each for each in stored_outputs(home, stage) if tainted & set(each.inputs.values())]
+        tainted |= {each.digest for each in derived}
+        folders += [each.path for each in derived]
     return folders
 
 

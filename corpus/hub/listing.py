@@ -110,8 +110,10 @@ def refusal_error(data_set: DataSet, refusal: PermanentError) -> InputError:
         )
     elif refusal.status in (401, 403, 404):
         reason = _access_reason(refusal)
+    elif refusal.status:
+        reason = f"{_endpoint()} has answered {refusal}: check the variable {HUB_ENDPOINT}"
     else:
-        reason = f"{refusal}: check the variables {HUB_ENDPOINT} and {HUB_TOKEN}"
+        reason = f"{_endpoint()}: {refusal}"
     return InputError(f"corpus {data_set}: {reason}")
 
 

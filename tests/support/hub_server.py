@@ -125,11 +125,19 @@ class _Answer(BaseHTTPRequestHandler):
     def listing(hub: Hub, data_set: DataSet, commit: str, files: Mapping[str, bytes]) -> dict[str, Any]:
         siblings: list[dict[str, Any]] = []
         for path, data in files.items():
-            large = {"lfs": {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}}
+            large = {
+                "lfs": {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+            }
             blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
             facts = {"size": len(data), "blobId": blob, **(large if len(data) >= LARGE_BYTES else {})}
             siblings.append({"rfilename": path, **(facts if hub.lists_blobs else {})})
-        return {"sha": commit, "siblings": siblings, "cardData": data_set.card, "gated": data_set.is_gated}
+        return {
+            "id": "org/talk",
+            "sha": commit,
+            "siblings": siblings,
+            "cardData": data_set.card,
+            "gated": data_set.is_gated,
+        }
 
     def send(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 from hub_server import Hub
 
 from corpus.download import DownloadConfig, find_corpus
+from corpus.hub.address import read_address
+from corpus.hub.listing import request_listing
 from corpus.source import identity, resolve
 from corpus.transfer.guard import Reach
 from models.errors import InputError
@@ -35,6 +39,21 @@ def test_the_files_of_the_newest_commit_are_downloaded(hub: Hub, download: Downl
     assert download("hf:org/talk") == {"train.jsonl": BREAD}
     hub.publish("org/talk", {"README.md": "# Talk", "train.jsonl": CAKE, "more.jsonl": LONG})
     assert download("hf:org/talk") == {"train.jsonl": CAKE, "more.jsonl": LONG}
+
+
+def test_the_hubs_own_client_reads_the_same_from_this_server(hub: Hub, tmp_path: Path) -> None:
+    """Otherwise the tests of this file would prove nothing about the real hub."""
+    commit = hub.publish("org/talk", {"a.jsonl": BREAD, "b.jsonl": LONG})
+    program = (
+        "import huggingface_hub as hub\n"
+        "found = hub.HfApi().dataset_info('org/talk', files_metadata=True)\n"
+        "print(found.sha, *((f.rfilename, f.size, f.lfs.sha256 if f.lfs else f.blob_id) for f in found.siblings))"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    listing = request_listing(read_address("hf:org/talk"), reach=Reach())
+    files = ((file.path, file.size_bytes, file.digest) for file in listing.files)
+    assert done.stdout.split("\n")[0] == " ".join([commit, *map(str, files)]), done.stderr
 
 
 def test_the_commit_is_the_identity(hub: Hub, tmp_path: Path) -> None:
@@ -243,6 +262,12 @@ def test_a_wrong_commit_is_told(hub: Hub, download: Download, revision: str) -> 
     assert f"{hub.root}/datasets/org/talk/commits/main" in message
 
 
+def test_a_server_that_is_no_hub_is_told(hub: Hub, download: Download) -> None:
+    hub.failures += [410]
+    message = refusal(download, "hf:org/talk")
+    assert f"{hub.root} has answered HTTP 410" in message and "check the variable HF_ENDPOINT" in message
+
+
 @pytest.mark.parametrize("endpoint", ["huggingface.co", "ftp://h", "http://", "http://[::1"])
 def test_an_endpoint_that_is_no_address_is_told(
     hub: Hub, download: Download, monkeypatch: pytest.MonkeyPatch, endpoint: str
@@ -254,7 +279,7 @@ def test_an_endpoint_that_is_no_address_is_told(
 def test_a_deployed_run_reaches_a_private_hub_only_if_it_is_allowed(hub: Hub, tmp_path: Path) -> None:
     hub.publish("org/talk", {"train.jsonl": BREAD})
     source = resolve("hf:org/talk")
-    with pytest.raises(InputError, match=r"127\.0\.0\.1 is a loopback address.*REPARTEE_DOWNLOAD_HOSTS"):
+    with pytest.raises(InputError, match=r"127\.0\.0\.1 is a loopback address.*REPARTEE_DOWNLOAD_HOSTS$"):
         identity(source, tmp_path, reach=Reach(public_only=True))
     allowed = Reach(public_only=True, allowed=("127.0.0.1",))
     assert identity(source, tmp_path, reach=allowed).startswith("hub:org/talk@")
