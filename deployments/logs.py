@@ -31,7 +31,7 @@ LAST_LINES_SECONDS = 5.0  # the last lines of a run reach Prefect within two sec
 
 
 def lines_of_run(name: str | None, *, follow: bool) -> Iterator[str]:
-    """The log lines of a run, each with its local time and level.
+    """The log lines of a run, each with its local time and level, and then the outcome of an ended run.
 
     Args:
         name: the name of the run or the beginning of its id; None means the run that started last.
@@ -46,6 +46,9 @@ def lines_of_run(name: str | None, *, follow: bool) -> Iterator[str]:
             state = run.state.name if run.state else "unknown"
             yield f"{run.name} ({state}, flow run {run.id})"
             yield from _lines(client, run.id, follow=follow)
+            end = client.read_flow_run(run.id).state
+            if end is not None and end.is_final():
+                yield f"{end.timestamp.astimezone():%Y-%m-%d %H:%M:%S}  {end.message or end.name}"
     except NoDatabase as error:
         raise InputError(f"{Settings().root} has no runs yet; `repartee run` starts the first one") from error
 

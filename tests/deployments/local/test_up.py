@@ -57,6 +57,9 @@ def test_the_logs_of_a_run_hold_counts_losses_and_the_verdict(promoted, api, hom
         assert line in lines, lines
         assert line in shown, shown
     assert run in shown.splitlines()[0] and "Finished in state" not in shown
+    assert shown.splitlines()[-1].endswith(
+        "  Promoted: repartee v1 is the champion; there was no champion before"
+    )
 
 
 @pytest.mark.parametrize(
