@@ -73,8 +73,7 @@ def forget(
     speaker: Annotated[
         list[str] | None,
         typer.Option(
-            help="The id of a speaker: all conversations with a turn of this speaker. The option can be "
-            "repeated.",
+            help="The id of a speaker, all of whose conversations are forgotten. The option can be repeated.",
             metavar="ID",
         ),
     ] = None,
@@ -84,8 +83,8 @@ def forget(
         bool,
         typer.Option(
             "--anyway",
-            help="Accept an id that no stored corpus contains, for a corpus that comes later, and one that "
-            "leaves nothing of a corpus.",
+            help="Accept an id that no stored corpus contains, for a corpus that comes later, an id that "
+            "leaves nothing of a corpus, and a line number on the list that names another conversation now.",
         ),
     ] = False,
     as_json: Json = False,
