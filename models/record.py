@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from models.errors import validation_problem
 
@@ -34,3 +34,16 @@ class Record(BaseModel):
     def write(self, path: Path) -> None:
         """Write the file. Numbers that are infinite or NaN are preserved."""
         path.write_text(json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n")
+
+
+def left_out(**values: object) -> Any:
+    """A serializer, for an attribute of a class, that leaves out fields as long as they have these values.
+
+    Files and fingerprints then stay those of earlier releases, which did not have the fields.
+    """
+
+    @model_serializer(mode="wrap")
+    def serialize(self: BaseModel, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if (key, value) not in values.items()}
+
+    return serialize

@@ -1,11 +1,11 @@
 """The settings for encoding conversations as training examples, and the file that records the settings."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from models.config import Config
-from models.record import Record
+from models.record import Record, left_out
 from models.text.normalisation import Redaction, Style
 
 DIALOGUE = "dialogue.json"
@@ -25,11 +25,7 @@ class MarkupConfig(Config):
     before its first turn). `context`: each example begins with it, without loss, if it takes at most an
     eighth of `max_tokens` (with `pair`, a half); a longer one is left out. `drop`: it is left out."""
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The default value is left out, so that files and fingerprints stay those of earlier releases."""
-        values: dict[str, Any] = handler(self)
-        return {key: value for key, value in values.items() if (key, value) != ("system", "context")}
+    _as_before = left_out(system="context")
 
     @property
     def context_tokens(self) -> int:
@@ -60,8 +56,4 @@ class Dialogue(Record):
     has_system: bool = False
     """Whether a conversation had a system text that is part of its examples."""
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without system texts, the file has the bytes that earlier releases wrote."""
-        values: dict[str, Any] = handler(self)
-        return {key: value for key, value in values.items() if (key, value) != ("has_system", False)}
+    _as_before = left_out(has_system=False)

@@ -9,13 +9,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 from tokenizers import Encoding, Tokenizer
 
 from models.errors import InputError
-from models.record import Record
+from models.record import Record, left_out
 from models.text.chat_template import ChatFormat
 from models.text.config import MarkupConfig
 from models.text.normalisation import Redaction, Style
@@ -59,11 +57,7 @@ class ModelInfo(Record):
     has_system: bool = False
     """Whether the model was trained with system texts."""
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without system texts, the file has the bytes that earlier releases wrote."""
-        values: dict[str, Any] = handler(self)
-        return {key: value for key, value in values.items() if (key, value) != ("has_system", False)}
+    _as_before = left_out(has_system=False)
 
 
 def read_model_info(folder: Path) -> ModelInfo:
