@@ -112,7 +112,7 @@ def forget(names: Sequence[Name], *, reason: str, anyway: bool) -> Result:
     settings = Settings()
     home = settings.root
     known = {(entry.kind, entry.id): entry for entry in entries(home)}
-    found = dict(_find(home, name, known.get(name), anyway=anyway) for name in dict.fromkeys(names))
+    found = dict(_find(home, name, known, anyway=anyway) for name in dict.fromkeys(names))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     new = [_entry(name, found[name], known.get(name), now, reason) for name in found]
     added = [(entry.kind, entry.id) for entry in new if entry is not None]
@@ -157,33 +157,41 @@ def _entry(
     return Entry(kind=kind, id=text, action="forget", at=at, reason=reason, texts=sorted(texts | before))
 
 
-def _find(home: Path, name: Name, entry: Entry | None, *, anyway: bool) -> tuple[Name, list[Occurrence]]:
+def _find(
+    home: Path, name: Name, known: Mapping[Name, Entry], *, anyway: bool
+) -> tuple[Name, list[Occurrence]]:
     """What is to be forgotten, as the corpus names it, and where it occurs.
 
     Args:
-        entry: the entry of the list with this name, if there is one.
+        known: the entries of the list.
     """
     kind, text = name
-    is_known = entry is not None
     if not text.strip():
         raise InputError(f"--{kind} {text!r} names nothing; give the id of a {kind}")
     candidates = [text]
     if kind == "conversation":  # the id may be that of a path of a reply tree, or of a part of a conversation
         candidates = [PATH.sub("", text), PATH.sub("", id_without_part(text))]
     for candidate in candidates:
+        entry = known.get((kind, candidate))
         if entry is not None and entry.is_of_texts and not anyway:
             found = occurrences(home, forgotten_of([entry]))
         else:
-            found = occurrences(home, _only(kind, candidate))
-            if found and kind == "conversation" and POSITION.fullmatch(candidate):
-                found = occurrences(home, Forgotten(texts=found[0].texts))  # those of the newest corpus
+            found = _occurrences_of(home, kind, candidate)
         if found:
-            if not (anyway or is_known):
+            if not anyway and entry is None:
                 _check_rest(kind, candidate, found)
             return (kind, candidate), found
-    if not (anyway or is_known):
+    listed = [candidate for candidate in candidates if (kind, candidate) in known]
+    if not anyway and not listed:
         raise InputError(_unknown(home, kind, text))
-    return (kind, candidates[0]), []
+    return (kind, (listed or candidates)[0]), []
+
+
+def _occurrences_of(home: Path, kind: Kind, name: str) -> list[Occurrence]:
+    found = occurrences(home, _only(kind, name))
+    if found and kind == "conversation" and POSITION.fullmatch(name):
+        return occurrences(home, Forgotten(texts=found[0].texts))  # those of the newest corpus
+    return found
 
 
 def _only(kind: Kind, name: str) -> Forgotten:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from corpus.arrays import number_array
 from corpus.cleaning.conversations import first_rows, read_conversations
-from corpus.cleaning.forgotten import Forgotten, text_digests
+from corpus.cleaning.forgotten import Forgotten, conversation_digests
 from corpus.layout import stored_sources
 from models.errors import InputError, TrackingUnavailable
 from models.registry.tags import FINGERPRINT
@@ -101,7 +101,7 @@ def _occurrence(home: Path, output: StoredOutput, forgotten: Forgotten) -> Occur
             turns += int(is_named.sum())
             own = number_array(starts[is_named[starts]])
             ids.update(table["conversation_id"].combine_chunks().take(own).to_pylist())
-            texts.update(text_digests(table.filter(pa.array(is_named.tolist()))))
+            texts.update(conversation_digests(table.filter(pa.array(is_named.tolist()))))
     name = "+".join(sources) or "a corpus"
     return Occurrence(name, output, frozenset(ids), frozenset(texts), turns, total)
 

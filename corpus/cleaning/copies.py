@@ -2,7 +2,8 @@
 
 Texts are compared by 128 bits of their hashes, so that a corpus of any size takes about 50 bytes per
 conversation and 12 bytes per turn. Two different conversations of ten million have the same hash with a
-probability of 10^-25.
+probability of 10^-25. The list of forgotten conversations stores these hashes (corpus/forget_list.py), so
+they must stay the same in later releases.
 """
 
 import hashlib

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from corpus.arrays import number_array, numbers_of
 from corpus.cleaning.conversations import first_rows
+from corpus.cleaning.copies import part_digests, text_digests
 
 FORGOTTEN = "conversations that are forgotten"
 PATH = re.compile(r"/path \d+\Z")  # how the readers name the later paths of a reply tree
@@ -36,12 +37,16 @@ class Forgotten(NamedTuple):
     sources: tuple[str, ...] = ()
     """If there are several, the ids of the conversations begin with the name of their source and a slash."""
     texts: frozenset[str] = frozenset()
-    """Digests of the texts of conversations (`text_digests`)."""
+    """Digests of the texts of conversations (`conversation_digests`)."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.conversations or self.speakers or self.texts)
 
     @property
     def identity(self) -> str:
         """A digest of everything that decides which conversations are forgotten; "" if the list is empty."""
-        if not self.conversations and not self.speakers and not self.texts:
+        if self.is_empty:
             return ""
         names = [self.conversations, self.speakers, self.sources, *([self.texts] if self.texts else [])]
         text = json.dumps([sorted(each) for each in names])
@@ -54,17 +59,18 @@ class Forgotten(NamedTuple):
             turns: the rows of whole conversations in their order, with the columns `conversation_id` and
                 `speaker` of the schema TURNS, and `text` if there are digests of texts.
         """
-        if not self.identity or not turns.num_rows:
+        if self.is_empty or not turns.num_rows:
             return np.zeros(turns.num_rows, bool)
         starts = first_rows(turns)
         ids = turns["conversation_id"].combine_chunks().take(number_array(starts)).to_pylist()
         names = [self._source_and_id(name) for name in ids]
         sizes = np.diff([*starts, turns.num_rows])
-        is_forgotten = np.array([PATH.sub("", own) in self._of(source)[0] for source, own in names], bool)
+        listed = {source: _in_source(self.conversations, source) for source in {each for each, _ in names}}
+        is_forgotten = np.array([PATH.sub("", own) in listed[source] for source, own in names], bool)
         if self.speakers:
             is_forgotten |= self._with_speaker(turns, [source for source, _ in names], sizes)
         if self.texts:
-            is_forgotten |= np.array([each in self.texts for each in text_digests(turns)], bool)
+            is_forgotten |= np.array([each in self.texts for each in conversation_digests(turns)], bool)
         return np.repeat(is_forgotten, sizes)
 
     def without(self, turns: pa.Table) -> pa.Table:
@@ -83,15 +89,11 @@ class Forgotten(NamedTuple):
         has_speaker = np.zeros(len(sizes), bool)
         source_of = np.array(sources)
         for source in set(sources):
-            names = self._of(source)[1]
+            names = _in_source(self.speakers, source)
             is_named = np.array([speaker in names for speaker in speakers], bool)
             found = np.unique(conversations[is_named[of_row]])
             has_speaker[found[source_of[found] == source]] = True
         return has_speaker
-
-    def _of(self, source: str) -> tuple[Collection[str], Collection[str]]:
-        """The ids of conversations and speakers that are forgotten in this source."""
-        return _in_source(self.conversations, source), _in_source(self.speakers, source)
 
     def _source_and_id(self, conversation: str) -> tuple[str, str]:
         if len(self.sources) < 2:
@@ -103,20 +105,14 @@ class Forgotten(NamedTuple):
 NOTHING = Forgotten()
 
 
-def text_digests(turns: pa.Table) -> list[str]:
+def conversation_digests(turns: pa.Table) -> list[str]:
     """A digest of the texts of each conversation.
 
     Args:
         turns: the rows of whole conversations in their order, with the columns `conversation_id` and `text`.
     """
-    ends = [*first_rows(turns)[1:], turns.num_rows]
-    texts = turns["text"].to_pylist()
-    digests, start = [], 0
-    for end in ends:
-        content = json.dumps(texts[start:end]).encode("utf-8", "surrogatepass")
-        digests.append(hashlib.sha256(content).hexdigest()[:32])
-        start = end
-    return digests
+    starts = np.append(first_rows(turns), turns.num_rows)
+    return [digest.tobytes().hex() for digest in part_digests(text_digests(turns), starts)]
 
 
 def _in_source(names: frozenset[str], source: str) -> Collection[str]:

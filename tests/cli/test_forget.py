@@ -272,8 +272,9 @@ def test_a_conversation_whose_id_is_its_line_is_known_by_its_texts_after_lines_w
     moved = named([*rows("c", ("x", "y"), "train"), *turns], c="mine.csv:2", a="mine.csv:3", b="mine.csv:4")
     assert texts_left(moved) == ["mine.csv:2", "mine.csv:4"]
     store_corpus(home, "later", moved)
-    again = ask("mine.csv:2")
-    assert again.added == [], "the conversation that has this id now is another one"
+    for name in ("mine.csv:2", "mine.csv:2#3"):
+        again = ask(name)
+        assert again.added == [], "the conversation that has this id now is another one"
     assert [sorted(each.ids) for each in again.found["conversation", "mine.csv:2"]] == [
         ["mine.csv:3"],
         ["mine.csv:2"],
@@ -289,3 +290,10 @@ def test_a_copy_under_another_id_is_forgotten_with_the_conversation(home):
     ask("1")
     copy = [{**row, "conversation_id": "another"} for row in TALK[:2]]
     assert texts_left([*TALK, *copy]) == ["2", "3", "it's €"]
+
+
+def test_the_digest_of_a_conversation_stays_the_same_because_the_list_contains_it(home):
+    store_corpus(home, "talk", TALK)
+    ask("1")
+    (entry,) = list_forgotten()[1]
+    assert entry.texts == ["debdbffa740bf7e042a4717711445442"]
