@@ -90,10 +90,9 @@ def unpack_files(files: Mapping[str, Path], out: Path) -> dict[str, str]:
         for names in (MEMBERS, TABLES):
             if set(names) <= by_name.keys():
                 return write_members({name: by_name[name] for name in names}, out, pins={}, limits=UNLIMITED)
-        usable = [member for member in members if _may_hold_data(member)]
-        if not usable:
+        named = _data_by_name(members)
+        if not named:
             raise InputError(f"{list_names(list(files))} hold no conversations; {FORMATS_PAGE}")
-        named = dict(sorted(zip(_unique_names(usable), usable, strict=True)))
         (out / FILES).mkdir()
         packed = {name: member for name, member in named.items() if member.archive}
         own = {name: member for name, member in named.items() if not member.archive}
@@ -156,10 +155,15 @@ def _data_members(source: Path) -> Iterator[dict[str, Member]]:
             raise InputError(
                 f"{source.name} has {len(members):,} files: give the folder with the conversations"
             )
-        usable = [member for member in members if _may_hold_data(member)]
-        if not usable:
+        named = _data_by_name(members)
+        if not named:
             raise _nothing_error(source, members)
-        yield dict(sorted(zip(_unique_names(usable), usable, strict=True)))
+        yield named
+
+
+def _data_by_name(members: list[Member]) -> dict[str, Member]:
+    usable = [member for member in members if _may_hold_data(member)]
+    return dict(sorted(zip(_unique_names(usable), usable, strict=True)))
 
 
 def _may_hold_data(member: Member) -> bool:

@@ -35,6 +35,7 @@ from corpus.transfer.http import download_with_retries
 from corpus.transfer.limits import Limits, Progress
 from corpus.transfer.login import hub_url
 from corpus.transfer.members import list_names
+from corpus.transfer.unpacking import git_blob
 from models.errors import InputError
 from models.files import sha256
 
@@ -216,11 +217,8 @@ def _is_right(path: Path, file: HubFile) -> bool:
 
 
 def _git_blob_id(path: Path) -> str:
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while chunk := stream.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: git_blob(path.stat().st_size)).hexdigest()
 
 
 def _shifted(progress: Progress, before_bytes: int, total_bytes: int) -> Callable[[int, int | None], None]:

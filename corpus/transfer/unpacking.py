@@ -55,12 +55,14 @@ def write_members(
     return digests
 
 
+def git_blob(size_bytes: int) -> "hashlib._Hash":
+    """The beginning of the hash whose digest is the git blob id of a file of this size."""
+    return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+
+
 def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None) -> str:
     """Copy the member to `path`, check it and return its SHA-256. After an error, no file is left behind."""
-    sha256, git_blob = (
-        hashlib.sha256(),
-        hashlib.sha1(b"blob %d\0" % member.size_bytes, usedforsecurity=False),
-    )
+    sha256, blob = hashlib.sha256(), git_blob(member.size_bytes)
     partial = path.with_name(f".{path.name}.partial")
     done_bytes = 0
     _check_size(member, member.size_bytes, limits)
@@ -70,17 +72,17 @@ def _write(member: Member, path: Path, limits: UnpackLimits, *, pin: str | None)
                 done_bytes += len(chunk)
                 _check_size(member, done_bytes, limits)
                 sha256.update(chunk)
-                git_blob.update(chunk)
+                blob.update(chunk)
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         if done_bytes != member.size_bytes:
             remedy = DOWNLOAD_AGAIN if member.archive else "if it is still being written, try again later"
             raise InputError(f"{member} holds {done_bytes} bytes, not {member.size_bytes}: {remedy}")
-        if pin and git_blob.hexdigest() != pin:
+        if pin and blob.hexdigest() != pin:
             raise InputError(
                 f"{member} is not the official file "
-                f"(git blob id {git_blob.hexdigest()}, expected {pin}): {DOWNLOAD_AGAIN}"
+                f"(git blob id {blob.hexdigest()}, expected {pin}): {DOWNLOAD_AGAIN}"
             )
         partial.replace(path)
     finally:
