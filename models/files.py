@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def path_of(text: str) -> Path:
 def is_utf8(text: str) -> bool:
     """Whether a file name is valid UTF-8. Python decodes invalid bytes of a name as lone surrogates."""
     return text.isascii() or text.encode("utf-8", "replace").decode() == text
+
+
+def put_folder(folder: Path, final: Path) -> None:
+    """Sync `folder` to the disk and rename it to `final`, replacing any earlier folder of that name."""
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    folder.rename(final)
+    sync(final.parent)
 
 
 def sync(path: Path) -> None:

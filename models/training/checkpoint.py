@@ -21,13 +21,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from models.files import sync
+from models.partial import PREFIX
 
 log = logging.getLogger(__name__)
 
 COMPLETE = "complete.json"
 STATE = "state.json"
 SUFFIX = ".safetensors"
-TEMPORARY = ".tmp-"
+TEMPORARY = PREFIX
 KEEP = 2  # the newest checkpoint and an older one to fall back to; each also contains the best weights so far
 
 
@@ -146,15 +147,6 @@ def _write(path: Path, data: bytes) -> tuple[int, str]:
         file.flush()
         os.fsync(file.fileno())
     return len(data), hashlib.sha256(data).hexdigest()
-
-
-def put(folder: Path, final: Path) -> None:
-    """Sync `folder` to the disk and rename it to `final`, replacing any earlier folder of that name."""
-    for path in [*folder.rglob("*"), folder]:
-        sync(path)
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
-    sync(final.parent)
 
 
 def put_json(path: Path, content: Any) -> None:

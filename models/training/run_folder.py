@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from models.data.batches import Examples
 from models.errors import InputError, validation_problem
+from models.files import put_folder
 from models.network import networks
 from models.network.config import NetworkConfig
 from models.text import tokenizer
@@ -124,7 +125,7 @@ class Run:
         partial = self.folder / f"{checkpoint.TEMPORARY}model"
         shutil.rmtree(partial, ignore_errors=True)
         self.write_model(model, partial)
-        checkpoint.put(partial, self.folder / "model")
+        put_folder(partial, self.folder / "model")
 
     def write_model(self, model: PreTrainedModel, folder: Path) -> None:
         """Write a new folder with the network, the tokenizer's files, and repartee.json."""

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from models.files import sync
 from models.model_name import file_name_of
+from models.partial import PREFIX
 from models.record import Record
 from models.training.trunk import files as trunk_files
-from models.training.trunk.files import TEMPORARY, DamagedTrunk
+from models.training.trunk.files import DamagedTrunk
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +116,20 @@ class Trunk:
             return Chain(line=self.line, network=dict(self.network))
 
     def state(self) -> tuple[Chain, str]:
-        """The chain, and what is wrong with its last entry ("" if it is whole). A damaged chain is empty."""
+        """The chain, and what is wrong with it or with the files of its last entry ("" if they are whole).
+
+        A damaged chain is empty. All files of the last entry are read.
+        """
+        chain, damage = self.read()
+        return chain, damage or (self.damage(chain.nights[-1]) if chain.nights else "")
+
+    def read(self) -> tuple[Chain, str]:
+        """The chain, and why it cannot be read ("" if it can). A damaged chain is empty."""
         try:
-            chain = self.chain()
+            return self.chain(), ""
         except (OSError, ValueError) as error:
             empty = Chain(line=self.line, network=dict(self.network))
             return empty, f"{self.folder / CHAIN} cannot be read ({error})"
-        return chain, self.damage(chain.nights[-1]) if chain.nights else ""
 
     def damage(self, night: Night) -> str:
         """What is wrong with the files of an entry; "" if they are whole."""
@@ -140,8 +148,8 @@ class Trunk:
     def append(self, night: Night) -> None:
         """Move the trunk: replace the chain, then remove the folders that no longer belong to it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        chain, _ = self.state()
-        partial = self.folder / f"{TEMPORARY}{CHAIN}"
+        chain, _ = self.read()
+        partial = self.folder / f"{PREFIX}{CHAIN}"
         chain.model_copy(update={"nights": [*chain.nights, night]}).write(partial)
         sync(partial)
         partial.replace(self.folder / CHAIN)

@@ -74,7 +74,7 @@ def parent_of(run: RunContext, base: str) -> Parent:
 def next_folder(run: RunContext, fingerprint: str) -> Path:
     """The folder in which the night with this fingerprint leaves its trunk."""
     trunk = trunk_of(run)
-    chain, _ = trunk.state()
+    chain, _ = trunk.read()
     is_repeated = chain.nights and chain.nights[-1].fingerprint == fingerprint
     return trunk.path(f"{fingerprint}-repeated" if is_repeated else fingerprint)
 

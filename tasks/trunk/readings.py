@@ -23,7 +23,7 @@ def add_nights(
     """
     found: list[tuple[Trunk, Splits]] = []
     for trunk in trunks(home):
-        chain, _ = trunk.state()
+        chain, _ = trunk.read()
         known: Splits = frozenset() if chain.nights else None
         for night in chain.nights:
             if night.origin:

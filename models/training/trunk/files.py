@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from models.errors import InputError
-from models.files import sha256, sync
+from models.files import put_folder, sha256, sync
+from models.partial import PREFIX
 from models.record import Record
 
 MODEL, OPTIMIZER, STATE, COMPLETE = "model", "optimizer.safetensors", "state.json", "complete.json"
 FOLDER = "trunk"  # in a run folder
-TEMPORARY = ".tmp-"
 
 
 class DamagedTrunk(InputError):
@@ -96,11 +96,7 @@ def adopt(model: Path, final: Path) -> None:
 def _replacing(final: Path) -> Iterator[Path]:
     """Yield the name of a folder to write, which is renamed to `final` once it is complete."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f"{TEMPORARY}{final.name}")
+    partial = final.with_name(f"{PREFIX}{final.name}")
     shutil.rmtree(partial, ignore_errors=True)
     yield partial
-    for path in [*partial.rglob("*"), partial]:
-        sync(path)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    sync(final.parent)
+    put_folder(partial, final)

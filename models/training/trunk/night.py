@@ -14,8 +14,8 @@ import safetensors.torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models.files import sha256
-from models.training import checkpoint
+from models.files import put_folder, sha256
+from models.partial import PREFIX
 from models.training.initial_weights import mean_rows, token_rows
 from models.training.muon import Muon
 from models.training.optimizer import Optimizer
@@ -23,7 +23,7 @@ from models.training.run_folder import Run
 from models.training.schedule import STABLE_SHARE
 from models.training.state import TrainingState
 from models.training.trunk import files
-from models.training.trunk.files import FOLDER, MODEL, OPTIMIZER, STATE, TEMPORARY, TrunkState
+from models.training.trunk.files import FOLDER, MODEL, OPTIMIZER, STATE, TrunkState
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _restore_optimizer(run: Run, model: PreTrainedModel, optimizer: Optimizer) -
 
 def _write(run: Run, model: PreTrainedModel, optimizer: Optimizer, state: TrunkState) -> None:
     """Write the trunk of this run folder completely or not at all."""
-    partial = run.folder / f"{TEMPORARY}{FOLDER}"
+    partial = run.folder / f"{PREFIX}{FOLDER}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     run.write_model(model, partial / MODEL)
@@ -142,7 +142,7 @@ def _write(run: Run, model: PreTrainedModel, optimizer: Optimizer, state: TrunkS
     safetensors.torch.save_file(tensors, partial / OPTIMIZER)
     state.write(partial / STATE)
     files.seal(partial)
-    checkpoint.put(partial, run.folder / FOLDER)
+    put_folder(partial, run.folder / FOLDER)
 
 
 def _compact(value: Tensor) -> Tensor:
