@@ -94,7 +94,7 @@ def _side(registry: Registry, ref: str) -> Side:
     version = registry.find(ref)
     run = registry.run_or_none(version.run_id) if version.run_id else None
     if run is None:
-        return Side(registry.model, version, {}, _scores(version), None, {}, {})
+        return Side(registry.model, version, {}, version.scores, None, {}, {})
     report, score = (registry.read_artifact(version.run_id, f"report/{name}") for name in (REPORT, SCORE))
     shown = Report.model_validate_json(report) if report else None
     scored = ScoreRecord.model_validate_json(score) if score else None
@@ -103,7 +103,7 @@ def _side(registry: Registry, ref: str) -> Side:
         line=registry.model,
         version=version,
         origin=_origin(registry, version, dict(run.data.params), dict(run.data.tags)),
-        figures={key: float(value) for key, value in shown.metrics.items()} if shown else _scores(version),
+        figures={key: float(value) for key, value in shown.metrics.items()} if shown else version.scores,
         score=scored,
         replies={
             **{context: sample.reply for context, sample in samples.items()},
@@ -111,11 +111,6 @@ def _side(registry: Registry, ref: str) -> Side:
         },
         truths={context: sample.said for context, sample in samples.items()},
     )
-
-
-def _scores(version: Version) -> dict[str, float]:
-    """The scores of a version whose run has no report."""
-    return {key.replace("/", "_"): value for key, value in version.metrics.items() if key.startswith("test/")}
 
 
 def _context(turns: list[str]) -> str:

@@ -52,7 +52,7 @@ def list_versions(line: str | None) -> dict[str, Any]:
         {
             "version": version.number,
             "aliases": list(version.aliases),
-            "metrics": {k.replace("/", "_"): v for k, v in version.metrics.items() if k.startswith("test/")},
+            "metrics": version.scores,
             "tags": version.tags,
         }
         for version in registry.versions()

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -48,7 +49,7 @@ def lines_of_run(name: str | None, *, follow: bool) -> Iterator[str]:
             yield from _lines(client, run.id, follow=follow)
             end = client.read_flow_run(run.id).state
             if end is not None and end.is_final():
-                yield f"{end.timestamp.astimezone():%Y-%m-%d %H:%M:%S}  {end.message or end.name}"
+                yield _line(end.timestamp, end.message or str(end.name))
     except NoDatabase as error:
         raise InputError(f"{Settings().root} has no runs yet; `repartee run` starts the first one") from error
 
@@ -89,7 +90,11 @@ def _read(client: SyncPrefectClient, run: UUID, since: DateTime | None) -> Itera
 
 def _text(entry: Log) -> str:
     level = "" if entry.level == logging.INFO else f"{logging.getLevelName(entry.level).lower()}: "
-    return f"{entry.timestamp.astimezone():%Y-%m-%d %H:%M:%S}  {level}{entry.message}"
+    return _line(entry.timestamp, f"{level}{entry.message}")
+
+
+def _line(moment: datetime, text: str) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}  {text}"
 
 
 def _find(client: SyncPrefectClient, name: str | None) -> FlowRun:

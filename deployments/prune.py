@@ -5,9 +5,11 @@ Models in service, the champion before, their data, and everything that a run ha
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from deployments.disk import used_bytes
 from deployments.doctor.leftovers import interrupted
@@ -16,7 +18,7 @@ from models.errors import InputError
 from models.registry.reference import open_registry
 from models.registry.tags import FINGERPRINT
 from settings import Settings
-from tasks.store.unused import Unused, remove, unused_outputs
+from tasks.store.unused import remove, unused_outputs
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,13 @@ def prune(days: float, *, deletes: bool) -> list[Prunable]:
     """
     home = Settings().root
     if not deletes:
-        found = _find(home, days)
-        return _counted(found)
+        return _counted(_find(home, days))
     try:
         with my_turn(home, "prune"):
             found = _find(home, days)
             counted = _counted(found)
             for each in found:
-                _remove(each)
+                each.remove()
     except Busy as busy:
         raise InputError(
             f"nothing was deleted: {busy}; run `repartee prune` again when it has ended"
@@ -53,45 +54,42 @@ def prune(days: float, *, deletes: bool) -> list[Prunable]:
     return counted
 
 
-Candidate = tuple[str, Unused | Path]
+class Candidate(NamedTuple):
+    """Something that can be removed."""
+
+    what: str
+    path: Path
+    remove: Callable[[], None]
 
 
 def _find(home: Path, days: float) -> list[Candidate]:
     outputs = unused_outputs(home, days, _needed())
-    candidates: list[Candidate] = [(f"outputs of {each.stage}", each) for each in outputs]
+    found = [Candidate(f"outputs of {each.stage}", each.path, partial(remove, each)) for each in outputs]
     for what, paths in interrupted(home, days).items():
-        candidates += [(f"interrupted {what}s", path) for path in paths]
-    return candidates
+        found += [Candidate(f"interrupted {what}s", path, partial(_delete, path)) for path in paths]
+    return found
 
 
 def _needed() -> set[str]:
     """The fingerprints of the training runs whose models have an alias: the champion, the one before, ..."""
-    return {tag for tag in _aliased_fingerprints() if tag}
-
-
-def _aliased_fingerprints() -> Iterator[str]:
     registry = open_registry(Settings())
-    for line in {*registry.lines(), registry.model}:
-        for version in open_registry(Settings(), line).versions():
-            if version.aliases:
-                yield version.tags.get(FINGERPRINT, "")
+    lines = {*registry.lines(), registry.model}
+    versions = [version for line in lines for version in open_registry(Settings(), line).versions()]
+    in_service = [version.tags for version in versions if version.aliases]
+    return {tags[FINGERPRINT] for tags in in_service if FINGERPRINT in tags}
 
 
 def _counted(candidates: list[Candidate]) -> list[Prunable]:
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    for what, each in candidates:
-        path = each if isinstance(each, Path) else each.path
+    for what, path, _ in candidates:
         counts[what] += path.suffix != ".json"  # the description of a partial download is no download
         sizes[what] += used_bytes(path) if path.is_dir() else path.lstat().st_size
     return [Prunable(what, counts[what], sizes[what]) for what in counts]
 
 
-def _remove(candidate: Candidate) -> None:
-    _, each = candidate
-    if isinstance(each, Unused):
-        remove(each)
-    elif each.is_dir():
-        shutil.rmtree(each)
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
     else:
-        each.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

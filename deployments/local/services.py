@@ -105,7 +105,8 @@ def worker_service(home: Path, prefect_api_url: str, mlflow_url: str) -> Service
         name="worker",
         command=[
             *(sys.executable, "-m", "deployments.local.child", str(home), sys.executable, "-m", "prefect"),
-            *(*WORKER_START, "--name", f"repartee-{socket.gethostname()}"),
+            *WORKER_START,
+            *("--name", f"repartee-{socket.gethostname()}"),
         ],
         env=client_env(home, prefect_api_url, mlflow_url) | WORKER,
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from models.config import Config
 from models.evaluation.figures import figure_table
-from models.evaluation.replies import answer_cases, reply_figures, sample_cases
+from models.evaluation.replies import answer_cases, sample_cases
 from models.evaluation.scorecard import SCORE, count_replies, record_score, score_model
 from models.markdown import markdown_table
 from models.record import Record
@@ -72,9 +72,9 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     score = score_model(model, turns, config.max_replies)
     cases = sample_cases(turns, normalisation, config.sample_replies)
     replies = answer_cases(model, cases)
-    record_score(score, turns, normalisation, config.max_replies, replies).write(out / SCORE)
-    of_replies = reply_figures(replies)
-    if problem := ReplyStats(**of_replies).alarm():
+    record = record_score(score, turns, normalisation, config.max_replies, replies)
+    record.write(out / SCORE)
+    if problem := ReplyStats(**record.reply_figures).alarm():
         log.warning("evaluate: the replies to contexts of the test split have collapsed: %s", problem)
     figures = {
         "test_bpb": score.bpb,
@@ -83,7 +83,7 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
         "test_majority_accuracy": metrics.majority_accuracy(
             reply_counts(export / "train.parquet"), reply_counts(export / "test.parquet")
         ),
-        **of_replies,
+        **record.reply_figures,
         "test_replies": score.replies,
         "test_replies_in_all": count_replies(turns),
         "test_bytes": score.bytes,

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from models.config import Config, value_text
 from models.evaluation.gain import Gain, error_of_decision, measure_gain
-from models.evaluation.guards import Guard, compare_replies, failure
+from models.evaluation.guards import compare_replies, failure
 from models.evaluation.scorecard import ScoreRecord
 from models.generation.config import GenerationConfig
 from models.generation.generation_config import read_generation, to_transformers
@@ -44,8 +44,6 @@ class Verdict:
     """The champion's score on the same test split; None if the champion was not scored."""
     gain: Gain | None = None
     """The measured gain; None if the two models were not compared."""
-    guards: tuple[Guard, ...] = ()
-    """The comparisons of the replies of a model with a sufficient gain."""
     is_taken_out: bool = False
     """Whether a user has taken this model out of service, so that only `repartee promote` promotes it."""
 
@@ -102,10 +100,9 @@ def _compare(
         reason += f" ({candidate.replies:,} replies of the test split)"
     gain = measure_gain(candidate.groups, champion.groups, error_of_decision(number))
     promotes, reason = _weigh(gain, config.min_gain, reason, number)
-    guards = tuple(compare_replies(candidate.greedy, champion.greedy)) if promotes else ()
-    if worse := failure(guards):
+    if promotes and (worse := failure(compare_replies(candidate.greedy, champion.greedy))):
         promotes, reason = False, _with_worse_replies(worse, len(candidate.greedy), reason)
-    return Verdict(promotes, reason, name, old, gain=gain, guards=guards)
+    return Verdict(promotes, reason, name, old, gain=gain)
 
 
 def _weigh(gain: Gain, min_gain: float, reason: str, number: int) -> tuple[bool, str]:

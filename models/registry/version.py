@@ -31,6 +31,12 @@ class Version:
         return self.tags.get(MODEL_DIGEST, f"version {self.number} of {self.run_id}")
 
     @property
+    def scores(self) -> dict[str, float]:
+        """The scores on the test split, by names such as `test_bpb`."""
+        found = {key: value for key, value in self.metrics.items() if key.startswith("test/")}
+        return {key.replace("/", "_"): value for key, value in found.items()}
+
+    @property
     def content_digest(self) -> str:
         """The digest of all files except those for MLflow; "" if Repartee did not register the version."""
         return self.tags.get(CONTENT_DIGEST, self.tags.get(DIGEST, ""))
