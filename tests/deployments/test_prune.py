@@ -75,6 +75,6 @@ def test_nothing_is_deleted_while_a_run_trains(home):
 def test_after_it_the_plan_of_a_recent_command_is_the_same(home):
     words = ["--recipe", "quick", *settings(TINY["changes"])]
     before = ask(home, "plan", *words)
-    told = ask(home, "prune", "--yes")
-    assert "nothing to delete: everything is needed or has been used" in told
+    listed = ask(home, "prune", "--yes")
+    assert "nothing to delete: everything is needed or has been used" in listed
     assert ask(home, "plan", *words) == before

@@ -6,37 +6,20 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from installation import tiny_command
 
 from models.evaluation.ledger import Ledger
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = [
-    "download.sample_turns=3000",
-    "vocabulary.size=600",
-    "network.n_layer=2",
-    "network.width=32",
-    "train.max_steps=12",
-    "train.max_minutes=null",
-    "train.log_every=2",
-    "evaluate.sample_replies=10",
-]
 pytestmark = pytest.mark.flow
-
-
-def command(home, *changes, verb="run"):
-    sets = [word for change in (*TINY, *changes) for word in ("--set", change)]
-    words = [sys.executable, "-m", "cli", verb, "--recipe", "quick", *sets, "--json"]
-    return {"args": words, "cwd": ROOT, "env": {**os.environ, "REPARTEE_HOME": str(home)}}
 
 
 def run(home, *changes, verb="run"):
     started_s = time.monotonic()
-    done = subprocess.run(**command(home, *changes, verb=verb), capture_output=True, text=True, timeout=250)
+    done = subprocess.run(**tiny_command(home, verb, *changes), capture_output=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout), "wall_s": time.monotonic() - started_s, "told": done.stderr}
 
@@ -218,10 +201,9 @@ def test_killed_in_stage_after_stage_the_same_command_goes_on_and_keeps_what_was
     ]
     for number, last in enumerate(lines):
         process = subprocess.Popen(
-            **command(tmp_path),
+            **tiny_command(tmp_path, "run"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
             start_new_session=True,
         )
         assert process.stderr is not None

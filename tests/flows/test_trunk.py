@@ -5,42 +5,28 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from installation import tiny_command
 
 from tasks.trunk.chain import Trunk, trunks
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = [
-    "download.sample_turns=3000",
-    "vocabulary.size=600",
-    "network.n_layer=2",
-    "network.width=32",
-    "train.max_steps=12",
-    "train.max_minutes=null",
-    "train.log_every=2",
-    "evaluate.sample_replies=10",
-]
 pytestmark = pytest.mark.flow
 
 
 def command(home, *changes, verb="run", init="trunk"):
-    sets = [word for change in (*TINY, *changes) for word in ("--set", change)]
-    words = [sys.executable, "-m", "cli", verb, "--recipe", "quick", "--init", init, *sets, "--json"]
-    return {"args": words, "cwd": ROOT, "env": {**os.environ, "REPARTEE_HOME": str(home)}}
+    return tiny_command(home, verb, *changes, options=("--init", init))
 
 
 def run(home, *changes, **options):
-    done = subprocess.run(**command(home, *changes, **options), capture_output=True, text=True, timeout=250)
+    done = subprocess.run(**command(home, *changes, **options), capture_output=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout), "progress": done.stderr}
 
 
 def kill_at(home, line):
     """Start a night and kill all its processes when this line appears."""
-    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     process = subprocess.Popen(**command(home), **options, start_new_session=True)
     printed = []
     for each in process.stderr:
@@ -67,8 +53,8 @@ def nights(home):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def home(tmp_path_factory, new_home):
+    return new_home(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")

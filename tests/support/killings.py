@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
@@ -17,14 +16,13 @@ from typing import Any
 
 import pytest
 import torch
+from file_changes import watch
 from safetensors.torch import save_file
 from trainings import StopAt
 
 from models.training import trainer
 from models.training.loop import Training
 from models.training.step import GradientStep
-
-CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 
 FOLDER = str(Path(__file__).parent)
 _forks = multiprocessing.get_context("forkserver")
@@ -83,7 +81,7 @@ def _train(
             os.kill(os.getpid(), signal.SIGKILL)
 
     if dies_at or counts_into:
-        _watch(folder, see)
+        watch(folder, see)
     stop = StopAt(stops_at) if stops_at is not None and rank == "1" else threading.Event()
     assert trainer.train(folder, stop) == (stops_at is None)
     if counts_into:
@@ -111,21 +109,3 @@ def _keep_weights(path: Path) -> None:
         return limit
 
     Training.fit = fit  # type: ignore[method-assign]
-
-
-def _watch(folder: Path, see: Callable[[], None]) -> None:
-    """Make this process call `see` before each change of a file in the folder and before each fsync."""
-
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        writes = event == "open" and isinstance(args[1], str) and args[1][:1] in "wax"
-        if (event in CHANGES or writes) and str(args[0]).startswith(str(folder)):
-            see()
-
-    original = os.fsync
-
-    def fsync(handle: int) -> None:
-        see()
-        original(handle)
-
-    os.fsync = fsync
-    sys.addaudithook(hook)

@@ -7,12 +7,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+
+from file_changes import watch
 
 from models.training.trunk import files as trunk_files
 from tasks.trunk.chain import SHAPE, Night, Trunk
-
-CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 
 
 def trunk_of(home: Path) -> Trunk:
@@ -50,19 +49,7 @@ def main() -> None:
         if changes == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        writes = event == "open" and isinstance(args[1], str) and args[1][:1] in "wax"
-        if (event in CHANGES or writes) and str(args[0]).startswith(str(home)):
-            change()
-
-    original = os.fsync
-
-    def fsync(handle: int) -> None:
-        change()
-        original(handle)
-
-    os.fsync = fsync
-    sys.addaudithook(hook)
+    watch(home, change)
     move(home, "third", "second")
     sys.stdout.write(str(changes))
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from models.data.schemas import EXAMPLES
+from models.network import networks
 from models.text import tokenizer
 from models.text.tokenizer import END, START
 from models.training import trainer
@@ -53,6 +55,24 @@ def make_data(folder: Path) -> Path:
     tokenizer.save(learnt, [1.0] * 257, folder / "tokenizer")
     (folder / "tokenizer" / "manifest.json").write_text("{}")
     return folder
+
+
+def assert_loss_is_that_of_the_logits(training: Any, *, first: int = 0) -> None:
+    """Check the loss of a step on four rows, whose ids before the position `first` + 1 carry no loss.
+
+    Positions whose next id is not part of a reply count half (context_loss=0.5).
+    """
+    part = training.step.batch(np.arange(4))
+    logits_BTV = networks.lm_head(training.model)(networks.hidden_states(training.model, part)).detach()
+    by_hand = {True: 0.0, False: 0.0}
+    for row in range(4):
+        ids, is_reply = training.examples.row(row)
+        for position in range(first, len(ids) - 1):
+            log_probs = logits_BTV[row, position].log_softmax(-1)
+            by_hand[bool(is_reply[position + 1])] -= float(log_probs[ids[position + 1]])
+    total, nats_N, _, is_reply_N = training.step.forward(part)
+    assert float(total.detach()) == pytest.approx(by_hand[True] + 0.5 * by_hand[False], rel=1e-2)
+    assert float(nats_N[is_reply_N].sum()) == pytest.approx(by_hand[True], rel=1e-2)
 
 
 def run_folder(

@@ -15,7 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from filelock import FileLock
-from trainings import NETWORK, WORDS, StopAt, examples, lines, run_folder, timeless, train, weights
+from trainings import (
+    NETWORK,
+    WORDS,
+    StopAt,
+    assert_loss_is_that_of_the_logits,
+    examples,
+    lines,
+    run_folder,
+    timeless,
+    train,
+    weights,
+)
 
 from models.data.batches import read_examples
 from models.data.schemas import EXAMPLES
@@ -399,16 +410,6 @@ def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(data: Path, tmp_pa
 def test_the_context_teaches_by_its_weight_and_not_in_the_figures(data: Path, tmp_path: Path) -> None:
     run = Run.read(run_folder(data, tmp_path / "run", context_loss=0.5))
     training = loop.Training(run, threading.Event())
-    part = training.step.batch(np.arange(4))
-    logits_BTV = networks.lm_head(training.model)(networks.hidden_states(training.model, part)).detach()
-    by_hand = {True: 0.0, False: 0.0}
-    for row in range(4):
-        ids, is_reply = training.examples.row(row)
-        for position in range(len(ids) - 1):
-            log_probs = logits_BTV[row, position].log_softmax(-1)
-            by_hand[bool(is_reply[position + 1])] -= float(log_probs[ids[position + 1]])
-    total, nats_N, _, is_reply_N = training.step.forward(part)
-    assert float(total.detach()) == pytest.approx(by_hand[True] + 0.5 * by_hand[False], rel=1e-2)
-    assert float(nats_N[is_reply_N].sum()) == pytest.approx(by_hand[True], rel=1e-2)
+    assert_loss_is_that_of_the_logits(training)
     without_context, taught = (gradients(data, tmp_path / str(w), 1, context_loss=w) for w in (0.0, 0.5))
     assert any(not torch.equal(without_context[name], taught[name]) for name in without_context)

@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from trainings import run_folder, train
+from trainings import assert_loss_is_that_of_the_logits, run_folder, train
 
 from models.data.batches import Examples, read_examples
 from models.data.schemas import SILENT
-from models.network import networks
 from models.training import loop, preflight
 from models.training.run_folder import Run
 
@@ -43,17 +42,7 @@ def system_data(data: Path, tmp_path: Path) -> Path:
 def test_the_loss_leaves_out_what_is_silent(system_data: Path, tmp_path: Path) -> None:
     run = Run.read(run_folder(system_data, tmp_path / "run", context_loss=0.5))
     training = loop.Training(run, threading.Event())
-    part = training.step.batch(np.arange(4))
-    logits_BTV = networks.lm_head(training.model)(networks.hidden_states(training.model, part)).detach()
-    by_hand = {True: 0.0, False: 0.0}
-    for row in range(4):
-        ids, is_reply = training.examples.row(row)
-        for position in range(SILENT_IDS - 1, len(ids) - 1):
-            log_probs = logits_BTV[row, position].log_softmax(-1)
-            by_hand[bool(is_reply[position + 1])] -= float(log_probs[ids[position + 1]])
-    total, nats_N, _, is_reply_N = training.step.forward(part)
-    assert float(total.detach()) == pytest.approx(by_hand[True] + 0.5 * by_hand[False], rel=1e-2)
-    assert float(nats_N[is_reply_N].sum()) == pytest.approx(by_hand[True], rel=1e-2)
+    assert_loss_is_that_of_the_logits(training, first=SILENT_IDS - 1)
 
 
 def test_a_sound_training_passes_the_preflight_and_its_model_renders_system_messages(
