@@ -161,12 +161,3 @@ def test_a_pickle_is_never_read_whatever_its_name(tmp_path: Path) -> None:
 def test_a_list_of_files_of_another_shape_is_passed_over(tmp_path: Path, content: str) -> None:
     (save(tmp_path, 1) / "complete.json").write_text(content)
     assert newest(tmp_path) is None
-
-
-def test_a_folder_takes_anothers_place_whole(tmp_path: Path) -> None:
-    for name in ("made", "final"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"{name}.txt").write_text(name)
-    checkpoint.put(tmp_path / "made", tmp_path / "final")
-    assert [path.name for path in (tmp_path / "final").iterdir()] == ["made.txt"]
-    assert not (tmp_path / "made").exists()
