@@ -69,11 +69,13 @@ def run(
     (the model in service) on the same test split, and promotes the new model if it is better.
     """
     with progress(quiet=quiet):
-        from cli.run import retrain_locally
-        from cli.terminal import summary
         from flows.recipes import configure
 
-        outcome = retrain_locally(configure(recipe, corpus, changes or [], init, line))
+        config = configure(recipe, corpus, changes or [], init, line)  # checked before the slow imports
+        from cli.run import retrain_locally
+        from cli.terminal import summary
+
+        outcome = retrain_locally(config)
     if as_json:
         print_json(outcome.to_json())
     else:
@@ -95,11 +97,13 @@ def prepare(
     (`repartee up`) and the data are new, the services then start a training run on them.
     """
     with progress(quiet=quiet):
-        from cli.run import prepare_locally
-        from cli.terminal import tables
         from flows.recipes import configure
 
-        stages = prepare_locally(configure(recipe, corpus, changes or [], init))
+        config = configure(recipe, corpus, changes or [], init)  # checked before the slow imports
+        from cli.run import prepare_locally
+        from cli.terminal import tables
+
+        stages = prepare_locally(config)
     print_result({"stages": stages}, tables.stage_table(stages), as_json)
 
 
@@ -116,11 +120,13 @@ def plan(
 
     No stage is run, and nothing is changed.
     """
-    from cli.run import plan_stages
-    from cli.terminal import tables
     from flows.recipes import configure
 
-    stages = plan_stages(configure(recipe, corpus, changes or [], init, line))
+    config = configure(recipe, corpus, changes or [], init, line)  # checked before the slow imports
+    from cli.run import plan_stages
+    from cli.terminal import tables
+
+    stages = plan_stages(config)
     print_result({"stages": [vars(stage) for stage in stages]}, tables.plan_table(stages), as_json)
 
 

@@ -199,6 +199,19 @@ def test_a_run_that_reuses_everything_loads_no_torch() -> None:
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.parametrize("verb", ["run", "prepare", "plan"])
+def test_an_unknown_recipe_is_refused_before_prefect_is_imported(verb: str) -> None:
+    """Importing Prefect takes two seconds, and a typing error can be reported at once."""
+    program = (
+        "import sys; from cli.app import app; from models.errors import InputError\n"
+        f"try: app(['{verb}', '--recipe', 'smal'], standalone_mode=False)\n"
+        "except InputError as error: sys.exit(f\"{error}; {'prefect' in sys.modules}\")"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert "there is no recipe 'smal'" in done.stderr
+    assert done.stderr.endswith("; False\n")
+
+
 def test_a_flow_file_is_named_like_nothing_else() -> None:
     """Prefect's loader puts flows/ first on sys.path, so `import json` would find a file flows/json.py."""
     flows = ROOT / "flows"
