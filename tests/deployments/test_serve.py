@@ -32,6 +32,7 @@ def test_triggered_runs_run_in_it_and_a_signal_ends_it(home):
         assert {each["name"] for each in deployments} == {"retrain", "train", "prepare", "evaluate"}
         retrain = api.get("/deployments/name/retrain/retrain")
         assert retrain["global_concurrency_limit"]["limit"] == 4
+        assert retrain["concurrency_options"]["grace_period_seconds"] == 900
         assert [each["active"] for each in retrain["schedules"]] == [False]
         assert "corpus" in retrain["description"] and retrain["work_pool_name"] is None
 
