@@ -39,7 +39,8 @@ def inspect(
         str,
         typer.Argument(
             help="The corpus: cornell, sample, the path of a file or folder, an http(s) address, "
-            "hf:ORG/NAME, or env:VARIABLE, as for `repartee run --corpus`.",
+            "hf:ORG/NAME, s3://BUCKET/PATH, gs://BUCKET/PATH, or env:VARIABLE, as for `repartee run "
+            "--corpus`.",
             metavar="SOURCE",
         ),
     ],

@@ -9,11 +9,12 @@ Corpus = Annotated[
     typer.Option(
         help="The corpus to read: cornell, sample, the path of a file or folder, an http(s) address, "
         "hf:ORG/NAME, a data set of the Hugging Face hub (hf:ORG/NAME/FOLDER@COMMIT for a part or a commit "
-        "of it), or env:VARIABLE, which reads the address from an environment variable whose name begins "
-        "with REPARTEE_CORPUS_. The query string of an address is never stored. If a server requires a "
-        "username and password, put them in ~/.netrc. The option can be repeated to mix several sources. "
-        "SOURCE=0.5 uses half of the source; SOURCE=3 trains on it three times. The default "
-        "is the recipe's corpus; for `evaluate` it is the corpus on which the model was trained.",
+        "of it), s3://BUCKET/PATH or gs://BUCKET/PATH, or env:VARIABLE, which reads the address from an "
+        "environment variable whose name begins with REPARTEE_CORPUS_. The query string of an address is "
+        "never stored. If a server requires a username and password, put them in ~/.netrc. The option can be "
+        "repeated to mix several sources. SOURCE=0.5 uses half of the source; SOURCE=3 trains on it three "
+        "times. The default is the recipe's corpus; for `evaluate` it is the corpus on which the model was "
+        "trained.",
         metavar="SOURCE",
         show_default=False,
     ),

@@ -15,6 +15,8 @@ from corpus.hub.address import read_address
 from corpus.hub.copy import open_copy
 from corpus.layout import MEMBERS, SOURCE, SOURCES, Origin, source_named
 from corpus.mix import names_of, read_mix, stored_mix
+from corpus.object_store import address as object_store
+from corpus.object_store import copy as object_copy
 from corpus.source import Source, archive_path, identity, identity_of_copy, log_progress, resolve
 from corpus.transfer.guard import ANYWHERE, Reach
 from corpus.transfer.http import fetch
@@ -30,10 +32,10 @@ class DownloadConfig(Config):
     corpus: Annotated[str, AfterValidator(stored_mix)] = "cornell"
     """`cornell`, `sample`, the path of a file, zip or folder, an http(s) address (its query string is never
     stored), `hf:ORG/NAME`, which is a data set of the Hugging Face hub (a folder of it: `hf:ORG/NAME/FOLDER`;
-    one commit of it: `hf:ORG/NAME@COMMIT`), or `env:REPARTEE_CORPUS_NAME`, where REPARTEE_CORPUS_NAME is an
-    environment variable that contains the address. Several sources are separated by a plus sign between
-    blanks or by a line break, and each of them may have a weight: `cornell + mine.jsonl=0.5`
-    (docs/corpora.md says what a weight means).
+    one commit of it: `hf:ORG/NAME@COMMIT`), `s3://BUCKET/PATH` or `gs://BUCKET/PATH`, or
+    `env:REPARTEE_CORPUS_NAME`, where REPARTEE_CORPUS_NAME is an environment variable that contains the
+    address. Several sources are separated by a plus sign between blanks or by a line break, and each of them
+    may have a weight: `cornell + mine.jsonl=0.5` (docs/corpora.md says what a weight means).
     """
     sample_turns: int = Field(default=24_000, ge=100)
     """Number of turns to generate for the `sample` corpus."""
@@ -128,6 +130,8 @@ def _write_source(out: Path, config: DownloadConfig, found: Found, corpus: Corpu
         return members
     if source.kind == "hub":
         return _download_data_set(out, found, corpus)
+    if source.kind == "objects":
+        return _download_objects(out, found, corpus)
     return _download_and_unpack(out, found, corpus)
 
 
@@ -137,6 +141,14 @@ def _download_data_set(out: Path, found: Found, corpus: Corpus) -> dict[str, str
     folder = archive_path(corpus.folder, found.source)
     data_set, identity = read_address(location), found.identity
     with open_copy(data_set, folder, identity=identity, reach=corpus.reach, progress=log_progress) as files:
+        return unpack_files(files, out)
+
+
+def _download_objects(out: Path, found: Found, corpus: Corpus) -> dict[str, str]:
+    """Write the objects of a bucket; return their SHA-256."""
+    (location,) = found.source.locations
+    objects, folder = object_store.read_address(location), archive_path(corpus.folder, found.source)
+    with object_copy.open_copy(objects, folder, identity=found.identity, progress=log_progress) as files:
         return unpack_files(files, out)
 
 

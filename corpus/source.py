@@ -1,8 +1,9 @@
 """Sources: determines where a corpus comes from, and identifies its content.
 
 A corpus is specified as `cornell` or `sample`, as the path of a file, a zip or a folder, as the http(s)
-address of a file or a zip, as `hf:` and the name of a data set of the Hugging Face hub, or as `env:` and the
-name of an environment variable that contains such an address.
+address of a file or a zip, as `hf:` and the name of a data set of the Hugging Face hub, as the s3:// or gs://
+address of objects in a bucket, or as `env:` and the name of an environment variable that contains an http(s)
+address.
 """
 
 import hashlib
@@ -20,6 +21,9 @@ from urllib.parse import unquote, urlsplit
 from corpus.contents import check_contents, files_in
 from corpus.hub import address as hub
 from corpus.hub import copy
+from corpus.object_store import address as object_store
+from corpus.object_store import copy as object_copy
+from corpus.object_store.address import SCHEMES
 from corpus.transfer import addresses, copies
 from corpus.transfer.addresses import HTTP_SCHEME, HUB_SCHEME
 from corpus.transfer.guard import ANYWHERE, PermanentError, Reach, TransientError
@@ -37,7 +41,7 @@ _cached_identities: dict[tuple[str, Path, Reach], tuple[float, str]] = {}
 NAMES = ("cornell", "sample")
 ACCEPTED_FORMS = (
     f"give {', '.join(NAMES)}, the path of a file or folder, or an http(s) address, or hf:ORG/NAME for a "
-    "data set of the Hugging Face hub"
+    "data set of the Hugging Face hub, or s3://BUCKET/PATH or gs://BUCKET/PATH"
 )
 
 # Neither the original server nor the mirror offers https, so the files are compared with pinned digests.
@@ -59,12 +63,12 @@ CORNELL_PINS = {
 class Source:
     """Where a corpus comes from."""
 
-    kind: Literal["sample", "local", "http", "hub"]
+    kind: Literal["sample", "local", "http", "hub", "objects"]
     name: str
     """A short name for display, which is also safe as a file name."""
     locations: tuple[str, ...] = ()
-    """One local path, one data set of the hub, or the addresses of the mirrors in the order in which they are
-    tried."""
+    """One local path, one data set of the hub, one address in an object store, or the addresses of the
+    mirrors in the order in which they are tried."""
     pins: Mapping[str, str] = field(default_factory=dict)
     """The git blob ids of the files, by file name; empty if the ids are not known."""
 
@@ -92,6 +96,9 @@ def resolve(corpus: str) -> Source:
     if text.startswith(HUB_SCHEME):
         data_set = hub.read_address(text)
         return Source("hub", hub.name_of(data_set), (str(data_set),))
+    if text.startswith(SCHEMES):
+        objects = object_store.read_address(text)
+        return Source("objects", object_store.name_of(objects), (str(objects),))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)  # a single letter would be a Windows drive
     path = existing_path(text)
     if path is not None:
@@ -121,6 +128,8 @@ def name_of(corpus: str) -> str:
             return "corpus"
     if text.startswith(HUB_SCHEME):
         return hub.name_of(hub.read_address(text))
+    if text.startswith(SCHEMES):
+        return object_store.name_of(object_store.read_address(text))
     if addresses.VARIABLE.fullmatch(text):
         return text.removeprefix("env:REPARTEE_CORPUS_").lower()
     return Path(text.rstrip("/")).stem or text
@@ -129,7 +138,7 @@ def name_of(corpus: str) -> str:
 def is_path(corpus: str) -> bool:
     """Whether the corpus is a path on this machine, rather than a name, an address or a variable."""
     text = corpus.strip()
-    is_address = HTTP_SCHEME.match(text) or text.startswith(HUB_SCHEME)
+    is_address = HTTP_SCHEME.match(text) or text.startswith((HUB_SCHEME, *SCHEMES))
     return not (text in NAMES or is_address or addresses.VARIABLE.fullmatch(text))
 
 
@@ -164,7 +173,7 @@ def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
     key = (source.locations[0], folder, reach)
     found_at_s, cached = _cached_identities.get(key, (-math.inf, ""))
     if time.monotonic() - found_at_s > IDENTITY_CACHE_S:
-        find = _identity_on_hub if source.kind == "hub" else _identity_at_address
+        find = {"hub": _identity_on_hub, "objects": _identity_in_store}.get(source.kind, _identity_at_address)
         cached = find(source, folder, reach)
         _cached_identities[key] = (time.monotonic(), cached)
     return cached
@@ -173,6 +182,11 @@ def identity(source: Source, folder: Path, *, reach: Reach = ANYWHERE) -> str:
 def _identity_on_hub(source: Source, folder: Path, reach: Reach) -> str:
     (location,) = source.locations
     return copy.identity(hub.read_address(location), archive_path(folder, source), reach=reach)
+
+
+def _identity_in_store(source: Source, folder: Path, reach: Reach) -> str:
+    (location,) = source.locations
+    return object_copy.identity(object_store.read_address(location), archive_path(folder, source))
 
 
 def _identity_at_address(source: Source, folder: Path, reach: Reach) -> str:
@@ -210,7 +224,7 @@ def identity_of_copy(source: Source, folder: Path) -> str:
 
 
 def archive_path(folder: Path, source: Source) -> Path:
-    """The path of a source's downloaded copy, which is a folder for a data set of the hub.
+    """The path of a source's downloaded copy, which is a folder for a data set of the hub and for objects.
 
     It does not depend on the query of an address, which may change.
     """

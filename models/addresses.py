@@ -21,6 +21,13 @@ HUB_DATA_SET = re.compile(
 )
 """A data set of the Hugging Face hub, or a part of one. Nothing in this form is secret."""
 
+OBJECTS = re.compile(
+    r"(?P<scheme>s3|gs)://(?P<bucket>[a-z0-9][a-z0-9._-]{1,221}[a-z0-9])"
+    r"(?P<path>(?:/[^/?#\\\x00-\x1f\x7f-\x9f]+)*/?)",
+    re.ASCII,
+)
+"""Objects in a bucket of Amazon S3 or Google Cloud Storage. Nothing in this form is secret."""
+
 
 def redact_addresses(text: str) -> str:
     """Return the text with the username, password and query string of every address in it removed."""
@@ -30,11 +37,11 @@ def redact_addresses(text: str) -> str:
 def redact_corpus(corpus: str) -> str:
     """Return the corpus that the user gave, in a form that may be shown.
 
-    A valid address is returned without its login, query string and fragment, and a data set of the hub
-    unchanged. Any other text is returned in quotes; it may be a misspelt address, so this function removes
-    more from it than `redact_addresses` would.
+    A valid address is returned without its login, query string and fragment; a data set of the hub and
+    objects in a bucket are returned unchanged. Any other text is returned in quotes; it may be a misspelt
+    address, so this function removes more from it than `redact_addresses` would.
     """
-    if HUB_DATA_SET.fullmatch(corpus.strip()):
+    if HUB_DATA_SET.fullmatch(corpus.strip()) or OBJECTS.fullmatch(corpus.strip()):
         return corpus.strip()
     try:
         parts = httpx2.URL(corpus.strip())

@@ -9,12 +9,10 @@ arrived, those of the commit before stay.
 
 import hashlib
 import logging
-import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import quote
 
 from corpus.hub.address import DataSet
@@ -103,7 +101,7 @@ def open_copy(
         _check_size(data_set, files)
         log_left_out(data_set, stored, files)
         paths = _complete(data_set, stored.commit, files, folder, reach, progress)
-        _publish(stored, folder, {path.name for path in paths.values()})
+        copies.keep_only(folder, COMMIT_FILE, stored, {path.name for path in paths.values()})
         yield paths
 
 
@@ -181,17 +179,6 @@ def _download(
     copies.publish(path)
 
 
-def _publish(copy: Listing, folder: Path, names: set[str]) -> None:
-    """Record that all files of the commit are in the folder, and remove those of other commits."""
-    partial = folder / f".{COMMIT_FILE}.{os.getpid()}"
-    copy.write(partial)
-    partial.replace(folder / COMMIT_FILE)
-    for path in folder.iterdir():
-        name = re.sub(r"(\.part)?(\.json)?$", "", path.name)
-        if path.name != COMMIT_FILE and path.name not in names and name not in names:
-            path.unlink(missing_ok=True)
-
-
 def _read_copy(data_set: DataSet, folder: Path) -> Listing | None:
     """The listing of the copy in `folder`; None if there is none, or if a file of it is missing."""
     try:
@@ -205,8 +192,7 @@ def _read_copy(data_set: DataSet, folder: Path) -> Listing | None:
 def _file_name(commit: str, file: HubFile) -> str:
     """The name of a file's copy: it contains what identifies the content, and then the file's own name."""
     key = file.digest or hashlib.sha256(f"{commit}/{file.path}".encode()).hexdigest()
-    own = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(file.path).name)[-80:]
-    return f"{key[:40]}-{own}"
+    return copies.name_by_key(key, file.path)
 
 
 def _is_right(path: Path, file: HubFile) -> bool:

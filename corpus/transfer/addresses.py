@@ -11,6 +11,7 @@ import os
 import re
 
 from corpus.hub.address import read_address
+from corpus.object_store import address as object_store
 from models.addresses import redact_corpus
 from models.errors import InputError
 
@@ -27,11 +28,12 @@ BY_VARIABLE = (
 _FORM_SOURCE = (
     r"([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(/[^\s?#]*)?(\?redacted-[0-9a-f]{8})?( ?=[0-9.]+)?"
     r"|env:REPARTEE_CORPUS_[A-Z0-9_]+( ?=[0-9.]+)?"
-    r"|hf:[A-Za-z0-9][A-Za-z0-9._-]*/((?! \+ )[^:?#\r\n])+|((?! \+ )[^:\r\n])+)"
+    r"|hf:[A-Za-z0-9][A-Za-z0-9._-]*/((?! \+ )[^:?#\r\n])+"
+    r"|(s3|gs)://[a-z0-9][a-z0-9._-]+(/((?! \+ )[^?#\r\n])*)?|((?! \+ )[^:\r\n])+)"
 )
 FORM_PATTERN = rf"^{_FORM_SOURCE}(( \+ |[\r\n]+){_FORM_SOURCE})*$"
 """What a deployment's form accepts as a corpus: text without any part that may be secret. The scheme of an
-address must be http(s), hf or env. Several sources are separated as in corpus/mix.py."""
+address must be http(s), hf, s3, gs or env. Several sources are separated as in corpus/mix.py."""
 
 _full_addresses: dict[str, str] = {}  # whole addresses by stored form; never written to disk
 
@@ -43,11 +45,13 @@ def stored_form(corpus: str) -> str:
 
     Raises:
         InputError: the address contains a username or a password, or it names no data set of the hub
-            although it begins with hf.
+            although it begins with hf, or no objects in a bucket although it begins with s3 or gs.
     """
     text = corpus.strip()
     if text.startswith(HUB_SCHEME):
         return str(read_address(text))
+    if text.startswith(object_store.SCHEMES):
+        return str(object_store.read_address(text))
     if not HTTP_SCHEME.match(text):
         return corpus
     address, _, _ = text.partition("#")

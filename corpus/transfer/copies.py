@@ -3,14 +3,18 @@
 NAME          the complete file; NAME.json describes it
 NAME.part     a download in progress; NAME.part.json describes it
 NAME.lock     locked by the process that is writing the other files
+
+A folder of copies, such as that of a data set, contains the files KEY-NAME, and a file that lists them.
 """
 
 import hashlib
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import httpx2
@@ -19,6 +23,7 @@ from filelock import Timeout
 from corpus.transfer.headers import identifying_headers, validator
 from models.errors import InputError
 from models.locks import lock
+from models.record import Record
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +99,23 @@ def publish(archive: Path) -> None:
     _state_path(archive).unlink(missing_ok=True)  # first, because this description is of the old file
     part.replace(archive)
     _state_path(part).replace(_state_path(archive))
+
+
+def name_by_key(key: str, path: str) -> str:
+    """The name under which a folder of copies stores the file `path`, whose content has the key."""
+    own = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(path).name)[-80:]
+    return f"{key[:40]}-{own}"
+
+
+def keep_only(folder: Path, name: str, listing: Record, copied: set[str]) -> None:
+    """Record in the file `name` that the copies in a folder are complete, and remove all other files."""
+    partial = folder / f".{name}.{os.getpid()}"
+    listing.write(partial)
+    partial.replace(folder / name)
+    for path in folder.iterdir():
+        own_name = re.sub(r"(\.part)?(\.json)?$", "", path.name)
+        if path.name != name and path.name not in copied and own_name not in copied:
+            path.unlink(missing_ok=True)
 
 
 def _state_path(path: Path) -> Path:
