@@ -17,9 +17,9 @@ from models.evaluation.ledger import Ledger
 pytestmark = pytest.mark.flow
 
 
-def run(home, *changes, verb="run"):
+def run(home, *changes, verb="run", **env):
     started_s = time.monotonic()
-    done = subprocess.run(**tiny_command(home, verb, *changes), capture_output=True, timeout=250)
+    done = subprocess.run(**tiny_command(home, verb, *changes, **env), capture_output=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout), "wall_s": time.monotonic() - started_s, "told": done.stderr}
 
@@ -144,21 +144,21 @@ def test_another_rate_trains_again_and_only_that_and_the_gate_decides(first, hom
     assert len(Ledger(home, "repartee").decisions()) == 1
 
 
-def test_a_damaged_output_is_named_and_made_again_alone(first, home):
+def test_a_damaged_output_is_named_and_made_again_alone(first, home, prefect):
     stage = next(stage for stage in first["stages"] if stage["name"] == "parse")
     (Path(stage["path"]) / "turns.parquet").write_bytes(b"garbage")
-    mended = run(home)
+    mended = run(home, **prefect)
     ran = [name for name, status in statuses(mended).items() if status == "ran"]
     assert ran == ["parse"]
     assert "turns.parquet" in mended["told"]
 
 
-def test_a_champion_whose_stored_files_are_damaged_is_stored_again(first, home):
+def test_a_champion_whose_stored_files_are_damaged_is_stored_again(first, home, prefect):
     stored = next((home / "mlartifacts").glob("**/models/*/artifacts/model.safetensors"))
     stored.write_bytes(b"garbage")
     planned = {step["name"]: step for step in run(home, verb="plan")["stages"]}
     assert planned["register"]["action"] == "run" and "model.safetensors" in planned["register"]["why"]
-    mended = run(home)
+    mended = run(home, **prefect)
     assert (mended["outcome"], mended["version"]) == ("promoted", 1)
     assert set(statuses(mended).values()) == {"reused"}
     assert run(home)["outcome"] == "unchanged"
@@ -173,20 +173,20 @@ def served(home):
     return json.loads((folder / "generation_config.json").read_text())
 
 
-def test_a_change_of_the_generation_alone_reaches_the_champion_without_a_training(first, home):
+def test_a_change_of_the_generation_alone_reaches_the_champion_without_a_training(first, home, prefect):
     before = served(home)
     values = ("generation.temperature=0.25", "generation.seed=4")
     assert {step["name"]: step for step in run(home, *values, verb="plan")["stages"]}["gate"][
         "action"
     ] == "run"
-    changed = run(home, *values)
+    changed = run(home, *values, **prefect)
     assert (changed["outcome"], set(statuses(changed).values())) == ("promoted", {"reused"})
     assert changed["version"] > first["version"]
     assert "generation.temperature changes from 0.7 to 0.25" in changed["reason"]
     assert served(home) == {**before, "temperature": 0.25, "seed": 4}
     again = run(home, *values)
     assert (again["outcome"], again["version"]) == ("unchanged", changed["version"])
-    back = run(home)
+    back = run(home, **prefect)
     assert (back["outcome"], back["version"], served(home)) == ("promoted", 1, before)
 
 

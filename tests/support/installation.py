@@ -101,11 +101,11 @@ def command(home, *words, **env):
     }
 
 
-def tiny_command(home, verb, *changes, options=()):
+def tiny_command(home, verb, *changes, options=(), **env):
     """The verb with a tiny network, further options, and further settings such as `train.seed=1`."""
     tiny = [*settings(TINY["changes"]), "--set=train.max_minutes=null", "--set=train.log_every=2"]
     changed = [f"--set={change}" for change in changes]
-    return command(home, verb, "--recipe", "quick", *options, *tiny, *changed, "--json")
+    return command(home, verb, "--recipe", "quick", *options, *tiny, *changed, "--json", **env)
 
 
 def ask(home, *words, timeout_s=PATIENCE_S, **env):

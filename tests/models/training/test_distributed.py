@@ -149,6 +149,7 @@ def saved(folder: Path) -> int:
     return max(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*"))
 
 
+@pytest.mark.soak
 def test_one_command_starts_them_ends_them_and_goes_on(data: Path, tmp_path: Path) -> None:
     folder = run_folder(data, tmp_path / "run", processes=2, **{**KNOBS, "max_epochs": 100_000})
     stopped = start(folder)
