@@ -26,7 +26,7 @@ from corpus import source as corpora
 from deployments.deploy import SCHEDULED, find_deployment
 from deployments.local.connection import NoDatabase, connect, create_deployments
 from flows.config import RetrainConfig
-from flows.lifecycle.context import check_deployable, check_start
+from flows.lifecycle.context import check_deployable, check_start, with_absolute_checks
 from flows.lifecycle.parameters import line_of, of_config, parameters_text, to_config
 from flows.recipes import run_command
 from models.errors import InputError, did_you_mean
@@ -284,7 +284,7 @@ def _deployable(config: RetrainConfig) -> dict[str, Any]:
 
     Raises:
         InputError: the corpus does not exist, a deployed run may not read it, the initial model does not fit
-            the recipe, or the parameters would contain a secret.
+            the recipe, the file of checks cannot be used, or the parameters would contain a secret.
     """
     check_start(config)
     corpus = mix.with_absolute_paths(config.download.corpus)  # the worker has another working directory
@@ -294,7 +294,7 @@ def _deployable(config: RetrainConfig) -> dict[str, Any]:
                 check_deployable(source, config.start.init, Settings().root)
             corpora.resolve(source)
     check_deployable(corpus, config.start.init, Settings().root)
-    download = config.download.model_copy(update={"corpus": corpus})
-    parameters = of_config(config.model_copy(update={"download": download}))
+    deployed = {"download": config.download.model_copy(update={"corpus": corpus})}
+    parameters = of_config(with_absolute_checks(config, Settings().root).model_copy(update=deployed))
     to_config(**parameters)
     return parameters

@@ -1,5 +1,6 @@
 """RetrainConfig: all settings that decide the result of a run, composed of the packages' settings classes."""
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,9 +12,11 @@ from corpus.mix import is_built_in, weights_of, without_weights
 from corpus.readers.parse import ParseConfig
 from models.config import Config
 from models.errors import InputError
-from models.evaluation.report import EvaluateConfig
+from models.evaluation.checks.cases import Case, read_cases
+from models.evaluation.report import CheckedConfig, EvaluateConfig
 from models.evaluation.scorecard import RescoreConfig
 from models.evaluation.verdict import GateConfig
+from models.files import PROJECT
 from models.generation.config import GenerationConfig
 from models.model_name import name_fault
 from models.network.config import NetworkConfig
@@ -24,6 +27,7 @@ from models.training.config import TrainConfig
 from models.training.launch import TrainingConfig
 
 MAX_HOURS = 24 * 366
+SAMPLE_CHECKS = PROJECT / "corpus" / "sample" / "checks.yaml"
 
 
 def _check_line(name: str | None) -> str | None:
@@ -83,12 +87,35 @@ class RetrainConfig(Config):
         redact = "none" if is_built_in(self.download.corpus) else "personal"
         return self.clean.model_copy(update={"redact": redact})
 
+    @property
+    def own_checks(self) -> Path | None:
+        """The user's file of checks; None if the user has not given one."""
+        given = self.evaluate.checks
+        return None if given in ("auto", "none") else Path(given).expanduser()
+
+    @property
+    def check_cases(self) -> tuple[Case, ...]:
+        """The checks of this configuration.
+
+        Raises:
+            InputError: their file cannot be read, or a case in it is wrong.
+        """
+        is_built_in = self.evaluate.checks == "auto" and self.download.corpus.strip() == "sample"
+        path = SAMPLE_CHECKS if is_built_in else self.own_checks
+        return read_cases(path) if path else ()
+
     def by_stage(self) -> dict[str, Config]:
         """The settings of each stage. Most stages have their own group; others use parts of several.
 
         The weights of the sources are settings of the stage `clean`, so nothing is downloaded again if only a
-        weight has changed.
+        weight has changed. The checks are settings of the stage `evaluate` by their content, not by the path
+        of their file.
+
+        Raises:
+            InputError: the file of the checks cannot be used.
         """
+        cases = self.check_cases
+        evaluate = self.evaluate.model_copy(update={"checks": "auto"})
         groups = {name: group for name, group in self if isinstance(group, Config)}
         corpus = self.download.corpus
         weights, clean = weights_of(corpus), self.cleaning
@@ -97,8 +124,9 @@ class RetrainConfig(Config):
             "download": self.download.model_copy(update={"corpus": without_weights(corpus)}),
             "clean": MixConfig(**clean.model_dump(), weights=weights) if weights else clean,
             "train": TrainingConfig(network=self.network, train=self.train),
+            "evaluate": CheckedConfig(**evaluate.model_dump(), cases=cases) if cases else evaluate,
             "rescore": RescoreConfig(
-                max_replies=self.evaluate.max_replies, sample_replies=self.evaluate.sample_replies
+                max_replies=evaluate.max_replies, sample_replies=evaluate.sample_replies, cases=cases
             ),
         }
 

@@ -64,10 +64,9 @@ def prepare(
         recipe: The named configuration to start from; docs/settings.md lists what each recipe sets.
         corpus: The conversations to prepare: `cornell`, `sample`, the http(s) address of a file,
             `hf:ORG/NAME` on the Hugging Face hub, `s3://BUCKET/PATH`, `gs://BUCKET/PATH`, or a file or folder
-            under REPARTEE_HOME. If the address contains a username, a password or a query string, put it into
-            a variable of the worker such as REPARTEE_CORPUS_NAME (only NAME can be chosen), and enter
-            `env:REPARTEE_CORPUS_NAME`. Several sources with weights: `cornell + sample=0.5`. Empty: the
-            recipe's corpus.
+            under REPARTEE_HOME. If the address contains a login or a query string, put it into a variable of
+            the worker such as REPARTEE_CORPUS_NAME (only NAME is free), and enter `env:REPARTEE_CORPUS_NAME`.
+            Several sources with weights: `cornell + sample=0.5`. Empty: the recipe's corpus.
         settings: Other settings, in the notation of `repartee prepare --set`, separated by commas or line
             breaks: `vocabulary.size=4096, clean.split_by=conversation`. The page docs/settings.md lists all
             settings. Empty: the recipe's settings.

@@ -36,10 +36,10 @@ def evaluate(model: str = "champion", corpus: CorpusName = None) -> dict[str, fl
         model: The version to score: `champion`, `challenger`, `previous` or a version number.
         corpus: The corpus whose test split is used: `cornell`, `sample`, the http(s) address of a file,
             `hf:ORG/NAME` on the Hugging Face hub, `s3://BUCKET/PATH`, `gs://BUCKET/PATH`, or a file or folder
-            under REPARTEE_HOME. If the address contains a username, a password or a query string, put it into
-            a variable of the worker such as REPARTEE_CORPUS_NAME (only NAME can be chosen), and enter
-            `env:REPARTEE_CORPUS_NAME`. Several sources with weights: `cornell + sample=0.5`. Empty: the
-            corpus on which the version was trained.
+            under REPARTEE_HOME. If the address contains a login or a query string, put it into a variable of
+            the worker such as REPARTEE_CORPUS_NAME (only NAME is free), and enter `env:REPARTEE_CORPUS_NAME`.
+            Several sources with weights: `cornell + sample=0.5`. Empty: the corpus on which the version was
+            trained.
     """
     settings = Settings()
     found = registered_model(model, open_registry(settings), settings.root / COPIES)

@@ -86,10 +86,9 @@ def retrain(
         recipe: The named configuration to start from; docs/settings.md lists what each recipe sets.
         corpus: The conversations to train on: `cornell`, `sample`, the http(s) address of a file,
             `hf:ORG/NAME` on the Hugging Face hub, `s3://BUCKET/PATH`, `gs://BUCKET/PATH`, or a file or folder
-            under REPARTEE_HOME. If the address contains a username, a password or a query string, put it into
-            a variable of the worker such as REPARTEE_CORPUS_NAME (only NAME can be chosen), and enter
-            `env:REPARTEE_CORPUS_NAME`. Several sources with weights: `cornell + sample=0.5`. Empty: the
-            recipe's corpus.
+            under REPARTEE_HOME. If the address contains a login or a query string, put it into a variable of
+            the worker such as REPARTEE_CORPUS_NAME (only NAME is free), and enter `env:REPARTEE_CORPUS_NAME`.
+            Several sources with weights: `cornell + sample=0.5`. Empty: the recipe's corpus.
         minutes: The time limit for training, in minutes. Empty: the recipe's limit.
         seed: The random seed of the weights, the order of the batches and dropout. Empty: the recipe's seed.
         promote: When the new model becomes the champion (the model in service). `auto`: if it is better than

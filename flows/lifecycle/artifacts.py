@@ -17,7 +17,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows.lifecycle.outcome import Outcome
 from models.data.overview import overview, to_markdown
-from models.evaluation.report import REPORT, Report
+from models.evaluation.report import REPORT, Report, check_rows
 from models.evaluation.scorecard import SCORE, ScoreRecord
 from models.markdown import markdown_table
 from tasks.prefect_api.reporting import key_prefix
@@ -82,6 +82,16 @@ def _replies(evaluated: Path, champion: ScoreRecord | None, title: str) -> str:
         if row.said
     ]
     return (
-        f"## Fixed prompts\n\n{markdown_table(openers)}\n"
+        f"## Fixed prompts\n\n{markdown_table(openers)}\n{_checks(score, champion, title)}"
         f"## Contexts of the test split\n\n{markdown_table(from_test)}"
     )
+
+
+def _checks(score: ScoreRecord, champion: ScoreRecord | None, title: str) -> str:
+    """The results of the checks, beside those of the champion if it was scored on them; "" without checks."""
+    others = {each.name: each for each in champion.checks} if champion else {}
+    rows = check_rows(score.checks)
+    for row in rows if others else []:
+        other = others[row["check"]]
+        row |= {f"{title} passed": f"{other.passed} of {other.replies}", f"{title}: reply": other.reply}
+    return f"## Checks\n\n{markdown_table(rows)}\n" if rows else ""

@@ -22,6 +22,7 @@ from flows.notation import join_settings
 from flows.recipes import changes_of, run_command, trunk_fault
 from models.addresses import redact_addresses, redact_corpus
 from models.errors import InputError
+from models.evaluation.checks.cases import read_cases
 from models.files import PROJECT
 from models.pretrained import source as pretrained
 from models.pretrained.source import FORMS, SCRATCH, TRUNK
@@ -80,6 +81,7 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
     """
     if deployment.id:
         check_deployable(config.download.corpus, config.start.init, settings.root)
+        with_absolute_checks(config, settings.root)
     check_home(settings.root)
     run = describe_run(config, settings)
     context = FlowRunContext.get()
@@ -140,6 +142,25 @@ def check_deployable(corpus: str, init: str, home: Path) -> None:
             f"start.init {init!r}: a deployed run reads no files of this machine except those "
             "under REPARTEE_HOME; move the model there"
         )
+
+
+def with_absolute_checks(config: RetrainConfig, home: Path) -> RetrainConfig:
+    """The configuration of a deployed run, with the absolute path of the user's file of checks.
+
+    Raises:
+        InputError: the file cannot be used, or it is outside the home, where no deployed run may read it.
+    """
+    path = config.own_checks
+    if path is None:
+        return config
+    if not path.resolve().is_relative_to(home.resolve()):
+        raise InputError(
+            f"evaluate.checks {str(path)!r}: a deployed run reads no files of this machine except those "
+            "under REPARTEE_HOME; move the file there"
+        )
+    read_cases(path)
+    evaluate = config.evaluate.model_copy(update={"checks": str(path.resolve())})
+    return config.model_copy(update={"evaluate": evaluate})
 
 
 def home_identity(home: Path) -> str:

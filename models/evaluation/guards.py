@@ -41,7 +41,7 @@ def compare_replies(new: Sequence[Reply], old: Sequence[Reply]) -> list[Guard]:
     if len(new) != len(old) or len(new) < MIN_REPLIES:
         return []
     shares = [(name, property_of(new), property_of(old)) for name, property_of in PROPERTIES.items()]
-    is_worse = _holm([_probability(ours - theirs) for _, ours, theirs in shares])
+    is_worse = holm([_probability(ours - theirs) for _, ours, theirs in shares])
     return [
         Guard(name, float(ours.mean()), float(theirs.mean()), not each)
         for (name, ours, theirs), each in zip(shares, is_worse, strict=True)
@@ -68,7 +68,7 @@ def _probability(differences: NDArray[np.float64]) -> float:
     return float(stdtr(count - 1, (TOLERANCE - mean) / error))
 
 
-def _holm(probabilities: Sequence[float]) -> list[bool]:
+def holm(probabilities: Sequence[float]) -> list[bool]:
     """Which hypotheses are rejected so that the probability of any wrong rejection is at most ERROR."""
     rejected = [False] * len(probabilities)
     for rank, index in enumerate(sorted(range(len(probabilities)), key=probabilities.__getitem__)):

@@ -40,6 +40,23 @@ def answer(folder: Path, contexts: list[list[str]], systems: Sequence[str] = ())
     """Return the greedy reply to each context as text and ids, and whether the model ended the reply.
 
     Args:
+        systems: as for `answers`.
+    """
+    (replies,) = answers(folder, contexts, [GenerationConfig(temperature=0)], systems)
+    return replies
+
+
+def answers(
+    folder: Path,
+    contexts: list[list[str]],
+    configs: Sequence[GenerationConfig],
+    systems: Sequence[str] = (),
+    numbers: Sequence[int] | None = None,
+) -> "list[list[Answer]]":
+    """For each of the generation settings, the replies to all contexts.
+
+    Args:
+        numbers: as for `Generator.replies`.
         systems: the system text before each context, or "". A model that was trained without system texts
             does not read them.
     """
@@ -56,8 +73,13 @@ def answer(folder: Path, contexts: list[list[str]], systems: Sequence[str] = ())
         for context, system in zip_longest(contexts, used, fillvalue="")
     ]
     generator = Generator(networks.load(folder), chat_format.special_tokens)
-    replies = generator.replies(encoded, GenerationConfig(temperature=0))
-    return [(display(vocabulary.decode(r.ids), info.normalisation), list(r.ids), r.finished) for r in replies]
+    return [
+        [
+            (display(vocabulary.decode(r.ids), info.normalisation), list(r.ids), r.finished)
+            for r in generator.replies(encoded, config, numbers)
+        ]
+        for config in configs
+    ]
 
 
 Answer = tuple[str, list[int], bool]

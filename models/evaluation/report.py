@@ -1,6 +1,7 @@
 """The report on a model: metrics and replies on the frozen test split, and a plot of its training."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -8,6 +9,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from models.config import Config
+from models.evaluation.checks.cases import Case
+from models.evaluation.checks.results import Result, run_cases
 from models.evaluation.figures import figure_table
 from models.evaluation.replies import answer_cases, sample_cases
 from models.evaluation.scorecard import SCORE, count_replies, record_score, score_model
@@ -30,6 +33,17 @@ class EvaluateConfig(Config):
     """Number of test contexts to which the model replies greedily, to compute metrics of whole replies."""
     shown_replies: int = Field(default=12, ge=1)
     """Number of greedy replies that the report shows."""
+    checks: str = "auto"
+    """A file of checks, in YAML or JSON: conversations with conditions for the reply, such as a word that it
+    contains (docs/checks.md). A model that certainly fails a check that the champion passes is not promoted.
+    `auto`: the built-in checks of the corpus `sample`, and none for another corpus; `none`: no checks."""
+
+
+class CheckedConfig(EvaluateConfig):
+    """The settings of the stage if there are checks."""
+
+    cases: tuple[Case, ...]
+    """The content of the file that `checks` names."""
 
 
 class Sample(Record):
@@ -72,7 +86,8 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     score = score_model(model, turns, config.max_replies)
     cases = sample_cases(turns, normalisation, config.sample_replies)
     replies = answer_cases(model, cases)
-    record = record_score(score, turns, normalisation, config.max_replies, replies)
+    checks = run_cases(model, config.cases if isinstance(config, CheckedConfig) else ())
+    record = record_score(score, turns, normalisation, config.max_replies, replies, checks)
     record.write(out / SCORE)
     if problem := ReplyStats(**record.reply_figures).alarm():
         log.warning("evaluate: the replies to contexts of the test split have collapsed: %s", problem)
@@ -84,6 +99,7 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
             reply_counts(export / "train.parquet"), reply_counts(export / "test.parquet")
         ),
         **record.reply_figures,
+        **record.check_figures,
         "test_replies": score.replies,
         "test_replies_in_all": count_replies(turns),
         "test_bytes": score.bytes,
@@ -95,12 +111,12 @@ def evaluate_model(out: Path, config: EvaluateConfig, train: Path, clean: Path, 
     ]
     report = Report(metrics=figures, normalisation=normalisation, samples=samples[: config.shown_replies])
     report.write(out / REPORT)
-    (out / "report.md").write_text(to_markdown(report))
+    (out / "report.md").write_text(to_markdown(report, checks))
     plots.loss_curves(train / "logs" / "metrics.jsonl", out / "loss.png")
     return score.replies
 
 
-def to_markdown(report: Report) -> str:
+def to_markdown(report: Report, checks: Sequence[Result] = ()) -> str:
     """Return the report as Markdown for people to read."""
     replies = [
         {
@@ -110,4 +126,18 @@ def to_markdown(report: Report) -> str:
         }
         for row in report.samples
     ]
-    return f"## Test split\n\n{figure_table(report.metrics)}\n## Replies\n\n{markdown_table(replies)}"
+    text = f"## Test split\n\n{figure_table(report.metrics)}\n## Replies\n\n{markdown_table(replies)}"
+    return f"{text}\n## Checks\n\n{markdown_table(check_rows(checks))}" if checks else text
+
+
+def check_rows(checks: Sequence[Result]) -> list[dict[str, str]]:
+    """A row for each check."""
+    return [
+        {
+            "check": each.name,
+            "passed": f"{each.passed} of {each.replies}",
+            "reply (temperature 0)": each.reply,
+            "not met": each.fault,
+        }
+        for each in checks
+    ]

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from models.config import Config
 from models.data.examples import Conversation, encode_split, read_split
 from models.data.schemas import EXAMPLES
+from models.evaluation.checks.cases import Case
+from models.evaluation.checks.results import Result, passed_share, run_cases
 from models.evaluation.guards import Reply
 from models.evaluation.replies import (
     Answer,
@@ -105,6 +107,8 @@ class ScoreRecord(Record):
     """The greedy replies to sampled contexts of the test split, which the guards compare."""
     reply_figures: dict[str, float] = {}
     """Statistics of the greedy replies (models/evaluation/replies.py)."""
+    checks: list[Result] = []
+    """The results of the checks (models/evaluation/checks)."""
 
     def figures(self) -> dict[str, float]:
         """The scores of this record, by the names that a report uses."""
@@ -114,11 +118,22 @@ class ScoreRecord(Record):
             "test_accuracy": self.accuracy,
             "test_replies": self.replies,
             **self.reply_figures,
+            **self.check_figures,
         }
+
+    @property
+    def check_figures(self) -> dict[str, float]:
+        """The share of the replies to the checks that pass; empty if there are no checks."""
+        return {"test_checks_passed": passed_share(self.checks)} if self.checks else {}
 
 
 def record_score(
-    score: "Score", turns: Path, normalisation: str, max_replies: int | None, replies: Sequence[Answer]
+    score: "Score",
+    turns: Path,
+    normalisation: str,
+    max_replies: int | None,
+    replies: Sequence[Answer],
+    checks: Sequence[Result] = (),
 ) -> ScoreRecord:
     """
     Args:
@@ -136,6 +151,7 @@ def record_score(
         groups={name: list(figures) for name, figures in sorted(score.by_group.items())},
         greedy=compared_replies(replies),
         reply_figures=reply_figures(replies),
+        checks=list(checks),
     )
 
 
@@ -146,6 +162,8 @@ class RescoreConfig(Config):
     """`evaluate.max_replies` of the new model with which the champion is compared."""
     sample_replies: int = 200
     """`evaluate.sample_replies` of the new model: the number of contexts whose replies are compared."""
+    cases: tuple[Case, ...] = ()
+    """The checks that the new model has answered."""
 
 
 def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Path) -> int:
@@ -154,6 +172,7 @@ def rescore_champion(out: Path, config: RescoreConfig, champion: Path, clean: Pa
     score = score_model(champion, turns, config.max_replies)
     normalisation = read_model_info(champion).normalisation
     replies = answer_cases(champion, sample_cases(turns, normalisation, config.sample_replies))
-    record = record_score(score, turns, normalisation, config.max_replies, replies)
+    checks = run_cases(champion, config.cases)
+    record = record_score(score, turns, normalisation, config.max_replies, replies, checks)
     record.write(out / SCORE)
     return score.replies

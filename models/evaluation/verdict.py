@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from models.config import Config, value_text
+from models.evaluation.checks import results
 from models.evaluation.gain import Gain, error_of_decision, measure_gain
 from models.evaluation.guards import compare_replies, failure
 from models.evaluation.scorecard import ScoreRecord
@@ -102,6 +103,8 @@ def _compare(
     promotes, reason = _weigh(gain, config.min_gain, reason, number)
     if promotes and (worse := failure(compare_replies(candidate.greedy, champion.greedy))):
         promotes, reason = False, _with_worse_replies(worse, len(candidate.greedy), reason)
+    if promotes and (failed := results.failure(results.compare_results(candidate.checks, champion.checks))):
+        promotes, reason = False, _with_failed_checks(failed, reason)
     return Verdict(promotes, reason, name, old, gain=gain)
 
 
@@ -131,6 +134,14 @@ def _with_worse_replies(worse: str, replies: int, reason: str) -> str:
     return (
         f"worse replies: of {replies} greedy replies to the same contexts, {worse}, which is certainly more; "
         f"the score would be sufficient ({reason}); `--set gate.promote=always` promotes the model anyway"
+    )
+
+
+def _with_failed_checks(failed: str, reason: str) -> str:
+    """The reason to refuse a model that has a better score but fails checks that the champion passes."""
+    return (
+        f"failed checks: {failed}, which is certainly fewer; the score would be sufficient ({reason}); "
+        "`--set gate.promote=always` promotes the model anyway"
     )
 
 

@@ -105,8 +105,16 @@ class Generator:
         steps = self._steps([context_ids], config, [generator or reply_rng(config.seed)])
         return self._reply([token for (token,) in steps])
 
-    def replies(self, contexts: Sequence[Sequence[int]], config: GenerationConfig) -> list[Reply]:
-        """The replies to the contexts, in order. Reply i is what `reply` returns with i added to the seed.
+    def replies(
+        self,
+        contexts: Sequence[Sequence[int]],
+        config: GenerationConfig,
+        numbers: Sequence[int] | None = None,
+    ) -> list[Reply]:
+        """The replies to the contexts. Each is what `reply` returns with a number added to the seed.
+
+        Args:
+            numbers: these numbers; by default, the positions of the contexts.
 
         Raises:
             InputError, FloatingPointError: in the same cases as `stream`.
@@ -115,7 +123,7 @@ class Generator:
         by_length = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
         for start in range(0, len(by_length), MAX_BATCH):
             rows = by_length[start : start + MAX_BATCH]
-            rngs = [reply_rng(config.seed, i) for i in rows]
+            rngs = [reply_rng(config.seed, numbers[i] if numbers else i) for i in rows]
             steps = list(self._steps([contexts[i] for i in rows], config, rngs))
             for row, i in enumerate(rows):
                 results[i] = self._reply([step[row] for step in steps])

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from models.data.overview import DataOverview, overview, reject_rows, sample_rows, split_rows
 from models.data.schemas import EXAMPLES, SPLITS
-from models.evaluation.report import FACTS, REPORT, Report
+from models.evaluation.report import FACTS, REPORT, Report, check_rows
 from models.evaluation.scorecard import SCORE, ScoreRecord
 from models.evaluation.verdict import Verdict
 from models.files import sha256
@@ -33,6 +33,7 @@ SPLIT_TABLE, REJECT_TABLE, CONVERSATION_TABLE = (
 )
 HASHES = "hashes.json"
 FACT_TABLE, GROUP_TABLE, REPLY_TABLE = "report/facts.json", "report/groups.json", "report/replies.json"
+CHECK_TABLE = "report/checks.json"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def data_tables(data: DataOverview) -> dict[str, Rows]:
 
 
 def result_tables(report: Report, score: ScoreRecord, summary: Summary) -> dict[str, Rows]:
-    """Facts that are not logged as metrics, the score on each group of the test split, and sample replies."""
+    """Facts that are not logged as metrics, the scores of the groups, sample replies, and checks."""
     return {
         FACT_TABLE: [{"fact": key, "value": value} for key, value in _facts(report, summary)],
         GROUP_TABLE: group_rows(score),
@@ -112,6 +113,7 @@ def result_tables(report: Report, score: ScoreRecord, summary: Summary) -> dict[
             {"context": "\n".join(row.context), "reply": row.reply, "in the corpus": row.said}
             for row in report.samples
         ],
+        CHECK_TABLE: check_rows(score.checks),
     }
 
 

@@ -10,8 +10,9 @@ from prefect.utilities.schema_tools import validate
 
 from corpus.transfer.guard import Reach
 from deployments.deploy import simple_schema
+from flows.config import RetrainConfig
 from flows.lifecycle import context
-from flows.lifecycle.context import check_deployable, open_run, reach_of
+from flows.lifecycle.context import check_deployable, open_run, reach_of, with_absolute_checks
 from flows.lifecycle.parameters import of_config, to_config, without_changes
 from flows.prepare import prepare
 from flows.recipes import RECIPES, configure
@@ -202,6 +203,22 @@ def test_a_deployed_run_reads_no_file_outside_of_the_home(corpus, tmp_path):
         f"cornell=0.5 + {tmp_path / 'x.zip'}",
     ):
         check_deployable(fine, "scratch", tmp_path)
+
+
+def test_a_deployed_run_reads_no_checks_outside_of_the_home(tmp_path, monkeypatch):
+    def absolute(checks):
+        config = RetrainConfig(evaluate={"checks": checks})
+        return with_absolute_checks(config, tmp_path).evaluate.checks
+
+    with pytest.raises(InputError, match=r"evaluate\.checks '/etc/x': .* under REPARTEE_HOME; move the file"):
+        absolute("/etc/x")
+    (tmp_path / "checks.yaml").write_text("- {say: Hello., contains: hello}")
+    monkeypatch.chdir(tmp_path)
+    assert absolute("checks.yaml") == str(tmp_path / "checks.yaml")
+    (tmp_path / "checks.yaml").write_text("- {say: Hello.}")
+    with pytest.raises(InputError, match="has no condition"):
+        absolute("checks.yaml")
+    assert (absolute("auto"), absolute("none")) == ("auto", "none")
 
 
 def test_a_deployed_run_begins_with_no_model_outside_of_the_home(tmp_path):

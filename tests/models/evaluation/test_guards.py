@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from models.evaluation.guards import ERROR, _holm, compare_replies, failure
+from models.evaluation.guards import ERROR, compare_replies, failure, holm
 
 
 def replies(count=200, *, seed=0, unended=0.1, looping=0.05, common=0.1, several=0.1):
@@ -87,6 +87,6 @@ def test_a_failure_gives_both_shares():
 
 
 def test_holm_compares_the_smallest_probability_with_the_smallest_limit_and_stops_at_the_first_failure():
-    assert _holm([0.04, 0.01, 0.02]) == [True, True, True]
-    assert _holm([0.04, 0.02, 0.02]) == [False, False, False]
-    assert _holm([0.06, 0.01, 0.02]) == [False, True, True]
+    assert holm([0.04, 0.01, 0.02]) == [True, True, True]
+    assert holm([0.04, 0.02, 0.02]) == [False, False, False]
+    assert holm([0.06, 0.01, 0.02]) == [False, True, True]
