@@ -48,12 +48,12 @@ class TrainingProgress:
     def _show_step(self, metrics: dict[str, Any]) -> None:
         line = step_line(metrics, self.validation_bpb)
         figures = {**metrics, "validation_bpb": self.validation_bpb}
-        terminal.info("train: %s", line, extra={"training": figures})
         if time.monotonic() > self.next_artifact_s:
             self._update_artifact(min(100.0, 100 * metrics["progress"]), line)
-        if time.monotonic() > self.next_log_s:
+        is_logged = time.monotonic() > self.next_log_s  # the terminal shows the lines of the log, too
+        if is_logged:
             self.next_log_s = time.monotonic() + LOG_SECONDS
-            log.info("train: %s", line, extra={"training": figures})
+        (log if is_logged else terminal).info("train: %s", line, extra={"training": figures})
 
     def _update_artifact(self, percent: float, line: str) -> None:
         """Update the progress artifact; if Prefect does not answer, try again only after a minute."""
@@ -65,7 +65,7 @@ class TrainingProgress:
 
 def step_line(metrics: dict[str, Any], validation_bpb: float | None) -> str:
     """The state of training as one readable line."""
-    bpb = "" if validation_bpb is None else f"{validation_bpb:.3f} bits per byte  "
+    bpb = "" if validation_bpb is None else f"validation {validation_bpb:.3f} bits per byte  "
     return (
         f"{100 * metrics['progress']:3.0f} %  step {metrics['step']:,}  loss {metrics['loss']:.3f}  "
         f"accuracy {metrics['accuracy']:.1%}  {bpb}{metrics['tokens_per_second']:,.0f} tokens/s  "
