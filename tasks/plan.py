@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from corpus.mix import name_of_mix
 from models.errors import TrackingUnavailable
 from models.evaluation.ledger import Comparison
 from models.evaluation.scorecard import SCORE, ScoreRecord
 from models.evaluation.verdict import judge
 from models.pretrained.source import TRUNK
-from models.registry.tags import FINGERPRINT
+from models.registry.tags import CORPUS, FINGERPRINT
 from models.registry.version import Version
 from tasks import gate
 from tasks.prefect_api.recorded import recorded
@@ -92,7 +93,20 @@ def plan_run(run: RunContext, chain: Sequence[Stage]) -> Plan:
         return Plan([*stages, *_judgement("run", why), *_trunk(run, outputs)], outputs, None, why)
     action: Literal["run", "reuse"] = "reuse" if settled else "run"
     why = settled or changed or _open_question(outputs, champion, damage)
-    return Plan([*stages, *_judgement(action, why), *_trunk(run, outputs)], outputs, champion, damage)
+    warning = damage or (other_corpus(run, champion) if champion else "")
+    return Plan([*stages, *_judgement(action, why), *_trunk(run, outputs)], outputs, champion, warning)
+
+
+def other_corpus(run: RunContext, champion: Version) -> str:
+    """A warning if the champion and this run have no source in common; otherwise ""."""
+    ours, theirs = name_of_mix(run.params["download.corpus"]), champion.tags.get(CORPUS, "")
+    if not theirs or set(ours.split("+")) & set(theirs.split("+")):
+        return ""
+    return (
+        f"champion v{champion.number} of the line {run.registry.model} was trained on {theirs}, and a model "
+        f"that is better than it on the test split of {ours} replaces it; if both are to be in service, give "
+        "this corpus a line of its own with --line NAME"
+    )
 
 
 def _will_change(stages: Sequence[str]) -> str:
