@@ -23,7 +23,7 @@ def repartee(*words, home, **environment):
         env={**os.environ, "REPARTEE_HOME": str(home), **environment},
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=900,
     )
 
 
@@ -79,7 +79,7 @@ def test_a_terminal_declared_as_ascii_may_send_and_be_shown_any_character():
         env={**os.environ, **ascii_only},
         input="hé👍".encode(),
         capture_output=True,
-        timeout=60,
+        timeout=900,
     )
     assert (done.stdout, done.stderr) == (b"3 ??\n", b"")
 
@@ -173,7 +173,7 @@ def test_a_full_disk_is_one_line_without_a_traceback(corpora, tmp_path):
         "runpy.run_module('cli', run_name='__main__')"
     )
     # -B: the limit would also truncate the interpreter's bytecode files and leave them behind.
-    done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, timeout=900)
     assert done.returncode == 2
     assert "the disk is full" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

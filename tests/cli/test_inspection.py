@@ -32,7 +32,7 @@ def inspect(*words, folder, program=("-m", "cli")):
         env={**os.environ, "REPARTEE_HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
 
 

@@ -24,7 +24,7 @@ def test_each_help_text_stands_in_the_page_as_the_command_prints_it(words, tmp_p
         env={**os.environ, "REPARTEE_HOME": str(tmp_path), "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=900,
     )
     printed = done.stdout.replace("python -m cli", "repartee", 1).strip()
     assert f"```\n{printed}\n```\n" in cli_page()

@@ -30,7 +30,7 @@ def repartee(home, *words, **env):
         env={**os.environ, "REPARTEE_HOME": str(home), **env},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from installation import tiny_command
+from installation import PATIENCE_S, tiny_command
 
 from models.evaluation.ledger import Ledger
 
@@ -19,7 +19,9 @@ pytestmark = pytest.mark.flow
 
 def run(home, *changes, verb="run", **env):
     started_s = time.monotonic()
-    done = subprocess.run(**tiny_command(home, verb, *changes, **env), capture_output=True, timeout=250)
+    done = subprocess.run(
+        **tiny_command(home, verb, *changes, **env), capture_output=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout), "wall_s": time.monotonic() - started_s, "told": done.stderr}
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 import pytest
-from installation import tiny_command
+from installation import PATIENCE_S, tiny_command
 
 from tasks.trunk.chain import Trunk, trunks
 
@@ -19,7 +19,7 @@ def command(home, *changes, verb="run", init="trunk", **env):
 
 
 def run(home, *changes, **options):
-    done = subprocess.run(**command(home, *changes, **options), capture_output=True, timeout=250)
+    done = subprocess.run(**command(home, *changes, **options), capture_output=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout), "progress": done.stderr}
 

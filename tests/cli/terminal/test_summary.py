@@ -97,7 +97,7 @@ def test_in_a_terminal_commands_and_addresses_stand_whole_below_the_frame(column
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=900,
     )
     shown = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.replace("\r", ""))
     frame, _, below = shown.rpartition("╯\n")
