@@ -26,7 +26,8 @@ import pyarrow.parquet as pq  # noqa: E402
 from corpus.cleaning.clean import clean_turns  # noqa: E402
 from corpus.cleaning.config import CleanConfig  # noqa: E402
 from corpus.download import DownloadConfig, download_corpus, find_corpus  # noqa: E402
-from corpus.readers.parse import ParseConfig, parse_corpus  # noqa: E402
+from corpus.readers.parse import parse_corpus  # noqa: E402
+from corpus.readers.parsing import ParseConfig  # noqa: E402
 from models.data.examples import export_examples  # noqa: E402
 from models.metrics_log import METRICS, STEP, Reader, of_kind  # noqa: E402
 from models.text.config import DIALOGUE, Dialogue, MarkupConfig  # noqa: E402

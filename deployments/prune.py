@@ -18,6 +18,7 @@ from models.errors import InputError
 from models.registry.reference import open_registry
 from models.registry.tags import FINGERPRINT
 from settings import Settings
+from tasks.store.shards import SHARDS
 from tasks.store.unused import remove, unused_outputs
 
 
@@ -64,10 +65,14 @@ class Candidate(NamedTuple):
 
 def _find(home: Path, days: float) -> list[Candidate]:
     outputs = unused_outputs(home, days, _needed())
-    found = [Candidate(f"outputs of {each.stage}", each.path, partial(remove, each)) for each in outputs]
+    found = [Candidate(_kind(each.stage), each.path, partial(remove, each)) for each in outputs]
     for what, paths in interrupted(home, days).items():
         found += [Candidate(f"interrupted {what}s", path, partial(_delete, path)) for path in paths]
     return found
+
+
+def _kind(stage: str) -> str:
+    return "shards of stages" if stage == SHARDS else f"outputs of {stage}"
 
 
 def _needed() -> set[str]:

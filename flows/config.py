@@ -9,7 +9,7 @@ from corpus.cleaning.config import CleanConfig, MixConfig
 from corpus.contract.config import ContractConfig
 from corpus.download import DownloadConfig
 from corpus.mix import is_built_in, weights_of, without_weights
-from corpus.readers.parse import ParseConfig
+from corpus.readers.parsing import ParseConfig
 from models.config import Config
 from models.errors import InputError
 from models.evaluation.checks.cases import Case, read_cases

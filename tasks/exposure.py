@@ -26,6 +26,7 @@ from models.registry.tags import FINGERPRINT
 from models.registry.version import Version
 from models.registry.versions import Registry
 from tasks.store.artifact import StoredOutput, stored_outputs
+from tasks.store.shards import SHARDS
 from tasks.trunk.chain import Trunk
 from tasks.trunk.readings import add_nights
 
@@ -195,6 +196,7 @@ def stored_folders(home: Path, found: Sequence[Occurrence]) -> list[Path]:
     """The folders of the store with text of the conversations, or with what was made from it.
 
     A vocabulary may contain words of them, a model its vocabulary, and an evaluation contexts and replies.
+    The shards are listed as one folder, because they can be deleted together at the cost of some minutes.
     """
     parsed = {each.output.digest for each in found}
     downloaded = {each.output.inputs.get("download", "") for each in found}
@@ -206,7 +208,8 @@ def stored_folders(home: Path, found: Sequence[Occurrence]) -> list[Path]:
         derived = [each for each in stored_outputs(home, stage) if tainted & set(each.inputs.values())]
         tainted |= {each.digest for each in derived}
         folders += [each.path for each in derived]
-    return folders
+    shards = home / "store" / SHARDS
+    return [*folders, shards] if found and shards.is_dir() else folders
 
 
 def id_without_part(conversation: str) -> str:

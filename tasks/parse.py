@@ -1,6 +1,17 @@
 """Parse: the stage that converts the raw files of a corpus into a table of turns (with the schema TURNS)."""
 
-from corpus.readers.parse import parse_corpus
-from tasks.store.stage import Stage
+from collections.abc import Mapping
 
-parse = Stage("parse", parse_corpus, reads=("download",), unit="turns")
+from corpus.readers.parse import parse_corpus
+from corpus.readers.parsing import ParseConfig
+from tasks.store.artifact import Artifact
+from tasks.store.run_context import RunContext
+from tasks.store.shards import StoredShards
+from tasks.store.stage import External, Stage
+
+
+def _external(run: RunContext, config: ParseConfig, inputs: Mapping[str, Artifact]) -> External:
+    return External(context={"shards": StoredShards(run.home)})
+
+
+parse = Stage("parse", parse_corpus, reads=("download",), external=_external, unit="turns")

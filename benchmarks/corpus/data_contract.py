@@ -26,7 +26,8 @@ from corpus.cleaning.config import CleanConfig
 from corpus.contract.comparison import Difference, compare
 from corpus.contract.figures import Figures, measure
 from corpus.download import DownloadConfig, download_corpus, find_corpus
-from corpus.readers.parse import ParseConfig, parse_corpus
+from corpus.readers.parse import parse_corpus
+from corpus.readers.parsing import ParseConfig
 from models.markdown import markdown_table
 
 CLEAN = CleanConfig(redact="none")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from corpus.contents import open_contents
-from corpus.readers.parse import ParseConfig, Parsing
+from corpus.readers.parsing import ParseConfig, Parsing
 from corpus.readers.turns import Conversation
 
 FILES_PER_COPY = 10

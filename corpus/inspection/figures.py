@@ -20,7 +20,7 @@ from corpus.cleaning.conversations import Parts, clean_conversations
 from corpus.cleaning.copies import exchange_hashes, part_digests, text_digests
 from corpus.cleaning.split import position_of, splits_at
 from corpus.counters import FrequentTexts, HashSample, Lengths
-from corpus.readers.parse import ParseConfig, Parsing
+from corpus.readers.parsing import ParseConfig, Parsing
 from corpus.readers.turns import Conversation, Turn, group_of, system_of
 from corpus.readers.writer import rows_of, table_of
 from models.data.schemas import SPLITS, SYSTEM

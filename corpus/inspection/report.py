@@ -11,7 +11,8 @@ from corpus.counters import HashSample
 from corpus.inspection.figures import Figures
 from corpus.inspection.files import FileFacts
 from corpus.inspection.rendering import RenderedTurn, render
-from corpus.readers.parse import Parsing, check_recognised, too_many_rejects_error
+from corpus.readers.parse import check_recognised, too_many_rejects_error
+from corpus.readers.parsing import Parsing
 from models.data.overview import SampleConversation, sample_of_turns
 from models.data.schemas import SPLITS
 from models.record import Record

@@ -9,117 +9,34 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
-from corpus.layout import CORNELL, LAYOUT, source_named, stored_sources
-from corpus.readers import cornell
-from corpus.readers.columns import Columns
-from corpus.readers.encodings import LineReader, is_mojibake
-from corpus.readers.formats import (
-    Unrecognised,
-    damage_reported,
-    read_file,
-    recognise,
-    unrecognised_error,
-)
-from corpus.readers.rejects import Rejects, TooManyRejects
-from corpus.readers.turns import Conversation, Ledger, Turn, group_of, settle, system_of
+from corpus.layout import LAYOUT, source_named, stored_sources
+from corpus.readers.file_shards import read_tables
+from corpus.readers.formats import unrecognised_error
+from corpus.readers.parsing import ParseConfig, Parsing
+from corpus.readers.rejects import TooManyRejects
 from corpus.readers.writer import TurnsWriter
-from models.config import Config
 from models.data.schemas import REJECTS
 from models.errors import DataRejected
+from models.shards import Shards
 
 log = logging.getLogger(__name__)
 
 BY_FILE = ("formats", "conversations_by_file", "skipped_files")  # what report.json says about each file
 
 
-class ParseConfig(Config):
-    max_reject_share: float = Field(default=0.01, ge=0, le=1)
-    """The largest acceptable share of unusable lines in a source. If more lines are unusable, the run fails,
-    because the source is probably in a different format. A file that cannot be read to its end counts as
-    0.05."""
-    columns: Columns = Columns()
-
-
-class Parsing:
-    """Reads the files of a corpus: what has been read so far, and what became of it."""
-
-    def __init__(self, config: ParseConfig, files: Mapping[str, Path], *, is_strict: bool = True) -> None:
-        """
-        Args:
-            files: the paths of the files by the names that messages and counts give them.
-            is_strict: whether reading ends as soon as the share of unusable lines is certainly too large.
-        """
-        self.config, self.files = config, files
-        self.reader, self.ledger = LineReader(), Ledger()
-        self.cornell = cornell.paths_in(files)
-        total = cornell.count_all_lines(self.cornell) if self.cornell else math.inf
-        max_share = config.max_reject_share if is_strict else math.inf
-        self.rejects = Rejects(max_share=max_share, total_lines=total)
-        self.formats: dict[str, str] = dict.fromkeys(files, CORNELL) if self.cornell else {}
-        """The format of each file that is read, for people."""
-        self.conversations: Counter[str] = Counter()
-        """The number of conversations of each file that was read."""
-        self.skipped: dict[str, str] = {}
-        """Why a file was not read, by the file's name."""
-        self.empty_conversations = 0
-        self.suspected_mojibake = 0
-
-    def read(self) -> Iterator[tuple[Conversation, list[Turn]]]:
-        """Yield the conversations of all files that have turns, each with these turns.
-
-        Raises:
-            InputError: a file is damaged.
-            TooManyRejects: the share of unusable lines is too large.
-        """
-        for conversation in self._conversations():
-            turns = settle(conversation, self.ledger, join=self.cornell is None)
-            self.suspected_mojibake += sum(is_mojibake(turn.text) for turn in turns)
-            if turns:
-                yield conversation, turns
-            else:
-                self.empty_conversations += 1
-
-    def _conversations(self) -> Iterator[Conversation]:
-        if self.cornell:
-            yield from cornell.read_conversations(self.cornell, self.reader, self.rejects)
-            return
-        for name, path in self.files.items():
-            try:
-                with damage_reported(name):
-                    found = recognise(path, self.config.columns, self.reader)
-                    self.formats[name] = found.format
-                    for conversation in read_file(path, name, found, self.reader, self.rejects, self.ledger):
-                        self.conversations[name] += 1
-                        yield conversation
-            except Unrecognised as unrecognised:
-                self.skipped[name] = str(unrecognised)
-
-    def report(self) -> dict[str, Any]:
-        return {
-            "lines_read": self.rejects.lines_read,
-            "turns": self.ledger.accepted.total(),
-            "rejected": dict(self.rejects.by_cause.most_common()),
-            "turns_by_role": self.ledger.as_dict(),
-            "conversations_without_turns": self.empty_conversations,
-            "formats": self.formats,
-            "conversations_by_file": dict(self.conversations),
-            "skipped_files": self.skipped,
-            "encodings": dict(self.reader.encodings.most_common()),
-            "suspected_mojibake": self.suspected_mojibake,
-        }
-
-
-def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
+def parse_corpus(out: Path, config: ParseConfig, download: Path, shards: Shards | None = None) -> int:
     """Write turns.parquet, rejects.parquet and report.json; return the number of turns.
+
+    Args:
+        shards: where what has been read of a file is stored, and found by a later run.
 
     Raises:
         DataRejected: the corpus contains no conversation, or too many of its lines cannot be used.
@@ -134,7 +51,7 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
             prefix = f"{name}/" if is_mix else ""
             parsing = Parsing(config, files)
             with source_named(name if is_mix else ""):
-                _write_turns(writer, parsing, name, prefix)
+                _write_turns(writer, parsing, name, prefix, shards)
             _log(parsing, f"parse: {name}" if is_mix else "parse")
             reports[prefix] = parsing.report()
             rejects += [{**row, "file": f"{prefix}{row['file']}"} for row in parsing.rejects.rows]
@@ -144,15 +61,16 @@ def parse_corpus(out: Path, config: ParseConfig, download: Path) -> int:
     return writer.rows
 
 
-def _write_turns(writer: TurnsWriter, parsing: Parsing, name: str, prefix: str) -> None:
+def _write_turns(
+    writer: TurnsWriter, parsing: Parsing, name: str, prefix: str, shards: Shards | None
+) -> None:
     """Write the turns of one source; its name precedes the ids of its conversations if there are several.
 
     A group is named as in its source, so that it is in the same split whether or not there are other sources.
     """
     try:
-        for conversation, turns in parsing.read():
-            system = system_of(conversation)
-            writer.write(f"{prefix}{conversation.id}", turns, group_of(conversation, turns), system)
+        for turns in read_tables(parsing, shards):
+            writer.write(turns, prefix)
     except TooManyRejects:
         raise too_many_rejects_error(name, parsing, "the first ") from None
     _check(name, parsing)

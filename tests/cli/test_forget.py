@@ -84,6 +84,12 @@ def test_a_conversation_is_listed_with_the_versions_that_had_read_it(trained):
     assert "asked for" in list_text(*list_forgotten())
 
 
+def test_the_shards_are_listed_because_one_of_them_may_contain_the_conversation(trained):
+    (trained / "store" / "shards" / "one").mkdir(parents=True)
+    assert trained / "store" / "shards" in ask("1").folders
+    assert trained / "store" / "shards" not in ask("no such conversation", anyway=True).folders
+
+
 def test_a_speaker_is_listed_with_the_splits_of_their_conversations(trained):
     assert readings(speaker("ann")) == {"repartee v1": ["train"], "repartee v2": ["train"]}
     assert readings(speaker("eve")) == {"repartee v1": ["test"], "repartee v2": ["test"]}

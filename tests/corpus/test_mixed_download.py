@@ -8,7 +8,8 @@ import pytest
 
 from corpus.download import DownloadConfig, download_corpus, find_corpus
 from corpus.layout import MEMBERS, stored_sources
-from corpus.readers.parse import ParseConfig, parse_corpus
+from corpus.readers.parse import parse_corpus
+from corpus.readers.parsing import ParseConfig
 from corpus.transfer.guard import Reach
 from models.errors import DataRejected, InputError
 

@@ -5,7 +5,8 @@ import json
 import pyarrow.parquet as pq
 
 from corpus.layout import FILES, MEMBERS
-from corpus.readers.parse import ParseConfig, parse_corpus
+from corpus.readers.parse import parse_corpus
+from corpus.readers.parsing import ParseConfig
 
 
 def download_of(folder, **files):

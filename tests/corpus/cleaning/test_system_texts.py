@@ -8,8 +8,8 @@ from parsed import download_of, is_balanced, parsed
 
 from corpus.cleaning.clean import clean_turns
 from corpus.cleaning.config import CleanConfig
-from corpus.readers.turns import Turn
-from corpus.readers.writer import ROW_GROUP, TurnsWriter
+from corpus.readers.turns import Conversation, Turn
+from corpus.readers.writer import ROW_GROUP, TurnsWriter, tables_of
 from models.data.examples import read_split
 from models.data.schemas import SYSTEM, TURNS, has_system
 
@@ -81,12 +81,14 @@ def test_without_a_system_text_the_file_has_no_further_column(tmp_path):
 
 
 def test_the_first_system_text_may_come_after_rows_that_are_already_written(tmp_path):
-    turns = [Turn("a", "Hi.")] * 1000
+    turns, system = [Turn("a", "Hi.")] * 1000, Turn("system", "Be brief.", "system")
+    conversations = [Conversation(f"c{i}", turns) for i in range(ROW_GROUP // 1000 + 2)]
+    conversations += [Conversation("late", [system, *turns[:2]]), Conversation("last", turns[:2])]
     with TurnsWriter(tmp_path / "turns.parquet") as writer:
-        for i in range(ROW_GROUP // 1000 + 2):
-            writer.write(f"c{i}", turns, "g")
-        writer.write("late", turns[:2], "g", "Be brief.")
-        writer.write("last", turns[:2], "g")
+        for table in tables_of(
+            (each, [turn for turn in each.turns if not turn.role]) for each in conversations
+        ):
+            writer.write(table)
     table = pq.read_table(tmp_path / "turns.parquet")
     assert table.num_rows == writer.rows
     texts = table["system"].to_pylist()

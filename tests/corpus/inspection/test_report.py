@@ -12,7 +12,7 @@ from corpus.inspection.figures import collect
 from corpus.inspection.files import examine_files, open_corpus
 from corpus.inspection.report import report
 from corpus.readers.columns import Columns
-from corpus.readers.parse import ParseConfig
+from corpus.readers.parsing import ParseConfig
 from models.errors import InputError
 from models.text.config import MarkupConfig
 

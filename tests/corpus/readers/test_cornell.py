@@ -9,9 +9,10 @@ from corpus.layout import stored_files
 from corpus.readers import rejects as stored
 from corpus.readers.cornell import parse_line_ids, paths_in, read_conversations, read_lines
 from corpus.readers.encodings import WINDOWS_1252, LineReader
-from corpus.readers.parse import ParseConfig, parse_corpus
+from corpus.readers.parse import parse_corpus
+from corpus.readers.parsing import ParseConfig
 from corpus.readers.rejects import Rejects
-from corpus.readers.writer import TurnsWriter
+from corpus.readers.writer import TurnsWriter, tables_of
 from models.errors import InputError
 
 LINES = """\
@@ -44,8 +45,9 @@ def turns_of(folder):
     rejects = Rejects()
     path = folder / "turns.parquet"
     with TurnsWriter(path) as writer:
-        for conversation in read_conversations(paths_in(stored_files(folder)), LineReader(), rejects):
-            writer.write(conversation.id, conversation.turns, conversation.group)
+        conversations = read_conversations(paths_in(stored_files(folder)), LineReader(), rejects)
+        for table in tables_of((each, each.turns) for each in conversations):
+            writer.write(table)
     return pq.read_table(path).to_pylist(), rejects
 
 

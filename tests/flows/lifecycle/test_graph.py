@@ -20,6 +20,7 @@ from tasks.store.stage import Stage
 from tasks.train import train
 
 CONTEXT = {
+    "shards",
     "source",
     "corpus",
     "watch",
