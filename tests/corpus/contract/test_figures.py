@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corpus.cleaning.config import CleanConfig
 from corpus.contract import figures as module
@@ -74,6 +76,13 @@ def test_shares_come_from_the_reports_of_clean_and_parse(tmp_path, written):
 )
 def test_words_are_runs_of_letters_and_digits_and_single_characters_without_spaces(text, words):
     assert [word for word in words_of(pa.array([text]))[0].as_py() if word] == words
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=127)), min_size=1))
+def test_ascii_has_the_words_that_it_has_beside_a_word_that_is_not_ascii(texts):
+    found = words_of(pa.array([*texts, *(f"{text} été" for text in texts)])).to_pylist()
+    words = [[word for word in each if word] for each in found]
+    assert [[*each, "été"] for each in words[: len(texts)]] == words[len(texts) :]
 
 
 def test_too_many_different_words_cost_the_rarest_and_never_the_total():

@@ -16,6 +16,12 @@ def test_the_article_keeps_lower_case_letters_and_four_marks_alone(text):
     assert set(normalise(text, "article")) <= set("abcdefghijklmnopqrstuvwxyz.,!? ")
 
 
+@given(st.text(st.characters(max_codepoint=127)), st.sampled_from(["plain", "article"]))
+def test_ascii_is_normalised_as_beside_a_letter_that_is_not_ascii(text, form):
+    beside = normalise(f"{text} ñ", form)
+    assert beside.removesuffix("ñ" if form == "plain" else "n").rstrip() == normalise(text, form)
+
+
 @pytest.mark.parametrize(
     ("torn", "word"),
     [("we'll", "well"), ("i'll", "ill"), ("we're", "were"), ("she'll", "shell"), ("i'd", "id")],
