@@ -9,6 +9,7 @@ from corpus.forget_list import forgotten_in
 from corpus.mix import names_of, read_mix
 from tasks.store.artifact import Artifact
 from tasks.store.run_context import RunContext
+from tasks.store.shards import StoredShards
 from tasks.store.stage import External, Stage
 
 
@@ -16,7 +17,7 @@ def _external(run: RunContext, config: CleanConfig, inputs: Mapping[str, Artifac
     download = run.settings["download"]
     assert isinstance(download, DownloadConfig)
     forgotten = forgotten_in(run.home, names_of(corpus for corpus, _ in read_mix(download.corpus)))
-    return External(forgotten.identity, {"forgotten": forgotten})
+    return External(forgotten.identity, {"forgotten": forgotten, "shards": StoredShards(run.home)})
 
 
 clean = Stage(

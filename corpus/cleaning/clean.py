@@ -3,8 +3,9 @@
 The stage reads a table with the schema TURNS and writes one with the schema SPLIT_TURNS
 (models/data/schemas.py). The stage may remove a conversation or divide it into parts, but it never adds text.
 
-A first pass cleans the conversations, writes them to a temporary file and collects hashes of them. When all
-are known, a second pass copies those that stay. Only some ten thousand turns are in memory at once.
+A first pass cleans the conversations (or finds them in shards), writes them to a temporary file and collects
+hashes of them. When all are known, a second pass copies those that stay. Only some ten thousand turns are in
+memory at once.
 """
 
 import json
@@ -23,16 +24,26 @@ from numpy.typing import NDArray
 
 from corpus.arrays import number_array, text_array
 from corpus.cleaning.config import CleanConfig
-from corpus.cleaning.conversations import ALONE, EMPTY, clean_conversations, first_rows, read_conversations
+from corpus.cleaning.conversations import (
+    ALONE,
+    CONVERSATIONS_READ,
+    EMPTY,
+    TURNS_READ,
+    first_rows,
+    read_conversations,
+)
 from corpus.cleaning.copies import Copies
 from corpus.cleaning.forgotten import FORGOTTEN, NOTHING, Forgotten
 from corpus.cleaning.leaks import Turns
+from corpus.cleaning.prepared import Prepared, prepared_chunks
 from corpus.cleaning.removals import NEAR_COPIES, Removals, no_replies_left
 from corpus.cleaning.shares import OUTSIDE, Shares
 from corpus.cleaning.split import check_splits, position_of, splits_at
+from corpus.cleaning.texts import WITHOUT_LETTERS
 from corpus.contract.figures import write_figures
 from models.data.schemas import SPLIT_TURNS, SPLITS, SYSTEM, TURNS, has_system
 from models.data.turn_balance import BALANCE, TurnBalance
+from models.shards import Shards
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +68,17 @@ class Cleaned(NamedTuple):
     """Its position among the splits."""
 
 
-def clean_turns(out: Path, config: CleanConfig, parse: Path, forgotten: Forgotten = NOTHING) -> int:
+def clean_turns(
+    out: Path,
+    config: CleanConfig,
+    parse: Path,
+    forgotten: Forgotten = NOTHING,
+    shards: Shards | None = None,
+) -> int:
     """Write turns.parquet (with the column `split`), leaks.parquet, report.json and logs/turns.json.
+
+    Args:
+        shards: where what has been computed of conversations alone is stored, and found by a later run.
 
     Returns:
         The number of turns.
@@ -70,7 +90,9 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path, forgotten: Forgotte
     file = out / "cleaned.arrow"
     schema = TURNS.append(SYSTEM) if has_system(parse / "turns.parquet") else TURNS
     tables = _remembered(parse / "turns.parquet", forgotten, counts, tally)
-    cleaned = _clean(tables, file, config, counts, tally, schema)
+    shares = Shares(config)
+    chunks = prepared_chunks(_used(tables, shares, tally), config, shards)
+    cleaned = _clean(chunks, shares, file, config, counts, schema)
     cleaned.shares.check(counts)
     stays, splits = cleaned.copies.unique(counts, tally.removed), splits_at(cleaned.positions, config)
     check_splits(splits[stays], cleaned.positions[stays], counts, config)
@@ -84,19 +106,31 @@ def clean_turns(out: Path, config: CleanConfig, parse: Path, forgotten: Forgotte
     file.unlink()
     if not written["train"]:
         raise no_replies_left("train")
+    repeated = cleaned.copies.repeated_exchanges(stays)
+    _write_report(out / "report.json", config, counts, repeated, written, turns)
+    write_figures(out, config)
+    _write_balance(out, tally, counts, turns)
+    return turns
+
+
+def _write_report(
+    path: Path,
+    config: CleanConfig,
+    counts: Counter[str],
+    repeated_exchanges: int,
+    conversations: Counter[str],
+    turns: int,
+) -> None:
     report: dict[str, Any] = {
         "normalisation": config.normalisation,
         "counts": dict(counts),
-        "exchanges that occur more than once": cleaned.copies.repeated_exchanges(stays),
-        "conversations": {split: written[split] for split in SPLITS},
+        "exchanges that occur more than once": repeated_exchanges,
+        "conversations": {split: conversations[split] for split in SPLITS},
         "turns": turns,
     }
     if config.redaction != "none":  # otherwise the report has the bytes that earlier releases wrote
         report["redaction"] = config.redaction
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    write_figures(out, config)
-    _write_balance(out, tally, counts, turns)
-    return turns
+    path.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def _found_turns(file: Path, copies: Copies, splits: NDArray[np.int64]) -> Turns:
@@ -140,28 +174,45 @@ def _remembered(turns: Path, forgotten: Forgotten, counts: Counter[str], tally: 
             yield rest
 
 
+def _used(tables: Iterator[pa.Table], shares: Shares, tally: Tally) -> Iterator[pa.Table]:
+    """Yield the conversations that are in the shares of their sources, and count the others."""
+    for table in tables:
+        used = shares.used(table)
+        tally.removed[f"in {OUTSIDE}"] += table.num_rows - used.num_rows
+        yield used
+
+
 def _clean(
-    tables: Iterator[pa.Table],
+    chunks: Iterator[Prepared],
+    shares: Shares,
     cleaned: Path,
     config: CleanConfig,
     counts: Counter[str],
-    tally: Tally,
     schema: pa.Schema,
 ) -> Cleaned:
     """Write all cleaned conversations to an Arrow file, and collect what decides which of them stay."""
-    copies, shares = Copies(), Shares(config)
+    copies = Copies()
     positions = [np.zeros(0, np.uint64)]
     with pa.OSFile(str(cleaned), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-        for table in tables:
-            used = shares.used(table)
-            tally.removed[f"in {OUTSIDE}"] += table.num_rows - used.num_rows
-            parts = clean_conversations(used, config, counts)
+        for chunk in chunks:
+            parts = chunk.parts
             units = shares.units(parts)
             positions.append(np.array([position_of(unit) for unit in units], np.uint64))
             shares.add(parts, units)
-            copies.add(parts, splits_at(positions[-1], config))
+            copies.add(parts, splits_at(positions[-1], config), chunk.texts, chunk.digests)
+            counts.update(chunk.counts)
             writer.write_table(parts.turns)
+    _put_in_order(counts)
     return Cleaned(copies, shares, np.concatenate(positions))
+
+
+def _put_in_order(counts: Counter[str]) -> None:
+    """Order the counts as they are shown, and not as the conversations with the causes happened to come."""
+    first, last = (FORGOTTEN, CONVERSATIONS_READ, TURNS_READ), (WITHOUT_LETTERS, EMPTY, ALONE)
+    others = [cause for cause in counts if cause not in first + last]
+    ordered = {cause: counts[cause] for cause in (*first, *others, *last) if cause in counts}
+    counts.clear()
+    counts.update(ordered)
 
 
 def _with_splits(
@@ -192,6 +243,8 @@ def _with_splits(
 def _write(path: Path, tables: Iterator[pa.Table], written: Counter[str], schema: pa.Schema) -> int:
     """Write tables to a Parquet file in row groups of ROW_GROUP rows; return the number of rows.
 
+    The bytes of the file depend on the rows, and not on how they are divided into tables.
+
     Args:
         written: the number of conversations of each split is added to these counts.
     """
@@ -201,11 +254,11 @@ def _write(path: Path, tables: Iterator[pa.Table], written: Counter[str], schema
         for table in tables:
             waiting = pa.concat_tables([waiting, table])
             while waiting.num_rows >= ROW_GROUP:
-                writer.write_table(waiting.slice(0, ROW_GROUP))
+                writer.write_table(waiting.slice(0, ROW_GROUP).combine_chunks())
                 waiting = waiting.slice(ROW_GROUP)
             rows += table.num_rows
             for pair in pc.value_counts(table["split"].filter(pc.equal(table["turn"], 0))):
                 written[pair["values"].as_py()] += pair["counts"].as_py()
         if waiting.num_rows:
-            writer.write_table(waiting)
+            writer.write_table(waiting.combine_chunks())
     return rows

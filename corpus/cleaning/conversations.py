@@ -16,6 +16,7 @@ from corpus.cleaning.config import CleanConfig
 from corpus.cleaning.texts import prepare_speakers, prepare_system_texts, prepare_texts
 from models.data.schemas import SYSTEM, TURNS
 
+CONVERSATIONS_READ, TURNS_READ = "conversations read", "turns read"
 EMPTY = "turns empty, or empty once cleaned"
 ALONE = "turns with no neighbour left"
 
@@ -75,8 +76,8 @@ def clean_conversations(turns: pa.Table, config: CleanConfig, counts: Counter[st
     schema = turns.schema
     ids = _column(turns, "conversation_id")
     is_first = _is_first(ids)
-    counts["conversations read"] += int(is_first.sum())
-    counts["turns read"] += turns.num_rows
+    counts[CONVERSATIONS_READ] += int(is_first.sum())
+    counts[TURNS_READ] += turns.num_rows
     texts, text_numbers = prepare_texts(_column(turns, "text"), config, counts)
     is_empty = np.array([not text for text in texts], bool)[text_numbers]
     if is_empty.any():

@@ -39,12 +39,17 @@ class Copies:
         self._sizes = [np.zeros(0, np.int64)]
         self._parts = 0
 
-    def add(self, parts: Parts, splits: NDArray[np.int8]) -> None:
-        """Add conversations; `splits` has the position of each one's split in SPLITS."""
-        texts = text_digests(parts.turns)
+    def add(self, parts: Parts, splits: NDArray[np.int8], texts: Digests, digests: Digests) -> None:
+        """Add conversations.
+
+        Args:
+            splits: the position of each one's split in SPLITS.
+            texts: the result of `text_digests` for their turns.
+            digests: the result of `part_digests` for these.
+        """
         exchanges, first_turns = exchange_hashes(texts, parts.starts)
         part_of_turn = np.repeat(np.arange(len(splits), dtype=np.int32), parts.sizes)
-        self._digests.append(part_digests(texts, parts.starts))
+        self._digests.append(digests)
         self._splits.append(splits)
         self._sizes.append(parts.sizes)
         ids = parts.turns["conversation_id"].combine_chunks().take(number_array(parts.starts[:-1]))

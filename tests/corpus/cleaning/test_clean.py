@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from corpus.cleaning.clean import clean_turns
 from corpus.cleaning.config import CleanConfig
 from corpus.cleaning.conversations import clean_conversations, read_conversations
-from corpus.cleaning.copies import Copies
+from corpus.cleaning.copies import Copies, part_digests, text_digests
 from corpus.cleaning.split import split_of
 from models.data.schemas import TURNS
 from models.data.turn_balance import TurnBalance
@@ -102,7 +102,8 @@ def test_personal_data_is_replaced_and_counted_before_copies_are_searched():
     parts = clean_conversations(pa.Table.from_pylist(turns, TURNS), PLAIN, Counter())
     assert parts.turns["speaker"].to_pylist()[:3] == ["[phone]", "u1", "u0"]
     copies = Copies()
-    copies.add(parts, np.zeros(40, np.int8))
+    texts = text_digests(parts.turns)
+    copies.add(parts, np.zeros(40, np.int8), texts, part_digests(texts, parts.starts))
     assert copies.unique(Counter()).sum() == 1
 
 
