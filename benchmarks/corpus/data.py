@@ -41,8 +41,8 @@ def on_one_core(*command: str, home: Path | None = None) -> list[Figures]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def stages(corpus: Path, recipe: str, work: Path) -> Figures:
-    return on_one_core(STAGES, recipe, str(corpus), home=work / "home")[0]
+def stages(corpus: Path, recipe: str, work: Path, *init: str) -> Figures:
+    return on_one_core(STAGES, recipe, str(corpus), *init, home=work / "home")[0]
 
 
 def loops(corpus: Path, _: Path) -> Figures:
@@ -50,21 +50,37 @@ def loops(corpus: Path, _: Path) -> Figures:
 
 
 def of_size(corpus: Path, size: int, recipe: str, work: Path) -> Figures:
-    """A folder that holds the corpus `size` times: the first run, the same again, and a file more."""
+    """A folder that holds the corpus `size` times: the first run, the same again, and a file more.
+
+    The last one has an initial model with the vocabulary of the first run, as a scheduled run has.
+    """
     folder = work / "corpus"
     enlarged.write_folder(corpus, folder, copies=size)
     figures = {"raw_bytes": enlarged.raw_bytes(folder), "full": stages(folder, recipe, work)}
     figures["unchanged"] = stages(folder, recipe, work)
+    init = initial_model(Path(figures["full"]["stages"]["vocabulary"]["path"]), work / "initial")
     enlarged.add_file(corpus, folder, copies=size)
-    figures["added"] = stages(folder, recipe, work)
-    shutil.rmtree(work / "home")
-    figures["added, from nothing"] = stages(folder, recipe, work)
-    for one, other in zip(
-        *(figures[key]["stages"].values() for key in figures if "added" in key), strict=True
-    ):
-        if one["digest"] != other["digest"]:
-            sys.exit(f"the output of a stage depends on the order in which data arrived: {one} {other}")
+    figures["added"] = stages(folder, recipe, work, str(init))
+    if size == 1:  # at larger sizes, this would take half of the time of the benchmark
+        shutil.rmtree(work / "home")
+        figures["anew"] = stages(folder, recipe, work, str(init))
+        check_equal(figures["added"]["stages"], figures["anew"]["stages"])
     return figures
+
+
+def initial_model(vocabulary: Path, folder: Path) -> Path:
+    """A model folder whose weights are empty, for runs that do not train."""
+    shutil.copytree(vocabulary, folder, ignore=shutil.ignore_patterns("logs", "manifest.json"))
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+def check_equal(stages: Figures, others: Figures) -> None:
+    """Check that the stages have written the same bytes in two homes."""
+    for name, stage in stages.items():
+        if stage["digest"] != others[name]["digest"]:
+            sys.exit(f"the output of {name} depends on the order in which data arrived: see {stage['path']}")
 
 
 def inspect(corpus: Path, work: Path) -> Figures:
@@ -131,17 +147,18 @@ def rows(records: Records, recipe: str) -> list[Row]:
 
 def _rows_of_size(name: str, figures: Figures) -> list[Row]:
     full, unchanged, added = (figures[key] for key in ("full", "unchanged", "added"))
-    anew = figures["added, from nothing"]
-    share = added["cpu_s"] / anew["cpu_s"]
+    share = added["cpu_s"] / full["cpu_s"]
+    speed = figures["raw_bytes"] / 1e6 / sum(full["stages"][each]["cpu_s"] for each in ("parse", "clean"))
     found = [
-        Row(f"{name}: CPU s", [full["cpu_s"], anew["cpu_s"]]),
+        Row(f"{name}: CPU s", [full["cpu_s"]]),
+        at_least(f"{name}: parse and clean, MB/s of the files", [speed], 40.0),
         at_most(f"{name}: peak of the memory, MB", [full["peak_mb"]], 1500, ",.0f"),
         at_most(f"{name}: nothing changed, s", [unchanged["wall_s"]], 2.0),
-        at_most(f"{name}: one file more, CPU s / all anew", [share], 0.05, ".1%"),
+        at_most(f"{name}: one file more, CPU s / the first run", [share], 0.05, ".1%"),
     ]
-    for stage, took in added["stages"].items():
-        both = [took["cpu_s"], anew["stages"][stage]["cpu_s"]]
-        found.append(Row(f"{name}: one file more, {stage}, CPU s (the larger figure: all anew)", both))
+    for stage, took in full["stages"].items():
+        found.append(Row(f"{name}: {stage}, CPU s", [took["cpu_s"]]))
+        found.append(Row(f"{name}: {stage}, one file more, CPU s", [added["stages"][stage]["cpu_s"]]))
     return found
 
 

@@ -1,7 +1,8 @@
 """Runs the data stages once in the home of this process, and prints what each of them took, as JSON.
 
-python -m benchmarks.corpus.data_stages RECIPE CORPUS
-    REPARTEE_HOME is the home; the time in which modules are imported does not count
+python -m benchmarks.corpus.data_stages RECIPE CORPUS [INIT]
+    REPARTEE_HOME is the home; the time of imports does not count. INIT is the folder of the
+    initial model.
 """
 
 import json
@@ -28,8 +29,8 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
-def main(recipe: str, corpus: str) -> None:
-    run = open_run(configure(recipe, corpus, []), Settings())
+def main(recipe: str, corpus: str, init: str | None = None) -> None:
+    run = open_run(configure(recipe, corpus, [], init), Settings())
     for stage in DATA:  # finding the code of a stage imports modules
         assert stage.code.sha256
     imported_mb, outputs, stages = peak_mb(), dict[str, Artifact](), dict[str, Any]()
@@ -44,6 +45,7 @@ def main(recipe: str, corpus: str) -> None:
                 "status": found.status,
                 "rows": found.rows,
                 "digest": found.digest,
+                "path": str(found.path),
             }
     cpu_s = sum(each["cpu_s"] for each in stages.values())
     wall_s = sum(each["wall_s"] for each in stages.values())

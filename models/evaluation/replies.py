@@ -6,7 +6,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models.data.examples import read_split, reply_positions
+from models.data.conversations import read_split, reply_positions
 from models.evaluation.guards import Reply
 from models.generation.config import GenerationConfig
 from models.text.encoding import encode_context, read_model_info

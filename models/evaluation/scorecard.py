@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.config import Config
-from models.data.examples import Conversation, encode_split, read_split
+from models.data.conversations import Conversation, read_split
+from models.data.examples import encode_split
 from models.data.schemas import EXAMPLES
 from models.evaluation.checks.cases import Case
 from models.evaluation.checks.results import Result, passed_share, run_cases

@@ -1,5 +1,6 @@
-"""The vocabulary, which is learnt from the training split only or taken from a pretrained model."""
+"""The vocabulary, which is learnt from the training split only or taken from an initial model."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,9 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from models.config import Config
-from models.text import tokenizer
+from models.text import retention, tokenizer
+
+log = logging.getLogger(__name__)
 
 
 class VocabularyConfig(Config):
@@ -21,8 +24,14 @@ class VocabularyConfig(Config):
     """How often a word must occur in the training split to be in a `word` vocabulary."""
 
 
-def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Path | None = None) -> int:
-    """Learn a tokenizer from the training split, or copy that of the initial model; write its folder.
+def learn_vocabulary(
+    out: Path, config: VocabularyConfig, clean: Path, start: Path | None = None, trunk: Path | None = None
+) -> int:
+    """Learn a tokenizer from the training split, or take that of the initial model; write its folder.
+
+    Args:
+        start: the folder of the initial model.
+        trunk: the model folder of the trunk from which the run goes on.
 
     Returns:
         The number of ids in the vocabulary.
@@ -32,8 +41,16 @@ def learn_vocabulary(out: Path, config: VocabularyConfig, clean: Path, start: Pa
     """
     table = pq.read_table(clean / "turns.parquet", columns=["text"], filters=[("split", "=", "train")])
     texts = table["text"].to_pylist()
-    if start is not None:
+    if config.kind == "pretrained" and start is not None:
         return adopt(out, start, tokenizer.learn_spelling(texts))
+    initial = start or trunk
+    if config.kind == "bpe" and initial is not None and retention.is_own(initial, config.size):
+        compared = retention.compare(initial, texts, config.size)
+        log.info("vocabulary: %s", compared.text())
+        (out / retention.RETENTION).parent.mkdir()
+        compared.write(out / retention.RETENTION)
+        if compared.stays:
+            return retention.take_over(initial, out)
     spelling = tokenizer.learn_spelling(texts)
     if config.kind == "word":
         learnt = tokenizer.learn_words(texts, min_count=config.min_count)

@@ -203,9 +203,12 @@ def test_scratch_adds_no_stage_and_a_start_is_planned_first(pretrained, tmp_path
     assert train.inputs(finetuned, ["start", *names]) == ("vocabulary", "export", "start")
 
 
-def test_a_vocabulary_of_its_own_does_not_read_the_start(pretrained, tmp_path):
-    run = describe_run(configure("quick", None, [], str(pretrained(tmp_path / "theirs"))), Settings())
-    assert vocabulary.inputs(run, ["start", "clean"]) == ("clean",)
+def test_a_vocabulary_may_be_that_of_the_start_but_one_of_words_is_always_learnt(pretrained, tmp_path):
+    start = str(pretrained(tmp_path / "theirs"))
+    run = describe_run(configure("quick", None, [], start), Settings())
+    assert vocabulary.inputs(run, ["start", "clean"]) == ("clean", "start")
+    words = describe_run(configure("quick", None, ["vocabulary.kind=word"], start), Settings())
+    assert vocabulary.inputs(words, ["start", "clean"]) == ("clean",)
     assert train.inputs(run, ["start"]) == ("vocabulary", "export", "start")
 
 

@@ -10,7 +10,7 @@ from corpus.cleaning.clean import clean_turns
 from corpus.cleaning.config import CleanConfig
 from corpus.readers.turns import Conversation, Turn
 from corpus.readers.writer import ROW_GROUP, TurnsWriter, tables_of
-from models.data.examples import read_split
+from models.data.conversations import read_split
 from models.data.schemas import SYSTEM, TURNS, has_system
 
 HALVES = {"validation_share": 0.3, "test_share": 0.3, "split_by": "conversation"}
