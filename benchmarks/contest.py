@@ -24,7 +24,8 @@ from flows.recipes import configure  # noqa: E402
 from models.metrics_log import METRICS, Reader  # noqa: E402
 from models.text.config import DIALOGUE, Dialogue  # noqa: E402
 from models.training.checkpoint import put_json  # noqa: E402
-from models.training.precision import PRECISION, PrecisionChoice  # noqa: E402
+from models.training.launch import PRECISION  # noqa: E402
+from models.training.precision import PrecisionChoice  # noqa: E402
 from settings import Settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,7 +13,8 @@ from benchmarks.gpu import ROOT, Failed, Figures
 from models.data import batches
 from models.metrics_log import METRICS, Reader, of_kind
 from models.training import initial_weights
-from models.training.precision import PRECISION, PrecisionChoice
+from models.training.launch import PRECISION
+from models.training.precision import PrecisionChoice
 from models.training.run_folder import Run
 from models.training.setup import seed_everything
 

@@ -30,7 +30,8 @@ from models.data import batches
 from models.network import networks
 from models.text import tokenizer
 from models.training.checkpoint import put_json
-from models.training.precision import PRECISION, PrecisionChoice, fastest_seconds
+from models.training.launch import PRECISION
+from models.training.precision import PrecisionChoice, fastest_seconds
 from models.training.run_folder import Run
 from models.training.schedule import learning_rate_at
 from models.training.setup import seed_everything

@@ -1,7 +1,9 @@
 """Devices: which device a run uses, and operations whose torch function depends on the device type."""
 
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -36,6 +38,19 @@ def best() -> torch.device:
 def device_name(device: torch.device) -> str:
     """The product name of a CUDA GPU, or the type (`mps`, `cpu`) of any other device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def processor_name(device: torch.device) -> str:
+    """The product name of a CUDA GPU, or of the processor for any other device; on some systems only its
+    architecture."""
+    if device.type == "cuda":
+        return device_name(device)
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,6 +1,7 @@
-"""A training run's logs: metrics.jsonl for programs, train.log for users, notices.jsonl for the launcher.
+"""A training run's logs: metrics.jsonl for programs, train.log for users, notices.jsonl for the launcher, and
+elapsed.txt for a run that repeats this one (models/training/clock.py).
 
-A resumed training run first truncates metrics.jsonl and train.log to the sizes that they had when its
+A resumed training run first truncates all files but notices.jsonl to the sizes that they had when its
 checkpoint was written, so that no step or epoch is logged twice. `Reader` can read metrics.jsonl while it
 grows, even if it is truncated meanwhile. notices.jsonl passes the trainer's log records to the process that
 started the trainer.
@@ -17,7 +18,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-METRICS, NOTICES = "metrics.jsonl", "notices.jsonl"
+METRICS, NOTICES, ELAPSED = "metrics.jsonl", "notices.jsonl", "elapsed.txt"
 
 # The kinds of lines. A line is a plain dictionary and not a Record, for speed: many lines are written.
 STEP = "step"  # the loss, learning rate and speed of the latest steps
@@ -41,11 +42,15 @@ HEADER = " ".join(f"{name:>19}" for name in COLUMNS) + "\n"
 
 
 class MetricsLog:
-    """Writes metrics.jsonl and train.log of a run folder."""
+    """Writes metrics.jsonl, train.log and elapsed.txt of a run folder."""
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.writes = writes  # True in only one process of a training run
-        self.paths = {"metrics": folder / METRICS, "log": folder / "train.log"}
+        self.paths = {
+            "metrics": folder / METRICS,
+            "log": folder / "train.log",
+            "elapsed": folder / ELAPSED,
+        }
 
     def begin(self, sizes: dict[str, int] | None) -> None:
         """Truncate the files to the `sizes` that they had at a checkpoint; if `sizes` is None, empty them."""
@@ -67,6 +72,12 @@ class MetricsLog:
         line = {"kind": kind, "time": time.time_ns() // 1_000_000, **metrics}
         with self.paths["metrics"].open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def write_elapsed(self, seconds: float) -> None:
+        """Write the elapsed time at the next step, or at the end of training, with all its digits."""
+        if self.writes:
+            with self.paths["elapsed"].open("a") as file:
+                file.write(f"{seconds!r}\n")
 
     def write_epoch(self, **m: Any) -> None:
         """Write the epoch's line to both files, and sync train.log to the disk."""

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -22,7 +22,7 @@ from pydantic import ConfigDict
 from models.config import Config
 from models.errors import InputError
 from models.files import PROJECT
-from models.metrics_log import METRICS, NOTICES, Reader
+from models.metrics_log import ELAPSED, METRICS, NOTICES, Reader
 from models.network.config import NetworkConfig
 from models.processes import end_process
 from models.record import Record
@@ -33,7 +33,8 @@ from models.training.trunk.files import FOLDER, MODEL
 
 log = logging.getLogger(__name__)
 
-SUMMARY = "summary.json"
+SUMMARY, PRECISION = "summary.json", "precision.json"
+LOGS = (METRICS, "train.log", SUMMARY, PRECISION, ELAPSED)
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 20  # from SIGTERM to SIGKILL; writing a checkpoint takes less time
@@ -71,6 +72,8 @@ class Summary(Record):
     processes: int = 1
     workers: int = 1
     threads: int = 1
+    processor: str = ""
+    """The product name of the GPU, or without a GPU that of the processor."""
 
     def choices(self) -> dict[str, str]:
         """The choices that the trainer made for this machine; on another machine they may be different."""
@@ -89,19 +92,24 @@ def train_model(
     check: Callable[[], None] = lambda: None,
     trunk: Path | None = None,
     next_trunk: Path | None = None,
+    replay: Path | None = None,
 ) -> int:
     """Run the trainer in `work`, then write model/ and logs/ to `out`; returns the number of steps.
 
     `watch` is called with each line of metrics.jsonl and notices.jsonl; `check` is called between two reads.
     With `next_trunk`, the run is a night of a model line: it goes on from `trunk` (from random weights if
-    that is None), and leaves its own trunk in the folder `next_trunk`.
+    that is None), and leaves its own trunk in the folder `next_trunk`. With `replay`, a folder with the logs
+    of an earlier run, the precision and the elapsed time at each step are those of that run.
 
     Raises:
         Exception: the trainer has failed, or `check` has raised an error and the trainer has been stopped.
     """
     work.mkdir(parents=True, exist_ok=True)
     night = None if next_trunk is None else {"parent": None if trunk is None else str(trunk)}
-    _write_config(work, config, vocabulary, export, start=trunk / MODEL if trunk else start, night=night)
+    others = {"start": trunk / MODEL if trunk else start, "night": night, "replay": replay}
+    _write_config(work, config, vocabulary, export, others)
+    if replay is not None and not (work / PRECISION).exists():
+        shutil.copy(replay / PRECISION, work / PRECISION)
     readers = [Reader(work / METRICS), Reader(work / NOTICES)]
     for reader in readers:
         reader.skip()  # an earlier run of this command, which was interrupted, has already shown these lines
@@ -119,7 +127,7 @@ def train_model(
         trunk_files.copy(work / FOLDER, next_trunk)
     shutil.copytree(work / "model", out / "model")
     (out / "logs").mkdir()
-    for name in (METRICS, "train.log", SUMMARY):
+    for name in LOGS:
         shutil.copy(work / name, out / "logs" / name)
     return Summary.read(work / SUMMARY).steps
 
@@ -129,21 +137,21 @@ def _write_config(
     config: TrainingConfig,
     vocabulary: Path,
     export: Path,
-    *,
-    start: Path | None,
-    night: dict[str, str | None] | None,
+    others: Mapping[str, Path | dict[str, str | None] | None],
 ) -> None:
-    """Write config.json, which contains the trainer's settings and the paths of its inputs."""
+    """Write config.json, which contains the trainer's settings and the paths of its inputs.
+
+    Those of the `others` that are None are left out.
+    """
     run = {
         **config.model_dump(mode="json"),
         **Dialogue.read(export / DIALOGUE).model_dump(),
         "tokenizer": str(vocabulary),
         "examples": str(export),
     }
-    if start is not None:
-        run["start"] = str(start)
-    if night is not None:
-        run["night"] = night
+    for name, value in others.items():
+        if value is not None:
+            run[name] = str(value) if isinstance(value, Path) else value
     (work / "config.json").write_text(json.dumps(run, indent=2) + "\n")
 
 

@@ -3,7 +3,6 @@
 import logging
 import math
 import threading
-import time
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from models.files import sync
 from models.metrics_log import REPLIES, SKIP, STEP, VALIDATION, MetricsLog
 from models.text import tokenizer
 from models.training import checkpoint, schedule, validation
+from models.training.clock import Clock
 from models.training.run_folder import Run
 from models.training.setup import set_up
 from models.training.state import MetricSums, Throughput, TrainingState, step_line
@@ -48,6 +48,7 @@ class Training:
         self.examples = self.setup.examples
         self.guess_nats = math.log(self.setup.vocab_size)
         self.metrics_log = MetricsLog(run.folder, writes=self.group.is_main)
+        self.clock = Clock.of(run.replay)
         self.night = Night(run, self.model, self.step.optimizer, is_packed=bool(self.step.packing))
         self.past = self.night.past
         self.state = TrainingState(batch_index=self.past.batch_index)
@@ -70,7 +71,7 @@ class Training:
             Diverged: several steps in a row had no usable gradient, or the validation loss is not finite.
             InputError: a single sequence does not fit into memory.
         """
-        self.since_s = self.saved_s = time.monotonic()
+        self.saved_s = self.clock.start()
         while True:
             stopping, is_save_due = self.tick()
             progress = schedule.progress(self.state, self.num_steps, self.config)
@@ -83,6 +84,7 @@ class Training:
                 if limit:
                     self.end_epoch()
                     self.sample_replies()
+                    self.metrics_log.write_elapsed(self.state.elapsed_s)
                 branches = self.night.branch(self.state, progress, writes=self.group.is_main)
                 if branches or limit or stopping or is_save_due:
                     self.save()
@@ -99,16 +101,11 @@ class Training:
 
     def tick(self) -> tuple[bool, bool]:
         """Return whether any process was asked to stop, and whether the main process must save now."""
-        self.update_elapsed()
-        is_save_due = self.since_s - self.saved_s > self.config.checkpoint_seconds
+        self.clock.advance(self.state)
+        is_save_due = self.clock.now_s - self.saved_s > self.config.checkpoint_seconds
         answers = self.group.all_gather(self.state.elapsed_s, self.stop.is_set(), is_save_due)
-        self.state.elapsed_s = answers[0][0]
+        self.state.elapsed_s = self.clock.at_step(self.state.step, answers[0][0])
         return any(stops for _, stops, _ in answers), bool(answers[0][2])
-
-    def update_elapsed(self) -> None:
-        now_s = time.monotonic()
-        self.state.elapsed_s += now_s - self.since_s
-        self.since_s = now_s
 
     def train_step(self, rows: NDArray[np.int64], rate: float) -> None:
         """Make one optimizer step on these rows, or skip the step if its loss or gradient is faulty.
@@ -117,6 +114,7 @@ class Training:
             Diverged: several steps in a row were faulty.
             InputError: a single sequence does not fit into memory.
         """
+        self.metrics_log.write_elapsed(self.state.elapsed_s)
         seed = step_seed(self.config.seed, self.past.steps + self.state.step, self.group.rank)
         step_sums = self.step.gradient(rows, seed=seed)
         if fault := find_fault(step_sums, self.guess_nats):
@@ -153,7 +151,7 @@ class Training:
         """Write a line of metrics for the steps since the last line and, if due, a line of system load."""
         sums = self.window.read()
         self.window.clear()
-        self.update_elapsed()
+        self.clock.advance(self.state)
         line = step_line(
             self.state,
             sums,
@@ -222,9 +220,10 @@ class Training:
         loss, accuracy, bpb, seconds = self.group.all_gather(*own)[0]
         if not math.isfinite(loss):
             raise Diverged(f"the validation loss at step {self.state.step} is {loss:g}")
+        seconds = self.clock.of_validation(self.state.step, seconds)
         self.state.validation_s += seconds
         figures = {"loss": loss, "accuracy": accuracy, "bpb": bpb}
-        self.metrics_log.write(VALIDATION, step=self.state.step, **figures)
+        self.metrics_log.write(VALIDATION, step=self.state.step, **figures, seconds=seconds)
         self.state.validation = figures
         self.state.validated_step = self.state.step
         if bpb < self.state.best_bpb:
@@ -262,7 +261,7 @@ class Training:
         tensors = {"model": self.weights(), "optimizer": optimizer, "best": self.best}
         folder = self.run.folder / "checkpoints"
         checkpoint.save(folder, self.state.step, tensors, self.state.to_json(), key=self.key)
-        self.saved_s = time.monotonic()
+        self.saved_s = self.clock.now_s
 
     def resume(self) -> None:
         """Restore the newest complete checkpoint of this training run, if there is one.

@@ -9,8 +9,8 @@ import torch
 
 from models.record import Record
 from models.training import checkpoint
+from models.training.launch import PRECISION
 
-PRECISION = "precision.json"
 PROBE_TOKENS = 1024
 PROBE_MATMUL = (128, 256)  # rows, columns
 HOPELESS = 3  # if a bf16 matmul takes this many times as long as an fp32 matmul, no bf16 step is timed

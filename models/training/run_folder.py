@@ -44,6 +44,8 @@ class Run:
     """Whether the run leaves a trunk, from which another run can go on (models/training/trunk/night.py)."""
     trunk: Path | None = None
     """The trunk from which the run goes on; its weights are those of `start`."""
+    replay: Path | None = None
+    """The folder with the logs of an earlier run, which this run repeats (models/training/clock.py)."""
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -69,6 +71,7 @@ class Run:
                 has_system=content.get("has_system", False),
                 is_night=content.get("night") is not None,
                 trunk=Path(trunk) if trunk else None,
+                replay=Path(content["replay"]) if content.get("replay") else None,
             )
         except FileNotFoundError:
             raise InputError(f"{path} is missing; give the run folder of a training run") from None

@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from models import devices
 from models.errors import InputError, is_out_of_space
 from models.metrics_log import NoticeHandler
 from models.processes import stop_on_signals, when_parent_ends
@@ -90,6 +91,7 @@ def publish(training: Training, limit: str) -> None:
         processes=training.group.world_size,
         workers=step.workers,
         threads=torch.get_num_threads(),
+        processor=devices.processor_name(training.setup.device),
         **{f"start_tokens_{name}": count for name, count in training.setup.start_token_counts.items()},
     )
     checkpoint.put_json(training.run.folder / SUMMARY, summary.model_dump())
