@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from cli.help import CHAMPION, TALK
-from cli.options import VERSION_HELP, Json, Line
+from cli.options import VERSION_HELP, Json, Line, Quiet
+from cli.terminal.display import progress
 from cli.terminal.output import print_json, print_result
 from console import signs_of_life
 
@@ -51,7 +52,8 @@ def show(
     """Show one version of the model.
 
     Shows the verdict of the gate, the scores on the test split beside those of the previous champion, sample
-    replies, the data, the run that trained the version, and the location of its files.
+    replies, the data, when the version was the champion, and the location of its files. `repartee lineage`
+    shows where it comes from.
     """
     with signs_of_life():
         from cli.show import describe_version, print_version
@@ -83,6 +85,50 @@ def compare(
 
     compared = compare_versions(first, second, line)
     print_result(compared, fit(comparison_text(compared)), as_json)
+
+
+@app.command(rich_help_panel=TALK)
+@signs_of_life()
+def lineage(
+    ref: Annotated[str, typer.Argument(help=VERSION_HELP, metavar="VERSION")] = "champion",
+    line: Line = None,
+    as_json: Json = False,
+) -> None:
+    """Show where a version comes from, and when and why it was in service.
+
+    Shows the recipe, the commit of the code and whether files were modified, the trunks or initial models
+    from which the training began, the runs in Prefect and MLflow, the decision of the gate, the times in
+    which the version was the champion, and the digest of each output from which it was made.
+    """
+    from cli.provenance.lineage import trace_version
+    from cli.terminal.lineage import lineage_text
+
+    traced = trace_version(ref, line)
+    print_result(traced.to_json(), lineage_text(traced), as_json)
+
+
+@app.command(rich_help_panel=TALK)
+def reproduce(
+    ref: Annotated[str, typer.Argument(help=VERSION_HELP, metavar="VERSION")] = "champion",
+    line: Line = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a version again from the same inputs, and compare the weights bit by bit.
+
+    The corpus and the initial model are taken from the store, all other outputs are built again and compared
+    with those recorded, and the time limit of the training is repeated step by step. The exit status is 0 if
+    the weights are equal, and 1 if they differ; then the first stage whose output differs is named, with what
+    has changed: settings, inputs, libraries, code or machine. The version, the champion and the records of
+    runs do not change. To continue an interrupted reproduction, run the same command again.
+    """
+    with progress(quiet=quiet):
+        from cli.provenance.reproduce import reproduce_version
+        from cli.terminal.reproduction import reproduction_text
+
+        result = reproduce_version(ref, line)
+    print_result(result, reproduction_text(result), as_json)
+    raise typer.Exit(0 if result["outcome"] == "equal" else 1)
 
 
 @app.command(rich_help_panel=CHAMPION)

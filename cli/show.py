@@ -1,13 +1,16 @@
-"""`repartee show`: everything that is known about one registered version."""
+"""`repartee show`: what one registered version is, and how good (provenance/: where it comes from)."""
 
 import re
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cli.provenance.service import Period, periods_of
 from cli.terminal.tables import moment_text
 from cli.terminal.wrapping import fit
+from cli.versions import run_tags
 from console import supports_styles
 from models.errors import InputError, TrackingUnavailable
 from models.registry.description import without_spacers
@@ -16,19 +19,17 @@ from models.registry.tags import (
     CHANGES,
     CORPUS,
     FINGERPRINT,
-    PROMOTED_AT,
     RECIPE,
-    REPLACED,
-    RUN_NAME,
     TAKEN_OUT,
 )
 from models.registry.version import Version
-from models.registry.versions import Registry
 from settings import Settings
-from tasks.run_page.prefect_runs import prefect_run
-from tasks.store.artifact import stored_outputs
+from tasks.provenance.origin import origin_of
 
 PAGE_LINK = re.compile(r"\[([^]]*)\]\((#/[^)]*)\)( \| )?")  # an address relative to that of MLflow's server
+RUN_PAGE = r"\[[^]]*\]\([^)]*/runs/flow-run/[^)]*\)"
+PREFECT_LINK = re.compile(rf" \| {RUN_PAGE}|{RUN_PAGE}( \| )?")
+EMPTY_LINES = re.compile(r"\n{3,}")
 PICTURE = re.compile(r"^!\[.*\n", re.MULTILINE)
 
 
@@ -47,8 +48,8 @@ class ShownVersion:
     """The address of the MLflow server, without its login; None for a database without a server."""
     run_tags: dict[str, str] = field(default_factory=dict)
     """The tags of the MLflow run that trained the version; empty if the run was deleted."""
-    dashboard: str = ""
-    """The address at which `repartee up` shows the runs of this home."""
+    periods: list[Period] = field(default_factory=list)
+    """The times in which the version was the champion, the latest first."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -68,27 +69,25 @@ class ShownVersion:
     def facts(self) -> dict[str, str]:
         """The lines at the top of the text, as values by label; empty values are left out."""
         version, tags = self.version, {**self.run_tags, **self.version.tags}
-        run = prefect_run(tags, self.dashboard)
-        prefect = f"{run.name}, {run.url}{run.condition}" if run else ""
         facts = {
             "recipe": f"{tags.get(RECIPE, '')} on {tags.get(CORPUS, '')}" if RECIPE in tags else "",
             "changes": tags.get(CHANGES, ""),
             "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
-            "champion": f"since {moment_text(tags[PROMOTED_AT])}" if PROMOTED_AT in tags else "",
-            "replaced": f"v{tags[REPLACED]}" if tags.get(REPLACED) else "",
+            "champion": "; ".join(map(_period_text, self.periods)),
             "taken out": _taken_out_text(tags.get(TAKEN_OUT, "")),
-            "trained by": prefect or tags.get(RUN_NAME, ""),
-            "MLflow": f"run {version.run_id}, {self.run_url}",
             "files": self.files,
             "data": f"repartee data {self.data}" if self.data else "",
+            "origin": f"repartee lineage {shlex.quote(f'{self.line}@{version.number}')}",
         }
         return {label: value for label, value in facts.items() if value}
 
     def report(self) -> str:
         """The description of the version in Markdown, without pictures. Links to MLflow's pages are absolute;
-        if there is no MLflow server, they are left out."""
+        if there is no MLflow server, they are left out. Those to Prefect's pages are left out, because
+        `repartee lineage` shows them."""
         link = "" if self.server is None else rf"[\1]({self.server}/\2)\3"
-        return PAGE_LINK.sub(link, PICTURE.sub("", without_spacers(self.version.description)))
+        text = PREFECT_LINK.sub("", PICTURE.sub("", without_spacers(self.version.description)))
+        return EMPTY_LINES.sub("\n\n", PAGE_LINK.sub(link, text)).lstrip("\n")
 
 
 def describe_version(ref: str, line: str | None) -> ShownVersion:
@@ -113,14 +112,19 @@ def describe_version(ref: str, line: str | None) -> ShownVersion:
         files=files,
         data=_data_of(settings.root, version),
         server=registry.server,
-        run_tags=_tags_of_run(registry, version),
-        dashboard=settings.dashboard,
+        run_tags=run_tags(registry, version),
+        periods=periods_of(registry.history(), version.number),
     )
 
 
-def _tags_of_run(registry: Registry, version: Version) -> dict[str, str]:
-    run = registry.run_or_none(version.run_id) if version.run_id else None
-    return {} if run is None else dict(run.data.tags)
+def _period_text(period: Period) -> str:
+    """A time in which the version was the champion."""
+    before = f" instead of v{period.instead_of}" if period.instead_of else ""
+    if period.until is None:
+        return f"since {moment_text(period.since)}{before}"
+    return (
+        f"from {moment_text(period.since)}{before} to {moment_text(period.until)}, then v{period.replaced_by}"
+    )
 
 
 def _taken_out_text(tag: str) -> str:
@@ -131,11 +135,9 @@ def _taken_out_text(tag: str) -> str:
 
 def _data_of(home: Path, version: Version) -> str | None:
     """The fingerprint of the examples on which the version was trained, if the store still has them."""
-    trained = [
-        run for run in stored_outputs(home, "train") if run.fingerprint == version.tags.get(FINGERPRINT)
-    ]
-    digests = {run.inputs.get("export") for run in trained}
-    return next((data.fingerprint for data in stored_outputs(home, "export") if data.digest in digests), None)
+    origin = origin_of(home, version.tags.get(FINGERPRINT, ""))
+    examples = origin and origin.outputs.get("export")
+    return examples.fingerprint if examples else None
 
 
 def print_version(shown: ShownVersion) -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 from models.errors import InputError, TrackingUnavailable
 from models.registry.reference import Model, model_in_folder, open_registry, registered_model
+from models.registry.version import Version
+from models.registry.versions import Registry
 from settings import Settings
 
 
@@ -17,6 +19,12 @@ def find_model(ref: str, line: str | None = None) -> Model:
         return model
     settings = Settings()
     return registered_model(ref, open_registry(settings, line), settings.root / "registry")
+
+
+def run_tags(registry: Registry, version: Version) -> dict[str, str]:
+    """The tags of the MLflow run that trained a version; empty if the run was deleted."""
+    run = registry.run_or_none(version.run_id) if version.run_id else None
+    return {} if run is None else dict(run.data.tags)
 
 
 def upgrade_versions(line: str | None) -> list[dict[str, Any]]:

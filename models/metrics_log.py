@@ -1,5 +1,5 @@
 """A training run's logs: metrics.jsonl for programs, train.log for users, notices.jsonl for the launcher, and
-elapsed.txt for a run that repeats this one (models/training/clock.py).
+elapsed.txt for a run that repeats this one (models/training/schedule.py).
 
 A resumed training run first truncates all files but notices.jsonl to the sizes that they had when its
 checkpoint was written, so that no step or epoch is logged twice. `Reader` can read metrics.jsonl while it

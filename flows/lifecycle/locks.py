@@ -41,13 +41,13 @@ def line_holder(home: Path, line: str) -> str | None:
 
 
 @contextmanager
-def my_turn(home: Path, name: str) -> Iterator[None]:
+def my_turn(home: Path, name: str, *, waits: bool = False) -> Iterator[None]:
     """Hold the training lock of this home, so that no other run trains in it in the meantime.
 
     Raises:
-        Busy: a run is training in this home.
+        Busy: a run is training in this home, and this call does not wait for its end.
     """
-    with _held(home, TRAINING, name):
+    with _held(home, TRAINING, name, waits=waits):
         yield
 
 

@@ -110,6 +110,15 @@ def train_model(
     _write_config(work, config, vocabulary, export, others)
     if replay is not None and not (work / PRECISION).exists():
         shutil.copy(replay / PRECISION, work / PRECISION)
+    _run_trainer(work, watch, check)
+    if next_trunk is not None and (work / FOLDER).exists():
+        trunk_files.copy(work / FOLDER, next_trunk)
+    shutil.copytree(work / "model", out / "model")
+    copy_logs(work, out / "logs")
+    return Summary.read(work / SUMMARY).steps
+
+
+def _run_trainer(work: Path, watch: Watch, check: Callable[[], None]) -> None:
     readers = [Reader(work / METRICS), Reader(work / NOTICES)]
     for reader in readers:
         reader.skip()  # an earlier run of this command, which was interrupted, has already shown these lines
@@ -123,13 +132,14 @@ def train_model(
         raise
     if process.returncode:
         raise _failure(work, process.returncode)
-    if next_trunk is not None and (work / FOLDER).exists():
-        trunk_files.copy(work / FOLDER, next_trunk)
-    shutil.copytree(work / "model", out / "model")
-    (out / "logs").mkdir()
+
+
+def copy_logs(source: Path, target: Path) -> None:
+    """Copy those logs of a training run that exist; earlier releases did not write all of them."""
+    target.mkdir(parents=True, exist_ok=True)
     for name in LOGS:
-        shutil.copy(work / name, out / "logs" / name)
-    return Summary.read(work / SUMMARY).steps
+        if (source / name).exists():
+            shutil.copy(source / name, target / name)
 
 
 def _write_config(

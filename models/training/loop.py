@@ -17,7 +17,6 @@ from models.files import sync
 from models.metrics_log import REPLIES, SKIP, STEP, VALIDATION, MetricsLog
 from models.text import tokenizer
 from models.training import checkpoint, schedule, validation
-from models.training.clock import Clock
 from models.training.run_folder import Run
 from models.training.setup import set_up
 from models.training.state import MetricSums, Throughput, TrainingState, step_line
@@ -48,7 +47,7 @@ class Training:
         self.examples = self.setup.examples
         self.guess_nats = math.log(self.setup.vocab_size)
         self.metrics_log = MetricsLog(run.folder, writes=self.group.is_main)
-        self.clock = Clock.of(run.replay)
+        self.clock = schedule.Clock.of(run.replay)
         self.night = Night(run, self.model, self.step.optimizer, is_packed=bool(self.step.packing))
         self.past = self.night.past
         self.state = TrainingState(batch_index=self.past.batch_index)

@@ -45,7 +45,7 @@ class Run:
     trunk: Path | None = None
     """The trunk from which the run goes on; its weights are those of `start`."""
     replay: Path | None = None
-    """The folder with the logs of an earlier run, which this run repeats (models/training/clock.py)."""
+    """The folder with the logs of an earlier run, which this run repeats (models/training/schedule.py)."""
 
     @classmethod
     def read(cls, folder: Path) -> "Run":

@@ -28,6 +28,7 @@ from tasks.trunk.chain import SHAPE, Night, Trunk
 log = logging.getLogger(__name__)
 
 SOURCE = "source"  # the key of the parent among the inputs of the stage `train`
+RANDOM = "random weights"  # the origin of a line without a champion
 CONVERGED = (
     "converged: the last two nights were no better on the validation split, and the data, the settings and "
     "the code are the same"
@@ -193,7 +194,7 @@ def _origin(run: RunContext, trunk: Trunk, damage: str) -> tuple[Night, Path | N
         TrackingUnavailable: MLflow does not answer, so the champion is unknown.
     """
     unique = f" {uuid4().hex}" if damage else ""
-    random = Night(at=_now(), digest=f"random weights{unique}", origin="random weights")
+    random = Night(at=_now(), digest=f"{RANDOM}{unique}", origin=RANDOM)
     champion = run.registry.champion()
     if champion is None or not _is_same_network(run, champion):
         return random, None

@@ -7,7 +7,7 @@ import pytest
 from registries import model_folder, register, register_as_before
 
 from cli.show import describe_version
-from cli.terminal.tables import status_table, version_table
+from cli.terminal.tables import moment_text, status_table, version_table
 from cli.versions import find_model, list_versions
 from deployments.doctor.installation import Installation
 from deployments.doctor.runs import champion
@@ -56,20 +56,34 @@ def test_a_version_is_shown_with_its_report_whose_addresses_are_absolute_or_left
 ) -> None:
     monkeypatch.setenv("REPARTEE_HOME", str(tmp_path / "home"))
     registry = open_registry(Settings())
-    report = "[v1](#/models/x) | [run in Prefect](http://p/1)\n\n![Loss](get-artifact?path=a)\nThe end.\n"
+    prefect = "[promoted by b](http://p/runs/flow-run/1)"
+    report = f"[v1](#/models/x) | {prefect}\n\n![Loss](get-artifact?path=a)\nThe end.\n"
     version = register(registry, model_folder(tmp_path / "model", b"weights"), "night")
     with registry.writing() as client:
         client.update_model_version(registry.model, str(version.number), report)
     shown = describe_version("1", None)
-    assert shown.report() == "[run in Prefect](http://p/1)\n\nThe end.\n"
+    assert shown.report() == "The end.\n"
     served = replace(shown, server="http://m:5000")
-    assert served.report().startswith("[v1](http://m:5000/#/models/x) | [run in Prefect](http://p/1)")
-    run = {"prefect.flow_run_id": "a", "prefect.flow_run_name": "quick-sample #1"}
+    assert served.report() == "[v1](http://m:5000/#/models/x)\n\nThe end.\n"
     taken_out = {"repartee.taken_out": "2026-11-29T00:31:59.471+00:00: v1 was rolled back by me"}
-    facts = replace(shown, run_tags=run | taken_out, dashboard="http://127.0.0.1:4200").facts()
-    page = "http://127.0.0.1:4200/runs/flow-run/a (while `repartee up` is running)"
-    assert facts["trained by"] == f"quick-sample #1, {page}"
+    facts = replace(shown, run_tags=taken_out).facts()
     assert facts["taken out"] == "2026-11-29 00:31 UTC: v1 was rolled back by me"
     assert Path(shown.files, "config.json").exists() and shown.to_json()["version"] == 1
     with pytest.raises(InputError, match="has no version '7'; it has 1"):
         describe_version("7", None)
+
+
+def test_a_former_champion_is_shown_with_the_time_in_which_it_was_the_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPARTEE_HOME", str(tmp_path / "home"))
+    registry = open_registry(Settings())
+    for number in (1, 2):
+        folder = model_folder(tmp_path / str(number), b"%d" % number)
+        registry.promote(register(registry, folder, f"night {number}"), "better")
+    first, second = (moment_text(each.at.isoformat()) for each in reversed(registry.history()))
+    assert describe_version("1", None).facts()["champion"] == f"from {first} to {second}, then v2"
+    assert describe_version("2", None).facts()["champion"] == f"since {second} instead of v1"
+    registry.promote(registry.find("1"), "back", by_hand=True)
+    assert describe_version("1", None).facts()["champion"].startswith("since ")
+    assert describe_version("2", None).facts()["origin"] == "repartee lineage repartee@2"

@@ -67,6 +67,7 @@ def store_training(home, name, parse, turns, start=None):
         folder = home / "store" / "start" / name
         (folder / "logs").mkdir(parents=True)
         (folder / "logs" / "source.json").write_text(json.dumps({"kind": "folder", "place": str(start)}))
+        (folder / "content.txt").write_text(str(start))
         manifest = new_manifest(folder, {"inputs": {}}, 1, 0.0)
         write_manifest(folder, manifest)
         inputs |= {"start": manifest["digest"]}

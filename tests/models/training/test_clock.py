@@ -9,7 +9,7 @@ import torch
 from trainings import StopAt, lines, run_folder, train, weights
 
 from models.training import trainer
-from models.training.clock import read_elapsed
+from models.training.schedule import read_elapsed
 
 LIMITED = {"max_minutes": 0.03, "max_epochs": 1e6, "checkpoint_seconds": 0.3}
 
