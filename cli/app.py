@@ -138,6 +138,14 @@ def data(
             help="The fingerprint of the data, or the first characters of it.", show_default="the newest"
         ),
     ] = None,
+    conversation: Annotated[
+        str | None,
+        typer.Option(
+            help="Show what has become of this conversation: its turns, its split, and what was removed from "
+            "it and why.",
+            metavar="ID",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the prepared data: counts, rejected lines, example lengths, and ten conversations.
@@ -147,7 +155,13 @@ def data(
     """
     from cli import data
     from cli.terminal import tables
+    from cli.terminal.conversation import conversation_text
 
+    if conversation is not None:
+        export, fate = data.find_in_data(fingerprint, conversation)
+        result = {"fingerprint": export.fingerprint, "conversation": fate.model_dump()}
+        print_result(result, conversation_text(fate), as_json)
+        return
     export, found = data.describe_data(fingerprint)
     print_result(data.to_json(export, found), tables.data_text(export.fingerprint, found), as_json)
 

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from corpus.forget_list import forgotten_in
 from models.data.overview import DataOverview, overview
 from models.errors import InputError
 from settings import Settings
+from tasks.exposure import sources_of
+from tasks.provenance.conversation import ConversationFate, find_conversation
 from tasks.store.artifact import StoredOutput, stored_outputs
 
 
@@ -20,6 +23,20 @@ def describe_data(fingerprint: str | None) -> tuple[StoredOutput, DataOverview]:
     export = _find(home, fingerprint)
     clean = _input(home, export, "clean")
     return export, overview(_input(home, clean, "parse").path, clean.path, export.path)
+
+
+def find_in_data(fingerprint: str | None, conversation: str) -> tuple[StoredOutput, ConversationFate]:
+    """What has become of one conversation in the data with this fingerprint (by default, in the newest).
+
+    Raises:
+        InputError: as `describe_data`, or the corpus has no such conversation.
+    """
+    home = Settings().root
+    export = _find(home, fingerprint)
+    clean = _input(home, export, "clean")
+    parse = _input(home, clean, "parse")
+    forgotten = forgotten_in(home, sources_of(home, parse))
+    return export, find_conversation(parse.path, clean.path, conversation, forgotten)
 
 
 def to_json(export: StoredOutput, data: DataOverview) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from deployments.deploy import SCHEDULED, find_deployment
 from deployments.local.connection import NoDatabase, connect, create_deployments
 from flows.config import RetrainConfig
 from flows.lifecycle.context import check_deployable, check_start, with_absolute_checks
+from flows.lifecycle.names import SCHEDULE_TAG
 from flows.lifecycle.parameters import line_of, of_config, parameters_text, to_config
 from flows.recipes import run_command
 from models.errors import InputError, did_you_mean
@@ -140,7 +141,8 @@ def run_now(name: str) -> dict[str, Any]:
                 "the services are down, so no worker would start the run; start them with `repartee up`, or "
                 f"start the run in this terminal: {command}"
             )
-        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+        tags = [f"{SCHEDULE_TAG}{schedule_name(schedule)}"]
+        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, tags=tags)
         return {"schedule": name, "flow_run_id": str(run.id), "url": url_for(run) or ""}
 
 

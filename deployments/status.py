@@ -22,6 +22,7 @@ from deployments.local.processes import answers
 from deployments.schedules import next_runs
 from flows.lifecycle.locks import holder
 from models.errors import InputError
+from models.registry.pages import EXPERIMENTS_PAGE, experiment_page
 from models.registry.reference import open_registry
 from models.registry.tags import CORPUS, PROMOTED_AT, RECIPE
 from models.registry.versions import Registry
@@ -54,7 +55,10 @@ def status() -> dict[str, Any]:
         "scheduled": None,  # whether a schedule is switched on
     }
     try:
-        found |= _champions(open_registry(settings))
+        registry = open_registry(settings)
+        found |= _champions(registry)
+        if "mlflow" in found["services"]:
+            found["services"]["mlflow"]["page"] = _runs_page(registry)
     except InputError as error:  # MLflow does not answer; the rest is worth showing
         found["unknown"] = str(error)
     url = settings.prefect_url
@@ -73,6 +77,12 @@ def _services(home: Path) -> dict[str, dict[str, Any]]:
         name: {**asdict(service), "healthy": not service.health or answers(service.health)}
         for name, service in state.services.items()
     }
+
+
+def _runs_page(registry: Registry) -> str:
+    """The address of MLflow's page with the runs, relative to that of its server."""
+    experiment = registry.find_experiment()
+    return EXPERIMENTS_PAGE if experiment is None else experiment_page(experiment)
 
 
 def _champions(registry: Registry) -> dict[str, Any]:

@@ -229,12 +229,12 @@ def _splits(clean: Path, ids: Collection[str]) -> Splits:
             for name, split in zip(
                 first["conversation_id"].to_pylist(), first["split"].to_pylist(), strict=True
             ):
-                if split not in found and any(each in ids for each in _possible_ids(name)):
+                if split not in found and any(each in ids for each in possible_ids(name)):
                     found.add(split)
     return frozenset(found)
 
 
-def _possible_ids(name: str) -> Iterator[str]:
+def possible_ids(name: str) -> Iterator[str]:
     """The ids from which the stage `clean` may have made this one. An id of the corpus may end in `/2`."""
     yield name
     match = PART.fullmatch(name)

@@ -18,6 +18,7 @@ from models.registry.tags import (
     LOCATION,
     RECIPE,
     RUN_NAME,
+    SCHEDULE,
     SOURCE,
 )
 from models.registry.version import Version
@@ -82,6 +83,7 @@ class Lineage:
             "corpus": tags.get(CORPUS),
             "source": tags.get(SOURCE),
             "trained_at": tags.get(LOCATION),
+            "schedule": tags.get(SCHEDULE),
             "mlflow": {"run_id": self.version.run_id, "url": self.run_url},
             "prefect": {"id": tags.get(FLOW_RUN_ID), "name": self.run_name, "url": self.prefect_url},
             "git": {"commit": self.commit, "clean": self.is_tree_clean},

@@ -7,7 +7,8 @@ from models.evaluation.figures import WORDS
 from models.quantities import count_text
 
 SHOWN_REPLIES = 6
-MAX_NAME, MAX_VALUE = 48, 60  # characters; what is longer is cut
+MAX_NAME = 48  # characters; the values of a longer name are on the next line
+MAX_VALUE = 60  # characters; what is longer is cut
 
 
 def comparison_text(compared: dict[str, Any]) -> str:
@@ -34,16 +35,18 @@ def _name(side: dict[str, Any]) -> str:
 def _origin_text(rows: list[dict[str, str]]) -> str:
     if not rows:
         return "settings, data and code: no difference is recorded"
-    named = [(_cut(row["what"], MAX_NAME), row) for row in rows]
-    width = max(len(name) for name, _ in named)
-    lines = [f"  {name:<{width}}  {_cut(row['first'])} -> {_cut(row['second'])}" for name, row in named]
+    width = min(MAX_NAME, max(len(row["what"]) for row in rows))
+    lines = []
+    for row in rows:
+        name, values = row["what"], f"{_cut(row['first'])} -> {_cut(row['second'])}"
+        lines += [f"  {name:<{width}}  {values}"] if len(name) <= width else [f"  {name}", f"    {values}"]
     return "\n".join(["settings, data and code that differ", *lines])
 
 
-def _cut(value: str, size: int = MAX_VALUE) -> str:
+def _cut(value: str) -> str:
     if not value:
         return "(none)"
-    return value if len(value) <= size else f"{value[: size - 3]}..."
+    return value if len(value) <= MAX_VALUE else f"{value[: MAX_VALUE - 3]}..."
 
 
 def _figure_text(compared: dict[str, Any], first: str, second: str) -> str:

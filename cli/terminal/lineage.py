@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cli.terminal.tables import moment_text
-from models.registry.tags import CHANGES, FLOW_RUN_ID, LOCATION, RECIPE, SOURCE
+from models.registry.tags import CHANGES, FLOW_RUN_ID, LOCATION, RECIPE, SCHEDULE, SOURCE
 
 if TYPE_CHECKING:
     from cli.provenance.lineage import Lineage
@@ -35,6 +35,7 @@ def _facts(lineage: "Lineage") -> dict[str, list[str]]:
         "code": [_code_text(lineage)],
         "began with": [_ancestor_text(each) for each in lineage.ancestors[:MAX_ANCESTORS]],
         "trained by": [_joined(lineage.run_name, lineage.prefect_url)],
+        "schedule": [tags.get(SCHEDULE, "")],
         "trained at": [tags.get(LOCATION, "")],
         "MLflow": [f"run {version.run_id}, {lineage.run_url}"],
         "registered": [moment_text(version.created.isoformat())],

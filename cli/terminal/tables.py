@@ -102,20 +102,22 @@ def upgrade_lines(upgrades: list[dict[str, Any]]) -> str:
 
 def prune_table(listed: dict[str, Any]) -> str:
     """What can be deleted, or was deleted, one kind per line."""
-    unused = f"not used for {listed['days']:g} days"
+    days = f"{listed['days']:g} days"
     if not listed["kinds"]:
-        return f"nothing to delete: everything is needed or has been used in the last {listed['days']:g} days"
+        return f"nothing to delete: everything is needed or has been used in the last {days}"
+    head = f"no run has used these for {days}, and no model with an alias was made from them:"
     lines = [
         f"  {row['what']:<26}{row['count']:>8,}  {size_text(row['size_bytes']):>10}"
         for row in listed["kinds"]
     ]
     size = size_text(sum(row["size_bytes"] for row in listed["kinds"]))
     end = (
-        f"deleted: {size}"
+        f"all of this is deleted, and {size} are free again"
         if listed["deleted"]
-        else f"{size}; nothing has been deleted yet: repartee prune --days {listed['days']:g} --yes"
+        else f"nothing is deleted yet; `repartee prune --days {listed['days']:g} --yes` deletes all of this "
+        f"and frees {size}"
     )
-    return "\n".join([unused, *lines, end])
+    return "\n".join([head, *lines, end])
 
 
 def promotion_text(promotion: dict[str, Any]) -> str:
@@ -238,7 +240,9 @@ def moment_text(moment: str, timezone: str = "UTC") -> str:
 
 def _service_text(name: str, service: dict[str, Any]) -> str:
     health = ", starting" if service["starting"] else "" if service["healthy"] else ", DOES NOT ANSWER"
-    address = pages_of(service["address"]) if name == "mlflow" else service["address"]
+    address = service["address"]
+    if name == "mlflow":
+        address = f"{address}/{service['page']}" if "page" in service else pages_of(address)
     return f"{address or 'running'}{health} (process {service['pid']})"
 
 

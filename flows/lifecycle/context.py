@@ -16,7 +16,7 @@ from prefect.utilities.urls import url_for
 from corpus.mix import foreign_source, name_of_mix
 from corpus.transfer.guard import Reach
 from flows.config import RetrainConfig, flatten
-from flows.lifecycle.names import base_name
+from flows.lifecycle.names import base_name, schedule_of
 from flows.lifecycle.outcome import without_outcome
 from flows.notation import join_settings
 from flows.recipes import changes_of, run_command, trunk_fault
@@ -38,6 +38,7 @@ from models.registry.tags import (
     LOCATION,
     RECIPE,
     RUN_NAME,
+    SCHEDULE,
     SOURCE,
 )
 from settings import Settings
@@ -101,6 +102,8 @@ def open_run(config: RetrainConfig, settings: Settings) -> RunContext:
         return replace(run, tags=tags, home_identity=identity)
     name = without_outcome(flow_run.name)
     tags |= {RUN_NAME: name, FLOW_RUN_ID: str(flow_run.id), FLOW_RUN_NAME: name}
+    if schedule := schedule_of(context):
+        tags[SCHEDULE] = schedule
     if url := url_of(flow_run, settings):
         tags[FLOW_RUN_URL] = url
     return replace(run, name=name, tags=tags, flow_run_id=str(flow_run.id), home_identity=identity)

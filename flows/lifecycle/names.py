@@ -1,16 +1,19 @@
 """The names of runs in Prefect and MLflow, such as `small-cornell #12 seed=1`.
 
-A name contains the recipe, the corpus, the number of the run in its home, and the settings whose values
-differ from the recipe's. If a user has typed a name into the form, that name is used instead.
+A name contains the recipe, the corpus, the number of the run in its home, the schedule that started the run,
+and the settings whose values differ from the recipe's. If a user has typed a name into the form, that name is
+used instead.
 """
 
 import logging
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from coolname.data import config as coolname_lists
+from prefect.client.schemas.schedules import SCHEDULE_TYPES
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as current_run
 
 from corpus.mix import name_of_mix
@@ -25,6 +28,7 @@ from settings import Settings
 
 log = logging.getLogger(__name__)
 
+SCHEDULE_TAG = "schedule:"  # the beginning of the tag, in Prefect, of a run that a schedule has started
 NUMBER = "run_number"  # the file in the home that contains the number of the last run
 MAX_CHANGES_CHARACTERS = 60
 PROPOSED_BY_THE_FORM = re.compile(
@@ -40,12 +44,32 @@ def run_name() -> str:
         return name
     config = _config_of_current_run()
     number = next_number(Settings().root)
-    words = (base_name(config), f"#{number}" if number else "", changes_text(config))
+    schedule = schedule_of(FlowRunContext.get())
+    words = (
+        base_name(config),
+        f"#{number}" if number else "",
+        f"schedule={show_value(schedule)}" if schedule else "",
+        changes_text(config),
+    )
     return " ".join(word for word in words if word)
 
 
 def evaluation_name() -> str:
     return given_name() or f"evaluate-{current_run.parameters['model']}"
+
+
+def schedule_of(context: FlowRunContext | None) -> str:
+    """The name of the schedule that started the run; empty if no schedule did, or if it has no name."""
+    run = context.flow_run if context else None
+    if run is None:
+        return ""
+    by_hand = [tag.removeprefix(SCHEDULE_TAG) for tag in run.tags if tag.startswith(SCHEDULE_TAG)]
+    creator = run.created_by
+    if by_hand or creator is None or creator.type != "SCHEDULE":
+        return next(iter(by_hand), "")
+    # Prefect gives the kind of a schedule, such as CronSchedule, in place of a name that it does not have.
+    name = creator.display_value or ""
+    return "" if name in {kind.__name__ for kind in get_args(SCHEDULE_TYPES)} else name
 
 
 def base_name(config: RetrainConfig) -> str:

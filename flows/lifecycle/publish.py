@@ -20,6 +20,7 @@ from flows.config import RetrainConfig
 from flows.lifecycle.artifacts import publish_artifacts
 from flows.lifecycle.events import send_promotion
 from flows.lifecycle.locks import bury
+from flows.lifecycle.names import SCHEDULE_TAG
 from flows.lifecycle.outcome import Ending, Outcome, stage_row, without_outcome
 from flows.lifecycle.results import Result, forget_result, save_result
 from flows.recipes import promote_anyway, run_command
@@ -28,7 +29,7 @@ from models.evaluation.figures import figure_table
 from models.evaluation.report import REPORT, Report
 from models.evaluation.scorecard import ScoreRecord
 from models.registry.reference import Model
-from models.registry.tags import CORPUS, RECIPE
+from models.registry.tags import CORPUS, RECIPE, SCHEDULE
 from settings import Settings
 from tasks.plan import Plan
 from tasks.prefect_api.reporting import report
@@ -196,8 +197,10 @@ def final_state(outcome: Outcome) -> State[Outcome]:
 
 
 def tag_run(run: RunContext) -> None:
-    """Tag the run with its recipe, corpus and model line, so that users can find it in Prefect."""
+    """Tag the run with its recipe, corpus, model line and schedule, so that users can find it in Prefect."""
     tags = {run.tags[RECIPE], run.tags[CORPUS], run.registry.model}
+    if schedule := run.tags.get(SCHEDULE):
+        tags.add(f"{SCHEDULE_TAG}{schedule}")
     report(_update_run, lambda client, flow_run: _add_tags(client, flow_run, tags))
 
 

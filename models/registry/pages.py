@@ -16,6 +16,11 @@ def pages_of(server: str) -> str:
     return f"{server.rstrip('/')}/{EXPERIMENTS_PAGE}" if server.startswith("http") else server
 
 
+def experiment_page(experiment: str) -> str:
+    """The address of the page that lists the runs of an experiment."""
+    return f"#/experiments/{experiment}/runs?{MODE}"
+
+
 def run_page(experiment: str, run_id: str, artifact: str = "") -> str:
     """The address of a run's page, or of the page of one of the run's artifacts."""
     suffix = f"/artifacts/{quote(artifact)}" if artifact else ""

@@ -87,7 +87,7 @@ class Tracking(Connection):
 
         Only runs of the home with the identity `home` are searched, or if `home` is None, all runs.
         """
-        experiment = self._find_experiment()
+        experiment = self.find_experiment()
         if experiment is None:
             return None
         own_home = f" and tags.`{HOME}` = {quoted(home)}" if home else ""
@@ -105,7 +105,7 @@ class Tracking(Connection):
 
         Runs of earlier releases have no such identity; their tag LOCATION is compared with `at` instead.
         """
-        experiment = self._find_experiment()
+        experiment = self.find_experiment()
         if experiment is None:
             return []
         # Some paths cannot be written in MLflow's filter syntax, so the tags are compared here.
@@ -222,7 +222,7 @@ class Tracking(Connection):
 
     @cached_property
     def _experiment_id(self) -> str:
-        found = self._find_experiment()
+        found = self.find_experiment()
         if found is not None:
             return found
         root = None
@@ -248,7 +248,7 @@ class Tracking(Connection):
             with self.writing() as client:
                 client.set_experiment_tag(experiment, EXPERIMENT_KIND, "custom_model_development")
 
-    def _find_experiment(self) -> str | None:
+    def find_experiment(self) -> str | None:
         """The experiment's id, or None if no run has been recorded yet.
 
         Raises:

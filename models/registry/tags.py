@@ -15,6 +15,7 @@ JUDGED = "repartee.judged."  # a prefix; the time of the verdict follows
 PRECISION = "repartee.precision"  # this and the next two tags: how the run trained on its machine
 DEVICE = "repartee.device"
 FAST_PATH = "repartee.fast_path"
+SCHEDULE = "repartee.schedule"  # the schedule that started the run
 FLOW_RUN_ID = "prefect.flow_run_id"
 FLOW_RUN_NAME = "prefect.flow_run_name"
 FLOW_RUN_URL = "prefect.flow_run_url"  # absent if the Prefect server ended with the run

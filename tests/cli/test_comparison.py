@@ -106,3 +106,21 @@ def test_a_version_that_does_not_exist_is_one_line_with_those_that_do(registry, 
     register(registry, tmp_path, name="a", bpb=1.5, reply="No.", seed=0)
     with pytest.raises(InputError, match="'repartee' has no version '9'; it has 1"):
         compare_versions("1", "9", None)
+
+
+def test_a_cause_of_rejects_is_shown_in_full_however_long_it_is():
+    what = "data: clean: training turns removed as near copies of scored replies"
+    side = {"line": "repartee", "version": 1, "aliases": [], "run_id": ""}
+    compared = {
+        "first": side,
+        "second": side,
+        "origin": [
+            {"what": what, "first": "12", "second": "7"},
+            {"what": "seed", "first": "0", "second": "1"},
+        ],
+        "figures": [],
+        "gain": None,
+        "why_no_gain": "no reason",
+        "replies": [],
+    }
+    assert f"  {what}\n    12 -> 7\n  seed" in comparison_text(compared)

@@ -82,6 +82,10 @@ def test_the_command_prints_what_it_has_done_and_starts_a_run_at_once(api, home)
     run = api.get(f"/flow_runs/{started['flow_run_id']}")
     assert run["parameters"]["recipe"] == "quick"
     assert started["url"].endswith(run["id"])
+    assert "schedule:é 'q\"" in run["tags"]
+    planned = api.get("/flow_runs/filter", {"flow_runs": {"tags": {"all_": ["auto-scheduled"]}}})
+    creators = {(each["created_by"]["type"], each["created_by"]["display_value"]) for each in planned}
+    assert ("SCHEDULE", "é 'q\"") in creators, "the name of a run is made from this"
     schedules.remove("é 'q\"")
 
 

@@ -1,10 +1,20 @@
 """The names of runs are unique in a home and show what differs from the recipe."""
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
 
-from flows.lifecycle.names import MAX_CHANGES_CHARACTERS, base_name, changes_text, is_generated, next_number
+from flows.lifecycle.names import (
+    MAX_CHANGES_CHARACTERS,
+    base_name,
+    changes_text,
+    is_generated,
+    next_number,
+    schedule_of,
+)
 from flows.recipes import configure
 
 
@@ -56,3 +66,22 @@ def test_a_damaged_counter_starts_again_and_a_home_that_cannot_be_written_gives_
 )
 def test_the_names_that_prefect_generates_are_told_from_those_of_a_user(name, generated):
     assert is_generated(name) is generated
+
+
+@pytest.mark.parametrize(
+    ("creator", "tags", "name"),
+    [
+        ({"type": "SCHEDULE", "display_value": "nightly"}, ["auto-scheduled"], "nightly"),
+        ({"type": "SCHEDULE", "display_value": "CronSchedule"}, [], ""),  # a schedule without a name
+        ({"type": "DEPLOYMENT", "display_value": "retrain"}, ["schedule:nightly"], "nightly"),
+        ({"type": "DEPLOYMENT", "display_value": "retrain"}, [], ""),
+        (None, [], ""),
+    ],
+)
+def test_the_schedule_that_started_a_run_is_known_by_its_creator_or_by_a_tag(creator, tags, name):
+    run = FlowRun(flow_id=uuid4(), created_by=creator, tags=tags)
+    assert schedule_of(SimpleNamespace(flow_run=run)) == name
+
+
+def test_a_run_outside_of_prefect_has_no_schedule():
+    assert schedule_of(None) == ""
