@@ -166,6 +166,32 @@ def data(
     print_result(data.to_json(export, found), tables.data_text(export.fingerprint, found), as_json)
 
 
+@app.command(rich_help_panel=TRAIN)
+def noise(
+    recipe: Recipe = "small",
+    corpus: Corpus = None,
+    init: Init = None,
+    changes: Changes = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how much the scores of a recipe depend on the seed.
+
+    Eight models that differ only in the seed are trained for a tenth of the recipe's time, epochs or steps,
+    and scored on the test split. From then on, the gate promotes a model of this recipe and corpus that was
+    trained on this kind of machine (processor, precision, threads) only if its gain exceeds such differences.
+    Nothing is registered. To continue an interrupted measurement, run the same command again.
+    """
+    with progress(quiet=quiet):
+        from cli.run import measure_noise_locally
+        from cli.terminal import summary
+        from flows.recipes import configure
+
+        measured = measure_noise_locally(configure(recipe, corpus, changes or [], init))
+    figures = {"deviation": measured.deviation, "margin": measured.margin}
+    print_result({**measured.model_dump(), **figures}, summary.noise_text(measured), as_json)
+
+
 @app.command(rich_help_panel=TALK)
 def chat(
     model: Annotated[str, typer.Option(help=REF_HELP, metavar="REF")] = "champion",

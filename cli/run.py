@@ -6,7 +6,8 @@ from deployments.local.recorded import run_recorded
 from flows.config import RetrainConfig
 from flows.lifecycle.context import describe_run, open_run
 from flows.lifecycle.dead_runs import reconcile_champion
-from flows.lifecycle.locks import dead_runs, line_holder
+from flows.lifecycle.graph import run_chain
+from flows.lifecycle.locks import dead_runs, line_holder, my_turn
 from flows.lifecycle.outcome import Outcome, stage_row
 from flows.lifecycle.parameters import as_trained, of_config
 from flows.lifecycle.publish import skipped_outcome, unchanged_outcome
@@ -14,10 +15,16 @@ from flows.lifecycle.results import Result
 from flows.prepare import DATA, prepare
 from flows.reevaluate import score
 from flows.retrain import CHAIN, retrain
+from models.errors import InputError
+from models.evaluation.noise import Noise
+from models.pretrained.source import TRUNK
 from models.registry.reference import Model
 from settings import Settings
+from tasks.gate import rescore
+from tasks.noise.measurement import measure_noise
 from tasks.plan import PlannedStage, plan_chain, plan_run
 from tasks.store.artifact import Artifact, check_writable
+from tasks.train import train
 
 PREPARE_PARAMETERS = ("recipe", "corpus", "settings")
 
@@ -73,6 +80,22 @@ def plan_stages(config: RetrainConfig) -> list[PlannedStage]:
     settings = Settings()
     check_writable(settings.root)
     return plan_run(describe_run(config, settings), CHAIN).stages
+
+
+def measure_noise_locally(config: RetrainConfig) -> Noise:
+    """Measure how much the score of a configuration depends on the seed. No server is started.
+
+    Raises:
+        InputError: the home, the corpus or a setting cannot be used.
+    """
+    if config.start.init == TRUNK:
+        raise InputError(
+            "--init trunk: the noise between seeds is that of models without a trunk; give scratch"
+        )
+    settings = Settings()
+    run = open_run(config, settings)
+    with my_turn(run.home, f"noise of {run.name}", waits=True):
+        return measure_noise(run, run_chain(run, DATA, in_flow=False), train=train, rescore=rescore)
 
 
 def score_model(model: Model, config: RetrainConfig) -> dict[str, float]:

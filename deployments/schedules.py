@@ -1,7 +1,4 @@
-"""Schedules for retraining. Prefect stores them as schedules of the deployment `retrain`.
-
-Prefect's dashboard shows the same schedules, and users can edit them there.
-"""
+"""Schedules for retraining: those of Prefect's deployment `retrain`, which its dashboard shows as well."""
 
 import logging
 import shlex
@@ -141,8 +138,8 @@ def run_now(name: str) -> dict[str, Any]:
                 "the services are down, so no worker would start the run; start them with `repartee up`, or "
                 f"start the run in this terminal: {command}"
             )
-        tags = [f"{SCHEDULE_TAG}{schedule_name(schedule)}"]
-        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, tags=tags)
+        tag = f"{SCHEDULE_TAG}{schedule_name(schedule)}"
+        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, tags=[tag])
         return {"schedule": name, "flow_run_id": str(run.id), "url": url_for(run) or ""}
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from models.files import sync
+
 log = logging.getLogger(__name__)
 
 METRICS, NOTICES, ELAPSED = "metrics.jsonl", "notices.jsonl", "elapsed.txt"
@@ -51,6 +53,7 @@ class MetricsLog:
             "log": folder / "train.log",
             "elapsed": folder / ELAPSED,
         }
+        self._waiting: list[str] = []
 
     def begin(self, sizes: dict[str, int] | None) -> None:
         """Truncate the files to the `sizes` that they had at a checkpoint; if `sizes` is None, empty them."""
@@ -63,21 +66,33 @@ class MetricsLog:
         if sizes is None:
             self.paths["log"].write_text(HEADER)
 
-    def sizes(self) -> dict[str, int]:
+    def synced_sizes(self) -> dict[str, int]:
+        """Flush the files to the disk, and return their sizes."""
+        self._write_waiting()
+        for path in self.paths.values():
+            sync(path)
         return {name: path.stat().st_size for name, path in self.paths.items()}
 
     def write(self, kind: str, **metrics: Any) -> None:
         if not self.writes:
             return
+        self._write_waiting()
         line = {"kind": kind, "time": time.time_ns() // 1_000_000, **metrics}
         with self.paths["metrics"].open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def write_elapsed(self, seconds: float) -> None:
-        """Write the elapsed time at the next step, or at the end of training, with all its digits."""
-        if self.writes:
+        """Note the elapsed time at the next step, or at the end of training, with all its digits.
+
+        It is written with the next line of metrics, because opening a file at each step would take time.
+        """
+        self._waiting.append(f"{seconds!r}\n")
+
+    def _write_waiting(self) -> None:
+        if self.writes and self._waiting:
             with self.paths["elapsed"].open("a") as file:
-                file.write(f"{seconds!r}\n")
+                file.write("".join(self._waiting))
+        self._waiting.clear()
 
     def write_epoch(self, **m: Any) -> None:
         """Write the epoch's line to both files, and sync train.log to the disk."""

@@ -1,5 +1,6 @@
 """Gate: scores the champion on the new model's test split, and decides whether to replace the champion."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -13,12 +14,14 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from models.errors import TrackingUnavailable
 from models.evaluation.gain import measure_gain
 from models.evaluation.ledger import Comparison, Decision, Ledger
+from models.evaluation.noise import Machine, Noise, find_noise
 from models.evaluation.scorecard import SCORE, ScoreRecord, rescore_champion
 from models.evaluation.verdict import Verdict, judge, other_answers, split_overlap
 from models.pretrained.source import folder_identity
 from models.registry.reference import Model
 from models.registry.tags import FINGERPRINT
 from models.registry.version import Version
+from models.training.launch import SUMMARY, Summary
 from tasks.prefect_api.recorded import recorded
 from tasks.store.artifact import MANIFEST, Artifact
 from tasks.store.run_context import RunContext
@@ -27,6 +30,9 @@ from tasks.store.stage_event import event
 
 log = logging.getLogger(__name__)
 
+NOISE_SETTINGS = ("download", "clean", "vocabulary", "markup", "train")
+NO_NOISE = ("seed", "processes", "fast_path", "log_every", "checkpoint_seconds")
+"""The settings of a training that do not decide how much its score depends on the seed."""
 COPIES = "registry"  # the folder in the home for copies of models that a remote MLflow server stores
 WAIT_SECONDS = 30  # how long to wait for MLflow; if it does not answer, the next run registers the model
 Result = TypeVar("Result")
@@ -132,8 +138,11 @@ def compare(
     ledger = ledger_of(run)
     comparison = Comparison(train.digest, champion.digest, candidate.test_set)
     number, fresh = ledger.standing(comparison, candidate.groups)
-    verdict = judge(candidate, scores, champion.number, run.gate, overlap(run, champion, clean), number)
-    if gain := verdict.gain:
+    noise = noise_of(run, train)
+    verdict = judge(
+        candidate, scores, champion.number, run.gate, overlap(run, champion, clean), number, noise
+    )
+    if (gain := verdict.gain) and (margin := verdict.margin):
         fresh_gain = _gain_on(fresh, candidate, scores)
         if fresh_gain is not None and len(fresh) < gain.groups:
             log.info(
@@ -152,13 +161,37 @@ def compare(
             groups=gain.groups,
             fresh_groups=len(fresh),
             fresh_gain=fresh_gain,
-            min_gain=run.gate.min_gain,
+            min_gain=margin.bits,
+            margin_from=margin.origin,
             promote=verdict.promote,
             reason=verdict.reason,
             flow_run_id=run.flow_run_id,
         )
         ledger.append(decision, candidate.groups)
     return replace(verdict, champion_score=scores)
+
+
+def noise_of(run: RunContext, train: Artifact) -> Noise | None:
+    """What `repartee noise` has measured for the settings of this run on the kind of machine of the model."""
+    return find_noise(run.home, noise_key(run), machine_of(train))
+
+
+def noise_key(run: RunContext) -> str:
+    """A digest of the corpus and of the settings that decide a training, without the seed.
+
+    The initial model is not part of it: `repartee noise` starts from random weights, from which the scores of
+    several seeds differ most.
+    """
+    groups = {name: run.settings[name].model_dump(mode="json") for name in NOISE_SETTINGS}
+    train = {key: value for key, value in groups["train"]["train"].items() if key not in NO_NOISE}
+    parts = {**groups, "train": {**groups["train"], "train": train}}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def machine_of(train: Artifact) -> Machine:
+    """The kind of machine on which a model was trained."""
+    summary = Summary.read(train.path / "logs" / SUMMARY)
+    return Machine(*(getattr(summary, name) for name in Machine._fields))
 
 
 def ledger_of(run: RunContext) -> Ledger:

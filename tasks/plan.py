@@ -153,7 +153,8 @@ def _settled(run: RunContext, outputs: Mapping[str, Artifact], champion: Version
     number = gate.ledger_of(run).known_number(comparison)
     overlap = gate.overlap(run, champion, outputs["clean"])
     champions = ScoreRecord.read(rescored.path / SCORE)
-    verdict = judge(score, champions, champion.number, run.gate, overlap, number or 1)
+    noise = gate.noise_of(run, outputs["train"])
+    verdict = judge(score, champions, champion.number, run.gate, overlap, number or 1, noise)
     is_undecided = verdict.gain is not None and number is None
     return "" if verdict.promote or is_undecided else f"already refused: {verdict.reason}"
 

@@ -23,9 +23,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.contest import ROOT, Figures, Records, Row, at_most, table, two_cores
+from models.evaluation.verdict import DEFAULT_MARGIN
 from tasks.trunk.chain import trunks
 
-MARGIN = 0.02  # the default of gate.min_gain
+MARGIN = DEFAULT_MARGIN
 MAX_MB = 25
 TRUNK, CHAMPION, SCRATCH = "trunk", "champion", "scratch"
 

@@ -11,6 +11,7 @@ from models.quantities import duration_text
 
 if TYPE_CHECKING:  # this module loads Prefect, which not every verb needs
     from flows.lifecycle.outcome import Outcome
+    from models.evaluation.noise import Noise
 
 FIGURES = (
     ("bits per byte (lower is better)", "test_bpb", ".4f"),
@@ -41,6 +42,17 @@ def print_summary(outcome: "Outcome") -> None:
         print(fit(f"\n{outcome.headline()}\n{run_facts(outcome)}"))
     if steps := next_steps(outcome):
         print(f"\n{steps}")
+
+
+def noise_text(noise: "Noise") -> str:
+    """A measurement of the noise between seeds, and what the gate makes of it."""
+    return (
+        f"{noise.recipe} on {noise.corpus}: {len(noise.bpb)} seeds, each trained for {noise.share:.0%} of "
+        f"the budget ({noise.machine.text()})\n"
+        f"  bits per byte        {min(noise.bpb):.4f} to {max(noise.bpb):.4f}\n"
+        f"  standard deviation   {noise.deviation:.4f}\n"
+        f"  margin of the gate   {noise.margin:.4g} from now on, unless gate.min_gain is set"
+    )
 
 
 def run_facts(outcome: "Outcome") -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from deployments.disk import size_text, used_bytes
 from deployments.doctor.installation import Fault, Installation
 from models.locks import is_held
+from tasks.noise.measurement import FOLDER as NOISE
 from tasks.provenance.reproduction import FOLDER as REPRODUCTIONS
 
 MAX_AGE_DAYS = 30  # users resume interrupted work within days or never
@@ -25,7 +26,7 @@ def interrupted(home: Path, days: float) -> dict[str, list[Path]]:
     """The files and folders of interrupted training runs and downloads that nobody has resumed for this many
     days, by kind. Kinds without any are left out."""
     runs = [each for each in (home / "runs").glob("*") if not is_held(each / "lock")]
-    runs += (home / REPRODUCTIONS).glob("*")
+    runs += [*(home / REPRODUCTIONS).glob("*"), *(home / NOISE).glob("*")]
     downloads = home / "store" / "download" / ".partial"
     parts = [each for each in downloads.glob("*.part") if not is_held(each.with_suffix(".lock"))]
     for folder in downloads.glob("*/"):  # of a data set of the hub, with a lock for all of its files

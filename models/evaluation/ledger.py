@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.files import sync
+from models.json_lines import append_line, read_lines
 from models.model_name import file_name_of
 from models.record import Record
 
@@ -54,6 +55,9 @@ class Decision(Record):
     fresh_gain: float | None
     """The gain on these groups alone."""
     min_gain: float
+    """The margin that the lower limit had to exceed."""
+    margin_from: str = ""
+    """Where the margin came from: a setting, a measurement or the default."""
     promote: bool
     reason: str
     flow_run_id: str | None = None
@@ -81,17 +85,7 @@ class Ledger:
 
     def decisions(self) -> list[Decision]:
         """All decisions, the oldest first. A line that cannot be read is skipped with a warning."""
-        if not self.path.exists():
-            return []
-        found = []
-        for number, line in enumerate(self.path.read_bytes().split(b"\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                found.append(Decision.model_validate(json.loads(line)))
-            except ValueError:  # a process was killed while it wrote the line
-                log.warning("gate: line %d of %s cannot be read and is skipped", number, self.path)
-        return found
+        return list(read_lines(self.path, Decision))
 
     def known_number(self, comparison: Comparison) -> int | None:
         """The number of the decision on this comparison; None if there is no decision yet."""
@@ -120,14 +114,7 @@ class Ledger:
             partial.write_text(json.dumps(sorted(map(_digest, groups))))
             sync(partial)
             partial.replace(file)
-        # A line break before the line separates it from one whose writer was killed.
-        line = b"\n" + decision.model_dump_json().encode() + b"\n"
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(handle, line)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        append_line(self.path, decision)
 
     def _groups_of(self, test_set: str) -> set[str] | None:
         """The digests of the groups of a test set; None if its file is missing or cannot be read."""

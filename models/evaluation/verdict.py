@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -17,20 +17,43 @@ from models.config import Config, value_text
 from models.evaluation.checks import results
 from models.evaluation.gain import Gain, error_of_decision, measure_gain
 from models.evaluation.guards import compare_replies, failure
+from models.evaluation.noise import Noise
 from models.evaluation.scorecard import ScoreRecord
 from models.generation.config import GenerationConfig
 from models.generation.generation_config import read_generation, to_transformers
 
+DEFAULT_MARGIN = 0.02  # bits per byte; 2.83 times the standard deviation between seeds of `small`
 MIN_GROUPS = 8  # with fewer groups in the test split, too much depends on chance
 
 
 class GateConfig(Config):
-    min_gain: float = Field(default=0.02, ge=0)
-    """Bits per byte by which a new model must certainly be better than the champion. The default is about
-    2.8 times the standard deviation between training runs of `small` that differ only in the seed."""
+    min_gain: float | None = Field(default=None, ge=0)
+    """Bits per byte by which a new model must certainly be better than the champion. null: 2.83 times the
+    standard deviation between seeds that `repartee noise` has measured for the recipe and corpus on this kind
+    of machine or, before such a measurement, 0.02."""
     promote: Literal["auto", "never", "always"] = "auto"
     """`auto`: promote a model that is certainly better than the champion. `never`: promote no model.
     `always`: promote any model except one that a user has taken out of service."""
+
+
+class Margin(NamedTuple):
+    """By how many bits per byte a new model must certainly be better."""
+
+    bits: float
+    origin: str
+    """Where the value comes from, as the subject of `requires more than`."""
+
+
+def margin_of(config: GateConfig, noise: Noise | None) -> Margin:
+    """The margin of the configuration, else the measured one, else the default."""
+    if config.min_gain is not None:
+        return Margin(config.min_gain, "gate.min_gain")
+    if noise is None:
+        return Margin(DEFAULT_MARGIN, "the default margin (`repartee noise` measures one for this recipe)")
+    return Margin(
+        noise.margin,
+        f"the noise between seeds that `repartee noise` measured (standard deviation {noise.deviation:.4f})",
+    )
 
 
 @dataclass(frozen=True)
@@ -45,6 +68,8 @@ class Verdict:
     """The champion's score on the same test split; None if the champion was not scored."""
     gain: Gain | None = None
     """The measured gain; None if the two models were not compared."""
+    margin: Margin | None = None
+    """The margin that the gain had to exceed; None if the two models were not compared."""
     is_taken_out: bool = False
     """Whether a user has taken this model out of service, so that only `repartee promote` promotes it."""
 
@@ -56,6 +81,7 @@ def judge(
     config: GateConfig,
     overlap: str = "",
     number: int = 1,
+    noise: Noise | None = None,
 ) -> Verdict:
     """Promote if there is no champion, or if the candidate is certainly better on the same test bytes.
 
@@ -64,6 +90,7 @@ def judge(
         config: `gate.promote` can override the rule.
         overlap: the reason why the champion may have been trained on the test split; otherwise "".
         number: the number of this decision among those on the same test data (models/evaluation/ledger.py).
+        noise: what `repartee noise` has measured for the candidate's settings on the candidate's machine.
     """
     if config.promote == "never":
         against = (None, None) if champion is None else (name, champion.bpb)
@@ -88,11 +115,11 @@ def judge(
             f"{champion.replies:,} others: only scores on the same replies can be compared"
         )
         return Verdict(False, reason, name, old)
-    return _compare(candidate, champion, name, config, number)
+    return _compare(candidate, champion, name, margin_of(config, noise), number)
 
 
 def _compare(
-    candidate: ScoreRecord, champion: ScoreRecord, name: int, config: GateConfig, number: int
+    candidate: ScoreRecord, champion: ScoreRecord, name: int, margin: Margin, number: int
 ) -> Verdict:
     """The verdict if both models were scored on the same test bytes."""
     old = champion.bpb
@@ -100,15 +127,15 @@ def _compare(
     if candidate.max_replies:
         reason += f" ({candidate.replies:,} replies of the test split)"
     gain = measure_gain(candidate.groups, champion.groups, error_of_decision(number))
-    promotes, reason = _weigh(gain, config.min_gain, reason, number)
+    promotes, reason = _weigh(gain, margin, reason, number)
     if promotes and (worse := failure(compare_replies(candidate.greedy, champion.greedy))):
         promotes, reason = False, _with_worse_replies(worse, len(candidate.greedy), reason)
     if promotes and (failed := results.failure(results.compare_results(candidate.checks, champion.checks))):
         promotes, reason = False, _with_failed_checks(failed, reason)
-    return Verdict(promotes, reason, name, old, gain=gain)
+    return Verdict(promotes, reason, name, old, gain=gain, margin=margin)
 
 
-def _weigh(gain: Gain, min_gain: float, reason: str, number: int) -> tuple[bool, str]:
+def _weigh(gain: Gain, margin: Margin, reason: str, number: int) -> tuple[bool, str]:
     """Whether a gain is large and certain enough, and the reason with the figures."""
     if gain.bits <= 0:
         return False, f"not better: {reason}"
@@ -121,11 +148,12 @@ def _weigh(gain: Gain, min_gain: float, reason: str, number: int) -> tuple[bool,
     interval = f"the lower limit of the {_percent(gain.confidence)} interval"
     if number > 1:
         interval += f" (decision {number} on these test data)"
-    if gain.lower > min_gain:
-        return True, f"{reason}: {gain.bits:.4f} fewer, and {interval} is {gain.lower:.4f}"
+    required = f"{margin.origin} requires more than {margin.bits:.4g}"
+    if gain.lower > margin.bits:
+        return True, f"{reason}: {gain.bits:.4f} fewer, and {interval} is {gain.lower:.4f}; {required}"
     return False, (
         f"not certainly better: {reason}, {gain.bits:.4f} fewer; but {interval} is {gain.lower:.4f}, and "
-        f"gate.min_gain requires more than {min_gain:g}"
+        f"{required}"
     )
 
 

@@ -13,7 +13,6 @@ from models import system_load
 from models.data import batches
 from models.errors import InputError
 from models.evaluation import collapse
-from models.files import sync
 from models.metrics_log import REPLIES, SKIP, STEP, VALIDATION, MetricsLog
 from models.text import tokenizer
 from models.training import checkpoint, schedule, validation
@@ -81,9 +80,9 @@ class Training:
                     self.validate(progress)
                 limit = schedule.limit_reached(self.state, progress, self.num_steps, self.config)
                 if limit:
+                    self.metrics_log.write_elapsed(self.state.elapsed_s)
                     self.end_epoch()
                     self.sample_replies()
-                    self.metrics_log.write_elapsed(self.state.elapsed_s)
                 branches = self.night.branch(self.state, progress, writes=self.group.is_main)
                 if branches or limit or stopping or is_save_due:
                     self.save()
@@ -252,9 +251,7 @@ class Training:
         if self.state.faults_in_a_row or not self.group.is_main:
             return  # the weights may be faulty, too, so the previous checkpoint remains the newest
         self.state.epoch_sums, self.state.window_sums = self.sums.read(), self.window.read()
-        for path in self.metrics_log.paths.values():
-            sync(path)  # the checkpoint will record the sizes of these files
-        self.state.log_sizes, self.state.parts = self.metrics_log.sizes(), self.step.parts
+        self.state.log_sizes, self.state.parts = self.metrics_log.synced_sizes(), self.step.parts
         self.state.is_packed = bool(self.step.packing)
         optimizer = self.step.optimizer.tensors()
         tensors = {"model": self.weights(), "optimizer": optimizer, "best": self.best}

@@ -82,7 +82,7 @@ def test_a_journal_shorter_than_its_checkpoint_knew_is_not_filled_with_zeros(pat
     metrics_log = MetricsLog(path.parent)
     metrics_log.begin(None)
     metrics_log.write("step", step=1)
-    sizes = metrics_log.sizes()
+    sizes = metrics_log.synced_sizes()
     path.unlink()
     metrics_log.begin(sizes)
     metrics_log.write("step", step=2)

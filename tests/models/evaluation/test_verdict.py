@@ -3,6 +3,7 @@ import math
 import pytest
 
 from models.evaluation import verdict as verdict_module
+from models.evaluation.noise import Machine, Noise
 from models.evaluation.scorecard import ScoreRecord
 from models.evaluation.verdict import GateConfig, judge, split_overlap
 
@@ -33,7 +34,8 @@ def test_a_model_that_is_certainly_better_is_promoted_and_the_reason_gives_the_f
     assert verdict.promote
     assert verdict.reason == (
         "1.5000 bits per byte against champion v3's 1.6000 on the same test bytes: 0.1000 fewer, and the lower "
-        "limit of the 97.0% interval is 0.0980"
+        "limit of the 97.0% interval is 0.0980; the default margin (`repartee noise` measures one for this recipe) "
+        "requires more than 0.02"
     )
 
 
@@ -208,3 +210,31 @@ def test_a_better_score_with_worse_replies_is_refused_and_a_user_can_overrule_it
     assert judge(new, quiet(1.6, greedy=greedy), 3, GateConfig(promote="always")).promote
     assert judge(record(1.5, greedy=greedy), quiet(1.6, greedy=greedy), 3, GateConfig()).promote
     assert judge(new, quiet(1.6), 3, GateConfig()).promote, "without replies of the champion"
+
+
+MEASURED = Noise(
+    at="", key="k", recipe="small", corpus="cornell", machine=Machine("cpu", "", "fp32", 1, 2), share=0.1,
+    bpb=[1.50, 1.51, 1.52, 1.50, 1.51, 1.52, 1.50, 1.52],
+)  # fmt: skip
+
+
+def test_the_margin_is_the_set_one_else_the_measured_one_else_the_default_and_the_reason_says_which():
+    gained = record(1.575), BAD, 3
+    by_default = judge(*gained, GateConfig())
+    assert by_default.promote and "the default margin (`repartee noise` measures one" in by_default.reason
+    assert by_default.margin is not None and by_default.margin.bits == 0.02
+    measured = judge(*gained, GateConfig(), noise=MEASURED)
+    assert not measured.promote
+    assert measured.reason.endswith(
+        "and the noise between seeds that `repartee noise` measured (standard deviation 0.0093) requires more "
+        "than 0.02619"
+    )
+    by_setting = judge(*gained, GateConfig(min_gain=0.022), noise=MEASURED)
+    assert by_setting.promote and by_setting.reason.endswith("gate.min_gain requires more than 0.022")
+
+
+def test_a_measured_margin_may_be_smaller_than_the_default():
+    small = MEASURED.model_copy(update={"bpb": [1.5000, 1.5004, 1.5008] * 3})
+    slightly = record(1.595, differences=[0.0]), quiet(1.6), 3
+    assert not judge(*slightly, GateConfig()).promote
+    assert judge(*slightly, GateConfig(), noise=small).promote
