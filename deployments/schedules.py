@@ -282,8 +282,8 @@ def _deployable(config: RetrainConfig) -> dict[str, Any]:
     """The parameters of a deployed run with this configuration.
 
     Raises:
-        InputError: the corpus does not exist, a deployed run may not read it, the initial model does not fit
-            the recipe, the file of checks cannot be used, or the parameters would contain a secret.
+        InputError: a deployed run cannot use the corpus, the initial model or the checks, or the parameters
+            would contain a secret.
     """
     check_start(config)
     corpus = mix.with_absolute_paths(config.download.corpus)  # the worker has another working directory
@@ -293,7 +293,8 @@ def _deployable(config: RetrainConfig) -> dict[str, Any]:
                 check_deployable(source, config.start.init, Settings().root)
             corpora.resolve(source)
     check_deployable(corpus, config.start.init, Settings().root)
-    deployed = {"download": config.download.model_copy(update={"corpus": corpus})}
-    parameters = of_config(with_absolute_checks(config, Settings().root).model_copy(update=deployed))
+    download = config.download.model_copy(update={"corpus": corpus})
+    deployed = with_absolute_checks(config, Settings().root).model_copy(update={"download": download})
+    parameters = of_config(deployed)
     to_config(**parameters)
     return parameters
