@@ -13,8 +13,7 @@ from prefect import flow
 from flows.lifecycle.context import open_run
 from flows.lifecycle.events import send_new_data, send_rejection
 from flows.lifecycle.graph import run_chain
-from flows.lifecycle.locks import stay_alive
-from flows.lifecycle.names import run_name
+from flows.lifecycle.names import begin_run
 from flows.lifecycle.parameters import CorpusName, OlderChanges, Recipe, SettingsText, to_config
 from flows.lifecycle.publish import artifact_of, end_is_recorded, interrupted, refused
 from flows.lifecycle.results import Result, save_result
@@ -46,7 +45,7 @@ DATA = (*TURNS, *EXAMPLES)
 
 @flow(
     name="prepare",
-    flow_run_name=run_name,
+    flow_run_name=begin_run,
     log_prints=False,
     on_completion=[end_is_recorded],
     on_failure=[send_rejection, notice, end_is_recorded],
@@ -76,7 +75,6 @@ def prepare(
         run = open_run(to_config(recipe, corpus, settings=settings, changes=changes), Settings())
     except InputError as error:
         return cast(list[Artifact], refused(error))
-    stay_alive(run.home, run.flow_run_id)
     try:
         return prepare_data(run)
     except DataRejected as rejection:

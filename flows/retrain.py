@@ -19,8 +19,8 @@ from flows.lifecycle.context import open_run
 from flows.lifecycle.dead_runs import reconcile
 from flows.lifecycle.events import send_rejection
 from flows.lifecycle.graph import run_chain
-from flows.lifecycle.locks import Busy, stay_alive, turn_of_line
-from flows.lifecycle.names import run_name
+from flows.lifecycle.locks import Busy, turn_of_line
+from flows.lifecycle.names import begin_run
 from flows.lifecycle.outcome import Outcome
 from flows.lifecycle.parameters import (
     CorpusName,
@@ -65,7 +65,7 @@ CHAIN = (*DATA, *MODEL)  # DATA: from the raw corpus to examples of token ids
 
 @flow(
     name="retrain",
-    flow_run_name=run_name,
+    flow_run_name=begin_run,
     log_prints=False,
     on_completion=[notice, end_is_recorded],
     on_failure=[send_rejection, notice, end_is_recorded],
@@ -103,7 +103,6 @@ def retrain(
     except InputError as error:
         return refused(error)
     try:
-        stay_alive(run.home, run.flow_run_id)
         tag_run(run)
         with time_limit(config.max_hours), turn_of_line(run.home, run.registry.model, run.name):
             reconcile(run)

@@ -80,7 +80,7 @@ _life_locks: dict[str, FileLock] = {}  # held by the runs of this process
 
 def stay_alive(home: Path, flow_run_id: str | None) -> None:
     """Mark this run as alive until `bury` is called or the process ends."""
-    if flow_run_id is not None:
+    if flow_run_id is not None and flow_run_id not in _life_locks:
         _life_locks[flow_run_id] = lock(_life_file(home, flow_run_id))
         _life_locks[flow_run_id].acquire()
 

@@ -18,6 +18,7 @@ from prefect.runtime import flow_run as current_run
 
 from corpus.mix import name_of_mix
 from flows.config import RetrainConfig
+from flows.lifecycle.locks import stay_alive
 from flows.lifecycle.outcome import without_outcome
 from flows.lifecycle.parameters import to_config
 from flows.notation import show_value
@@ -36,6 +37,17 @@ PROPOSED_BY_THE_FORM = re.compile(
     r"|phi|chi|psi|omega)[0-9]*(-[a-z]+)+$"
 )
 NOT_SHOWN = ("recipe", "download.corpus")  # not listed as changes, because every name contains them
+
+
+def begin_run() -> str:
+    """Mark the current run as alive, and return its name.
+
+    Prefect calls this function for the name, before it records that the run is running. If the run were
+    marked later, one that was killed in between would seem to run for ever.
+    """
+    with suppress(OSError):  # if the home cannot be written, the run soon ends with an error about the home
+        stay_alive(Settings().root, current_run.id)
+    return run_name()
 
 
 def run_name() -> str:

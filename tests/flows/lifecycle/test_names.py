@@ -1,6 +1,10 @@
 """The names of runs are unique in a home and show what differs from the recipe."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -16,6 +20,8 @@ from flows.lifecycle.names import (
     schedule_of,
 )
 from flows.recipes import configure
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_name_has_the_recipe_and_the_name_of_the_corpus():
@@ -85,3 +91,39 @@ def test_the_schedule_that_started_a_run_is_known_by_its_creator_or_by_a_tag(cre
 
 def test_a_run_outside_of_prefect_has_no_schedule():
     assert schedule_of(None) == ""
+
+
+ALIVE_BEFORE_RUNNING = """
+from environment import quiet_environment
+quiet_environment()
+from prefect import flow
+from prefect.context import FlowRunContext
+from flows.lifecycle.locks import dead_runs
+from flows.lifecycle.names import begin_run
+from models.locks import is_held
+from settings import Settings
+
+def name():
+    found = begin_run()
+    [file] = (Settings().root / "locks").glob("flow-*.lock")
+    print(is_held(file), file.stem == f"flow-{FlowRunContext.get().flow_run.id}", FlowRunContext.get().flow_run.state.name)
+    return found
+
+@flow(flow_run_name=name)
+def retrain(recipe: str = "quick"):
+    pass
+
+retrain()
+print(dead_runs(Settings().root))
+"""
+
+
+@pytest.mark.flow
+def test_a_run_is_marked_as_alive_before_prefect_records_that_it_is_running(prefect, tmp_path):
+    """Otherwise a run that is killed in between would be shown as running for ever."""
+    env = {**os.environ, "REPARTEE_HOME": str(tmp_path), **prefect}
+    done = subprocess.run(
+        [sys.executable, "-c", ALIVE_BEFORE_RUNNING], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[0] == "True True Pending", done.stderr
+    assert done.stdout.splitlines()[-1] == "[]", "a run whose process is alive counts as dead"
