@@ -1,7 +1,9 @@
 """The measurement of the noise between seeds, with trainings that write only a summary."""
 
 import json
+import math
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from shouting import Knobs, shout
@@ -11,9 +13,10 @@ from flows.lifecycle.context import describe_run
 from models.errors import InputError
 from models.evaluation.noise import FILE, Machine
 from models.evaluation.scorecard import SCORE, ScoreRecord
+from models.registry.version import Version
 from models.training.launch import PRECISION
 from settings import Settings
-from tasks.gate import noise_key, noise_of
+from tasks.gate import compare, ledger_of, noise_key, noise_of
 from tasks.noise.measurement import SEEDS, measure_noise, short
 from tasks.store.stage import Stage
 
@@ -100,6 +103,28 @@ def test_the_gate_finds_it_for_a_model_of_the_same_recipe_on_the_same_kind_of_ma
     other = elsewhere.run(run.home, config, data, context={"watch": print})
     assert noise_of(run, here) == noise
     assert noise_of(run, other) is None
+
+
+def test_a_decision_says_that_its_margin_was_measured_and_the_ledger_has_it(run, data):
+    trained = Trainer().stage().run(run.home, run.settings["train"], data, context={"watch": print})
+    champion = Version(1, (), {}, {}, "", datetime.now(UTC), "", "models:/m-1")
+    new, old = (
+        ScoreRecord(
+            bpb=bpb,
+            normalisation="plain",
+            test_set="t",
+            groups={f"g{i}": [(bpb + i / 10_000) * math.log(2) * 1000, 1000.0] for i in range(10)},
+        )
+        for bpb in (1.5, 1.515)
+    )
+    by_default = compare(run, champion, trained, data["clean"], new, old)
+    assert not by_default.promote and "the default margin" in by_default.reason
+    noise = measure_noise(run, data, train=Trainer().stage(), rescore=RESCORE)
+    measured = compare(run, champion, trained, data["clean"], new, old)
+    assert measured.promote and "`repartee noise` measured" in measured.reason
+    last = ledger_of(run).decisions()[-1]
+    assert last.min_gain == noise.margin and last.margin_from in measured.reason
+    assert last.number == 1, "the same comparison spends no second decision"
 
 
 @pytest.mark.parametrize(
