@@ -76,9 +76,14 @@ def _decision_text(decision: "Decision") -> str:
 
 
 def _period_text(period: "Period", lineage: "Lineage") -> str:
-    until = f"until {moment_text(period.until)} (then v{period.replaced_by})" if period.until else "now"
+    since = moment_text(period.since)
+    when = (
+        f"from {since} until {moment_text(period.until)} (then v{period.replaced_by})"
+        if period.until
+        else f"since {since}"
+    )
     before = f" instead of v{period.instead_of}" if period.instead_of else ""
-    return f"from {moment_text(period.since)} {until}{before}, {_promoter(period, lineage)}: {period.why}"
+    return f"{when}{before}, {_promoter(period, lineage)}: {period.why}"
 
 
 def _promoter(period: "Period", lineage: "Lineage") -> str:
