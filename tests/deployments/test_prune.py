@@ -47,7 +47,7 @@ def test_the_champion_keeps_its_training_and_data(home, tmp_path):
     version = register(registry, model_folder(tmp_path / "model", b"weights"), trained.fingerprint)
     assert version.tags[FINGERPRINT] == trained.fingerprint
     registry.promote(version, "the first")
-    assert kinds(prune(30, deletes=True)) == ["outputs of evaluate"]
+    assert kinds(prune(30, deletes=True)) == ["outputs of evaluate", "shards of stages"]
     assert trained.path.exists() and list(home.glob("store/export/[!.]*"))
 
 
@@ -76,5 +76,7 @@ def test_after_it_the_plan_of_a_recent_command_is_the_same(home):
     words = ["--recipe", "quick", *settings(TINY["changes"])]
     before = ask(home, "plan", *words)
     listed = ask(home, "prune", "--yes")
-    assert "nothing to delete: everything is needed or has been used" in listed
+    assert "shards of stages" in listed, "only new data would need them"
+    assert "outputs of" not in listed
+    assert "nothing to delete: everything is needed or has been used" in ask(home, "prune", "--yes")
     assert ask(home, "plan", *words) == before
