@@ -70,20 +70,18 @@ def _decision_text(decision: "Decision") -> str:
     word = "promoted" if decision.promote else "refused"
     return (
         f"{moment_text(decision.at)}: {word} against v{decision.champion_version}, gain {decision.gain:.4f}, "
-        f"certainly more than {decision.lower:.4f} bits per byte, margin {decision.min_gain:g} (decision "
+        f"certainly more than {decision.lower:.4f} bits per byte, margin {decision.min_gain:.4g} (decision "
         f"{decision.number} on its test data)"
     )
 
 
 def _period_text(period: "Period", lineage: "Lineage") -> str:
-    since = moment_text(period.since)
-    when = (
-        f"from {since} until {moment_text(period.until)} (then v{period.replaced_by})"
-        if period.until
-        else f"since {since}"
-    )
+    time = f"since {moment_text(period.since)}"
+    if period.until:
+        until = f"{moment_text(period.until)} (then v{period.replaced_by})"
+        time = f"from {moment_text(period.since)} to {until}"
     before = f" instead of v{period.instead_of}" if period.instead_of else ""
-    return f"{when}{before}, {_promoter(period, lineage)}: {period.why}"
+    return f"{time}{before}, {_promoter(period, lineage)}: {period.why}"
 
 
 def _promoter(period: "Period", lineage: "Lineage") -> str:

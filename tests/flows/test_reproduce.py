@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from installation import tiny_command, until
+from installation import PATIENCE_S, tiny_command, until
 
 pytestmark = pytest.mark.flow
 
@@ -31,7 +31,7 @@ def run(home, *changes, init="scratch", **env):
     options = ("--corpus", str(home / "corpus.jsonl"), "--init", init)
     given = tiny_command(home, "run", "vocabulary.size=300", "gate.promote=always", *changes, options=options)
     given["env"] |= env
-    done = subprocess.run(**given, capture_output=True, timeout=250)
+    done = subprocess.run(**given, capture_output=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -40,7 +40,7 @@ def reproduce(home, version, status=0, **env):
     given = tiny_command(home, "reproduce")
     given["args"] = [*given["args"][:3], "reproduce", str(version), "--json"]
     given["env"] |= env
-    done = subprocess.run(**given, capture_output=True, timeout=250)
+    done = subprocess.run(**given, capture_output=True, timeout=PATIENCE_S)
     assert done.returncode == status, done.stderr
     return {**(json.loads(done.stdout) if done.stdout else {}), "printed": done.stderr}
 

@@ -149,7 +149,8 @@ def test_who_promoted_it_when_and_why_is_that_of_the_history_and_the_ledger(home
     assert [each["number"] for each in traced.to_json()["decisions"]] == [2]
     text = lineage_text(traced)
     assert "promoted against v1, gain 0.0310, certainly more than 0.0250 bits per byte, margin 0.02" in text
-    assert " UTC instead of v1, by a user: I prefer it" in text and "since 20" in text
+    assert " UTC instead of v1, by a user: I prefer it" in text and "champion    since 2" in text
+    assert " (then v2), by the run run-1: the first" in lineage_text(trace_version("1", None))
 
 
 def test_the_address_of_a_dashboard_that_does_not_answer_is_not_printed(home):
