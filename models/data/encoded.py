@@ -27,6 +27,9 @@ from models.text.encoding import encode_conversations
 from models.text.tokenizer import load, load_spelling
 
 ROW_GROUP = 1 << 15
+CONVERSATIONS = 1024
+"""The mean number of conversations in a chunk. It is less than in the stage `clean`, because a copy of a new
+conversation, anywhere in the corpus, may leave its chunk."""
 FEWEST_ROWS = 1 << 9  # to encode fewer turns costs less than a shard
 EXAMPLES_FILE, SIZES_FILE = "examples.arrow", "sizes.npy"
 
@@ -104,7 +107,7 @@ def encoded_row_groups(
     """
     waiting: list[pa.Table] = []
     num_waiting = 0
-    for turns in chunks(tables):
+    for turns in chunks(tables, CONVERSATIONS):
         examples, sizes = _encoded(turns, split, encoder, shards)
         while num_waiting + len(sizes) >= ROW_GROUP:
             own = sizes[: ROW_GROUP - num_waiting]
