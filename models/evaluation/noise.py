@@ -68,8 +68,12 @@ def append_noise(home: Path, noise: Noise) -> None:
 
 
 def find_noise(home: Path, key: str, machine: Machine) -> Noise | None:
-    """The newest measurement for these settings on this kind of machine; None if there is none."""
-    found = [
-        each for each in read_lines(home / FOLDER / FILE, Noise) if (each.key, each.machine) == (key, machine)
-    ]
-    return found[-1] if found else None
+    """The newest measurement for these settings on this kind of machine; None if there is none.
+
+    One in the same precision takes precedence. The precision is chosen by a measurement of the speed, so it
+    may change from run to run where two are equally fast, and it hardly changes the noise.
+    """
+    lines = [each for each in read_lines(home / FOLDER / FILE, Noise) if each.key == key]
+    found = [each for each in lines if each.machine._replace(precision=machine.precision) == machine]
+    exact = [each for each in found if each.machine == machine]
+    return next(iter([*reversed(exact), *reversed(found)]), None)

@@ -21,6 +21,7 @@ from tasks.train import train
 
 CONTEXT = {
     "shards",
+    "replay",
     "source",
     "corpus",
     "watch",

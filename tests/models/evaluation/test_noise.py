@@ -32,9 +32,7 @@ def test_the_newest_measurement_of_the_same_settings_and_kind_of_machine_counts(
     assert found is not None and found.bpb == [1.0, 1.1] and found.machine == LAPTOP
 
 
-@pytest.mark.parametrize(
-    "change", [{"processor": "B"}, {"precision": "fp32"}, {"threads": 2}, {"workers": 1}, {"device": "cuda"}]
-)
+@pytest.mark.parametrize("change", [{"processor": "B"}, {"threads": 2}, {"workers": 1}, {"device": "cuda"}])
 def test_on_another_kind_of_machine_nothing_is_measured_yet(tmp_path, change):
     append_noise(tmp_path, noise())
     assert find_noise(tmp_path, "k", LAPTOP._replace(**change)) is None
@@ -54,3 +52,13 @@ def test_a_line_that_a_killed_process_left_unfinished_spoils_no_other_line(tmp_p
 def test_the_kind_of_machine_is_named_in_words():
     assert LAPTOP.text() == "A Processor, bf16, 1 x 2 threads"
     assert Machine("cpu", "", "fp32", 4, 1).text() == "cpu, fp32, 4 threads"
+
+
+def test_a_measurement_in_another_precision_counts_if_there_is_none_in_the_same(tmp_path):
+    other = LAPTOP._replace(precision="fp32")
+    append_noise(tmp_path, noise(bpb=[1.0, 1.1]))
+    assert find_noise(tmp_path, "k", other).bpb == [1.0, 1.1]
+    append_noise(tmp_path, noise(bpb=[1.0, 1.2], machine=other))
+    append_noise(tmp_path, noise(bpb=[1.0, 1.3]))
+    assert find_noise(tmp_path, "k", other).bpb == [1.0, 1.2]
+    assert find_noise(tmp_path, "k", LAPTOP).bpb == [1.0, 1.3]
